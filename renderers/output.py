@@ -1,0 +1,40 @@
+"""What every renderer returns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class ScreenStats:
+    """Per-Gaussian facts of one rendering, for densification.
+
+    means2d: [*b, N, 2] projected centres in pixels. After a backward pass its attribute ``grad`` holds the gradient
+        and its attribute ``absgrad`` the sum over pixels of the absolute gradients, both [*b, N, 2].
+    radii: [*b, N] largest extent on the screen in pixels, 0 where not drawn.
+    visible: [*b, N] bool, drawn at all.
+    """
+
+    means2d: Tensor
+    radii: Tensor
+    visible: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderOutput:
+    """A picture: colour premultiplied by alpha.
+
+    rgb: [*b, H, W, 3]. alpha: [*b, H, W, 1]. depth: [*b, H, W, 1] expected depth in metres, 0 where alpha is 0,
+    or None where it was not asked for. screen: on request.
+    """
+
+    rgb: Tensor
+    alpha: Tensor
+    depth: Tensor | None = None
+    screen: ScreenStats | None = None
+
+    def over(self, background: Tensor) -> Tensor:
+        """The picture [*b, H, W, 3] over a colour [3] or an image that broadcasts to [*b, H, W, 3]."""
+        return self.rgb + (1 - self.alpha) * background

@@ -1,0 +1,133 @@
+"""The pinhole camera, and the only place that converts to and from other camera conventions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from scene.checks import check_same_batch, check_shape
+from scene.transforms import invert_transform, make_transform, transform_points
+
+# OpenGL and Blender cameras look along -z with +y up; OpenCV's along +z with +y down.
+_OPENGL_FROM_OPENCV = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """Pinhole cameras with leading batch dimensions.
+
+    K: [*b, 3, 3] intrinsics in pixels (pixel centres at +0.5).
+    T_cam_world: [*b, 4, 4] rigid transform from world to camera (OpenCV axes).
+    width, height: image size in pixels.
+    """
+
+    K: Tensor
+    T_cam_world: Tensor
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        batches = {
+            "K": check_shape("Camera", "K", self.K, (3, 3)),
+            "T_cam_world": check_shape("Camera", "T_cam_world", self.T_cam_world, (4, 4)),
+        }
+        check_same_batch("Camera", batches)
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"Camera: expected a positive image size, got {self.width}x{self.height}")
+
+    @classmethod
+    def from_fov(cls, fov_x: float, width: int, height: int, T_cam_world: Tensor | None = None) -> Camera:
+        """A camera with square pixels, a centred principal point and a horizontal field of view in radians."""
+        focal = 0.5 * width / math.tan(0.5 * fov_x)
+        K = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
+        return cls(K, torch.eye(4) if T_cam_world is None else T_cam_world, width, height)
+
+    @classmethod
+    def looking_at(cls, K: Tensor, eye: Tensor, target: Tensor, up: Tensor, width: int, height: int) -> Camera:
+        """A camera at ``eye`` [3] that looks at ``target`` [3], with ``up`` [3] towards the top of the image."""
+        forward = torch.nn.functional.normalize(target - eye, dim=-1)
+        right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=-1)
+        down = torch.linalg.cross(forward, right)
+        rotation = torch.stack([right, down, forward])
+        return cls(K, make_transform(rotation, -rotation @ eye), width, height)
+
+    @classmethod
+    def from_opengl(cls, K: Tensor, T_world_cam_gl: Tensor, width: int, height: int) -> Camera:
+        """From an OpenGL/Blender/NeRF camera-to-world matrix [*b, 4, 4] (camera looks along -z, +y up)."""
+        flip = _OPENGL_FROM_OPENCV.to(T_world_cam_gl)
+        return cls(K, invert_transform(T_world_cam_gl @ flip), width, height)
+
+    @classmethod
+    def stack(cls, cameras: list[Camera]) -> Camera:
+        """One batch from cameras of the same image size."""
+        sizes = {(camera.width, camera.height) for camera in cameras}
+        if len(sizes) != 1:
+            raise ValueError(f"Camera.stack: expected cameras of one image size, got {sorted(sizes)}")
+        width, height = sizes.pop()
+        K = torch.stack([camera.K for camera in cameras])
+        return cls(K, torch.stack([camera.T_cam_world for camera in cameras]), width, height)
+
+    def __getitem__(self, index) -> Camera:
+        return dataclasses.replace(self, K=self.K[index], T_cam_world=self.T_cam_world[index])
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(self.K.shape[:-2])
+
+    @property
+    def T_world_cam(self) -> Tensor:
+        return invert_transform(self.T_cam_world)
+
+    @property
+    def center(self) -> Tensor:
+        """The camera's centre in the world, [*b, 3]."""
+        return self.T_world_cam[..., :3, 3]
+
+    def to(self, *args, **kwargs) -> Camera:
+        return dataclasses.replace(
+            self, K=self.K.to(*args, **kwargs), T_cam_world=self.T_cam_world.to(*args, **kwargs)
+        )
+
+    def in_frame(self, T_world_frame: Tensor) -> Camera:
+        """The same camera seen from another frame: its world becomes ``frame``."""
+        T_cam_frame = self.T_cam_world @ T_world_frame
+        K = self.K.expand(*T_cam_frame.shape[:-2], 3, 3)
+        return dataclasses.replace(self, K=K, T_cam_world=T_cam_frame)
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The same view at another resolution."""
+        scale = self.K.new_tensor([[width / self.width], [height / self.height], [1.0]])
+        return dataclasses.replace(self, K=self.K * scale, width=width, height=height)
+
+    def cropped(self, left: int, top: int, width: int, height: int) -> Camera:
+        """The part of the image whose top-left corner is the pixel (left, top); may reach over the border."""
+        shift = torch.zeros_like(self.K)
+        shift[..., 0, 2], shift[..., 1, 2] = left, top
+        return dataclasses.replace(self, K=self.K - shift, width=width, height=height)
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels [*b, N, 2] and depths [*b, N] in metres of world points [*b, N, 3]."""
+        in_camera = transform_points(self.T_cam_world, points)
+        depth = in_camera[..., 2]
+        image = in_camera @ self.K.transpose(-1, -2)
+        return image[..., :2] / depth[..., None], depth
+
+    def opengl_pose(self) -> Tensor:
+        """Camera-to-world matrices [*b, 4, 4] in OpenGL's convention."""
+        return self.T_world_cam @ _OPENGL_FROM_OPENCV.to(self.T_cam_world)
+
+    def opengl_projection(self, near: float, far: float) -> Tensor:
+        """Clip-space projection matrices [*b, 4, 4] of OpenGL, with the principal point honoured."""
+        P = torch.zeros(*self.batch_shape, 4, 4, dtype=self.K.dtype, device=self.K.device)
+        P[..., 0, 0] = 2 * self.K[..., 0, 0] / self.width
+        P[..., 0, 1] = -2 * self.K[..., 0, 1] / self.width
+        P[..., 1, 1] = 2 * self.K[..., 1, 1] / self.height
+        P[..., 0, 2] = 1 - 2 * self.K[..., 0, 2] / self.width
+        P[..., 1, 2] = 2 * self.K[..., 1, 2] / self.height - 1
+        P[..., 2, 2] = -(far + near) / (far - near)
+        P[..., 2, 3] = -2 * far * near / (far - near)
+        P[..., 3, 2] = -1
+        return P

@@ -1,0 +1,82 @@
+"""The Gaussian cloud: what an avatar gives and a renderer takes. Always activated."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from scene.checks import check_same_batch, check_shape
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianCloud:
+    """N three-dimensional Gaussians with leading batch dimensions, with nothing left to activate.
+
+    means: [*b, N, 3] metres, in the frame that the camera's world is (for avatars: the head frame).
+    quats: [*b, N, 4] wxyz; renderers normalise them.
+    scales: [*b, N, 3] standard deviations in metres, positive.
+    opacities: [*b, N] in [0, 1].
+    sh: [*b, N, K, 3] spherical harmonics of the colour, K = (degree + 1)².
+    """
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    sh: Tensor
+
+    def __post_init__(self) -> None:
+        owner = "GaussianCloud"
+        batches = {
+            "means": check_shape(owner, "means", self.means, ("N", 3)),
+            "quats": check_shape(owner, "quats", self.quats, ("N", 4)),
+            "scales": check_shape(owner, "scales", self.scales, ("N", 3)),
+            "opacities": check_shape(owner, "opacities", self.opacities, ("N",)),
+            "sh": check_shape(owner, "sh", self.sh, ("N", "K", 3)),
+        }
+        check_same_batch(owner, batches)
+        counts = {
+            "means": self.means.shape[-2],
+            "quats": self.quats.shape[-2],
+            "scales": self.scales.shape[-2],
+            "opacities": self.opacities.shape[-1],
+            "sh": self.sh.shape[-3],
+        }
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"{owner}: the fields hold different numbers of Gaussians: {counts}")
+        if self.sh.shape[-2] not in (1, 4, 9, 16):
+            raise ValueError(f"{owner}.sh: expected 1, 4, 9 or 16 coefficients, got {self.sh.shape[-2]}")
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(self.means.shape[:-2])
+
+    @property
+    def num_gaussians(self) -> int:
+        return self.means.shape[-2]
+
+    def fields(self) -> dict[str, Tensor]:
+        """The five tensors by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def map(self, function) -> GaussianCloud:
+        """A cloud whose five tensors are ``function`` of these."""
+        return GaussianCloud(**{name: function(tensor) for name, tensor in self.fields().items()})
+
+    def to(self, *args, **kwargs) -> GaussianCloud:
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def detach(self) -> GaussianCloud:
+        return self.map(torch.Tensor.detach)
+
+    def __getitem__(self, index) -> GaussianCloud:
+        """Part of the batch (never of the Gaussians)."""
+        if not self.batch_shape:
+            raise IndexError("GaussianCloud: this cloud has no batch dimension to index")
+        return self.map(lambda tensor: tensor[index])
+
+    def expand(self, *batch: int) -> GaussianCloud:
+        """An unbatched cloud as a batch that shares memory."""
+        return self.map(lambda tensor: tensor.expand(*batch, *tensor.shape))

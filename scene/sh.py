@@ -1,0 +1,59 @@
+"""Real spherical harmonics to degree 3, in the order and signs that 3D Gaussian splatting uses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+C0 = 0.28209479177387814
+C1 = 0.4886025119029199
+C2 = (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792, 0.5462742152960396)
+C3 = (
+    -0.5900435899266435, 2.890611442640554, -0.4570457994644658, 0.3731763325901154,
+    -0.4570457994644658, 1.445305721320277, -0.5900435899266435,
+)  # fmt: skip
+
+
+def num_coefficients(degree: int) -> int:
+    """Coefficients per colour channel of harmonics up to a degree of 0 to 3."""
+    if degree not in (0, 1, 2, 3):
+        raise ValueError(f"spherical harmonics: expected a degree from 0 to 3, got {degree}")
+    return (degree + 1) ** 2
+
+
+def basis(directions: Tensor, degree: int) -> Tensor:
+    """The harmonics [*b, (degree + 1)²] at unit directions [*b, 3]."""
+    x, y, z = directions.unbind(-1)
+    values = [torch.full_like(x, C0)]
+    if degree >= 1:
+        values += [-C1 * y, C1 * z, -C1 * x]
+    if degree >= 2:
+        xx, yy, zz, xy, yz, xz = x * x, y * y, z * z, x * y, y * z, x * z
+        values += [C2[0] * xy, C2[1] * yz, C2[2] * (2 * zz - xx - yy), C2[3] * xz, C2[4] * (xx - yy)]
+    if degree >= 3:
+        values += [
+            C3[0] * y * (3 * xx - yy),
+            C3[1] * xy * z,
+            C3[2] * y * (4 * zz - xx - yy),
+            C3[3] * z * (2 * zz - 3 * xx - 3 * yy),
+            C3[4] * x * (4 * zz - xx - yy),
+            C3[5] * z * (xx - yy),
+            C3[6] * x * (xx - 3 * yy),
+        ]
+    return torch.stack(values, -1)
+
+
+def evaluate(sh: Tensor, directions: Tensor) -> Tensor:
+    """Colours [*b, 3] >= 0 of coefficients [*b, K, 3] seen along unit directions [*b, 3] (camera to Gaussian)."""
+    degree = round(sh.shape[-2] ** 0.5) - 1
+    return ((basis(directions, degree)[..., None] * sh).sum(-2) + 0.5).clamp_min(0)
+
+
+def from_rgb(rgb: Tensor) -> Tensor:
+    """The constant coefficient [*b, 3] that shows a colour [*b, 3]."""
+    return (rgb - 0.5) / C0
+
+
+def to_rgb(dc: Tensor) -> Tensor:
+    """The colour [*b, 3] that a constant coefficient [*b, 3] shows."""
+    return dc * C0 + 0.5
