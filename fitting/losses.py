@@ -1,0 +1,116 @@
+"""Image losses of the training loop. Images are [H, W, C] or [B, H, W, C] in [0, 1]; every loss is a scalar mean.
+
+SSIM follows Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004), with the
+usual 11x11 Gaussian window of sigma 1.5 and population statistics. On the CPU it runs in one fused numba kernel that
+gives value and gradient together (`ssim_torch` is its slow, obvious twin, and the path on other devices).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+WINDOW_RADIUS = 5
+WINDOW_SIGMA = 1.5
+C1, C2 = 0.01**2, 0.03**2
+
+
+def l1(image: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference."""
+    return (image - target).abs().mean()
+
+
+def dssim(image: Tensor, target: Tensor) -> Tensor:
+    """1 - SSIM over all pixels, the window padded with zeros at the image border, as 3D Gaussian splatting does."""
+    return 1 - ssim(image, target)
+
+
+def ssim(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
+    """Mean structural similarity, differentiable with respect to ``image`` only.
+
+    valid: average only the windows that lie inside the image (what scikit-image reports); otherwise windows reach
+        over the border, where the image counts as zero.
+    Raises ValueError on differing shapes, on images smaller than the window (valid), or a target that needs gradients.
+    """
+    if image.shape != target.shape or image.ndim not in (3, 4):
+        raise ValueError(f"ssim: expected two images [H, W, C] or [B, H, W, C], got {_shapes(image, target)}")
+    if target.requires_grad:
+        raise ValueError("ssim: the gradient is with respect to the first image only; swap the two")
+    if image.ndim == 3:
+        image, target = image[None], target[None]
+    if valid and min(image.shape[1:3]) <= 2 * WINDOW_RADIUS:
+        raise ValueError(f"ssim: images of at least {2 * WINDOW_RADIUS + 1} pixels a side, got {_shapes(image)}")
+    target = target.to(image.dtype)
+    if image.device.type == "cpu" and image.shape[-1] == 3 and image.dtype in (torch.float32, torch.float64):
+        return _FusedSsim.apply(image, target, valid)
+    return ssim_torch(image, target, valid=valid)
+
+
+def ssim_torch(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
+    """`ssim` of batches [B, H, W, C] in plain PyTorch operations, on any device."""
+    x, y = image.movedim(-1, 1), target.movedim(-1, 1)
+    channels = x.shape[1]
+    taps = window(x.dtype, x.device)
+    padding = 0 if valid else WINDOW_RADIUS
+
+    def blur(values: Tensor) -> Tensor:
+        rows = taps.reshape(1, 1, -1, 1).expand(channels, 1, -1, 1)
+        values = torch.nn.functional.conv2d(values, rows, padding=(padding, 0), groups=channels)
+        return torch.nn.functional.conv2d(values, rows.mT, padding=(0, padding), groups=channels)
+
+    mean_x, mean_y = blur(x), blur(y)
+    variances = blur(x * x + y * y) - mean_x**2 - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
+    structure = (2 * covariance + C2) / (variances + C2)
+    return (luminance * structure).mean()
+
+
+def window(dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """The 11 taps of the separable Gaussian window, summing to 1."""
+    weights = [math.exp(-0.5 * (k / WINDOW_SIGMA) ** 2) for k in range(-WINDOW_RADIUS, WINDOW_RADIUS + 1)]
+    return torch.tensor(weights, dtype=torch.float64, device=device).div(sum(weights)).to(dtype)
+
+
+def compile_kernels() -> None:
+    """Compiles the fused kernels for float32 (a few seconds once, then cached on the disk): call it before a fit."""
+    image = torch.zeros(1, 12, 12, 3, requires_grad=True)
+    ssim(image, torch.ones(1, 12, 12, 3)).backward()
+
+
+class _FusedSsim(torch.autograd.Function):
+    """Mean SSIM; the gradient is made along with the value, since the gradient of a mean needs no upstream pixels."""
+
+    @staticmethod
+    def forward(ctx, image: Tensor, target: Tensor, valid: bool) -> Tensor:
+        batch, height, width, channels = image.shape
+        x = image.detach().contiguous().reshape(batch, height, width * channels).numpy()
+        y = target.detach().contiguous().reshape(batch, height, width * channels).numpy()
+        half_window = window(image.dtype)[WINDOW_RADIUS:].numpy()
+        margin = WINDOW_RADIUS if valid else 0
+        count = batch * (height - 2 * margin) * (width - 2 * margin) * channels
+        constants = torch.tensor([C1, C2, 2, 1 / count], dtype=image.dtype).numpy()
+        value, gradient = _kernels().mean_ssim(
+            x, y, half_window, constants, margin, ctx.needs_input_grad[0]
+        )
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(torch.from_numpy(gradient).reshape(image.shape))
+        return image.new_tensor(value)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream: Tensor):
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream, None, None
+
+
+def _shapes(*images: Tensor) -> str:
+    return " and ".join(str(list(image.shape)) for image in images)
+
+
+def _kernels():
+    from fitting import ssim_kernels  # numba loads slowly: only when used
+
+    return ssim_kernels

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from fitting import losses
+
+
+def _pair(*shape: int, seed: int = 0, dtype=torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(*shape, generator=generator, dtype=torch.float64)
+    noise = 0.2 * torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return image.to(dtype), (image + noise).clamp(0, 1).to(dtype)
+
+
+@pytest.mark.parametrize("shape", [(24, 31, 3), (2, 17, 12, 3), (1, 11, 11, 3), (3, 7, 3)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+def test_fused_ssim_equals_plain_pytorch(shape, dtype, tolerance):
+    x, y = _pair(*shape, dtype=dtype)
+    batch = (x, y) if x.ndim == 4 else (x[None], y[None])
+    for valid in (False, True) if min(shape[-3:-1]) >= 11 else (False,):
+        expected = losses.ssim_torch(*batch, valid=valid)
+        assert losses.ssim(x, y, valid=valid).item() == pytest.approx(expected.item(), abs=tolerance)
+
+
+@pytest.mark.parametrize("valid", [False, True])
+def test_fused_gradient_equals_plain_pytorch(valid):
+    x, y = _pair(2, 40, 53, 3, seed=1)
+    x.requires_grad_()
+    (3.5 * losses.ssim(x, y, valid=valid)).backward()
+    fused, x.grad = x.grad, None
+    (3.5 * losses.ssim_torch(x, y, valid=valid)).backward()
+    # Guards against a right shape of wrong direction, wrong length and wrong mean, each alone.
+    cosine = torch.nn.functional.cosine_similarity(fused.flatten(), x.grad.flatten(), dim=0)
+    assert cosine.item() > 1 - 1e-6
+    assert (fused.norm() / x.grad.norm()).item() == pytest.approx(1, abs=1e-5)
+    assert (fused.mean() - x.grad.mean()).abs() < 1e-5 * x.grad.abs().mean()
+
+
+@pytest.mark.parametrize("valid", [False, True])
+def test_fused_gradient_against_finite_differences(valid):
+    x, y = _pair(13, 12, 3, seed=2, dtype=torch.float64)
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda image: losses.ssim(image, y, valid=valid), (x,), eps=1e-6, atol=1e-9)
+
+
+def test_gradient_is_zero_for_equal_images_and_points_uphill():
+    x, y = _pair(32, 32, 3, dtype=torch.float64)
+    same = y.clone().requires_grad_()
+    losses.dssim(same, y).backward()
+    assert same.grad.abs().max() < 1e-12
+    x.requires_grad_()
+    before = losses.dssim(x, y)
+    before.backward()
+    after = losses.dssim((x - 1e-2 * x.grad / x.grad.norm()).detach(), y)
+    assert after < before
+
+
+def test_valid_ssim_equals_scikit_image():
+    x, y = _pair(64, 50, 3, seed=3)
+    expected = structural_similarity(
+        x.numpy(), y.numpy(), gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=2
+    )
+    assert losses.ssim(x, y, valid=True).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_value_does_not_depend_on_memory_layout_or_threads():
+    numba = pytest.importorskip("numba")
+    x, y = _pair(40, 48, 3, seed=4)
+    expected = losses.ssim(x, y).item()
+    padded = torch.zeros(44, 60, 3)
+    padded[2:42, 5:53] = x
+    assert losses.ssim(padded[2:42, 5:53], y).item() == expected
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        assert losses.ssim(x, y).item() == expected
+    finally:
+        numba.set_num_threads(threads)
+
+
+def test_other_channel_counts_and_dtypes_take_the_plain_path():
+    x, y = _pair(20, 20, 1)
+    assert losses.ssim(x, y).item() == pytest.approx(losses.ssim_torch(x[None], y[None]).item())
+
+
+def test_l1_and_dssim_of_extremes():
+    zeros, ones = torch.zeros(16, 16, 3), torch.ones(16, 16, 3)
+    assert losses.l1(zeros, ones).item() == 1
+    assert losses.dssim(ones, ones).item() == pytest.approx(0, abs=2e-5)  # float32: E[x²] - E[x]² against C2 = 9e-4
+    assert losses.dssim(zeros, ones).item() > 0.98
+
+
+def test_wrong_use_is_named():
+    x, y = _pair(16, 16, 3)
+    with pytest.raises(ValueError, match="two images"):
+        losses.ssim(x, y[:8])
+    with pytest.raises(ValueError, match="first image"):
+        losses.ssim(x, y.requires_grad_())
+    with pytest.raises(ValueError, match="at least 11"):
+        losses.ssim(x[:8], y[:8].detach(), valid=True)
+
+
+def test_window_is_the_usual_one():
+    taps = losses.window(torch.float64).numpy()
+    assert taps.sum() == pytest.approx(1) and taps.shape == (11,)
+    np.testing.assert_allclose(taps[5] / taps[4], np.exp(0.5 / 1.5**2))
