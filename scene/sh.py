@@ -57,3 +57,27 @@ def from_rgb(rgb: Tensor) -> Tensor:
 def to_rgb(dc: Tensor) -> Tensor:
     """The colour [*b, 3] that a constant coefficient [*b, 3] shows."""
     return dc * C0 + 0.5
+
+
+# Enough directions in general position to fix the 16 coefficients of degree 3 (a Fibonacci sphere).
+_NUM_SAMPLES = 48
+
+
+def _sample_directions() -> Tensor:
+    index = torch.arange(_NUM_SAMPLES, dtype=torch.float64) + 0.5
+    z = 1 - 2 * index / _NUM_SAMPLES
+    azimuth = torch.pi * (1 + 5**0.5) * index
+    radius = (1 - z * z).sqrt()
+    return torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), z], -1)
+
+
+def rotation_matrices(rotations: Tensor, degree: int) -> Tensor:
+    """Matrices [*b, K, K] that turn coefficients with a rotation [*b, 3, 3]: the real Wigner D matrices.
+
+    If f has coefficients c, then d -> f(Rᵀ d) has coefficients ``D @ c``. Found by sampling: the harmonics of each
+    band are closed under rotation, so that the least-squares solution is exact.
+    """
+    directions = _sample_directions().to(rotations.device)
+    solve = torch.linalg.pinv(basis(directions, degree)).to(rotations.dtype)
+    turned = basis(directions.to(rotations.dtype) @ rotations, degree)
+    return solve @ turned

@@ -1,0 +1,1 @@
+"""Fitting: from a Capture to an AvatarBundle."""

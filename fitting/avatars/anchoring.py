@@ -1,0 +1,120 @@
+"""Where Gaussians are anchored: two frames (head and body) and a learned correction of the tracked pose.
+
+Parts that any avatar can use; each is switched off alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from scene import sh as spherical_harmonics
+from scene.cloud import GaussianCloud
+from scene.head_state import HeadState
+from scene.transforms import (
+    make_transform,
+    matrices_to_quats,
+    matrices_to_rotvecs,
+    multiply_quats,
+    normalize_quats,
+    rotvecs_to_matrices,
+)
+
+if TYPE_CHECKING:
+    from fitting.avatars.base import TrainingStates
+
+
+@dataclasses.dataclass(frozen=True)
+class AnchoringConfig:
+    """How Gaussians follow the head and the body."""
+
+    two_frames: bool = False
+    """Each Gaussian has a learned weight between the head's frame and the body's; else all follow the head."""
+    pose_correction: bool = False
+    """A learned linear map from expression and head pose to a correction of the tracked head pose."""
+    correction_components: int = 10
+    """Principal components of the training expressions that the pose correction sees."""
+
+
+class Anchoring(nn.Module):
+    """Moves a canonical cloud with the head's and the body's frames. The result stays in the tracked head frame."""
+
+    def __init__(self, config: AnchoringConfig, num_expressions: int) -> None:
+        super().__init__()
+        self.config = config
+        if config.pose_correction:
+            components = min(config.correction_components, num_expressions)
+            self.register_buffer("expression_mean", torch.zeros(num_expressions))
+            self.register_buffer("expression_components", torch.zeros(num_expressions, components))
+            self.register_buffer("pose_scale", torch.ones(6))
+            self.correction = nn.Parameter(torch.zeros(components + 6, 6))
+
+    def observe(self, states: TrainingStates) -> None:
+        """Learns the inputs' statistics from the training frames, before the fit."""
+        if not self.config.pose_correction:
+            return
+        expressions = states.expressions
+        self.expression_mean.copy_(expressions.mean(0))
+        count = self.expression_components.shape[1]
+        _, deviations, directions = torch.linalg.svd(expressions - expressions.mean(0), full_matrices=False)
+        whitening = directions[:count].T / (deviations[:count] / max(len(expressions), 1) ** 0.5).clamp_min(0.02)
+        # Fewer frames than components leave the rest at zero.
+        self.expression_components.zero_()
+        self.expression_components[:, : whitening.shape[1]] = whitening
+        pose = relative_pose(states.T_head_body)
+        self.pose_scale.copy_(pose.std(0, unbiased=False).clamp_min(0.01))
+
+    def pose_delta(self, state: HeadState) -> Tensor:
+        """The corrections [*b, 4, 4], in the head frame: a rotation of at most about 15° and a few centimetres."""
+        codes = (state.expression - self.expression_mean) @ self.expression_components
+        inputs = torch.cat([codes, relative_pose(state.T_head_body) / self.pose_scale], -1)
+        # Inputs beyond what training showed must not turn the head without bound.
+        delta = torch.tanh((3 * torch.tanh(inputs / 3)) @ self.correction / 2) * 2
+        # Units: 0.1 rad and 1 cm for a value of 1.
+        return make_transform(rotvecs_to_matrices(delta[..., :3] * 0.1), delta[..., 3:] * 0.01)
+
+    def forward(self, cloud: GaussianCloud, state: HeadState, head_logits: Tensor | None) -> GaussianCloud:
+        if not (self.config.two_frames or self.config.pose_correction):
+            return cloud
+        batch = state.batch_shape
+        identity = torch.eye(4, dtype=cloud.means.dtype, device=cloud.means.device).expand(*batch, 4, 4)
+        T_head = self.pose_delta(state) if self.config.pose_correction else identity
+        if not self.config.two_frames:
+            return _move_rigidly(cloud, T_head)
+        return _move_blended(cloud, T_head, state.T_head_body, torch.sigmoid(head_logits))
+
+
+def relative_pose(T_head_body: Tensor) -> Tensor:
+    """Rotation vector and translation [*b, 6] (radians, metres) of the body in the head frame."""
+    return torch.cat([matrices_to_rotvecs(T_head_body[..., :3, :3]), T_head_body[..., :3, 3]], -1)
+
+
+def _move_rigidly(cloud: GaussianCloud, T: Tensor) -> GaussianCloud:
+    means = cloud.means @ T[..., :3, :3].transpose(-1, -2) + T[..., None, :3, 3]
+    quats = multiply_quats(matrices_to_quats(T[..., :3, :3])[..., None, :].expand_as(cloud.quats), cloud.quats)
+    return dataclasses.replace(cloud, means=means, quats=quats)
+
+
+def _move_blended(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weights: Tensor) -> GaussianCloud:
+    """Linear blend skinning of means between two transforms [*b, 4, 4] with weights [N] of the first."""
+    w = weights[:, None]
+    head = cloud.means @ T_head[..., :3, :3].transpose(-1, -2) + T_head[..., None, :3, 3]
+    body = cloud.means @ T_body[..., :3, :3].transpose(-1, -2) + T_body[..., None, :3, 3]
+    means = body + w * (head - body)
+    q_head = matrices_to_quats(T_head[..., :3, :3])[..., None, :]
+    q_body = matrices_to_quats(T_body[..., :3, :3])[..., None, :]
+    blended = normalize_quats(q_body + w * (q_head - q_body))
+    quats = multiply_quats(blended.expand_as(cloud.quats), cloud.quats)
+    # What is fixed to the body keeps its look when the head turns: its harmonics turn with it.
+    degree = round(cloud.sh.shape[-2] ** 0.5) - 1
+    colours = cloud.sh
+    if degree > 0:
+        turn = spherical_harmonics.rotation_matrices(T_body[..., :3, :3], degree)[..., 1:, 1:]
+        rest = cloud.sh[..., 1:, :]
+        by_channel = rest.transpose(-1, -2)  # [*b, N, 3, K - 1]: one large product instead of N small ones
+        turned = (by_channel.flatten(-3, -2) @ turn.transpose(-1, -2)).reshape(by_channel.shape).transpose(-1, -2)
+        colours = torch.cat([cloud.sh[..., :1, :], turned + w[..., None] * (rest - turned)], -2)
+    return dataclasses.replace(cloud, means=means, quats=quats, sh=colours)

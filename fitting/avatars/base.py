@@ -1,0 +1,86 @@
+"""What every avatar is: a pure function from a head state and an eye to a Gaussian cloud in the head frame."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from fitting.avatars.anchoring import Anchoring, AnchoringConfig
+from scene.cloud import GaussianCloud
+from scene.head_state import HeadState
+
+
+@dataclasses.dataclass(frozen=True)
+class AvatarShape:
+    """The sizes that an avatar's tensors depend on."""
+
+    num_gaussians: int
+    num_expressions: int
+    num_joints: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingStates:
+    """What an avatar may learn about the driving signal before the fit: statistics of the training frames.
+
+    expressions: [T, E]. T_head_body: [T, 4, 4].
+    """
+
+    expressions: Tensor
+    T_head_body: Tensor
+
+
+class AvatarModel(nn.Module):
+    """Base of all avatars. Subclasses define ``canonical``; ``forward`` adds what is common to all of them.
+
+    ``per_gaussian`` holds every parameter whose first dimension is N, the number of Gaussians, and nothing else: it
+    is what densification may resize. All other parameters are shared.
+
+    The forward pass is pure: no step counter, no hidden current frame. A frame is what ``state`` and ``eye`` say.
+    """
+
+    kind: str
+    #: Whether the cloud of a fixed state changes with ``eye``; tells playback what it may cache.
+    view_dependent: bool = False
+
+    def __init__(self, shape: AvatarShape, anchoring: AnchoringConfig) -> None:
+        super().__init__()
+        self.num_expressions = shape.num_expressions
+        self.num_joints = shape.num_joints
+        self.per_gaussian = nn.ParameterDict()
+        self.anchoring = Anchoring(anchoring, shape.num_expressions)
+        if anchoring.two_frames:
+            self.per_gaussian["head_logits"] = nn.Parameter(torch.zeros(shape.num_gaussians))
+
+    @property
+    def num_gaussians(self) -> int:
+        return next(iter(self.per_gaussian.values())).shape[0]
+
+    def shared_parameters(self) -> dict[str, nn.Parameter]:
+        """All parameters that do not belong to single Gaussians, by name."""
+        return {name: p for name, p in self.named_parameters() if not name.startswith("per_gaussian.")}
+
+    def initialize(self, seeds: GaussianCloud, head_weights: Tensor, states: TrainingStates) -> None:
+        """Starts from a cloud of seeds (unbatched, N Gaussians in the head frame at rest).
+
+        head_weights: [N] in (0, 1), how much each seed belongs to the head rather than to the body.
+        """
+        with torch.no_grad():
+            if "head_logits" in self.per_gaussian:
+                self.per_gaussian["head_logits"].copy_(torch.logit(head_weights.clamp(0.02, 0.98)))
+            self.anchoring.observe(states)
+
+    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        """The cloud before anchoring, in the head frame: what a subclass defines. Batched like ``state``."""
+        raise NotImplementedError
+
+    def forward(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        """The Gaussian cloud [*b, N] in the head frame for states [*b] and camera centres ``eye`` [*b, 3] in it."""
+        cloud = self.canonical(state, eye)
+        return self.anchoring(cloud, state, self.per_gaussian.get("head_logits"))
+
+    def regularizers(self) -> dict[str, Tensor]:
+        """Scalar penalties by name, unweighted; their weights belong to the loss's configuration."""
+        return {}

@@ -1,0 +1,214 @@
+"""HeadGaS (Dhamo et al., ECCV 2024): Gaussians whose features are blended by the expression.
+
+Per Gaussian a basis F [B, f] and an offset f0 [f]; the frame's feature is f_i = Σ_b e_b F_b + f0. A small MLP takes
+f_i with the positional encoding of the mean and gives spherical harmonics and opacity. Means, rotations and scales are
+static: motion is Gaussians that appear and vanish.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fitting.avatars.anchoring import AnchoringConfig
+from fitting.avatars.base import AvatarModel, AvatarShape, TrainingStates
+from fitting.avatars.encoding import encode, encoded_size
+from scene import sh as spherical_harmonics
+from scene.cloud import GaussianCloud
+from scene.head_state import HeadState
+from scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
+
+# Means are divided by this before they are encoded, so that the head fills about [-1, 1].
+SCENE_RADIUS_M = 0.25
+_MIN_LOG_SCALE, _MAX_LOG_SCALE = -11.5, -2.3  # 10 µm to 10 cm
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadGaSConfig:
+    """The model of the paper and the switches of its ablation (Table 3)."""
+
+    feature_size: int = 32
+    """Size f of a Gaussian's feature."""
+    hidden_size: int = 64
+    """Channels of the MLP's hidden layers."""
+    hidden_layers: int = 2
+    """Hidden layers of the MLP."""
+    encoding_frequencies: int = 4
+    """Frequencies of the positional encoding of the mean (the paper does not say how many)."""
+    sh_degree: int = 3
+    """Degree of the spherical harmonics of the colour, 0 to 3."""
+    blending: Literal["features", "none", "parameters"] = "features"
+    """features: the paper's. none: the MLP sees the expression itself ("w/o blending"). parameters: colour and opacity
+    are blended directly ("w/o MLP")."""
+    changes: Literal["appearance", "geometry", "all"] = "appearance"
+    """What the expression changes. appearance: colour and opacity, the paper's. geometry: Δ(μ, R) instead. all: both."""
+    expression_codes: int = 0
+    """Blend by so many principal components of the training expressions instead of all coefficients; 0: all."""
+    base_appearance: bool = False
+    """Each Gaussian has its own colour and opacity, to which the MLP's output is added; starts from the seeds."""
+    anchoring: AnchoringConfig = AnchoringConfig()
+    """Two frames and pose correction: not of the paper."""
+
+
+class _BlendBasis(torch.autograd.Function):
+    """Σ_b e_b F_b for one state, with a gradient that is one outer product (autograd's own is several passes)."""
+
+    @staticmethod
+    def forward(ctx, basis: Tensor, codes: Tensor) -> Tensor:
+        ctx.save_for_backward(basis, codes)
+        return torch.matmul(codes, basis)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        basis, codes = ctx.saved_tensors
+        grad_codes = torch.einsum("nbf,nf->b", basis, grad) if ctx.needs_input_grad[1] else None
+        return codes[None, :, None] * grad[:, None, :], grad_codes
+
+
+class HeadGaS(AvatarModel):
+    """See the module. ``canonical`` gives [*b, N] Gaussians."""
+
+    kind = "headgas"
+    Config = HeadGaSConfig
+
+    def __init__(self, config: HeadGaSConfig, shape: AvatarShape) -> None:
+        super().__init__(shape, config.anchoring)
+        self.config = config
+        count = shape.num_gaussians
+        self.num_codes = min(config.expression_codes, shape.num_expressions) or shape.num_expressions
+        if config.expression_codes:
+            self.register_buffer("code_mean", torch.zeros(shape.num_expressions))
+            self.register_buffer("code_projection", torch.zeros(shape.num_expressions, self.num_codes))
+            self.register_buffer("code_limits", torch.ones(2, self.num_codes))
+        coefficients = spherical_harmonics.num_coefficients(config.sh_degree)
+        self._sizes = self._output_sizes(coefficients)
+        outputs = sum(self._sizes.values())
+
+        p = self.per_gaussian
+        p["means"] = nn.Parameter(torch.zeros(count, 3))
+        p["log_scales"] = nn.Parameter(torch.full((count, 3), -6.0))
+        p["quats"] = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
+        features = outputs if config.blending == "parameters" else config.feature_size
+        p["features"] = nn.Parameter(torch.zeros(count, features))
+        if config.blending != "none":
+            p["basis"] = nn.Parameter(torch.zeros(count, self.num_codes, features))
+        if config.base_appearance or config.changes == "geometry":
+            p["base_colors"] = nn.Parameter(torch.zeros(count, coefficients, 3))
+            p["base_opacities"] = nn.Parameter(torch.zeros(count))
+        if config.blending != "parameters":
+            inputs = config.feature_size + encoded_size(3, config.encoding_frequencies)
+            if config.blending == "none":
+                inputs += self.num_codes
+            self.mlp = _make_mlp(inputs, config.hidden_size, config.hidden_layers, outputs)
+
+    def _output_sizes(self, coefficients: int) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        if self.config.changes in ("appearance", "all"):
+            sizes |= {"opacity": 1, "sh": coefficients * 3}
+        if self.config.changes in ("geometry", "all"):
+            sizes |= {"shift": 3, "turn": 3}
+        return sizes
+
+    def initialize(self, seeds: GaussianCloud, head_weights: Tensor, states: TrainingStates) -> None:
+        super().initialize(seeds, head_weights, states)
+        p = self.per_gaussian
+        with torch.no_grad():
+            p["means"].copy_(seeds.means)
+            p["log_scales"].copy_(seeds.scales.log())
+            p["quats"].copy_(seeds.quats)
+            generator = torch.Generator().manual_seed(0)
+            if self.config.blending != "parameters":
+                p["features"].copy_(torch.randn(p["features"].shape, generator=generator) * 0.1)
+            opacity = torch.logit(seeds.opacities.clamp(0.01, 0.99))
+            if "base_colors" in p:
+                p["base_colors"].zero_()
+                p["base_colors"][:, 0] = seeds.sh[:, 0]
+                p["base_opacities"].copy_(opacity)
+            elif self.config.blending == "parameters":
+                p["features"][:, 0] = opacity
+                p["features"][:, 1:4] = seeds.sh[:, 0]
+            else:
+                self.mlp[-1].bias[0] = opacity.mean()
+                self.mlp[-1].bias[1:4] = seeds.sh[:, 0].mean(0)
+            if self.config.expression_codes:
+                self._fit_codes(states.expressions)
+
+    def _fit_codes(self, expressions: Tensor) -> None:
+        """Principal components of the training expressions, each of unit deviation at the largest component's scale."""
+        mean = expressions.mean(0)
+        _, deviations, directions = torch.linalg.svd(expressions - mean, full_matrices=False)
+        count = min(self.num_codes, len(directions))
+        self.code_mean.copy_(mean)
+        self.code_projection.zero_()
+        scale = (deviations[0] / len(expressions) ** 0.5).clamp_min(1e-3)
+        self.code_projection[:, :count] = directions[:count].T / scale
+        codes = (expressions - mean) @ self.code_projection
+        margin = 0.2 * (codes.amax(0) - codes.amin(0))
+        self.code_limits.copy_(torch.stack([codes.amin(0) - margin, codes.amax(0) + margin]))
+
+    def codes(self, state: HeadState) -> Tensor:
+        """What the features are blended by, [*b, B]: expression coefficients, or their codes clamped to what was seen."""
+        if not self.config.expression_codes:
+            return state.expression
+        codes = (state.expression - self.code_mean) @ self.code_projection
+        return codes.clamp(self.code_limits[0], self.code_limits[1])
+
+    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        batch = state.batch_shape
+        if batch:
+            flat = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
+            single = [self._single(codes) for codes in self.codes(flat)]
+            fields = {name: torch.stack([c.fields()[name] for c in single]) for name in single[0].fields()}
+            return GaussianCloud(**fields).map(lambda t: t.reshape(*batch, *t.shape[1:]))
+        return self._single(self.codes(state))
+
+    def _single(self, codes: Tensor) -> GaussianCloud:
+        p, config = self.per_gaussian, self.config
+        values = dict(zip(self._sizes, self._network(codes).split(list(self._sizes.values()), -1)))
+        count = self.num_gaussians
+        if "sh" in values:
+            logits = values["opacity"][:, 0]
+            colours = values["sh"].reshape(count, -1, 3)
+        if "base_colors" in p:
+            logits = p["base_opacities"] + (logits if "sh" in values else 0)
+            colours = p["base_colors"] + (colours if "sh" in values else 0)
+        means, quats = p["means"], normalize_quats(p["quats"])
+        if "shift" in values:
+            means = means + values["shift"] * 0.01
+            quats = multiply_quats(rotvecs_to_quats(values["turn"] * 0.1), quats)
+        scales = p["log_scales"].clamp(_MIN_LOG_SCALE, _MAX_LOG_SCALE).exp()
+        return GaussianCloud(means, quats, scales, torch.sigmoid(logits), colours)
+
+    def _network(self, codes: Tensor) -> Tensor:
+        p = self.per_gaussian
+        if self.config.blending == "none":
+            features = torch.cat([p["features"], codes.expand(self.num_gaussians, -1)], -1)
+        else:
+            features = p["features"] + _BlendBasis.apply(p["basis"], codes)
+        if self.config.blending == "parameters":
+            return features
+        encoding = encode(p["means"].detach() / SCENE_RADIUS_M, self.config.encoding_frequencies)
+        return self.mlp(torch.cat([features, encoding], -1))
+
+    def regularizers(self) -> dict[str, Tensor]:
+        p = self.per_gaussian
+        penalties = {"scale": (p["log_scales"] - math.log(0.01)).clamp_min(0).square().mean()}
+        if "basis" in p:
+            penalties["basis"] = p["basis"].square().mean()
+        return penalties
+
+
+def _make_mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+    modules: list[nn.Module] = []
+    for _ in range(layers):
+        modules += [nn.Linear(inputs, hidden), nn.ReLU()]
+        inputs = hidden
+    last = nn.Linear(inputs, outputs)
+    # A quiet start: the first pictures show the biases, not noise.
+    nn.init.normal_(last.weight, std=0.01)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*modules, last)

@@ -1,0 +1,122 @@
+"""The avatar on disk: safetensors and JSON, nothing that is executed. Loading needs no capture and no head model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fitting.avatars import AVATARS, AvatarModel, AvatarShape
+from fitting.config_files import from_plain, to_plain
+from scene.camera import Camera
+from scene.capture import Capture, check_format, load_tensors
+from scene.errors import UserError
+from scene.files import atomic_path, read_json, write_json
+from scene.head_state import HeadState
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+_TENSORS = "tensors.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class AvatarBundle:
+    """A fitted avatar with what is needed to drive it.
+
+    expression_range: [2, E] smallest and largest coefficient seen in training.
+    default_camera: one camera of the world; default_state: the neutral head at the mean pose.
+    facts: plain JSON (seed, versions, capture hash, metrics).
+    """
+
+    avatar: AvatarModel
+    head_model: str
+    expression_names: tuple[str, ...]
+    joint_names: tuple[str, ...]
+    expression_range: Tensor
+    default_camera: Camera
+    default_state: HeadState
+    facts: dict[str, Any]
+
+    @classmethod
+    def from_fit(cls, avatar: AvatarModel, capture: Capture, facts: dict[str, Any]) -> AvatarBundle:
+        """Packs a fitted avatar with its capture's names, ranges and camera."""
+        train = capture.states[list(capture.train)]
+        first = capture.frames[capture.train[0]]
+        neutral = HeadState.neutral(
+            len(capture.expression_names), len(capture.joint_names), first.state.T_world_body
+        )
+        ranges = torch.stack([train.expression.amin(0), train.expression.amax(0)])
+        return cls(
+            avatar, capture.head_model, capture.expression_names, capture.joint_names, ranges, first.camera, neutral,
+            facts,
+        )  # fmt: skip
+
+    def save(self, folder: Path) -> None:
+        """Writes the bundle; the manifest comes last."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        tensors = {f"avatar.{name}": value for name, value in self.avatar.state_dict().items()}
+        tensors |= {
+            "expression_range": self.expression_range,
+            "camera.K": self.default_camera.K,
+            "camera.T_cam_world": self.default_camera.T_cam_world,
+            "state.T_world_head": self.default_state.T_world_head,
+        }
+        with atomic_path(folder / _TENSORS) as path:
+            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+        manifest = {
+            "format": "avatar",
+            "format_version": FORMAT_VERSION,
+            "avatar": self.avatar.kind,
+            "config": to_plain(self.avatar.config),
+            "head_model": self.head_model,
+            "expression_names": list(self.expression_names),
+            "joint_names": list(self.joint_names),
+            "num_gaussians": self.avatar.num_gaussians,
+            "width": self.default_camera.width,
+            "height": self.default_camera.height,
+            **self.facts,
+        }
+        write_json(folder / MANIFEST, manifest)
+
+    @classmethod
+    def load(cls, folder: Path) -> AvatarBundle:
+        """Reads a bundle. Raises UserError when it is not one, is newer than this program, or is damaged."""
+        folder = Path(folder)
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise UserError(f"{folder}: not an avatar (no {MANIFEST} in it); give the folder `bundle` of a run")
+        manifest = read_json(path, "manifest of an avatar")
+        check_format(manifest, path, "avatar", FORMAT_VERSION)
+        tensors = load_tensors(folder / _TENSORS)
+        try:
+            return cls._assemble(path, manifest, tensors)
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: damaged ({reason}); export the avatar again") from None
+
+    @classmethod
+    def _assemble(cls, path: Path, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> AvatarBundle:
+        kind = manifest["avatar"]
+        if kind not in AVATARS:
+            raise UserError(f"{path}: unknown kind of avatar {kind!r}; this program knows {', '.join(AVATARS)}")
+        names, joints = tuple(manifest["expression_names"]), tuple(manifest["joint_names"])
+        shape = AvatarShape(manifest["num_gaussians"], len(names), len(joints))
+        config = from_plain(AVATARS[kind].Config, manifest["config"], str(path))
+        avatar = AVATARS[kind](config, shape)
+        weights = {name[7:]: tensor for name, tensor in tensors.items() if name.startswith("avatar.")}
+        avatar.load_state_dict(weights)
+        camera = Camera(tensors["camera.K"], tensors["camera.T_cam_world"], manifest["width"], manifest["height"])
+        state = HeadState.neutral(len(names), len(joints), tensors["state.T_world_head"])
+        known = {"format", "format_version", "avatar", "config", "head_model", "expression_names", "joint_names"}
+        known |= {"num_gaussians", "width", "height"}
+        facts = {key: value for key, value in manifest.items() if key not in known}
+        return cls(
+            avatar.eval(), manifest["head_model"], names, joints, tensors["expression_range"], camera, state, facts
+        )

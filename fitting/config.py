@@ -1,0 +1,54 @@
+"""The whole configuration of a fit. Presets in ``configs/`` hold what differs from these defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from fitting.avatars.headgas import HeadGaSConfig
+from fitting.densify import AdaptiveConfig
+from fitting.initializers.base import InitializerConfig
+from fitting.objective import ObjectiveConfig
+from fitting.optimizers import OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """How long a fit lasts and what happens when. All iterations are nominal: a smaller budget compresses them."""
+
+    iterations: int = 50_000
+    """Length of the whole fit when neither minutes nor iterations are given, and the unit of all other schedules."""
+    cpu_minutes: float = 10.0
+    """Minutes that a fit on a CPU takes when nothing else is said; 0: the full iterations there too."""
+    half_resolution_until: int = 0
+    """Until this iteration pictures are rendered and compared at half the resolution."""
+    expressions: bool = True
+    """Off: the avatar never sees an expression (the baseline that an avatar must beat)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """One fit."""
+
+    avatar: Literal["headgas"] = "headgas"
+    """Which model, a name in AVATARS."""
+    headgas: HeadGaSConfig = HeadGaSConfig()
+    """The model's own settings."""
+    initializer: Literal["mesh", "picture", "random"] = "mesh"
+    """Where the Gaussians start, a name in INITIALIZERS."""
+    seeds: InitializerConfig = InitializerConfig()
+    """The initializer's settings."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Learning rates."""
+    densifier: Literal["adaptive", "none"] = "adaptive"
+    """What adds and removes Gaussians, a name in DENSIFIERS."""
+    densify: AdaptiveConfig = AdaptiveConfig()
+    """The densifier's settings."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """The loss."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Lengths and stages."""
+
+    def avatar_config(self):
+        """The settings of the chosen avatar."""
+        return getattr(self, self.avatar)

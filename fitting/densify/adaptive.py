@@ -1,0 +1,153 @@
+"""Adaptive density control (Kerbl et al. 2023, section 5.2), as HeadGaS uses it.
+
+Opacities depend on the expression here, so that a Gaussian is pruned only when it was faint in every frame since the
+last time; and they come from a network, so that the original's reset of opacities has nothing to act on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from fitting.avatars import AvatarModel
+from fitting.optimizers import Surgery
+from renderers.output import RenderOutput
+from scene.cloud import GaussianCloud
+from scene.transforms import normalize_quats, quats_to_matrices
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveConfig:
+    """Thresholds of adaptive density control. Iterations are nominal: they scale with the fit's budget."""
+
+    start: int = 500
+    """First iteration of densification."""
+    stop: int = 15_000
+    """Last iteration of densification."""
+    every: int = 100
+    """Iterations between two rounds."""
+    min_observations: int = 40
+    """Rounds wait until so many renderings were seen, whatever the budget."""
+    gradient_threshold: float = 2e-4
+    """Mean gradient of the screen position, in normalised device coordinates, above which a Gaussian is doubled."""
+    absolute_gradients: bool = False
+    """Sum absolute per-pixel gradients (AbsGS) instead of the gradient of the sum; needs a higher threshold."""
+    split_scale: float = 0.002
+    """Metres: larger Gaussians are split, smaller ones cloned (1% of the scene's extent in the papers)."""
+    prune_opacity: float = 0.005
+    """Gaussians fainter than this in every frame seen are removed."""
+    prune_scale: float = 0.05
+    """Metres: larger Gaussians are removed."""
+    max_gaussians: int = 60_000
+    """No growth beyond this number."""
+
+
+class AdaptiveDensifier:
+    """See the module; follows the protocol of ``fitting.densify.base``."""
+
+    def __init__(self, config: AdaptiveConfig) -> None:
+        self.config = config
+        self._seen = 0
+        self._last_round = float(config.start)
+        self._gradients: Tensor | None = None
+        self._counts: Tensor | None = None
+        self._opacities: Tensor | None = None
+
+    def wants_screen(self, step: float) -> bool:
+        return step < self.config.stop
+
+    def observe(self, output: RenderOutput, cloud: GaussianCloud, image_size: int) -> None:
+        screen = output.screen
+        if screen is None or screen.means2d.grad is None:
+            return
+        gradient = screen.means2d.absgrad if self.config.absolute_gradients else screen.means2d.grad
+        # From pixels to normalised device coordinates, which span two units.
+        norms = gradient.norm(dim=-1) * (image_size / 2)
+        count = cloud.num_gaussians
+        if self._gradients is None or len(self._gradients) != count:
+            self._forget(count, norms.device)
+        self._gradients += torch.where(screen.visible, norms, 0)
+        self._counts += screen.visible
+        self._opacities = torch.maximum(self._opacities, cloud.opacities.detach())
+        self._seen += 1
+
+    def plan(self, step: float, avatar: AvatarModel, generator: torch.Generator) -> Surgery | None:
+        config = self.config
+        due = config.start <= step < config.stop and step - self._last_round >= config.every
+        if not due or self._seen < config.min_observations:
+            return None
+        surgery = self._surgery(avatar, generator)
+        self._last_round = step
+        self._forget(len(surgery.source), surgery.source.device)
+        return surgery
+
+    def _surgery(self, avatar: AvatarModel, generator: torch.Generator) -> Surgery:
+        config, p = self.config, avatar.per_gaussian
+        with torch.no_grad():
+            scales = p["log_scales"].exp()
+            largest = scales.amax(-1)
+            mean_gradient = self._gradients / self._counts.clamp_min(1)
+            keep = (self._opacities >= config.prune_opacity) & (largest <= config.prune_scale)
+            if not keep.any():
+                keep[self._opacities.argmax()] = True
+            grow = keep & (mean_gradient >= config.gradient_threshold)
+            room = max(config.max_gaussians - int(keep.sum()), 0)
+            if int(grow.sum()) > room:
+                best = torch.where(grow, mean_gradient, -1).topk(room).indices
+                grow = torch.zeros_like(grow)
+                grow[best] = True
+            split = grow & (largest > config.split_scale)
+            clone = grow & ~split
+            index = torch.arange(len(keep), device=keep.device)
+            # Kept ones (a split one stays as its first half), then clones, then the second halves.
+            source = torch.cat([index[keep], index[clone], index[split]])
+            fresh = torch.cat([split[keep], torch.ones_like(source[int(keep.sum()) :], dtype=torch.bool)])
+            halves = torch.cat([split[keep], split[clone], split[split]])
+            means, log_scales = p["means"][source].clone(), p["log_scales"][source].clone()
+            noise = torch.randn(means.shape, generator=generator).to(means)
+            turn = quats_to_matrices(normalize_quats(p["quats"][source][halves]))
+            means[halves] += (turn @ (noise[halves] * scales[source][halves])[..., None])[..., 0]
+            log_scales[halves] -= torch.log(torch.tensor(1.6)).to(log_scales)
+        return Surgery(source, fresh, {"means": means, "log_scales": log_scales})
+
+    def _forget(self, count: int, device: torch.device) -> None:
+        self._seen = 0
+        self._gradients = torch.zeros(count, device=device)
+        self._counts = torch.zeros(count, device=device)
+        self._opacities = torch.zeros(count, device=device)
+
+    def state(self) -> dict[str, Tensor]:
+        state = {"progress": torch.tensor([self._seen, self._last_round], dtype=torch.float64)}
+        if self._gradients is not None:
+            state |= {"gradients": self._gradients, "counts": self._counts, "opacities": self._opacities}
+        return state
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self._seen, self._last_round = int(state["progress"][0]), float(state["progress"][1])
+        if "gradients" in state:
+            self._gradients, self._counts = state["gradients"].clone(), state["counts"].clone()
+            self._opacities = state["opacities"].clone()
+
+
+class NoDensifier:
+    """Leaves the Gaussians as they are."""
+
+    def __init__(self, config: AdaptiveConfig) -> None:
+        del config
+
+    def wants_screen(self, step: float) -> bool:
+        return False
+
+    def observe(self, output: RenderOutput, cloud: GaussianCloud, image_size: int) -> None:
+        return None
+
+    def plan(self, step: float, avatar: AvatarModel, generator: torch.Generator) -> Surgery | None:
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        return None

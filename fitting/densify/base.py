@@ -1,0 +1,32 @@
+"""What a densifier is: it listens to renderings and now and then says which Gaussians there should be."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fitting.avatars import AvatarModel
+from fitting.optimizers import Surgery
+from renderers.output import RenderOutput
+from scene.cloud import GaussianCloud
+
+
+class Densifier(Protocol):
+    """Grows and prunes the Gaussians of an avatar during a fit."""
+
+    def wants_screen(self, step: float) -> bool:
+        """Whether the next rendering must carry ScreenStats. ``step`` is in the preset's nominal iterations."""
+
+    def observe(self, output: RenderOutput, cloud: GaussianCloud, image_size: int) -> None:
+        """Sees one rendering after its backward pass."""
+
+    def plan(self, step: float, avatar: AvatarModel, generator: torch.Generator) -> Surgery | None:
+        """The surgery that is due now, or None. The densifier forgets what it saw when it gives one."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep."""
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes back what ``state`` gave."""

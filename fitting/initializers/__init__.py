@@ -1,0 +1,10 @@
+"""Initializers: the Gaussians that a fit starts from."""
+
+from fitting.initializers.base import InitializerConfig, Seeds
+from fitting.initializers.mesh import mesh_seeds
+from fitting.initializers.picture import picture_seeds
+from fitting.initializers.random import random_seeds
+
+INITIALIZERS = {"mesh": mesh_seeds, "picture": picture_seeds, "random": random_seeds}
+
+__all__ = ["INITIALIZERS", "InitializerConfig", "Seeds"]

@@ -1,0 +1,103 @@
+"""Seeds on the surface of the fitted head model, coloured by the training frames (HeadGaS, section 3.4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fitting.frames import FrameStore
+from fitting.initializers.base import InitializerConfig, Seeds
+from preprocess.head_models import HEAD_MODELS
+from scene import sh as spherical_harmonics
+from scene.capture import Capture
+from scene.cloud import GaussianCloud
+from scene.transforms import transform_points
+
+# The inside of the mouth is small and matters: it is sampled more densely than the skin.
+_PART_DENSITY = {"skin": 1.0, "eye_left": 2.0, "eye_right": 2.0, "tongue": 1.5, "teeth_upper": 3.0, "teeth_lower": 3.0}
+_OTHER_DENSITY = 0.4
+_CHIN_LANDMARK = 152
+_NECK_BLEND_M = 0.012
+
+
+def mesh_seeds(capture: Capture, frames: FrameStore, config: InitializerConfig, seed: int) -> Seeds:
+    """N points drawn over the rest mesh, with the median colour that the training frames show there."""
+    generator = torch.Generator().manual_seed(seed)
+    points, normals, faces, chin = _sample_surface(capture, config.num_gaussians, generator)
+    chosen = _spread(capture.train, config.frames)
+    colours = _colours(capture, frames, chosen, points, normals)
+    spacing = _surface_spacing(capture, config.num_gaussians)
+    cloud = seed_cloud(points, colours, torch.full((len(points),), spacing), config.opacity)
+    return Seeds(cloud, head_weights(points, chin))
+
+
+def seed_cloud(points: Tensor, colours: Tensor, sizes: Tensor, opacity: float) -> GaussianCloud:
+    """Round Gaussians at points [N, 3] with colours [N, 3] and standard deviations [N]."""
+    count = len(points)
+    return GaussianCloud(
+        means=points.float(),
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
+        scales=sizes[:, None].repeat(1, 3).float(),
+        opacities=torch.full((count,), opacity),
+        sh=spherical_harmonics.from_rgb(colours.float())[:, None],
+    )
+
+
+def head_weights(points: Tensor, chin: Tensor) -> Tensor:
+    """1 above the chin, 0 below the neck, soft between; [N]."""
+    # The line from the chin to the nape rises backwards: what is far behind the chin belongs to the head a little lower.
+    height = points[:, 1] - (chin[1] - 0.03)
+    return torch.sigmoid(height / _NECK_BLEND_M)
+
+
+def _sample_surface(capture: Capture, count: int, generator: torch.Generator):
+    model = HEAD_MODELS[capture.head_model]()
+    shaped = model.shaped(capture.identity)
+    vertices, faces = shaped.vertices, model.faces
+    corners = vertices[faces]
+    cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    areas = cross.norm(dim=-1) / 2
+    density = torch.tensor([_PART_DENSITY.get(name, _OTHER_DENSITY) for name in model.part_names])
+    weights = areas * density[model.face_part.long()]
+    drawn = torch.multinomial(weights, count, replacement=True, generator=generator)
+    u, v = torch.rand(2, count, generator=generator)
+    flip = u + v > 1
+    u, v = torch.where(flip, 1 - u, u), torch.where(flip, 1 - v, v)
+    barycentrics = torch.stack([1 - u - v, u, v], -1)
+    points = (corners[drawn] * barycentrics[..., None]).sum(1)
+    normals = torch.nn.functional.normalize(cross[drawn], dim=-1)
+    rows = model.faces[model.landmark_faces[_CHIN_LANDMARK]]
+    chin = (vertices[rows] * model.landmark_barycentrics[_CHIN_LANDMARK][:, None]).sum(0)
+    return points, normals, drawn, chin
+
+
+def _surface_spacing(capture: Capture, count: int) -> float:
+    """Typical distance of neighbours when so many points are spread over a head's surface (about 0.13 m²)."""
+    del capture
+    return 0.6 * (0.13 / count) ** 0.5
+
+
+def _spread(indices: tuple[int, ...], count: int) -> list[int]:
+    """So many of the indices, evenly spread."""
+    positions = torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long().tolist()
+    return [indices[position] for position in positions]
+
+
+def _colours(capture: Capture, frames: FrameStore, chosen: list[int], points: Tensor, normals: Tensor) -> Tensor:
+    """Mean colour of rest-shape points over frames that see them from the front; grey where none does."""
+    total, weight = torch.zeros(len(points), 3), torch.zeros(len(points), 1)
+    for index in chosen:
+        frame = capture.frames[index]
+        camera = frame.camera.in_frame(frame.state.T_world_head)
+        pixels, depth = camera.project(points)
+        toward = torch.nn.functional.normalize(camera.center - points, dim=-1)
+        facing = (normals * toward).sum(-1).clamp_min(0) ** 2
+        image, matte = frames.get(index)
+        column = pixels[:, 0].long().clamp(0, camera.width - 1)
+        row = pixels[:, 1].long().clamp(0, camera.height - 1)
+        inside = (pixels[:, 0] >= 0) & (pixels[:, 0] < camera.width)
+        inside &= (pixels[:, 1] >= 0) & (pixels[:, 1] < camera.height) & (depth > 0)
+        seen = (facing * inside * matte[row, column, 0])[:, None].cpu()
+        total += seen * image[row, column].cpu()
+        weight += seen
+    return torch.where(weight > 0.05, total / weight.clamp_min(1e-6), torch.full_like(total, 0.4))

@@ -1,0 +1,81 @@
+"""Seeds on the mesh and on what the mattes show beside it: hair above the chin, neck and shoulders below."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from fitting.frames import FrameStore
+from fitting.initializers import mesh
+from fitting.initializers.base import InitializerConfig, Seeds
+from preprocess.head_models import HEAD_MODELS
+from scene.camera import Camera
+from scene.capture import Capture
+from scene.cloud import GaussianCloud
+from scene.transforms import invert_transform, transform_points
+
+_SKULL_CENTRE = torch.tensor([0.0, 0.0, -0.09])  # metres, head frame: the depth that hair outlines lie at
+_GRID = 4  # pixels between candidates
+
+
+def picture_seeds(capture: Capture, frames: FrameStore, config: InitializerConfig, seed: int) -> Seeds:
+    """``mesh_share`` of the seeds on the mesh, the rest where person, but no mesh, is seen."""
+    on_mesh = round(config.num_gaussians * config.mesh_share)
+    first = mesh.mesh_seeds(capture, frames, dataclasses.replace(config, num_gaussians=max(on_mesh, 1)), seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    points, colours, sizes, weights = _beside_mesh(capture, frames, config, generator)
+    count = min(config.num_gaussians - on_mesh, len(points))
+    if count <= 0:
+        return first
+    drawn = torch.randperm(len(points), generator=generator)[:count]
+    # Candidates are dense; the ones drawn must cover the same area.
+    grow = (len(points) / count) ** 0.5
+    second = mesh.seed_cloud(points[drawn], colours[drawn], sizes[drawn] * grow, config.opacity)
+    joined = {name: torch.cat([a, second.fields()[name]]) for name, a in first.cloud.fields().items()}
+    return Seeds(GaussianCloud(**joined), torch.cat([first.head_weights, weights[drawn]]))
+
+
+def _beside_mesh(capture: Capture, frames: FrameStore, config: InitializerConfig, generator: torch.Generator):
+    """Points [M, 3] in the head frame at rest, colours [M, 3], sizes [M] in metres, head weights [M]."""
+    from preprocess.mesh_renderer import rasterize_camera
+
+    model = HEAD_MODELS[capture.head_model]()
+    shaped = model.shaped(capture.identity)
+    rows = model.faces[model.landmark_faces[152]]
+    chin = (shaped.vertices[rows] * model.landmark_barycentrics[152][:, None]).sum(0)
+    chosen = mesh._spread(capture.train, config.frames)
+    parts: list[tuple[Tensor, ...]] = []
+    for index in chosen:
+        frame = capture.frames[index]
+        image, matte = (t.cpu() for t in frames.get(index))
+        posed = shaped.posed(frame.state)
+        camera = frame.camera.in_frame(frame.state.T_world_head)
+        covered = torch.from_numpy(rasterize_camera(posed.vertices, model.faces, camera).face_index >= 0)
+        ys, xs = torch.meshgrid(
+            torch.arange(0, camera.height, _GRID), torch.arange(0, camera.width, _GRID), indexing="ij"
+        )
+        ys, xs = ys.flatten(), xs.flatten()
+        free = (matte[ys, xs, 0] > 0.6) & ~covered[ys, xs]
+        ys, xs = ys[free], xs[free]
+        jitter = torch.rand(2, len(ys), generator=generator) * _GRID
+        pixels = torch.stack([xs + jitter[0], ys + jitter[1]], -1)
+        in_head = _unproject(camera, pixels, _depth_of(camera, _SKULL_CENTRE))
+        below = in_head[:, 1] < chin[1] - 0.02
+        body_camera = frame.camera.in_frame(frame.state.T_world_body)
+        in_body = _unproject(body_camera, pixels, _depth_of(body_camera, _SKULL_CENTRE))
+        points = torch.where(below[:, None], in_body, in_head)
+        size = _GRID * 0.6 * _depth_of(camera, _SKULL_CENTRE) / camera.K[0, 0] / len(chosen) ** 0.5
+        parts.append((points, image[ys, xs], size.expand(len(points)), torch.where(below, 0.03, 0.95)))
+    return tuple(torch.cat(column) for column in zip(*parts))
+
+
+def _depth_of(camera: Camera, point: Tensor) -> Tensor:
+    return transform_points(camera.T_cam_world, point[None])[0, 2]
+
+
+def _unproject(camera: Camera, pixels: Tensor, depth: Tensor) -> Tensor:
+    """Points [M, 3] in the camera's world at pixels [M, 2] and one depth."""
+    rays = torch.cat([pixels, torch.ones_like(pixels[:, :1])], -1) @ torch.linalg.inv(camera.K).T
+    return transform_points(invert_transform(camera.T_cam_world), rays * depth)

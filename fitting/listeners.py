@@ -1,0 +1,123 @@
+"""What listens to a fit: a progress bar, a log file, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fitting.avatars import AvatarModel
+from fitting.loop import StepInfo
+
+_SMOOTHING = 0.05
+
+
+class ProgressBar:
+    """Shows how far the fit is, the PSNR of the training frames (running mean), the Gaussians and the speed."""
+
+    def __init__(self, description: str) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=100, desc=description, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}", mininterval=0.5
+        )
+        self._psnr: float | None = None
+        self._shown = 0.0
+        self._speed: tuple[float, int] | None = None
+
+    def on_step(self, info: StepInfo, avatar: AvatarModel) -> None:
+        self._psnr = info.psnr if self._psnr is None else self._psnr + _SMOOTHING * (info.psnr - self._psnr)
+        if time.monotonic() - self._shown < 0.5 and info.fraction < 1:
+            return
+        self._shown = time.monotonic()
+        steps_per_s = info.step / max(info.seconds, 1e-9)
+        self._bar.n = round(100 * info.fraction, 1)
+        self._bar.set_postfix_str(
+            f"step {info.step}, {steps_per_s:.1f}/s, train {self._psnr:.1f} dB, {info.num_gaussians} Gaussians"
+        )
+
+    def on_end(self, avatar: AvatarModel) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        self._bar.close()
+
+
+class JsonLog:
+    """Appends one JSON object per logged step to a file; a resumed fit drops what lies beyond its checkpoint."""
+
+    def __init__(self, path: Path, every: int = 10) -> None:
+        self._path, self._every = path, every
+        self._file = None
+
+    def on_step(self, info: StepInfo, avatar: AvatarModel) -> None:
+        if self._file is None:
+            self._open(info.step)
+        if info.step % self._every and info.fraction < 1:
+            return
+        entry = {
+            "step": info.step,
+            "seconds": round(info.seconds, 3),
+            "fraction": round(info.fraction, 5),
+            "loss": round(info.loss, 6),
+            "psnr": round(info.psnr, 3),
+            "num_gaussians": info.num_gaussians,
+            "steps_per_s": round(info.step / max(info.seconds, 1e-9), 2),
+            **{f"loss_{name}": round(value, 6) for name, value in info.terms.items()},
+        }
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+
+    def _open(self, next_step: int) -> None:
+        kept: list[str] = []
+        if self._path.exists():
+            for line in self._path.read_text().splitlines():
+                try:
+                    if json.loads(line)["step"] < next_step:
+                        kept.append(line)
+                except (json.JSONDecodeError, KeyError, TypeError):
+                    continue  # the last line of a killed fit may be cut
+        temporary = self._path.with_suffix(".partial")
+        temporary.write_text("".join(line + "\n" for line in kept))
+        os.replace(temporary, self._path)
+        self._file = open(self._path, "a", encoding="utf-8")
+
+    def on_end(self, avatar: AvatarModel) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class TensorBoardLog:
+    """Writes curves and, now and then, a picture of one training frame beside its truth."""
+
+    def __init__(
+        self, folder: Path, picture: Callable[[AvatarModel], Tensor] | None = None, every: int = 20,
+        picture_seconds: float = 60.0,
+    ) -> None:  # fmt: skip
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+        self._picture, self._every, self._picture_seconds = picture, every, picture_seconds
+        self._next_picture = 0.0
+
+    def on_step(self, info: StepInfo, avatar: AvatarModel) -> None:
+        if info.step % self._every == 0:
+            self._writer.add_scalar("train/loss", info.loss, info.step)
+            self._writer.add_scalar("train/psnr", info.psnr, info.step)
+            self._writer.add_scalar("gaussians", info.num_gaussians, info.step)
+            for name, value in info.terms.items():
+                self._writer.add_scalar(f"loss/{name}", value, info.step)
+        if self._picture is not None and info.seconds >= self._next_picture:
+            self._next_picture = info.seconds + self._picture_seconds
+            with torch.no_grad():
+                self._writer.add_image("truth_and_avatar", self._picture(avatar).clamp(0, 1), info.step, dataformats="HWC")
+
+    def on_end(self, avatar: AvatarModel) -> None:
+        self._writer.close()

@@ -1,0 +1,212 @@
+"""The training loop. Listeners see every step; evaluation, logs and viewers are theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from fitting import checkpoint, objective
+from fitting.avatars import AVATARS, AvatarModel, AvatarShape, TrainingStates
+from fitting.checkpoint import Progress
+from fitting.config import FitConfig
+from fitting.densify import DENSIFIERS
+from fitting.frames import FrameStore
+from fitting.initializers import INITIALIZERS
+from fitting.objective import Perceptual
+from fitting.optimizers import make_optimizer, operate, set_rates
+from fitting.regions import head_box
+from renderers.base import Renderer
+from scene.capture import Capture
+from scene.head_state import HeadState
+
+log = logging.getLogger(__name__)
+
+_CHECKPOINT_EVERY_S = 30.0
+_FINITE_EVERY = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How long to fit: minutes of optimisation or a number of iterations, one of the two."""
+
+    minutes: float | None = None
+    iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.iterations is None):
+            raise ValueError("Budget: give minutes or iterations, one of the two")
+
+    def fraction(self, progress: Progress) -> float:
+        """How much of the budget is spent, in [0, 1]."""
+        if self.iterations is not None:
+            return min(progress.step / max(self.iterations, 1), 1.0)
+        return min(progress.seconds / max(self.minutes * 60, 1e-9), 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepInfo:
+    """What listeners hear after a step. ``nominal`` is the iteration in the preset's own units."""
+
+    step: int
+    nominal: float
+    fraction: float
+    seconds: float
+    frame: int
+    loss: float
+    terms: dict[str, float]
+    psnr: float
+    num_gaussians: int
+
+
+class Listener(Protocol):
+    """Hears of a fit; changes nothing."""
+
+    def on_step(self, info: StepInfo, avatar: AvatarModel) -> None: ...
+
+    def on_end(self, avatar: AvatarModel) -> None: ...
+
+
+class FitDivergedError(RuntimeError):
+    """A loss or a gradient became NaN or infinite; the message names it."""
+
+
+class FitInterrupted(KeyboardInterrupt):
+    """The fit was stopped by a signal after its state was saved."""
+
+
+def create_avatar(config: FitConfig, capture: Capture, frames: FrameStore, seed: int) -> AvatarModel:
+    """A fresh avatar for a capture, started by the configured initializer."""
+    seeds = INITIALIZERS[config.initializer](capture, frames, config.seeds, seed)
+    shape = AvatarShape(seeds.cloud.num_gaussians, len(capture.expression_names), len(capture.joint_names))
+    torch.manual_seed(seed)
+    avatar = AVATARS[config.avatar](config.avatar_config(), shape)
+    states = capture.states[list(capture.train)]
+    avatar.initialize(seeds.cloud, seeds.head_weights, TrainingStates(states.expression, states.T_head_body))
+    return avatar
+
+
+def fit(
+    capture: Capture,
+    renderer: Renderer,
+    config: FitConfig,
+    budget: Budget,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    frames: FrameStore | None = None,
+    perceptual: Perceptual | None = None,
+    checkpoint_path: Path | None = None,
+    listeners: Sequence[Listener] = (),
+    should_stop=lambda: False,
+) -> AvatarModel:
+    """Fits an avatar to the training frames of a capture.
+
+    With a ``checkpoint_path`` the fit goes on from there if the file exists, and saves itself there every half minute,
+    at the end and when ``should_stop`` says so (then FitInterrupted is raised). Everything random depends on the seed
+    and the step alone, so that a resumed fit takes the same steps as an uninterrupted one.
+    Raises FitDivergedError when a loss or gradient is not finite; the last checkpoint stays.
+    """
+    frames = frames or FrameStore(capture, capture.train, device)
+    avatar = create_avatar(config, capture, frames, seed).to(device)
+    optimizer = make_optimizer(avatar, config.optimizer)
+    densifier = DENSIFIERS[config.densifier](config.densify)
+    progress = Progress()
+    if checkpoint_path is not None and checkpoint_path.exists():
+        progress = checkpoint.load(checkpoint_path, avatar, optimizer, densifier)
+        log.info("going on from iteration %d", progress.step)
+    states, cameras = capture.states.to(device), capture.cameras.to(device)
+    last_save, boxes = time.monotonic(), {}
+
+    def save() -> None:
+        if checkpoint_path is not None:
+            checkpoint.save(checkpoint_path, avatar, optimizer, densifier, progress)
+
+    while (fraction := budget.fraction(progress)) < 1:
+        if should_stop():
+            save()
+            raise FitInterrupted
+        started = time.monotonic()
+        nominal = fraction * config.schedule.iterations
+        generator = torch.Generator().manual_seed(hash((seed, progress.step)) & 0x7FFFFFFF)
+        frame = _frame_at(capture.train, progress.step, seed)
+        divisor = 2 if nominal < config.schedule.half_resolution_until else 1
+        state, camera = states[frame], cameras[frame]
+        if divisor > 1:
+            camera = camera.resized(camera.width // divisor, camera.height // divisor)
+        set_rates(optimizer, config.optimizer, fraction)
+        target = frames.get(frame, divisor)
+        background = objective.background_colour(config.objective, generator).to(device)
+        use_perceptual = perceptual is not None and nominal >= config.objective.perceptual_from
+        if use_perceptual and frame not in boxes:
+            boxes[frame] = head_box(capture.frames[frame], divisor)
+
+        output, cloud = render(avatar, renderer, state, camera, config, screen=densifier.wants_screen(nominal))
+        loss, terms = objective.compute(
+            config.objective, output, target, background, avatar,
+            perceptual if use_perceptual else None, boxes.get(frame),
+        )  # fmt: skip
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        _check_finite(loss, avatar, progress.step)
+        densifier.observe(output, cloud, max(camera.width, camera.height))
+        optimizer.step()
+        surgery = densifier.plan(nominal, avatar, generator)
+        if surgery is not None:
+            operate(avatar, optimizer, surgery)
+
+        progress.step += 1
+        progress.seconds += time.monotonic() - started
+        with torch.no_grad():
+            truth = target[0] * target[1] + (1 - target[1]) * background
+            psnr = float(-10 * torch.log10((output.over(background) - truth).square().mean().clamp_min(1e-10)))
+        info = StepInfo(
+            progress.step, nominal, budget.fraction(progress), progress.seconds, frame, float(loss),
+            {name: float(value) for name, value in terms.items()}, psnr, avatar.num_gaussians,
+        )  # fmt: skip
+        for listener in listeners:
+            listener.on_step(info, avatar)
+        if time.monotonic() - last_save > _CHECKPOINT_EVERY_S:
+            save()
+            last_save = time.monotonic()
+    save()
+    for listener in listeners:
+        listener.on_end(avatar)
+    return avatar
+
+
+def render(avatar: AvatarModel, renderer: Renderer, state: HeadState, camera, config: FitConfig, *, screen: bool = False):
+    """The rendering of one state by one camera of the world, and the cloud that it shows."""
+    if not config.schedule.expressions:
+        state = expressionless(state)
+    in_head = camera.in_frame(state.T_world_head)
+    cloud = avatar(state, in_head.center)
+    return renderer.render(cloud, in_head, screen=screen), cloud
+
+
+def expressionless(state: HeadState) -> HeadState:
+    """The same poses with a neutral face and eyes straight ahead."""
+    joints = torch.zeros_like(state.joints)
+    joints[..., 0] = 1
+    return dataclasses.replace(state, expression=torch.zeros_like(state.expression), joints=joints)
+
+
+def _frame_at(train: tuple[int, ...], step: int, seed: int) -> int:
+    """Every frame once per epoch, in an order that depends on seed and epoch alone."""
+    epoch, position = divmod(step, len(train))
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return train[int(torch.randperm(len(train), generator=generator)[position])]
+
+
+def _check_finite(loss: torch.Tensor, avatar: AvatarModel, step: int) -> None:
+    if not torch.isfinite(loss):
+        raise FitDivergedError(f"iteration {step}: the loss is {float(loss)}")
+    if step % _FINITE_EVERY == 0:
+        for name, parameter in avatar.named_parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                raise FitDivergedError(f"iteration {step}: the gradient of {name} is not finite")

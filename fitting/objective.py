@@ -1,0 +1,80 @@
+"""The objective of a fit: what a rendering is compared with, and by which losses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fitting import losses
+from fitting.avatars import AvatarModel
+from renderers.output import RenderOutput
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """Weights of the losses. The defaults are those of HeadGaS, equation 8."""
+
+    l1: float = 0.8
+    """Weight of the mean absolute difference."""
+    dssim: float = 0.2
+    """Weight of 1 - SSIM."""
+    perceptual: float = 0.1
+    """Weight of the VGG loss inside the head's box; needs VGG16's weights."""
+    perceptual_from: int = 10_000
+    """Nominal iteration from which the VGG loss acts."""
+    matte: float = 0.0
+    """Weight of the mean absolute difference of alpha and matte."""
+    background: Literal["white", "random"] = "white"
+    """What both pictures are composited on: white, or another colour at every step."""
+    scale_penalty: float = 0.0
+    """Weight of the avatar's penalty ``scale`` (Gaussians larger than 1 cm)."""
+    basis_penalty: float = 0.0
+    """Weight of the avatar's penalty ``basis`` (size of the expression bases)."""
+
+
+#: Compares two pictures [H, W, 3] inside a box (left, top, right, bottom); the VGG loss, when there is one.
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+
+
+def background_colour(config: ObjectiveConfig, generator: torch.Generator) -> Tensor:
+    """The colour [3] that this step composites on."""
+    if config.background == "white":
+        return torch.ones(3)
+    return torch.rand(3, generator=generator)
+
+
+def compute(
+    config: ObjectiveConfig,
+    output: RenderOutput,
+    target: tuple[Tensor, Tensor],
+    background: Tensor,
+    avatar: AvatarModel,
+    perceptual: Perceptual | None,
+    head_box: tuple[int, int, int, int] | None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The total loss and its unweighted terms by name.
+
+    target: straight colour [H, W, 3] and matte [H, W, 1]. head_box: left, top, right, bottom in pixels.
+    """
+    colour, matte = target
+    truth = colour * matte + (1 - matte) * background
+    picture = output.over(background)
+    terms = {"l1": losses.l1(picture, truth), "dssim": losses.dssim(picture, truth)}
+    weights = {"l1": config.l1, "dssim": config.dssim}
+    if config.matte:
+        terms["matte"], weights["matte"] = losses.l1(output.alpha, matte), config.matte
+    if perceptual is not None and head_box is not None:
+        left, top, right, bottom = head_box
+        crop = (slice(top, bottom), slice(left, right))
+        terms["perceptual"], weights["perceptual"] = perceptual(picture[crop], truth[crop]), config.perceptual
+    penalties = {"scale": config.scale_penalty, "basis": config.basis_penalty}
+    if any(penalties.values()):
+        for name, value in avatar.regularizers().items():
+            if penalties.get(name):
+                terms[name], weights[name] = value, penalties[name]
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return total, {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,129 @@
+"""The run directory: explains itself, is never overwritten, and can be resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from scene.errors import UserError
+from scene.files import read_json, storage_error, write_json
+
+FORMAT_VERSION = 1
+_PACKAGES = (
+    "torch", "numpy", "mediapipe", "opencv-contrib-python", "numba", "kornia", "geoopt", "gsplat", "scikit-image",
+    "lpips", "safetensors", "tensorboard", "pymatting",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run."""
+
+    root: Path
+
+    @property
+    def capture(self) -> Path:
+        return self.root / "capture"
+
+    @property
+    def bundle(self) -> Path:
+        return self.root / "bundle"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.json"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "run.json"
+
+    def checkpoint(self, stage: str) -> Path:
+        """Where the fit called ``stage`` saves itself."""
+        return self.root / "checkpoints" / f"{stage}.safetensors"
+
+    @classmethod
+    def create(cls, root: Path, settings: dict[str, Any]) -> RunDirectory:
+        """A new run. Raises UserError when the folder exists and holds anything, or cannot be written."""
+        root = Path(root)
+        try:
+            if root.exists() and (not root.is_dir() or any(root.iterdir())):
+                raise UserError(
+                    f"{root}: exists already and is not overwritten; choose another --out, or --resume {root}"
+                )
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, root) from error
+        run = cls(root)
+        run.write_settings(settings)
+        return run
+
+    @classmethod
+    def open(cls, root: Path) -> RunDirectory:
+        """An existing run. Raises UserError when the folder is not one or is of a newer format."""
+        run = cls(Path(root))
+        if not run.settings.is_file():
+            raise UserError(f"{root}: not a run directory (no run.json in it); give one that fit_subject.py made")
+        settings = read_json(run.settings, "settings of a run")
+        if not isinstance(settings, dict) or settings.get("format") != "run":
+            raise UserError(f"{run.settings}: not the settings of a run")
+        if not isinstance(settings.get("format_version"), int) or settings["format_version"] > FORMAT_VERSION:
+            raise UserError(
+                f"{run.settings}: run format {settings.get('format_version')} is newer than this program's "
+                f"{FORMAT_VERSION}; update the program"
+            )
+        return run
+
+    def write_settings(self, settings: dict[str, Any]) -> None:
+        """What the run was asked for, and what it ran on."""
+        write_json(
+            self.settings,
+            {"format": "run", "format_version": FORMAT_VERSION, **settings, "versions": versions(), "machine": machine()},
+        )
+
+    def read_settings(self) -> dict[str, Any]:
+        return read_json(self.settings, "settings of a run")
+
+
+def default_root(parent: Path, name: str) -> Path:
+    """``runs/<name>-<time>``, with a number behind it when that exists already."""
+    base = parent / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    root, count = base, 2
+    while root.exists():
+        root, count = base.with_name(f"{base.name}-{count}"), count + 1
+    return root
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of this program and of the packages that its results depend on; None where absent."""
+    found: dict[str, str | None] = {"code": code_version(), "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def code_version() -> str:
+    """The commit of this checkout (``+changes`` when files differ from it), or ``unknown`` outside a checkout."""
+    folder = Path(__file__).resolve().parent.parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12"],
+            cwd=folder, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+        return described.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def machine() -> dict[str, Any]:
+    """What the run ran on, as far as its figures depend on it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"system": platform.system(), "architecture": platform.machine(), "cores": cores}
