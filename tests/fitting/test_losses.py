@@ -60,9 +60,8 @@ def test_gradient_is_zero_for_equal_images_and_points_uphill():
 
 def test_valid_ssim_equals_scikit_image():
     x, y = _pair(64, 50, 3, seed=3)
-    expected = structural_similarity(
-        x.numpy(), y.numpy(), gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=2
-    )
+    options = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=2)
+    expected = structural_similarity(x.numpy(), y.numpy(), **options)
     assert losses.ssim(x, y, valid=True).item() == pytest.approx(expected, abs=1e-5)
 
 
