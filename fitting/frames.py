@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scene.capture import TrackedFrame
+from scene.capture import Capture, TrackedFrame
 from scene.errors import UserError
 
 
@@ -43,3 +44,40 @@ def _read(path: Path, flags: int) -> np.ndarray:
         problem = "damaged" if path.is_file() else "missing"
         raise UserError(f"{path}: {problem}, expected a picture of the capture; preprocess the video again")
     return array
+
+
+class FrameStore:
+    """Frames of a capture as uint8 on a device, 1 MiB each at 512², at full and, on request, at reduced resolution."""
+
+    def __init__(self, capture: Capture, indices: Sequence[int], device: torch.device | str = "cpu") -> None:
+        """Reads the frames ``indices`` (positions in ``capture.frames``)."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(2) as pool:
+            pictures = list(pool.map(lambda index: load_rgba(capture.frames[index]), indices))
+        self._levels: dict[int, Tensor] = {1: torch.from_numpy(np.stack(pictures)).to(device)}
+        self._rows = {index: row for row, index in enumerate(indices)}
+
+    def get(self, index: int, divisor: int = 1) -> tuple[Tensor, Tensor]:
+        """Colour [H, W, 3] (straight, not premultiplied) and matte [H, W, 1] of a frame, as float in [0, 1].
+
+        ``divisor``: 1, 2, 4 ... reduces the resolution by averaging.
+        """
+        if divisor not in self._levels:
+            self._levels[divisor] = _reduce(self._levels[1], divisor)
+        rgba = self._levels[divisor][self._rows[index]].float() / 255
+        return rgba[..., :3], rgba[..., 3:]
+
+
+def _reduce(frames: Tensor, divisor: int) -> Tensor:
+    pool = torch.nn.functional.avg_pool2d
+    reduced = []
+    for frame in frames:
+        rgba = frame.float().permute(2, 0, 1)[None]
+        alpha = rgba[:, 3:]
+        # Colour is averaged with the matte's weights (and a little everywhere), so that no background bleeds in.
+        weight = alpha / 255 + 1e-3
+        colour = pool(rgba[:, :3] * weight, divisor) / pool(weight, divisor)
+        out = torch.cat([colour, pool(alpha, divisor)], 1)[0].permute(1, 2, 0)
+        reduced.append(out.round().clamp(0, 255).to(torch.uint8))
+    return torch.stack(reduced)

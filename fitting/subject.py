@@ -1,0 +1,183 @@
+"""From a capture to the fits of a run: the expressionless baseline, then the avatar. Both resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fitting import loop
+from fitting.avatars import AvatarModel
+from fitting.bundle import AvatarBundle
+from fitting.config import FitConfig
+from fitting.frames import FrameStore
+from fitting.listeners import JsonLog, ProgressBar, TensorBoardLog
+from fitting.loop import Budget
+from fitting.perceptual import make_vgg_loss
+from fitting.run_directory import RunDirectory
+from renderers import create
+from scene.capture import Capture
+
+log = logging.getLogger(__name__)
+
+_BASELINE_SHARE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class FitOptions:
+    """What a fit needs beside its configuration."""
+
+    budget: Budget
+    device: str = "cpu"
+    seed: int = 0
+    weights: Path | None = None
+    download: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """bundle, baseline: the avatar and the one without expressions. seconds: of the avatar's fit.
+    notes: what was left out or replaced, for people; recorded in the run."""
+
+    bundle: AvatarBundle
+    baseline: AvatarBundle
+    seconds: dict[str, float]
+    notes: dict[str, str]
+
+
+def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: FitOptions) -> FitResult:
+    """Fits baseline and avatar of a run, resuming what is there, and saves the bundle.
+
+    Raises FitInterrupted when a signal asked to stop; the state is saved by then.
+    """
+    tune_allocator()
+    renderer = create("auto", options.device)
+    renderer.warm_up()
+    frames = FrameStore(capture, capture.train, options.device)
+    notes: dict[str, str] = {}
+    perceptual = _perceptual(config, options, notes)
+    stop = _StopOnSignal()
+    with stop:
+        def stage(name: str, stage_config: FitConfig, budget: Budget, loss, text: str) -> tuple[AvatarModel, float]:
+            listeners = [ProgressBar(text), JsonLog(run.root / ("log.jsonl" if name == "avatar" else f"log_{name}.jsonl"))]
+            if name == "avatar":
+                listeners.append(
+                    TensorBoardLog(run.root / "tensorboard", _Picture(capture, frames, renderer, stage_config, options.device))
+                )
+            timer = _Seconds()
+            avatar = loop.fit(
+                capture, renderer, stage_config, budget, device=options.device, seed=options.seed, frames=frames,
+                perceptual=loss, checkpoint_path=run.checkpoint(name), listeners=[*listeners, timer],
+                should_stop=stop.requested,
+            )  # fmt: skip
+            return avatar.eval(), timer.seconds
+
+        without = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, expressions=False))
+        baseline, baseline_s = stage(
+            "baseline", without, _scaled(options.budget, _BASELINE_SHARE), None, "fitting without expressions"
+        )
+        avatar, avatar_s = stage("avatar", config, options.budget, perceptual, "fitting the avatar")
+    facts = {
+        "seed": options.seed,
+        "capture_hash": capture.source_hash,
+        "versions": run.read_settings()["versions"],
+        "notes": notes,
+    }
+    bundle = AvatarBundle.from_fit(avatar, capture, facts)
+    bundle.save(run.bundle)
+    return FitResult(
+        bundle, AvatarBundle.from_fit(baseline, capture, facts), {"fit": avatar_s, "baseline": baseline_s}, notes
+    )
+
+
+def _scaled(budget: Budget, share: float) -> Budget:
+    if budget.iterations is not None:
+        return Budget(iterations=max(1, round(budget.iterations * share)))
+    return Budget(minutes=budget.minutes * share)
+
+
+def _perceptual(config: FitConfig, options: FitOptions, notes: dict[str, str]):
+    if not config.objective.perceptual:
+        return None
+    loss = make_vgg_loss(options.weights, options.download, options.device)
+    if loss is None:
+        notes["perceptual_loss"] = "off: the weights of VGG16 could not be had"
+        log.warning("the perceptual loss is off: VGG16's weights are not here (give them with --weights DIR)")
+    return loss
+
+
+class _Picture:
+    """A training frame's truth and rendering side by side, for TensorBoard."""
+
+    def __init__(self, capture: Capture, frames: FrameStore, renderer, config: FitConfig, device: str) -> None:
+        index = capture.train[len(capture.train) // 2]
+        frame = capture.frames[index]
+        self._state, self._camera = frame.state.to(device), frame.camera.to(device)
+        colour, matte = frames.get(index)
+        self._truth = colour * matte + 1 - matte
+        self._renderer, self._config = renderer, config
+
+    def __call__(self, avatar: AvatarModel) -> torch.Tensor:
+        output, _ = loop.render(avatar, self._renderer, self._state, self._camera, self._config)
+        return torch.cat([self._truth, output.over(torch.ones(3, device=self._truth.device))], 1)
+
+
+class _Seconds:
+    """Remembers how long a fit took."""
+
+    seconds = 0.0
+
+    def on_step(self, info: loop.StepInfo, avatar: AvatarModel) -> None:
+        self.seconds = info.seconds
+
+    def on_end(self, avatar: AvatarModel) -> None:
+        return None
+
+
+class _StopOnSignal:
+    """Turns SIGINT and SIGTERM into a request that the loop answers after its current step."""
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._before: dict[int, Any] = {}
+
+    def requested(self) -> bool:
+        return self._requested
+
+    def __enter__(self) -> _StopOnSignal:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._requested:
+            raise KeyboardInterrupt  # asked twice: do not wait for the step
+        self._requested = True
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def tune_allocator() -> None:
+    """Keeps glibc from returning large buffers to the system after every step.
+
+    Each step allocates the same tens of megabytes; fresh pages cost more than the arithmetic on them (a factor of 6
+    on the gradient of HeadGaS's bases). Does nothing where the C library is another.
+    """
+    import ctypes
+    import sys
+
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, (1 << 31) - 1)

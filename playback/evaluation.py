@@ -1,0 +1,110 @@
+"""Measures a bundle on the frames of a capture, and shows them: the exported thing is the measured thing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fitting.bundle import AvatarBundle
+from fitting.evaluation import Evaluation, evaluate
+from fitting.frames import load_rgba
+from fitting.pictures import error_map, write_side_by_side
+from playback.player import Player
+from scene.capture import Capture
+from scene.errors import UserError
+
+TRAIN_SAMPLES = 24
+
+
+def check_matches(bundle: AvatarBundle, capture: Capture) -> None:
+    """Raises UserError when a bundle cannot read the states of a capture."""
+    if tuple(bundle.expression_names) != tuple(capture.expression_names):
+        raise UserError(
+            f"{capture.root}: its expressions (of head model {capture.head_model}) are not those of the avatar "
+            f"(of {bundle.head_model}); give the capture that the avatar was fitted to, or one of the same head model"
+        )
+
+
+def evaluate_bundle(
+    bundle: AvatarBundle, capture: Capture, indices: Sequence[int], *, device: str = "cpu", lpips=None,
+    expressionless: bool = False, progress: str | None = None,
+) -> Evaluation:  # fmt: skip
+    """The metrics of a bundle on frames of a capture. ``expressionless`` plays the poses with a neutral face."""
+    check_matches(bundle, capture)
+    picture = picture_of(Player(bundle, device), capture, expressionless)
+    if progress:
+        from tqdm import tqdm
+
+        with tqdm(total=len(indices), desc=progress, unit="frame") as bar:
+            def counted(index: int) -> torch.Tensor:
+                bar.update()
+                return picture(index)
+
+            return evaluate(counted, capture, indices, lpips)
+    return evaluate(picture, capture, indices, lpips)
+
+
+def picture_of(player: Player, capture: Capture, expressionless: bool = False):
+    """A function from a frame's position to the avatar's picture [H, W, 3] on white."""
+    white = torch.ones(3)
+
+    def picture(index: int) -> torch.Tensor:
+        frame = capture.frames[index]
+        state = frame.state
+        if expressionless:
+            joints = torch.zeros_like(state.joints)
+            joints[..., 0] = 1
+            state = state.map(torch.clone)
+            state.expression.zero_()
+            state.joints.copy_(joints)
+        return player.step(state, frame.camera, white).rgb.clamp(0, 1).cpu()
+
+    return picture
+
+
+def write_heldout(bundle: AvatarBundle, capture: Capture, root: Path, *, device: str = "cpu") -> None:
+    """Writes ``heldout/NNNNNN_truth.png``, ``NNNNNN_avatar.png`` and ``heldout.mp4`` (truth, avatar, error)."""
+    import cv2
+
+    picture = picture_of(Player(bundle, device), capture)
+    folder = root / "heldout"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def rows():
+        for index in capture.test:
+            rgba = load_rgba(capture.frames[index]).astype(np.float32) / 255
+            truth = rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
+            avatar = picture(index).numpy()
+            for name, image in (("truth", truth), ("avatar", avatar)):
+                path = folder / f"{capture.frames[index].image_path.stem}_{name}.png"
+                cv2.imwrite(str(path), cv2.cvtColor((image * 255).round().astype(np.uint8), cv2.COLOR_RGB2BGR))
+            yield truth, avatar, error_map(truth, avatar)
+
+    write_side_by_side(root / "heldout.mp4", rows(), capture.fps)
+
+
+def train_sample(capture: Capture) -> list[int]:
+    """Some training frames, evenly spread, for the training PSNR."""
+    positions = np.linspace(0, len(capture.train) - 1, min(TRAIN_SAMPLES, len(capture.train))).round().astype(int)
+    return [capture.train[position] for position in positions]
+
+
+def metrics_of_run(
+    bundle: AvatarBundle, baseline: AvatarBundle | None, capture: Capture, *, device: str = "cpu", lpips=None
+) -> dict[str, Any]:
+    """What metrics.json says about quality: held-out frames, training frames, and the baseline's held-out frames."""
+    heldout = evaluate_bundle(
+        bundle, capture, capture.test, device=device, lpips=lpips, progress="measuring held-out frames"
+    ).to_json()
+    train = evaluate_bundle(bundle, capture, train_sample(capture), device=device).to_json()
+    metrics: dict[str, Any] = {**heldout, "train": {"psnr": train["heldout"]["psnr"]}, "baseline": None}
+    if baseline is not None:
+        measured = evaluate_bundle(
+            baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True
+        ).to_json()
+        metrics["baseline"] = {"heldout": measured["heldout"], "regions": measured["regions"]}
+    return metrics
