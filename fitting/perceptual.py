@@ -158,6 +158,12 @@ class LPIPS(nn.Module):
         return total if image.ndim == 4 else total[0]
 
 
+def make_vgg_loss(folder: Path | None, download: bool, device: torch.device | str = "cpu") -> VGGLoss | None:
+    """The VGG loss on a device, or None where its weights cannot be had."""
+    loss = VGGLoss.create(folder=folder, download=download)
+    return None if loss is None else loss.to(device)
+
+
 def load_heads(net: str) -> dict[str, Tensor]:
     """The linear layers of LPIPS 0.1 from the installed ``lpips`` package. Raises UserError without it."""
     spec = importlib.util.find_spec("lpips")
