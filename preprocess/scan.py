@@ -1,0 +1,163 @@
+"""First pass over a video: every face's landmarks, and what is needed to tell which frames are usable."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from preprocess.landmarks import NUM_LANDMARKS, FaceMeshDetector
+from preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
+from scene.errors import UserError
+from scene.files import atomic_path
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_FACE_SIZE = 128  # pixels of the square to which faces are resized before their sharpness is measured
+_THUMBNAIL = (32, 32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What was seen in N frames of a video, which hold M faces in all.
+
+    index: [N] number of the frame in the file. time_s: [N]. change: [N] mean absolute difference of the thumbnails of
+    this frame and the one before, in [0, 1]. luminance: [N] mean in [0, 1].
+    face_frame: [M] position (0 .. N - 1) of the frame of each face. points: [M, 478, 2] pixels of the full picture.
+    sharpness: [M] variance of the Laplacian of the face at a fixed size. face_luminance: [M] mean in [0, 1].
+    num_decoded: frames that could be read. num_untimed: of them, those without a usable timestamp.
+    stride: every how many frames were looked at. duration_s: up to where the video was read. reached_end: it was read to its last readable frame (not only to --end).
+    """
+
+    index: np.ndarray
+    time_s: np.ndarray
+    change: np.ndarray
+    luminance: np.ndarray
+    face_frame: np.ndarray
+    points: np.ndarray
+    sharpness: np.ndarray
+    face_luminance: np.ndarray
+    num_decoded: int
+    num_untimed: int
+    stride: int
+    duration_s: float
+    reached_end: bool
+
+    def save(self, path: Path) -> None:
+        """Writes an npz file, whole or not at all."""
+        import numpy as np
+
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> Scan:
+        """Reads what ``save`` wrote."""
+        import numpy as np
+
+        with np.load(path, allow_pickle=False) as data:
+            values = {field.name: data[field.name] for field in dataclasses.fields(cls)}
+        return cls(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
+
+
+def scan(
+    info: VideoInfo, start: float | None, end: float | None, capacity: int, max_faces: int = 3, progress: bool = True
+) -> Scan:
+    """Looks at the frames of a video within [start, end) seconds.
+
+    Bounded in memory: when ``capacity`` frames are held, every second one is given up and from then on only every
+    second one is looked at, so that the frames stay evenly spaced however long the video proves to be.
+    Raises UserError when nothing can be decoded or ``start`` lies beyond the end.
+    """
+    from tqdm import tqdm
+
+    reader = VideoReader(info, start, end)
+    rows: list[_Row] = []
+    faces_found = 0
+    with FaceMeshDetector(max_faces) as detector:
+        total = _expected_frames(info, start, end)
+        with tqdm(total=total, desc="landmarks", unit="frame", disable=not progress, leave=True) as bar:
+            for frame in prefetch(iter(reader)):
+                if frame.index % reader.stride:
+                    continue  # was decoded ahead of a change of the stride
+                row = _Row.of(frame, detector(frame.image))
+                rows.append(row)
+                faces_found += len(row.points) > 0
+                if len(rows) >= capacity:
+                    reader.stride *= 2
+                    rows = [row for row in rows if row.index % reader.stride == 0]
+                bar.update(max(0, min(frame.index + 1 - bar.n, (total or 1 << 60) - bar.n)))
+                bar.set_postfix(with_face=faces_found, refresh=False)
+            bar.total = bar.n
+    if reader.num_decoded == 0:
+        raise UserError(f"{info.path}: no frame of it can be decoded; the file is damaged, copy or record it again")
+    if not rows:
+        raise UserError(
+            f"{info.path}: no frame between --start {start or 0:g} and --end {'the end' if end is None else f'{end:g}'}"
+            f"; the video is {reader.duration_s:.1f} s long"
+        )
+    return _gather(rows, reader)
+
+
+@dataclasses.dataclass
+class _Row:
+    index: int
+    time_s: float
+    thumbnail: np.ndarray
+    points: np.ndarray
+    sharpness: list[float]
+    face_luminance: list[float]
+
+    @classmethod
+    def of(cls, frame, points) -> _Row:
+        cv2 = import_cv2()
+        thumbnail = cv2.resize(frame.image, _THUMBNAIL, interpolation=cv2.INTER_AREA)
+        looks = [_face_look(frame.image, face) for face in points]
+        return cls(frame.index, frame.time_s, thumbnail, points, [a for a, _ in looks], [b for _, b in looks])
+
+
+def _face_look(image, points) -> tuple[float, float]:
+    """Sharpness and brightness of one face; (0, 0) where its box lies outside the picture."""
+    import numpy as np
+
+    cv2 = import_cv2()
+    low = np.maximum(np.floor(points.min(0)).astype(int), 0)
+    high = np.minimum(np.ceil(points.max(0)).astype(int), image.shape[1::-1])
+    if (high - low).min() < 4:
+        return 0.0, 0.0
+    patch = cv2.cvtColor(image[low[1] : high[1], low[0] : high[0]], cv2.COLOR_RGB2GRAY)
+    patch = cv2.resize(patch, (_FACE_SIZE, _FACE_SIZE), interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(patch, cv2.CV_32F).var()), float(patch.mean() / 255)
+
+
+def _expected_frames(info: VideoInfo, start: float | None, end: float | None) -> int | None:
+    """For the progress bar only: the container's count may lie."""
+    if info.num_frames == 0:
+        return None
+    return max(1, min(info.num_frames, round((end or float("inf")) * info.fps) if end else info.num_frames))
+
+
+def _gather(rows: list[_Row], reader: VideoReader) -> Scan:
+    import numpy as np
+
+    thumbnails = np.stack([row.thumbnail for row in rows]).astype(np.float32) / 255
+    change = np.zeros(len(rows), np.float32)
+    change[1:] = np.abs(thumbnails[1:] - thumbnails[:-1]).mean((1, 2, 3))
+    counts = [len(row.points) for row in rows]
+    points = np.concatenate([row.points for row in rows]).reshape(-1, NUM_LANDMARKS, 2)
+    return Scan(
+        index=np.array([row.index for row in rows], np.int64),
+        time_s=np.array([row.time_s for row in rows], np.float64),
+        change=change,
+        luminance=thumbnails.mean((1, 2, 3)),
+        face_frame=np.repeat(np.arange(len(rows)), counts),
+        points=points.astype(np.float32),
+        sharpness=np.array([value for row in rows for value in row.sharpness], np.float32),
+        face_luminance=np.array([value for row in rows for value in row.face_luminance], np.float32),
+        num_decoded=reader.num_decoded,
+        num_untimed=reader.num_untimed,
+        stride=reader.stride,
+        duration_s=reader.duration_s,
+        reached_end=reader.reached_end,
+    )

@@ -1,0 +1,51 @@
+"""What all tests share: few threads, fixed seeds, the shared clips."""
+
+from __future__ import annotations
+
+import os
+
+# Before NumPy and torch start their thread pools: idle threads that spin would slow each other on small machines.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("NUMBA_NUM_THREADS", "2")
+os.environ.setdefault("LIKENESS_OFFLINE", "1")
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_DATA = Path(os.environ.get("LIKENESS_DATA", Path(__file__).resolve().parents[1].parent / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _reproducible() -> None:
+    """The same random numbers and at most two threads in every test."""
+    import random
+
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Gives the path of a file of the shared test data, or skips the test with the reason."""
+
+    def find(name: str) -> Path:
+        path = _DATA / name
+        if not path.is_file():
+            pytest.skip(f"shared test data absent: {path} (set LIKENESS_DATA)")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared_clip(shared_data: Callable[[str], Path]) -> Callable[[str], Path]:
+    """Gives the path of a clip of the shared test data by name (``subject_a`` ...), or skips with the reason."""
+    return lambda name: shared_data(f"clips/{name}.mp4")
