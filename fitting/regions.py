@@ -51,7 +51,7 @@ class Box:
 
 
 def box_around(points: np.ndarray, width: int, height: int, padding: float = 0.0) -> Box:
-    """The box of points [N, 2] in pixels, grown on each side by ``padding`` times its longer side, inside the picture."""
+    """The box of points [N, 2] in pixels, grown on each side by ``padding`` times its longer side, and clipped."""
     low, high = points.min(0), points.max(0)
     margin = padding * (high - low).max()
     left, top = np.floor(low - margin).clip(0, (width, height)).astype(int)
@@ -73,7 +73,7 @@ def face_boxes(frame: TrackedFrame) -> dict[str, tuple[Box, ...]]:
 def head_box(frame: TrackedFrame, divisor: int = 1) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the whole head with its hair, in the picture reduced by ``divisor``.
 
-    The face's oval ends at the hairline and before the ears, so it is grown by a half upwards and by a quarter sideways.
+    The face's oval ends at the hairline and before the ears: it is grown by a half upwards and by a quarter sideways.
     """
     points = frame.landmarks.detach().cpu().numpy()[list(FACE_OVAL)]
     low, high = points.min(0), points.max(0)

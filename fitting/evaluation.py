@@ -1,0 +1,157 @@
+"""Measuring an avatar on frames of a capture.
+
+Protocol of the papers: the frames are composited on white, every metric is taken per frame over the whole picture, and
+the figure is the mean over frames (so the mean of PSNRs, not the PSNR of the mean error). The PSNR of a region is that
+of its pixels. Error shares are of the squared error summed over all frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fitting import metrics
+from fitting.frames import composite, load_rgba
+from fitting.regions import border_band, boxes_mask, error_masks, face_boxes
+from scene.capture import Capture
+
+IMAGE_METRICS = ("l1", "psnr", "ssim", "lpips")
+REGIONS = ("face", "mouth", "eyes", "inside")
+SHARES = ("border", "torso", "face", "rest")
+MAX_PSNR = 100.0
+"""Per frame, in dB: one frame that is matched exactly shall not make the mean infinite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameMetrics:
+    """What was measured on one frame. NaN: not measurable there (a region outside the picture).
+
+    index: position in the capture's frames. name: the stem of its files. lpips: None where it was not measured.
+    regions: PSNR in dB by region. squared_error: sums over pixels (means over channels) by error mask.
+    """
+
+    index: int
+    name: str
+    time_s: float
+    l1: float
+    psnr: float
+    ssim: float
+    lpips: float | None
+    regions: dict[str, float]
+    squared_error: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Metrics of an avatar on some frames."""
+
+    frames: tuple[FrameMetrics, ...]
+    lpips_net: str | None = None
+
+    @property
+    def heldout(self) -> dict[str, float | None]:
+        """Means over the frames of L1, PSNR, SSIM and LPIPS over the whole picture; None where nothing was measured."""
+        return {name: _mean([getattr(frame, name) for frame in self.frames]) for name in IMAGE_METRICS}
+
+    @property
+    def regions(self) -> dict[str, dict[str, float | None]]:
+        """Means over the frames of the PSNR in face, mouth, eyes, and inside (all but the matte's border band)."""
+        return {name: {"psnr": _mean([frame.regions[name] for frame in self.frames])} for name in REGIONS}
+
+    @property
+    def error_share(self) -> dict[str, float | None]:
+        """Where the squared error lies; sums to 1. None where there is no error at all."""
+        sums = {name: sum(frame.squared_error[name] for frame in self.frames) for name in SHARES}
+        total = sum(sums.values())
+        return {name: value / total if total > 0 else None for name, value in sums.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for metrics.json, never NaN or infinite: heldout, regions, error_share, lpips_net, per_frame."""
+        per_frame = [
+            {key: value for key, value in dataclasses.asdict(frame).items() if key != "squared_error"}
+            for frame in self.frames
+        ]
+        return finite(
+            {
+                "num_frames": len(self.frames),
+                "heldout": self.heldout,
+                "regions": self.regions,
+                "error_share": self.error_share,
+                "lpips_net": self.lpips_net,
+                "per_frame": per_frame,
+            }
+        )
+
+
+def evaluate(
+    render: Callable[[int], Tensor],
+    capture: Capture,
+    indices: Sequence[int],
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Evaluation:
+    """Measures ``render(index)`` [H, W, 3] on white in [0, 1] against the capture's frames ``indices``.
+
+    lpips: distance of two pictures (fitting.perceptual.LPIPS), left out if None.
+    Raises UserError when a picture of the capture is damaged, ValueError when ``render`` gives another size.
+    """
+    frames = [_measure(render(index), capture, index, lpips) for index in indices]
+    return Evaluation(tuple(frames), getattr(lpips, "net", None))
+
+
+@torch.no_grad()
+def _measure(
+    picture: Tensor, capture: Capture, index: int, lpips: Callable[[Tensor, Tensor], Tensor] | None
+) -> FrameMetrics:
+    frame = capture.frames[index]
+    rgba = load_rgba(frame)
+    truth = composite(rgba)
+    picture = picture.detach().float().cpu().clamp(0, 1)
+    if picture.shape != truth.shape:
+        raise ValueError(f"evaluate: expected a picture {list(truth.shape)}, got {list(picture.shape)}")
+    matte = rgba[..., 3]
+    squared = (picture.double() - truth.double()).square().mean(-1)
+    masks = {name: boxes_mask(boxes, *matte.shape[::-1]) for name, boxes in face_boxes(frame).items()}
+    masks["inside"] = ~border_band(matte)
+    return FrameMetrics(
+        index=index,
+        name=frame.image_path.stem,
+        time_s=frame.time_s,
+        l1=metrics.l1(picture, truth),
+        psnr=_capped_psnr(squared),
+        ssim=metrics.ssim(picture, truth),
+        lpips=None if lpips is None else _distance(lpips, picture, truth),
+        regions={name: _capped_psnr(squared[torch.from_numpy(mask)]) for name, mask in masks.items()},
+        squared_error={
+            name: float(squared[torch.from_numpy(mask)].sum()) for name, mask in error_masks(frame, matte).items()
+        },
+    )
+
+
+def _distance(lpips: Callable[[Tensor, Tensor], Tensor], picture: Tensor, truth: Tensor) -> float:
+    device = next(lpips.buffers()).device if isinstance(lpips, torch.nn.Module) else "cpu"
+    return float(lpips(picture.to(device), truth.to(device)))
+
+
+def _capped_psnr(squared: Tensor) -> float:
+    return min(metrics.psnr_from_mse(float(squared.mean())), MAX_PSNR) if squared.numel() else math.nan
+
+
+def _mean(values: list[float | None]) -> float | None:
+    measured = [value for value in values if value is not None and math.isfinite(value)]
+    return sum(measured) / len(measured) if measured else None
+
+
+def finite(value: Any) -> Any:
+    """The same plain JSON value with None in place of NaN and infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
