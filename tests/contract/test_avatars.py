@@ -1,0 +1,125 @@
+"""The contract of every avatar listed in AVATARS."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from fitting.avatars import AVATARS, AvatarShape, TrainingStates
+from fitting.avatars.anchoring import AnchoringConfig
+from fitting.bundle import AvatarBundle
+from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate
+from scene.cloud import GaussianCloud
+from tests import toys
+
+COUNT, EXPRESSIONS, JOINTS = 40, 52, 2
+EYE = (toys.camera(32).in_frame(toys.head_pose())).center
+EXTENDED = AnchoringConfig(two_frames=True, pose_correction=True)
+
+
+def make(kind: str, anchoring: AnchoringConfig = AnchoringConfig(), seed: int = 0, **changes):
+    """An initialised avatar whose parameters are all disturbed, so that nothing is at a stationary start."""
+    config = dataclasses.replace(AVATARS[kind].Config(), anchoring=anchoring, **changes)
+    torch.manual_seed(seed)
+    avatar = AVATARS[kind](config, AvatarShape(COUNT, EXPRESSIONS, JOINTS))
+    states = toys.random_states((30,), seed=seed)
+    weights = torch.linspace(0, 1, COUNT)
+    avatar.initialize(toys.blob(COUNT, seed), weights, TrainingStates(states.expression, states.T_head_body))
+    with torch.no_grad():
+        for parameter in avatar.parameters():
+            parameter += 0.01 * torch.randn_like(parameter)
+    return avatar
+
+
+def fields_close(a: GaussianCloud, b: GaussianCloud, tolerance: float = 1e-6) -> None:
+    for name, value in a.fields().items():
+        torch.testing.assert_close(value, b.fields()[name], atol=tolerance, rtol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize("anchoring", [AnchoringConfig(), EXTENDED], ids=["head", "two_frames"])
+@pytest.mark.parametrize("kind", AVATARS)
+class TestEveryAvatar:
+    def test_gives_a_valid_cloud(self, kind, anchoring):
+        cloud = make(kind, anchoring)(toys.random_states(()), EYE)
+        assert cloud.num_gaussians == COUNT and cloud.batch_shape == ()
+        assert (cloud.scales > 0).all()
+        assert ((cloud.opacities >= 0) & (cloud.opacities <= 1)).all()
+
+    def test_is_pure(self, kind, anchoring):
+        avatar = make(kind, anchoring)
+        state, other = toys.random_states((), seed=1), toys.random_states((), seed=2)
+        before = {name: value.clone() for name, value in avatar.state_dict().items()}
+        first = avatar(state, EYE)
+        avatar(other, EYE)
+        fields_close(first, avatar(state, EYE), 0)
+        for name, value in avatar.state_dict().items():
+            assert torch.equal(value, before[name]), name
+
+    def test_reads_the_expression(self, kind, anchoring):
+        avatar = make(kind, anchoring)
+        state = toys.random_states(())
+        other = dataclasses.replace(state, expression=1 - state.expression)
+        a, b = avatar(state, EYE), avatar(other, EYE)
+        assert any((a.fields()[name] - b.fields()[name]).abs().max() > 1e-5 for name in a.fields())
+
+    def test_batches_equal_singles(self, kind, anchoring):
+        avatar, states = make(kind, anchoring), toys.random_states((2, 3))
+        batch = avatar(states, EYE.expand(2, 3, 3))
+        assert batch.batch_shape == (2, 3)
+        for i in range(2):
+            for j in range(3):
+                fields_close(batch[i, j], avatar(states[i, j], EYE), 1e-5)
+
+    def test_gradients_reach_every_parameter(self, kind, anchoring):
+        avatar = make(kind, anchoring)
+        cloud = avatar(toys.random_states(()), EYE)
+        generator = torch.Generator().manual_seed(3)
+        loss = sum((value * torch.randn(value.shape, generator=generator)).sum() for value in cloud.fields().values())
+        loss.backward()
+        for name, parameter in avatar.named_parameters():
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+            assert torch.isfinite(parameter.grad).all(), name
+
+    def test_per_gaussian_parameters_resize_and_keep_their_rows(self, kind, anchoring):
+        avatar = make(kind, anchoring)
+        assert all(parameter.shape[0] == COUNT for parameter in avatar.per_gaussian.values())
+        state = toys.random_states(())
+        before = avatar(state, EYE)
+        source = torch.tensor([3, 3, 0, 39])
+        operate(avatar, make_optimizer(avatar, OptimizerConfig()), Surgery(source, torch.zeros(4, dtype=torch.bool)))
+        fields_close(avatar(state, EYE), before.map(lambda value: value[source]), 1e-6)
+
+    def test_bundle_round_trip(self, kind, anchoring, tmp_path):
+        avatar = make(kind, anchoring)
+        names = tuple(f"e{i}" for i in range(EXPRESSIONS))
+        neutral = toys.random_states(()).map(torch.clone)
+        AvatarBundle(avatar, "none", names, ("a", "b"), torch.zeros(2, EXPRESSIONS), toys.camera(32), neutral, {}).save(
+            tmp_path
+        )
+        loaded = AvatarBundle.load(tmp_path)
+        state = toys.random_states((), seed=5)
+        fields_close(loaded.avatar(state, EYE), avatar(state, EYE), 1e-6)
+        assert loaded.expression_names == names
+
+    def test_an_expression_out_of_range_stays_finite(self, kind, anchoring):
+        avatar = make(kind, anchoring)
+        state = toys.random_states(())
+        for value in (-5.0, 50.0):
+            wild = dataclasses.replace(state, expression=torch.full_like(state.expression, value))
+            for name, field in avatar(wild, EYE).fields().items():
+                assert torch.isfinite(field).all(), name
+
+    def test_moves_between_devices_and_dtypes(self, kind, anchoring):
+        avatar, state = make(kind, anchoring), toys.random_states(())
+        double = avatar.double()(state.to(torch.float64), EYE.double())
+        assert all(value.dtype == torch.float64 for value in double.fields().values())
+        if not torch.cuda.is_available():
+            return
+        cloud = avatar.float().cuda()(state.to("cuda"), EYE.cuda())
+        assert cloud.means.is_cuda
+
+    def test_regularizers_are_named_scalars(self, kind, anchoring):
+        for name, value in make(kind, anchoring).regularizers().items():
+            assert isinstance(name, str) and value.shape == () and torch.isfinite(value) and value >= 0

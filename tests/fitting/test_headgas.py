@@ -1,0 +1,80 @@
+"""HeadGaS against its equations, and the switches of its ablation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fitting.avatars.encoding import encode
+from fitting.avatars.headgas import SCENE_RADIUS_M, _BlendBasis
+from tests import toys
+from tests.contract.test_avatars import EYE, make
+
+
+def test_the_blend_is_the_papers_sum_and_its_gradient_is_right():
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(5, 7, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    codes = torch.randn(7, dtype=torch.float64, generator=generator, requires_grad=True)
+    expected = sum(codes[b] * basis[:, b] for b in range(7))
+    torch.testing.assert_close(_BlendBasis.apply(basis, codes), expected)
+    assert torch.autograd.gradcheck(_BlendBasis.apply, (basis, codes))
+
+
+def test_colour_and_opacity_follow_equations_3_to_5():
+    avatar, state = make("headgas"), toys.random_states(())
+    p = avatar.per_gaussian
+    features = torch.einsum("b,nbf->nf", state.expression, p["basis"]) + p["features"]
+    inputs = torch.cat([features, encode(p["means"] / SCENE_RADIUS_M, 4)], -1)
+    outputs = avatar.mlp(inputs)
+    cloud = avatar(state, EYE)
+    torch.testing.assert_close(cloud.opacities, torch.sigmoid(outputs[:, 0]))
+    torch.testing.assert_close(cloud.sh, outputs[:, 1:].reshape(-1, 16, 3))
+    torch.testing.assert_close(cloud.means, p["means"])  # static: the paper moves nothing
+
+
+def test_the_basis_starts_at_zero():
+    from fitting.avatars import AvatarShape, TrainingStates
+    from fitting.avatars.headgas import HeadGaS, HeadGaSConfig
+
+    avatar = HeadGaS(HeadGaSConfig(), AvatarShape(10, 52, 2))
+    states = toys.random_states((5,))
+    avatar.initialize(toys.blob(10), torch.ones(10), TrainingStates(states.expression, states.T_head_body))
+    assert not avatar.per_gaussian["basis"].any()
+
+
+SWITCHES = [
+    {"blending": "none"},
+    {"blending": "parameters"},
+    {"changes": "geometry"},
+    {"changes": "all"},
+    {"expression_codes": 6},
+    {"base_appearance": True},
+    {"sh_degree": 0},
+]
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: "-".join(f"{k}={v}" for k, v in switch.items()))
+def test_every_switch_trains_and_changes_what_it_says(switch):
+    avatar = make("headgas", **switch)
+    state, other = toys.random_states((), seed=1), toys.random_states((), seed=2)
+    a, b = avatar(state, EYE), avatar(other, EYE)
+    sum(value.square().sum() for value in a.fields().values()).backward()
+    assert all(parameter.grad is not None for parameter in avatar.parameters())
+    moves = (a.means - b.means).abs().max() > 1e-7
+    recolours = (a.sh - b.sh).abs().max() > 1e-6
+    changes = switch.get("changes", "appearance")
+    assert moves == (changes in ("geometry", "all"))
+    assert recolours == (changes in ("appearance", "all"))
+
+
+def test_codes_are_clamped_to_what_training_showed():
+    avatar = make("headgas", expression_codes=6)
+    state = toys.random_states(())
+    wild = state.map(torch.clone)
+    wild.expression.fill_(40.0)
+    codes = avatar.codes(wild)
+    assert (codes <= avatar.code_limits[1] + 1e-6).all() and (codes >= avatar.code_limits[0] - 1e-6).all()
+    seen = toys.random_states((30,))
+    inside = avatar.codes(seen)
+    raw = (seen.expression - avatar.code_mean) @ avatar.code_projection
+    torch.testing.assert_close(inside, raw)  # the training frames themselves are not clamped

@@ -1,0 +1,142 @@
+"""The training loop on a toy capture: it learns, resumes exactly, and stops when it must."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from fitting import loop
+from fitting.avatars.anchoring import AnchoringConfig
+from fitting.avatars.headgas import HeadGaSConfig
+from fitting.config import FitConfig, ScheduleConfig
+from fitting.densify import AdaptiveConfig
+from fitting.initializers import InitializerConfig
+from fitting.listeners import JsonLog
+from fitting.loop import Budget, FitDivergedError, FitInterrupted
+from fitting.objective import ObjectiveConfig
+from renderers import create
+from scene.errors import UserError
+from tests import toys
+
+SMALL = FitConfig(
+    headgas=HeadGaSConfig(
+        feature_size=4, hidden_size=16, sh_degree=1, base_appearance=True,
+        anchoring=AnchoringConfig(two_frames=True, pose_correction=True),
+    ),
+    initializer="picture",
+    seeds=InitializerConfig(num_gaussians=250, frames=4),
+    densify=AdaptiveConfig(start=10, stop=60, every=10, min_observations=5, max_gaussians=400),
+    objective=ObjectiveConfig(perceptual=0.0, matte=0.2, background="random"),
+    schedule=ScheduleConfig(iterations=80, half_resolution_until=30),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory):
+    return toys.make_capture(tmp_path_factory.mktemp("capture"))
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    return create("cpu", "cpu")
+
+
+class Recorder:
+    def __init__(self):
+        self.infos = []
+
+    def on_step(self, info, avatar):
+        self.infos.append(info)
+
+    def on_end(self, avatar):
+        pass
+
+
+def run(capture, renderer, iterations=80, config=SMALL, **kwargs):
+    torch.set_num_threads(1)
+    recorder = Recorder()
+    avatar = loop.fit(
+        capture, renderer, config, Budget(iterations=iterations), listeners=[recorder, *kwargs.pop("listeners", [])],
+        **kwargs,
+    )  # fmt: skip
+    return avatar, recorder.infos
+
+
+def test_it_learns_densifies_and_sees_every_frame(capture, renderer):
+    _, infos = run(capture, renderer)
+    first, last = infos[:10], infos[-10:]
+    assert sum(i.psnr for i in last) / 10 > sum(i.psnr for i in first) / 10 + 3
+    assert infos[-1].num_gaussians != infos[0].num_gaussians
+    epoch = [i.frame for i in infos[: len(capture.train)]]
+    assert sorted(epoch) == sorted(capture.train)
+
+
+def test_a_resumed_fit_equals_an_uninterrupted_one(capture, renderer, tmp_path):
+    whole, infos = run(capture, renderer)
+    path = tmp_path / "checkpoint.safetensors"
+    seen = Recorder()
+    with pytest.raises(FitInterrupted):
+        run(capture, renderer, checkpoint_path=path, listeners=[seen], should_stop=lambda: len(seen.infos) == 37)
+    resumed, rest = run(capture, renderer, checkpoint_path=path)
+    assert [i.step for i in rest] == list(range(38, 81))
+    assert [i.loss for i in rest] == [i.loss for i in infos[37:]]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_fits_of_one_seed_are_equal_and_of_two_seeds_differ(capture, renderer):
+    a, b, c = (run(capture, renderer, iterations=5, seed=seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(a.per_gaussian["means"], b.per_gaussian["means"])
+    assert not torch.equal(a.per_gaussian["means"], c.per_gaussian["means"])
+
+
+def test_expressions_matter_to_the_fit_and_the_baseline_never_sees_them(capture, renderer):
+    blind = dataclasses.replace(SMALL, schedule=dataclasses.replace(SMALL.schedule, expressions=False))
+    avatar, blind_infos = run(capture, renderer, config=blind)
+    assert not avatar.per_gaussian["basis"].any()  # without expressions nothing pulls at the bases
+    _, infos = run(capture, renderer)
+    assert sum(i.psnr for i in infos[-13:]) > sum(i.psnr for i in blind_infos[-13:])
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_last_good_state(capture, renderer, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    run(capture, renderer, iterations=5, checkpoint_path=path)
+    good = path.read_bytes()
+
+    class Poisoned:
+        def render(self, cloud, camera, **kwargs):
+            output = renderer.render(cloud, camera, **kwargs)
+            return dataclasses.replace(output, rgb=output.rgb * float("nan"))
+
+    with pytest.raises(FitDivergedError, match="iteration 5: the loss is nan"):
+        loop.fit(capture, Poisoned(), SMALL, Budget(iterations=80), checkpoint_path=path)
+    assert path.read_bytes() == good
+
+
+def test_a_damaged_checkpoint_is_said_clearly(capture, renderer, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    run(capture, renderer, iterations=3, checkpoint_path=path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="damaged"):
+        run(capture, renderer, checkpoint_path=path)
+
+
+def test_the_log_of_a_killed_fit_goes_on_without_repetition(tmp_path):
+    path = tmp_path / "log.jsonl"
+    entries = [json.dumps({"step": step}) for step in (10, 20, 30)]
+    path.write_text("\n".join(entries) + '\n{"step": 4')
+    log = JsonLog(path, every=10)
+    for step in range(21, 31):
+        log.on_step(loop.StepInfo(step, step, 0.5, 1.0, 0, 0.1, {}, 20.0, 5), None)
+    log.on_end(None)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20, 30]
+
+
+def test_a_budget_is_minutes_or_iterations():
+    with pytest.raises(ValueError):
+        Budget()
+    with pytest.raises(ValueError):
+        Budget(minutes=1, iterations=1)

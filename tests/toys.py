@@ -1,0 +1,104 @@
+"""Small made things that tests share: states, clouds, and a capture of a head-like blob that changes colour."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scene import sh
+from scene.camera import Camera
+from scene.capture import Capture, TrackedFrame
+from scene.cloud import GaussianCloud
+from scene.head_state import HeadState
+from scene.transforms import make_transform, rotvecs_to_matrices
+
+# The head looks into the camera: +y of the head is -y of the image.
+FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+
+
+def head_pose(yaw: float = 0.0, distance: float = 0.9) -> torch.Tensor:
+    """T_world_head [4, 4] of a head in front of the camera, turned by ``yaw`` radians."""
+    rotation = FACING @ rotvecs_to_matrices(torch.tensor([0.0, yaw, 0.0]))
+    return make_transform(rotation, torch.tensor([0.0, 0.0, distance]))
+
+
+def camera(size: int) -> Camera:
+    """The fixed camera of the toy captures, 2.5 widths focal length."""
+    K = torch.tensor([[2.5 * size, 0.0, size / 2], [0.0, 2.5 * size, size / 2], [0.0, 0.0, 1.0]])
+    return Camera(K, torch.eye(4), size, size)
+
+
+def random_states(batch: tuple[int, ...], expressions: int = 52, joints: int = 2, seed: int = 0) -> HeadState:
+    """States [*batch] with small head turns around a body that stands still."""
+    generator = torch.Generator().manual_seed(seed)
+    expression = torch.rand(*batch, expressions, generator=generator)
+    quats = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(*batch, joints, 4).clone()
+    turn = rotvecs_to_matrices(torch.randn(*batch, 3, generator=generator) * 0.2)
+    poses = head_pose() @ make_transform(turn, torch.randn(*batch, 3, generator=generator) * 0.01)
+    return HeadState(expression, quats, poses, head_pose().expand(*batch, 4, 4).clone())
+
+
+def blob(count: int = 300, seed: int = 0) -> GaussianCloud:
+    """A head-sized ellipsoid of coloured Gaussians around the skull's centre."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    means = direction * torch.tensor([0.07, 0.1, 0.08]) + torch.tensor([0.0, -0.02, -0.08])
+    colours = 0.5 + 0.4 * torch.sin(means * 60 + torch.tensor([0.0, 1.0, 2.0]))
+    return GaussianCloud(
+        means=means,
+        quats=torch.nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=-1),
+        scales=torch.full((count, 3), 0.012),
+        opacities=torch.full((count,), 0.9),
+        sh=sh.from_rgb(colours)[:, None],
+    )
+
+
+def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3) -> Capture:
+    """A saved capture whose blob turns, and brightens in the lower half with ``jawOpen``."""
+    import cv2
+
+    from preprocess.head_models import HEAD_MODELS
+    from renderers import create
+
+    model = HEAD_MODELS["anny"]()
+    renderer, view, cloud = create("cpu", "cpu"), camera(size), blob()
+    jaw = model.expression_names.index("jawOpen")
+    lower = (cloud.means[:, 1] < -0.03).float()[:, None, None]
+    tracked = []
+    for index in range(frames):
+        phase = 2 * np.pi * index / frames
+        expression = torch.zeros(len(model.expression_names))
+        expression[jaw] = 0.5 + 0.5 * float(np.sin(3 * phase))
+        joints = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(len(model.joint_names), 1)
+        state = HeadState(expression, joints, head_pose(0.25 * float(np.sin(phase))), head_pose())
+        shown = dataclasses.replace(cloud, sh=cloud.sh + lower * (expression[jaw] - 0.5))
+        output = renderer.render(shown, view.in_frame(state.T_world_head))
+        alpha = output.alpha.clamp(0, 1)
+        colour = (output.rgb / alpha.clamp_min(1e-3)).clamp(0, 1)
+        paths = [root / "images" / f"{index:06d}.png", root / "mattes" / f"{index:06d}.png"]
+        for path, picture in zip(paths, (colour.flip(-1), alpha)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), (picture.numpy() * 255).round().astype(np.uint8))
+        posed = model.shaped(model.neutral_identity()).posed(state)
+        landmarks, _ = view.in_frame(state.T_world_head).project(posed.landmarks())
+        tracked.append(
+            TrackedFrame(*paths, index / 25, view, state, landmarks, torch.ones(len(landmarks)), 0.5)
+        )
+    capture = Capture(
+        root=root,
+        head_model="anny",
+        expression_names=tuple(model.expression_names),
+        joint_names=tuple(model.joint_names),
+        identity=model.neutral_identity(),
+        fps=25.0,
+        frames=tuple(tracked),
+        train=tuple(range(frames - test)),
+        test=tuple(range(frames - test, frames)),
+        source_hash="toy",
+        report={"warnings": []},
+    )
+    capture.save()
+    return capture
