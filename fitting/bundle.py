@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fitting.avatars import AVATARS, AvatarModel, AvatarShape
-from fitting.config_files import from_plain, to_plain
+from fitting.config_files import apply, to_dict
 from scene.camera import Camera
 from scene.capture import Capture, check_format, load_tensors
 from scene.errors import UserError
@@ -72,7 +72,7 @@ class AvatarBundle:
             "format": "avatar",
             "format_version": FORMAT_VERSION,
             "avatar": self.avatar.kind,
-            "config": to_plain(self.avatar.config),
+            "config": to_dict(self.avatar.config),
             "head_model": self.head_model,
             "expression_names": list(self.expression_names),
             "joint_names": list(self.joint_names),
@@ -108,7 +108,7 @@ class AvatarBundle:
             raise UserError(f"{path}: unknown kind of avatar {kind!r}; this program knows {', '.join(AVATARS)}")
         names, joints = tuple(manifest["expression_names"]), tuple(manifest["joint_names"])
         shape = AvatarShape(manifest["num_gaussians"], len(names), len(joints))
-        config = from_plain(AVATARS[kind].Config, manifest["config"], str(path))
+        config = apply(AVATARS[kind].Config(), manifest["config"], str(path))
         avatar = AVATARS[kind](config, shape)
         weights = {name[7:]: tensor for name, tensor in tensors.items() if name.startswith("avatar.")}
         avatar.load_state_dict(weights)

@@ -12,23 +12,38 @@ from fitting.avatars import AvatarModel
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """Learning rates at the start and the end of the fit; between them they fall log-linearly."""
+class Rates:
+    """Learning rates at the start and the end of the fit by kind of parameter: a per-Gaussian parameter's name, or the
+    first part of a shared one's name. Between the two they fall log-linearly."""
 
-    rates: dict[str, tuple[float, float]] = dataclasses.field(
-        default_factory=lambda: {
-            "means": (1.6e-4, 1.6e-6),
-            "log_scales": (5e-3, 5e-3),
-            "quats": (1e-3, 1e-3),
-            "features": (2.5e-3, 2.5e-3),
-            "basis": (2.5e-3, 2.5e-3),
-            "mlp": (1e-3, 1e-4),
-        }
-    )
-    """Start and end by kind of parameter: a per-Gaussian parameter's name, or the first part of a shared one's name
-    (``mlp``, ``anchoring``). Metres for means."""
-    other_rate: tuple[float, float] = (1e-3, 1e-4)
-    """Start and end for kinds that are not listed."""
+    means: tuple[float, float] = (1.6e-4, 1.6e-6)
+    """Metres."""
+    log_scales: tuple[float, float] = (5e-3, 5e-3)
+    """Logarithms of the standard deviations."""
+    quats: tuple[float, float] = (1e-3, 1e-3)
+    """Rotations."""
+    features: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """Features f0 of HeadGaS."""
+    basis: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """Expression bases F of HeadGaS."""
+    base_colors: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """Gaussians' own colours, where an avatar has them."""
+    base_opacities: tuple[float, float] = (2.5e-2, 2.5e-2)
+    """Gaussians' own opacity logits, where an avatar has them."""
+    head_logits: tuple[float, float] = (2e-2, 2e-3)
+    """Weights between head and body."""
+    mlp: tuple[float, float] = (1e-3, 1e-4)
+    """Networks that give appearance."""
+    anchoring: tuple[float, float] = (1e-3, 1e-4)
+    """Pose correction; 1 is 0.1 rad or 1 cm."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam and its learning rates."""
+
+    rates: Rates = Rates()
+    """Start and end by kind of parameter."""
     epsilon: float = 1e-15
     """Adam's epsilon; per-Gaussian gradients are tiny."""
 
@@ -41,7 +56,7 @@ def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> torch.optim.
     for name, parameter in avatar.shared_parameters().items():
         kinds.setdefault(name.split(".")[0], []).append(parameter)
     groups = [
-        {"params": parameters, "kind": kind, "lr": config.rates.get(kind, config.other_rate)[0]}
+        {"params": parameters, "kind": kind, "lr": getattr(config.rates, kind)[0]}
         for kind, parameters in kinds.items()
     ]
     return torch.optim.Adam(groups, eps=config.epsilon, fused=True)
@@ -50,7 +65,7 @@ def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> torch.optim.
 def set_rates(optimizer: torch.optim.Optimizer, config: OptimizerConfig, progress: float) -> None:
     """Sets every group's learning rate for a progress in [0, 1]."""
     for group in optimizer.param_groups:
-        start, end = config.rates.get(group["kind"], config.other_rate)
+        start, end = getattr(config.rates, group["kind"])
         if start <= 0 or end <= 0:
             group["lr"] = start + (end - start) * progress
         else:

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from preprocess.cache import link_capture
 from scene.errors import UserError
-from scene.files import read_json, storage_error, write_json
+from scene.files import read_json, storage_error, write_bytes, write_json
 
 FORMAT_VERSION = 1
 _PACKAGES = (
@@ -40,6 +41,10 @@ class RunDirectory:
         return self.root / "metrics.json"
 
     @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
     def settings(self) -> Path:
         return self.root / "run.json"
 
@@ -47,20 +52,33 @@ class RunDirectory:
         """Where the fit called ``stage`` saves itself."""
         return self.root / "checkpoints" / f"{stage}.safetensors"
 
-    @classmethod
-    def create(cls, root: Path, settings: dict[str, Any]) -> RunDirectory:
-        """A new run. Raises UserError when the folder exists and holds anything, or cannot be written."""
+    @staticmethod
+    def check_free(root: Path) -> None:
+        """Raises UserError when a new run cannot be made there: something is in it, or it cannot be written."""
         root = Path(root)
         try:
             if root.exists() and (not root.is_dir() or any(root.iterdir())):
                 raise UserError(
                     f"{root}: exists already and is not overwritten; choose another --out, or --resume {root}"
                 )
-            root.mkdir(parents=True, exist_ok=True)
+            root.parent.mkdir(parents=True, exist_ok=True)
+            write_json(root.parent / f".{root.name}.writable", {})
+            (root.parent / f".{root.name}.writable").unlink()
         except OSError as error:
             raise storage_error(error, root) from error
-        run = cls(root)
-        run.write_settings(settings)
+
+    @classmethod
+    def create(cls, root: Path, capture: Path, options: dict[str, Any], config_yaml: str) -> RunDirectory:
+        """A new run of a finished capture, which is linked into it. The settings come last: they make it a run.
+
+        Raises UserError when the folder exists and holds anything, or cannot be written.
+        """
+        cls.check_free(root)
+        run = cls(Path(root))
+        link_capture(capture, run.capture)
+        write_bytes(run.config, config_yaml.encode())
+        settings = {"format": "run", "format_version": FORMAT_VERSION, "options": options}
+        write_json(run.settings, {**settings, "versions": versions(), "machine": machine()})
         return run
 
     @classmethod
@@ -79,15 +97,9 @@ class RunDirectory:
             )
         return run
 
-    def write_settings(self, settings: dict[str, Any]) -> None:
-        """What the run was asked for, and what it ran on."""
-        write_json(
-            self.settings,
-            {"format": "run", "format_version": FORMAT_VERSION, **settings, "versions": versions(), "machine": machine()},
-        )
-
-    def read_settings(self) -> dict[str, Any]:
-        return read_json(self.settings, "settings of a run")
+    def options(self) -> dict[str, Any]:
+        """What the run was asked for."""
+        return read_json(self.settings, "settings of a run").get("options", {})
 
 
 def default_root(parent: Path, name: str) -> Path:

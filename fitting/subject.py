@@ -18,8 +18,8 @@ from fitting.config import FitConfig
 from fitting.frames import FrameStore
 from fitting.listeners import JsonLog, ProgressBar, TensorBoardLog
 from fitting.loop import Budget
-from fitting.perceptual import make_vgg_loss
-from fitting.run_directory import RunDirectory
+from fitting.perceptual import VGGLoss
+from fitting.run_directory import RunDirectory, versions
 from renderers import create
 from scene.capture import Capture
 
@@ -85,7 +85,7 @@ def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: Fit
     facts = {
         "seed": options.seed,
         "capture_hash": capture.source_hash,
-        "versions": run.read_settings()["versions"],
+        "versions": versions(),
         "notes": notes,
     }
     bundle = AvatarBundle.from_fit(avatar, capture, facts)
@@ -104,11 +104,25 @@ def _scaled(budget: Budget, share: float) -> Budget:
 def _perceptual(config: FitConfig, options: FitOptions, notes: dict[str, str]):
     if not config.objective.perceptual:
         return None
-    loss = make_vgg_loss(options.weights, options.download, options.device)
+    loss = VGGLoss.create(folder=options.weights, download=options.download)
     if loss is None:
         notes["perceptual_loss"] = "off: the weights of VGG16 could not be had"
         log.warning("the perceptual loss is off: VGG16's weights are not here (give them with --weights DIR)")
-    return loss
+        return None
+    return loss.to(options.device).eval()
+
+
+def budget_of(config: FitConfig, device: str, minutes: float | None, iterations: int | None) -> Budget:
+    """The length of a fit: as asked for; else the preset's own iterations, on a CPU its own minutes (said)."""
+    if minutes is not None or iterations is not None:
+        return Budget(minutes, iterations)
+    if device == "cpu" and config.schedule.cpu_minutes > 0:
+        log.info(
+            "no CUDA here: fitting for %g minutes instead of %d iterations (--minutes or --iterations say otherwise)",
+            config.schedule.cpu_minutes, config.schedule.iterations,
+        )  # fmt: skip
+        return Budget(minutes=config.schedule.cpu_minutes)
+    return Budget(iterations=config.schedule.iterations)
 
 
 class _Picture:

@@ -13,9 +13,11 @@ from fitting.bundle import AvatarBundle
 from fitting.evaluation import Evaluation, evaluate
 from fitting.frames import load_rgba
 from fitting.pictures import error_map, write_side_by_side
+from fitting.run_directory import RunDirectory, versions
 from playback.player import Player
 from scene.capture import Capture
 from scene.errors import UserError
+from scene.files import write_json
 
 TRAIN_SAMPLES = 24
 
@@ -93,18 +95,33 @@ def train_sample(capture: Capture) -> list[int]:
     return [capture.train[position] for position in positions]
 
 
-def metrics_of_run(
-    bundle: AvatarBundle, baseline: AvatarBundle | None, capture: Capture, *, device: str = "cpu", lpips=None
-) -> dict[str, Any]:
-    """What metrics.json says about quality: held-out frames, training frames, and the baseline's held-out frames."""
+def measure_run(
+    run: RunDirectory, bundle: AvatarBundle, baseline: AvatarBundle, capture: Capture, seconds: dict[str, float],
+    *, device: str = "cpu", lpips=None, extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Writes metrics.json and the held-out pictures of a finished fit; returns the metrics.
+
+    seconds: of the fit by part. extra: further entries of the metrics (the demo's truth, for one).
+    """
     heldout = evaluate_bundle(
         bundle, capture, capture.test, device=device, lpips=lpips, progress="measuring held-out frames"
     ).to_json()
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device).to_json()
-    metrics: dict[str, Any] = {**heldout, "train": {"psnr": train["heldout"]["psnr"]}, "baseline": None}
-    if baseline is not None:
-        measured = evaluate_bundle(
-            baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True
-        ).to_json()
-        metrics["baseline"] = {"heldout": measured["heldout"], "regions": measured["regions"]}
+    without = evaluate_bundle(
+        baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True
+    ).to_json()
+    write_heldout(bundle, capture, run.root, device=device)
+    size = sum(path.stat().st_size for path in run.bundle.iterdir())
+    metrics = {
+        **heldout,
+        "train": {"psnr": train["heldout"]["psnr"]},
+        "baseline": {"heldout": without["heldout"], "regions": without["regions"]},
+        "num_gaussians": bundle.avatar.num_gaussians,
+        "bundle_mb": round(size / 1e6, 3),
+        "seconds": {"preprocess": capture.report.get("seconds", {}).get("total"), **seconds},
+        "notes": bundle.facts.get("notes", {}),
+        "versions": versions(),
+        **(extra or {}),
+    }
+    write_json(run.metrics, metrics)
     return metrics

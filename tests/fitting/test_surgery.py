@@ -76,7 +76,7 @@ def test_rates_fall_log_linearly():
     for progress in (0.0, 0.5, 1.0):
         set_rates(optimizer, OptimizerConfig(), progress)
         rates.append(group["lr"])
-    start, end = OptimizerConfig().rates["means"]
+    start, end = OptimizerConfig().rates.means
     assert rates == pytest.approx([start, (start * end) ** 0.5, end])
 
 
