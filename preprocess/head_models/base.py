@@ -66,8 +66,9 @@ class HeadModel:
             "landmark_faces": (landmarks,), "landmark_barycentrics": (landmarks, 3), "landmark_mirror": (landmarks,),
         }  # fmt: skip
         for field, shape in shapes.items():
-            if check_shape("HeadModel", field, getattr(self, field), shape):
-                raise ValueError(f"HeadModel.{field}: expected no batch dimensions, got {list(getattr(self, field).shape)}")
+            value = getattr(self, field)
+            if check_shape("HeadModel", field, value, shape):
+                raise ValueError(f"HeadModel.{field}: expected no batch dimensions, got {list(value.shape)}")
         if len(self.joint_vertices) != len(self.joint_names):
             raise ValueError(f"HeadModel.joint_vertices: expected one per joint {self.joint_names}")
         unknown = {name for cap in self.caps for name in cap} - set(self.expression_names)
@@ -104,7 +105,7 @@ class HeadModel:
         """[F', 3] long: the faces of the named parts. Raises ValueError for a part that the model has not."""
         unknown = set(parts) - set(self.part_names)
         if unknown:
-            raise ValueError(f"part_faces: the head model {self.name} has no {sorted(unknown)}; it has {self.part_names}")
+            raise ValueError(f"part_faces: head model {self.name} has no {sorted(unknown)}; it has {self.part_names}")
         numbers = torch.tensor([self.part_names.index(part) for part in parts], device=self.faces.device)
         return self.faces[torch.isin(self.face_part, numbers)]
 

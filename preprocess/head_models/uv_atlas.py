@@ -1,4 +1,4 @@
-"""Packs the islands of the body's texture atlas anew, for a head: the skin large, the face largest, nothing overlapping.
+"""Packs the islands of the body's texture atlas anew: the skin large, the face largest, nothing overlapping.
 
 The skin island is unrolled like a map: the face in the middle, the ears left and right. It is turned upright, spread
 over most of the square, and stretched so that the face gets more texels than the back of the head (a separable,
@@ -12,10 +12,10 @@ import numpy as np
 SKIN_BOTTOM = 0.245  # v where the skin begins; the shelves lie below
 PAD = 0.006  # between islands: 6 texels at 1024, so that filtering does not bleed
 # The skin's centre of magnification, its width and its strength, per axis, in coordinates of the island (0 to 1).
-FACE_CENTER, FACE_WIDTH, FACE_GAIN = (0.5, 0.37), (0.16, 0.22), (1.6, 0.9)
+FACE_CENTER, FACE_WIDTH, FACE_GAIN = (0.5, 0.37), (0.15, 0.18), (3.0, 2.0)
 SHELVES = (
-    (0.123, 0.239, ("eye_left_front", "eye_right_front", "mouth_cavity", "eye_cavity_left", "eye_cavity_right", "neck")),
-    (0.006, 0.117, ("teeth_upper", "teeth_lower", "tongue", "eye_left_back", "eye_right_back")),
+    (0.123, 0.239, "eye_left_front eye_right_front mouth_cavity eye_cavity_left eye_cavity_right neck"),
+    (0.006, 0.117, "teeth_upper teeth_lower tongue eye_left_back eye_right_back"),
 )  # v of bottom and top, islands from left to right
 
 
@@ -34,7 +34,7 @@ def pack(
     packed[islands["skin"]] = _spread_skin(uvs[islands["skin"]])
     for bottom, top, names in SHELVES:
         left = PAD
-        for name in names:
+        for name in names.split():
             points = uvs[islands[name]]
             low, size = points.min(0), np.ptp(points, axis=0)
             scale = (top - bottom) / size[1]
