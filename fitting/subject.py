@@ -19,6 +19,7 @@ from fitting.frames import FrameStore
 from fitting.listeners import JsonLog, ProgressBar, TensorBoardLog
 from fitting.loop import Budget
 from fitting.perceptual import VGGLoss
+from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
 from renderers import create
 from scene.capture import Capture
@@ -37,17 +38,6 @@ class FitOptions:
     seed: int = 0
     weights: Path | None = None
     download: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class FitResult:
-    """bundle, baseline: the avatar and the one without expressions. seconds: of the avatar's fit.
-    notes: what was left out or replaced, for people; recorded in the run."""
-
-    bundle: AvatarBundle
-    baseline: AvatarBundle
-    seconds: dict[str, float]
-    notes: dict[str, str]
 
 
 def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: FitOptions) -> FitResult:

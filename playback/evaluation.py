@@ -13,6 +13,7 @@ from fitting.bundle import AvatarBundle
 from fitting.evaluation import Evaluation, evaluate
 from fitting.frames import load_rgba
 from fitting.pictures import error_map, write_side_by_side
+from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
 from playback.player import Player
 from scene.capture import Capture
@@ -96,19 +97,20 @@ def train_sample(capture: Capture) -> list[int]:
 
 
 def measure_run(
-    run: RunDirectory, bundle: AvatarBundle, baseline: AvatarBundle, capture: Capture, seconds: dict[str, float],
-    *, device: str = "cpu", lpips=None, extra: dict[str, Any] | None = None,
+    run: RunDirectory, result: FitResult, capture: Capture, *, device: str = "cpu", lpips=None,
+    extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Writes metrics.json and the held-out pictures of a finished fit; returns the metrics.
 
-    seconds: of the fit by part. extra: further entries of the metrics (the demo's truth, for one).
+    extra: further entries of the metrics (the demo's truth, for one).
     """
+    bundle = AvatarBundle.load(run.bundle)  # what is measured is what was written
     heldout = evaluate_bundle(
         bundle, capture, capture.test, device=device, lpips=lpips, progress="measuring held-out frames"
     ).to_json()
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device).to_json()
     without = evaluate_bundle(
-        baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True
+        result.baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True
     ).to_json()
     write_heldout(bundle, capture, run.root, device=device)
     size = sum(path.stat().st_size for path in run.bundle.iterdir())
@@ -118,10 +120,26 @@ def measure_run(
         "baseline": {"heldout": without["heldout"], "regions": without["regions"]},
         "num_gaussians": bundle.avatar.num_gaussians,
         "bundle_mb": round(size / 1e6, 3),
-        "seconds": {"preprocess": capture.report.get("seconds", {}).get("total"), **seconds},
-        "notes": bundle.facts.get("notes", {}),
+        "seconds": {"preprocess": capture.report.get("seconds", {}).get("total"), **result.seconds},
+        "notes": result.notes,
         "versions": versions(),
         **(extra or {}),
     }
     write_json(run.metrics, metrics)
     return metrics
+
+
+def table(evaluation: Evaluation) -> str:
+    """The figures of an evaluation as a few lines of text."""
+    figures = evaluation.to_json()
+
+    def shown(value: float | None, unit: str = "") -> str:
+        return "not measured" if value is None else f"{value:.4g}{unit}"
+
+    heldout = figures["heldout"]
+    lines = [f"frames   {len(evaluation.frames)}"]
+    lines += [f"{name:8s} {shown(heldout[name], ' dB' if name == 'psnr' else '')}" for name in heldout]
+    lines += [f"PSNR of {name:7s} {shown(region['psnr'], ' dB')}" for name, region in figures["regions"].items()]
+    shares = figures["error_share"]
+    lines.append("error   " + ", ".join(f"{name} {shown(None if s is None else 100 * s, '%')}" for name, s in shares.items()))
+    return "\n".join(lines)

@@ -1,0 +1,134 @@
+"""Fits a drivable head avatar to one person's video.
+
+Example: python fit_subject.py --video me.mp4
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import command_line
+from command_line import number, option, positive_int, positive_number
+
+if TYPE_CHECKING:
+    from fitting.config import FitConfig
+    from fitting.run_directory import RunDirectory
+
+# A resumed run takes these from the run that it goes on with, not from the command line.
+_REMEMBERED = ("demo", "minutes", "iterations", "seed", "device")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = command_line.Parser(__doc__)
+    source = parser.add_argument_group("what to fit (one of these)").add_mutually_exclusive_group()
+    option(source, "--video", type=Path, metavar="FILE", help="video of one person's head and shoulders")
+    option(source, "--capture", type=Path, metavar="DIR", help="preprocessed video: the folder `capture` of a run")
+    option(source, "--demo", action="store_true", help="a made person whose truth is known; needs no file")
+    option(source, "--resume", type=Path, metavar="RUN", help="go on with an interrupted run, by its own settings")
+    fitting = parser.add_argument_group("fitting")
+    option(fitting, "--out", type=Path, metavar="DIR", help="run directory, not to exist yet [default: runs/<name>-<time>]")
+    command_line.add_config(fitting)
+    length = fitting.add_mutually_exclusive_group()
+    option(
+        length, "--minutes", type=positive_number, metavar="M", unit="minutes",
+        help="time for the fit; unless said, the preset's own iterations, on a CPU 10 minutes",
+    )  # fmt: skip
+    option(length, "--iterations", type=positive_int, metavar="N", help="length of the fit in iterations")
+    command_line.add_device(fitting)
+    command_line.add_seed(fitting)
+    command_line.add_weights(fitting)
+    prepare = parser.add_argument_group("preprocessing")
+    option(prepare, "--size", type=positive_int, default=512, unit="pixels", help="side of the square pictures")
+    option(
+        prepare, "--matting", choices=("auto", "modnet", "selfie"), default="auto",
+        help="what cuts the person out; auto takes modnet where its weights are",
+    )  # fmt: skip
+    option(prepare, "--start", type=number, metavar="S", unit="seconds", help="leave out the video before this")
+    option(prepare, "--end", type=number, metavar="S", unit="seconds", help="leave out the video after this")
+    option(
+        prepare, "--focal", type=positive_number, metavar="F", unit="long sides of the video's picture",
+        help="focal length; unless said, from the file, else 2.5",
+    )  # fmt: skip
+    return parser
+
+
+def main() -> None:
+    options = parser()
+    args = options.parse_args()
+    if args.help_config:
+        return _list_settings()
+    if not (args.video or args.capture or args.demo or args.resume):
+        options.error("one of --video, --capture, --demo, --resume is needed")
+    device = str(command_line.device(args.device))
+    run, config = _resumed(args) if args.resume else _started(args)
+    command_line.resume_with(f"go on with: python fit_subject.py --resume {run.root}")
+
+    from fitting.perceptual import LPIPS
+    from fitting.report import write_report
+    from fitting.subject import FitOptions, budget_of, fit_run
+    from playback.demo_truth import compare_with_truth
+    from playback.evaluation import measure_run
+    from scene.capture import Capture
+
+    capture = Capture.load(run.capture)
+    budget = budget_of(config, device, args.minutes, args.iterations)
+    result = fit_run(run, capture, config, FitOptions(budget, device, args.seed, args.weights, not args.offline))
+    lpips = LPIPS.create(folder=args.weights, download=not args.offline)
+    extra = compare_with_truth(result.bundle, capture, _demo_folder(run.root), device) if args.demo else {}
+    measure_run(run, result, capture, device=device, lpips=lpips, extra=extra)
+    report = write_report(run.root)
+    print(f"avatar: {run.bundle}\nreport: {report}")
+
+
+def _started(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:
+    """A new run with its capture in it, and the configuration."""
+    from fitting.config import FitConfig
+    from fitting.config_files import load_preset, to_yaml
+    from fitting.run_directory import RunDirectory, default_root
+    from preprocess.demo_subject.truth import make_demo
+    from preprocess.pipeline import PreprocessConfig, find_or_build
+    from scene.capture import Capture
+
+    config = load_preset(args.preset, FitConfig, args.overrides)
+    name = "demo" if args.demo else (args.video or args.capture.absolute().parent).stem
+    root = args.out or default_root(Path("runs"), name)
+    RunDirectory.check_free(root)
+    command_line.resume_with("the same command goes on: what is preprocessed so far is kept")
+    if args.capture:
+        source = Capture.load(args.capture)
+    else:
+        video = make_demo(_demo_folder(root)).video if args.demo else args.video
+        settings = PreprocessConfig(args.size, args.start, args.end, matting=args.matting, focal=args.focal)
+        source = find_or_build(
+            video, root.parent / ".captures", settings, weights=args.weights, download=not args.offline
+        )
+    options = {key: getattr(args, key) for key in _REMEMBERED}
+    return RunDirectory.create(root, source.root, options, to_yaml(config)), config
+
+
+def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:
+    """An existing run and its configuration; its options replace those of ``args``."""
+    from fitting.config import FitConfig
+    from fitting.config_files import load_preset
+    from fitting.run_directory import RunDirectory
+
+    run = RunDirectory.open(args.resume)
+    vars(args).update({key: value for key, value in run.options().items() if key in _REMEMBERED})
+    return run, load_preset(run.config, FitConfig)
+
+
+def _demo_folder(root: Path) -> Path:
+    return root.parent / ".demo"
+
+
+def _list_settings() -> None:
+    from fitting.config import FitConfig
+    from fitting.config_files import listing
+
+    print(listing(FitConfig))
+
+
+if __name__ == "__main__":
+    command_line.run(main)
