@@ -1,0 +1,42 @@
+# Everything installs itself into .venv at first use; nothing needs to be active.
+
+PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
+             if $$p -c "" 2>/dev/null; then echo $$p; break; fi; done)
+TORCH   ?= auto
+MINUTES ?= 2
+RUN     := .venv/bin/python
+STAMP   := .venv/.setup-done
+
+# Waiting OpenMP threads sleep: spinning ones slow everything down as soon as another program uses a core.
+export OMP_WAIT_POLICY = passive
+
+.PHONY: help setup demo test lint clean
+
+help:
+	@echo "make setup   install the pinned packages into .venv (TORCH=auto|cpu|cuda)"
+	@echo "make demo    make a synthetic person, fit an avatar to it, write a report (MINUTES=$(MINUTES) of fitting)"
+	@echo "make test    run the tests"
+	@echo "make lint    check the style with ruff"
+	@echo "make clean   remove .venv and caches; runs/ is never touched"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock tools/setup_environment.py
+	@$(if $(PYTHON),,echo "error: no Python found; install Python 3.10, 3.11 or 3.12" >&2; exit 2;) \
+	$(PYTHON) tools/setup_environment.py --venv .venv --torch $(TORCH)
+	@touch $@
+
+demo: $(STAMP)
+	@$(RUN) fit_subject.py --demo --minutes $(MINUTES)
+	@echo "open $$(ls -td runs/*/report.html | head -n 1)"
+
+test: $(STAMP)
+	@$(RUN) -m pytest -q -rs
+
+lint: $(STAMP)
+	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install -q --no-deps ruff==0.17.5
+	@$(RUN) -m ruff check .
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path "./runs/*" -prune -exec rm -rf {} +

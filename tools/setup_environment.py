@@ -1,0 +1,187 @@
+"""Makes the virtual environment from requirements.lock: `python3 tools/setup_environment.py --venv .venv`.
+
+Standard library only, and nothing newer than Python 3.7, so that an old interpreter too can say which one is wanted. An
+existing environment is brought up to date in place; one whose Python is missing or unsuited is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+SUPPORTED = ((3, 10), (3, 11), (3, 12))
+PYTHONS = ("python3", "python3.12", "python3.11", "python3.10", "python")
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+
+# What usually misses on a bare Linux server: OpenCV's wheel leaves these to the system.
+_SYSTEM_LIBRARIES = {"libGL": "libgl1", "libgthread": "libglib2.0-0", "libglib": "libglib2.0-0"}
+
+
+class SetupError(Exception):
+    """What the person at the keyboard has to mend, in one line."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Installs the pinned packages into a virtual environment.")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="folder of the environment (default: .venv)")
+    parser.add_argument(
+        "--torch",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="build of PyTorch on Linux; auto takes cuda where an NVIDIA driver is installed (default: auto)",
+    )
+    arguments = parser.parse_args()
+    try:
+        set_up(arguments.venv, arguments.torch)
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+def set_up(venv: Path, torch_build: str) -> None:
+    """Makes or updates the environment, and proves that its native libraries load."""
+    start = time.monotonic()
+    python = venv_python(venv)
+    if torch_build == "auto":
+        torch_build = "cuda" if has_nvidia_driver() else "cpu"
+    if platform.system() == "Linux":  # elsewhere the one build of torch is a line of the lock like any other
+        install_torch(python, torch_build)
+    say("installing the packages of requirements.lock ...")
+    if not pip(python, "--no-deps", "--only-binary=:all:", "-r", str(LOCK)):
+        raise SetupError(
+            "the packages could not be installed (see above); then `make setup` again"
+        )
+    check_imports(python)
+    say(f"set up in {time.monotonic() - start:.0f} s: {venv}")
+
+
+def venv_python(venv: Path) -> Path:
+    """The interpreter of the environment, which is made where it is missing or does not run."""
+    python = venv / ("Scripts" if os.name == "nt" else "bin") / ("python.exe" if os.name == "nt" else "python")
+    if python.exists() and probe(str(python))[0] in SUPPORTED:
+        return python
+    if venv.exists():
+        if any(venv.iterdir()) and not (venv / "pyvenv.cfg").exists():
+            raise SetupError(f"{venv} is in the way: it is no virtual environment; move it elsewhere")
+        say(f"{venv} is incomplete or of another Python; making it anew")
+        shutil.rmtree(str(venv))
+    interpreter = find_python()
+    say(f"making {venv} with {interpreter} ...")
+    if subprocess.call([interpreter, "-m", "venv", str(venv)]) != 0:
+        raise SetupError(f"{interpreter} -m venv {venv} failed (see above)")
+    return python
+
+
+def find_python() -> str:
+    """The first interpreter of PYTHONS that is supported and can make environments."""
+    found = []
+    for name in PYTHONS:
+        version, can_make_venvs = probe(name)
+        if version in SUPPORTED and can_make_venvs:
+            return name
+        if version:
+            reason = "" if can_make_venvs else " without venv: on Debian and Ubuntu install python3-venv"
+            found.append(f"{name} is {version[0]}.{version[1]}{reason}")
+    raise SetupError(
+        "Python 3.10, 3.11 or 3.12 is needed; install one so that python3.12, say, starts it "
+        f"(found: {'; '.join(found) or 'none'})"
+    )
+
+
+def probe(python: str) -> tuple[tuple[int, int] | None, bool]:
+    """(major, minor) of an interpreter, or None where it does not run, and whether it can make environments."""
+    code = "import sys; print(*sys.version_info[:2]); import venv, ensurepip; print('venv')"
+    try:
+        result = subprocess.run([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
+        return None, False
+    words = result.stdout.decode().split()
+    if len(words) < 2:
+        return None, False
+    return (int(words[0]), int(words[1])), words[-1] == "venv"
+
+
+def has_nvidia_driver() -> bool:
+    """Whether this machine has an NVIDIA driver: its tool or its entry in /proc."""
+    return shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
+
+
+def install_torch(python: Path, build: str) -> None:
+    """Installs the pinned torch on Linux, where the package registry holds the CUDA build.
+
+    cpu: the build of PyTorch's own index or of any configured source of wheels; should none have it, the registry's.
+    cuda: the registry's build with the libraries that it declares.
+    """
+    version = locked_version("torch")
+    installed = installed_version(python, "torch")
+    if installed.split("+")[0] == version and (build == "cpu" or "+cpu" not in installed):
+        return
+    say(f"installing torch {version} ({build} build) ...")
+    if installed:  # pip holds 2.x+cpu and 2.x for the same
+        subprocess.call([str(python), "-m", "pip", "uninstall", "-q", "-y", "torch"])
+    if build == "cpu":
+        quick = ("--retries", "1", "--timeout", "15")  # do not keep people waiting who cannot reach that index
+        if pip(python, "--no-deps", *quick, "--index-url", CPU_WHEELS, f"torch=={version}+cpu"):
+            return
+        say("no CPU build could be had; taking the registry's, which on Linux brings gigabytes of CUDA libraries ...")
+    if not pip(python, "-c", str(LOCK), f"torch=={version}"):
+        raise SetupError(f"torch {version} could not be installed (see above); check the network and the disk")
+
+
+def locked_version(name: str) -> str:
+    """The version that the lock file gives a package that has one line there."""
+    match = re.search(rf"^{re.escape(name)}==(\S+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE)
+    if match is None:
+        raise SetupError(f"{LOCK} has no line for {name}")
+    return match.group(1)
+
+
+def installed_version(python: Path, name: str) -> str:
+    """The version of an installed package, "" where it is missing; without importing it."""
+    code = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
+    return subprocess.run([str(python), "-c", code, name], capture_output=True).stdout.decode().strip()
+
+
+def pip(python: Path, *arguments: str) -> bool:
+    """`pip install` of the environment: with progress on a terminal, else silent but for errors."""
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments]
+    if sys.stdout.isatty():
+        return subprocess.call(command) == 0
+    result = subprocess.run([*command, "-qq"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if result.returncode != 0:
+        say(result.stdout.decode(errors="replace").strip())
+    return result.returncode == 0
+
+
+def check_imports(python: Path) -> None:
+    """Loads the packages with native libraries; a missing system library is named with its remedy."""
+    result = subprocess.run([str(python), "-c", "import torch, cv2"], capture_output=True)
+    if result.returncode == 0:
+        return
+    last_line = (result.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+    for library, package in _SYSTEM_LIBRARIES.items():
+        if library in last_line:
+            last_line += f"; install the system's package, on Debian and Ubuntu: apt install {package}"
+            break
+    raise SetupError(f"the environment does not load: {last_line}")
+
+
+def say(message: str) -> None:
+    print(message, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
