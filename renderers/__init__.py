@@ -1,0 +1,73 @@
+"""Renderers: ``GaussianCloud`` and ``Camera`` to ``RenderOutput``, differentiable; they change nothing they are given.
+
+The contract of ``Renderer.render(cloud, camera, *, depth=False, screen=False)``, that of gsplat's classic mode:
+
+* The cloud lives in the camera's world. Gaussians are blended front to back by depth; see ``renderers.constants``.
+* Colours are ``max(harmonics + 0.5, 0)`` along the direction from the camera's centre to the Gaussian. There is no
+  background: colour is premultiplied, ``output.over(background)`` composes it.
+* ``depth``: also the expected depth ``sum(w z) / alpha``, 0 where alpha is 0. ``screen``: also ``ScreenStats``.
+* Batches: camera and cloud each have the same batch dimensions or none.
+* Gradients flow from colour, alpha and depth to all fields of the cloud and to ``camera.T_cam_world``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from renderers.output import RenderOutput, ScreenStats
+from scene.camera import Camera
+from scene.cloud import GaussianCloud
+from scene.errors import UserError
+
+__all__ = ["RENDERERS", "RenderOutput", "Renderer", "ScreenStats", "create"]
+
+
+class Renderer(Protocol):
+    """What every variant offers."""
+
+    name: str
+
+    def render(
+        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: bool = False
+    ) -> RenderOutput:
+        """Renders a cloud; see the module's docstring."""
+        ...
+
+
+def _reference() -> Renderer:
+    from renderers.reference import ReferenceRenderer
+
+    return ReferenceRenderer()
+
+
+def _cpu() -> Renderer:
+    from renderers.cpu import CpuRenderer
+
+    return CpuRenderer()
+
+
+def _gsplat() -> Renderer:
+    from renderers.gsplat import GsplatRenderer
+
+    return GsplatRenderer()
+
+
+RENDERERS: dict[str, Callable[[], Renderer]] = {"reference": _reference, "cpu": _cpu, "gsplat": _gsplat}
+"""Factories by name; each imports what it needs when called."""
+
+
+def create(name: str, device: str = "cpu") -> Renderer:
+    """The renderer of a name in ``RENDERERS``, or with "auto" the fast one of a torch device ("cpu", "cuda", ...).
+
+    Raises UserError for an unknown name and where the renderer cannot run.
+    """
+    if name == "auto":
+        name = "gsplat" if str(device).startswith("cuda") else "cpu"
+    if name not in RENDERERS:
+        raise UserError(f"renderer '{name}': unknown; expected auto or one of {', '.join(RENDERERS)}")
+    if name == "gsplat" and not str(device).startswith("cuda"):
+        raise UserError(f"renderer 'gsplat': runs on CUDA only, not on the device '{device}'; choose --renderer cpu")
+    if name == "cpu" and not str(device).startswith("cpu"):
+        raise UserError(f"renderer 'cpu': runs on the CPU only, not on the device '{device}'; choose gsplat")
+    return RENDERERS[name]()

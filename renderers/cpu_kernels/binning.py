@@ -1,0 +1,87 @@
+"""Lists of the Gaussians that reach each tile, from near to far, by the exact ellipse.
+
+Thread t of n owns the tile rows t, t + n, t + 2n...: neighbouring rows cost about the same, so that the shares are even,
+and each thread needs only its own lists.
+"""
+
+from __future__ import annotations
+
+import math
+
+from renderers.cpu_kernels.compiling import kernel
+from renderers.cpu_kernels.layout import (
+    EXTENT_X, EXTENT_Y, F, HALF, LOG2_ALPHA_MIN, LOG2_OPACITY, MEAN_X, MEAN_Y, TILE, TWO, XX, XY, YY, ZERO,
+)  # fmt: skip
+
+# Rounding must never lose a pixel: the ellipse is grown by this much (pixels; share and amount of log2 alpha).
+_SLACK_PIXELS, _SLACK_SHARE, _SLACK_LOG2 = F(0.002), F(1.0005), F(0.002)
+_TILE = F(TILE)
+
+
+@kernel()
+def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts, counts):
+    """Finds, for the tile rows of one thread, the runs of tiles that each Gaussian reaches.
+
+    spans: [S, 4] int32 (Gaussian, tile row, first and last tile of the run); when S is too small the rest is only counted.
+    starts, counts: [tiles] int32, written for the thread's own rows: where each tile's list starts, and 0.
+    Returns the number of spans and of list entries needed.
+    """
+    tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+    for row in range(thread, tiles_y, threads):
+        for tile in range(row * tiles_x, (row + 1) * tiles_x):
+            counts[tile] = 0
+    used, capacity = 0, spans.shape[0]
+    for k in range(drawn):
+        g = order[k]
+        splat = splats[g]
+        my, extent_y = splat[MEAN_Y], splat[EXTENT_Y] + _SLACK_PIXELS
+        top = max(0, int(math.floor((my - extent_y - HALF) / _TILE)))
+        bottom = min(tiles_y - 1, int(math.floor((my + extent_y - HALF) / _TILE)))
+        row = top + (thread - top) % threads
+        if row > bottom:
+            continue
+        # The ellipse a dx² + b dx dy + c dy² <= q, with dx, dy from the mean to the pixel.
+        mx, extent_x = splat[MEAN_X], splat[EXTENT_X] + _SLACK_PIXELS
+        a, b, c = -splat[XX], -splat[XY], -splat[YY]
+        q = (splat[LOG2_OPACITY] - LOG2_ALPHA_MIN) * _SLACK_SHARE + _SLACK_LOG2
+        half_a, slope = HALF / a, -b * HALF / c
+        curvature, constant = b * b - TWO * TWO * a * c, TWO * TWO * a * q
+        rightmost = slope * extent_x  # dy of the rightmost point; the leftmost lies opposite
+        while row <= bottom:
+            low = max(F(row * TILE) + HALF - my, -extent_y)
+            high = min(F(row * TILE + TILE - 1) + HALF - my, extent_y)
+            if low <= high:
+                dy = min(max(rightmost, low), high)
+                right = (math.sqrt(max(curvature * dy * dy + constant, ZERO)) - b * dy) * half_a
+                dy = min(max(-rightmost, low), high)
+                left = (-math.sqrt(max(curvature * dy * dy + constant, ZERO)) - b * dy) * half_a
+                first = max(int(math.ceil(mx + left - HALF - _SLACK_PIXELS)), 0)
+                last = min(int(math.floor(mx + right - HALF + _SLACK_PIXELS)), width - 1)
+                if first <= last:
+                    first, last = first // TILE, last // TILE
+                    if used < capacity:
+                        spans[used, 0] = g
+                        spans[used, 1] = row
+                        spans[used, 2] = first
+                        spans[used, 3] = last
+                    used += 1
+                    for tile in range(row * tiles_x + first, row * tiles_x + last + 1):
+                        counts[tile] += 1
+            row += threads
+    total = 0
+    for row in range(thread, tiles_y, threads):
+        for tile in range(row * tiles_x, (row + 1) * tiles_x):
+            starts[tile] = total
+            total += counts[tile]
+            counts[tile] = 0
+    return used, total
+
+
+@kernel()
+def fill_lists(spans, used, tiles_x, starts, counts, entries):
+    """Writes the lists of ``bin_rows`` to ``entries`` and their lengths to ``counts``."""
+    for k in range(used):
+        g, base = spans[k, 0], spans[k, 1] * tiles_x
+        for tile in range(base + spans[k, 2], base + spans[k, 3] + 1):
+            entries[starts[tile] + counts[tile]] = g
+            counts[tile] += 1

@@ -1,0 +1,43 @@
+"""Runs the shares of a kernel side by side. Kernels release the GIL, so plain threads do."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+_MAX_WORKERS = 64
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    """Threads do not survive a fork: the child makes its own."""
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def run_shares(function: Callable[[int], None], shares: int) -> None:
+    """Calls ``function(0)`` to ``function(shares - 1)``, the first in this thread, and waits for all.
+
+    The threads are shared by all renderers, and a share never waits for another, so that any number of callers may
+    be at it at the same time.
+    """
+    if shares == 1:
+        function(0)
+        return
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(_MAX_WORKERS, thread_name_prefix="renderer")
+    others = [_pool.submit(function, share) for share in range(1, shares)]
+    try:
+        function(0)
+    finally:
+        for other in others:
+            other.result()
