@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from fitting.pictures import to_uint8
+from preprocess.head_models import HEAD_MODELS
 from scene.camera import Camera
-from scene.capture import Capture, Identity, TrackedFrame
+from scene.capture import Capture, TrackedFrame
 from scene.head_state import HeadState
 from scene.transforms import make_transform, rotvecs_to_matrices
 
 SIZE = 64
-EXPRESSIONS = ("eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight")
 
 
 def landmarks(size: int = SIZE, shift: float = 0.0) -> torch.Tensor:
@@ -45,6 +45,7 @@ def make_capture(root: Path, num_frames: int = 6, size: int = SIZE, head_model: 
     generator = np.random.default_rng(0)
     texture = cv2.GaussianBlur(generator.uniform(0, 1, (size, size, 3)), (0, 0), 2)
     texture = to_uint8((texture - texture.min()) / np.ptp(texture))
+    model = HEAD_MODELS["anny"]()
     frames = []
     for index in range(num_frames):
         image_path, matte_path = (root / folder / f"{index:06d}.png" for folder in ("images", "mattes"))
@@ -54,23 +55,22 @@ def make_capture(root: Path, num_frames: int = 6, size: int = SIZE, head_model: 
         turn = rotvecs_to_matrices(torch.tensor([0.0, 0.3 * np.sin(index), 0.0]).float())
         facing = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
         pose = make_transform(facing @ turn, torch.tensor([0.0, 0.0, 1.0]))
-        state = HeadState.neutral(len(EXPRESSIONS), 2, pose)
-        state.expression[2] = index / num_frames
+        state = HeadState.neutral(len(model.expression_names), 2, pose)
+        state.expression[model.expression_names.index("jawOpen")] = index / num_frames
         K = torch.tensor([[2.5 * size, 0, size / 2], [0, 2.5 * size, size / 2], [0, 0, 1]])
         camera = Camera(K, torch.eye(4), size, size)
         frames.append(
             TrackedFrame(image_path, matte_path, index / 25, camera, state, landmarks(size), torch.ones(478), 1.0)
         )
     train, test = tuple(range(num_frames - 2)), (num_frames - 2, num_frames - 1)
-    identity = Identity(torch.zeros(60), torch.zeros(4706, 3))
     report = {
         "video": {"path": "me.mp4", "width": 640, "height": 480, "fps": 25.0, "frames": num_frames},
         "warnings": [{"what": "the head hardly turns", "remedy": "look left & right while filming"}],
         "seconds": {"landmarks": 1.0, "matting": 2.0},
     }
     capture = Capture(
-        root, head_model, EXPRESSIONS, ("eye_left", "eye_right"), identity, 25.0, tuple(frames), train, test, "0" * 64,
-        report,
+        root, head_model, model.expression_names, model.joint_names, model.neutral_identity(), 25.0, tuple(frames),
+        train, test, "0" * 64, report,
     )  # fmt: skip
     capture.save()
     return capture

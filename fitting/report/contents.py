@@ -1,0 +1,253 @@
+"""What the page of a report says, gathered from the files of a run directory: values for the template."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from fitting.pictures import error_map
+from fitting.report import charts, images, tracking
+from fitting.report.charts import Series, line_chart, running_mean
+from scene.capture import MANIFEST, Capture
+from scene.errors import UserError
+from scene.files import read_json
+
+_SHOWN_HELDOUT = 6
+_FRAME_FACTS = (("PSNR", "psnr", 1, " dB"), ("SSIM", "ssim", 3, ""), ("LPIPS", "lpips", 3, ""))
+_METRICS = (  # label, path in metrics.json, digits, unit, whether more is better
+    ("PSNR, whole frame", ("heldout", "psnr"), 2, "dB", True),
+    ("SSIM", ("heldout", "ssim"), 4, "", True),
+    ("LPIPS", ("heldout", "lpips"), 4, "", False),
+    ("L1", ("heldout", "l1"), 4, "", False),
+    ("PSNR, face", ("regions", "face", "psnr"), 2, "dB", True),
+    ("PSNR, mouth", ("regions", "mouth", "psnr"), 2, "dB", True),
+    ("PSNR, eyes", ("regions", "eyes", "psnr"), 2, "dB", True),
+    ("PSNR without the outline", ("regions", "inside", "psnr"), 2, "dB", True),
+)
+_SHARES = (
+    ("border", "outline (the matte's border band)"),
+    ("torso", "neck and shoulders"),
+    ("face", "face"),
+    ("rest", "hair, ears, background"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A picture of the page."""
+
+    uri: str
+    caption: str
+    kind: str = ""
+
+
+def gather(run_dir: Path) -> dict[str, Any]:
+    """The template's values. Where files are not there a section is empty and its ``..._missing`` says why."""
+    metrics, metrics_problem = _read(run_dir / "metrics.json", "metrics of a run")
+    settings, _ = _read(run_dir / "run.json", "settings of a run")
+    capture, capture_problem = _capture(run_dir / "capture")
+    log = _log(run_dir / "log.jsonl")
+    metrics = metrics or {}
+    return {
+        "name": run_dir.resolve().name,
+        "written": time.strftime("%Y-%m-%d %H:%M"),
+        "tiles": _tiles(metrics),
+        "comparison": _comparison(metrics),
+        "metrics_missing": metrics_problem,
+        "error_share": _error_share(metrics),
+        "heldout": _heldout(run_dir / "heldout", metrics),
+        "heldout_chart": _heldout_chart(metrics),
+        "capture": tracking.section(capture) if capture is not None else None,
+        "capture_missing": capture_problem,
+        "training": _training(log),
+        "seconds": _seconds(metrics, capture),
+        "config": _text(run_dir / "config.yaml"),
+        "settings": settings,
+        "notes": metrics.get("notes") or {},
+        "versions": metrics.get("versions") or (settings or {}).get("versions") or {},
+        "film": "heldout.mp4" if (run_dir / "heldout.mp4").is_file() else None,
+    }
+
+
+def _read(path: Path, what: str) -> tuple[dict[str, Any] | None, str | None]:
+    """A JSON object, or None and why there is none."""
+    if not path.is_file():
+        return None, f"There is no {path.name} yet."
+    try:
+        value = read_json(path, what)
+    except UserError as error:
+        return None, str(error)
+    return (value, None) if isinstance(value, dict) else (None, f"{path.name} is damaged.")
+
+
+def _capture(root: Path) -> tuple[Capture | None, str | None]:
+    if not (root / MANIFEST).is_file():
+        return None, "There is no capture in this run directory."
+    try:
+        return Capture.load(root), None
+    except UserError as error:
+        return None, str(error)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    """The entries of a log with one JSON object in each line; a line cut off by a kill is left out."""
+    entries = []
+    for line in (_text(path) or "").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(entry, dict) and "step" in entry:
+            entries.append(entry)
+    return entries
+
+
+def _at(value: Any, keys: tuple[str, ...]) -> float | None:
+    """The number at a path in nested dictionaries, or None."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return value if usable else None
+
+
+def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """The figures at the top of the page."""
+    psnr, base = _at(metrics, ("heldout", "psnr")), _at(metrics, ("baseline", "heldout", "psnr"))
+    tiles = []
+
+    def tile(label: str, value: float | None, form: str, note: str = "") -> None:
+        if value is not None:
+            tiles.append({"label": label, "value": form.format(value), "note": note})
+
+    gain = "" if psnr is None or base is None else f"{psnr - base:+.1f} dB against no expressions"
+    tile("held-out PSNR", psnr, "{:.1f} dB", gain)
+    tile("SSIM", _at(metrics, ("heldout", "ssim")), "{:.3f}")
+    tile("LPIPS", _at(metrics, ("heldout", "lpips")), "{:.3f}", metrics.get("lpips_net") or "")
+    tile("training PSNR", _at(metrics, ("train", "psnr")), "{:.1f} dB")
+    tile("Gaussians", _at(metrics, ("num_gaussians",)), "{:,.0f}")
+    tile("avatar", _at(metrics, ("bundle_mb",)), "{:.1f} MB")
+    seconds = _at(metrics, ("seconds", "fit"))
+    tile("fitting", None if seconds is None else seconds / 60, "{:.1f} min")
+    return tiles
+
+
+def _comparison(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the table: avatar, baseline without expressions, difference."""
+    rows = []
+    for label, keys, digits, unit, more_is_better in _METRICS:
+        value, base = _at(metrics, keys), _at(metrics, ("baseline", *keys))
+        if value is None and base is None:
+            continue
+        gain = None if value is None or base is None else value - base
+        texts = ["–" if number is None else f"{number:.{digits}f}" for number in (value, base)]
+        difference = "" if gain is None else f"{gain:+.{digits}f}"
+        better = None if gain is None or abs(gain) < 10**-digits else (gain > 0) == more_is_better
+        row = {"label": label, "unit": unit, "avatar": texts[0], "baseline": texts[1]}
+        rows.append({**row, "gain": difference, "better": better})
+    return rows
+
+
+def _error_share(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    found = [(name, label, _at(metrics, ("error_share", name))) for name, label in _SHARES]
+    return [
+        {"name": name, "label": label, "percent": 100 * share, "colour": charts.COLOURS[index]}
+        for index, (name, label, share) in enumerate(found)
+        if share is not None
+    ]
+
+
+def _heldout(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Some held-out frames, the worst and the best among them: truth, avatar and error."""
+    names = sorted(path.name[: -len("_truth.png")] for path in folder.glob("*_truth.png"))
+    names = [name for name in names if (folder / f"{name}_avatar.png").is_file()]
+    measured = {entry.get("name"): entry for entry in metrics.get("per_frame") or [] if isinstance(entry, dict)}
+    rows = []
+    for name, title in _chosen(names, measured):
+        truth, avatar = (images.read_picture(folder / f"{name}_{kind}.png") for kind in ("truth", "avatar"))
+        figures = [
+            Figure(images.data_uri(picture), caption)
+            for picture, caption in ((truth, "truth"), (avatar, "avatar"), (error_map(truth, avatar), "error"))
+        ]
+        entry = measured.get(name, {})
+        facts = [
+            f"{label} {_at(entry, (key,)):.{digits}f}{unit}"
+            for label, key, digits, unit in _FRAME_FACTS
+            if _at(entry, (key,)) is not None
+        ]
+        rows.append({"title": title, "name": name, "figures": figures, "facts": ", ".join(facts)})
+    return rows
+
+
+def _chosen(names: list[str], measured: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and titles of the frames that are shown, in the order of time."""
+    spread = np.linspace(0, len(names) - 1, _SHOWN_HELDOUT).astype(int) if names else []
+    titles = {names[position]: "frame" for position in spread}
+    ranked = [name for name in names if _at(measured.get(name), ("psnr",)) is not None]
+    ranked.sort(key=lambda name: measured[name]["psnr"])
+    if len(ranked) > 1:
+        titles.update({ranked[0]: "worst frame", ranked[-1]: "best frame"})
+    return sorted(titles.items())
+
+
+def _heldout_chart(metrics: dict[str, Any]) -> Markup:
+    frames = [entry for entry in metrics.get("per_frame") or [] if isinstance(entry, dict)]
+    if len(frames) < 3:
+        return Markup("")
+    times = [_at(entry, ("time_s",)) or 0.0 for entry in frames]
+    curves = [("whole frame", ("psnr",)), *((name, ("regions", name)) for name in ("face", "mouth", "eyes"))]
+    series = [Series(name, times, [_at(entry, keys) for entry in frames]) for name, keys in curves]
+    return Markup(line_chart(series, x_label="seconds", y_label="PSNR, dB"))
+
+
+def _training(log: list[dict[str, Any]]) -> list[tuple[str, Markup]]:
+    """Titles and charts of loss, PSNR and Gaussians over the steps."""
+    if len(log) < 2:
+        return []
+    steps = [entry["step"] for entry in log]
+    found = []
+    for title, key, label, options in (
+        ("Loss", "loss", "loss", {"log_y": True}),
+        ("PSNR of the training frames", "psnr", "dB", {}),
+        ("Gaussians", "num_gaussians", "number", {"from_zero": True}),
+    ):
+        values = [_at(entry, (key,)) for entry in log]
+        series = [Series(key, steps, values)]
+        if key != "num_gaussians":
+            series = [Series(key, steps, values, faint=True), Series(key, steps, running_mean(values))]
+        if chart := line_chart(series, x_label="step", y_label=label, **options):
+            found.append((title, Markup(chart)))
+    return found
+
+
+def _seconds(metrics: dict[str, Any], capture: Capture | None) -> list[dict[str, Any]]:
+    """Stages and how long they took, with the share of the longest."""
+    stages: dict[str, float] = {}
+    detail = capture.report.get("seconds") if capture is not None else None
+    if isinstance(detail, dict):
+        stages.update({f"preprocessing: {name}": value for name, value in detail.items() if name != "total"})
+    for name, value in (metrics.get("seconds") or {}).items():
+        if not (name == "preprocess" and stages):
+            stages[name] = value
+    stages = {name: float(value) for name, value in stages.items() if isinstance(value, (int, float))}
+    longest = max(stages.values(), default=0.0) or 1.0
+    return [
+        {"name": name, "text": duration(value), "percent": 100 * value / longest} for name, value in stages.items()
+    ]
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"

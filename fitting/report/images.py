@@ -1,0 +1,87 @@
+"""Pictures of a report: what they show, and how they get into the page (as base64 in data URIs)."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import numpy as np
+
+from fitting.frames import load_rgba
+from fitting.pictures import to_uint8
+from preprocess.head_models import HEAD_MODELS
+from scene.capture import Capture, TrackedFrame
+from scene.errors import UserError
+
+WIDTH = 384  # pixels of a picture in the page
+_QUALITY = 86
+_MAGENTA = np.array([255, 0, 200], np.float32)
+_LIGHT, _DARK, _SQUARE = 235.0, 190.0, 16
+
+
+def data_uri(picture: np.ndarray, width: int = WIDTH) -> str:
+    """A picture [H, W, 3] (uint8, or in [0, 1]) as the address of a JPEG inside the page, at most ``width`` wide."""
+    import cv2
+
+    picture = to_uint8(picture)
+    if picture.shape[1] > width:
+        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """uint8 RGB [H, W, 3]. Raises UserError when damaged."""
+    import cv2
+
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise UserError(f"{path}: damaged picture; run the evaluation again")
+    return picture[..., ::-1]
+
+
+def on_checkerboard(rgba: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 4] over a grey checkerboard."""
+    rows, columns = (np.arange(size) // _SQUARE for size in rgba.shape[:2])
+    board = np.where((rows[:, None] + columns) % 2 == 0, _LIGHT, _DARK)[..., None]
+    return _over(rgba, board)
+
+
+def on_magenta(rgba: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 4] over a colour that no skin, hair or wall has: shows what the matte wrongly keeps or cuts."""
+    return _over(rgba, _MAGENTA)
+
+
+def _over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    return (rgba[..., :3] * alpha + background * (1 - alpha) + 0.5).astype(np.uint8)
+
+
+class MeshPictures:
+    """Frames of a capture with the tracked mesh and the detector's landmarks drawn over them."""
+
+    def __init__(self, capture: Capture) -> None:
+        """Raises UserError when the capture's head model is not known, or is another version of it."""
+        if capture.head_model not in HEAD_MODELS:
+            raise UserError(f"the head model {capture.head_model!r} of the capture is not among {list(HEAD_MODELS)}")
+        self._model = HEAD_MODELS[capture.head_model]()
+        if tuple(self._model.expression_names) != tuple(capture.expression_names):
+            raise UserError(f"the capture's expressions are not those of the head model {capture.head_model!r}")
+        self._shaped = self._model.shaped(capture.identity)
+
+    def __call__(self, frame: TrackedFrame) -> np.ndarray:
+        """uint8 [H, W, 3] at twice a frame's size up to 1024: the mesh's edges, and landmarks as dots."""
+        import cv2
+
+        from preprocess.mesh_renderer import overlay
+
+        image = np.ascontiguousarray(load_rgba(frame)[..., :3])
+        mesh = self._shaped.posed(frame.state)
+        in_head = frame.camera.in_frame(frame.state.T_world_head)
+        picture = overlay(image, mesh.vertices, self._model.skin_faces, in_head, alpha=0.45, wireframe=True)
+        scale = max(1, 768 // picture.shape[1])
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        for x, y in frame.landmarks.numpy() * scale:
+            cv2.circle(picture, (round(float(x)), round(float(y))), scale, (255, 60, 60), -1, cv2.LINE_AA)
+        return picture
