@@ -1,0 +1,216 @@
+"""The architecture's one rule: a folder imports only from folders to its left. Read from the source, lazily or not."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ORDER = ("scene", "renderers", "preprocess", "fitting", "playback")
+PROGRAMS = ("benchmarks", "tools")  # beside the scripts at the top: they may import everything
+STANDARD_LIBRARY = sys.stdlib_module_names
+
+VIDEO_AND_LANDMARKS = {"mediapipe", "av", "decord", "moviepy", "dlib", "face_alignment", "torchcodec"}
+VIDEO_NAMES = {"VideoCapture", "CAP_FFMPEG"}  # of cv2, which others may use to read and write pictures
+PARSERS = {"argparse", "tyro", "click", "fire", "typer", "optparse", "getopt"}
+
+# What an exported avatar needs to be loaded and shown.
+BUNDLE = ("fitting.avatars", "fitting.bundle", "fitting.config_files", "fitting.config_values")
+# Modules of playback that measure a fit, for the scripts: they may read runs, but nothing in playback may need them.
+MEASURING = ("playback.evaluation", "playback.demo_truth")
+TRAINER = ("fitting.loop", "fitting.subject", "fitting.optimizers", "fitting.objective", "fitting.densify",
+           "fitting.listeners", "fitting.checkpoint")  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(tree: ast.AST, path: Path) -> Iterator[str]:
+    """Dotted names that a file imports, anywhere in it; ``from a import b`` gives both ``a`` and ``a.b``."""
+    package = path.parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *filter(None, [node.module])))
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                yield node.args[0].value
+
+
+def within(name: str, modules: tuple[str, ...]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def sources(root: Path) -> Iterator[Path]:
+    """Files of the project relative to ``root``: the packages, the programs and the scripts, not the tests."""
+    for folder in (*ORDER, *PROGRAMS):
+        yield from (path.relative_to(root) for path in sorted((root / folder).rglob("*.py")))
+    yield from (path.relative_to(root) for path in sorted(root.glob("*.py")))
+
+
+def violations(root: Path) -> list[str]:
+    """Every breach of the rules, as ``file: what``."""
+    scripts = tuple(path.stem for path in root.glob("*.py"))
+    found, graph = [], {}
+    for path in sources(root):
+        tree = ast.parse((root / path).read_text(encoding="utf-8"))
+        imported = sorted(set(imports(tree, path)))
+        graph[module_name(path)] = imported
+        in_package = path.parts[0] in ORDER
+        for check in (_order, _avatars, _gsplat, _video, _arguments) if in_package else (_gsplat, _video):
+            found += [f"{path.as_posix()}: {what}" for what in check(path, imported, tree, scripts)]
+    return found + list(_playback(graph))
+
+
+def _order(path: Path, imported: list[str], _: ast.AST, scripts: tuple[str, ...]) -> Iterator[str]:
+    own = ORDER.index(path.parts[0])
+    to_the_right = (*ORDER[own + 1 :], *PROGRAMS, *scripts, "tests")
+    yield from (f"{path.parts[0]} imports {name}" for name in imported if within(name, to_the_right))
+
+
+def _avatars(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
+    if path.parts[:2] != ("fitting", "avatars"):
+        return
+    for name in imported:
+        if not within(name, ("scene", "torch", "fitting.avatars", *STANDARD_LIBRARY)):
+            yield f"an avatar imports {name}, not only scene and torch"
+
+
+def _gsplat(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
+    if path.parts[0] != "renderers" or not path.name.startswith("gsplat"):
+        yield from (f"imports {name}" for name in imported if within(name, ("gsplat",)))
+
+
+def _video(path: Path, imported: list[str], tree: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
+    if path.parts[0] == "preprocess":
+        return
+    yield from (f"imports {name}" for name in imported if within(name, tuple(VIDEO_AND_LANDMARKS)))
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used |= {name.rpartition(".")[2] for name in imported if within(name, ("cv2",))}
+    yield from (f"reads video (cv2.{name})" for name in sorted(used & VIDEO_NAMES))
+
+
+def _arguments(path: Path, imported: list[str], tree: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
+    yield from (f"parses arguments with {name}" for name in imported if within(name, tuple(PARSERS)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "argv":
+            yield "reads sys.argv"
+
+
+def _playback(graph: dict[str, list[str]]) -> Iterator[str]:
+    """Follows playback's imports through fitting: what shows an avatar must not need what trains one."""
+    for start in (name for name in graph if within(name, ("playback",))):
+        if within(start, MEASURING):
+            yield from (f"{start}: measures a fit, but imports {n}" for n in graph[start] if within(n, TRAINER))
+            continue
+        seen, waiting = {start}, [start]
+        while waiting:
+            module = waiting.pop()
+            for name in graph[module]:
+                if within(name, MEASURING):
+                    yield f"{module}: playback needs {name}, which measures fits"
+                elif within(name, ("fitting",)) and name != "fitting" and not within(name, BUNDLE):
+                    yield f"{module}: playback needs {name}"
+                elif name in graph and name not in seen and within(name, ("fitting", "playback")):
+                    seen.add(name)
+                    waiting.append(name)
+
+
+def test_every_folder_imports_only_from_its_left():
+    assert violations(ROOT) == []
+
+
+def test_the_rule_reads_every_folder():
+    read = {path.parts[0] for path in sources(ROOT)}
+    assert set(ORDER) <= read
+    assert sum(1 for _ in sources(ROOT)) > 20
+
+
+BREACHES = [
+    ("scene/a.py", "import renderers", "scene imports renderers"),
+    ("scene/a.py", "def f():\n    from preprocess.video import read", "scene imports preprocess.video"),
+    ("renderers/a.py", "import importlib\nimportlib.import_module('fitting.loop')", "renderers imports fitting.loop"),
+    ("preprocess/sub/a.py", "from ...playback import player", "preprocess imports playback"),
+    ("fitting/a.py", "import command_line", "fitting imports command_line"),
+    ("playback/a.py", "from benchmarks import rasterizer", "playback imports benchmarks"),
+    ("fitting/a.py", "if TYPE_CHECKING:\n    from playback.player import Player", "fitting imports playback.player"),
+    ("fitting/avatars/a.py", "import numpy", "an avatar imports numpy"),
+    ("fitting/avatars/a.py", "from fitting import losses", "an avatar imports fitting"),
+    ("fitting/avatars/a.py", "from renderers.output import RenderOutput", "an avatar imports renderers.output"),
+    ("renderers/cpu.py", "from gsplat import rasterization", "imports gsplat"),
+    ("benchmarks/a.py", "import gsplat", "imports gsplat"),
+    ("fitting/a.py", "import mediapipe", "imports mediapipe"),
+    ("playback/a.py", "import cv2\nx = cv2.VideoCapture(0)", "reads video (cv2.VideoCapture)"),
+    ("script.py", "from cv2 import VideoCapture", "reads video (cv2.VideoCapture)"),
+    ("preprocess/a.py", "import argparse", "parses arguments with argparse"),
+    ("fitting/a.py", "import sys\nprint(sys.argv[1])", "reads sys.argv"),
+    ("playback/a.py", "from fitting.loop import fit", "playback needs fitting.loop"),
+    ("playback/a.py", "from playback import evaluation", "playback needs playback.evaluation"),
+    ("playback/evaluation.py", "import fitting.optimizers", "but imports fitting.optimizers"),
+    ("fitting/bundle.py", "from fitting.subject import fit", "playback needs fitting.subject"),
+]  # fmt: skip
+
+
+def _healthy_tree(root: Path) -> None:
+    files = {
+        "scene/__init__.py": "",
+        "scene/cloud.py": "import torch\nfrom scene import camera",
+        "scene/camera.py": "from . import cloud",
+        "renderers/gsplat.py": "def create():\n    import gsplat",
+        "preprocess/video.py": "import cv2\nimport mediapipe\nx = cv2.VideoCapture('x')",
+        "fitting/avatars/one.py": "import math\nimport torch\nfrom scene.cloud import Cloud\nfrom .base import Base",
+        "fitting/avatars/base.py": "",
+        "fitting/bundle.py": "import cv2\nfrom fitting.avatars.one import One\nfrom fitting.config_files import apply",
+        "fitting/config_files.py": "import yaml",
+        "fitting/loop.py": "from preprocess import video\nfrom renderers import gsplat",
+        "fitting/evaluation.py": "",
+        "playback/player.py": "from fitting.bundle import Bundle\nfrom fitting import bundle",
+        "playback/evaluation.py": "from fitting.evaluation import evaluate\nfrom playback.player import Player",
+        "command_line.py": "from scene import cloud",
+        "script.py": "import argparse, sys\nfrom playback import player\nprint(sys.argv)",
+        "benchmarks/speed.py": "import argparse\nfrom fitting import loop",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def test_a_healthy_tree_passes(tmp_path):
+    _healthy_tree(tmp_path)
+    assert violations(tmp_path) == []
+
+
+@pytest.mark.parametrize("path, text, message", BREACHES)
+def test_each_breach_is_found(tmp_path, path, text, message):
+    _healthy_tree(tmp_path)
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text(text)
+    assert any(message in found for found in violations(tmp_path)), violations(tmp_path)
+
+
+def test_imports_are_silent_and_start_nothing():
+    """Importing every module prints nothing and touches neither CUDA nor a video library."""
+    packaged = (path for path in sources(ROOT) if path.parts[0] in ORDER and not path.name.startswith("gsplat"))
+    modules = sorted({module_name(path) for path in packaged})
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "import torch\n"
+        "assert not torch.cuda.is_initialized(), 'CUDA was initialised'\n"
+        "assert 'mediapipe' not in sys.modules, 'mediapipe was imported'\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert (result.stdout, result.stderr) == ("", "")
