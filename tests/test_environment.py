@@ -1,0 +1,241 @@
+"""One set of packages in three files, a lock that is whole, and the set-up's decisions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYTHONS = ("3.10", "3.11", "3.12")
+INSTALLED_EXTRAS = ("cuda", "test")  # what environment.yml and the lock hold besides the dependencies
+# Declared by packages of the lock, and left out of it: nothing here uses them.
+LEFT_OUT = {"jax", "jaxlib", "sounddevice", "sentencepiece", "torchvision", "jaxtyping"}
+
+
+def _normal(requirement: str) -> tuple[str, frozenset[str]]:
+    parsed = Requirement(requirement)
+    return canonicalize_name(parsed.name), frozenset(str(part) for part in parsed.specifier)
+
+
+def _declared() -> list[str]:
+    extras = PROJECT["optional-dependencies"]
+    return PROJECT["dependencies"] + [name for extra in INSTALLED_EXTRAS for name in extras[extra]]
+
+
+def _lock_lines() -> list[Requirement]:
+    lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.lock").read_text().splitlines())
+    return [Requirement(line) for line in lines if line]
+
+
+def _pins(python: str) -> dict[str, str]:
+    """Name to version of the lock for one Python."""
+    pins: dict[str, str] = {}
+    for line in _lock_lines():
+        if line.marker is None or line.marker.evaluate({"python_version": python}):
+            name = canonicalize_name(line.name)
+            assert name not in pins, f"{name} is pinned twice for Python {python}"
+            pins[name] = next(iter(line.specifier)).version
+    return pins
+
+
+def test_conda_environment_equals_the_project():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    from_pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert {_normal(entry) for entry in from_pip} == {_normal(entry) for entry in _declared()}
+    assert len(from_pip) == len(_declared())
+    assert _normal(plain[0]) == ("python", frozenset(PROJECT["requires-python"].split(",")))
+    assert environment["name"] == PROJECT["name"] == "likeness"
+
+
+def test_conda_environment_names_the_packages_of_the_project():
+    text = (ROOT / "environment.yml").read_text()
+    packages = "torch gsplat geoopt kornia lpips opencv-contrib-python scikit-image tensorboard numpy"
+    for name in packages.split():
+        assert re.search(rf"^ +- {name}[=><]", text, re.MULTILINE), name
+    (tinycudann,) = PROJECT["optional-dependencies"]["tinycudann"]
+    assert f'pip install "{tinycudann}"' in text
+    assert not re.search(r"^ +- opencv-python\b", text, re.MULTILINE), "it overwrites opencv-contrib-python's files"
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_lock_satisfies_what_is_declared(python):
+    pins = _pins(python)
+    for requirement in map(Requirement, _declared()):
+        pin = pins.get(canonicalize_name(requirement.name))
+        assert pin is not None and requirement.specifier.contains(pin), f"{requirement}: locked at {pin}"
+
+
+def test_the_lock_holds_exact_versions_only():
+    for line in _lock_lines():
+        assert [part.operator for part in line.specifier] == ["=="] and "*" not in str(line.specifier), str(line)
+
+
+def test_the_lock_is_whole_and_holds_nothing_else():
+    """Walks the requirements that the installed packages declare, from ours on."""
+    pins = _pins(f"{sys.version_info[0]}.{sys.version_info[1]}")
+    waiting = [canonicalize_name(Requirement(entry).name) for entry in _declared()]
+    reached: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name in LEFT_OUT:
+            continue
+        reached.add(name)
+        assert name in pins, f"{name} is needed, but not in the lock"
+        try:
+            declared = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            pytest.skip(f"{name} is not installed here: not the environment of `make setup`")
+        for requirement in map(Requirement, declared):
+            needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            cuda_library = name == "torch" and re.match("nvidia|cuda|triton", requirement.name)
+            if needed and not cuda_library:
+                child = canonicalize_name(requirement.name)
+                waiting.append(child)
+                assert child in LEFT_OUT or requirement.specifier.contains(pins.get(child, "0"), prereleases=True), (
+                    f"{name} needs {requirement}, locked at {pins.get(child)}"
+                )
+    assert set(pins) - reached == set(), "in the lock, but nothing needs it"
+
+
+@pytest.mark.skipif(not (Path(sys.prefix) / ".setup-done").exists(), reason="not the environment of `make setup`")
+def test_what_is_installed_is_what_is_locked():
+    for name, pin in _pins(f"{sys.version_info[0]}.{sys.version_info[1]}").items():
+        assert Version(importlib.metadata.version(name)).public == pin, name
+
+
+# The set-up program
+
+
+@pytest.fixture
+def setup() -> ModuleType:
+    """A fresh copy of tools/setup_environment.py."""
+    spec = importlib.util.spec_from_file_location("setup_environment", ROOT / "tools" / "setup_environment.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _record_pip(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, installed: str, succeed: bool) -> list[str]:
+    """Replaces pip; the first call succeeds only where ``succeed`` says so. Returns the list of calls to come."""
+    calls: list[str] = []
+
+    def pip(_: Path, *arguments: str) -> bool:
+        calls.append(" ".join(arguments))
+        return succeed or len(calls) > 1
+
+    monkeypatch.setattr(setup, "pip", pip)
+    monkeypatch.setattr(setup, "installed_version", lambda *_: installed)
+    monkeypatch.setattr(setup.subprocess, "call", lambda command: calls.append("uninstall") or 0)
+    monkeypatch.setattr(setup, "locked_version", lambda _: "2.0")
+    return calls
+
+
+def test_without_a_gpu_the_cpu_build_of_torch_is_taken(setup, monkeypatch):
+    calls = _record_pip(setup, monkeypatch, installed="", succeed=True)
+    setup.install_torch(Path("python"), "cpu")
+    assert len(calls) == 1 and f"--index-url {setup.CPU_WHEELS} torch==2.0+cpu" in calls[0] and "--no-deps" in calls[0]
+
+
+def test_where_no_cpu_build_can_be_had_the_registry_serves_with_its_libraries(setup, monkeypatch):
+    calls = _record_pip(setup, monkeypatch, installed="", succeed=False)
+    setup.install_torch(Path("python"), "cpu")
+    assert calls[1] == f"-c {setup.LOCK} torch==2.0"
+
+
+def test_with_a_gpu_the_registrys_torch_replaces_a_cpu_build(setup, monkeypatch):
+    calls = _record_pip(setup, monkeypatch, installed="2.0+cpu", succeed=True)
+    setup.install_torch(Path("python"), "cuda")
+    assert calls == ["uninstall", f"-c {setup.LOCK} torch==2.0"]
+
+
+@pytest.mark.parametrize("build, installed", [("cpu", "2.0+cpu"), ("cpu", "2.0"), ("cuda", "2.0"), ("cuda", "2.0+cu")])
+def test_a_torch_that_serves_stays(setup, monkeypatch, build, installed):
+    calls = _record_pip(setup, monkeypatch, installed, succeed=True)
+    setup.install_torch(Path("python"), build)
+    assert calls == []
+
+
+def test_no_suitable_python_is_said_in_one_line(setup, monkeypatch, tmp_path, capsys):
+    versions = {"python3": ((3, 9), True), "python3.12": ((3, 12), False)}
+    monkeypatch.setattr(setup, "probe", lambda name: versions.get(name, (None, False)))
+    monkeypatch.setattr(sys, "argv", ["setup", "--venv", str(tmp_path / "venv")])
+    assert setup.main() == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: Python 3.10, 3.11 or 3.12 is needed") and message.count("\n") == 1
+    assert "python3 is 3.9" in message and "python3.12 is 3.12 without venv" in message
+
+
+def test_the_first_python_that_runs_and_suits_is_taken(setup, monkeypatch):
+    versions = {"python3": ((3, 13), True), "python3.11": ((3, 11), True), "python3.10": ((3, 10), True)}
+    monkeypatch.setattr(setup, "probe", lambda name: versions.get(name, (None, False)))
+    assert setup.find_python() == "python3.11"
+
+
+def test_probe_tells_the_version_of_what_runs(setup):
+    assert setup.probe(sys.executable) == (sys.version_info[:2], True)
+    assert setup.probe("no-such-python") == (None, False)
+
+
+def test_a_folder_in_the_way_is_left_alone(setup, tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    with pytest.raises(setup.SetupError, match="in the way"):
+        setup.venv_python(tmp_path)
+    assert (tmp_path / "precious").exists()
+
+
+def test_an_environment_that_runs_is_kept(setup, monkeypatch):
+    """One that was made by hand, without `make setup`, too: it is brought up to date in place."""
+    monkeypatch.setattr(setup, "find_python", lambda: pytest.fail("made anew"))
+    assert setup.venv_python(Path(sys.prefix)).exists()
+
+
+# Files of the repository
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_without_a_target_lists_every_target():
+    result = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1).split()
+    assert result.returncode == 0
+    assert set(re.findall(r"^make (\w+)", result.stdout, re.MULTILINE)) == set(phony) - {"help"}
+
+
+def test_continuous_integration_runs_the_tests():
+    program = ROOT / ".ci" / "run"
+    assert os.access(program, os.X_OK)
+    assert program.read_text().splitlines()[-1] == "exec make test"
+
+
+def test_no_file_names_a_package_registry_or_a_machine():
+    """Where packages come from is the user's configuration; paths of one machine help nobody."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    words = ("pypi" + ".org", "files.python" + "hosted", "/opt/" + "wheels", "/ro" + "ot/")  # not to find this line
+    forbidden = [word.encode() for word in words]
+    found = []
+    for name in filter(None, names.split("\0")):
+        path = ROOT / name
+        if path.is_file() and path.suffix not in (".safetensors", ".npz", ".png", ".jpg", ".mp4"):
+            found += [(name, word) for word in forbidden if word in path.read_bytes()]
+    assert found == []
