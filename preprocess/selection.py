@@ -132,12 +132,16 @@ def _find_cuts(scan: Scan, config: SelectionConfig) -> np.ndarray:
 
     typical = float(np.median(scan.change[1:])) if len(scan.change) > 1 else 0.0
     candidates = np.flatnonzero(scan.change > max(config.cut_change, config.cut_ratio * typical))
+    with_face = np.unique(scan.face_frame)
     cuts = []
     for position in candidates:
-        before = scan.points[scan.face_frame == position - 1]
-        after = scan.points[scan.face_frame == position]
-        stays = len(before) > 0 and len(after) > 0 and _moved(before[:, None], after[None]).min() < config.jump / 5
-        if not stays:  # else a flash or a change of exposure
+        place = int(np.searchsorted(with_face, position))
+        stays = False
+        if 0 < place < len(with_face):  # across frames without a face too: a flash, a glitch, an inserted picture
+            before = scan.points[scan.face_frame == with_face[place - 1]]
+            after = scan.points[scan.face_frame == with_face[place]]
+            stays = _moved(before[:, None], after[None]).min() < config.jump / 5
+        if not stays:
             cuts.append(position)
     return np.array(cuts, np.int64)
 

@@ -1,0 +1,134 @@
+"""Captures by what they were made of: found again, built once at a time, linked into runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scene.capture import MANIFEST, Capture
+from scene.errors import UserError
+from scene.files import atomic_path, storage_error
+
+_log = logging.getLogger(__name__)
+_PACKAGE = Path(__file__).parent
+_PROGRAM = (".py", ".safetensors", ".npz", ".json")  # what the program is made of, as against caches of compiled code
+
+
+def source_hash(video: Path, settings: Any) -> str:
+    """SHA-256 of a video's bytes, of plain settings (JSON values), and of this package's own files.
+
+    The last so that a newer program never takes up the work of an older one.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(_file_hash(video))
+    digest.update(_program_hash())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _program_hash() -> bytes:
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*")):
+        if path.suffix in _PROGRAM:
+            digest.update(path.relative_to(_PACKAGE).as_posix().encode() + _file_hash(path))
+    return digest.digest()
+
+
+def _file_hash(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Holds a folder (made if need be) against other processes; waits for them. A killed process leaves no lock."""
+    root = Path(root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = (root / ".lock").open("a+b")
+    except OSError as error:
+        raise storage_error(error, root) from error
+    with file:
+        if not _try_lock(file):
+            _log.warning("%s: another process is preprocessing this video; waiting for it", root)
+            _lock(file)
+        yield  # closing the file frees the lock
+
+
+def _try_lock(file) -> bool:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _lock(file) -> None:
+    import time
+
+    while not _try_lock(file):
+        time.sleep(0.2)
+
+
+def link_capture(source: Path, target: Path) -> Capture:
+    """Puts a finished capture into another folder, by hard links where the file system has them, else by copying.
+
+    The manifest comes last. A target that already holds this capture is returned as it is; raises UserError when it
+    holds another one.
+    """
+    source, target = Path(source), Path(target)
+    capture = Capture.load(source)
+    if (target / MANIFEST).is_file():
+        present = Capture.load(target)
+        if present.source_hash != capture.source_hash:
+            raise UserError(f"{target}: holds another capture already; choose a folder that does not exist yet")
+        return present
+    names = [path.relative_to(source) for frame in capture.frames for path in (frame.image_path, frame.matte_path)]
+    for folder in {name.parent for name in names}:
+        try:
+            (target / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, target) from error
+    for name in names:
+        _link(source / name, target / name)
+    moved = tuple(
+        dataclasses.replace(
+            frame,
+            image_path=target / frame.image_path.relative_to(source),
+            matte_path=target / frame.matte_path.relative_to(source),
+        )
+        for frame in capture.frames
+    )
+    capture = dataclasses.replace(capture, root=target, frames=moved)
+    capture.save()
+    return capture
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)

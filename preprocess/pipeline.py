@@ -1,0 +1,297 @@
+"""Video in, capture out: the stages of preprocessing, each resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from preprocess import cache, quality
+from preprocess.assembly import assemble, frame_rate, load_tracking, save_tracking
+from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
+from preprocess.frames import FrameFiles, write_frames
+from preprocess.scan import Scan, scan
+from preprocess.selection import Selection, SelectionConfig, select, thin
+from preprocess.tracking.config import TrackerConfig
+from preprocess.video import VideoInfo, open_video
+from scene.capture import MANIFEST, Capture
+from scene.errors import UserError
+from scene.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from preprocess.head_models.base import HeadModel
+    from preprocess.tracking import Tracking
+    from scene.camera import Camera
+
+_log = logging.getLogger(__name__)
+
+_MIN_PICTURE = 64  # pixels of the short side of a video
+_BLACK = 0.03  # a brightness that no frame of a black video reaches
+_LOST = (6.0, 4.0)  # tracking lost a frame above this many per cent and this many times the median
+_SCAN_CAPACITY = 4  # frames looked at, in units of max_frames
+
+
+@dataclasses.dataclass(frozen=True)
+class PreprocessConfig:
+    size: int = 512
+    """Side of the capture's square pictures in pixels."""
+    start: float | None = None
+    """Seconds of the video to leave out at its beginning."""
+    end: float | None = None
+    """Second of the video at which to stop."""
+    max_frames: int = 2000
+    """Longer videos are sampled down evenly to at most this many frames."""
+    min_frames: int = 30
+    """Fewer usable frames than this cannot be fitted."""
+    matting: str = "auto"
+    """A name in MATTERS; auto: MODNet where its weights are present, else the selfie segmentation."""
+    head_model: str = "anny"
+    """A name in HEAD_MODELS."""
+    focal: float | None = None
+    """Focal length in units of the long side of the video's picture; None: from metadata, else assumed."""
+    test_fraction: float = 0.1
+    """Part of the frames, at the end of the clip, that is held out."""
+    selection: SelectionConfig = SelectionConfig()
+    """Which frames are usable."""
+    tracker: TrackerConfig = TrackerConfig()
+    """The head tracker."""
+
+    def __post_init__(self) -> None:
+        if not 64 <= self.size <= 4096:
+            raise UserError(f"size: expected 64 to 4096 pixels, got {self.size}")
+        if self.start is not None and not (math.isfinite(self.start) and self.start >= 0):
+            raise UserError(f"start: expected seconds from the beginning of the video, got {self.start}")
+        if self.end is not None and not self.end > (self.start or 0):
+            raise UserError(f"end: expected more than start ({self.start or 0:g} s), got {self.end:g} s")
+        if not 2 <= self.min_frames <= self.max_frames:
+            raise UserError(f"min_frames: expected 2 to max_frames ({self.max_frames}), got {self.min_frames}")
+        if self.focal is not None and not 0.2 <= self.focal <= 50:
+            raise UserError(f"focal: expected 0.2 to 50 times the picture's long side, got {self.focal}")
+        if not 0 < self.test_fraction < 1:
+            raise UserError(f"test_fraction: expected a part between 0 and 1, got {self.test_fraction}")
+
+
+def find_or_build(
+    video: Path, cache_root: Path, options: PreprocessConfig = PreprocessConfig(), **kwargs: Any
+) -> Capture:
+    """The capture of a video with these settings from the cache, made there if it is not; see ``build_capture``."""
+    video = Path(video)
+    open_video(video)
+    key = capture_hash(video, options, kwargs.get("weights"), kwargs.get("download", True))
+    return build_capture(video, Path(cache_root) / key[:16], options, **kwargs)
+
+
+def capture_hash(
+    video: Path, options: PreprocessConfig, weights: Path | None = None, download: bool = True
+) -> str:
+    """What names a capture: the video's content, the settings (matting as resolved) and this package's files."""
+    settings = dataclasses.asdict(options)
+    settings["matting"] = _matting_name(options.matting, weights, download)
+    return cache.source_hash(Path(video), settings)
+
+
+def build_capture(
+    video: Path,
+    root: Path,
+    options: PreprocessConfig = PreprocessConfig(),
+    *,
+    weights: Path | None = None,
+    download: bool = True,
+    progress: bool = True,
+) -> Capture:
+    """Makes the capture of a video in ``root``, or takes up work that was begun there, or returns it if finished.
+
+    ``weights`` and ``download``: where a matter's weights may come from (see ``preprocess.weights.find``). The stages:
+    landmarks, tracking, frames with mattes, quality; the manifest comes last. Work files lie in ``root/work``.
+    Raises UserError for videos that cannot be used, and when ``root`` holds something else.
+    """
+    video, root = Path(video), Path(root)
+    info = open_video(video)
+    if min(info.width, info.height) < _MIN_PICTURE:
+        raise UserError(
+            f"{video}: its picture has {info.width}x{info.height} pixels; expected at least {_MIN_PICTURE} on each side,"
+            " and a face that fills a good part of it"
+        )
+    key = capture_hash(video, options, weights, download)
+    with cache.locked(root):
+        if (root / MANIFEST).is_file():
+            capture = Capture.load(root)
+            if capture.source_hash != key:
+                raise UserError(f"{root}: holds the capture of another video or of other settings; choose another folder")
+            return capture
+        work = _Work(root / "work", key, progress)
+        with work.stage("landmarks"):
+            scanned = _landmarks(info, options, work)
+        selection = _usable(info, scanned, options)
+        crop = choose_crop(selection.points, info.width, info.height)
+        focal_px, focal_source = focal_pixels(info, options.focal)
+        camera = crop_camera(info, crop, focal_px, options.size)
+        with work.stage("tracking"):
+            model = _head_model(options.head_model)
+            tracking = _tracking(selection, scanned, crop, camera, model, options, work)
+        keep = _followed(video, tracking, selection, options)
+        files = FrameFiles(root)
+        with work.stage("frames"):
+            matter = _matter(options.matting, weights, download)
+            indices = scanned.index[selection.frames[keep]].tolist()
+            write_frames(info, indices, crop, options.size, matter, files, progress)
+        with work.stage("quality"):
+            capture = assemble(
+                root, key, info, options.size, scanned, selection, keep, crop, camera, tracking, model,
+                options.test_fraction,
+            )
+        capture.report["camera"].update(
+            source=focal_source, focal_long_sides=round(focal_px / max(info.width, info.height), 4)
+        )
+        capture.report["matting"] = {"name": matter.name}
+        capture.report["seconds"] = work.seconds()
+        for warning in capture.report["warnings"]:
+            _log.warning("%s: %s (%s)", video.name, warning["what"], warning["remedy"])
+        capture.save()
+        return capture
+
+
+class _Work:
+    """The folder of intermediate results: which settings they belong to, and how long each stage took in all."""
+
+    def __init__(self, folder: Path, key: str, progress: bool) -> None:
+        self.folder = folder
+        self.progress = progress
+        self._state_path = folder / "state.json"
+        state = read_json(self._state_path, "state of preprocessing") if self._state_path.is_file() else None
+        if state is not None and state["source_hash"] != key:
+            raise UserError(
+                f"{folder.parent}: holds unfinished work on another video or other settings; choose another folder"
+            )
+        self._state = state or {"source_hash": key, "seconds": {}}
+        write_json(self._state_path, self._state)
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time spent, also when the stage is broken off."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self._state["seconds"].get(name, 0.0) + time.perf_counter() - begun
+            self._state["seconds"][name] = round(spent, 3)
+            with contextlib.suppress(UserError, OSError):  # a full disk has been reported by the stage itself
+                write_json(self._state_path, self._state)
+
+    def seconds(self) -> dict[str, float]:
+        return {**self._state["seconds"], "total": round(sum(self._state["seconds"].values()), 3)}
+
+
+def _head_model(name: str) -> HeadModel:
+    from preprocess.head_models import HEAD_MODELS
+
+    if name not in HEAD_MODELS:
+        raise UserError(f"head_model: no model named {name!r}; known: {', '.join(HEAD_MODELS)}")
+    return HEAD_MODELS[name]()
+
+
+def _landmarks(info: VideoInfo, options: PreprocessConfig, work: _Work) -> Scan:
+    path = work.path("landmarks.npz")
+    if path.is_file():
+        return Scan.load(path)
+    result = scan(info, options.start, options.end, _SCAN_CAPACITY * options.max_frames, progress=work.progress)
+    result.save(path)
+    return result
+
+
+def _usable(info: VideoInfo, scanned: Scan, options: PreprocessConfig) -> Selection:
+    """The usable frames. Raises UserError when there are too few, with the reason that weighs most."""
+    seen, least = len(scanned.index), options.min_frames
+    if seen < least:
+        raise UserError(
+            f"{info.path}: has {_frames(seen)} to look at; at least {least} are needed: "
+            "film some seconds (one to two minutes are best), or widen --start and --end"
+        )
+    if float(scanned.luminance.max()) < _BLACK:
+        raise UserError(f"{info.path}: all {_frames(seen)} are black; check the camera's cover and the light, film again")
+    selection = select(scanned, info.width, info.height, options.selection)
+    if len(scanned.points) == 0:
+        raise UserError(
+            f"{info.path}: no face was found in any of its {_frames(seen)}; expected one person's head, "
+            "large, facing the camera and well lit"
+        )
+    if len(selection.frames) < least:
+        raise UserError(
+            f"{info.path}: only {len(selection.frames)} of {_frames(seen)} can be used "
+            f"({quality.describe(selection.dropped)}); at least {least} are needed: film one head, in focus, without cuts"
+        )
+    return thin(selection, options.max_frames)
+
+
+def _frames(number: int) -> str:
+    return f"{number} frame" + "s" * (number != 1)
+
+
+def _tracking(
+    selection: Selection,
+    scanned: Scan,
+    crop: Crop,
+    camera: Camera,
+    model: HeadModel,
+    options: PreprocessConfig,
+    work: _Work,
+) -> Tracking:
+    import torch
+
+    from preprocess.tracking import track
+
+    path = work.path("tracking.npz")
+    if path.is_file():
+        return load_tracking(path)
+    times = scanned.time_s[selection.frames]
+    tracking = track(
+        torch.from_numpy(crop.points(selection.points, options.size)),
+        torch.from_numpy(selection.confidence),
+        camera.K,
+        model,
+        frame_rate(times),
+        options.tracker,
+        progress=work.progress,
+        times=torch.from_numpy(times),
+    )
+    save_tracking(path, tracking)
+    return tracking
+
+
+def _followed(video: Path, tracking: Tracking, selection: Selection, options: PreprocessConfig) -> np.ndarray:
+    """Positions [T'] of the frames whose residual says that the head was followed. UserError when too few are left."""
+    import numpy as np
+
+    percent = tracking.residual_percent.numpy()
+    keep = np.flatnonzero(percent <= max(_LOST[0], _LOST[1] * float(np.median(percent))))
+    if len(keep) < options.min_frames:
+        raise UserError(
+            f"{video}: the head could be followed in only {len(keep)} of {len(percent)} frames; at least "
+            f"{options.min_frames} are needed: film the face larger, in focus, with nothing before it"
+        )
+    if len(keep) < len(percent):
+        selection.dropped["head could not be followed"] = len(percent) - len(keep)
+    return keep
+
+
+def _matting_name(name: str, weights: Path | None, download: bool) -> str:
+    """The matter that ``name`` stands for: auto goes by the weights that are present."""
+    from preprocess import matting
+
+    return matting.resolve(name, weights, download)
+
+
+def _matter(name: str, weights: Path | None, download: bool) -> Any:
+    from preprocess import matting
+
+    return matting.create(name, weights, download)

@@ -1,0 +1,288 @@
+"""What is good and bad about a video for fitting an avatar, and what to film better: plain JSON values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# An expression was seen when its coefficient reached this.
+_SEEN = 0.2
+# The coefficients whose absence most limits an avatar: what must be seen of them, and what to do.
+_WANTED = (
+    (("eyeBlinkLeft", "eyeBlinkRight"), 0.5, "no blink is seen", "blink now and then, and close the eyes once"),
+    (("jawOpen",), 0.25, "the mouth hardly opens", "speak some sentences, and open the mouth wide once"),
+    (("mouthSmileLeft", "mouthSmileRight"), 0.25, "no smile is seen", "smile, with and without showing the teeth"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class QualityConfig:
+    """Thresholds of the warnings."""
+
+    min_yaw_degrees: float = 25.0
+    """Range of yaw (5th to 95th percentile) below which more turning is asked for."""
+    min_pitch_degrees: float = 12.0
+    """The same for nodding."""
+    min_eye_distance: float = 60.0
+    """Outer eye corners, in pixels of the video, below which the face is called small."""
+    min_sharpness: float = 30.0
+    """Median variance of the Laplacian of the face at 128 pixels (0 to 255 scale) below which pictures are soft."""
+    max_exposure_change: float = 0.3
+    """Range of the face's brightness (5th to 95th percentile over the median)."""
+    max_flicker_px: float = 0.6
+    """Mean jump of the matte's edge in pixels at 512 pixels picture size."""
+    max_residual_percent: float = 2.5
+    """Median landmark error in per cent of the distance of the outer eye corners."""
+    min_seconds: float = 12.0
+    """Usable footage below which more is asked for."""
+    max_dropped: float = 0.2
+    """Fraction of frames left out."""
+
+
+def head_angles(T_world_head: np.ndarray) -> dict[str, np.ndarray]:
+    """Yaw, pitch and roll [T] in degrees of head poses [T, 4, 4] before a camera in the world's origin.
+
+    All 0 for a head that faces the camera upright. yaw > 0: turned to the subject's left; pitch > 0: looking up;
+    roll > 0: tilted to the subject's right.
+    """
+    import numpy as np
+
+    R = np.diag([1.0, -1.0, -1.0]) @ np.asarray(T_world_head, np.float64)[:, :3, :3]
+    out = R[:, :, 2]
+    return {
+        "yaw": np.degrees(np.arctan2(out[:, 0], out[:, 2])),
+        "pitch": np.degrees(np.arcsin(np.clip(out[:, 1], -1, 1))),
+        "roll": np.degrees(np.arctan2(R[:, 1, 0], R[:, 0, 0])),
+    }
+
+
+def tracking_quality(
+    residual_percent: np.ndarray,
+    expression: np.ndarray,
+    expression_names: Iterable[str],
+    T_world_head: np.ndarray,
+    time_s: np.ndarray,
+) -> dict[str, Any]:
+    """Figures of a tracked clip: errors [T], coefficients [T, E], poses [T, 4, 4], times [T]."""
+    import numpy as np
+
+    worst = np.argsort(-residual_percent)[:8]
+    steps = np.diff(time_s)
+    regular = steps < 1.5 * np.median(steps) if len(steps) else steps.astype(bool)
+    triples = regular[1:] & regular[:-1]
+    angles = head_angles(T_world_head)
+    center = T_world_head[:, :3, 3] * 1000
+    return {
+        "residual_percent": {
+            "median": _rounded(np.median(residual_percent)),
+            "p95": _rounded(np.percentile(residual_percent, 95)),
+            "max": _rounded(residual_percent.max()),
+        },
+        "worst_frames": [
+            {"frame": int(i), "time_s": _rounded(time_s[i]), "percent": _rounded(residual_percent[i])} for i in worst
+        ],
+        "pose_degrees": {name: _span(values) for name, values in angles.items()},
+        "distance_mm": _span(np.linalg.norm(center, axis=-1)),
+        "jitter": {
+            **{f"{name}_degrees": _jitter(np.unwrap(v, period=360), triples) for name, v in angles.items()},
+            "position_mm": _jitter(center, triples),
+        },
+        "expressions": {
+            name: {"p95": _rounded(np.percentile(column, 95)), "max": _rounded(column.max())}
+            for name, column in zip(expression_names, expression.T)
+        },
+        "expressions_not_seen": [n for n, column in zip(expression_names, expression.T) if column.max() < _SEEN],
+        "saturated": _rounded((expression >= 0.99).any(1).mean()),
+    }
+
+
+def picture_quality(sharpness: np.ndarray, luminance: np.ndarray, eye_distance: np.ndarray) -> dict[str, Any]:
+    """Figures of the face's pictures [T]: sharpness, brightness in [0, 1], eye distance in pixels of the video."""
+    import numpy as np
+
+    typical = max(float(np.median(luminance)), 1e-6)
+    spread = np.percentile(luminance, 95) - np.percentile(luminance, 5)
+    return {
+        "sharpness": _span(sharpness),
+        "soft_frames": int((sharpness < 0.5 * np.median(sharpness)).sum()),
+        "face_luminance": _span(luminance),
+        "exposure_change": _rounded(spread / typical),
+        "eye_distance_px": _span(eye_distance),
+    }
+
+
+class MatteQuality:
+    """Collects figures over mattes [H, W] uint8 in order, one at a time.
+
+    flicker: how far, in pixels of a 512 pixel picture, the edge jumps to and fro: the area that differs from the frame
+    before and from the one after in the same sense, over the edge's length. Steady motion does not count.
+    """
+
+    _SIZE = 256
+
+    def __init__(self) -> None:
+        self._recent: list[np.ndarray] = []
+        self._flicker: list[float] = []
+        self._area: list[float] = []
+        self._top: list[float] = []
+
+    def add(self, matte: np.ndarray, follows: bool) -> None:
+        """``follows``: the frame before is its neighbour in time."""
+        import numpy as np
+
+        from preprocess.video import import_cv2
+
+        cv2 = import_cv2()
+        small = cv2.resize(matte, (self._SIZE, self._SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        self._area.append(float(small.mean()))
+        self._top.append(float(small[0].mean()))
+        self._recent = [*self._recent[-2:], small] if follows else [small]
+        if len(self._recent) == 3:
+            a, b, c = self._recent
+            edge = np.hypot(np.diff(b, axis=1)[1:], np.diff(b, axis=0)[:, 1:]).sum()
+            there = np.maximum(np.minimum(b - a, b - c), 0) + np.maximum(np.minimum(a - b, c - b), 0)
+            self._flicker.append(float(there.sum() / max(edge, 1.0)) * 512 / self._SIZE)
+
+    def figures(self) -> dict[str, Any]:
+        import numpy as np
+
+        return {
+            "flicker_px": _rounded(np.mean(self._flicker)) if self._flicker else None,
+            "flicker_px_p95": _rounded(np.percentile(self._flicker, 95)) if self._flicker else None,
+            "area": _span(np.array(self._area)),
+            "touches_top": _rounded(np.median(self._top)),
+        }
+
+
+def warnings(report: dict[str, Any], config: QualityConfig = QualityConfig()) -> list[dict[str, str]]:
+    """What limits this video, each with a remedy for the next one. ``report`` is the capture's, with all its parts."""
+    found: list[dict[str, str]] = []
+
+    def warn(condition: bool, what: str, remedy: str) -> None:
+        if condition:
+            found.append({"what": what, "remedy": remedy})
+
+    pose, pictures, mattes = report["tracking"]["pose_degrees"], report["pictures"], report["mattes"]
+    frames, video = report["frames"], report["video"]
+    yaw, pitch = (pose[name]["p95"] - pose[name]["p5"] for name in ("yaw", "pitch"))
+    warn(
+        yaw < config.min_yaw_degrees,
+        f"the head turns over {yaw:.0f}° only: the avatar will be poor from the sides",
+        "turn the head slowly to both sides, about 30° each",
+    )
+    warn(
+        pitch < config.min_pitch_degrees,
+        f"the head nods over {pitch:.0f}° only",
+        "look up and down slowly, about 15° each",
+    )
+    seen = report["tracking"]["expressions"]
+    for names, least, what, remedy in _WANTED:
+        maxima = [seen[name]["max"] for name in names if name in seen]
+        warn(bool(maxima) and min(maxima) < least, what, remedy)
+    residual = report["tracking"]["residual_percent"]["median"]
+    warn(
+        residual > config.max_residual_percent,
+        f"the head model follows the face poorly (median error {residual:.1f} % of the eye distance)",
+        "keep hair and hands off the face, use even light, avoid extreme grimaces",
+    )
+    eyes = pictures["eye_distance_px"]["median"]
+    warn(
+        eyes < config.min_eye_distance,
+        f"the face is small ({eyes:.0f} pixels between the outer eye corners)",
+        "come closer to the camera or record at a higher resolution",
+    )
+    side, size = report["crop"]["side"], report["crop"]["size"]
+    warn(
+        side < 0.75 * size,
+        f"the head fills only {side} pixels, enlarged to {size}",
+        f"come closer, record at a higher resolution, or give a smaller --size (about {side})",
+    )
+    sharp = pictures["sharpness"]["median"]
+    warn(
+        sharp < config.min_sharpness,
+        f"the pictures are soft (sharpness {sharp:.0f}, expected at least {config.min_sharpness:.0f})",
+        "clean the lens, lock the focus on the face, use more light",
+    )
+    change = pictures["exposure_change"]
+    warn(
+        change > config.max_exposure_change,
+        f"the brightness of the face changes by {100 * change:.0f} %",
+        "lock the exposure and keep the light where it is",
+    )
+    flicker = mattes["flicker_px"]
+    warn(
+        flicker is not None and flicker > config.max_flicker_px,
+        f"the outline of the matte flickers ({flicker or 0:.1f} pixels)",
+        "film before a plain wall whose colour differs from hair and clothes",
+    )
+    warn(
+        mattes["touches_top"] > 0.02,
+        "the top of the head is cut off by the picture's border",
+        "leave some room above the hair",
+    )
+    warn(
+        frames["used_seconds"] < config.min_seconds,
+        f"only {frames['used_seconds']:.0f} s of it can be used",
+        "film one to two minutes",
+    )
+    left_out = {reason: n for reason, n in frames["dropped"].items() if reason != "sampled down"}
+    share = sum(left_out.values()) / max(frames["seen"], 1)
+    warn(
+        share > config.max_dropped,
+        f"{100 * share:.0f} % of the frames were left out ({describe(left_out)})",
+        "keep the whole face in the picture, in focus, without cuts",
+    )
+    warn(
+        bool(frames["cuts_s"]),
+        f"the video is cut (at {', '.join(f'{t:.1f} s' for t in frames['cuts_s'][:5])}): one shot of it is used",
+        "give an uncut recording, or choose the shot with --start and --end",
+    )
+    warn(
+        frames["most_faces"] > 1,
+        f"up to {frames['most_faces']} faces are seen: the one that is largest for longest was followed",
+        "film one person alone",
+    )
+    decoded, announced = video["decoded_frames"], video["announced_frames"]
+    warn(
+        video["cut_off"],
+        f"the file announces {announced} frames, but only {decoded} can be read: it is damaged or cut off",
+        "copy it again from the camera, if more of it is needed",
+    )
+    warn(
+        video["frames_without_timestamp"] > 0,
+        f"{video['frames_without_timestamp']} frames have no usable timestamp; the frame rate stood in for it",
+        "convert the video (ffmpeg -i FILE -c:v libx264 out.mp4) if the motion looks uneven",
+    )
+    return found
+
+
+def describe(counts: dict[str, int]) -> str:
+    """Reasons and numbers as people read them."""
+    return ", ".join(f"{reason}: {number}" for reason, number in counts.items()) or "none"
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 4)
+
+
+def _span(values: np.ndarray) -> dict[str, float]:
+    import numpy as np
+
+    low, p5, median, p95, high = np.percentile(values, [0, 5, 50, 95, 100])
+    names = ("min", "p5", "median", "p95", "max")
+    return {name: _rounded(value) for name, value in zip(names, (low, p5, median, p95, high))}
+
+
+def _jitter(values: np.ndarray, triples: np.ndarray) -> float | None:
+    """Median size of the second difference [T] or [T, C] over neighbouring frames, divided by its gain on noise, √6."""
+    import numpy as np
+
+    if not triples.any():
+        return None
+    second = np.diff(values, n=2, axis=0)[triples]
+    size = np.abs(second) if second.ndim == 1 else np.linalg.norm(second, axis=-1)
+    return _rounded(np.median(size) / 6**0.5)
