@@ -21,7 +21,7 @@ from fitting.initializers import INITIALIZERS
 from fitting.objective import Perceptual
 from fitting.optimizers import make_optimizer, operate, set_rates
 from fitting.regions import head_box
-from renderers.base import Renderer
+from renderers import Renderer
 from scene.capture import Capture
 from scene.head_state import HeadState
 
@@ -166,7 +166,7 @@ def fit(
             truth = target[0] * target[1] + (1 - target[1]) * background
             psnr = float(-10 * torch.log10((output.over(background) - truth).square().mean().clamp_min(1e-10)))
         info = StepInfo(
-            progress.step, nominal, budget.fraction(progress), progress.seconds, frame, float(loss),
+            progress.step, nominal, budget.fraction(progress), progress.seconds, frame, float(loss.detach()),
             {name: float(value) for name, value in terms.items()}, psnr, avatar.num_gaussians,
         )  # fmt: skip
         for listener in listeners:
@@ -205,7 +205,7 @@ def _frame_at(train: tuple[int, ...], step: int, seed: int) -> int:
 
 def _check_finite(loss: torch.Tensor, avatar: AvatarModel, step: int) -> None:
     if not torch.isfinite(loss):
-        raise FitDivergedError(f"iteration {step}: the loss is {float(loss)}")
+        raise FitDivergedError(f"iteration {step}: the loss is {float(loss.detach())}")
     if step % _FINITE_EVERY == 0:
         for name, parameter in avatar.named_parameters():
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all():

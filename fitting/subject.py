@@ -47,7 +47,8 @@ def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: Fit
     """
     tune_allocator()
     renderer = create("auto", options.device)
-    renderer.warm_up()
+    if hasattr(renderer, "warm_up"):
+        renderer.warm_up()  # compiles now, not in the middle of the fit
     frames = FrameStore(capture, capture.train, options.device)
     notes: dict[str, str] = {}
     perceptual = _perceptual(config, options, notes)
@@ -144,14 +145,17 @@ class _Seconds:
 
 
 class _StopOnSignal:
-    """Turns SIGINT and SIGTERM into a request that the loop answers after its current step."""
+    """Turns SIGINT and SIGTERM into a request that the loop answers after its current step, with its state saved.
+
+    Then the signal is raised again for whoever handled it before.
+    """
 
     def __init__(self) -> None:
-        self._requested = False
+        self._number: int | None = None
         self._before: dict[int, Any] = {}
 
     def requested(self) -> bool:
-        return self._requested
+        return self._number is not None
 
     def __enter__(self) -> _StopOnSignal:
         if threading.current_thread() is threading.main_thread():
@@ -160,13 +164,15 @@ class _StopOnSignal:
         return self
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._requested:
+        if self._number is not None:
             raise KeyboardInterrupt  # asked twice: do not wait for the step
-        self._requested = True
+        self._number = number
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type | None, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if kind is loop.FitInterrupted and self._number is not None:
+            signal.raise_signal(self._number)
 
 
 def tune_allocator() -> None:

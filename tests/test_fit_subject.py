@@ -1,0 +1,242 @@
+"""fit_subject.py and evaluate_avatar.py as a person uses them: a short made video, and everything that can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ("--size", "128", "--offline", "--device", "cpu")
+
+
+def program(name: str, *arguments, **kwargs) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=kwargs.pop("cwd", ROOT), **kwargs)
+
+
+def fails(result: subprocess.CompletedProcess, *words: str) -> None:
+    """Exit code 2, one line of error that holds the words, no traceback."""
+    assert result.returncode == 2, result.stderr[-2000:]
+    assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr[-2000:]
+    for word in words:
+        assert word in errors[0], errors[0]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    from preprocess.demo_subject.truth import make_demo
+
+    return make_demo(tmp_path_factory.mktemp("demo"), frames=48, size=256).video
+
+
+@pytest.fixture(scope="module")
+def finished(video, tmp_path_factory) -> Path:
+    """A finished run of a few iterations."""
+    run = tmp_path_factory.mktemp("runs") / "me"
+    result = program("fit_subject.py", "--video", video, "--out", run, "--iterations", 40, *SMALL)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert str(run / "report.html") in result.stdout
+    return run
+
+
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+class TestARun:
+    def test_holds_everything(self, finished):
+        from scene.capture import Capture
+
+        capture = Capture.load(finished / "capture")
+        stems = {capture.frames[index].image_path.stem for index in capture.test}
+        assert stems and {path.name for path in (finished / "heldout").iterdir()} == {
+            f"{stem}_{kind}.png" for stem in stems for kind in ("truth", "avatar")
+        }
+        for name in ("config.yaml", "metrics.json", "heldout.mp4", "report.html", "log.jsonl", "bundle/manifest.json"):
+            assert (finished / name).stat().st_size > 0, name
+        assert list((finished / "tensorboard").glob("events*"))
+
+    def test_its_metrics_hold_at_least_what_is_promised(self, finished):
+        metrics = json.loads((finished / "metrics.json").read_text())
+        assert set(metrics["heldout"]) >= {"l1", "psnr", "ssim", "lpips"} and metrics["heldout"]["psnr"] > 10
+        assert metrics["heldout"]["lpips"] is None  # its weights are not here
+        assert all(metrics["regions"][name]["psnr"] > 0 for name in ("face", "mouth", "eyes", "inside"))
+        assert sum(metrics["error_share"][name] for name in ("border", "torso", "face", "rest")) == pytest.approx(1)
+        assert metrics["train"]["psnr"] > 0 and metrics["baseline"]["heldout"]["psnr"] > 0
+        assert metrics["baseline"]["regions"]["mouth"]["psnr"] > 0
+        assert metrics["num_gaussians"] > 0 and metrics["bundle_mb"] > 0
+        assert metrics["seconds"]["preprocess"] > 0 and metrics["seconds"]["fit"] > 0
+        assert metrics["versions"]["torch"] and metrics["versions"]["code"]
+
+    def test_is_measured_again_by_evaluate_avatar(self, finished, tmp_path):
+        result = program("evaluate_avatar.py", finished, "--offline", "--json", tmp_path / "again.json")
+        assert result.returncode == 0, result.stderr[-2000:]
+        again = json.loads((tmp_path / "again.json").read_text())
+        first = json.loads((finished / "metrics.json").read_text())
+        assert again["heldout"]["psnr"] == pytest.approx(first["heldout"]["psnr"], abs=1e-4)
+        assert "psnr" in result.stdout
+
+    def test_its_report_needs_nothing_else(self, finished):
+        text = (finished / "report.html").read_text()
+        assert "data:image/" in text
+        assert 'src="http' not in text and 'href="http' not in text and "<script src" not in text
+
+    def test_its_configuration_loads_back(self, finished):
+        from fitting.config import FitConfig
+        from fitting.config_files import load_preset, to_yaml
+
+        assert to_yaml(load_preset(finished / "config.yaml", FitConfig)) == (finished / "config.yaml").read_text()
+
+
+class TestGoingOn:
+    def test_the_same_video_is_not_preprocessed_twice(self, finished, video):
+        again = finished.with_name("again")
+        images = finished.parent / ".captures"
+        before = {path: path.stat().st_mtime_ns for path in images.rglob("*.png")}
+        started = time.monotonic()
+        result = program("fit_subject.py", "--video", video, "--out", again, "--iterations", 5, *SMALL)
+        assert result.returncode == 0, result.stderr[-2000:]
+        assert {path: path.stat().st_mtime_ns for path in images.rglob("*.png")} == before
+        assert "mattes" not in result.stderr, f"{time.monotonic() - started:.0f} s"
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["int", "term", "kill"])
+    def test_a_stopped_fit_goes_on(self, number, finished, tmp_path):
+        run = tmp_path / "run"
+        arguments = ["--capture", finished / "capture", "--out", run, "--iterations", "4000", *SMALL[2:]]
+        command = [sys.executable, str(ROOT / "fit_subject.py"), *map(str, arguments)]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        wait_for(run / "log_baseline.jsonl", process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        if number != signal.SIGKILL:
+            assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], errors[-2000:]
+            assert "Traceback" not in errors and f"--resume {run}" in errors
+            assert (run / "checkpoints" / "baseline.safetensors").is_file()
+        shorten(run, 30)
+        result = program("fit_subject.py", "--resume", run, "--offline")
+        assert result.returncode == 0, result.stderr[-2000:]
+        assert (run / "report.html").is_file() and json.loads((run / "metrics.json").read_text())["num_gaussians"] > 0
+
+    def test_a_run_is_never_overwritten(self, finished, video):
+        before = (finished / "metrics.json").read_bytes()
+        fails(program("fit_subject.py", "--video", video, "--out", finished, *SMALL), str(finished), "--resume")
+        assert (finished / "metrics.json").read_bytes() == before
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not (path.is_file() and path.stat().st_size > 0):
+        assert process.poll() is None and time.monotonic() < deadline, "the fit did not start"
+        time.sleep(0.05)
+
+
+def shorten(run: Path, iterations: int) -> None:
+    """Makes what is left of a run short, so that the test is."""
+    settings = json.loads((run / "run.json").read_text())
+    settings["options"]["iterations"] = iterations
+    (run / "run.json").write_text(json.dumps(settings))
+
+
+class TestErrors:
+    """Each ends with exit code 2 and one line that says what, where, and what to do."""
+
+    @pytest.mark.parametrize(
+        "arguments, words",
+        [
+            (["--video", "nowhere.mp4"], ["nowhere.mp4"]),
+            (["--video", "VIDEO", "--preset", "defualt"], ["defualt", "default"]),
+            (["--video", "VIDEO", "--set", "densify.strat=5"], ["densify.strat", "densify.start"]),
+            (["--video", "VIDEO", "--set", "densify.start=soon"], ["densify.start", "soon"]),
+            (["--video", "VIDEO", "--device", "cuda"], ["cuda"]),
+            (["--video", "VIDEO", "--device", "tpu"], ["tpu"]),
+            (["--video", "VIDEO", "--minutes", "-1"], ["-1"]),
+            (["--video", "VIDEO", "--minutes", "1", "--iterations", "5"], ["--iterations"]),
+            (["--video", "VIDEO", "--matting", "modnet", "--offline"], ["MODNet", "--weights"]),
+            (["--capture", "FOLDER"], ["capture"]),
+            (["--resume", "FOLDER"], ["run"]),
+            ([], ["--video"]),
+        ],
+        ids=lambda value: " ".join(value)[:40] or "nothing",
+    )
+    def test_bad_arguments(self, arguments, words, video, tmp_path):
+        import torch
+
+        if "cuda" in arguments and torch.cuda.is_available():
+            pytest.skip("CUDA is available here")
+        places = {"VIDEO": str(video), "FOLDER": str(tmp_path)}
+        fails(program("fit_subject.py", *[places.get(a, a) for a in arguments], cwd=tmp_path), *words)
+        assert not list(tmp_path.glob("runs/*"))  # nothing is left behind
+
+    def test_an_output_folder_that_cannot_be_written(self, video, tmp_path):
+        (tmp_path / "file").write_text("")
+        out = tmp_path / "file" / "run"
+        fails(program("fit_subject.py", "--video", video, "--out", out, *SMALL), str(out), "--out")
+
+    def test_captures_that_are_none_newer_or_incomplete(self, finished, tmp_path):
+        run = copy(finished, tmp_path)
+        manifest = run / "capture" / "manifest.json"
+        content = json.loads(manifest.read_text())
+        picture = run / "capture" / content["frames"][3]["matte"]
+        arguments = ("--capture", run / "capture", "--out", tmp_path / "new", "--iterations", 5, "--offline")
+
+        data = picture.read_bytes()
+        picture.unlink()
+        fails(program("fit_subject.py", *arguments), str(picture), "missing")
+        picture.write_bytes(data[:100])
+        fails(program("fit_subject.py", *arguments), str(picture))
+        picture.write_bytes(data)
+        manifest.write_text(json.dumps({**content, "format_version": 99}))
+        fails(program("fit_subject.py", *arguments), "newer", "99")
+        manifest.write_text("{")
+        fails(program("fit_subject.py", *arguments), "damaged")
+        outside = {**content, "frames": [{**content["frames"][0], "image": "../../../etc/hostname"}]}
+        manifest.write_text(json.dumps(outside))
+        fails(program("fit_subject.py", *arguments), str(manifest))
+
+    def test_bundles_that_are_damaged_foreign_or_newer(self, finished, tmp_path):
+        run = copy(finished, tmp_path)
+        manifest, tensors = run / "bundle" / "manifest.json", run / "bundle" / "tensors.safetensors"
+        content, data = json.loads(manifest.read_text()), tensors.read_bytes()
+        for change, word in (
+            ({"format_version": 99}, "newer"),
+            ({"format": "else"}, "not the manifest of a avatar"),
+            ({"avatar": "unheard"}, "unheard"),
+            ({"num_gaussians": 3}, "damaged"),
+        ):
+            manifest.write_text(json.dumps({**content, **change}))
+            fails(program("evaluate_avatar.py", run, "--offline"), word)
+        manifest.write_text(json.dumps(content))
+        tensors.write_bytes(data[: len(data) // 2])
+        fails(program("evaluate_avatar.py", run, "--offline"), str(tensors), "damaged")
+        tensors.unlink()
+        fails(program("evaluate_avatar.py", run, "--offline"), str(tensors), "missing")
+        fails(program("evaluate_avatar.py", tmp_path, "--offline"), str(tmp_path), "not a run")
+
+    def test_a_checkpoint_that_is_damaged(self, finished, tmp_path):
+        run = copy(finished, tmp_path)
+        checkpoint = run / "checkpoints" / "avatar.safetensors"
+        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+        fails(program("fit_subject.py", "--resume", run, "--offline"), str(checkpoint), "damaged")
+
+    @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs a small file system to fill")
+    def test_a_full_disk_loses_nothing_and_goes_on(self, finished, tmp_path):
+        small = tmp_path / "small"
+        small.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "none", str(small)], capture_output=True)
+        if mounted.returncode:
+            pytest.skip("cannot mount a small file system here")
+        try:
+            arguments = ("--capture", finished / "capture", "--out", small / "run", "--iterations", 30, "--offline")
+            fails(program("fit_subject.py", *arguments), "no space left")
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
