@@ -76,7 +76,7 @@ def main() -> None:
     budget = budget_of(config, device, args.minutes, args.iterations)
     result = fit_run(run, capture, config, FitOptions(budget, device, args.seed, args.weights, not args.offline))
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
-    extra = compare_with_truth(result.bundle, capture, _demo_folder(run.root), device) if args.demo else {}
+    extra = compare_with_truth(result.bundle, capture, _demo_folder(run.root), device, run.root / "novel_views") if args.demo else {}
     measure_run(run, result, capture, device=device, lpips=lpips, extra=extra)
     report = write_report(run.root)
     print(f"avatar: {run.bundle}\nreport: {report}")
