@@ -9,7 +9,7 @@ from html import escape
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#64748b")
 _WIDTH, _HEIGHT = 720, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 10, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 10, 34
 _MAX_POINTS = 700
 
 
@@ -61,7 +61,7 @@ def line_chart(
     return f'<div class="chart">{svg}<div class="legend">{legend if len(named) > 1 else ""}</div></div>'
 
 
-def running_mean(values: Sequence[float | None], share: float = 0.02) -> list[float | None]:
+def running_mean(values: Sequence[float | None], share: float = 0.01) -> list[float | None]:
     """An exponential mean over about ``share`` of the values, started without bias; gaps stay gaps."""
     weight = 1 / max(1.0, share * len(values))
     total, mass, out = 0.0, 0.0, []
@@ -103,9 +103,9 @@ def _path(place: _Placement, series: Series) -> str:
 def _axes(place: _Placement, x_label: str, y_label: str, log_y: bool) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     parts = []
-    for tick in _ticks(*place.y_range, 5):
+    for tick in _log_ticks(*place.y_range) if log_y else _ticks(*place.y_range, 5):
         y = place.y(tick)
-        label = f"{10**tick:.2g}" if log_y else _number(tick)
+        label = _number(10**tick if log_y else tick)
         parts.append(f'<line x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{label}</text>')
     for tick in _ticks(*place.x_range, 8):
@@ -134,6 +134,13 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
     step = next((power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw), power * 10)
     first = math.ceil(low / step - 1e-9)
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Decimal logarithms of 1, 2, 5 times powers of ten between two logarithms; powers alone over a wide range."""
+    factors = (1, 2, 5) if high - low < 2.5 else (1,)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    return [power + math.log10(f) for power in powers for f in factors if low <= power + math.log10(f) <= high]
 
 
 def _widened(low: float, high: float, share: float) -> tuple[float, float]:

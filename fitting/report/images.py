@@ -9,12 +9,14 @@ import numpy as np
 
 from fitting.frames import load_rgba
 from fitting.pictures import to_uint8
+from fitting.regions import head_box
 from preprocess.head_models import HEAD_MODELS
 from scene.capture import Capture, TrackedFrame
 from scene.errors import UserError
 
 WIDTH = 384  # pixels of a picture in the page
 _QUALITY = 86
+_HEAD_WIDTH = 560  # pixels of a head with its mesh, before it is reduced for the page
 _MAGENTA = np.array([255, 0, 200], np.float32)
 _LIGHT, _DARK, _SQUARE = 235.0, 190.0, 16
 
@@ -71,7 +73,7 @@ class MeshPictures:
         self._shaped = self._model.shaped(capture.identity)
 
     def __call__(self, frame: TrackedFrame) -> np.ndarray:
-        """uint8 [H, W, 3] at twice a frame's size up to 1024: the mesh's edges, and landmarks as dots."""
+        """uint8 [H', W', 3]: the head alone, enlarged, with the mesh's edges and the landmarks as dots."""
         import cv2
 
         from preprocess.mesh_renderer import overlay
@@ -79,9 +81,20 @@ class MeshPictures:
         image = np.ascontiguousarray(load_rgba(frame)[..., :3])
         mesh = self._shaped.posed(frame.state)
         in_head = frame.camera.in_frame(frame.state.T_world_head)
-        picture = overlay(image, mesh.vertices, self._model.skin_faces, in_head, alpha=0.45, wireframe=True)
-        scale = max(1, 768 // picture.shape[1])
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-        for x, y in frame.landmarks.numpy() * scale:
-            cv2.circle(picture, (round(float(x)), round(float(y))), scale, (255, 60, 60), -1, cv2.LINE_AA)
+        picture = overlay(image, mesh.vertices, self._model.skin_faces, in_head, alpha=0.4, wireframe=True)
+        left, top, right, bottom = _square_around(head_box(frame), frame.camera.width, frame.camera.height)
+        scale = _HEAD_WIDTH / max(right - left, 1)
+        picture = picture[top:bottom, left:right]
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        for x, y in (frame.landmarks.numpy() - (left, top)) * scale:
+            cv2.circle(picture, (round(float(x)), round(float(y))), 2, (255, 60, 60), -1, cv2.LINE_AA)
         return picture
+
+
+def _square_around(box: tuple[int, int, int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """The smallest square around a box, moved (and if need be cut) to lie inside the picture."""
+    left, top, right, bottom = box
+    side = min(max(right - left, bottom - top, 16), width, height)
+    left = min(max((left + right - side) // 2, 0), width - side)
+    top = min(max((top + bottom - side) // 2, 0), height - side)
+    return left, top, left + side, top + side

@@ -15,7 +15,7 @@ from preprocess.quality import head_angles
 from scene.capture import Capture
 from scene.errors import UserError
 
-_MATTES = 3
+_MATTES = 4
 _CURVES = {
     "blink": ("eyeBlinkLeft", "eyeBlinkRight"),
     "jaw open": ("jawOpen",),
