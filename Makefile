@@ -28,7 +28,6 @@ $(STAMP): requirements.lock tools/setup_environment.py
 
 demo: $(STAMP)
 	@$(RUN) fit_subject.py --demo --minutes $(MINUTES)
-	@echo "open $$(ls -td runs/*/report.html | head -n 1)"
 
 test: $(STAMP)
 	@$(RUN) -m pytest -q -rs
