@@ -31,6 +31,10 @@ _METRICS = (  # label, path in metrics.json, digits, unit, whether more is bette
     ("PSNR, eyes", ("regions", "eyes", "psnr"), 2, "dB", True),
     ("PSNR without the outline", ("regions", "inside", "psnr"), 2, "dB", True),
 )
+_SHOWN_ELSEWHERE = (
+    "num_frames", "heldout", "regions", "error_share", "lpips_net", "per_frame", "train", "baseline", "num_gaussians",
+    "bundle_mb", "seconds", "notes", "versions",
+)  # fmt: skip
 _SHARES = (
     ("border", "outline (the matte's border band)"),
     ("torso", "neck and shoulders"),
@@ -61,6 +65,7 @@ def gather(run_dir: Path) -> dict[str, Any]:
         "tiles": _tiles(metrics),
         "comparison": _comparison(metrics),
         "metrics_missing": metrics_problem,
+        "further": tracking.flatten({k: v for k, v in metrics.items() if k not in _SHOWN_ELSEWHERE}),
         "error_share": _error_share(metrics),
         "heldout": _heldout(run_dir / "heldout", metrics),
         "heldout_chart": _heldout_chart(metrics),

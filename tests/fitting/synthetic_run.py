@@ -101,6 +101,8 @@ def make_run(root: Path) -> Path:
         "bundle_mb": 3.2,
         "seconds": {"preprocess": 3.0, "fit": 60.0},
         "versions": {"code": "abc", "torch": "2.13.0"},
+        "notes": {"perceptual_loss": "off: no weights"},
+        "truth": {"rotation_degrees": {"median": 1.234}},
     }
     (root / "metrics.json").write_text(json.dumps(metrics, allow_nan=False))
     (root / "config.yaml").write_text("avatar: headgas\nobjective:\n  l1: 0.8\n")

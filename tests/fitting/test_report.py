@@ -59,6 +59,7 @@ def test_report_of_a_whole_run(run):
     for expected in (
         f"{metrics['heldout']['psnr']:.2f}", "12,345", "3.2 MB", "look left & right while filming", "worst frame",
         "mouth open widest", "on magenta", "preprocessing: matting", "l1: 0.8", "jawOpen",
+        "perceptual loss: off", "truth › rotation_degrees › median 1.234",
     ):  # fmt: skip
         assert expected.lower() in page.text.lower(), expected
     assert "no expressions" in page.text and "missing" not in page.text.lower()
