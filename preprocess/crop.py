@@ -19,7 +19,10 @@ _FACE_HEIGHT = 0.38
 _FOREHEAD_AT = 0.34
 # What must be in the picture around forehead-to-chin, in its units: hair above and beside, neck below.
 _ABOVE, _BELOW, _BESIDE = 0.55, 0.45, 0.3
-_WHOLE = 0.85  # a crop that would be this large a part of the short side takes all of it
+# A crop that would be this large a part of the short side takes all of it: of any picture, and of one that is square,
+# which somebody has cropped around a head before.
+_WHOLE, _WHOLE_SQUARE = 0.95, 0.75
+_SQUARE_ASPECT = 1.05
 
 CLOSE_CROP_FOCAL = 2.5
 UNCROPPED_FOCAL = 1.0
@@ -72,7 +75,8 @@ def choose_crop(points: np.ndarray, width: int, height: int) -> Crop:
     bottom = float(np.percentile(high[:, 1], 99)) + _BELOW * face_height
     side = max(face_height / _FACE_HEIGHT, right - left, bottom - top)
     short = min(width, height)
-    if side >= _WHOLE * short:
+    square = max(width, height) <= _SQUARE_ASPECT * short
+    if side >= (_WHOLE_SQUARE if square else _WHOLE) * short:
         side = short
     side = max(1, min(round(side), short))
     center_x = float(np.median((low[:, 0] + high[:, 0]) / 2))

@@ -17,7 +17,7 @@ from scene.files import write_bytes
 if TYPE_CHECKING:
     import numpy as np
 
-_WARM_UP = 16  # frames shown again to a matter that looks back in time, when the work goes on after an interruption
+_WARM_UP = 32  # frames shown again to a matter that looks back in time, when the work goes on after an interruption
 _MAX_PENDING = 8  # pictures on their way to the disk
 _PNG_COMPRESSION = 2
 

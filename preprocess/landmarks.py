@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from preprocess.silence import silent_stderr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +40,7 @@ class FaceMeshDetector:
         import numpy as np
 
         self._faces_to_silence = _WARM_UP_FACES
-        with _silent_stderr():
+        with silent_stderr():
             import mediapipe
 
             self._mesh = mediapipe.solutions.face_mesh.FaceMesh(
@@ -59,7 +57,7 @@ class FaceMeshDetector:
         import numpy as np
 
         if self._faces_to_silence > 0:
-            with _silent_stderr():
+            with silent_stderr():
                 result = self._mesh.process(image)
         else:
             result = self._mesh.process(image)
@@ -120,26 +118,3 @@ def eye_distances(points: np.ndarray) -> np.ndarray:
     import numpy as np
 
     return np.linalg.norm(points[..., EYE_CORNERS[0], :] - points[..., EYE_CORNERS[1], :], axis=-1)
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keeps what native code writes to file descriptor 2 off the terminal; shows it if an exception passes.
-
-    MediaPipe's native log has no switch before its own initialisation, so the descriptor is the only place to hold it.
-    """
-    with contextlib.suppress(Exception):
-        sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(saved, 2)
-            held.seek(0)
-            os.write(2, held.read()[-4000:])
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from preprocess.head_models.base import HeadModel
+    from preprocess.matting import Matter
     from preprocess.tracking import Tracking
     from scene.camera import Camera
 
@@ -81,20 +82,13 @@ class PreprocessConfig:
 def find_or_build(
     video: Path, cache_root: Path, options: PreprocessConfig = PreprocessConfig(), **kwargs: Any
 ) -> Capture:
-    """The capture of a video with these settings from the cache, made there if it is not; see ``build_capture``."""
-    video = Path(video)
-    open_video(video)
-    key = capture_hash(video, options, kwargs.get("weights"), kwargs.get("download", True))
-    return build_capture(video, Path(cache_root) / key[:16], options, **kwargs)
+    """The capture of a video with these settings from the cache, made there if it is not.
 
-
-def capture_hash(
-    video: Path, options: PreprocessConfig, weights: Path | None = None, download: bool = True
-) -> str:
-    """What names a capture: the video's content, the settings (matting as resolved) and this package's files."""
-    settings = dataclasses.asdict(options)
-    settings["matting"] = _matting_name(options.matting, weights, download)
-    return cache.source_hash(Path(video), settings)
+    Takes the keyword arguments of ``build_capture``. The captures lie in ``cache_root`` by the first digits of their
+    hash.
+    """
+    job = _Job.of(Path(video), options, **kwargs)
+    return _build(job, Path(cache_root) / job.key[:16])
 
 
 def build_capture(
@@ -102,31 +96,61 @@ def build_capture(
     root: Path,
     options: PreprocessConfig = PreprocessConfig(),
     *,
+    device: str = "cpu",
     weights: Path | None = None,
     download: bool = True,
     progress: bool = True,
 ) -> Capture:
     """Makes the capture of a video in ``root``, or takes up work that was begun there, or returns it if finished.
 
-    ``weights`` and ``download``: where a matter's weights may come from (see ``preprocess.weights.find``). The stages:
-    landmarks, tracking, frames with mattes, quality; the manifest comes last. Work files lie in ``root/work``.
-    Raises UserError for videos that cannot be used, and when ``root`` holds something else.
+    device: where a matter's network runs. weights, download: where its weights may come from (``preprocess.weights``).
+    The stages: landmarks, tracking, frames with mattes, quality; the manifest comes last. Work files lie in
+    ``root/work``. Raises UserError for videos that cannot be used, and when ``root`` holds something else.
     """
-    video, root = Path(video), Path(root)
-    info = open_video(video)
-    if min(info.width, info.height) < _MIN_PICTURE:
-        raise UserError(
-            f"{video}: its picture has {info.width}x{info.height} pixels; expected at least {_MIN_PICTURE} on each side,"
-            " and a face that fills a good part of it"
-        )
-    key = capture_hash(video, options, weights, download)
+    return _build(_Job.of(Path(video), options, device, weights, download, progress), Path(root))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What is to be done. ``key`` names the result: by the video's content, the settings, this package's files."""
+
+    info: VideoInfo
+    options: PreprocessConfig
+    matter: Matter
+    matting_note: str
+    progress: bool
+    key: str
+
+    @classmethod
+    def of(
+        cls,
+        video: Path,
+        options: PreprocessConfig,
+        device: str = "cpu",
+        weights: Path | None = None,
+        download: bool = True,
+        progress: bool = True,
+    ) -> _Job:
+        info = open_video(video)
+        if min(info.width, info.height) < _MIN_PICTURE:
+            raise UserError(
+                f"{video}: its picture has {info.width}x{info.height} pixels; expected at least {_MIN_PICTURE} on each "
+                "side, and a face that fills a good part of it"
+            )
+        matter, note = _choose_matter(options.matting, device, weights, download)
+        settings = {**dataclasses.asdict(options), "matting": matter.name}
+        return cls(info, options, matter, note, progress, cache.source_hash(video, settings))
+
+
+def _build(job: _Job, root: Path) -> Capture:
+    info, options = job.info, job.options
     with cache.locked(root):
         if (root / MANIFEST).is_file():
             capture = Capture.load(root)
-            if capture.source_hash != key:
+            if capture.source_hash != job.key:
                 raise UserError(f"{root}: holds the capture of another video or of other settings; choose another folder")
             return capture
-        work = _Work(root / "work", key, progress)
+        work = _Work(root / "work", job.key, job.progress)
         with work.stage("landmarks"):
             scanned = _landmarks(info, options, work)
         selection = _usable(info, scanned, options)
@@ -136,24 +160,22 @@ def build_capture(
         with work.stage("tracking"):
             model = _head_model(options.head_model)
             tracking = _tracking(selection, scanned, crop, camera, model, options, work)
-        keep = _followed(video, tracking, selection, options)
-        files = FrameFiles(root)
+        keep = _followed(info.path, tracking, selection, options)
         with work.stage("frames"):
-            matter = _matter(options.matting, weights, download)
             indices = scanned.index[selection.frames[keep]].tolist()
-            write_frames(info, indices, crop, options.size, matter, files, progress)
+            write_frames(info, indices, crop, options.size, job.matter, FrameFiles(root), job.progress)
         with work.stage("quality"):
             capture = assemble(
-                root, key, info, options.size, scanned, selection, keep, crop, camera, tracking, model,
+                root, job.key, info, options.size, scanned, selection, keep, crop, camera, tracking, model,
                 options.test_fraction,
-            )
+            )  # fmt: skip
         capture.report["camera"].update(
             source=focal_source, focal_long_sides=round(focal_px / max(info.width, info.height), 4)
         )
-        capture.report["matting"] = {"name": matter.name}
+        capture.report["matting"] = {"name": job.matter.name, "note": job.matting_note}
         capture.report["seconds"] = work.seconds()
         for warning in capture.report["warnings"]:
-            _log.warning("%s: %s (%s)", video.name, warning["what"], warning["remedy"])
+            _log.warning("%s: %s; better: %s", info.path.name, warning["what"], warning["remedy"])
         capture.save()
         return capture
 
@@ -284,14 +306,13 @@ def _followed(video: Path, tracking: Tracking, selection: Selection, options: Pr
     return keep
 
 
-def _matting_name(name: str, weights: Path | None, download: bool) -> str:
-    """The matter that ``name`` stands for: auto goes by the weights that are present."""
-    from preprocess import matting
+def _choose_matter(name: str, device: str, folder: Path | None, download: bool) -> tuple[Matter, str]:
+    from preprocess import weights
+    from preprocess.matting import choose
 
-    return matting.resolve(name, weights, download)
-
-
-def _matter(name: str, weights: Path | None, download: bool) -> Any:
-    from preprocess import matting
-
-    return matting.create(name, weights, download)
+    before = weights.offline
+    weights.offline = before or not download
+    try:
+        return choose(name, device, folder)
+    finally:
+        weights.offline = before

@@ -44,7 +44,9 @@ def test_the_crop_holds_the_head_wherever_it_goes():
 
 
 def test_a_tight_square_is_taken_whole():
-    assert choose_crop(clip(256, 280, 300), 512, 512) == Crop(0, 0, 512)
+    for size in (160, 200, 300):
+        assert choose_crop(clip(256, 280, size), 512, 512) == Crop(0, 0, 512)
+    assert choose_crop(clip(256, 280, 100), 512, 512).side < 300
     assert choose_crop(clip(320, 240, 400), 640, 480).side == 480
 
 
