@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fitting import loop
+from fitting import loop, losses
 from fitting.avatars import AvatarModel
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
@@ -49,6 +49,8 @@ def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: Fit
     renderer = create("auto", options.device)
     if hasattr(renderer, "warm_up"):
         renderer.warm_up()  # compiles now, not in the middle of the fit
+    if options.device == "cpu":
+        losses.compile_kernels()
     frames = FrameStore(capture, capture.train, options.device)
     notes: dict[str, str] = {}
     perceptual = _perceptual(config, options, notes)
