@@ -26,7 +26,7 @@ THREADS_VARIABLE = "LIKENESS_THREADS"
 
 
 def default_threads() -> int:
-    """The number in the environment variable LIKENESS_THREADS, else the cores that this process may use (at most 16)."""
+    """The number in the environment variable LIKENESS_THREADS, else the cores open to this process (at most 16)."""
     text = os.environ.get(THREADS_VARIABLE)
     if text is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -110,8 +110,11 @@ class CpuRenderer:
         cloud = GaussianCloud(
             means, torch.ones(2, 4), torch.full((2, 3), 0.05), torch.full((2,), 0.5), torch.ones(2, 16, 3)
         )
-        output = self.render(cloud, Camera.from_fov(1.0, 16, 16), depth=True, screen=True)
-        (output.rgb.sum() + output.alpha.sum() + output.depth.sum()).backward()
+        for depth in (False, True):
+            for screen in (False, True):
+                output = self.render(cloud, Camera.from_fov(1.0, 16, 16), depth=depth, screen=screen)
+                images = [output.rgb, output.alpha, output.depth]
+                sum(image.sum() for image in images if image is not None).backward()
 
 
 @dataclasses.dataclass

@@ -1,7 +1,7 @@
 """Lists of the Gaussians that reach each tile, from near to far, by the exact ellipse.
 
-Thread t of n owns the tile rows t, t + n, t + 2n...: neighbouring rows cost about the same, so that the shares are even,
-and each thread needs only its own lists.
+Thread t of n owns the tile rows t, t + n, t + 2n...: neighbouring rows cost about the same, so that the shares are
+even, and each thread needs only its own lists.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ _TILE = F(TILE)
 def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts, counts):
     """Finds, for the tile rows of one thread, the runs of tiles that each Gaussian reaches.
 
-    spans: [S, 4] int32 (Gaussian, tile row, first and last tile of the run); when S is too small the rest is only counted.
-    starts, counts: [tiles] int32, written for the thread's own rows: where each tile's list starts, and 0.
+    spans: [S, 4] int32: Gaussian, tile row, first and last tile of the run; when S is too small the rest is only
+        counted.
+    starts, counts: [tiles_y, tiles_x + 1] int32, written for the thread's own rows: where each tile's list starts,
+        and 0.
     Returns the number of spans and of list entries needed.
     """
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     for row in range(thread, tiles_y, threads):
-        for tile in range(row * tiles_x, (row + 1) * tiles_x):
-            counts[tile] = 0
+        counts[row] = 0
     used, capacity = 0, spans.shape[0]
     for k in range(drawn):
         g = order[k]
@@ -65,23 +66,25 @@ def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts
                         spans[used, 2] = first
                         spans[used, 3] = last
                     used += 1
-                    for tile in range(row * tiles_x + first, row * tiles_x + last + 1):
-                        counts[tile] += 1
+                    counts[row, first] += 1  # differences from tile to tile, summed up below
+                    counts[row, last + 1] -= 1
             row += threads
     total = 0
     for row in range(thread, tiles_y, threads):
-        for tile in range(row * tiles_x, (row + 1) * tiles_x):
-            starts[tile] = total
-            total += counts[tile]
-            counts[tile] = 0
+        length = 0
+        for tile in range(tiles_x):
+            length += counts[row, tile]
+            starts[row, tile] = total
+            counts[row, tile] = 0
+            total += length
     return used, total
 
 
 @kernel()
-def fill_lists(spans, used, tiles_x, starts, counts, entries):
+def fill_lists(spans, used, starts, counts, entries):
     """Writes the lists of ``bin_rows`` to ``entries`` and their lengths to ``counts``."""
     for k in range(used):
-        g, base = spans[k, 0], spans[k, 1] * tiles_x
-        for tile in range(base + spans[k, 2], base + spans[k, 3] + 1):
-            entries[starts[tile] + counts[tile]] = g
-            counts[tile] += 1
+        g, row = spans[k, 0], spans[k, 1]
+        for tile in range(spans[k, 2], spans[k, 3] + 1):
+            entries[starts[row, tile] + counts[row, tile]] = g
+            counts[row, tile] += 1

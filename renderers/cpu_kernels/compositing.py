@@ -8,6 +8,7 @@ from renderers.cpu_kernels.layout import (
     ALPHA_MAX, BLUE, DEPTH, F, GREEN, HALF, LANES, LOG2_ALPHA_MIN, LOG2_OPACITY, MEAN_X, MEAN_Y, NEVER, ONE, RED,
     S_BLUE, S_DEPTH, S_GREEN, S_RED, S_STOP, S_T, S_X, S_Y, TILE, TRANSMITTANCE_MIN, TWO, XX, XY, YY, ZERO,
 )  # fmt: skip
+from renderers.cpu_kernels.memory import AHEAD, prefetch_row
 
 
 @inlined()
@@ -57,61 +58,69 @@ def _any_unfinished(scratch):
     return best > ZERO
 
 
-@kernel(FINITE)
-def composite_rows(
-    thread, threads, splats, starts, counts, entries, with_depth, for_backward, scratch,
-    rgb, alpha, depth, transmittances, stops,
-):  # fmt: skip
-    """Renders the tile rows of one thread.
+def _make_kernel(with_depth: bool):
+    """One kernel for each case: the inner loop needs every vector register."""
 
-    rgb: [H, W, 3], alpha: [H, W], depth: [H, W] (the sum of weight times depth; read only ``with_depth``).
-    ``for_backward`` the lists are reduced to the Gaussians that contribute (``counts`` and ``entries`` change), and the
-    final transmittance of each pixel and the position in the list where it was finished are kept: [tiles, LANES].
-    """
-    height, width = alpha.shape
-    tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    for lane in range(LANES):
-        scratch[S_X + lane] = F(lane % TILE) - HALF * F(TILE - 1)
-        scratch[S_Y + lane] = F(lane // TILE) - HALF * F(TILE - 1)
-    for tile_y in range(thread, tiles_y, threads):
-        for tile_x in range(tiles_x):
-            tile = tile_y * tiles_x + tile_x
-            center_x, center_y = (F(tile_x) + HALF) * F(TILE), (F(tile_y) + HALF) * F(TILE)
-            for lane in range(LANES):
-                inside = tile_x * TILE + lane % TILE < width and tile_y * TILE + lane // TILE < height
-                scratch[S_T + lane] = ONE if inside else -ONE
-                scratch[S_STOP + lane] = NEVER
-                scratch[S_RED + lane] = ZERO
-                scratch[S_GREEN + lane] = ZERO
-                scratch[S_BLUE + lane] = ZERO
-                scratch[S_DEPTH + lane] = ZERO
+    @kernel(FINITE)
+    def composite_rows(
+        thread, threads, splats, starts, counts, entries, for_backward, scratch, rgb,
+        alpha, depth, transmittances, stops,
+    ):  # fmt: skip
+        """Renders the tile rows of one thread.
 
-            start, kept = starts[tile], 0
-            for k in range(start, start + counts[tile]):
-                g = entries[k]
-                if with_depth:
-                    total = _blend(scratch, splats[g], center_x, center_y, F(kept), True)
-                else:
-                    total = _blend(scratch, splats[g], center_x, center_y, F(kept), False)
-                if total > ZERO:
-                    if for_backward:
-                        entries[start + kept] = g
-                    kept += 1
-                elif not _any_unfinished(scratch):
-                    break
-
-            if for_backward:
-                counts[tile] = kept
+        rgb: [H, W, 3], alpha: [H, W], depth: [H, W] (the sum of weight times depth; written only ``with_depth``).
+        ``for_backward`` the lists are reduced to the Gaussians that contribute (``counts`` and ``entries`` change),
+        and each pixel's final transmittance and the position in the list where it was finished are kept:
+        [tiles_y, tiles_x, LANES].
+        """
+        height, width = alpha.shape
+        tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+        for lane in range(LANES):
+            scratch[S_X + lane] = F(lane % TILE) - HALF * F(TILE - 1)
+            scratch[S_Y + lane] = F(lane // TILE) - HALF * F(TILE - 1)
+        for tile_y in range(thread, tiles_y, threads):
+            for tile_x in range(tiles_x):
+                center_x, center_y = (F(tile_x) + HALF) * F(TILE), (F(tile_y) + HALF) * F(TILE)
                 for lane in range(LANES):
-                    transmittances[tile, lane] = abs(scratch[S_T + lane])
-                    stops[tile, lane] = scratch[S_STOP + lane]
-            left, top = tile_x * TILE, tile_y * TILE
-            for y in range(top, min(top + TILE, height)):
-                for x in range(left, min(left + TILE, width)):
-                    lane = (y - top) * TILE + x - left
-                    alpha[y, x] = ONE - abs(scratch[S_T + lane])
-                    rgb[y, x, 0] = scratch[S_RED + lane]
-                    rgb[y, x, 1] = scratch[S_GREEN + lane]
-                    rgb[y, x, 2] = scratch[S_BLUE + lane]
-                    if with_depth:
-                        depth[y, x] = scratch[S_DEPTH + lane]
+                    inside = tile_x * TILE + lane % TILE < width and tile_y * TILE + lane // TILE < height
+                    scratch[S_T + lane] = ONE if inside else -ONE
+                    scratch[S_STOP + lane] = NEVER
+                    scratch[S_RED + lane] = ZERO
+                    scratch[S_GREEN + lane] = ZERO
+                    scratch[S_BLUE + lane] = ZERO
+                    scratch[S_DEPTH + lane] = ZERO
+
+                start, kept = starts[tile_y, tile_x], 0
+                end = start + counts[tile_y, tile_x]
+                for k in range(start, end):
+                    g = entries[k]
+                    prefetch_row(splats, entries[min(k + AHEAD, end - 1)])
+                    total = _blend(scratch, splats[g], center_x, center_y, F(kept), with_depth)
+                    if total > ZERO:
+                        if for_backward:
+                            entries[start + kept] = g
+                        kept += 1
+                    elif not _any_unfinished(scratch):
+                        break
+
+                if for_backward:
+                    counts[tile_y, tile_x] = kept
+                    for lane in range(LANES):
+                        transmittances[tile_y, tile_x, lane] = abs(scratch[S_T + lane])
+                        stops[tile_y, tile_x, lane] = scratch[S_STOP + lane]
+                left, top = tile_x * TILE, tile_y * TILE
+                for y in range(top, min(top + TILE, height)):
+                    for x in range(left, min(left + TILE, width)):
+                        lane = (y - top) * TILE + x - left
+                        alpha[y, x] = ONE - abs(scratch[S_T + lane])
+                        rgb[y, x, 0] = scratch[S_RED + lane]
+                        rgb[y, x, 1] = scratch[S_GREEN + lane]
+                        rgb[y, x, 2] = scratch[S_BLUE + lane]
+                        if with_depth:
+                            depth[y, x] = scratch[S_DEPTH + lane]
+
+    return composite_rows
+
+
+COMPOSITE_ROWS = {with_depth: _make_kernel(with_depth) for with_depth in (False, True)}
+"""Kernels by ``with_depth``."""

@@ -1,7 +1,8 @@
 """The gradient of blending, from the last Gaussian of each tile's list to the first.
 
-With weights w_i = alpha_i T_i and a pixel's gradient g: dL/dalpha_i = T_i (c_i . g) - (what lies behind i) / (1 - alpha_i),
-where what lies behind is one running number, the sum of w_j (c_j . g) over j > i minus T_end dL/dalpha_pixel.
+With weights w_i = alpha_i T_i and a pixel's gradient g,
+dL/dalpha_i = T_i (c_i . g) - (what lies behind i) / (1 - alpha_i), where what lies behind is one running number:
+the sum of w_j (c_j . g) over j > i, minus T_end dL/dalpha_pixel.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from renderers.cpu_kernels.layout import (
     GREEN, HALF, LANES, LN2, LOG2_ALPHA_MIN, ONE, RED, S_BEHIND, S_BLUE, S_DEPTH, S_GREEN, S_RED, S_STOP, S_T, S_X,
     S_Y, TILE, TWO, XX, XY, YY, ZERO,
 )  # fmt: skip
+from renderers.cpu_kernels.memory import AHEAD, prefetch_row
 
 
 @inlined()
@@ -74,56 +76,63 @@ def _unblend(scratch, splat, gradient, center_x, center_y, position, depth, abso
         gradient[G_ABS_Y] += abs_y * LN2
 
 
-@kernel(FINITE)
-def composite_rows_backward(
-    thread, threads, splats, starts, counts, entries, transmittances, stops, with_depth, absolute, scratch,
-    g_rgb, g_alpha, g_depth, gradients,
-):  # fmt: skip
-    """Sums the gradients of the tile rows of one thread into its own ``gradients`` [N, GRADIENT_COLUMNS].
+def _make_kernel(with_depth: bool, absolute: bool):
+    """One kernel for each case: the inner loop needs every vector register."""
 
-    g_rgb: [H, W, 3], g_alpha: [H, W], g_depth: [H, W] (with respect to the sum of weight times depth).
-    """
-    height, width = g_alpha.shape
-    tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    gradients[:] = ZERO
-    for lane in range(LANES):
-        scratch[S_X + lane] = F(lane % TILE) - HALF * F(TILE - 1)
-        scratch[S_Y + lane] = F(lane // TILE) - HALF * F(TILE - 1)
-    for tile_y in range(thread, tiles_y, threads):
-        for tile_x in range(tiles_x):
-            tile = tile_y * tiles_x + tile_x
-            if counts[tile] == 0:
-                continue
-            center_x, center_y = (F(tile_x) + HALF) * F(TILE), (F(tile_y) + HALF) * F(TILE)
-            for lane in range(LANES):
-                scratch[S_T + lane] = transmittances[tile, lane]
-                scratch[S_STOP + lane] = stops[tile, lane]
-                scratch[S_RED + lane] = ZERO
-                scratch[S_GREEN + lane] = ZERO
-                scratch[S_BLUE + lane] = ZERO
-                scratch[S_DEPTH + lane] = ZERO
-                scratch[S_BEHIND + lane] = ZERO
-            left, top = tile_x * TILE, tile_y * TILE
-            for y in range(top, min(top + TILE, height)):
-                for x in range(left, min(left + TILE, width)):
-                    lane = (y - top) * TILE + x - left
-                    scratch[S_RED + lane] = g_rgb[y, x, 0]
-                    scratch[S_GREEN + lane] = g_rgb[y, x, 1]
-                    scratch[S_BLUE + lane] = g_rgb[y, x, 2]
-                    scratch[S_BEHIND + lane] = -scratch[S_T + lane] * g_alpha[y, x]
-                    if with_depth:
-                        scratch[S_DEPTH + lane] = g_depth[y, x]
+    @kernel(FINITE)
+    def composite_rows_backward(
+        thread, threads, splats, starts, counts, entries, transmittances, stops, scratch, g_rgb, g_alpha,
+        g_depth, gradients,
+    ):  # fmt: skip
+        """Sums the gradients of the tile rows of one thread into its own ``gradients`` [N, GRADIENT_COLUMNS].
 
-            start = starts[tile]
-            for position in range(counts[tile] - 1, -1, -1):
-                g = entries[start + position]
-                splat, gradient, place = splats[g], gradients[g], F(position)
-                if with_depth:
-                    if absolute:
-                        _unblend(scratch, splat, gradient, center_x, center_y, place, True, True)
-                    else:
-                        _unblend(scratch, splat, gradient, center_x, center_y, place, True, False)
-                elif absolute:
-                    _unblend(scratch, splat, gradient, center_x, center_y, place, False, True)
-                else:
-                    _unblend(scratch, splat, gradient, center_x, center_y, place, False, False)
+        g_rgb: [H, W, 3], g_alpha: [H, W], g_depth: [H, W] (with respect to the sum of weight times depth).
+        """
+        height, width = g_alpha.shape
+        tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+        gradients[:] = ZERO
+        for lane in range(LANES):
+            scratch[S_X + lane] = F(lane % TILE) - HALF * F(TILE - 1)
+            scratch[S_Y + lane] = F(lane // TILE) - HALF * F(TILE - 1)
+        for tile_y in range(thread, tiles_y, threads):
+            for tile_x in range(tiles_x):
+                if counts[tile_y, tile_x] == 0:
+                    continue
+                center_x, center_y = (F(tile_x) + HALF) * F(TILE), (F(tile_y) + HALF) * F(TILE)
+                for lane in range(LANES):
+                    scratch[S_T + lane] = transmittances[tile_y, tile_x, lane]
+                    scratch[S_STOP + lane] = stops[tile_y, tile_x, lane]
+                    scratch[S_RED + lane] = ZERO
+                    scratch[S_GREEN + lane] = ZERO
+                    scratch[S_BLUE + lane] = ZERO
+                    scratch[S_DEPTH + lane] = ZERO
+                    scratch[S_BEHIND + lane] = ZERO
+                left, top = tile_x * TILE, tile_y * TILE
+                for y in range(top, min(top + TILE, height)):
+                    for x in range(left, min(left + TILE, width)):
+                        lane = (y - top) * TILE + x - left
+                        scratch[S_RED + lane] = g_rgb[y, x, 0]
+                        scratch[S_GREEN + lane] = g_rgb[y, x, 1]
+                        scratch[S_BLUE + lane] = g_rgb[y, x, 2]
+                        scratch[S_BEHIND + lane] = -scratch[S_T + lane] * g_alpha[y, x]
+                        if with_depth:
+                            scratch[S_DEPTH + lane] = g_depth[y, x]
+
+                start = starts[tile_y, tile_x]
+                for position in range(counts[tile_y, tile_x] - 1, -1, -1):
+                    g = entries[start + position]
+                    ahead = entries[start + max(position - AHEAD, 0)]
+                    prefetch_row(splats, ahead)
+                    prefetch_row(gradients, ahead)
+                    splat, gradient, place = splats[g], gradients[g], F(position)
+                    _unblend(scratch, splat, gradient, center_x, center_y, place, with_depth, absolute)
+
+    return composite_rows_backward
+
+
+COMPOSITE_ROWS_BACKWARD = {
+    (with_depth, absolute): _make_kernel(with_depth, absolute)
+    for with_depth in (False, True)
+    for absolute in (False, True)
+}
+"""Kernels by ``with_depth`` and ``absolute`` (whether the absolute gradients of the screen means are wanted)."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from renderers.cpu_kernels.binning import bin_rows, fill_lists
-from renderers.cpu_kernels.compositing import composite_rows
-from renderers.cpu_kernels.compositing_backward import composite_rows_backward
+from renderers.cpu_kernels.compositing import COMPOSITE_ROWS
+from renderers.cpu_kernels.compositing_backward import COMPOSITE_ROWS_BACKWARD
 from renderers.cpu_kernels.projection import pack_camera, project
 from renderers.cpu_kernels.projection_backward import project_backward
 from renderers.cpu_kernels.sorting import sort_by_depth
@@ -42,6 +42,7 @@ def run_forward(
     run_shares(project_share, threads)
     drawn, row = sort_by_depth(w.splats, w.keys, w.indices)
     order = w.indices[row]
+    composite_rows = COMPOSITE_ROWS[depth]
 
     def composite_share(t: int) -> None:
         while True:
@@ -50,9 +51,9 @@ def run_forward(
             )
             if not w.grow_lists(t, spans, entries):
                 break
-        fill_lists(w.spans[t], spans, w.tiles_x, w.starts, w.counts, w.entries[t])
+        fill_lists(w.spans[t], spans, w.starts, w.counts, w.entries[t])
         composite_rows(
-            t, threads, w.splats, w.starts, w.counts, w.entries[t], depth, for_backward, w.scratch[t],
+            t, threads, w.splats, w.starts, w.counts, w.entries[t], for_backward, w.scratch[t],
             rgb_out, alpha_out, depth_out, w.transmittances, w.stops,
         )  # fmt: skip
 
@@ -69,7 +70,8 @@ def run_backward(
     g_depth: Tensor | None,
     absolute: bool,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Gradients of the six inputs, of the screen means [N, 2], and the latter's absolute values (0 unless asked for)."""
+    """Gradients of the six inputs, those of the screen means [N, 2], and the sums of these' absolute values [N, 2] (0
+    unless ``absolute``)."""
     means, quats, scales, opacities, sh = (tensor.numpy() for tensor in inputs[:5])
     w, threads = workspace, workspace.threads
     count, (height, width) = means.shape[0], (camera.height, camera.width)
@@ -78,11 +80,12 @@ def run_backward(
     g_alpha = (torch.zeros(height, width, 1) if g_alpha is None else g_alpha.contiguous()).numpy()[..., 0]
     g_depth = (torch.zeros(0, 0, 1) if no_depth else g_depth.contiguous()).numpy()[..., 0]
     sums = w.gradients()
+    composite_rows_backward = COMPOSITE_ROWS_BACKWARD[not no_depth, absolute]
 
     def composite_share(t: int) -> None:
         composite_rows_backward(
-            t, threads, w.splats, w.starts, w.counts, w.entries[t], w.transmittances, w.stops, not no_depth, absolute,
-            w.scratch[t], g_rgb, g_alpha, g_depth, sums[t],
+            t, threads, w.splats, w.starts, w.counts, w.entries[t], w.transmittances, w.stops, w.scratch[t],
+            g_rgb, g_alpha, g_depth, sums[t],
         )  # fmt: skip
 
     run_shares(composite_share, threads)

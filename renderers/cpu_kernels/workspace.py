@@ -33,15 +33,14 @@ class Workspace:
 
     def prepare(self, gaussians: int, width: int, height: int) -> None:
         """Makes the arrays of a forward pass available in these sizes."""
-        self.tiles_x = (width + TILE - 1) // TILE
-        tiles = self.tiles_x * ((height + TILE - 1) // TILE)
+        tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
         self.splats = self._array("splats", (gaussians, SPLAT_COLUMNS))
         self.keys = self._array("keys", (2, gaussians), np.uint32)
         self.indices = self._array("indices", (2, gaussians), np.int32)
-        self.starts = self._array("starts", (tiles,), np.int32)
-        self.counts = self._array("counts", (tiles,), np.int32)
-        self.transmittances = self._array("transmittances", (tiles, LANES))
-        self.stops = self._array("stops", (tiles, LANES))
+        self.starts = self._array("starts", (tiles_y, tiles_x + 1), np.int32)
+        self.counts = self._array("counts", (tiles_y, tiles_x + 1), np.int32)
+        self.transmittances = self._array("transmittances", (tiles_y, tiles_x, LANES))
+        self.stops = self._array("stops", (tiles_y, tiles_x, LANES))
 
     def gradients(self) -> np.ndarray:
         """[threads, N, GRADIENT_COLUMNS], uninitialised."""
