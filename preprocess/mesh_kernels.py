@@ -22,6 +22,7 @@ def rasterize_kernel(vertices, faces, K, near, first_id, face_index, barycentric
     height, width = depth.shape
     fx, skew, cx = K[0, 0], K[0, 1], K[0, 2]
     fy, cy = K[1, 1], K[1, 2]
+    inverse_fx, inverse_fy = 1.0 / fx, 1.0 / fy
     for face in range(faces.shape[0]):
         i0, i1, i2 = faces[face, 0], faces[face, 1], faces[face, 2]
         x0, y0, z0 = np.float64(vertices[i0, 0]), np.float64(vertices[i0, 1]), np.float64(vertices[i0, 2])
@@ -58,27 +59,31 @@ def rasterize_kernel(vertices, faces, K, near, first_id, face_index, barycentric
         volume = x0 * n0x + y0 * n0y + z0 * n0z
         if volume == 0.0 or not np.isfinite(volume):
             continue
-        sign = 1.0 if volume > 0.0 else -1.0
+        if volume < 0.0:  # seen from behind: all signs turn
+            volume = -volume
+            n0x, n0y, n0z, n1x, n1y, n1z = -n0x, -n0y, -n0z, -n1x, -n1y, -n1z
+            n2x, n2y, n2z = -n2x, -n2y, -n2z
+        scale = 1.0 / volume
         for row in range(row_start, row_end + 1):
-            dy = (row + 0.5 - cy) / fy
+            dy = (row + 0.5 - cy) * inverse_fy
+            shift = 0.5 - cx - skew * dy
+            r0, r1, r2 = dy * n0y + n0z, dy * n1y + n1z, dy * n2y + n2z
             for column in range(column_start, column_end + 1):
-                dx = (column + 0.5 - cx - skew * dy) / fx
-                e0 = sign * (dx * n0x + dy * n0y + n0z)
-                e1 = sign * (dx * n1x + dy * n1y + n1z)
-                e2 = sign * (dx * n2x + dy * n2y + n2z)
+                dx = (column + shift) * inverse_fx
+                e0, e1, e2 = dx * n0x + r0, dx * n1x + r1, dx * n2x + r2
                 if e0 < 0.0 or e1 < 0.0 or e2 < 0.0:
                     continue
-                total = e0 + e1 + e2
-                if total <= 0.0:
+                inverse_depth = (e0 + e1 + e2) * scale
+                if inverse_depth <= 0.0:
                     continue
-                z = sign * volume / total
+                z = 1.0 / inverse_depth
                 if z <= near or z >= depth[row, column]:
                     continue
                 depth[row, column] = z
                 face_index[row, column] = first_id + face
-                barycentrics[row, column, 0] = e0 / total
-                barycentrics[row, column, 1] = e1 / total
-                barycentrics[row, column, 2] = e2 / total
+                barycentrics[row, column, 0] = e0 * scale * z
+                barycentrics[row, column, 1] = e1 * scale * z
+                barycentrics[row, column, 2] = e2 * scale * z
 
 
 @njit(cache=True, nogil=True)
