@@ -203,6 +203,26 @@ def test_a_folder_in_the_way_is_left_alone(setup, tmp_path):
     assert (tmp_path / "precious").exists()
 
 
+def test_a_broken_environment_is_made_anew_even_if_its_removal_was_interrupted(setup, monkeypatch, tmp_path):
+    venv = tmp_path / "venv"
+    (venv / "lib").mkdir(parents=True)
+    (venv / "pyvenv.cfg").write_text("")
+    (venv / "lib64").symlink_to("lib")
+    monkeypatch.setattr(setup, "find_python", lambda: sys.executable)
+    monkeypatch.setattr(setup.subprocess, "call", lambda command: venv.mkdir() or 0)
+    with monkeypatch.context() as broken:
+
+        def interrupted(path: str) -> None:
+            raise KeyboardInterrupt
+
+        broken.setattr(setup.shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            setup.venv_python(venv)
+    assert (venv / "pyvenv.cfg").exists()
+    setup.venv_python(venv)
+    assert list(venv.iterdir()) == []
+
+
 def test_an_environment_that_runs_is_kept(setup, monkeypatch):
     """One that was made by hand, without `make setup`, too: it is brought up to date in place."""
     monkeypatch.setattr(setup, "find_python", lambda: pytest.fail("made anew"))

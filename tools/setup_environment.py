@@ -77,12 +77,22 @@ def venv_python(venv: Path) -> Path:
         if any(venv.iterdir()) and not (venv / "pyvenv.cfg").exists():
             raise SetupError(f"{venv} is in the way: it is no virtual environment; move it elsewhere")
         say(f"{venv} is incomplete or of another Python; making it anew")
-        shutil.rmtree(str(venv))
+        remove_environment(venv)
     interpreter = find_python()
     say(f"making {venv} with {interpreter} ...")
     if subprocess.call([interpreter, "-m", "venv", str(venv)]) != 0:
         raise SetupError(f"{interpreter} -m venv {venv} failed (see above)")
     return python
+
+
+def remove_environment(venv: Path) -> None:
+    """Removes an environment, the file that marks it as one last: a removal that is interrupted can be repeated."""
+    for entry in venv.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(str(entry))
+        elif entry.name != "pyvenv.cfg":
+            entry.unlink()
+    shutil.rmtree(str(venv))
 
 
 def find_python() -> str:
