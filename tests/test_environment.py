@@ -229,6 +229,38 @@ def test_an_environment_that_runs_is_kept(setup, monkeypatch):
     assert setup.venv_python(Path(sys.prefix)).exists()
 
 
+@pytest.mark.parametrize("error, unfinished", [(None, False), ("SetupError", False), (KeyboardInterrupt, True)])
+def test_only_a_killed_set_up_makes_the_next_begin_anew(setup, monkeypatch, tmp_path, error, unfinished):
+    raised = getattr(setup, error) if isinstance(error, str) else error
+
+    def install(*_: object) -> None:
+        if raised:
+            raise raised
+
+    monkeypatch.setattr(setup, "venv_python", lambda venv: venv / "bin" / "python")
+    monkeypatch.setattr(setup, "install", install)
+    if raised:
+        with pytest.raises(raised):
+            setup.set_up(tmp_path, "cpu")
+    else:
+        setup.set_up(tmp_path, "cpu")
+    assert (tmp_path / setup.UNFINISHED).exists() == unfinished
+
+
+def test_a_killed_set_up_is_made_anew(setup, monkeypatch, tmp_path):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    (tmp_path / "pyvenv.cfg").write_text("")
+    assert setup.venv_python(tmp_path) == python
+    (tmp_path / setup.UNFINISHED).touch()
+    made = []
+    monkeypatch.setattr(setup, "find_python", lambda: "python3")
+    monkeypatch.setattr(setup.subprocess, "call", lambda command: made.append(command) or 0)
+    setup.venv_python(tmp_path)
+    assert len(made) == 1 and not python.exists()
+
+
 # Files of the repository
 
 

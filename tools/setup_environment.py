@@ -1,7 +1,8 @@
 """Makes the virtual environment from requirements.lock: `python3 tools/setup_environment.py --venv .venv`.
 
 Standard library only, and nothing newer than Python 3.7, so that an old interpreter too can say which one is wanted. An
-existing environment is brought up to date in place; one whose Python is missing or unsuited is made anew.
+existing environment is brought up to date in place; one whose Python is missing or unsuited, or whose set-up was killed
+(a package may be there in part), is made anew.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 SUPPORTED = ((3, 10), (3, 11), (3, 12))
 PYTHONS = ("python3", "python3.12", "python3.11", "python3.10", "python")
+UNFINISHED = ".setup-unfinished"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 
 # What usually misses on a bare Linux server: OpenCV's wheel leaves these to the system.
@@ -46,7 +48,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
+        print("stopped; the same command begins again (what is downloaded is kept)", file=sys.stderr)
         return 130
     return 0
 
@@ -55,23 +57,33 @@ def set_up(venv: Path, torch_build: str) -> None:
     """Makes or updates the environment, and proves that its native libraries load."""
     start = time.monotonic()
     python = venv_python(venv)
+    unfinished = venv / UNFINISHED
+    unfinished.touch()
+    try:
+        install(python, torch_build)
+    except SetupError:  # pip ended by itself: what it installed is whole, and the next run goes on from there
+        unfinished.unlink()
+        raise
+    unfinished.unlink()
+    say(f"set up in {time.monotonic() - start:.0f} s: {venv}")
+
+
+def install(python: Path, torch_build: str) -> None:
+    """Installs torch, then the rest, and loads what has native libraries."""
     if torch_build == "auto":
         torch_build = "cuda" if has_nvidia_driver() else "cpu"
     if platform.system() == "Linux":  # elsewhere the one build of torch is a line of the lock like any other
         install_torch(python, torch_build)
     say("installing the packages of requirements.lock ...")
     if not pip(python, "--no-deps", "--only-binary=:all:", "-r", str(LOCK)):
-        raise SetupError(
-            "the packages could not be installed (see above); then `make setup` again"
-        )
+        raise SetupError("the packages could not be installed (see above); mend that, then run `make setup` again")
     check_imports(python)
-    say(f"set up in {time.monotonic() - start:.0f} s: {venv}")
 
 
 def venv_python(venv: Path) -> Path:
     """The interpreter of the environment, which is made where it is missing or does not run."""
     python = venv / ("Scripts" if os.name == "nt" else "bin") / ("python.exe" if os.name == "nt" else "python")
-    if python.exists() and probe(str(python))[0] in SUPPORTED:
+    if python.exists() and not (venv / UNFINISHED).exists() and probe(str(python))[0] in SUPPORTED:
         return python
     if venv.exists():
         if any(venv.iterdir()) and not (venv / "pyvenv.cfg").exists():
