@@ -150,6 +150,8 @@ def _build(job: _Job, root: Path) -> Capture:
             if capture.source_hash != job.key:
                 raise UserError(f"{root}: holds the capture of another video or of other settings; choose another folder")
             return capture
+        for debris in root.rglob(".*.partial*"):  # of a writer that was killed; the lock says that none is at work
+            debris.unlink(missing_ok=True)
         work = _Work(root / "work", job.key, job.progress)
         with work.stage("landmarks"):
             scanned = _landmarks(info, options, work)
