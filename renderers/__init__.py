@@ -34,6 +34,10 @@ class Renderer(Protocol):
         """Renders a cloud; see the module's docstring."""
         ...
 
+    def warm_up(self) -> None:
+        """Does all that is slow only once (compiling), so that it does not hold up anything later."""
+        ...
+
 
 def _reference() -> Renderer:
     from renderers.reference import ReferenceRenderer

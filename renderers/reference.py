@@ -29,6 +29,9 @@ class ReferenceRenderer:
         """See ``renderers``."""
         return render_batch(_render_one, cloud, camera, depth=depth, screen=screen)
 
+    def warm_up(self) -> None:
+        """Nothing to prepare."""
+
 
 def _render_one(cloud: GaussianCloud, camera: Camera, depth: bool, screen: bool) -> RenderOutput:
     dtype = cloud.means.dtype

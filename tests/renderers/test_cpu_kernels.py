@@ -1,0 +1,124 @@
+"""The CPU renderer's parts, each against the obvious."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from renderers.cpu_kernels import compiling
+from renderers.cpu_kernels.binning import bin_rows, fill_lists
+from renderers.cpu_kernels.exponential import exp2
+from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, XX, XY, YY
+from renderers.cpu_kernels.passes import run_forward
+from renderers.cpu_kernels.sorting import sort_by_depth
+from renderers.cpu_kernels.workspace import Workspace, aligned
+from tests.renderers.scenes import SCENES, random_camera, random_cloud
+
+
+def test_exp2() -> None:
+    @numba.njit
+    def apply(values, out):
+        for i in range(values.shape[0]):
+            out[i] = exp2(values[i])
+
+    x = np.concatenate([np.linspace(-20, 5, 20001), np.arange(-125, 126)]).astype(np.float32)
+    out = np.empty_like(x)
+    apply(x, out)
+    exact = np.exp2(x.astype(np.float64))
+    assert np.abs(out / exact - 1).max() < 4e-7
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000])
+def test_sorting_is_stable_and_leaves_out_what_is_not_drawn(count: int) -> None:
+    rng = np.random.default_rng(count)
+    workspace = Workspace(1)
+    workspace.prepare(count, 8, 8)
+    splats = workspace.splats
+    splats[:, DEPTH] = np.round(np.exp(rng.normal(0, 3, count)), 1) + 0.05  # with ties
+    splats[:, EXTENT_X] = rng.integers(0, 2, count)
+    drawn, row = sort_by_depth(splats, workspace.keys, workspace.indices)
+    wanted = np.nonzero(splats[:, EXTENT_X])[0]
+    wanted = wanted[np.argsort(splats[wanted, DEPTH], kind="stable")]
+    assert drawn == len(wanted)
+    assert (workspace.indices[row, :drawn] == wanted).all()
+
+
+@pytest.mark.parametrize(
+    "scene", ["ordinary", "image border", "needles", "degenerate scales", "opacities 0 and 1", "odd size"]
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_tile_lists_hold_exactly_what_reaches_a_tile(scene: str, threads: int) -> None:
+    cloud, camera = SCENES[scene](0)
+    workspace = Workspace(threads)
+    inputs = [*cloud.fields().values(), camera.T_cam_world]
+    run_forward(workspace, inputs, camera.K, camera.width, camera.height, False, False)
+    splats = workspace.splats
+    drawn, row = sort_by_depth(splats, workspace.keys, workspace.indices)
+    order = workspace.indices[row]
+    listed: dict[tuple[int, int], list[int]] = {}
+    for t in range(threads):
+        spans, entries = bin_rows(
+            t, threads, splats, order, drawn, camera.width, camera.height,
+            workspace.spans[t], workspace.starts, workspace.counts,
+        )  # fmt: skip
+        out = np.full(entries, -1, np.int32)
+        fill_lists(workspace.spans[t], spans, workspace.starts, workspace.counts, out)
+        for y in range(t, workspace.counts.shape[0], threads):
+            for x in range(workspace.counts.shape[1] - 1):
+                start, count = workspace.starts[y, x], workspace.counts[y, x]
+                listed[y, x] = out[start : start + count].tolist()
+
+    ys, xs = np.mgrid[: camera.height, : camera.width] + 0.5
+    rank = {g: k for k, g in enumerate(order[:drawn])}
+    superfluous, needed_count = 0, 0
+    for (y, x), got in listed.items():
+        px, py = xs[y * 8 : y * 8 + 8, x * 8 : x * 8 + 8].ravel(), ys[y * 8 : y * 8 + 8, x * 8 : x * 8 + 8].ravel()
+        s = splats[order[:drawn]].astype(np.float64)
+        dx, dy = s[:, MEAN_X, None] - px, s[:, MEAN_Y, None] - py
+        exponent = s[:, LOG2_OPACITY, None] + s[:, XX, None] * dx**2 + s[:, XY, None] * dx * dy + s[:, YY, None] * dy**2
+        needed = set(order[:drawn][(exponent >= np.log2(1 / 255) + 1e-5).any(1)].tolist())
+        assert needed <= set(got)
+        assert [rank[g] for g in got] == sorted(rank[g] for g in got)
+        superfluous, needed_count = superfluous + len(set(got) - needed), needed_count + len(needed)
+    assert superfluous <= 5 + 0.08 * needed_count
+
+
+def test_lists_grow_when_they_are_too_small() -> None:
+    cloud, camera = random_cloud(400, 0), random_camera(64, 64, 0)
+    inputs = [*cloud.fields().values(), camera.T_cam_world]
+    wanted = run_forward(Workspace(2), inputs, camera.K, 64, 64, True, True)
+    small = Workspace(2)
+    small.spans = [aligned((3, 4), np.int32) for _ in range(2)]
+    small.entries = [aligned((5,), np.int32) for _ in range(2)]
+    got = run_forward(small, inputs, camera.K, 64, 64, True, True)
+    assert all(torch.equal(a, b) for a, b in zip(got, wanted))
+
+
+def test_compiled_code_is_kept_by_the_version_of_all_sources(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    folder = compiling._cache_folder.__wrapped__()
+    assert folder.parent == tmp_path and folder.is_dir()
+    monkeypatch.setattr(numba, "__version__", "another")
+    assert compiling._cache_folder.__wrapped__() != folder
+
+
+def test_no_place_for_compiled_code(monkeypatch, caplog) -> None:
+    def refuse(**_):
+        raise PermissionError
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert compiling._cache_folder.__wrapped__() is None
+        monkeypatch.setattr(compiling, "_cache_folder", lambda: None)
+
+        @compiling.kernel()
+        def add(a, b):
+            return a + b
+
+    assert add(1, 2) == 3
+    assert len(caplog.records) == 1 and "NUMBA_CACHE_DIR" in caplog.text
