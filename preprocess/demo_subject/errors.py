@@ -45,7 +45,7 @@ def errors(truth: DemoTruth, capture: Capture) -> dict:
     if capture.head_model != made_with:
         raise UserError(f"{capture.root}: tracked with {capture.head_model}, the demo is made with {made_with}")
     if len(picks) == 0 or picks.max() >= len(truth.states):
-        raise UserError(f"{capture.root}: not a capture of {truth.video} (it has other times); give the one made from it")
+        raise UserError(f"{capture.root}: not a capture of {truth.video} (other times); give its own")
     states, true = capture.states, truth.states[torch.from_numpy(picks)]
     report = {"frames": len(picks)} | _pose_errors(states.T_world_head.double(), true.T_world_head.double())
     report["expressions"] = _curve_correlations(states.expression, true.expression, capture, truth)
