@@ -1,0 +1,271 @@
+"""How fast the CPU renderer is: milliseconds, ratios, growth, and whole HeadGaS steps a second.
+
+    python benchmarks/rasterizer.py [--json FILE] [--threads 1 2] [--quick]
+
+The scene is like a head: Gaussians on an ellipsoid that covers about 70 % of the frame, scales 0.5 to 2 times their
+spacing, opacities 0.1 to 0.99, harmonics of degree 3; 40 to 50 Gaussians are blended per pixel. Backward includes the
+gradients of all fields, of the camera's pose and of the screen means. Printed are the median, the fastest run, and the
+processor time of the fastest run over all threads: on a machine with other work to do, the last says most.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import argparse
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import numba
+import torch
+
+from renderers import create
+from renderers.cpu import CpuRenderer
+from renderers.output import RenderOutput
+from scene.camera import Camera
+from scene.cloud import GaussianCloud
+from scene.files import write_json
+from scene.transforms import make_transform
+
+RADII = (0.085, 0.115, 0.1)  # metres: width, height, depth
+DISTANCE = 0.46
+
+
+def head_like_scene(count: int, size: int, degree: int = 3) -> tuple[GaussianCloud, Camera]:
+    """Gaussians on an ellipsoid and the camera in front of it."""
+    g = torch.Generator().manual_seed(0)
+    a, b, c = RADII
+    power = 1.6075  # Thomsen's formula for the area of an ellipsoid
+    area = 4 * math.pi * (((a * b) ** power + (a * c) ** power + (b * c) ** power) / 3) ** (1 / power)
+    spacing = math.sqrt(area / count)
+    cloud = GaussianCloud(
+        means=torch.nn.functional.normalize(torch.randn(count, 3, generator=g), dim=-1) * torch.tensor(RADII),
+        quats=torch.randn(count, 4, generator=g),
+        scales=spacing * (0.5 + 1.5 * torch.rand(count, 3, generator=g)),
+        opacities=0.1 + 0.89 * torch.rand(count, generator=g),
+        sh=torch.randn(count, (degree + 1) ** 2, 3, generator=g) * 0.3,
+    )
+    focal = 1.9 * size
+    K = torch.tensor([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
+    pose = make_transform(torch.diag(torch.tensor([1.0, -1.0, -1.0])), torch.tensor([0.0, 0.0, DISTANCE]))
+    return cloud, Camera(K, pose, size, size)
+
+
+Clock = tuple[float, float]
+
+
+def clock() -> Clock:
+    """Seconds of time and of processor time (all threads of this process)."""
+    return time.perf_counter(), time.process_time()
+
+
+def time_runs(run: Callable[[], list[Clock]], seconds: float, least: int = 5, most: int = 60) -> list[dict[str, float]]:
+    """Runs something as often as fits into the seconds, after once to warm up.
+
+    ``run`` returns clock readings; each interval between two of them becomes one summary (milliseconds).
+    """
+    run()
+    rows, start = [], time.perf_counter()
+    while len(rows) < least or (time.perf_counter() - start < seconds and len(rows) < most):
+        readings = run()
+        rows.append([(1000 * (b[0] - a[0]), 1000 * (b[1] - a[1])) for a, b in zip(readings, readings[1:])])
+    return [
+        {
+            "median_ms": round(statistics.median(wall for wall, _ in column), 3),
+            "min_ms": round(min(wall for wall, _ in column), 3),
+            "cpu_ms": round(min(cpu for _, cpu in column), 3),
+        }
+        for column in zip(*rows)
+    ]
+
+
+def time_renderer(renderer, cloud: GaussianCloud, camera: Camera, seconds: float, screen: bool = False) -> dict:
+    """Forward, backward and playback (no gradients) of one scene."""
+    leaves = cloud.map(lambda tensor: tensor.clone().requires_grad_())
+    weights = torch.rand(camera.height, camera.width, 4, generator=torch.Generator().manual_seed(1)) - 0.5
+
+    gradients = weights[..., :3].contiguous(), weights[..., 3:].contiguous()
+
+    def forward_and_backward() -> list[Clock]:
+        for tensor in leaves.fields().values():
+            tensor.grad = None
+        start = clock()
+        output: RenderOutput = renderer.render(leaves, camera, screen=screen)
+        middle = clock()
+        torch.autograd.backward([output.rgb, output.alpha], gradients)
+        return [start, middle, clock()]
+
+    def play() -> list[Clock]:
+        start = clock()
+        renderer.render(cloud, camera)
+        return [start, clock()]
+
+    forward, backward = time_runs(forward_and_backward, seconds)
+    (playback,) = time_runs(play, seconds / 2)
+    return {"forward": forward, "backward": backward, "playback": playback}
+
+
+def growth_table(sizes: list[int], counts: list[int], threads: list[int], seconds: float) -> list[dict]:
+    """One row per picture size, number of Gaussians and number of threads."""
+    rows = []
+    for size in sizes:
+        for count in counts:
+            cloud, camera = head_like_scene(count, size)
+            for number in threads:
+                times = time_renderer(CpuRenderer(number), cloud, camera, seconds)
+                rows.append({"size": size, "gaussians": count, "threads": number, **times})
+                print(_line(rows[-1]), flush=True)
+    return rows
+
+
+def ratios(rows: list[dict]) -> dict[str, float]:
+    """How the time of a rendering with its gradients grows: each figure is one change alone.
+
+    Processor time, so that other work on the machine does not count; but time where threads are compared.
+    """
+
+    def total(size: int, gaussians: int, threads: int, key: str = "cpu_ms") -> float | None:
+        for row in rows:
+            if (row["size"], row["gaussians"], row["threads"]) == (size, gaussians, threads):
+                return row["forward"][key] + row["backward"][key]
+        return None
+
+    sizes, counts, threads = (sorted({row[key] for row in rows}) for key in ("size", "gaussians", "threads"))
+    middle, found = counts[len(counts) // 2], {}
+    pairs = {
+        f"{counts[-1]} against {counts[0]} Gaussians ({sizes[-1]}², {threads[-1]} threads)": (
+            total(sizes[-1], counts[-1], threads[-1]), total(sizes[-1], counts[0], threads[-1])),
+        f"{sizes[-1]}² against {sizes[0]}² pixels ({middle} Gaussians, {threads[-1]} threads)": (
+            total(sizes[-1], middle, threads[-1]), total(sizes[0], middle, threads[-1])),
+        f"{threads[0]} against {threads[-1]} threads ({sizes[-1]}², {middle} Gaussians)": (
+            total(sizes[-1], middle, threads[0], "min_ms"), total(sizes[-1], middle, threads[-1], "min_ms")),
+    }  # fmt: skip
+    for name, (a, b) in pairs.items():
+        if a and b and a != b:
+            found[name] = round(a / b, 2)
+    return found
+
+
+def against_plain_torch(threads: int, seconds: float) -> dict:
+    """A small picture by the reference (plain PyTorch, per pixel, float64) and by the CPU renderer."""
+    cloud, camera = head_like_scene(500, 64)
+    torch.set_num_threads(threads)
+    plain = time_renderer(create("reference"), cloud, camera, seconds)
+    fast = time_renderer(CpuRenderer(threads), cloud, camera, seconds)
+    keys = ("forward", "backward")
+    ratio = sum(plain[key]["cpu_ms"] for key in keys) / sum(fast[key]["cpu_ms"] for key in keys)
+    return {"size": 64, "gaussians": 500, "threads": threads, "plain": plain, "cpu": fast, "ratio": round(ratio, 1)}
+
+
+def headgas_steps(preset: str, size: int, count: int, threads: int, seconds: float) -> dict:
+    """Whole steps of a fit: avatar, rendering, losses (without VGG), all gradients, Adam."""
+    from fitting import loop, objective
+    from fitting.avatars import AVATARS, AvatarShape, TrainingStates
+    from fitting.config import FitConfig
+    from fitting.config_files import load_preset
+    from fitting.optimizers import make_optimizer
+    from fitting.subject import tune_allocator
+    from scene.head_state import HeadState
+
+    tune_allocator()
+    torch.set_num_threads(threads)
+    config = load_preset(preset, FitConfig)
+    cloud, camera = head_like_scene(count, size, 0)
+    g = torch.Generator().manual_seed(0)
+    avatar = AVATARS[config.avatar](config.avatar_config(), AvatarShape(count, 52, 2))
+    seen = TrainingStates(torch.rand(100, 52, generator=g), torch.eye(4).expand(100, 4, 4))
+    avatar.initialize(cloud, torch.full((count,), 0.5), seen)
+    optimizer, renderer = make_optimizer(avatar, config.optimizer), CpuRenderer(threads)
+    pose = camera.T_cam_world  # from here on the world is the camera's frame, as in a capture
+    camera = Camera(camera.K, torch.eye(4), size, size)
+    rest = HeadState.neutral(52, 2, pose)
+    target = torch.rand(size, size, 3, generator=g), torch.rand(size, size, 1, generator=g)
+
+    def step() -> list[Clock]:
+        start = clock()
+        state = HeadState(torch.rand(52, generator=g), rest.joints, rest.T_world_head, rest.T_world_body)
+        background = objective.background_colour(config.objective, g)
+        output, _ = loop.render(avatar, renderer, state, camera, config)
+        loss, _ = objective.compute(config.objective, output, target, background, avatar, None, None)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return [start, clock()]
+
+    (times,) = time_runs(step, seconds, most=1000)
+    return {
+        "preset": preset, "size": size, "gaussians": count, "threads": threads, **times,
+        "steps_per_s": round(1000 / times["median_ms"], 1), "best_steps_per_s": round(1000 / times["min_ms"], 1),
+    }  # fmt: skip
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    name = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    return {
+        "processor": name, "cores": os.cpu_count(), "load_average": round(load, 2),
+        "python": platform.python_version(), "torch": torch.__version__, "numba": numba.__version__,
+    }  # fmt: skip
+
+
+def _line(row: dict) -> str:
+    columns = [row[key] for key in ("forward", "backward", "playback")]
+    cells = "".join(f"{column['median_ms']:9.2f}{column['min_ms']:9.2f}{column['cpu_ms']:9.2f}" for column in columns)
+    return f"{row['size']:5d}²{row['gaussians']:10d}{row['threads']:9d}{cells}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="numbers of threads (default: 1 2)"
+    )
+    parser.add_argument("--quick", action="store_true", help="a tenth of the time per figure; coarser medians")
+    options = parser.parse_args()
+    seconds, threads = (0.2 if options.quick else 2.0), sorted(set(options.threads))
+
+    before = machine()
+    print(", ".join(f"{key} {value}" for key, value in before.items()))
+    start = time.perf_counter()
+    CpuRenderer(1).warm_up()
+    warm_up = time.perf_counter() - start
+    print(f"compiled, or loaded from the disk, in {warm_up:.1f} s\n\nmilliseconds")
+    print(f"{'':25}{'forward':>27}{'backward':>27}{'playback':>27}")
+    print(f"{'size':>6}{'Gaussians':>10}{'threads':>9}" + f"{'median':>9}{'fastest':>9}{'CPU':>9}" * 3)
+    torch.set_num_threads(1)
+    rows = growth_table([256, 512], [5_000, 20_000, 50_000], threads, seconds)
+    found = ratios(rows)
+    print("\nratios of forward and backward together")
+    for name, value in found.items():
+        print(f"  {value:6.2f}  {name}")
+    plain = against_plain_torch(threads[-1], seconds)
+    print(f"  {plain['ratio']:6.1f}  plain PyTorch against this renderer (64², 500 Gaussians, {threads[-1]} threads)")
+    print("\nwhole training steps at 512², 20000 Gaussians, without the VGG loss")
+    steps = [headgas_steps(preset, 512, 20_000, threads[-1], 4 * seconds) for preset in ("headgas", "default")]
+    for row in steps:
+        print(f"  {row['steps_per_s']:6.1f} a second (best {row['best_steps_per_s']:.1f}), preset {row['preset']},"
+              f" {row['threads']} threads, {row['cpu_ms']:.0f} ms of CPU each")  # fmt: skip
+    if options.json:
+        after = {"load_average_after": machine()["load_average"]}
+        write_json(options.json, {
+            "machine": before | after, "warm_up_s": round(warm_up, 2), "renderer": rows, "ratios": found,
+            "plain_torch": plain, "headgas_steps": steps,
+        })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
