@@ -7,26 +7,27 @@ from torch import Tensor
 
 from fitting.frames import FrameStore
 from fitting.initializers.base import InitializerConfig, Seeds
+from fitting.regions import CHIN
 from preprocess.head_models import HEAD_MODELS
+from preprocess.head_models.base import HeadModel
 from scene import sh as spherical_harmonics
 from scene.capture import Capture
 from scene.cloud import GaussianCloud
-from scene.transforms import transform_points
 
 # The inside of the mouth is small and matters: it is sampled more densely than the skin.
 _PART_DENSITY = {"skin": 1.0, "eye_left": 2.0, "eye_right": 2.0, "tongue": 1.5, "teeth_upper": 3.0, "teeth_lower": 3.0}
 _OTHER_DENSITY = 0.4
-_CHIN_LANDMARK = 152
+_HEAD_AREA_M2 = 0.13
 _NECK_BLEND_M = 0.012
 
 
 def mesh_seeds(capture: Capture, frames: FrameStore, config: InitializerConfig, seed: int) -> Seeds:
     """N points drawn over the rest mesh, with the median colour that the training frames show there."""
     generator = torch.Generator().manual_seed(seed)
-    points, normals, faces, chin = _sample_surface(capture, config.num_gaussians, generator)
-    chosen = _spread(capture.train, config.frames)
+    points, normals, chin = _sample_surface(capture, config.num_gaussians, generator)
+    chosen = spread(capture.train, config.frames)
     colours = _colours(capture, frames, chosen, points, normals)
-    spacing = _surface_spacing(capture, config.num_gaussians)
+    spacing = 0.6 * (_HEAD_AREA_M2 / config.num_gaussians) ** 0.5
     cloud = seed_cloud(points, colours, torch.full((len(points),), spacing), config.opacity)
     return Seeds(cloud, head_weights(points, chin))
 
@@ -66,18 +67,15 @@ def _sample_surface(capture: Capture, count: int, generator: torch.Generator):
     barycentrics = torch.stack([1 - u - v, u, v], -1)
     points = (corners[drawn] * barycentrics[..., None]).sum(1)
     normals = torch.nn.functional.normalize(cross[drawn], dim=-1)
-    rows = model.faces[model.landmark_faces[_CHIN_LANDMARK]]
-    chin = (vertices[rows] * model.landmark_barycentrics[_CHIN_LANDMARK][:, None]).sum(0)
-    return points, normals, drawn, chin
+    return points, normals, chin_of(model, vertices)
 
 
-def _surface_spacing(capture: Capture, count: int) -> float:
-    """Typical distance of neighbours when so many points are spread over a head's surface (about 0.13 m²)."""
-    del capture
-    return 0.6 * (0.13 / count) ** 0.5
+def chin_of(model: HeadModel, vertices: Tensor) -> Tensor:
+    """The tip of the chin [3] of rest vertices [V, 3]."""
+    return model.landmark_vertices(vertices)[CHIN]
 
 
-def _spread(indices: tuple[int, ...], count: int) -> list[int]:
+def spread(indices: tuple[int, ...], count: int) -> list[int]:
     """So many of the indices, evenly spread."""
     positions = torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long().tolist()
     return [indices[position] for position in positions]
@@ -92,12 +90,12 @@ def _colours(capture: Capture, frames: FrameStore, chosen: list[int], points: Te
         pixels, depth = camera.project(points)
         toward = torch.nn.functional.normalize(camera.center - points, dim=-1)
         facing = (normals * toward).sum(-1).clamp_min(0) ** 2
-        image, matte = frames.get(index)
+        image, matte = (tensor.cpu() for tensor in frames.get(index))
         column = pixels[:, 0].long().clamp(0, camera.width - 1)
         row = pixels[:, 1].long().clamp(0, camera.height - 1)
         inside = (pixels[:, 0] >= 0) & (pixels[:, 0] < camera.width)
         inside &= (pixels[:, 1] >= 0) & (pixels[:, 1] < camera.height) & (depth > 0)
-        seen = (facing * inside * matte[row, column, 0])[:, None].cpu()
-        total += seen * image[row, column].cpu()
+        seen = (facing * inside * matte[row, column, 0])[:, None]
+        total += seen * image[row, column]
         weight += seen
     return torch.where(weight > 0.05, total / weight.clamp_min(1e-6), torch.full_like(total, 0.4))

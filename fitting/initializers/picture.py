@@ -43,9 +43,8 @@ def _beside_mesh(capture: Capture, frames: FrameStore, config: InitializerConfig
 
     model = HEAD_MODELS[capture.head_model]()
     shaped = model.shaped(capture.identity)
-    rows = model.faces[model.landmark_faces[152]]
-    chin = (shaped.vertices[rows] * model.landmark_barycentrics[152][:, None]).sum(0)
-    chosen = mesh._spread(capture.train, config.frames)
+    chin = mesh.chin_of(model, shaped.vertices)
+    chosen = mesh.spread(capture.train, config.frames)
     parts: list[tuple[Tensor, ...]] = []
     for index in chosen:
         frame = capture.frames[index]
