@@ -28,14 +28,18 @@ def distances(mask: np.ndarray) -> np.ndarray:
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
 
 
-def push_pull(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def push_pull(values: np.ndarray, weights: np.ndarray, finest: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """``values`` [h, w, 3] where weighted, else the average of the nearest weighted cells; and their spread [h, w].
 
     Every cell takes the average at the finest level of a pyramid that knows anything there (Gortler et al., "The
-    Lumigraph", SIGGRAPH 1996). ``weights`` [h, w] in [0, 1].
+    Lumigraph", SIGGRAPH 1996). ``weights`` [h, w] in [0, 1]. ``finest``: cells of the finest level, per side.
     """
     packed = np.dstack([values, np.square(values).sum(-1)]) * weights[..., None]
-    levels = [np.dstack([packed, weights])]
+    level = np.dstack([packed, weights])
+    if finest > 1:
+        size = (max(2, weights.shape[1] // finest), max(2, weights.shape[0] // finest))
+        level = cv2.resize(level, size, interpolation=cv2.INTER_AREA)
+    levels = [level]
     while min(levels[-1].shape[:2]) > 2:
         levels.append(cv2.pyrDown(levels[-1]))
     field = levels[-1][..., :4] / np.maximum(levels[-1][..., 4:], 1e-6)
@@ -44,21 +48,26 @@ def push_pull(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.n
         own = level[..., :4] / np.maximum(level[..., 4:], 1e-6)
         field += np.clip(4 * level[..., 4:], 0, 1) * (own - field)
     variance = np.maximum(field[..., 3] - np.square(field[..., :3]).sum(-1), 0) / 3
-    return np.ascontiguousarray(field[..., :3]), np.sqrt(variance)
+    result = np.ascontiguousarray(field[..., :3]), np.sqrt(variance)
+    if finest > 1:
+        size = (weights.shape[1], weights.shape[0])
+        result = tuple(cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) for part in result)
+    return result
 
 
-def smooth_field(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth field [h, w, 3] through the weighted cells of ``values`` [h, w, 3], and the spread around it [h, w].
+def smooth_field(values: np.ndarray, weights: np.ndarray, scale: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth field [h, w, 3] through the weighted cells of ``values`` [h, w, 3], and how wrong it may be [h, w].
 
-    A quadratic surface (walls lit from one side), then push-pull of what remains.
+    A quadratic surface (walls lit from one side), then push-pull of what remains. What is filled in is taken to be as
+    wrong as the known cells, over ``scale`` of them, are off the surface: little for a wall, much for shelves.
     """
     surface = quadratic_surface(values, weights)
-    field, spread = push_pull(values - surface, weights)
-    return surface + field, spread
+    rest = values - surface
+    return surface + push_pull(rest, weights)[0], push_pull(rest, weights, finest=scale)[1]
 
 
 def inliers(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """How well each cell fits a quadratic surface through all weighted ones, in [0, 1]; relative to the usual misfit."""
+    """How well each cell fits a quadratic surface through all weighted ones, in [0, 1], by the usual misfit."""
     fit = np.ones_like(weights)
     for _ in range(2):
         misfit = np.abs(values - quadratic_surface(values, weights * fit)).max(-1)

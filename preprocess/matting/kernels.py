@@ -116,7 +116,7 @@ def unmix_kernel(image, where, mean, deviation, seen, light, guess, noise, near,
             floor = np.float32(2) * sigma
             alpha = min(max((along - floor) / max(distance - floor, floor), np.float32(0)), np.float32(1))
             square = distance * distance
-            worth = square / (square + np.float32(16) * sigma * sigma + spread * spread)
+            worth = square / (square + np.float32(36) * sigma * sigma + spread * spread)
             other = (off - np.float32(3) * sigma) / (np.float32(5) * sigma)
             other = min(max(other, np.float32(0)), np.float32(1))
             mixed[row, column] = alpha + other * (np.float32(1) - alpha)

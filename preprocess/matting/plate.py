@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import cv2
 import numpy as np
 
 from preprocess.matting.grid import enlarge, inliers, push_pull, shrink, smooth_field
@@ -16,7 +15,7 @@ _LIGHT_CELLS = 8
 
 @dataclasses.dataclass(frozen=True)
 class PlateConfig:
-    """How the background is followed. Noise in 8-bit levels, lengths in pixels of a picture whose longer side is 512."""
+    """How the background is followed. Noise in 8-bit levels, lengths in pixels of a picture 512 on its longer side."""
 
     clear: float = 30.0
     """Distance from the mask from which on a pixel may be background."""
@@ -99,7 +98,7 @@ class BackgroundPlate:
         if both.sum() <= 0.1 * weights.sum():
             return None if weights.any() else np.zeros_like(small)
         change = small - shrink(self._mean)
-        light = _blurred(change, both)
+        light = push_pull(change, both, finest=_LIGHT_CELLS)[0]
         residual = float((np.abs(change - light).mean(-1) * both).sum() / both.sum())
         return light if residual <= self.config.reset_residual else None
 
@@ -107,13 +106,3 @@ class BackgroundPlate:
         self._mean = np.zeros(shape, np.float32)
         self._deviation = np.zeros(shape[:2], np.float32)
         self._seen = np.zeros(shape[:2], bool)
-
-
-def _blurred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """A field [h, w, 3] through the weighted cells with no detail finer than ``_LIGHT_CELLS`` cells."""
-    height, width = weights.shape
-    size = (max(2, width // _LIGHT_CELLS), max(2, height // _LIGHT_CELLS))
-    coarse = cv2.resize(weights, size, interpolation=cv2.INTER_AREA)
-    total = cv2.resize(values * weights[..., None], size, interpolation=cv2.INTER_AREA)
-    field, _ = push_pull(total / np.maximum(coarse, 1e-3)[..., None], coarse)
-    return cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)

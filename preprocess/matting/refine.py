@@ -23,8 +23,8 @@ class RefineConfig:
     solid: float = 6.0
     """Depth inside the person from which on everything is opaque."""
     gap: float = 3.5
-    """Half the width from which on a gap in the person, with background in it, stays open; narrower ones (an earring the
-    colour of the wall) are closed."""
+    """Half the width from which on a gap in the person, with background in it, stays open; narrower ones (an earring
+    the colour of the wall) are closed."""
     prior_inside: float = 6.0
     """Largest log odds that the coarse mask gives for the person: as much as colour can give against it."""
     prior_outside: float = 3.0

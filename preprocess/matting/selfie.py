@@ -1,8 +1,8 @@
 """The matter ``selfie``: the segmentation network inside MediaPipe's wheel, refined to an alpha matte.
 
-The network says where the person is, in a mask of 256 x 256 that flickers and cuts loose hair. Its mask is averaged over
-time where the picture stands still; what lies behind the person is learned as a plate; colours then tell how much of
-each pixel near the edge is person.
+The network says where the person is, in a mask of 256 x 256 that flickers and cuts loose hair. Its mask is averaged
+over time where the picture stands still; what lies behind the person is learned as a plate; colours then tell how much
+of each pixel near the edge is person.
 """
 
 from __future__ import annotations

@@ -79,6 +79,15 @@ def test_a_person_the_colour_of_the_wall_keeps_the_networks_mask(rng=np.random.d
     assert np.abs(refined - (mask > 0.5)).mean() < 0.02
 
 
+def test_clutter_behind_makes_colours_count_for_little(rng=np.random.default_rng(9)):
+    clutter = np.clip(120 + cv2.GaussianBlur(rng.normal(0, 900, (SIZE, SIZE, 3)), (0, 0), 6), 0, 255)
+    assert clutter.std() > 35
+    alpha = hairy_head()
+    image, mask = composite(alpha, (60, 45, 35), clutter), coarse_mask(alpha)
+    refined = refine(image, mask, BackgroundPlate().look(image, away_from(mask)), RefineConfig())
+    assert np.abs(refined - alpha).sum() < 1.25 * np.abs(mask - alpha).sum()
+
+
 def test_narrow_gaps_are_closed_and_wide_ones_stay_open(rng=np.random.default_rng(2)):
     background = wall(rng)
     alpha = hairy_head()
