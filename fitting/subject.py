@@ -47,8 +47,7 @@ def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: Fit
     """
     tune_allocator()
     renderer = create("auto", options.device)
-    if hasattr(renderer, "warm_up"):
-        renderer.warm_up()  # compiles now, not in the middle of the fit
+    renderer.warm_up()  # compiles now, not in the middle of the fit
     if options.device == "cpu":
         losses.compile_kernels()
     frames = FrameStore(capture, capture.train, options.device)
