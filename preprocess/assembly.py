@@ -203,6 +203,7 @@ def _video_facts(info: VideoInfo, scanned: Scan) -> dict[str, Any]:
         "focal_35mm": info.focal_35mm,
         "announced_frames": info.num_frames,
         "decoded_frames": scanned.num_decoded,
+        "damaged_frames": scanned.num_damaged,
         "frames_without_timestamp": scanned.num_untimed,
         "looked_at_every": scanned.stride,
         "cut_off": bool(scanned.reached_end and scanned.num_decoded < _CUT_OFF * info.num_frames),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from scene.camera import Camera
 
-# Of the crop's side, after subject_d (a clip of the INSTA dataset): forehead to chin 0.38, forehead at 0.34 from the top.
+# Parts of the crop's side, as measured on a clip of the INSTA dataset: forehead to chin, top to forehead.
 _FACE_HEIGHT = 0.38
 _FOREHEAD_AT = 0.34
 # What must be in the picture around forehead-to-chin, in its units: hair above and beside, neck below.

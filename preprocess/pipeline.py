@@ -148,7 +148,7 @@ def _build(job: _Job, root: Path) -> Capture:
         if (root / MANIFEST).is_file():
             capture = Capture.load(root)
             if capture.source_hash != job.key:
-                raise UserError(f"{root}: holds the capture of another video or of other settings; choose another folder")
+                raise UserError(f"{root}: holds the capture of another video or of other settings; choose another one")
             return capture
         for debris in root.rglob(".*.partial*"):  # of a writer that was killed; the lock says that none is at work
             debris.unlink(missing_ok=True)
@@ -242,7 +242,7 @@ def _usable(info: VideoInfo, scanned: Scan, options: PreprocessConfig) -> Select
             "film some seconds (one to two minutes are best), or widen --start and --end"
         )
     if float(scanned.luminance.max()) < _BLACK:
-        raise UserError(f"{info.path}: all {_frames(seen)} are black; check the camera's cover and the light, film again")
+        raise UserError(f"{info.path}: all {_frames(seen)} are black; check lens and light, and film again")
     selection = select(scanned, info.width, info.height, options.selection)
     if len(scanned.points) == 0:
         raise UserError(
@@ -252,7 +252,7 @@ def _usable(info: VideoInfo, scanned: Scan, options: PreprocessConfig) -> Select
     if len(selection.frames) < least:
         raise UserError(
             f"{info.path}: only {len(selection.frames)} of {_frames(seen)} can be used "
-            f"({quality.describe(selection.dropped)}); at least {least} are needed: film one head, in focus, without cuts"
+            f"({quality.describe(selection.dropped)}); at least {least} are needed: film one head in focus, without cuts"
         )
     return thin(selection, options.max_frames)
 

@@ -253,6 +253,11 @@ def warnings(report: dict[str, Any], config: QualityConfig = QualityConfig()) ->
         "copy it again from the camera, if more of it is needed",
     )
     warn(
+        video["damaged_frames"] > 0,
+        f"{video['damaged_frames']} frames are damaged and were passed over; those after them may show blocks",
+        "copy the video again from the camera",
+    )
+    warn(
         video["frames_without_timestamp"] > 0,
         f"{video['frames_without_timestamp']} frames have no usable timestamp; the frame rate stood in for it",
         "convert the video (ffmpeg -i FILE -c:v libx264 out.mp4) if the motion looks uneven",

@@ -26,8 +26,9 @@ class Scan:
     this frame and the one before, in [0, 1]. luminance: [N] mean in [0, 1].
     face_frame: [M] position (0 .. N - 1) of the frame of each face. points: [M, 478, 2] pixels of the full picture.
     sharpness: [M] variance of the Laplacian of the face at a fixed size. face_luminance: [M] mean in [0, 1].
-    num_decoded: frames that could be read. num_untimed: of them, those without a usable timestamp.
-    stride: every how many frames were looked at. duration_s: up to where the video was read. reached_end: it was read to its last readable frame (not only to --end).
+    num_decoded: frames that could be read. num_damaged: frames between them that could not. num_untimed: frames read
+    that have no usable timestamp. stride: every how many frames were looked at. duration_s: up to where the video was
+    read. reached_end: it was read to its last readable frame (not only to --end).
     """
 
     index: np.ndarray
@@ -39,6 +40,7 @@ class Scan:
     sharpness: np.ndarray
     face_luminance: np.ndarray
     num_decoded: int
+    num_damaged: int
     num_untimed: int
     stride: int
     duration_s: float
@@ -156,6 +158,7 @@ def _gather(rows: list[_Row], reader: VideoReader) -> Scan:
         sharpness=np.array([value for row in rows for value in row.sharpness], np.float32),
         face_luminance=np.array([value for row in rows for value in row.face_luminance], np.float32),
         num_decoded=reader.num_decoded,
+        num_damaged=reader.num_damaged,
         num_untimed=reader.num_untimed,
         stride=reader.stride,
         duration_s=reader.duration_s,

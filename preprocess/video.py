@@ -1,4 +1,4 @@
-"""Reads videos frame by frame: upright, with times from the timestamps, in bounded memory, with one clear line per error.
+"""Reads videos frame by frame: upright, timed by their timestamps, in bounded memory, with one clear line per error.
 
 Codecs are OpenCV's (FFmpeg's). What it does not do by itself in every build (turning by the rotation that a phone
 writes, silence on the terminal, telling a truncated file from a foreign one) is done here.
@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 DEFAULT_FPS = 30.0
+_MAX_FAILURES = 64  # frames in a row that cannot be decoded: then the file is taken to end (its end looks the same)
 
 
 def import_cv2():
@@ -91,9 +92,10 @@ class VideoReader:
 
     Iterating gives the frames whose time lies in [start, end) and whose index is in ``only`` (all if None); others are
     decoded without conversion. ``stride`` may be raised on the way: only indices divisible by it are given.
-    After the iteration: ``num_decoded`` frames were read, ``num_untimed`` of them had no usable timestamp and were
-    placed one frame time (1 / fps) behind their predecessor, ``duration_s`` is the time just after the last one,
-    ``reached_end`` says whether the file was read to its last frame.
+    After the iteration: ``num_decoded`` frames were read, ``num_damaged`` others were passed over because they cannot
+    be decoded, ``num_untimed`` of those read had no usable timestamp and were placed one frame time (1 / fps) behind
+    their predecessor, ``duration_s`` is the time just after the last one, ``reached_end`` says whether the file was
+    read to its last frame.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class VideoReader:
         self.info = info
         self.stride = 1
         self.num_decoded = 0
+        self.num_damaged = 0
         self.num_untimed = 0
         self.duration_s = 0.0
         self.reached_end = False
@@ -119,12 +122,17 @@ class VideoReader:
         capture = _open(self.info.path)
         turn = {0: None, 90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
         turn = turn[_rotation(capture)]
-        index, time_s, origin = -1, -1.0 / self.info.fps, None
+        index, time_s, origin, failures = -1, -1.0 / self.info.fps, None, 0
         try:
             while self._last is None or index < self._last:
                 if not capture.grab():
-                    self.reached_end = True
-                    break
+                    failures += 1
+                    if failures > _MAX_FAILURES:
+                        self.reached_end = True
+                        break
+                    continue
+                self.num_damaged += failures
+                failures = 0
                 index += 1
                 stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 if origin is None:

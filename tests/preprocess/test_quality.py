@@ -79,7 +79,13 @@ def test_matte_flicker_measures_the_edge_in_pixels():
 
 
 GOOD = {
-    "video": {"decoded_frames": 900, "announced_frames": 900, "cut_off": False, "frames_without_timestamp": 0},
+    "video": {
+        "decoded_frames": 900,
+        "announced_frames": 900,
+        "cut_off": False,
+        "damaged_frames": 0,
+        "frames_without_timestamp": 0,
+    },
     "frames": {"seen": 900, "used": 900, "used_seconds": 30.0, "dropped": {}, "cuts_s": [], "most_faces": 1},
     "crop": {"side": 700, "size": 512},
     "tracking": {
@@ -119,6 +125,7 @@ def test_a_good_video_has_no_warnings():
         ("frames.cuts_s", [3.0], "cut"),
         ("frames.most_faces", 2, "2 faces"),
         ("video.cut_off", True, "damaged"),
+        ("video.damaged_frames", 3, "3 frames are damaged"),
         ("video.frames_without_timestamp", 7, "timestamp"),
     ],
 )

@@ -34,6 +34,7 @@ def make_scan(faces_per_frame, sharpness=None, change=None, fps=25.0):
         sharpness=np.full(total, 100.0, np.float32) if sharpness is None else np.asarray(sharpness, np.float32),
         face_luminance=np.full(total, 0.5, np.float32),
         num_decoded=number,
+        num_damaged=0,
         num_untimed=0,
         stride=1,
         duration_s=number / fps,

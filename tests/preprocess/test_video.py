@@ -82,6 +82,31 @@ def test_half_a_file_is_read_as_far_as_it_goes(tmp_path):
     assert reader.info.num_frames == 60  # what it announces is not what it holds
 
 
+def test_damaged_frames_are_passed_over(tmp_path, monkeypatch):
+    path = videos.write_video(tmp_path / "a.mp4", videos.counting_images(40))
+    cv2 = import_cv2()
+    real = cv2.VideoCapture
+
+    class Damaged:
+        """Fails at some frames and then goes on, as FFmpeg does at a broken packet."""
+
+        def __init__(self, *args):
+            self._capture, self._count = real(*args), 0
+
+        def grab(self):
+            self._count += 1
+            return self._capture.grab() and self._count not in (8, 9, 20)
+
+        def __getattr__(self, name):
+            return getattr(self._capture, name)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Damaged)
+    reader = VideoReader(open_video(path))
+    numbers = [videos.read_number(frame.image) for frame in reader]
+    assert reader.num_decoded == len(numbers) == 37 and reader.num_damaged == 3 and reader.reached_end
+    np.testing.assert_allclose(numbers, [n for n in range(40) if n not in (7, 8, 19)], atol=1)
+
+
 def test_focal_length_from_metadata(tmp_path):
     path = videos.write_video(tmp_path / "a.mp4", videos.counting_images(3))
     assert focal_length_35mm(path) is None

@@ -68,7 +68,7 @@ def set_rotation(path: Path, degrees: int) -> None:
 
 
 def set_durations(path: Path, runs: list[tuple[int, int]]) -> None:
-    """Gives an mp4 (whose index comes last) a variable frame rate: (number of frames, duration of each) in time units."""
+    """Gives an mp4 (whose index comes last) a variable frame rate: (frames, duration of each) in time units."""
     data = path.read_bytes()
     start = data.index(b"stts") - 4
     old = struct.unpack(">I", data[start : start + 4])[0]
