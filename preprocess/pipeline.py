@@ -252,7 +252,7 @@ def _usable(info: VideoInfo, scanned: Scan, options: PreprocessConfig) -> Select
     if len(selection.frames) < least:
         raise UserError(
             f"{info.path}: only {len(selection.frames)} of {_frames(seen)} can be used "
-            f"({quality.describe(selection.dropped)}); at least {least} are needed: film one head in focus, without cuts"
+            f"({quality.describe(selection.dropped)}); at least {least} are needed: film one head, in focus, uncut"
         )
     return thin(selection, options.max_frames)
 
