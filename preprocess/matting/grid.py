@@ -35,11 +35,11 @@ def push_pull(values: np.ndarray, weights: np.ndarray, finest: int = 1) -> tuple
     Lumigraph", SIGGRAPH 1996). ``weights`` [h, w] in [0, 1]. ``finest``: cells of the finest level, per side.
     """
     packed = np.dstack([values, np.square(values).sum(-1)]) * weights[..., None]
-    level = np.dstack([packed, weights])
-    if finest > 1:
+    known = weights
+    if finest > 1:  # in two: OpenCV's area averages take four channels at most
         size = (max(2, weights.shape[1] // finest), max(2, weights.shape[0] // finest))
-        level = cv2.resize(level, size, interpolation=cv2.INTER_AREA)
-    levels = [level]
+        packed, known = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (packed, known))
+    levels = [np.dstack([packed, known])]
     while min(levels[-1].shape[:2]) > 2:
         levels.append(cv2.pyrDown(levels[-1]))
     field = levels[-1][..., :4] / np.maximum(levels[-1][..., 4:], 1e-6)

@@ -148,6 +148,8 @@ def test_smooth_fields(rng=np.random.default_rng(5)):
     pushed, _ = push_pull(values, weights_)
     assert np.abs(pushed - values)[weights_ > 0].max() < 1e-2
     assert np.isfinite(push_pull(values, 0 * weights_)[0]).all()
+    ragged = push_pull(values[:45, :61], weights_[:45, :61], finest=8)  # cells that do not divide the grid
+    assert [part.shape for part in ragged] == [(45, 61, 3), (45, 61)] and np.isfinite(ragged[0]).all()
 
 
 def test_smoothing_over_time_removes_flicker_but_follows_motion(rng=np.random.default_rng(6)):
