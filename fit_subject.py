@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     option(prepare, "--end", type=number, metavar="S", unit="seconds", help="leave out the video after this")
     option(
         prepare, "--focal", type=positive_number, metavar="F", unit="long sides of the video's picture",
-        help="focal length; unless said, from the file, else 2.5",
+        help="focal length; unless said, from the file, else 2.5 for square and 1.0 for other pictures",
     )  # fmt: skip
     return parser
 
