@@ -233,13 +233,13 @@ class Lashes:
         return root[:, None] + self.lengths[:, None, None] * (along * forward[:, None] + along**2 * curl[:, None])
 
 
-def build_lashes(model, seed: int, per_eye: tuple[int, int] = (30, 12)) -> Lashes:
+def build_lashes(model, seed: int, per_eye: tuple[int, int] = (24, 9)) -> Lashes:
     """Lashes along the lids' margins: ``per_eye`` on the upper and the lower lid."""
     rng = np.random.default_rng(seed + 221)
     lashes = []
     for sign in (1, -1):
         for upper, margin in zip((True, False), lid_margins(model, sign), strict=True):
-            count, length = (per_eye[0], 0.0065) if upper else (per_eye[1], 0.0035)
+            count, length = (per_eye[0], 0.0058) if upper else (per_eye[1], 0.0035)
             at = rng.uniform(0.08, 0.99, count) * (len(margin) - 1.001)
             low = at.astype(int)
             place = 2 * at / (len(margin) - 1) - 1  # -1 at the nose, 1 at the temple

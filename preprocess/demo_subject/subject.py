@@ -195,7 +195,7 @@ class Subject:
         strands = np.concatenate([self.hair.strands, lashes]) @ T_cam_head[:3, :3].T + T_cam_head[:3, 3]
         ribbons = np.empty((self._widths.size * 2, 3), np.float32)
         tangents = np.empty_like(ribbons)
-        ribbons_kernel(strands.astype(np.float32), self._widths, np.float32(0.9 / K[0, 0]), ribbons, tangents)
+        ribbons_kernel(strands.astype(np.float32), self._widths, np.float32(0.7 / K[0, 0]), ribbons, tangents)
         vertices = np.concatenate([surface, ribbons])
         normals = np.concatenate([vertex_normals(surface, self._surface), tangents])
         raster = rasterize(vertices, self._faces, K, 2 * camera.width, 2 * camera.height)

@@ -123,7 +123,7 @@ class DemoTruth:
 
         camera = self.camera if size is None else self.camera.resized(size, size)
         centre = self.states.T_world_body[0] @ torch.tensor([0.0, -0.03, -0.06, 1.0])
-        turn, rise = torch.tensor([0.0, -yaw, 0.0]), torch.tensor([-pitch, 0.0, 0.0])
+        turn, rise = torch.tensor([0.0, -float(yaw), 0.0]), torch.tensor([-float(pitch), 0.0, 0.0])
         rotation = rotvecs_to_matrices(turn) @ rotvecs_to_matrices(rise)
         T_world_cam = make_transform(rotation, centre[:3] - rotation @ centre[:3])
         return dataclasses.replace(camera, T_cam_world=invert_transform(T_world_cam))
@@ -136,6 +136,8 @@ class DemoTruth:
 
         folder = Path(folder)
         manifest = read_json(folder / _MANIFEST, "truth of a demo video")
+        if manifest.get("key") is None:
+            raise UserError(f"{folder}: the demo in it is unfinished; make it anew with --demo")
         try:
             tensors = load_file(folder / _TENSORS)
             states = HeadState(*(tensors[name] for name in ("expression", "joints", "T_world_head", "T_world_body")))
@@ -161,14 +163,14 @@ def make_demo(
     Raises UserError when the folder holds something else, or cannot be written to.
     """
     config = DemoConfig(frames=frames, size=size, fps=fps, seed=seed, **options)
-    folder, key = Path(folder), _key(config)
+    model = HEAD_MODELS[config.head_model]()
+    folder, key = Path(folder), _key(config, model)
     if (folder / _MANIFEST).exists():
         if read_json(folder / _MANIFEST, "truth of a demo video").get("key") == key and (folder / "demo.mp4").is_file():
             return DemoTruth.load(folder)
-        (folder / _MANIFEST).unlink()  # an older demo: from here on it is incomplete
     elif (folder / "demo.mp4").exists():
         raise UserError(f"{folder}: holds a demo.mp4 without its truth; remove it or choose another folder")
-    model = HEAD_MODELS[config.head_model]()
+    write_json(folder / _MANIFEST, {"format": "demo", "key": None})  # ours, and unfinished: to be made anew
     subject = _subject(model, config)
     states = _motion(model, config)
     truth = DemoTruth(folder, config, states, subject.person.identity)
@@ -195,12 +197,14 @@ def _motion(model: HeadModel, config: DemoConfig) -> HeadState:
     return make_motion(model, config.frames, config.fps, config.distance, height, config.seed)
 
 
-def _key(config: DemoConfig) -> str:
-    """A hash of the settings and of the programs that draw: other programs draw other pictures."""
+def _key(config: DemoConfig, model: HeadModel) -> str:
+    """A hash of the settings, the head model and the programs that draw: what decides the pictures."""
     digest = hashlib.sha256(repr((_FORMAT_VERSION, dataclasses.asdict(config))).encode())
     here = Path(__file__).parent
     for path in (*sorted(here.glob("*.py")), here.parent / "mesh_kernels.py"):
         digest.update(path.read_bytes())
+    for tensor in (model.template, model.identity_basis, model.expression_basis, model.uvs):
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -58,6 +58,21 @@ def test_a_demo_is_not_made_twice(truth):
     torch.testing.assert_close(again.states.T_world_head, truth.states.T_world_head, rtol=0, atol=0)
 
 
+def test_an_interrupted_demo_is_made_anew(truth, tmp_path, monkeypatch):
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    subject = truth.subject
+    monkeypatch.setattr("preprocess.demo_subject.truth._subject", lambda model, config: subject)
+    settings = SMALL | {"frames": 1, "size": 96}
+    with pytest.raises(KeyboardInterrupt):
+        make_demo(tmp_path, **settings, progress=stop)
+    assert not (tmp_path / "demo.mp4").exists()
+    with pytest.raises(UserError, match="unfinished"):
+        DemoTruth.load(tmp_path)
+    assert len(read_video(make_demo(tmp_path, **settings).video)) == 1
+
+
 def test_foreign_files_and_damage_are_user_errors(truth, tmp_path):
     (tmp_path / "demo.mp4").write_bytes(b"mine")
     with pytest.raises(UserError, match=r"demo\.mp4 without its truth"):
@@ -67,7 +82,7 @@ def test_foreign_files_and_damage_are_user_errors(truth, tmp_path):
         DemoTruth.load(tmp_path)
     (tmp_path / "truth.json").write_bytes((truth.folder / "truth.json").read_bytes())
     (tmp_path / "truth.safetensors").write_bytes(b"damaged")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="truth is damaged"):
         DemoTruth.load(tmp_path)
 
 
@@ -94,7 +109,7 @@ def test_landmarks_of_the_truth_agree_with_the_picture(truth, turn):
     """FaceMesh sits on the painted face, from the video's camera and from a novel view."""
     from preprocess.landmarks import FaceMeshDetector
 
-    camera = truth.orbit(float(turn), size=400)
+    camera = truth.orbit(turn, size=400)
     state = truth.states[2]
     rgb, alpha = truth.render_truth(state, camera)
     picture = np.round(255 * (rgb + 0.6 * (1 - alpha))).astype(np.uint8)
