@@ -45,12 +45,28 @@ def render_batch(
     def stack(parts: list[torch.Tensor]) -> torch.Tensor:
         return torch.stack(parts).reshape(*batch, *parts[0].shape)
 
-    stats = [output.screen for output in outputs]
     return RenderOutput(
         stack([output.rgb for output in outputs]),
         stack([output.alpha for output in outputs]),
         stack([output.depth for output in outputs]) if depth else None,
-        ScreenStats(*(stack([getattr(s, name) for s in stats]) for name in ("means2d", "radii", "visible")))
-        if screen
-        else None,
+        _join([output.screen for output in outputs], stack) if screen else None,
     )
+
+
+def _join(parts: list[ScreenStats], stack: Callable[[list[torch.Tensor]], torch.Tensor]) -> ScreenStats:
+    means2d = stack([part.means2d.detach() for part in parts]).requires_grad_()
+    for index, part in enumerate(parts):
+        part.means2d.part_of = means2d, index
+    return ScreenStats(means2d, stack([part.radii for part in parts]), stack([part.visible for part in parts]))
+
+
+def add_screen_gradients(means2d: torch.Tensor, **gradients: torch.Tensor) -> None:
+    """Adds ``grad`` and ``absgrad`` [N, 2] to the screen means [N, 2] of a picture, and of the batch it is part of."""
+    whole, index = getattr(means2d, "part_of", (None, 0))
+    for name, value in gradients.items():
+        before = getattr(means2d, name, None)
+        setattr(means2d, name, value if before is None else before + value)
+        if whole is not None:
+            if getattr(whole, name, None) is None:
+                setattr(whole, name, torch.zeros_like(whole))
+            getattr(whole, name).view(-1, *value.shape)[index] += value

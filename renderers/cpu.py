@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from renderers.batches import render_batch
+from renderers.batches import add_screen_gradients, render_batch
 from renderers.output import RenderOutput, ScreenStats
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
@@ -168,11 +168,5 @@ class _Rendering(torch.autograd.Function):
             call.workspace, call.inputs, call.camera, g_rgb, g_alpha, g_depth if call.depth else None, call.screen
         )
         if call.means2d is not None:
-            _accumulate(call.means2d, "grad", g_means2d)
-            _accumulate(call.means2d, "absgrad", g_absolute)
+            add_screen_gradients(call.means2d, grad=g_means2d, absgrad=g_absolute)
         return None, None, None, *gradients
-
-
-def _accumulate(tensor: Tensor, name: str, value: Tensor) -> None:
-    before = getattr(tensor, name, None)
-    setattr(tensor, name, value if before is None else before + value)

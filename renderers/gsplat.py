@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from renderers import constants
-from renderers.batches import check_batches
+from renderers.batches import add_screen_gradients, check_batches
 from renderers.output import RenderOutput, ScreenStats
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
@@ -43,11 +43,7 @@ class GsplatRenderer:
     ) -> RenderOutput:
         """Renders a cloud; a batch is one call."""
         batch = check_batches(cloud, camera)
-        for name, tensor in {**cloud.fields(), "K": camera.K, "T_cam_world": camera.T_cam_world}.items():
-            if tensor.dtype != torch.float32 or tensor.device.type != "cuda":
-                raise ValueError(
-                    f"GsplatRenderer: expected float32 on CUDA, got {name} as {tensor.dtype} on {tensor.device}"
-                )
+        _check_inputs(cloud, camera)
         if cloud.num_gaussians == 0:
             return _empty(cloud, camera, batch, depth, screen)
 
@@ -100,23 +96,36 @@ class GsplatRenderer:
             ) from error
 
 
+def _check_inputs(cloud: GaussianCloud, camera: Camera) -> None:
+    for name, tensor in {**cloud.fields(), "K": camera.K, "T_cam_world": camera.T_cam_world}.items():
+        if tensor.dtype != torch.float32 or tensor.device.type != "cuda":
+            raise ValueError(
+                f"GsplatRenderer: expected float32 on CUDA, got {name} as {tensor.dtype} on {tensor.device}"
+            )
+
+
 def _screen_stats(meta: dict, batch: tuple[int, ...]) -> ScreenStats:
     """gsplat's facts [*g, C, N, ...] in our shapes [*b, N, ...]; gsplat leaves those of the not drawn undefined."""
     source: Tensor = meta["means2d"]
     count = source.shape[-2]
-    radii = meta["radii"].reshape(*batch, count, 2).amin(-1), meta["radii"].reshape(*batch, count, 2).amax(-1)
-    visible = radii[0] > 0
+    radii = meta["radii"].reshape(*batch, count, 2)
+    visible = (radii > 0).all(-1)
     means2d = torch.where(visible[..., None], source.detach().reshape(*batch, count, 2), 0.0).requires_grad_()
     if source.requires_grad:
-        held = weakref.ref(source)  # alive until its gradient is known: the graph holds it
+        # gsplat puts ``absgrad`` on its own tensor, which nothing else keeps alive; and a hook that held either tensor
+        # strongly would keep the graph of every step for ever.
+        means2d.source = source
+        held = weakref.ref(means2d)
 
         def copy_gradients(gradient: Tensor) -> None:
-            for name, value in (("grad", gradient), ("absgrad", held().absgrad)):
-                value, before = value.detach().reshape(means2d.shape), getattr(means2d, name, None)
-                setattr(means2d, name, value.clone() if before is None else before + value)
+            ours = held()
+            if ours is None:  # the caller has dropped the statistics
+                return
+            grad, absgrad = (g.detach().reshape(ours.shape).clone() for g in (gradient, ours.source.absgrad))
+            add_screen_gradients(ours, grad=grad, absgrad=absgrad)
 
         source.register_hook(copy_gradients)
-    return ScreenStats(means2d, torch.where(visible, radii[1], 0).to(means2d.dtype), visible)
+    return ScreenStats(means2d, torch.where(visible, radii.amax(-1), 0).to(means2d.dtype), visible)
 
 
 def _empty(cloud: GaussianCloud, camera: Camera, batch: tuple[int, ...], depth: bool, screen: bool) -> RenderOutput:

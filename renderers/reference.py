@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from renderers import constants
-from renderers.batches import render_batch
+from renderers.batches import add_screen_gradients, render_batch
 from renderers.output import RenderOutput, ScreenStats
 from scene import sh
 from scene.camera import Camera
@@ -108,7 +108,8 @@ def _weights(offsets: Tensor, covariances: Tensor, opacities: Tensor) -> Tensor:
 
 def _write_gradients(means2d: Tensor, pick: Tensor, per_pixel: Tensor) -> None:
     """Sets ``grad`` and ``absgrad`` [N, 2] from the gradients [n, H, W, 2] of the drawn Gaussians at each pixel."""
-    for name, values in (("grad", per_pixel), ("absgrad", per_pixel.abs())):
-        sums = torch.zeros_like(means2d).index_add(0, pick, values.sum((1, 2)).to(means2d.dtype))
-        before = getattr(means2d, name, None)
-        setattr(means2d, name, sums if before is None else before + sums)
+    sums = [
+        torch.zeros_like(means2d).index_add(0, pick, values.sum((1, 2)).to(means2d.dtype))
+        for values in (per_pixel, per_pixel.abs())
+    ]
+    add_screen_gradients(means2d, grad=sums[0], absgrad=sums[1])

@@ -229,10 +229,13 @@ def test_batches_equal_single_pictures(any_renderer, batched: str) -> None:
     total = torch.zeros_like(clouds[0].means)
     for index in range(count):
         one = (clouds[0] if batched == "camera" else clouds[index]).map(lambda t: t.clone().requires_grad_())
-        single = any_renderer.render(one, cameras[0] if batched == "cloud" else cameras[index], depth=True)
+        single = any_renderer.render(one, cameras[0] if batched == "cloud" else cameras[index], depth=True, screen=True)
         (single.rgb.square().sum() + single.depth.sum()).backward()
         torch.testing.assert_close(output.rgb.reshape(count, 14, 18, 3)[index], single.rgb, atol=1e-6, rtol=0)
         torch.testing.assert_close(output.depth.reshape(count, 14, 18, 1)[index], single.depth, atol=1e-6, rtol=0)
+        for name in ("grad", "absgrad"):
+            gradient = getattr(output.screen.means2d, name).reshape(count, 20, 2)[index]
+            torch.testing.assert_close(gradient, getattr(single.screen.means2d, name), atol=1e-5, rtol=1e-4)
         if batched != "camera":
             gradient = cloud.means.grad.reshape(count, 20, 3)[index]
             torch.testing.assert_close(gradient, one.means.grad, atol=1e-4, rtol=1e-4)

@@ -79,6 +79,13 @@ def _opacities(seed: int) -> tuple[GaussianCloud, Camera]:
     return _changed(cloud, opacities=values.repeat(14)[:80]), random_camera(40, 32, seed)
 
 
+def _clamped(seed: int) -> tuple[GaussianCloud, Camera]:
+    """Broad, fully opaque Gaussians: in much of the picture alpha is clamped."""
+    cloud = random_cloud(20, seed)
+    opacities = torch.linspace(0.9992, 1.0, 20)
+    return _changed(cloud, opacities=opacities, scales=cloud.scales * 8), random_camera(40, 32, seed)
+
+
 def _saturated(seed: int) -> tuple[GaussianCloud, Camera]:
     """Many nearly opaque layers: most of them lie behind finished pixels."""
     cloud = random_cloud(300, seed)
@@ -101,6 +108,7 @@ SCENES: dict[str, Callable[[int], tuple[GaussianCloud, Camera]]] = {
     "degenerate scales": _degenerate,
     "needles": _needles,
     "opacities 0 and 1": _opacities,
+    "clamped": _clamped,
     "saturated": _saturated,
     "dark": _dark,
     "principal point outside": lambda seed: (random_cloud(60, seed), random_camera(40, 32, seed, (-0.2, 1.3))),

@@ -10,6 +10,7 @@ import torch
 
 from renderers import create
 from renderers.cpu import THREADS_VARIABLE, CpuRenderer, default_threads
+from renderers.cpu_kernels import workspace
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
 from scene.errors import UserError
@@ -89,7 +90,10 @@ def test_backward_twice() -> None:
     torch.testing.assert_close(output.screen.means2d.grad, 2 * screen)
 
 
-def test_memory_is_given_back_and_used_again() -> None:
+def test_memory_is_given_back_and_used_again(monkeypatch) -> None:
+    created = []
+    make = workspace.Workspace
+    monkeypatch.setattr(workspace, "Workspace", lambda threads: created.append(make(threads)) or created[-1])
     renderer, (cloud, camera) = CpuRenderer(1), SCENES["ordinary"](0)
     cloud = cloud.map(lambda tensor: tensor.requires_grad_())
     for _ in range(5):
@@ -99,7 +103,8 @@ def test_memory_is_given_back_and_used_again() -> None:
             renderer.render(cloud, camera)
     del output
     gc.collect()
-    assert 1 <= len(renderer._free) <= 3
+    assert len(created) <= 3
+    assert len(renderer._free) == len(created)
 
 
 def test_playback_needs_no_graph() -> None:

@@ -1,0 +1,161 @@
+"""How gsplat is called, without CUDA: a stand-in of its ``rasterization`` that insists on gsplat's shapes.
+
+The numbers are held by the contract tests where CUDA is; here it is what we hand over and what we make of the answer.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import weakref
+
+import pytest
+import torch
+
+from renderers import create, gsplat as module
+from renderers.reference import project
+from scene.camera import Camera
+from scene.cloud import GaussianCloud
+from tests.renderers.scenes import SCENES, random_camera, random_cloud
+
+
+class _Composite(torch.autograd.Function):
+    """Like gsplat's compositing: saves the screen means and puts ``absgrad`` on them in its backward pass."""
+
+    @staticmethod
+    def forward(ctx, images, means2d):
+        ctx.save_for_backward(means2d)
+        return images + 3 * means2d.nan_to_num().sum(dim=(-1, -2))[..., None, None, None]
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (means2d,) = ctx.saved_tensors
+        g_means2d = 3 * gradient.sum(dim=(-1, -2, -3))[..., None, None].expand(means2d.shape)
+        means2d.absgrad = 2 * g_means2d.abs()
+        return gradient, g_means2d
+
+
+def stand_in(**arguments):
+    """gsplat's answer [*g, C, ...] from the reference, one picture at a time."""
+    means, poses, K = arguments["means"], arguments["viewmats"], arguments["Ks"]
+    groups, cameras, count = tuple(means.shape[:-2]), poses.shape[-3], means.shape[-2]
+    shapes = {
+        "quats": (count, 4), "scales": (count, 3), "opacities": (count,),
+        "colors": ((arguments["sh_degree"] + 1) ** 2,), "viewmats": (cameras, 4, 4), "Ks": (cameras, 3, 3),
+    }  # fmt: skip
+    shapes["colors"] = (count, *shapes["colors"], 3)
+    for name, shape in shapes.items():
+        assert arguments[name].shape == (*groups, *shape), name
+    assert arguments["packed"] is False and arguments["rasterize_mode"] == "classic"
+    assert (arguments["near_plane"], arguments["far_plane"], arguments["eps2d"]) == (0.01, 1e10, 0.3)
+
+    images, alphas, means2d, radii = [], [], [], []
+    for group in range(max(1, int(torch.Size(groups).numel()))):
+        fields = {name: arguments[name] for name in ("means", "quats", "scales", "opacities")}
+        fields["sh"] = arguments["colors"]
+        cloud = GaussianCloud(**{k: v.reshape(-1, *v.shape[len(groups) :])[group] for k, v in fields.items()})
+        for index in range(cameras):
+            pose, k = poses.reshape(-1, cameras, 4, 4)[group, index], K.reshape(-1, cameras, 3, 3)[group, index]
+            camera = Camera(k, pose, arguments["width"], arguments["height"])
+            output = create("reference").render(cloud, camera, depth=True, screen=True)
+            images.append(torch.cat([output.rgb, output.depth], -1))
+            alphas.append(output.alpha)
+            means2d.append(torch.where(output.screen.visible[:, None], project(cloud, camera)[0], float("nan")))
+            radii.append(output.screen.radii[:, None].expand(-1, 2).int())
+
+    def stack(parts: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(parts).reshape(*groups, cameras, *parts[0].shape)
+
+    source = stack(means2d)
+    shown = _Composite.apply(stack(images), source)
+    if arguments["render_mode"] == "RGB":
+        shown = shown[..., :3]
+    return shown, stack(alphas), {"means2d": source, "radii": stack(radii)}
+
+
+@pytest.fixture
+def renderer(monkeypatch):
+    monkeypatch.setattr(module, "_check_inputs", lambda *_: None)
+    made = object.__new__(module.GsplatRenderer)
+    made._rasterization = stand_in
+    return made
+
+
+@pytest.mark.parametrize("batched", ["neither", "camera", "cloud", "both", "two dimensions"])
+def test_shapes_of_batches(renderer, batched: str) -> None:
+    batch = {"neither": (), "two dimensions": (2, 3)}.get(batched, (3,))
+    cloud, camera = random_cloud(15, 0), random_camera(12, 10, 0)
+    if batched in ("cloud", "both", "two dimensions"):
+        cloud = cloud.expand(*batch)
+    if batched in ("camera", "both", "two dimensions"):
+        camera = Camera(camera.K.expand(*batch, 3, 3), camera.T_cam_world.expand(*batch, 4, 4), 12, 10)
+    output = renderer.render(cloud, camera, depth=True, screen=True)
+    assert output.rgb.shape == (*batch, 10, 12, 3)
+    assert output.alpha.shape == output.depth.shape == (*batch, 10, 12, 1)
+    assert output.screen.means2d.shape == (*batch, 15, 2)
+    assert output.screen.radii.shape == output.screen.visible.shape == (*batch, 15)
+    wanted = create("reference").render(random_cloud(15, 0), random_camera(12, 10, 0), depth=True)
+    got = output.depth.reshape(-1, 10, 12, 1)[-1] - _shift(output)
+    torch.testing.assert_close(got, wanted.depth, atol=1e-3, rtol=1e-5)
+
+
+def _shift(output) -> float:
+    """What the stand-in adds to its images."""
+    return 3 * float(output.screen.means2d.detach().reshape(-1, 15, 2)[-1].sum())
+
+
+def test_gradients_of_the_screen_means(renderer) -> None:
+    cloud, camera = SCENES["behind the camera"](0)
+    output = renderer.render(cloud.map(lambda tensor: tensor.requires_grad_()), camera, screen=True)
+    visible = output.screen.visible
+    assert 10 < visible.sum() < visible.numel()
+    assert torch.isfinite(output.screen.means2d).all() and (output.screen.means2d[~visible] == 0).all()
+    output.rgb[0, 0, 0].backward()
+    means2d = output.screen.means2d
+    assert torch.equal(means2d.grad, torch.full_like(means2d, 3.0))
+    assert torch.equal(means2d.absgrad, torch.full_like(means2d, 6.0))
+
+
+def test_nothing_keeps_a_graph_alive(renderer) -> None:
+    """Statistics that are dropped before, or kept without, a backward pass leave no tensor behind."""
+    cloud, camera = SCENES["ordinary"](0)
+    cloud = cloud.map(lambda tensor: tensor.requires_grad_())
+    gone = []
+    for drop_first in (True, False):
+        output = renderer.render(cloud, camera, screen=True)
+        gone.append(weakref.ref(output.screen.means2d.source))
+        rgb = output.rgb
+        if drop_first:
+            del output
+            rgb.sum().backward()
+        del rgb
+    del output
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
+
+
+def test_no_gaussians(renderer) -> None:
+    cloud = random_cloud(0, 0).expand(2).map(lambda tensor: tensor.requires_grad_())
+    output = renderer.render(cloud, random_camera(12, 10, 0), depth=True, screen=True)
+    assert output.rgb.shape == (2, 10, 12, 3) and output.depth.shape == (2, 10, 12, 1)
+    assert (output.rgb == 0).all() and output.screen.visible.shape == (2, 0)
+    (output.rgb.sum() + output.depth.sum()).backward()
+
+
+def test_arguments_are_those_of_gsplat(renderer) -> None:
+    gsplat = pytest.importorskip("gsplat", reason="gsplat is not installed: its signature cannot be read")
+    signature = inspect.signature(gsplat.rasterization)
+
+    def record(**arguments):
+        signature.bind(**arguments)
+        return stand_in(**arguments)
+
+    renderer._rasterization = record
+    renderer.render(*SCENES["ordinary"](0), depth=True, screen=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
+def test_absent_cuda_is_said_in_one_line() -> None:
+    with pytest.raises(module.UserError, match="no CUDA device") as caught:
+        module.GsplatRenderer()
+    assert "\n" not in str(caught.value)
