@@ -1,0 +1,127 @@
+"""Gaze from the irises: rotations of the eyeballs, and the eyeLook coefficients that go with them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from preprocess.tracking.config import TrackerConfig
+from preprocess.tracking.landmark_groups import EYE_WIDTHS, IRISES, LID_PAIRS
+from preprocess.tracking.motion import Motion, Observations
+from preprocess.tracking.priors import Timeline
+from preprocess.tracking.projection import project
+from scene.transforms import multiply_quats, quats_to_matrices, rotvecs_to_quats
+
+EYES = ("left", "right")
+_MAX_YAW, _MAX_PITCH = math.radians(40.0), math.radians(30.0)
+_SHUT, _OPEN = 0.35, 0.6  # of the clip's wide-open eye: below, the iris is not believed; above, fully
+_UNIT = 0.1  # radians
+
+
+def eye_openness(points: Tensor, eye: str) -> Tensor:
+    """[T] height of the lid gap over the width of the eye, relative to the clip's open eye; from pixels [T, L, 2]."""
+    gaps = [(points[:, a] - points[:, b]).norm(dim=-1) for a, b in LID_PAIRS[eye][:3]]
+    a, b = EYE_WIDTHS[eye]
+    ratio = torch.stack(gaps).mean(0) / (points[:, a] - points[:, b]).norm(dim=-1).clamp_min(1e-6)
+    return ratio / ratio.quantile(0.8).clamp_min(1e-6)
+
+
+def gaze_quats(angles: Tensor) -> Tensor:
+    """Rotations wxyz [..., 4] of eyes turned by angles [..., 2]: yaw to the subject's left, then pitch up (radians)."""
+    yaw, pitch = angles.unbind(-1)
+    zero = torch.zeros_like(yaw)
+    turn = rotvecs_to_quats(torch.stack([zero, yaw, zero], -1))
+    return multiply_quats(turn, rotvecs_to_quats(torch.stack([-pitch, zero, zero], -1)))
+
+
+def gaze_step(
+    angles: Tensor, neutral: Tensor, centers: Tensor, motion: Motion, seen: Observations, config: TrackerConfig
+) -> Tensor:
+    """Gauss-Newton on the gaze angles [T, 2, 2] (left and right eye; yaw, pitch), at fixed head poses.
+
+    neutral [L, 3]: the person's landmarks at rest; centers [2, 3]: the eyeballs' centres, left first.
+    The irises' residuals hold the angles where the eye is open, and smoothness carries them through blinks.
+    """
+    irises = torch.tensor(IRISES)
+    belongs = (neutral[irises, None] - centers).norm(dim=-1).argmin(-1)
+    result = angles.clone()
+    for index, eye in enumerate(EYES):
+        mine = irises[belongs == index]
+        trust = ((eye_openness(seen.points, eye) - _SHUT) / (_OPEN - _SHUT)).clamp(0, 1)
+        trust = trust * (seen.weights.sum(-1) > 0)
+        matrix, right = _iris_terms(angles[:, index], neutral[mine], centers[index], mine, motion, seen)
+        matrix, right = matrix * trust[:, None, None], right * trust[:, None]
+        result[:, index] = _smooth_solution(angles[:, index], matrix, right, seen.timeline, config)
+    # Eyes turn together up and down.
+    result[..., 1] = result[..., 1].mean(-1, keepdim=True)
+    limits = torch.tensor([_MAX_YAW, _MAX_PITCH], dtype=angles.dtype)
+    return torch.minimum(torch.maximum(result, -limits), limits)
+
+
+def _iris_terms(
+    angles: Tensor, rest: Tensor, center: Tensor, indices: Tensor, motion: Motion, seen: Observations
+) -> tuple[Tensor, Tensor]:
+    """Normal matrices [T, 2, 2] and right sides [T, 2] of one eye's iris residuals, in units of 0.1 rad."""
+
+    def points(turned: Tensor) -> Tensor:
+        return center + (rest - center) @ quats_to_matrices(gaze_quats(turned)).transpose(-1, -2)
+
+    here = points(angles)
+    small = 1e-4
+    by_angle = [(points(angles + small * axis) - here) / small * _UNIT for axis in torch.eye(2, dtype=angles.dtype)]
+    pixels, by_camera, _ = project(seen.K, motion.rotation, motion.translation, here)
+    scale = seen.scale[:, None, None]
+    residuals = (pixels - seen.points[:, indices]) * scale
+    by_head = (by_camera * scale[..., None]) @ motion.rotation[:, None]
+    jacobian = torch.stack([(by_head @ step[..., None])[..., 0] for step in by_angle], -1).flatten(1, 2)
+    # Huber, with a limit of 3 per cent: a tracker of irises that jumps to a brow must not turn the eye.
+    size = residuals.norm(dim=-1, keepdim=True)
+    weighted = jacobian * (3.0 / size.clamp_min(3.0)).expand(-1, -1, 2).flatten(1)[..., None] / len(indices)
+    return weighted.transpose(-1, -2) @ jacobian, -(weighted.transpose(-1, -2) @ residuals.flatten(1)[..., None])[..., 0]
+
+
+def _smooth_solution(
+    angles: Tensor, matrix: Tensor, right: Tensor, timeline: Timeline, config: TrackerConfig
+) -> Tensor:
+    """Angles [T, 2] that minimise the irises' terms and a robust first difference in time; jumps cost little more
+    the larger they are, since eyes jump."""
+    from scipy.linalg import solveh_banded
+
+    num_frames = len(angles)
+    start = angles.numpy() / _UNIT
+    data = matrix.numpy() + 1e-4 * np.eye(2)
+    target = np.einsum("tij,tj->ti", data, start) + right.numpy() - 1e-4 * start
+    solution = start
+    linked = timeline.linked / timeline.steps
+    for _ in range(3):
+        jump = np.linalg.norm(np.diff(solution, axis=0), axis=1)
+        link = np.maximum(config.gaze_smoothness * linked / (1 + (jump / 0.4) ** 2), 1e-6)[:, None]
+        band = np.zeros((3, num_frames, 2))
+        band[0] = np.diagonal(data, axis1=1, axis2=2)
+        band[1, :, 0] = data[:, 1, 0]
+        band[0, 1:] += link
+        band[0, :-1] += link
+        band[2, :-1] = -link
+        solution = solveh_banded(band.reshape(3, -1), target.ravel(), lower=True).reshape(num_frames, 2)
+    return torch.from_numpy(solution * _UNIT)
+
+
+def gaze_expression(angles: Tensor, names: tuple[str, ...], config: TrackerConfig) -> Tensor:
+    """The eyeLook coefficients [T, E] of gaze angles [T, 2, 2]; zero at all other expressions.
+
+    Avatars driven by expressions alone read these, and lids follow the eye's pitch by them.
+    """
+    full = math.radians(config.gaze_full_degrees)
+    result = angles.new_zeros(len(angles), len(names))
+    for index, eye in enumerate(EYES):
+        yaw, pitch = (angles[:, index] / full).unbind(-1)
+        outward = yaw if eye == "left" else -yaw
+        parts = {"Out": outward, "In": -outward, "Up": pitch, "Down": -pitch}
+        for direction, amount in parts.items():
+            name = f"eyeLook{direction}{eye.capitalize()}"
+            if name in names:
+                result[:, names.index(name)] = amount.clamp(0, 0.98)
+    return result
