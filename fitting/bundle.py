@@ -107,7 +107,8 @@ class AvatarBundle:
         if kind not in AVATARS:
             raise UserError(f"{path}: unknown kind of avatar {kind!r}; this program knows {', '.join(AVATARS)}")
         names, joints = tuple(manifest["expression_names"]), tuple(manifest["joint_names"])
-        shape = AvatarShape(manifest["num_gaussians"], len(names), len(joints))
+        rig = tensors.get("avatar.rig_shapes")
+        shape = AvatarShape(manifest["num_gaussians"], len(names), len(joints), 0 if rig is None else rig.shape[1])
         config = apply(AVATARS[kind].Config(), manifest["config"], str(path))
         avatar = AVATARS[kind](config, shape)
         weights = {name[7:]: tensor for name, tensor in tensors.items() if name.startswith("avatar.")}

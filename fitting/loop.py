@@ -83,11 +83,13 @@ class FitInterrupted(KeyboardInterrupt):
 def create_avatar(config: FitConfig, capture: Capture, frames: FrameStore, seed: int) -> AvatarModel:
     """A fresh avatar for a capture, started by the configured initializer."""
     seeds = INITIALIZERS[config.initializer](capture, frames, config.seeds, seed)
-    shape = AvatarShape(seeds.cloud.num_gaussians, len(capture.expression_names), len(capture.joint_names))
+    shape = AvatarShape(
+        seeds.cloud.num_gaussians, len(capture.expression_names), len(capture.joint_names), seeds.rig.shapes.shape[1]
+    )
     torch.manual_seed(seed)
     avatar = AVATARS[config.avatar](config.avatar_config(), shape)
     states = capture.states[list(capture.train)]
-    avatar.initialize(seeds.cloud, seeds.head_weights, TrainingStates(states.expression, states.T_head_body))
+    avatar.initialize(seeds, TrainingStates(states.expression, states.T_head_body))
     return avatar
 
 

@@ -52,7 +52,8 @@ def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> torch.optim.
     """Adam with one named group per kind of parameter."""
     kinds: dict[str, list[nn.Parameter]] = {}
     for name, parameter in avatar.per_gaussian.items():
-        kinds[name] = [parameter]
+        if parameter.requires_grad:
+            kinds[name] = [parameter]
     for name, parameter in avatar.shared_parameters().items():
         kinds.setdefault(name.split(".")[0], []).append(parameter)
     groups = [
@@ -110,7 +111,8 @@ def operate(avatar: AvatarModel, optimizer: torch.optim.Optimizer, surgery: Surg
                 state[key] = moment
         if state:
             optimizer.state[new] = state
-        groups[id(old)]["params"] = [new]
+        if id(old) in groups:  # what is not optimised has no group
+            groups[id(old)]["params"] = [new]
         avatar.per_gaussian[name] = new
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fitting.avatars.rig import RigBinding
 from scene import sh
 from scene.camera import Camera
 from scene.capture import Capture, TrackedFrame
@@ -53,6 +54,20 @@ def blob(count: int = 300, seed: int = 0) -> GaussianCloud:
         scales=torch.full((count, 3), 0.012),
         opacities=torch.full((count,), 0.9),
         sh=sh.from_rgb(colours)[:, None],
+    )
+
+
+RIG_VERTICES = 30
+
+
+def rig(count: int, expressions: int = 52, seed: int = 0) -> RigBinding:
+    """Gaussians tied at random to a rig of RIG_VERTICES vertices."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.rand(count, 3, generator=generator)
+    return RigBinding(
+        torch.randn(expressions, RIG_VERTICES, 3, generator=generator) * 0.003,
+        torch.randint(RIG_VERTICES, (count, 3), generator=generator),
+        weights / weights.sum(-1, keepdim=True) * torch.linspace(0, 1, count)[:, None],
     )
 
 

@@ -33,6 +33,8 @@ class AnchoringConfig:
 
     two_frames: bool = False
     """Each Gaussian has a learned weight between the head's frame and the body's; else all follow the head."""
+    rigged: bool = False
+    """Gaussians move with the head model's expression shapes at the place where they started."""
     pose_correction: bool = False
     """A learned linear map from expression and head pose to a correction of the tracked head pose."""
     correction_components: int = 10

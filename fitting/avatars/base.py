@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
+from fitting.avatars.rig import RigBinding, displace, empty_binding
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 
@@ -19,6 +20,20 @@ class AvatarShape:
     num_gaussians: int
     num_expressions: int
     num_joints: int
+    num_rig_vertices: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """What an avatar starts from.
+
+    cloud: N Gaussians, unbatched, in the head frame at rest. head_weights: [N] in (0, 1), how much each belongs to the
+    head rather than to the body. rig: how they are tied to the head model's shapes.
+    """
+
+    cloud: GaussianCloud
+    head_weights: Tensor
+    rig: RigBinding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +68,11 @@ class AvatarModel(nn.Module):
         self.anchoring = Anchoring(anchoring, shape.num_expressions)
         if anchoring.two_frames:
             self.per_gaussian["head_logits"] = nn.Parameter(torch.zeros(shape.num_gaussians))
+        if anchoring.rigged:
+            rig = empty_binding(shape.num_gaussians, shape.num_expressions, shape.num_rig_vertices)
+            self.register_buffer("rig_shapes", rig.shapes)
+            self.per_gaussian["rig_vertices"] = nn.Parameter(rig.vertices, requires_grad=False)
+            self.per_gaussian["rig_weights"] = nn.Parameter(rig.weights, requires_grad=False)
 
     @property
     def num_gaussians(self) -> int:
@@ -62,14 +82,15 @@ class AvatarModel(nn.Module):
         """All parameters that do not belong to single Gaussians, by name."""
         return {name: p for name, p in self.named_parameters() if not name.startswith("per_gaussian.")}
 
-    def initialize(self, seeds: GaussianCloud, head_weights: Tensor, states: TrainingStates) -> None:
-        """Starts from a cloud of seeds (unbatched, N Gaussians in the head frame at rest).
-
-        head_weights: [N] in (0, 1), how much each seed belongs to the head rather than to the body.
-        """
+    def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
+        """Starts from seeds as many as the avatar has Gaussians."""
         with torch.no_grad():
             if "head_logits" in self.per_gaussian:
-                self.per_gaussian["head_logits"].copy_(torch.logit(head_weights.clamp(0.02, 0.98)))
+                self.per_gaussian["head_logits"].copy_(torch.logit(seeds.head_weights.clamp(0.02, 0.98)))
+            if self.anchoring.config.rigged:
+                self.rig_shapes.copy_(seeds.rig.shapes)
+                self.per_gaussian["rig_vertices"].copy_(seeds.rig.vertices)
+                self.per_gaussian["rig_weights"].copy_(seeds.rig.weights)
             self.anchoring.observe(states)
 
     def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
@@ -78,8 +99,10 @@ class AvatarModel(nn.Module):
 
     def forward(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         """The Gaussian cloud [*b, N] in the head frame for states [*b] and camera centres ``eye`` [*b, 3] in it."""
-        cloud = self.canonical(state, eye)
-        return self.anchoring(cloud, state, self.per_gaussian.get("head_logits"))
+        cloud, p = self.canonical(state, eye), self.per_gaussian
+        if self.anchoring.config.rigged:
+            cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
+        return self.anchoring(cloud, state, p["head_logits"] if "head_logits" in p else None)
 
     def regularizers(self) -> dict[str, Tensor]:
         """Scalar penalties by name, unweighted; their weights belong to the loss's configuration."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.base import AvatarModel, AvatarShape, TrainingStates
+from fitting.avatars.base import AvatarModel, AvatarShape, Seeds, TrainingStates
 from fitting.avatars.encoding import encode, encoded_size
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
@@ -51,7 +51,7 @@ class HeadGaSConfig:
     base_appearance: bool = False
     """Each Gaussian has its own colour and opacity, to which the MLP's output is added; starts from the seeds."""
     anchoring: AnchoringConfig = AnchoringConfig()
-    """Two frames and pose correction: not of the paper."""
+    """Two frames, the rig and pose correction: not of the paper."""
 
 
 class _BlendBasis(torch.autograd.Function):
@@ -113,27 +113,27 @@ class HeadGaS(AvatarModel):
             sizes |= {"shift": 3, "turn": 3}
         return sizes
 
-    def initialize(self, seeds: GaussianCloud, head_weights: Tensor, states: TrainingStates) -> None:
-        super().initialize(seeds, head_weights, states)
-        p = self.per_gaussian
+    def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
+        super().initialize(seeds, states)
+        p, cloud = self.per_gaussian, seeds.cloud
         with torch.no_grad():
-            p["means"].copy_(seeds.means)
-            p["log_scales"].copy_(seeds.scales.log())
-            p["quats"].copy_(seeds.quats)
+            p["means"].copy_(cloud.means)
+            p["log_scales"].copy_(cloud.scales.log())
+            p["quats"].copy_(cloud.quats)
             generator = torch.Generator().manual_seed(0)
             if self.config.blending != "parameters":
                 p["features"].copy_(torch.randn(p["features"].shape, generator=generator) * 0.1)
-            opacity = torch.logit(seeds.opacities.clamp(0.01, 0.99))
+            opacity = torch.logit(cloud.opacities.clamp(0.01, 0.99))
             if "base_colors" in p:
                 p["base_colors"].zero_()
-                p["base_colors"][:, 0] = seeds.sh[:, 0]
+                p["base_colors"][:, 0] = cloud.sh[:, 0]
                 p["base_opacities"].copy_(opacity)
             elif self.config.blending == "parameters":
                 p["features"][:, 0] = opacity
-                p["features"][:, 1:4] = seeds.sh[:, 0]
+                p["features"][:, 1:4] = cloud.sh[:, 0]
             else:
                 self.mlp[-1].bias[0] = opacity.mean()
-                self.mlp[-1].bias[1:4] = seeds.sh[:, 0].mean(0)
+                self.mlp[-1].bias[1:4] = cloud.sh[:, 0].mean(0)
             if self.config.expression_codes:
                 self._fit_codes(states.expressions)
 

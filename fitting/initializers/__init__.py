@@ -1,6 +1,7 @@
 """Initializers: the Gaussians that a fit starts from."""
 
-from fitting.initializers.base import InitializerConfig, Seeds
+from fitting.avatars import Seeds
+from fitting.initializers.base import InitializerConfig
 from fitting.initializers.mesh import mesh_seeds
 from fitting.initializers.picture import picture_seeds
 from fitting.initializers.random import random_seeds

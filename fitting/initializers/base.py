@@ -1,12 +1,8 @@
-"""What an initializer gives."""
+"""What initializers are told."""
 
 from __future__ import annotations
 
 import dataclasses
-
-from torch import Tensor
-
-from scene.cloud import GaussianCloud
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +17,3 @@ class InitializerConfig:
     """Training frames that colours and hair are taken from."""
     opacity: float = 0.5
     """Opacity at the start."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Seeds:
-    """cloud: N Gaussians in the head frame at rest. head_weights: [N], 1 on the head, 0 on the body."""
-
-    cloud: GaussianCloud
-    head_weights: Tensor

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from fitting.frames import FrameStore
-from fitting.initializers.base import InitializerConfig, Seeds
+from fitting.avatars import Seeds
+from fitting.avatars.rig import RigBinding
+from fitting.initializers.base import InitializerConfig
 from fitting.regions import CHIN
 from preprocess.head_models import HEAD_MODELS
 from preprocess.head_models.base import HeadModel
@@ -24,12 +26,12 @@ _NECK_BLEND_M = 0.012
 def mesh_seeds(capture: Capture, frames: FrameStore, config: InitializerConfig, seed: int) -> Seeds:
     """N points drawn over the rest mesh, with the median colour that the training frames show there."""
     generator = torch.Generator().manual_seed(seed)
-    points, normals, chin = _sample_surface(capture, config.num_gaussians, generator)
+    points, normals, chin, rig = _sample_surface(capture, config.num_gaussians, generator)
     chosen = spread(capture.train, config.frames)
     colours = _colours(capture, frames, chosen, points, normals)
     spacing = 0.6 * (_HEAD_AREA_M2 / config.num_gaussians) ** 0.5
     cloud = seed_cloud(points, colours, torch.full((len(points),), spacing), config.opacity)
-    return Seeds(cloud, head_weights(points, chin))
+    return Seeds(cloud, head_weights(points, chin), rig)
 
 
 def seed_cloud(points: Tensor, colours: Tensor, sizes: Tensor, opacity: float) -> GaussianCloud:
@@ -67,7 +69,7 @@ def _sample_surface(capture: Capture, count: int, generator: torch.Generator):
     barycentrics = torch.stack([1 - u - v, u, v], -1)
     points = (corners[drawn] * barycentrics[..., None]).sum(1)
     normals = torch.nn.functional.normalize(cross[drawn], dim=-1)
-    return points, normals, chin_of(model, vertices)
+    return points, normals, chin_of(model, vertices), RigBinding(model.expression_basis, faces[drawn], barycentrics)
 
 
 def chin_of(model: HeadModel, vertices: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from fitting.frames import FrameStore
 from fitting.initializers import mesh
-from fitting.initializers.base import InitializerConfig, Seeds
+from fitting.avatars import Seeds
+from fitting.avatars.rig import RigBinding
+from fitting.initializers.base import InitializerConfig
 from preprocess.head_models import HEAD_MODELS
 from scene.camera import Camera
 from scene.capture import Capture
@@ -17,6 +19,7 @@ from scene.cloud import GaussianCloud
 from scene.transforms import invert_transform, transform_points
 
 _SKULL_CENTRE = torch.tensor([0.0, 0.0, -0.09])  # metres, head frame: the depth that hair outlines lie at
+_RIG_REACH_M = 0.015  # how far off the mesh expressions still move things
 _GRID = 4  # pixels between candidates
 
 
@@ -34,7 +37,23 @@ def picture_seeds(capture: Capture, frames: FrameStore, config: InitializerConfi
     grow = (len(points) / count) ** 0.5
     second = mesh.seed_cloud(points[drawn], colours[drawn], sizes[drawn] * grow, config.opacity)
     joined = {name: torch.cat([a, second.fields()[name]]) for name, a in first.cloud.fields().items()}
-    return Seeds(GaussianCloud(**joined), torch.cat([first.head_weights, weights[drawn]]))
+    near = tie_to_nearest(capture, points[drawn])
+    rig = RigBinding(
+        first.rig.shapes, torch.cat([first.rig.vertices, near.vertices]), torch.cat([first.rig.weights, near.weights])
+    )
+    return Seeds(GaussianCloud(**joined), torch.cat([first.head_weights, weights[drawn]]), rig)
+
+
+def tie_to_nearest(capture: Capture, points: Tensor) -> RigBinding:
+    """Points [N, 3] beside the mesh tied to its three nearest vertices, the weaker the further off they are."""
+    from scipy.spatial import cKDTree
+
+    model = HEAD_MODELS[capture.head_model]()
+    distances, vertices = cKDTree(model.shaped(capture.identity).vertices.numpy()).query(points.numpy(), k=3)
+    distances = torch.from_numpy(distances).float()
+    weights = 1 / distances.clamp_min(1e-4)
+    weights = weights / weights.sum(-1, keepdim=True) * torch.exp(-((distances[:, :1] / _RIG_REACH_M) ** 2))
+    return RigBinding(model.expression_basis, torch.from_numpy(vertices).long(), weights)
 
 
 def _beside_mesh(capture: Capture, frames: FrameStore, config: InitializerConfig, generator: torch.Generator):

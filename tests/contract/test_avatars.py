@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from fitting.avatars import AVATARS, AvatarShape, TrainingStates
+from fitting.avatars import AVATARS, AvatarShape, Seeds, TrainingStates
 from fitting.avatars.anchoring import AnchoringConfig
 from fitting.bundle import AvatarBundle
 from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate
@@ -16,20 +16,22 @@ from tests import toys
 
 COUNT, EXPRESSIONS, JOINTS = 40, 52, 2
 EYE = (toys.camera(32).in_frame(toys.head_pose())).center
-EXTENDED = AnchoringConfig(two_frames=True, pose_correction=True)
+EXTENDED = AnchoringConfig(two_frames=True, rigged=True, pose_correction=True)
 
 
 def make(kind: str, anchoring: AnchoringConfig = AnchoringConfig(), seed: int = 0, **changes):
     """An initialised avatar whose parameters are all disturbed, so that nothing is at a stationary start."""
     config = dataclasses.replace(AVATARS[kind].Config(), anchoring=anchoring, **changes)
     torch.manual_seed(seed)
-    avatar = AVATARS[kind](config, AvatarShape(COUNT, EXPRESSIONS, JOINTS))
+    avatar = AVATARS[kind](config, AvatarShape(COUNT, EXPRESSIONS, JOINTS, toys.RIG_VERTICES))
     states = toys.random_states((30,), seed=seed)
     weights = torch.linspace(0, 1, COUNT)
-    avatar.initialize(toys.blob(COUNT, seed), weights, TrainingStates(states.expression, states.T_head_body))
+    seeds = Seeds(toys.blob(COUNT, seed), weights, toys.rig(COUNT, EXPRESSIONS, seed))
+    avatar.initialize(seeds, TrainingStates(states.expression, states.T_head_body))
     with torch.no_grad():
         for parameter in avatar.parameters():
-            parameter += 0.01 * torch.randn_like(parameter)
+            if parameter.requires_grad:
+                parameter += 0.01 * torch.randn_like(parameter)
     return avatar
 
 
@@ -79,6 +81,8 @@ class TestEveryAvatar:
         loss = sum((value * torch.randn(value.shape, generator=generator)).sum() for value in cloud.fields().values())
         loss.backward()
         for name, parameter in avatar.named_parameters():
+            if not parameter.requires_grad:
+                continue  # what is fixed from the start on, such as the rig's bindings
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
             assert torch.isfinite(parameter.grad).all(), name
 

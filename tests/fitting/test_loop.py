@@ -24,7 +24,7 @@ from tests import toys
 SMALL = FitConfig(
     headgas=HeadGaSConfig(
         feature_size=4, hidden_size=16, sh_degree=1, base_appearance=True,
-        anchoring=AnchoringConfig(two_frames=True, pose_correction=True),
+        anchoring=AnchoringConfig(two_frames=True, rigged=True, pose_correction=True),
     ),
     initializer="picture",
     seeds=InitializerConfig(num_gaussians=250, frames=4),
