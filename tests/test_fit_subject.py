@@ -103,11 +103,10 @@ class TestGoingOn:
         again = finished.with_name("again")
         images = finished.parent / ".captures"
         before = {path: path.stat().st_mtime_ns for path in images.rglob("*.png")}
-        started = time.monotonic()
         result = program("fit_subject.py", "--video", video, "--out", again, "--iterations", 5, *SMALL)
         assert result.returncode == 0, result.stderr[-2000:]
         assert {path: path.stat().st_mtime_ns for path in images.rglob("*.png")} == before
-        assert "mattes" not in result.stderr, f"{time.monotonic() - started:.0f} s"
+        assert "tracking:" not in result.stderr and "landmarks:" not in result.stderr
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["int", "term", "kill"])
     def test_a_stopped_fit_goes_on(self, number, finished, tmp_path):
