@@ -12,10 +12,11 @@ from torch import Tensor
 from fitting.avatars import AVATARS, AvatarModel, AvatarShape
 from fitting.config_files import apply, to_dict
 from scene.camera import Camera
-from scene.capture import Capture, check_format, load_tensors
+from scene.capture import Capture, check_format
 from scene.errors import UserError
-from scene.files import atomic_path, read_json, write_json
+from scene.files import read_json, write_json
 from scene.head_state import HeadState
+from scene.tensor_files import load_tensors, save_tensors
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -56,8 +57,6 @@ class AvatarBundle:
 
     def save(self, folder: Path) -> None:
         """Writes the bundle; the manifest comes last."""
-        from safetensors.torch import save_file
-
         folder = Path(folder)
         tensors = {f"avatar.{name}": value for name, value in self.avatar.state_dict().items()}
         tensors |= {
@@ -66,8 +65,7 @@ class AvatarBundle:
             "camera.T_cam_world": self.default_camera.T_cam_world,
             "state.T_world_head": self.default_state.T_world_head,
         }
-        with atomic_path(folder / _TENSORS) as path:
-            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+        save_tensors(folder / _TENSORS, tensors)
         manifest = {
             "format": "avatar",
             "format_version": FORMAT_VERSION,

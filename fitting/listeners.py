@@ -21,16 +21,14 @@ class ProgressBar:
     """Shows how far the fit is, the PSNR of the training frames (running mean), the Gaussians and the speed."""
 
     def __init__(self, description: str) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=100, desc=description, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}", mininterval=0.5
-        )
+        self._description = description
+        self._bar = None
         self._psnr: float | None = None
         self._shown = 0.0
-        self._speed: tuple[float, int] | None = None
 
     def on_step(self, info: StepInfo, avatar: AvatarModel) -> None:
+        if self._bar is None:
+            self._bar = self._open()
         self._psnr = info.psnr if self._psnr is None else self._psnr + _SMOOTHING * (info.psnr - self._psnr)
         if time.monotonic() - self._shown < 0.5 and info.fraction < 1:
             return
@@ -46,7 +44,14 @@ class ProgressBar:
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _open(self):
+        from tqdm import tqdm
+
+        layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+        return tqdm(total=100, desc=self._description, bar_format=layout, mininterval=0.5)
 
 
 class JsonLog:

@@ -56,17 +56,19 @@ def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: Fit
     stop = _StopOnSignal()
     with stop:
         def stage(name: str, stage_config: FitConfig, budget: Budget, loss, text: str) -> tuple[AvatarModel, float]:
-            listeners = [ProgressBar(text), JsonLog(run.root / ("log.jsonl" if name == "avatar" else f"log_{name}.jsonl"))]
+            bar, timer = ProgressBar(text), _Seconds()
+            listeners = [bar, timer, JsonLog(run.root / ("log.jsonl" if name == "avatar" else f"log_{name}.jsonl"))]
             if name == "avatar":
-                listeners.append(
-                    TensorBoardLog(run.root / "tensorboard", _Picture(capture, frames, renderer, stage_config, options.device))
-                )
-            timer = _Seconds()
-            avatar = loop.fit(
-                capture, renderer, stage_config, budget, device=options.device, seed=options.seed, frames=frames,
-                perceptual=loss, checkpoint_path=run.checkpoint(name), listeners=[*listeners, timer],
-                should_stop=stop.requested,
-            )  # fmt: skip
+                picture = _Picture(capture, frames, renderer, stage_config, options.device)
+                listeners.append(TensorBoardLog(run.root / "tensorboard", picture))
+            try:
+                avatar = loop.fit(
+                    capture, renderer, stage_config, budget, device=options.device, seed=options.seed, frames=frames,
+                    perceptual=loss, checkpoint_path=run.checkpoint(name), listeners=listeners,
+                    should_stop=stop.requested,
+                )  # fmt: skip
+            finally:
+                bar.close()
             return avatar.eval(), timer.seconds
 
         without = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, expressions=False))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from scene.camera import Camera
 from scene.errors import UserError
-from scene.files import atomic_path, read_json, write_json
+from scene.files import read_json, write_json
 from scene.head_state import HeadState
+from scene.tensor_files import load_tensors, save_tensors
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -92,8 +93,6 @@ class Capture:
 
     def save(self) -> None:
         """Writes manifest and states into ``root`` (images and mattes are there already); the manifest comes last."""
-        from safetensors.torch import save_file
-
         states, cameras = self.states, self.cameras
         tensors = {
             "expression": states.expression,
@@ -107,8 +106,7 @@ class Capture:
             "identity_coefficients": self.identity.coefficients,
             "identity_offsets": self.identity.offsets,
         }
-        with atomic_path(self.root / _STATES) as path:
-            save_file({name: tensor.float().contiguous().clone() for name, tensor in tensors.items()}, path)
+        save_tensors(self.root / _STATES, {name: tensor.float() for name, tensor in tensors.items()})
         manifest = {
             "format": "capture",
             "format_version": FORMAT_VERSION,
@@ -203,16 +201,3 @@ def check_format(manifest: Any, path: Path, kind: str, version: int) -> None:
     found = manifest.get("format_version")
     if not isinstance(found, int) or found > version:
         raise UserError(f"{path}: {kind} format {found} is newer than this program's {version}; update the program")
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file; UserError when it is missing or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not Path(path).is_file():
-        raise UserError(f"{path}: missing")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error}); make it anew") from None

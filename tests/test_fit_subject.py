@@ -160,7 +160,7 @@ class TestErrors:
             (["--video", "VIDEO", "--device", "tpu"], ["tpu"]),
             (["--video", "VIDEO", "--minutes", "-1"], ["-1"]),
             (["--video", "VIDEO", "--minutes", "1", "--iterations", "5"], ["--iterations"]),
-            (["--video", "VIDEO", "--matting", "modnet", "--offline"], ["MODNet", "--weights"]),
+            (["--video", "VIDEO", "--matting", "modnet", "--offline"], ["modnet", "--weights"]),
             (["--capture", "FOLDER"], ["capture"]),
             (["--resume", "FOLDER"], ["run"]),
             ([], ["--video"]),
@@ -186,21 +186,24 @@ class TestErrors:
         manifest = run / "capture" / "manifest.json"
         content = json.loads(manifest.read_text())
         picture = run / "capture" / content["frames"][3]["matte"]
-        arguments = ("--capture", run / "capture", "--out", tmp_path / "new", "--iterations", 5, "--offline")
+        def fit(name: str) -> subprocess.CompletedProcess:
+            return program(
+                "fit_subject.py", "--capture", run / "capture", "--out", tmp_path / name, "--iterations", 5, "--offline"
+            )
 
         data = picture.read_bytes()
         picture.unlink()
-        fails(program("fit_subject.py", *arguments), str(picture), "missing")
+        fails(fit("a"), str(picture), "missing")
         picture.write_bytes(data[:100])
-        fails(program("fit_subject.py", *arguments), str(picture))
+        fails(fit("b"), picture.name, "damaged")
         picture.write_bytes(data)
         manifest.write_text(json.dumps({**content, "format_version": 99}))
-        fails(program("fit_subject.py", *arguments), "newer", "99")
+        fails(fit("c"), "newer", "99")
         manifest.write_text("{")
-        fails(program("fit_subject.py", *arguments), "damaged")
+        fails(fit("d"), "damaged")
         outside = {**content, "frames": [{**content["frames"][0], "image": "../../../etc/hostname"}]}
         manifest.write_text(json.dumps(outside))
-        fails(program("fit_subject.py", *arguments), str(manifest))
+        fails(fit("e"), str(manifest))
 
     def test_bundles_that_are_damaged_foreign_or_newer(self, finished, tmp_path):
         run = copy(finished, tmp_path)
