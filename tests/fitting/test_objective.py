@@ -1,0 +1,95 @@
+"""The loss is the weighted sum that its configuration says, over the background that the step has."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from fitting import losses
+from fitting.config import FitConfig
+from fitting.config_files import load_preset
+from fitting.objective import ObjectiveConfig, background_colour, compute
+from fitting.run_directory import RunDirectory, default_root
+from fitting.subject import budget_of
+from renderers.output import RenderOutput
+from scene.errors import UserError
+from tests.contract.test_avatars import make
+
+
+def pictures(seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    rgb, alpha, colour, matte = (torch.rand(20, 24, c, generator=generator) for c in (3, 1, 3, 1))
+    return RenderOutput(rgb * alpha, alpha), (colour, matte)
+
+
+def test_the_total_is_the_weighted_sum_over_the_background():
+    output, (colour, matte) = pictures()
+    config = ObjectiveConfig(l1=0.7, dssim=0.3, matte=0.5, basis_penalty=2.0)
+    avatar, green = make("headgas"), torch.tensor([0.0, 1.0, 0.0])
+    total, terms = compute(config, output, (colour, matte), green, avatar, None, None)
+    picture = output.rgb + (1 - output.alpha) * green
+    truth = colour * matte + (1 - matte) * green
+    expected = 0.7 * losses.l1(picture, truth) + 0.3 * losses.dssim(picture, truth)
+    expected = expected + 0.5 * (output.alpha - matte).abs().mean() + 2.0 * avatar.regularizers()["basis"]
+    torch.testing.assert_close(total, expected)
+    assert set(terms) == {"l1", "dssim", "matte", "basis"}
+
+
+def test_a_matte_that_is_right_costs_nothing_on_any_background():
+    _, (colour, matte) = pictures()
+    output = RenderOutput(colour * matte, matte)
+    config = ObjectiveConfig(matte=0.2, background="random")
+    generator = torch.Generator().manual_seed(0)
+    colours = [background_colour(config, generator) for _ in range(3)]
+    assert not torch.equal(colours[0], colours[1])
+    for background in colours:
+        assert compute(config, output, (colour, matte), background, make("headgas"), None, None)[0] < 1e-5
+
+
+def test_the_perceptual_loss_sees_the_heads_box_only():
+    output, target = pictures()
+    seen = []
+
+    def perceptual(a, b):
+        seen.append((a.shape, b.shape))
+        return (a - b).abs().mean()
+
+    compute(ObjectiveConfig(), output, target, torch.ones(3), make("headgas"), perceptual, (2, 3, 12, 15))
+    assert seen == [(torch.Size([12, 10, 3]), torch.Size([12, 10, 3]))]
+
+
+def test_the_papers_preset_is_the_papers():
+    config = load_preset("headgas", FitConfig)
+    assert config.seeds.num_gaussians == 2500 and config.initializer == "mesh"
+    assert config.schedule.iterations == 50_000 and config.schedule.half_resolution_until == 0
+    assert (config.densify.start, config.densify.stop) == (500, 15_000)
+    assert (config.objective.l1, config.objective.dssim, config.objective.perceptual) == (0.8, 0.2, 0.1)
+    assert config.objective.perceptual_from == 10_000 and config.objective.background == "white"
+    model = config.headgas
+    assert (model.feature_size, model.hidden_size, model.hidden_layers, model.sh_degree) == (32, 64, 2, 3)
+    assert not any(dataclasses.asdict(dataclasses.replace(model.anchoring, correction_components=0)).values())
+
+
+def test_a_cpu_gets_minutes_unless_told_otherwise(caplog):
+    config = FitConfig()
+    assert budget_of(config, "cpu", None, None).minutes == 10
+    assert budget_of(config, "cuda", None, None).iterations == 50_000
+    assert budget_of(config, "cpu", None, 7).iterations == 7
+    assert budget_of(config, "cuda", 3.0, None).minutes == 3.0
+
+
+def test_runs_have_their_own_folders(tmp_path):
+    first = default_root(tmp_path, "me")
+    first.mkdir()
+    assert default_root(tmp_path, "me") != first
+    RunDirectory.check_free(first)  # empty: free
+    (first / "x").write_text("")
+    with pytest.raises(UserError, match="not overwritten"):
+        RunDirectory.check_free(first)
+    with pytest.raises(UserError, match="not a run"):
+        RunDirectory.open(first)
+    (first / "run.json").write_text('{"format": "run", "format_version": 7}')
+    with pytest.raises(UserError, match="newer"):
+        RunDirectory.open(first)
