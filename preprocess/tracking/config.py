@@ -9,8 +9,8 @@ import dataclasses
 class TrackerConfig:
     """Options of ``track``.
 
-    Energies are in squared per cent of the outer eye-corner distance: a frame's data term is half the weighted mean of
-    its squared landmark residuals, so that a prior of weight w on x costs as much as w * x**2 squared per cent of error.
+    Energies are in squared per cent of the outer eye-corner distance. A frame's data term is half the weighted mean of
+    its squared landmark residuals, so that a prior of weight w on x costs as much as an error of w * x**2.
     """
 
     iterations: int = 14
@@ -19,7 +19,7 @@ class TrackerConfig:
     pose_iterations: int = 2
     """Of these, the first that move the head only: expressions and shape join when it stands about right."""
 
-    tolerance: float = 2e-3
+    tolerance: float = 5e-4
     """Stops early when an iteration lowers the energy by less than this share of it."""
 
     huber_percent: float = 3.0
@@ -34,7 +34,7 @@ class TrackerConfig:
     expression_l2: float = 1.5
     """Quadratic cost of each expression coefficient: keeps curves meaningful (without it two thirds saturate)."""
 
-    expression_smoothness: float = 0.05
+    expression_smoothness: float = 0.1
     """Cost of a coefficient's squared change between frames, at 30 frames per second."""
 
     rotation_smoothness: float = 4.0
@@ -60,16 +60,20 @@ class TrackerConfig:
     outline_width_mm: float = 12.0
     """Distance from the outline over which landmarks slide with it."""
 
+    slip_correction: float = 0.5
+    """Share of the detector's slip over the turning face, as found on renderings of made people, that is allowed for
+    (detector_slip.py). Half: people's own clips fit best with a half to three quarters of it."""
+
     identity_prior: float = 1e-3
     """Cost of the squared identity coefficients (of unit variance over people)."""
 
     offset_prior: float = 2e-5
-    """Cost of the offset field per squared millimetre over the face, sideways and up. Low, for there it also takes up
-    where on real faces the detector puts its landmarks, which differs from the places found on renderings."""
+    """Cost of the offset field per squared millimetre over the face, sideways and up. Low, for it also takes up where
+    on real faces the detector puts its landmarks, which differs from the places found on renderings."""
 
     offset_depth_prior: float = 1e-3
-    """The same in depth. A head that turns outweighs it; one that hardly turns does not show its depth, and would grow a
-    nose without this cost."""
+    """The same in depth. A head that turns outweighs it; one that hardly turns does not show its depth, and would
+    grow a nose without this cost."""
 
     offset_modes: int = 200
     """Smooth modes of the offset field per axis."""

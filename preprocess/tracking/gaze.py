@@ -17,6 +17,7 @@ from scene.transforms import multiply_quats, quats_to_matrices, rotvecs_to_quats
 
 EYES = ("left", "right")
 _MAX_YAW, _MAX_PITCH = math.radians(40.0), math.radians(30.0)
+_MAX_SQUINT = math.radians(6.0)
 _SHUT, _OPEN = 0.35, 0.6  # of the clip's wide-open eye: below, the iris is not believed; above, fully
 _UNIT = 0.1  # radians
 
@@ -43,7 +44,8 @@ def gaze_step(
     """Gauss-Newton on the gaze angles [T, 2, 2] (left and right eye; yaw, pitch), at fixed head poses.
 
     neutral [L, 3]: the person's landmarks at rest; centers [2, 3]: the eyeballs' centres, left first.
-    The irises' residuals hold the angles where the eye is open, and smoothness carries them through blinks.
+    The irises' residuals hold the angles where the eye is open, and smoothness carries them through blinks. A small
+    constant squint comes from the model's distance of the eyes, and is taken out.
     """
     irises = torch.tensor(IRISES)
     belongs = (neutral[irises, None] - centers).norm(dim=-1).argmin(-1)
@@ -55,6 +57,8 @@ def gaze_step(
         matrix, right = _iris_terms(angles[:, index], neutral[mine], centers[index], mine, motion, seen)
         matrix, right = matrix * trust[:, None, None], right * trust[:, None]
         result[:, index] = _smooth_solution(angles[:, index], matrix, right, seen.timeline, config)
+    squint = (0.5 * (result[:, 0, 0] - result[:, 1, 0]).median()).clamp(-_MAX_SQUINT, _MAX_SQUINT)
+    result[..., 0] -= torch.stack([squint, -squint])
     # Eyes turn together up and down.
     result[..., 1] = result[..., 1].mean(-1, keepdim=True)
     limits = torch.tensor([_MAX_YAW, _MAX_PITCH], dtype=angles.dtype)
@@ -80,7 +84,8 @@ def _iris_terms(
     # Huber, with a limit of 3 per cent: a tracker of irises that jumps to a brow must not turn the eye.
     size = residuals.norm(dim=-1, keepdim=True)
     weighted = jacobian * (3.0 / size.clamp_min(3.0)).expand(-1, -1, 2).flatten(1)[..., None] / len(indices)
-    return weighted.transpose(-1, -2) @ jacobian, -(weighted.transpose(-1, -2) @ residuals.flatten(1)[..., None])[..., 0]
+    weighted = weighted.transpose(-1, -2)
+    return weighted @ jacobian, -(weighted @ residuals.flatten(1)[..., None])[..., 0]
 
 
 def _smooth_solution(

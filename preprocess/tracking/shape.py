@@ -44,8 +44,9 @@ def build_shape_basis(model, config: TrackerConfig) -> ShapeBasis:
     modes = torch.einsum("kv,ij->kivj", scalar, torch.eye(3, dtype=torch.float64)).reshape(-1, scalar.shape[1], 3)
     modes = _without_similarity(modes, model)
     vertices = torch.cat([identity, modes])
-    per_axis = torch.tensor([config.offset_prior, config.offset_prior, config.offset_depth_prior], dtype=torch.float64)
-    prior = torch.cat([torch.full((len(identity),), config.identity_prior, dtype=torch.float64), per_axis.repeat(len(scalar))])
+    axis_prior = torch.tensor([config.offset_prior, config.offset_prior, config.offset_depth_prior])
+    identity_prior = torch.full((len(identity),), config.identity_prior)
+    prior = torch.cat([identity_prior, axis_prior.repeat(len(scalar))]).double()
     return ShapeBasis(vertices, at_landmarks(model, vertices), prior, len(identity))
 
 

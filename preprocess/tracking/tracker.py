@@ -13,11 +13,13 @@ from torch import Tensor
 
 from preprocess.tracking import gaze
 from preprocess.tracking.config import TrackerConfig
+from preprocess.tracking.detector_slip import DetectorSlip, facemesh_slip
 from preprocess.tracking.initialization import initial_poses
 from preprocess.tracking.landmark_groups import EYE_CORNERS, NUM_LANDMARKS
 from preprocess.tracking.motion import Motion, Observations, frame_weights, step
 from preprocess.tracking.outline import residual_metric
 from preprocess.tracking.priors import Timeline
+from preprocess.tracking.projection import project
 from preprocess.tracking.rig import LandmarkRig, build_rig
 from preprocess.tracking.shape import ShapeBasis, build_shape_basis, shape_step
 from scene.capture import Identity
@@ -43,8 +45,10 @@ class Tracking:
 
     states: HeadState [T]; the world is the camera's frame, and the body stands at the mean head pose.
     identity: the person's shape. found: [T] whether the frame had landmarks; others are filled from their neighbours.
-    residual_px: [T] root mean square distance of the 478 projected landmarks from the detected ones (nan if not found).
-    residual_percent: [T] the same in per cent of ``eye_distance_px``.
+    residual_px: [T] root mean square distance of the 478 detected landmarks from where the detector is expected to put
+        them on the posed model: at the projected points of its surface, moved by the detector's slip at that view
+        (``detector_slip.py``); nan where not found. residual_percent: [T] the same in per cent of ``eye_distance_px``.
+    surface_percent: [T] the same without the slip: distances from the surface's points alone.
     eye_distance_px: median distance of the outer eye corners (landmarks 33 and 263) over the clip.
     saturated: expression -> share of found frames with a coefficient of 0.99 or more; only those above zero.
     energy: per frame in squared per cent, before each outer iteration. seconds: of wall time.
@@ -59,6 +63,7 @@ class Tracking:
     saturated: dict[str, float]
     energy: tuple[float, ...]
     seconds: float
+    surface_percent: Tensor | None = None
 
     @property
     def iterations(self) -> int:
@@ -74,6 +79,9 @@ class Tracking:
             "eye_distance_px": self.eye_distance_px,
             "residual_percent_median": float(percent.median()),
             "residual_percent_p95": float(percent.quantile(0.95)),
+            "surface_percent_median": (
+                None if self.surface_percent is None else float(self.surface_percent[self.found].median())
+            ),
             "saturated": self.saturated,
             "iterations": self.iterations,
             "energy": self.energy[-1],
@@ -118,9 +126,15 @@ def track(
 
     states = _states(motion, angles, rig, clock, found)
     identity = _identity(coefficients, basis)
-    residual_px = measure_residuals(landmarks, K, model, identity, states)
-    residual_px[~found] = torch.nan
-    eye_distance = float((landmarks[found][:, EYE_CORNERS[0]] - landmarks[found][:, EYE_CORNERS[1]]).norm(dim=-1).median())
+    pose = states.T_world_head.double()
+    rotation, translation = pose[:, :3, :3], pose[:, :3, 3]
+    slip = facemesh_slip().scaled(config.slip_correction)
+    slip = slip.pixels(rotation, translation, _percent_per_pixel(K, translation, rig))
+    residual_px = measure_residuals(landmarks, K, model, identity, states, slip)
+    surface_px = measure_residuals(landmarks, K, model, identity, states)
+    residual_px[~found] = surface_px[~found] = torch.nan
+    right, left = EYE_CORNERS
+    eye_distance = float((landmarks[found, right] - landmarks[found, left]).norm(dim=-1).median())
     high = (states.expression[found] >= SATURATED).double().mean(0)
     result = Tracking(
         states=states,
@@ -128,6 +142,7 @@ def track(
         found=found,
         residual_px=residual_px,
         residual_percent=residual_px * (100 / eye_distance),
+        surface_percent=surface_px * (100 / eye_distance),
         eye_distance_px=eye_distance,
         saturated={name: float(share) for name, share in zip(model.expression_names, high) if share > 0},
         energy=tuple(energies),
@@ -140,20 +155,24 @@ def track(
     return result
 
 
-def measure_residuals(landmarks: Tensor, K: Tensor, model, identity: Identity, states: HeadState) -> Tensor:
-    """[T] root mean square distances in pixels of landmarks [T, L, 2] from the posed model's, with all its rules."""
+def measure_residuals(
+    landmarks: Tensor, K: Tensor, model, identity: Identity, states: HeadState, slip: Tensor | float = 0.0
+) -> Tensor:
+    """[T] root mean square distances in pixels of landmarks [T, L, 2] from those of the posed model, with all its
+    rules, moved by ``slip`` [T, L, 2] pixels."""
     shaped = model.shaped(identity)
-    result = []
+    expected = []
     for start in range(0, len(landmarks), 64):
         part = states[start : start + 64]
-        in_camera = (
-            shaped.posed(part).landmarks() @ part.T_world_head[:, :3, :3].transpose(1, 2)
-            + part.T_world_head[:, None, :3, 3]
-        ).double()
-        image = in_camera @ K.double().T
-        error = image[..., :2] / image[..., 2:] - landmarks[start : start + 64]
-        result.append(error.square().sum(-1).mean(-1).sqrt())
-    return torch.cat(result).float()
+        pose = part.T_world_head.double()
+        points = shaped.posed(part).landmarks().double()
+        expected.append(project(K, pose[:, :3, :3], pose[:, :3, 3], points)[0])
+    return (torch.cat(expected) + slip - landmarks).square().sum(-1).mean(-1).sqrt().float()
+
+
+def _percent_per_pixel(K: Tensor, translation: Tensor, rig: LandmarkRig) -> Tensor:
+    """[T]: a pixel in per cent of the eye distance that the mean head would show at its depth, seen from the front."""
+    return 100 * translation[:, 2] / (K[0, 0] * rig.eye_distance)
 
 
 def _check_inputs(landmarks: Tensor, confidence: Tensor, K: Tensor) -> None:
@@ -171,8 +190,7 @@ def _start(
     """Observations and first poses of the found frames."""
     weights = confidence * rig.weights
     rotation, translation = initial_poses(K, rig.rest, points, weights)
-    # Per cent of the eye distance that the mean head would show at this depth, seen from the front.
-    scale = 100 * translation[:, 2] / (K[0, 0] * rig.eye_distance)
+    scale = _percent_per_pixel(K, translation, rig)
     metric = residual_metric(points, rig.rest, config) * scale[:, None, None, None]
     seen = Observations(K, points, weights, metric, scale, Timeline.from_times(clock, config.max_gap_s))
     controls = torch.zeros(len(points), len(rig.control_names), dtype=torch.float64)
@@ -181,7 +199,13 @@ def _start(
 
 
 def _alternate(
-    model, rig: LandmarkRig, basis: ShapeBasis, seen: Observations, motion: Motion, config: TrackerConfig, progress: bool
+    model,
+    rig: LandmarkRig,
+    basis: ShapeBasis,
+    seen: Observations,
+    motion: Motion,
+    config: TrackerConfig,
+    progress: bool,
 ) -> tuple[Motion, Tensor, Tensor, list[float]]:
     """The outer iterations; returns motion, gaze angles [T, 2, 2], shape coefficients [S] and the energies."""
     from tqdm import tqdm
@@ -191,8 +215,14 @@ def _alternate(
     names = tuple(model.expression_names)
     energies: list[float] = []
     bar = tqdm(range(config.iterations), desc="tracking", unit="iteration", disable=not progress)
+    slip = facemesh_slip().scaled(config.slip_correction)
+    detected = seen.points
     for iteration in bar:
         full = iteration >= config.pose_iterations
+        # Where the surface must be for the detector to have put its points there.
+        seen = dataclasses.replace(
+            seen, points=detected - slip.pixels(motion.rotation, motion.translation, seen.scale)
+        )
         motion, energy, losses = step(motion, rig.neutral(coefficients), rig, seen, config, move_expression=full)
         energies.append(energy + 0.5 * float((basis.prior * coefficients**2).sum()))
         bar.set_postfix_str(f"residual {float((2 * losses.median()).sqrt()):.2f} %")
