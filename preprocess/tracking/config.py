@@ -37,11 +37,11 @@ class TrackerConfig:
     expression_smoothness: float = 0.1
     """Cost of a coefficient's squared change between frames, at 30 frames per second."""
 
-    rotation_smoothness: float = 4.0
+    rotation_smoothness: float = 15.0
     """Cost of the squared change of angular velocity, in (0.1 rad per frame) at 30 frames per second. A second
     difference, because a first difference shrinks the range of motion."""
 
-    translation_smoothness: float = 1.0
+    translation_smoothness: float = 3.0
     """The same for the position, in centimetres per frame."""
 
     gap_weight: float = 6.0

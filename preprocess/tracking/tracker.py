@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import time
 from typing import Any
@@ -89,6 +90,22 @@ class Tracking:
         }
 
 
+def _one_thread(function):
+    """Thousands of small matrices: two threads gain little, and lose a factor of ten when one has to wait for a core."""
+
+    @functools.wraps(function)
+    def bounded(*args, **kwargs):
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.set_num_threads(threads)
+
+    return bounded
+
+
+@_one_thread
 def track(
     landmarks: Tensor,
     confidence: Tensor,
