@@ -41,6 +41,7 @@ def save_tracking(path: Path, tracking: Tracking) -> None:
         "found": tracking.found.numpy(),
         "residual_px": tracking.residual_px.numpy(),
         "residual_percent": tracking.residual_percent.numpy(),
+        "surface_percent": tracking.surface_percent.numpy(),
         "rest": np.array(json.dumps({**rest, "seconds": tracking.seconds})),
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -149,6 +150,8 @@ def assemble(
                 states.T_world_head.numpy(),
                 times[kept],
             ),
+            # The same against the surface's points alone, without the detector's slip at each view.
+            "surface_percent_median": round(float(np.median(tracking.surface_percent.numpy()[kept])), 4),
             "iterations": tracking.iterations,
         },
         "pictures": quality.picture_quality(
