@@ -18,7 +18,7 @@ from scene.files import read_json, storage_error, write_bytes, write_json
 FORMAT_VERSION = 1
 _PACKAGES = (
     "torch", "numpy", "mediapipe", "opencv-contrib-python", "numba", "kornia", "geoopt", "gsplat", "scikit-image",
-    "lpips", "safetensors", "tensorboard", "pymatting",
+    "lpips", "safetensors", "tensorboard",
 )  # fmt: skip
 
 
