@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from preprocess import cache, quality
 from preprocess.assembly import assemble, frame_rate, load_tracking, save_tracking
+from preprocess.body import follow_body
 from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
 from preprocess.frames import FrameFiles, write_frames
 from preprocess.scan import Scan, scan
@@ -171,6 +172,8 @@ def _build(job: _Job, root: Path) -> Capture:
                 root, job.key, info, options.size, scanned, selection, keep, crop, camera, tracking, model,
                 options.test_fraction,
             )  # fmt: skip
+        with work.stage("body"):
+            capture = follow_body(capture, job.progress)
         capture.report["camera"].update(
             source=focal_source, focal_long_sides=round(focal_px / max(info.width, info.height), 4)
         )
