@@ -172,10 +172,10 @@ def headgas_steps(preset: str, size: int, count: int, threads: int, seconds: flo
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
     from fitting.optimizers import make_optimizer
-    from fitting.subject import tune_allocator
+    from fitting.memory import keep_pages
     from scene.head_state import HeadState
 
-    tune_allocator()
+    keep_pages()
     torch.set_num_threads(threads)
     config = load_preset(preset, FitConfig)
     cloud, camera = head_like_scene(count, size, 0)

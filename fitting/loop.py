@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from fitting import checkpoint, objective
+from fitting import checkpoint, memory, objective
 from fitting.avatars import AVATARS, AvatarModel, AvatarShape, TrainingStates
 from fitting.checkpoint import Progress
 from fitting.config import FitConfig
@@ -161,6 +161,7 @@ def fit(
         surgery = densifier.plan(nominal, avatar, generator)
         if surgery is not None:
             operate(avatar, optimizer, surgery)
+            memory.release_pages()
 
         progress.step += 1
         progress.seconds += time.monotonic() - started

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fitting import loop, losses
+from fitting import loop, losses, memory
 from fitting.avatars import AvatarModel
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
@@ -45,7 +45,7 @@ def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: Fit
 
     Raises FitInterrupted when a signal asked to stop; the state is saved by then.
     """
-    tune_allocator()
+    memory.keep_pages()
     renderer = create("auto", options.device)
     renderer.warm_up()  # compiles now, not in the middle of the fit
     if options.device == "cpu":
@@ -69,6 +69,7 @@ def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: Fit
                 )  # fmt: skip
             finally:
                 bar.close()
+            memory.release_pages()
             return avatar.eval(), timer.seconds
 
         without = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, expressions=False))
@@ -176,21 +177,3 @@ class _StopOnSignal:
             signal.signal(number, handler)
         if kind is loop.FitInterrupted and self._number is not None:
             signal.raise_signal(self._number)
-
-
-def tune_allocator() -> None:
-    """Keeps glibc from returning large buffers to the system after every step.
-
-    Each step allocates the same tens of megabytes; fresh pages cost more than the arithmetic on them (a factor of 6
-    on the gradient of HeadGaS's bases). Does nothing where the C library is another.
-    """
-    import ctypes
-    import sys
-
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3
-        mallopt(mmap_threshold, 1 << 30)
-        mallopt(trim_threshold, (1 << 31) - 1)
