@@ -91,6 +91,8 @@ def set_up_environment() -> None:
         os.environ.setdefault(name, threads.split(",")[0])
     os.environ.setdefault("GLOG_minloglevel", "2")  # mediapipe
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorboard
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # read when the first video is opened, for reading or writing
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 def available_cores() -> int:

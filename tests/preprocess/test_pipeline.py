@@ -85,9 +85,10 @@ def test_a_made_video_becomes_a_capture(built):
 
     states = again.states
     body = states.T_world_body
-    assert (body == body[0]).all()  # where the shoulders stand: one place, the mean of the training frames
+    assert (body[:, :3, :3] == body[0, :3, :3]).all()  # shoulders sway around the mean of the training frames
     mean = states.T_world_head[list(again.train), :3, 3].mean(0)
-    torch.testing.assert_close(body[0, :3, 3], mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(body[list(again.train), :3, 3].mean(0), mean, atol=2e-3, rtol=0)
+    assert set(again.report["body"]) == {"followed", "sway_px"}
     assert (states.T_world_head[:, 2, 3] > 0.1).all()  # before the camera
     assert max(frame.residual_px for frame in again.frames) < 0.06 * SIZE
 
