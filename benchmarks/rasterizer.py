@@ -37,6 +37,7 @@ from scene.transforms import make_transform
 
 RADII = (0.085, 0.115, 0.1)  # metres: width, height, depth
 DISTANCE = 0.46
+_RIG_VERTICES = 4706  # of the default head model
 
 
 def head_like_scene(count: int, size: int, degree: int = 3) -> tuple[GaussianCloud, Camera]:
@@ -168,7 +169,8 @@ def against_plain_torch(threads: int, seconds: float) -> dict:
 def headgas_steps(preset: str, size: int, count: int, threads: int, seconds: float) -> dict:
     """Whole steps of a fit: avatar, rendering, losses (without VGG), all gradients, Adam."""
     from fitting import loop, objective
-    from fitting.avatars import AVATARS, AvatarShape, TrainingStates
+    from fitting.avatars import AVATARS, AvatarShape, Seeds, TrainingStates
+    from fitting.avatars.rig import empty_binding
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
     from fitting.optimizers import make_optimizer
@@ -180,9 +182,9 @@ def headgas_steps(preset: str, size: int, count: int, threads: int, seconds: flo
     config = load_preset(preset, FitConfig)
     cloud, camera = head_like_scene(count, size, 0)
     g = torch.Generator().manual_seed(0)
-    avatar = AVATARS[config.avatar](config.avatar_config(), AvatarShape(count, 52, 2))
+    avatar = AVATARS[config.avatar](config.avatar_config(), AvatarShape(count, 52, 2, _RIG_VERTICES))
     seen = TrainingStates(torch.rand(100, 52, generator=g), torch.eye(4).expand(100, 4, 4))
-    avatar.initialize(cloud, torch.full((count,), 0.5), seen)
+    avatar.initialize(Seeds(cloud, torch.full((count,), 0.5), empty_binding(count, 52, _RIG_VERTICES)), seen)
     optimizer, renderer = make_optimizer(avatar, config.optimizer), CpuRenderer(threads)
     pose = camera.T_cam_world  # from here on the world is the camera's frame, as in a capture
     camera = Camera(camera.K, torch.eye(4), size, size)
