@@ -28,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
     option(source, "--demo", action="store_true", help="a made person whose truth is known; needs no file")
     option(source, "--resume", type=Path, metavar="RUN", help="go on with an interrupted run, by its own settings")
     fitting = parser.add_argument_group("fitting")
-    option(fitting, "--out", type=Path, metavar="DIR", help="run directory, not to exist yet [default: runs/<name>-<time>]")
+    option(
+        fitting, "--out", type=Path, metavar="DIR", help="run directory, not to exist yet [default: runs/<name>-<time>]"
+    )
     command_line.add_config(fitting)
     length = fitting.add_mutually_exclusive_group()
     option(
@@ -76,7 +78,11 @@ def main() -> None:
     budget = budget_of(config, device, args.minutes, args.iterations)
     result = fit_run(run, capture, config, FitOptions(budget, device, args.seed, args.weights, not args.offline))
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
-    extra = compare_with_truth(result.bundle, capture, _demo_folder(run.root), device, run.root / "novel_views") if args.demo else {}
+    extra = (
+        compare_with_truth(result.bundle, capture, _demo_folder(run.root), device, run.root / "novel_views")
+        if args.demo
+        else {}
+    )
     measure_run(run, result, capture, device=device, lpips=lpips, extra=extra)
     report = write_report(run.root)
     print(f"avatar: {run.bundle}\nreport: {report}")

@@ -25,10 +25,14 @@ REGIONS = ("face", "mouth", "eyes", "inside")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", nargs="+", type=Path, required=True, metavar="FILE", help="videos to fit")
-    parser.add_argument("--presets", nargs="+", default=["default", "headgas"], metavar="NAME", help="presets to compare")
+    parser.add_argument(
+        "--presets", nargs="+", default=["default", "headgas"], metavar="NAME", help="presets to compare"
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="minutes of each fit (default: 10)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of the fits (default: 0)")
-    parser.add_argument("--out", type=Path, default=Path("runs/presets"), help="folder of the runs (default: runs/presets)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/presets"), help="folder of the runs (default: runs/presets)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("rest", nargs="*", help="further options for fit_subject.py, after --")
     args = parser.parse_args()
@@ -37,7 +41,9 @@ def main() -> None:
         for preset in args.presets:
             for seed in args.seeds:
                 rows.append(run(video, preset, seed, args.minutes, args.out, args.rest))
-                print(f"{rows[-1]['video']} {preset} seed {seed}: {rows[-1]['psnr']:.2f} dB", file=sys.stderr, flush=True)
+                print(
+                    f"{rows[-1]['video']} {preset} seed {seed}: {rows[-1]['psnr']:.2f} dB", file=sys.stderr, flush=True
+                )
     print(markdown(rows, args.presets[0], args.minutes))
     if args.json:
         args.json.write_text(json.dumps({"minutes": args.minutes, "rows": rows}, indent=2) + "\n")
@@ -51,7 +57,9 @@ def run(video: Path, preset: str, seed: int, minutes: float, out: Path, rest: li
             "--video", str(video), "--preset", preset, "--minutes", str(minutes), "--seed", str(seed), "--out", str(folder),
         ]  # fmt: skip
         started = time.monotonic()
-        process = subprocess.Popen([sys.executable, str(ROOT / "fit_subject.py"), *where, *rest], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "fit_subject.py"), *where, *rest], stdout=subprocess.DEVNULL
+        )
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             sys.exit(f"the fit of {video} with {preset} ended with status {status}")
@@ -95,7 +103,13 @@ def markdown(rows: list[dict[str, Any]], first: str, minutes: float) -> str:
         lines.append("| " + " | ".join(cells) + " |")
         if row is reference:
             base = row["baseline"]
-            cells = [row["video"], "without expressions", f"{base['psnr']:.1f}", "", *(f"{base[n]:.1f}" for n in REGIONS)]
+            cells = [
+                row["video"],
+                "without expressions",
+                f"{base['psnr']:.1f}",
+                "",
+                *(f"{base[n]:.1f}" for n in REGIONS),
+            ]
             lines.append("| " + " | ".join([*cells, "", "", "", ""]) + " |")
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """The tracker on videos (landmark error, saturated curves, cost) and on made people (error against the truth).
 
-    python benchmarks/tracker.py --videos a.mp4 b.mp4 --demos 1
+python benchmarks/tracker.py --videos a.mp4 b.mp4 --demos 1
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ CURVES = ("blink", "smile", "jaw", "brows")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", nargs="*", default=[], type=Path, metavar="FILE", help="videos to track")
-    parser.add_argument("--demos", type=int, default=1, metavar="N", help="made people, of seeds 0 to N - 1 (default: 1)")
-    parser.add_argument("--out", type=Path, default=Path("runs/tracker"), help="folder of captures (default: runs/tracker)")
+    parser.add_argument(
+        "--demos", type=int, default=1, metavar="N", help="made people, of seeds 0 to N - 1 (default: 1)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/tracker"), help="folder of captures (default: runs/tracker)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     args = parser.parse_args()
 

@@ -122,7 +122,9 @@ class TensorBoardLog:
         if self._picture is not None and info.seconds >= self._next_picture:
             self._next_picture = info.seconds + self._picture_seconds
             with torch.no_grad():
-                self._writer.add_image("truth_and_avatar", self._picture(avatar).clamp(0, 1), info.step, dataformats="HWC")
+                self._writer.add_image(
+                    "truth_and_avatar", self._picture(avatar).clamp(0, 1), info.step, dataformats="HWC"
+                )
 
     def on_end(self, avatar: AvatarModel) -> None:
         self._writer.close()

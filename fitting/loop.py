@@ -183,7 +183,9 @@ def fit(
     return avatar
 
 
-def render(avatar: AvatarModel, renderer: Renderer, state: HeadState, camera, config: FitConfig, *, screen: bool = False):
+def render(
+    avatar: AvatarModel, renderer: Renderer, state: HeadState, camera, config: FitConfig, *, screen: bool = False
+):
     """The rendering of one state by one camera of the world, and the cloud that it shows."""
     if not config.schedule.expressions:
         state = expressionless(state)

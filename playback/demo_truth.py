@@ -30,7 +30,9 @@ def compare_with_truth(
     """
     truth = DemoTruth.load(folder)
     player, white = Player(bundle, device), torch.ones(3)
-    chosen = [capture.test[i] for i in np.linspace(0, len(capture.test) - 1, min(_FRAMES, len(capture.test))).astype(int)]
+    chosen = [
+        capture.test[i] for i in np.linspace(0, len(capture.test) - 1, min(_FRAMES, len(capture.test))).astype(int)
+    ]
     views: dict[str, float] = {}
     for yaw in YAWS_DEGREES:
         camera = truth.orbit(math.radians(yaw))

@@ -43,6 +43,7 @@ def evaluate_bundle(
         from tqdm import tqdm
 
         with tqdm(total=len(indices), desc=progress, unit="frame") as bar:
+
             def counted(index: int) -> torch.Tensor:
                 bar.update()
                 return picture(index)
@@ -141,5 +142,7 @@ def table(evaluation: Evaluation) -> str:
     lines += [f"{name:8s} {shown(heldout[name], ' dB' if name == 'psnr' else '')}" for name in heldout]
     lines += [f"PSNR of {name:7s} {shown(region['psnr'], ' dB')}" for name, region in figures["regions"].items()]
     shares = figures["error_share"]
-    lines.append("error   " + ", ".join(f"{name} {shown(None if s is None else 100 * s, '%')}" for name, s in shares.items()))
+    lines.append(
+        "error   " + ", ".join(f"{name} {shown(None if s is None else 100 * s, '%')}" for name, s in shares.items())
+    )
     return "\n".join(lines)

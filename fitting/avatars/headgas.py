@@ -167,7 +167,7 @@ class HeadGaS(AvatarModel):
         return self._single(self.codes(state))
 
     def _single(self, codes: Tensor) -> GaussianCloud:
-        p, config = self.per_gaussian, self.config
+        p = self.per_gaussian
         values = dict(zip(self._sizes, self._network(codes).split(list(self._sizes.values()), -1)))
         count = self.num_gaussians
         if "sh" in values:

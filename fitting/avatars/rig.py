@@ -26,7 +26,9 @@ class RigBinding:
     weights: Tensor
 
 
-def displace(cloud: GaussianCloud, expression: Tensor, shapes: Tensor, vertices: Tensor, weights: Tensor) -> GaussianCloud:
+def displace(
+    cloud: GaussianCloud, expression: Tensor, shapes: Tensor, vertices: Tensor, weights: Tensor
+) -> GaussianCloud:
     """The cloud [*b, N] with its means moved by expressions [*b, E]; see RigBinding."""
     moved = (expression @ shapes.flatten(1)).reshape(*expression.shape[:-1], -1, 3)
     corners = moved[..., vertices.flatten(), :].reshape(*expression.shape[:-1], *vertices.shape, 3)

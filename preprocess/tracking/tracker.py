@@ -14,7 +14,7 @@ from torch import Tensor
 
 from preprocess.tracking import gaze
 from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.detector_slip import DetectorSlip, facemesh_slip
+from preprocess.tracking.detector_slip import facemesh_slip
 from preprocess.tracking.initialization import initial_poses
 from preprocess.tracking.landmark_groups import EYE_CORNERS, NUM_LANDMARKS
 from preprocess.tracking.motion import Motion, Observations, frame_weights, step

@@ -24,7 +24,9 @@ def folder(tmp_path) -> Path:
     names = tuple(f"e{i}" for i in range(EXPRESSIONS))
     neutral = HeadState.neutral(EXPRESSIONS, 2, toys.head_pose())
     avatar = make("headgas", EXTENDED)
-    AvatarBundle(avatar, "anny", names, ("a", "b"), torch.zeros(2, EXPRESSIONS), toys.camera(40), neutral, {}).save(tmp_path)
+    AvatarBundle(avatar, "anny", names, ("a", "b"), torch.zeros(2, EXPRESSIONS), toys.camera(40), neutral, {}).save(
+        tmp_path
+    )
     return tmp_path
 
 
