@@ -188,17 +188,10 @@ def render(
 ):
     """The rendering of one state by one camera of the world, and the cloud that it shows."""
     if not config.schedule.expressions:
-        state = expressionless(state)
+        state = state.expressionless()
     in_head = camera.in_frame(state.T_world_head)
     cloud = avatar(state, in_head.center)
     return renderer.render(cloud, in_head, screen=screen), cloud
-
-
-def expressionless(state: HeadState) -> HeadState:
-    """The same poses with a neutral face and eyes straight ahead."""
-    joints = torch.zeros_like(state.joints)
-    joints[..., 0] = 1
-    return dataclasses.replace(state, expression=torch.zeros_like(state.expression), joints=joints)
 
 
 def _frame_at(train: tuple[int, ...], step: int, seed: int) -> int:

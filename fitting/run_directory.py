@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.cache import link_capture
+from scene.capture import check_format
 from scene.errors import UserError
 from scene.files import read_json, storage_error, write_bytes, write_json
 
@@ -88,13 +89,7 @@ class RunDirectory:
         if not run.settings.is_file():
             raise UserError(f"{root}: not a run directory (no run.json in it); give one that fit_subject.py made")
         settings = read_json(run.settings, "settings of a run")
-        if not isinstance(settings, dict) or settings.get("format") != "run":
-            raise UserError(f"{run.settings}: not the settings of a run")
-        if not isinstance(settings.get("format_version"), int) or settings["format_version"] > FORMAT_VERSION:
-            raise UserError(
-                f"{run.settings}: run format {settings.get('format_version')} is newer than this program's "
-                f"{FORMAT_VERSION}; update the program"
-            )
+        check_format(settings, run.settings, "run", FORMAT_VERSION)
         return run
 
     def options(self) -> dict[str, Any]:

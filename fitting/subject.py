@@ -18,7 +18,7 @@ from fitting.config import FitConfig
 from fitting.frames import FrameStore
 from fitting.listeners import JsonLog, ProgressBar, TensorBoardLog
 from fitting.loop import Budget
-from fitting.perceptual import VGGLoss
+from fitting.perceptual import make_vgg_loss
 from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
 from renderers import create
@@ -99,12 +99,11 @@ def _scaled(budget: Budget, share: float) -> Budget:
 def _perceptual(config: FitConfig, options: FitOptions, notes: dict[str, str]):
     if not config.objective.perceptual:
         return None
-    loss = VGGLoss.create(folder=options.weights, download=options.download)
+    loss = make_vgg_loss(options.weights, options.download, options.device)
     if loss is None:
         notes["perceptual_loss"] = "off: the weights of VGG16 could not be had"
         log.warning("the perceptual loss is off: VGG16's weights are not here (give them with --weights DIR)")
-        return None
-    return loss.to(options.device).eval()
+    return loss
 
 
 def budget_of(config: FitConfig, device: str, minutes: float | None, iterations: int | None) -> Budget:

@@ -58,13 +58,7 @@ def picture_of(player: Player, capture: Capture, expressionless: bool = False):
 
     def picture(index: int) -> torch.Tensor:
         frame = capture.frames[index]
-        state = frame.state
-        if expressionless:
-            joints = torch.zeros_like(state.joints)
-            joints[..., 0] = 1
-            state = state.map(torch.clone)
-            state.expression.zero_()
-            state.joints.copy_(joints)
+        state = frame.state.expressionless() if expressionless else frame.state
         return player.step(state, frame.camera, white).rgb.clamp(0, 1).cpu()
 
     return picture

@@ -62,6 +62,12 @@ class HeadState:
     def to(self, *args, **kwargs) -> HeadState:
         return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
+    def expressionless(self) -> HeadState:
+        """The same poses with a neutral face and eyes straight ahead."""
+        joints = torch.zeros_like(self.joints)
+        joints[..., 0] = 1
+        return dataclasses.replace(self, expression=torch.zeros_like(self.expression), joints=joints)
+
     @property
     def batch_shape(self) -> tuple[int, ...]:
         return tuple(self.expression.shape[:-1])

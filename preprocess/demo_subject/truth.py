@@ -21,6 +21,7 @@ from scene.capture import Identity
 from scene.errors import UserError
 from scene.files import atomic_path, read_json, write_json
 from scene.head_state import HeadState
+from scene.tensor_files import save_tensors
 
 if TYPE_CHECKING:
     from preprocess.demo_subject.subject import Subject
@@ -209,13 +210,10 @@ def _key(config: DemoConfig, model: HeadModel) -> str:
 
 
 def _write_tensors(truth: DemoTruth) -> None:
-    from safetensors.torch import save_file
-
     tensors = {field.name: getattr(truth.states, field.name) for field in dataclasses.fields(HeadState)}
     tensors |= {"identity_coefficients": truth.identity.coefficients, "identity_offsets": truth.identity.offsets}
     tensors |= {"K": truth.camera.K, "T_cam_world": truth.camera.T_cam_world}
-    with atomic_path(truth.folder / _TENSORS) as path:
-        save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, path)
+    save_tensors(truth.folder / _TENSORS, tensors)
 
 
 def _write_pictures(truth: DemoTruth, subject: Subject, progress: Callable[[int, int], None] | None) -> None:
