@@ -169,13 +169,14 @@ def against_plain_torch(threads: int, seconds: float) -> dict:
 def headgas_steps(preset: str, size: int, count: int, threads: int, seconds: float) -> dict:
     """Whole steps of a fit: avatar, rendering, losses (without VGG), all gradients, Adam."""
     from fitting import loop, objective
-    from fitting.avatars import AVATARS, AvatarShape, Seeds, TrainingStates
-    from fitting.avatars.rig import empty_binding
+    from fitting.avatars import AVATARS, AvatarShape, TrainingStates
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
     from fitting.optimizers import make_optimizer
     from fitting.memory import keep_pages
     from scene.head_state import HeadState
+    from scene.rig import empty_binding
+    from scene.seeds import Seeds
 
     keep_pages()
     torch.set_num_threads(threads)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from fitting import metrics
-from fitting.frames import composite, load_rgba
 from fitting.regions import border_band, boxes_mask, error_masks, face_boxes
 from scene.capture import Capture
+from scene.pictures import composite, load_rgba
 
 IMAGE_METRICS = ("l1", "psnr", "ssim", "lpips")
 REGIONS = ("face", "mouth", "eyes", "inside")

@@ -16,7 +16,6 @@ from fitting.avatars import AVATARS, AvatarModel, AvatarShape, TrainingStates
 from fitting.checkpoint import Progress
 from fitting.config import FitConfig
 from fitting.densify import DENSIFIERS
-from fitting.frames import FrameStore
 from fitting.initializers import INITIALIZERS
 from fitting.objective import Perceptual
 from fitting.optimizers import make_optimizer, operate, set_rates
@@ -24,6 +23,7 @@ from fitting.regions import head_box
 from renderers import Renderer
 from scene.capture import Capture
 from scene.head_state import HeadState
+from scene.pictures import FrameStore
 
 log = logging.getLogger(__name__)
 

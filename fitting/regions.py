@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from preprocess.landmarks import CHIN
 from scene.capture import TrackedFrame
 
 # Groups of the 478 FaceMesh landmarks.
@@ -19,7 +20,6 @@ LIPS = (
 )  # fmt: skip
 RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173)
 LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398)
-CHIN = 152
 
 _MOUTH_PADDING = 0.15  # of the box's longer side; on every side
 _EYE_PADDING = 0.25

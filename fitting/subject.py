@@ -15,7 +15,6 @@ from fitting import loop, losses, memory
 from fitting.avatars import AvatarModel
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
-from fitting.frames import FrameStore
 from fitting.listeners import JsonLog, ProgressBar, TensorBoardLog
 from fitting.loop import Budget
 from fitting.perceptual import make_vgg_loss
@@ -23,6 +22,7 @@ from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
 from renderers import create
 from scene.capture import Capture
+from scene.pictures import FrameStore
 
 log = logging.getLogger(__name__)
 

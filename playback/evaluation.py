@@ -11,7 +11,6 @@ import torch
 
 from fitting.bundle import AvatarBundle
 from fitting.evaluation import Evaluation, evaluate
-from fitting.frames import load_rgba
 from fitting.pictures import error_map, write_side_by_side
 from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
@@ -19,6 +18,7 @@ from playback.player import Player
 from scene.capture import Capture
 from scene.errors import UserError
 from scene.files import write_json
+from scene.pictures import load_rgba
 
 TRAIN_SAMPLES = 24
 

@@ -11,12 +11,13 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from preprocess.landmarks import CHIN
 from scene.capture import Capture
 
 if TYPE_CHECKING:
     import numpy as np
 
-_CHIN, _BROW = 152, 9  # FaceMesh points whose distance measures the head
+_BROW = 9  # FaceMesh point whose distance to the chin measures the head
 _WORK_SIZE = 256  # pixels of the pictures that are registered
 _BELOW_CHIN = 0.35  # of the head's height: what is higher moves with the head
 _MIN_AREA = 0.03  # of the picture: less is no body to follow
@@ -74,10 +75,10 @@ def register_body(
     from tqdm import tqdm
 
     count, scale = len(pictures), _WORK_SIZE / size
-    height = np.linalg.norm(landmarks[:, _CHIN] - landmarks[:, _BROW], axis=-1)
-    top = int(np.percentile(landmarks[:, _CHIN, 1] + _BELOW_CHIN * height, 90) * scale)
+    height = np.linalg.norm(landmarks[:, CHIN] - landmarks[:, _BROW], axis=-1)
+    top = int(np.percentile(landmarks[:, CHIN, 1] + _BELOW_CHIN * height, 90) * scale)
     shifts, good = np.zeros((count, 2)), np.zeros(count, bool)
-    reference = int(np.argmin(np.abs(landmarks[:, _CHIN] - np.median(landmarks[:, _CHIN], 0)).sum(-1)))
+    reference = int(np.argmin(np.abs(landmarks[:, CHIN] - np.median(landmarks[:, CHIN], 0)).sum(-1)))
     template, alpha = _load(*pictures[reference])
     mask = cv2.dilate((alpha > 0.5).astype(np.uint8), np.ones((9, 9), np.uint8))
     mask[: max(top, 0)] = 0

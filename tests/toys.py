@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fitting.avatars.rig import RigBinding
 from scene import sh
 from scene.camera import Camera
 from scene.capture import Capture, TrackedFrame
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
+from scene.rig import RigBinding
 from scene.transforms import make_transform, rotvecs_to_matrices
 
 # The head looks into the camera: +y of the head is -y of the image.

@@ -1,8 +1,8 @@
 """Avatars: pure functions from a head state to a Gaussian cloud. They know no renderer and no head model."""
 
-from fitting.avatars.base import AvatarModel, AvatarShape, Seeds, TrainingStates
+from fitting.avatars.base import AvatarModel, AvatarShape, TrainingStates
 from fitting.avatars.headgas import HeadGaS
 
 AVATARS: dict[str, type[AvatarModel]] = {"headgas": HeadGaS}
 
-__all__ = ["AVATARS", "AvatarModel", "AvatarShape", "Seeds", "TrainingStates"]
+__all__ = ["AVATARS", "AvatarModel", "AvatarShape", "TrainingStates"]

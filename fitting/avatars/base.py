@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from fitting.avatars.rig import RigBinding, displace, empty_binding
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
+from scene.rig import displace, empty_binding
+from scene.seeds import Seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,19 +22,6 @@ class AvatarShape:
     num_expressions: int
     num_joints: int
     num_rig_vertices: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Seeds:
-    """What an avatar starts from.
-
-    cloud: N Gaussians, unbatched, in the head frame at rest. head_weights: [N] in (0, 1), how much each belongs to the
-    head rather than to the body. rig: how they are tied to the head model's shapes.
-    """
-
-    cloud: GaussianCloud
-    head_weights: Tensor
-    rig: RigBinding
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.base import AvatarModel, AvatarShape, Seeds, TrainingStates
+from fitting.avatars.base import AvatarModel, AvatarShape, TrainingStates
 from fitting.avatars.encoding import encode, encoded_size
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
+from scene.seeds import Seeds
 from scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
 
 # Means are divided by this before they are encoded, so that the head fills about [-1, 1].

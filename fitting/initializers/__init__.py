@@ -1,11 +1,9 @@
 """Initializers: the Gaussians that a fit starts from."""
 
-from fitting.avatars import Seeds
 from fitting.initializers.base import InitializerConfig
-from fitting.initializers.mesh import mesh_seeds
-from fitting.initializers.picture import picture_seeds
+from fitting.initializers.from_capture import mesh_seeds, picture_seeds
 from fitting.initializers.random import random_seeds
 
 INITIALIZERS = {"mesh": mesh_seeds, "picture": picture_seeds, "random": random_seeds}
 
-__all__ = ["INITIALIZERS", "InitializerConfig", "Seeds"]
+__all__ = ["INITIALIZERS", "InitializerConfig"]

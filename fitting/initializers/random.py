@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from fitting.frames import FrameStore
-from fitting.avatars import Seeds
 from fitting.initializers.base import InitializerConfig
-from fitting.initializers.mesh import seed_cloud
-from fitting.initializers.picture import tie_to_nearest
+from preprocess.seeding.beside import tie_to_nearest
+from preprocess.seeding.surface import seed_cloud
 from scene.capture import Capture
+from scene.pictures import FrameStore
+from scene.seeds import Seeds
 
 _HALF_SIZE_M = 0.2
 _CENTRE = torch.tensor([0.0, 0.0, -0.08])

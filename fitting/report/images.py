@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fitting.frames import load_rgba
 from fitting.pictures import to_uint8
 from fitting.regions import head_box
 from preprocess.head_models import HEAD_MODELS
 from scene.capture import Capture, TrackedFrame
 from scene.errors import UserError
+from scene.pictures import load_rgba
 
 WIDTH = 384  # pixels of a picture in the page
 _QUALITY = 86

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from fitting.frames import load_rgba
 from fitting.report import images
 from fitting.report.charts import Series, line_chart
 from preprocess.landmarks import EYE_CORNERS
 from preprocess.quality import head_angles
 from scene.capture import Capture
 from scene.errors import UserError
+from scene.pictures import load_rgba
 
 _MATTES = 4
 _CURVES = {

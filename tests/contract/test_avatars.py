@@ -7,11 +7,12 @@ import dataclasses
 import pytest
 import torch
 
-from fitting.avatars import AVATARS, AvatarShape, Seeds, TrainingStates
+from fitting.avatars import AVATARS, AvatarShape, TrainingStates
 from fitting.avatars.anchoring import AnchoringConfig
 from fitting.bundle import AvatarBundle
 from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate
 from scene.cloud import GaussianCloud
+from scene.seeds import Seeds
 from tests import toys
 
 COUNT, EXPRESSIONS, JOINTS = 40, 52, 2

@@ -79,7 +79,7 @@ def make_capture(root: Path, num_frames: int = 6, size: int = SIZE, head_model: 
 def make_run(root: Path) -> Path:
     """A finished run directory around that capture."""
     from fitting.evaluation import evaluate
-    from fitting.frames import composite, load_rgba
+    from scene.pictures import composite, load_rgba
 
     capture = make_capture(root / "capture")
     generator = torch.Generator().manual_seed(0)

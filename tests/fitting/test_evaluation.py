@@ -10,9 +10,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from fitting import metrics
 from fitting.evaluation import REGIONS, SHARES, Evaluation, evaluate, finite
-from fitting.frames import composite, load_rgba
 from fitting.regions import border_band, box_around, error_masks, face_boxes, head_box
 from scene.errors import UserError
+from scene.pictures import composite, load_rgba
 from tests.fitting import synthetic_run
 
 

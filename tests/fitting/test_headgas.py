@@ -33,8 +33,9 @@ def test_colour_and_opacity_follow_equations_3_to_5():
 
 
 def test_the_basis_starts_at_zero():
-    from fitting.avatars import AvatarShape, Seeds, TrainingStates
+    from fitting.avatars import AvatarShape, TrainingStates
     from fitting.avatars.headgas import HeadGaS, HeadGaSConfig
+    from scene.seeds import Seeds
 
     avatar = HeadGaS(HeadGaSConfig(), AvatarShape(10, 52, 2))
     states = toys.random_states((5,))

@@ -1,37 +1,23 @@
-"""Seeds on the surface of the fitted head model, coloured by the training frames (HeadGaS, section 3.4)."""
+"""Points on the surface of the fitted head model and what the training frames show there."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from fitting.frames import FrameStore
-from fitting.avatars import Seeds
-from fitting.avatars.rig import RigBinding
-from fitting.initializers.base import InitializerConfig
-from fitting.regions import CHIN
 from preprocess.head_models import HEAD_MODELS
 from preprocess.head_models.base import HeadModel
+from preprocess.landmarks import CHIN
 from scene import sh as spherical_harmonics
 from scene.capture import Capture
 from scene.cloud import GaussianCloud
+from scene.pictures import FrameStore
+from scene.rig import RigBinding
 
 # The inside of the mouth is small and matters: it is sampled more densely than the skin.
 _PART_DENSITY = {"skin": 1.0, "eye_left": 2.0, "eye_right": 2.0, "tongue": 1.5, "teeth_upper": 3.0, "teeth_lower": 3.0}
 _OTHER_DENSITY = 0.4
-_HEAD_AREA_M2 = 0.13
 _NECK_BLEND_M = 0.012
-
-
-def mesh_seeds(capture: Capture, frames: FrameStore, config: InitializerConfig, seed: int) -> Seeds:
-    """N points drawn over the rest mesh, with the median colour that the training frames show there."""
-    generator = torch.Generator().manual_seed(seed)
-    points, normals, chin, rig = _sample_surface(capture, config.num_gaussians, generator)
-    chosen = spread(capture.train, config.frames)
-    colours = _colours(capture, frames, chosen, points, normals)
-    spacing = 0.6 * (_HEAD_AREA_M2 / config.num_gaussians) ** 0.5
-    cloud = seed_cloud(points, colours, torch.full((len(points),), spacing), config.opacity)
-    return Seeds(cloud, head_weights(points, chin), rig)
 
 
 def seed_cloud(points: Tensor, colours: Tensor, sizes: Tensor, opacity: float) -> GaussianCloud:
@@ -48,12 +34,15 @@ def seed_cloud(points: Tensor, colours: Tensor, sizes: Tensor, opacity: float) -
 
 def head_weights(points: Tensor, chin: Tensor) -> Tensor:
     """1 above the chin, 0 below the neck, soft between; [N]."""
-    # The line from the chin to the nape rises backwards: what is far behind the chin belongs to the head a little lower.
+    # The line from the chin to the nape rises backwards: what is far behind the chin is head a little lower.
     height = points[:, 1] - (chin[1] - 0.03)
     return torch.sigmoid(height / _NECK_BLEND_M)
 
 
-def _sample_surface(capture: Capture, count: int, generator: torch.Generator):
+def sample_surface(
+    capture: Capture, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, RigBinding]:
+    """Points [N, 3] drawn over the rest mesh, their unit normals [N, 3], the tip of the chin [3], and the ties."""
     model = HEAD_MODELS[capture.head_model]()
     shaped = model.shaped(capture.identity)
     vertices, faces = shaped.vertices, model.faces
@@ -83,7 +72,7 @@ def spread(indices: tuple[int, ...], count: int) -> list[int]:
     return [indices[position] for position in positions]
 
 
-def _colours(capture: Capture, frames: FrameStore, chosen: list[int], points: Tensor, normals: Tensor) -> Tensor:
+def mean_colours(capture: Capture, frames: FrameStore, chosen: list[int], points: Tensor, normals: Tensor) -> Tensor:
     """Mean colour of rest-shape points over frames that see them from the front; grey where none does."""
     total, weight = torch.zeros(len(points), 3), torch.zeros(len(points), 1)
     for index in chosen:

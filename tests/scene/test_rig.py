@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from fitting.avatars.rig import displace
-from fitting.initializers.picture import tie_to_nearest
 from preprocess.head_models import HEAD_MODELS
 from scene.cloud import GaussianCloud
+from scene.rig import displace
 from tests import toys
 
 
@@ -31,11 +30,3 @@ def test_gaussians_on_the_mesh_move_as_the_mesh_does():
     )
     torch.testing.assert_close(moved.means, on(shaped.posed(state).vertices), atol=1e-6, rtol=0)
     assert (moved.means - fields["means"]).norm(dim=-1).max() > 0.01
-
-
-def test_what_is_far_from_the_mesh_does_not_move(tmp_path):
-    capture = toys.make_capture(tmp_path, frames=4, size=32, test=1)
-    surface = HEAD_MODELS["anny"]().template[:1]
-    points = torch.cat([surface, surface + torch.tensor([0.0, 0.5, 0.5])])
-    sums = tie_to_nearest(capture, points).weights.sum(-1)
-    assert sums[0] > 0.99 and sums[1] < 1e-3

@@ -1,21 +1,16 @@
-"""Seeds on the mesh and on what the mattes show beside it: hair above the chin, neck and shoulders below."""
+"""Points on what the mattes show beside the mesh: hair above the chin, neck and shoulders below."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import torch
 from torch import Tensor
 
-from fitting.frames import FrameStore
-from fitting.initializers import mesh
-from fitting.avatars import Seeds
-from fitting.avatars.rig import RigBinding
-from fitting.initializers.base import InitializerConfig
 from preprocess.head_models import HEAD_MODELS
+from preprocess.seeding.surface import chin_of, spread
 from scene.camera import Camera
 from scene.capture import Capture
-from scene.cloud import GaussianCloud
+from scene.pictures import FrameStore
+from scene.rig import RigBinding
 from scene.transforms import invert_transform, transform_points
 
 _SKULL_CENTRE = torch.tensor([0.0, 0.0, -0.09])  # metres, head frame: the depth that hair outlines lie at
@@ -23,47 +18,16 @@ _RIG_REACH_M = 0.015  # how far off the mesh expressions still move things
 _GRID = 4  # pixels between candidates
 
 
-def picture_seeds(capture: Capture, frames: FrameStore, config: InitializerConfig, seed: int) -> Seeds:
-    """``mesh_share`` of the seeds on the mesh, the rest where person, but no mesh, is seen."""
-    on_mesh = round(config.num_gaussians * config.mesh_share)
-    first = mesh.mesh_seeds(capture, frames, dataclasses.replace(config, num_gaussians=max(on_mesh, 1)), seed)
-    generator = torch.Generator().manual_seed(seed + 1)
-    points, colours, sizes, weights = _beside_mesh(capture, frames, config, generator)
-    count = min(config.num_gaussians - on_mesh, len(points))
-    if count <= 0:
-        return first
-    drawn = torch.randperm(len(points), generator=generator)[:count]
-    # Candidates are dense; the ones drawn must cover the same area.
-    grow = (len(points) / count) ** 0.5
-    second = mesh.seed_cloud(points[drawn], colours[drawn], sizes[drawn] * grow, config.opacity)
-    joined = {name: torch.cat([a, second.fields()[name]]) for name, a in first.cloud.fields().items()}
-    near = tie_to_nearest(capture, points[drawn])
-    rig = RigBinding(
-        first.rig.shapes, torch.cat([first.rig.vertices, near.vertices]), torch.cat([first.rig.weights, near.weights])
-    )
-    return Seeds(GaussianCloud(**joined), torch.cat([first.head_weights, weights[drawn]]), rig)
-
-
-def tie_to_nearest(capture: Capture, points: Tensor) -> RigBinding:
-    """Points [N, 3] beside the mesh tied to its three nearest vertices, the weaker the further off they are."""
-    from scipy.spatial import cKDTree
-
-    model = HEAD_MODELS[capture.head_model]()
-    distances, vertices = cKDTree(model.shaped(capture.identity).vertices.numpy()).query(points.numpy(), k=3)
-    distances = torch.from_numpy(distances).float()
-    weights = 1 / distances.clamp_min(1e-4)
-    weights = weights / weights.sum(-1, keepdim=True) * torch.exp(-((distances[:, :1] / _RIG_REACH_M) ** 2))
-    return RigBinding(model.expression_basis, torch.from_numpy(vertices).long(), weights)
-
-
-def _beside_mesh(capture: Capture, frames: FrameStore, config: InitializerConfig, generator: torch.Generator):
+def beside_mesh(
+    capture: Capture, frames: FrameStore, num_frames: int, generator: torch.Generator
+) -> tuple[Tensor, ...]:
     """Points [M, 3] in the head frame at rest, colours [M, 3], sizes [M] in metres, head weights [M]."""
     from preprocess.mesh_renderer import rasterize_camera
 
     model = HEAD_MODELS[capture.head_model]()
     shaped = model.shaped(capture.identity)
-    chin = mesh.chin_of(model, shaped.vertices)
-    chosen = mesh.spread(capture.train, config.frames)
+    chin = chin_of(model, shaped.vertices)
+    chosen = spread(capture.train, num_frames)
     parts: list[tuple[Tensor, ...]] = []
     for index in chosen:
         frame = capture.frames[index]
@@ -87,6 +51,18 @@ def _beside_mesh(capture: Capture, frames: FrameStore, config: InitializerConfig
         size = _GRID * 0.6 * _depth_of(camera, _SKULL_CENTRE) / camera.K[0, 0] / len(chosen) ** 0.5
         parts.append((points, image[ys, xs], size.expand(len(points)), torch.where(below, 0.03, 0.95)))
     return tuple(torch.cat(column) for column in zip(*parts))
+
+
+def tie_to_nearest(capture: Capture, points: Tensor) -> RigBinding:
+    """Points [N, 3] beside the mesh tied to its three nearest vertices, the weaker the further off they are."""
+    from scipy.spatial import cKDTree
+
+    model = HEAD_MODELS[capture.head_model]()
+    distances, vertices = cKDTree(model.shaped(capture.identity).vertices.numpy()).query(points.numpy(), k=3)
+    distances = torch.from_numpy(distances).float()
+    weights = 1 / distances.clamp_min(1e-4)
+    weights = weights / weights.sum(-1, keepdim=True) * torch.exp(-((distances[:, :1] / _RIG_REACH_M) ** 2))
+    return RigBinding(model.expression_basis, torch.from_numpy(vertices).long(), weights)
 
 
 def _depth_of(camera: Camera, point: Tensor) -> Tensor:

@@ -1,0 +1,23 @@
+"""What an avatar starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from scene.cloud import GaussianCloud
+from scene.rig import RigBinding
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """Gaussians that an avatar starts from, and what they belong to.
+
+    cloud: N Gaussians, unbatched, in the head frame at rest. head_weights: [N] in (0, 1), how much each belongs to the
+    head rather than to the body. rig: how they are tied to the head model's shapes.
+    """
+
+    cloud: GaussianCloud
+    head_weights: Tensor
+    rig: RigBinding
