@@ -143,14 +143,7 @@ def assemble(
         "crop": {**dataclasses.asdict(crop), "size": size},
         "camera": {"focal_px": round(float(camera.K[0, 0]), 3)},
         "tracking": {
-            **quality.tracking_quality(
-                tracking.residual_percent.numpy()[kept],
-                states.expression.numpy(),
-                model.expression_names,
-                states.T_world_head.numpy(),
-                times[kept],
-            ),
-            # The same against the surface's points alone, without the detector's slip at each view.
+            # Against the surface's points alone, without the detector's slip at each view.
             "surface_percent_median": round(float(np.median(tracking.surface_percent.numpy()[kept])), 4),
             "iterations": tracking.iterations,
         },
@@ -159,8 +152,7 @@ def assemble(
         ),
         "mattes": mattes.figures(),
     }
-    report["warnings"] = quality.warnings(report)
-    return Capture(
+    capture = Capture(
         root=root,
         head_model=model.name,
         expression_names=tuple(model.expression_names),
@@ -173,6 +165,24 @@ def assemble(
         source_hash=source_hash,
         report=report,
     )
+    return assess(capture, tracking.eye_distance_px)
+
+
+def assess(capture: Capture, eye_distance_px: float) -> Capture:
+    """The capture with figures and warnings on its states as they are. eye_distance_px: as in ``Tracking``."""
+    import numpy as np
+
+    states = capture.states
+    figures = quality.tracking_quality(
+        np.array([frame.residual_px for frame in capture.frames]) * (100 / eye_distance_px),
+        states.expression.numpy(),
+        capture.expression_names,
+        states.T_world_head.numpy(),
+        np.array([frame.time_s for frame in capture.frames]),
+    )
+    report = {**capture.report, "tracking": {**capture.report["tracking"], **figures}}
+    report["warnings"] = quality.warnings(report)
+    return dataclasses.replace(capture, report=report)
 
 
 def _mattes(files: FrameFiles, landmarks: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, quality.MatteQuality]:

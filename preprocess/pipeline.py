@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preprocess import cache, quality
-from preprocess.assembly import assemble, frame_rate, load_tracking, save_tracking
-from preprocess.body import follow_body
+from preprocess.assembly import assemble, assess, frame_rate, load_tracking, save_tracking
 from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
 from preprocess.frames import FrameFiles, write_frames
+from preprocess.photometric.config import PhotometricConfig
 from preprocess.scan import Scan, scan
 from preprocess.selection import Selection, SelectionConfig, select, thin
 from preprocess.tracking.config import TrackerConfig
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from scene.camera import Camera
 
 _log = logging.getLogger(__name__)
+
+TRACKING = ("pictures", "landmarks")
 
 _MIN_PICTURE = 64  # pixels of the short side of a video
 _BLACK = 0.03  # a brightness that no frame of a black video reaches
@@ -64,6 +66,10 @@ class PreprocessConfig:
     """Which frames are usable."""
     tracker: TrackerConfig = TrackerConfig()
     """The head tracker."""
+    tracking: str = "pictures"
+    """landmarks: the head tracker alone, quick; pictures: what it finds is refined on the pictures themselves."""
+    photometric: PhotometricConfig = PhotometricConfig()
+    """That refinement."""
 
     def __post_init__(self) -> None:
         if not 64 <= self.size <= 4096:
@@ -76,6 +82,8 @@ class PreprocessConfig:
             raise UserError(f"min_frames: expected 2 to max_frames ({self.max_frames}), got {self.min_frames}")
         if self.focal is not None and not 0.2 <= self.focal <= 50:
             raise UserError(f"focal: expected 0.2 to 50 times the picture's long side, got {self.focal}")
+        if self.tracking not in TRACKING:
+            raise UserError(f"tracking: expected one of {', '.join(TRACKING)}, got {self.tracking!r}")
         if not 0 < self.test_fraction < 1:
             raise UserError(f"test_fraction: expected a part between 0 and 1, got {self.test_fraction}")
 
@@ -104,8 +112,9 @@ def build_capture(
 ) -> Capture:
     """Makes the capture of a video in ``root``, or takes up work that was begun there, or returns it if finished.
 
-    device: where a matter's network runs. weights, download: where its weights may come from (``preprocess.weights``).
-    The stages: landmarks, tracking, frames with mattes, quality; the manifest comes last. Work files lie in
+    device: where networks and picture tracking run. weights, download: where weights may come from
+    (``preprocess.weights``). The stages: landmarks, tracking, frames with mattes, quality, picture tracking; the
+    manifest comes last. Work files lie in
     ``root/work``. Raises UserError for videos that cannot be used, and when ``root`` holds something else.
     """
     return _build(_Job.of(Path(video), options, device, weights, download, progress), Path(root))
@@ -119,6 +128,7 @@ class _Job:
     options: PreprocessConfig
     matter: Matter
     matting_note: str
+    device: str
     progress: bool
     key: str
 
@@ -140,7 +150,7 @@ class _Job:
             )
         matter, note = _choose_matter(options.matting, device, weights, download)
         settings = {**dataclasses.asdict(options), "matting": matter.name}
-        return cls(info, options, matter, note, progress, cache.source_hash(video, settings))
+        return cls(info, options, matter, note, device, progress, cache.source_hash(video, settings))
 
 
 def _build(job: _Job, root: Path) -> Capture:
@@ -172,8 +182,15 @@ def _build(job: _Job, root: Path) -> Capture:
                 root, job.key, info, options.size, scanned, selection, keep, crop, camera, tracking, model,
                 options.test_fraction,
             )  # fmt: skip
-        with work.stage("body"):
-            capture = follow_body(capture, job.progress)
+        if options.tracking == "pictures":
+            from preprocess.photometric import refine
+
+            with work.stage("picture tracking"):
+                capture = refine(
+                    capture, options.photometric, device=job.device,
+                    checkpoint=work.path("picture_tracking.safetensors"), progress=job.progress,
+                )  # fmt: skip
+                capture = assess(capture, tracking.eye_distance_px)
         capture.report["camera"].update(
             source=focal_source, focal_long_sides=round(focal_px / max(info.width, info.height), 4)
         )

@@ -49,13 +49,20 @@ def _read(path: Path, flags: int) -> np.ndarray:
 class FrameStore:
     """Frames of a capture as uint8 on a device, 1 MiB each at 512², at full and, on request, at reduced resolution."""
 
-    def __init__(self, capture: Capture, indices: Sequence[int], device: torch.device | str = "cpu") -> None:
-        """Reads the frames ``indices`` (positions in ``capture.frames``)."""
+    def __init__(
+        self, capture: Capture, indices: Sequence[int], device: torch.device | str = "cpu", *, held_at: int = 1
+    ) -> None:
+        """Reads the frames ``indices`` (positions in ``capture.frames``). ``held_at``: holds 1 / held_at of their
+        resolution alone, which all divisors of ``get`` then refer to."""
         from concurrent.futures import ThreadPoolExecutor
 
+        def read(index: int) -> Tensor:
+            picture = torch.from_numpy(load_rgba(capture.frames[index]))[None]
+            return picture if held_at == 1 else _reduce(picture, held_at)
+
         with ThreadPoolExecutor(2) as pool:
-            pictures = list(pool.map(lambda index: load_rgba(capture.frames[index]), indices))
-        self._levels: dict[int, Tensor] = {1: torch.from_numpy(np.stack(pictures)).to(device)}
+            pictures = list(pool.map(read, indices))
+        self._levels: dict[int, Tensor] = {1: torch.cat(pictures).to(device)}
         self._rows = {index: row for row, index in enumerate(indices)}
 
     def get(self, index: int, divisor: int = 1) -> tuple[Tensor, Tensor]:

@@ -11,17 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
-from scene.transforms import (
-    make_transform,
-    matrices_to_quats,
-    matrices_to_rotvecs,
-    multiply_quats,
-    normalize_quats,
-    rotvecs_to_matrices,
-)
+from scene.skinning import blend_two_frames, move_rigidly
+from scene.transforms import make_transform, matrices_to_rotvecs, rotvecs_to_matrices
 
 if TYPE_CHECKING:
     from fitting.avatars.base import TrainingStates
@@ -85,38 +78,10 @@ class Anchoring(nn.Module):
         identity = torch.eye(4, dtype=cloud.means.dtype, device=cloud.means.device).expand(*batch, 4, 4)
         T_head = self.pose_delta(state) if self.config.pose_correction else identity
         if not self.config.two_frames:
-            return _move_rigidly(cloud, T_head)
-        return _move_blended(cloud, T_head, state.T_head_body, torch.sigmoid(head_logits))
+            return move_rigidly(cloud, T_head)
+        return blend_two_frames(cloud, T_head, state.T_head_body, torch.sigmoid(head_logits))
 
 
 def relative_pose(T_head_body: Tensor) -> Tensor:
     """Rotation vector and translation [*b, 6] (radians, metres) of the body in the head frame."""
     return torch.cat([matrices_to_rotvecs(T_head_body[..., :3, :3]), T_head_body[..., :3, 3]], -1)
-
-
-def _move_rigidly(cloud: GaussianCloud, T: Tensor) -> GaussianCloud:
-    means = cloud.means @ T[..., :3, :3].transpose(-1, -2) + T[..., None, :3, 3]
-    quats = multiply_quats(matrices_to_quats(T[..., :3, :3])[..., None, :].expand_as(cloud.quats), cloud.quats)
-    return dataclasses.replace(cloud, means=means, quats=quats)
-
-
-def _move_blended(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weights: Tensor) -> GaussianCloud:
-    """Linear blend skinning of means between two transforms [*b, 4, 4] with weights [N] of the first."""
-    w = weights[:, None]
-    head = cloud.means @ T_head[..., :3, :3].transpose(-1, -2) + T_head[..., None, :3, 3]
-    body = cloud.means @ T_body[..., :3, :3].transpose(-1, -2) + T_body[..., None, :3, 3]
-    means = body + w * (head - body)
-    q_head = matrices_to_quats(T_head[..., :3, :3])[..., None, :]
-    q_body = matrices_to_quats(T_body[..., :3, :3])[..., None, :]
-    blended = normalize_quats(q_body + w * (q_head - q_body))
-    quats = multiply_quats(blended.expand_as(cloud.quats), cloud.quats)
-    # What is fixed to the body keeps its look when the head turns: its harmonics turn with it.
-    degree = round(cloud.sh.shape[-2] ** 0.5) - 1
-    colours = cloud.sh
-    if degree > 0:
-        turn = spherical_harmonics.rotation_matrices(T_body[..., :3, :3], degree)[..., 1:, 1:]
-        rest = cloud.sh[..., 1:, :]
-        by_channel = rest.transpose(-1, -2)  # [*b, N, 3, K - 1]: one large product instead of N small ones
-        turned = (by_channel.flatten(-3, -2) @ turn.transpose(-1, -2)).reshape(by_channel.shape).transpose(-1, -2)
-        colours = torch.cat([cloud.sh[..., :1, :], turned + w[..., None] * (rest - turned)], -2)
-    return dataclasses.replace(cloud, means=means, quats=quats, sh=colours)

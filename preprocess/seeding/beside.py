@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from preprocess.head_models import HEAD_MODELS
+from preprocess.seeding.shapes import expression_shapes
 from preprocess.seeding.surface import chin_of, spread
 from scene.camera import Camera
 from scene.capture import Capture
@@ -58,11 +59,12 @@ def tie_to_nearest(capture: Capture, points: Tensor) -> RigBinding:
     from scipy.spatial import cKDTree
 
     model = HEAD_MODELS[capture.head_model]()
-    distances, vertices = cKDTree(model.shaped(capture.identity).vertices.numpy()).query(points.numpy(), k=3)
+    head = model.shaped(capture.identity)
+    distances, vertices = cKDTree(head.vertices.numpy()).query(points.numpy(), k=3)
     distances = torch.from_numpy(distances).float()
     weights = 1 / distances.clamp_min(1e-4)
     weights = weights / weights.sum(-1, keepdim=True) * torch.exp(-((distances[:, :1] / _RIG_REACH_M) ** 2))
-    return RigBinding(model.expression_basis, torch.from_numpy(vertices).long(), weights)
+    return RigBinding(expression_shapes(head), torch.from_numpy(vertices).long(), weights)
 
 
 def _depth_of(camera: Camera, point: Tensor) -> Tensor:

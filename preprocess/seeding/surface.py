@@ -8,6 +8,7 @@ from torch import Tensor
 from preprocess.head_models import HEAD_MODELS
 from preprocess.head_models.base import HeadModel
 from preprocess.landmarks import CHIN
+from preprocess.seeding.shapes import expression_shapes
 from scene import sh as spherical_harmonics
 from scene.capture import Capture
 from scene.cloud import GaussianCloud
@@ -58,7 +59,8 @@ def sample_surface(
     barycentrics = torch.stack([1 - u - v, u, v], -1)
     points = (corners[drawn] * barycentrics[..., None]).sum(1)
     normals = torch.nn.functional.normalize(cross[drawn], dim=-1)
-    return points, normals, chin_of(model, vertices), RigBinding(model.expression_basis, faces[drawn], barycentrics)
+    rig = RigBinding(expression_shapes(shaped), faces[drawn], barycentrics)
+    return points, normals, chin_of(model, vertices), rig
 
 
 def chin_of(model: HeadModel, vertices: Tensor) -> Tensor:

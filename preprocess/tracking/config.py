@@ -81,9 +81,6 @@ class TrackerConfig:
     max_gap_s: float = 0.5
     """Frames further apart than this are not tied to each other in time."""
 
-    gaze_full_degrees: float = 30.0
-    """Rotation of the eye at which an eyeLook coefficient is 1."""
-
     gaze_smoothness: float = 1.0
     """Cost of the change of gaze between frames against the irises' residuals; jumps (saccades) are let through."""
 

@@ -16,6 +16,8 @@ from preprocess.tracking.projection import project
 from scene.transforms import multiply_quats, quats_to_matrices, rotvecs_to_quats
 
 EYES = ("left", "right")
+GAZE_FULL_RAD = math.radians(30.0)
+"""Rotation of the eye at which an eyeLook coefficient is 1."""
 _MAX_YAW, _MAX_PITCH = math.radians(40.0), math.radians(30.0)
 _MAX_SQUINT = math.radians(6.0)
 _SHUT, _OPEN = 0.35, 0.6  # of the clip's wide-open eye: below, the iris is not believed; above, fully
@@ -114,19 +116,33 @@ def _smooth_solution(
     return torch.from_numpy(solution * _UNIT)
 
 
-def gaze_expression(angles: Tensor, names: tuple[str, ...], config: TrackerConfig) -> Tensor:
+def looks(eye: str) -> dict[str, tuple[int, float]]:
+    """Which angle of an eye (0 yaw, 1 pitch) each of its eyeLook coefficients stands for, and with which sign."""
+    outward, side = (1.0 if eye == "left" else -1.0), eye.capitalize()
+    return {
+        f"eyeLookOut{side}": (0, outward), f"eyeLookIn{side}": (0, -outward),
+        f"eyeLookUp{side}": (1, 1.0), f"eyeLookDown{side}": (1, -1.0),
+    }  # fmt: skip
+
+
+def gaze_expression(angles: Tensor, names: tuple[str, ...]) -> Tensor:
     """The eyeLook coefficients [T, E] of gaze angles [T, 2, 2]; zero at all other expressions.
 
     Avatars driven by expressions alone read these, and lids follow the eye's pitch by them.
     """
-    full = math.radians(config.gaze_full_degrees)
     result = angles.new_zeros(len(angles), len(names))
     for index, eye in enumerate(EYES):
-        yaw, pitch = (angles[:, index] / full).unbind(-1)
-        outward = yaw if eye == "left" else -yaw
-        parts = {"Out": outward, "In": -outward, "Up": pitch, "Down": -pitch}
-        for direction, amount in parts.items():
-            name = f"eyeLook{direction}{eye.capitalize()}"
+        for name, (axis, sign) in looks(eye).items():
             if name in names:
-                result[:, names.index(name)] = amount.clamp(0, 0.98)
+                result[:, names.index(name)] = (sign * angles[:, index, axis] / GAZE_FULL_RAD).clamp(0, 0.98)
     return result
+
+
+def gaze_angles(expression: Tensor, names: tuple[str, ...]) -> Tensor:
+    """The gaze angles [T, 2, 2] that eyeLook coefficients [T, E] stand for."""
+    angles = expression.new_zeros(len(expression), len(EYES), 2)
+    for index, eye in enumerate(EYES):
+        for name, (axis, sign) in looks(eye).items():
+            if name in names:
+                angles[:, index, axis] += sign * GAZE_FULL_RAD * expression[:, names.index(name)]
+    return angles

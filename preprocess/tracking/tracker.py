@@ -249,7 +249,7 @@ def _alternate(
         coefficients = shape_step(coefficients, basis, motion, rig, seen, trust, config)
         centers = model.shaped(_identity(coefficients, basis)).joint_centers.double()
         angles = gaze.gaze_step(angles, rig.neutral(coefficients), centers, motion, seen, config)
-        motion = dataclasses.replace(motion, gaze_expression=gaze.gaze_expression(angles, names, config))
+        motion = dataclasses.replace(motion, gaze_expression=gaze.gaze_expression(angles, names))
         if iteration > config.pose_iterations + 2 and energies[-2] - energies[-1] < config.tolerance * energies[-1]:
             break
     bar.close()

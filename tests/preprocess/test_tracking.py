@@ -47,7 +47,7 @@ def scene(model):
         expression[:, names.index(name)] = torch.from_numpy(curve)
     yaw_pitch = np.stack([0.25 * np.sin(2 * np.pi * 0.4 * t), 0.1 * np.sin(2 * np.pi * 0.55 * t)], -1)
     angles = torch.from_numpy(np.stack([yaw_pitch, yaw_pitch], 1))
-    expression += gaze_expression(angles, names, TrackerConfig())
+    expression += gaze_expression(angles, names)
     turns = np.stack([0.15 * np.sin(2.1 * t), 0.35 * np.sin(1.3 * t + 1), 0.08 * np.sin(1.7 * t)], 1)
     rotation = FACING @ rotvecs_to_matrices(torch.from_numpy(turns))
     place = torch.from_numpy(np.stack([0.02 * np.sin(t), 0.01 * np.cos(t), 0.9 + 0.05 * np.sin(0.8 * t)], 1))

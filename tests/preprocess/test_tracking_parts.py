@@ -187,7 +187,7 @@ def test_gaze_signs(model):
     angles = torch.tensor([[[0.3, 0.2], [0.3, 0.2]]], dtype=torch.float64)  # to the subject's left, and up
     forward = quats_to_matrices(gaze_quats(angles))[0] @ torch.tensor([0, 0, 1.0], dtype=torch.float64)
     assert (forward[:, 0] > 0.25).all() and (forward[:, 1] > 0.15).all()
-    values = gaze_expression(angles, model.expression_names, CONFIG)[0]
+    values = gaze_expression(angles, model.expression_names)[0]
     active = {name for name, value in zip(model.expression_names, values) if value > 0}
     assert active == {"eyeLookOutLeft", "eyeLookInRight", "eyeLookUpLeft", "eyeLookUpRight"}
     assert values.max() == pytest.approx(np.degrees(0.3) / 30, abs=1e-6)

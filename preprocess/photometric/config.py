@@ -1,0 +1,35 @@
+"""Options of the photometric refinement."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotometricConfig:
+    """Options of ``refine``."""
+
+    size: int = 128
+    """Side in pixels of the pictures that are compared, as near as halving the capture's comes to it."""
+
+    num_gaussians: int = 5000
+    """Gaussians of the tracking cloud. It has no expression bases: those would absorb the error that is looked for."""
+
+    visits: int = 30
+    """How often each frame is looked at."""
+
+    batch: int = 4
+    """Frames per step."""
+
+    pose_rate: float = 8e-3
+    """Learning rate of the poses, in radians and in tenths of a metre."""
+
+    expression_rate: float = 0.02
+    """Learning rate of the expression coefficients; 0 leaves those of the landmarks."""
+
+    gap_weight: float = 1e-3
+    """Cost per squared millimetre by which the gaps of lids and lips leave what landmarks say: at 128 pixels these see
+    speech and blinks better than pictures do."""
+
+    matte_weight: float = 0.2
+    """Cost of the silhouette's error against the colour's."""

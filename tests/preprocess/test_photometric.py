@@ -1,0 +1,201 @@
+"""Tracking by the picture: a capture whose true poses are known, put off and found again."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from preprocess.head_models import HEAD_MODELS
+from preprocess.photometric import PhotometricConfig, refine, refinement
+from preprocess.photometric.problem import Problem
+from preprocess.photometric.row_adam import RowAdam
+from preprocess.seeding.shapes import expression_shapes
+from preprocess.tracking.gaze import gaze_angles, gaze_expression, gaze_quats
+from renderers import create
+from scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
+from tests import toys
+
+QUICK = PhotometricConfig(size=64, num_gaussians=800, visits=16)
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory):
+    """Sixteen pictures of a blob that turns, with its true states."""
+    return toys.make_capture(tmp_path_factory.mktemp("capture"), size=64)
+
+
+def put_off(capture, degrees=3.0, seed=0):
+    """The capture with every head turned by about so much about a random axis."""
+    generator = torch.Generator().manual_seed(seed)
+    axes = torch.nn.functional.normalize(torch.randn(len(capture.frames), 3, generator=generator), dim=-1)
+    turns = rotvecs_to_matrices(axes * torch.deg2rad(torch.tensor(degrees)))
+    frames = [
+        dataclasses.replace(
+            frame,
+            state=dataclasses.replace(
+                frame.state, T_world_head=frame.state.T_world_head @ make_transform(turn, torch.zeros(3))
+            ),
+        )
+        for frame, turn in zip(capture.frames, turns)
+    ]
+    return dataclasses.replace(capture, frames=tuple(frames))
+
+
+def degrees_off(capture, truth):
+    """[T] angles between two captures' heads, without the constant one that the cloud leaves free."""
+    between = truth.states.T_world_head[:, :3, :3].mT @ capture.states.T_world_head[:, :3, :3]
+    u, _, vh = torch.linalg.svd(between.mean(0))
+    return torch.rad2deg(rotation_angles(between @ (u @ vh).T))
+
+
+def test_poses_that_were_put_off_are_found(truth):
+    off = put_off(truth)
+    found = refine(off, QUICK, progress=False)
+    before, after = degrees_off(off, truth), degrees_off(found, truth)
+    assert float(after.median()) < 0.5 * float(before.median())
+    test = list(truth.test)  # treated like the others
+    assert float(after[test].median()) < 0.6 * float(before[test].median())
+    report = found.report["photometric"]
+    assert report["error"]["after"] < 0.9 * report["error"]["before"]
+    assert 1.0 < report["rotation_deg"]["median"] < 6.0
+    assert torch.isfinite(torch.tensor(report["landmark_percent"]["after"]))
+    assert off.states.T_world_head.equal(put_off(truth).states.T_world_head)  # the input is left alone
+
+
+def test_true_poses_stay(truth):
+    found = refine(truth, QUICK, progress=False)
+    assert float(degrees_off(found, truth).median()) < 1.0  # a smooth blob of 64 pixels shows no more
+
+
+def test_an_interrupted_refinement_goes_on_where_it_was(truth, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIKENESS_THREADS", "1")
+    quick = dataclasses.replace(QUICK, visits=4)
+    whole = refine(truth, quick, progress=False)
+    monkeypatch.setattr(refinement, "_SAVE_EVERY_S", 0.0)
+    path, original = tmp_path / "state.safetensors", Problem.step
+    taken, stopped = [], []
+
+    def step(self, number, renderer):
+        if number == 9 and not stopped:
+            stopped.append(number)
+            raise KeyboardInterrupt
+        taken.append(number)
+        return original(self, number, renderer)
+
+    monkeypatch.setattr(Problem, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        refine(truth, quick, checkpoint=path, progress=False)
+    resumed = refine(truth, quick, checkpoint=path, progress=False)
+    assert taken == list(range(16))
+    for name in ("T_world_head", "T_world_body", "expression"):
+        assert getattr(resumed.states, name).equal(getattr(whole.states, name)), name
+
+
+def test_a_frame_that_gets_worse_keeps_its_landmarks_state(truth, monkeypatch):
+    off = put_off(truth)
+    refined = Problem.states
+
+    def one_lost(self):
+        states = refined(self)
+        states.T_world_head[5, :3, 3] += 0.05
+        return states
+
+    monkeypatch.setattr(Problem, "states", one_lost)
+    found = refine(off, QUICK, progress=False)
+    assert found.report["photometric"]["fallen_back"] == [off.frames[5].image_path.stem]
+    assert found.frames[5].state.T_world_head.equal(off.frames[5].state.T_world_head)
+    assert not found.frames[6].state.T_world_head.equal(off.frames[6].state.T_world_head)
+
+
+def test_a_loss_that_is_not_finite_is_an_error(truth, monkeypatch):
+    monkeypatch.setattr(Problem, "step", lambda self, number, renderer: float("nan"))
+    with pytest.raises(FloatingPointError, match="step 25"):
+        refine(truth, QUICK, progress=False)
+
+
+def test_every_frame_is_visited_once_per_epoch(truth):
+    problem = Problem(truth, dataclasses.replace(QUICK, batch=5, num_gaussians=50), "cpu")
+    assert problem.num_steps == 52  # 16 visits of 16 frames, 5 at a time
+    steps = [problem._rows(number) for number in range(16)]
+    assert all(len(rows) == len(set(rows.tolist())) == 5 for rows in steps)
+    for epoch in range(4):
+        whole = [number for number in range(16) if number * 5 // 16 == epoch and (number + 1) * 5 <= 16 * (epoch + 1)]
+        seen = torch.cat([steps[number] for number in whole])
+        assert len(seen.unique()) == len(seen)
+
+
+def test_gradients_of_the_corrections_match_finite_differences(truth):
+    """In the cloud: what the renderer does with it is tested with the renderers."""
+    problem = Problem(truth, dataclasses.replace(QUICK, num_gaussians=40), "cpu")
+    cloud = problem.cloud.double()
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(2, 40, 3, generator=generator, dtype=torch.float64)
+    T_body = torch.eye(4, dtype=torch.float64).expand(2, 4, 4)
+
+    def summed(turn, expression):
+        T_head = make_transform(rotvecs_to_matrices(turn), torch.zeros(2, 3, dtype=torch.float64))
+        return (cloud(expression, T_head, T_body).means * weights).sum()
+
+    turn = 0.1 * torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    expression = torch.rand(2, 52, generator=generator, dtype=torch.float64)
+    torch.autograd.gradcheck(summed, (turn.requires_grad_(), expression.requires_grad_()))
+
+
+def test_row_adam_is_adam_on_the_rows_it_is_given():
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(6, 3, generator=generator)
+    reference = [torch.nn.Parameter(row.clone()) for row in table]
+    adams = [torch.optim.Adam([row], lr=0.1, betas=(0.9, 0.99), eps=1e-6) for row in reference]
+    ours = RowAdam(table.clone(), epsilon=1e-6)
+    for _ in range(7):
+        rows = torch.randperm(5, generator=generator)[:3]  # never the last one
+        gradient = torch.randn(3, 3, generator=generator)
+        ours.step(rows, gradient, 0.1)
+        for row, value in zip(rows.tolist(), gradient):
+            reference[row].grad = value
+            adams[row].step()
+    torch.testing.assert_close(ours.table, torch.stack([row.detach() for row in reference]))
+    assert ours.table[5].equal(table[5])
+
+
+def test_row_adam_stays_where_nothing_is_seen():
+    ours = RowAdam(torch.zeros(1, 2), epsilon=1e-4)
+    for _ in range(50):
+        ours.step(torch.tensor([0]), torch.tensor([[1e-7, 1e-1]]), 0.01)
+    assert abs(float(ours.table[0, 0])) < 1e-3 and float(ours.table[0, 1]) < -0.4
+
+
+def test_gaze_angles_undo_gaze_expression():
+    names = HEAD_MODELS["anny"]().expression_names
+    angles = (torch.rand(9, 2, 2, generator=torch.Generator().manual_seed(0)) - 0.5) * 0.9
+    torch.testing.assert_close(gaze_angles(gaze_expression(angles, names), names), angles)
+
+
+def test_eyeballs_of_the_shapes_turn_as_the_joints_do():
+    model = HEAD_MODELS["anny"]()
+    head = model.shaped(model.neutral_identity())
+    shapes = expression_shapes(head)
+    angles = torch.tensor([[[0.1, -0.05], [0.1, -0.05]]])
+    expression = gaze_expression(angles, model.expression_names)[0]
+    state = dataclasses.replace(model.neutral_state(), expression=expression, joints=gaze_quats(angles)[0])
+    expected = head.posed(state).vertices - head.vertices
+    linear = torch.einsum("e,evd->vd", expression, shapes)
+    eyes = torch.cat(model.joint_vertices)
+    assert float(expected[eyes].norm(dim=-1).max()) > 1e-3
+    assert float((linear - expected)[eyes].norm(dim=-1).max()) < 0.1 * float(expected[eyes].norm(dim=-1).max())
+    others = torch.ones(len(head.vertices), dtype=torch.bool).index_fill(0, eyes, False)
+    torch.testing.assert_close(linear[others], expected[others], atol=1e-6, rtol=0)
+
+
+def test_errors_belong_to_their_own_frames(truth):
+    problem = Problem(truth, QUICK, "cpu")
+    renderer = create("auto", "cpu")
+    states = truth.states
+    base = problem.errors(states, renderer)
+    states.T_world_head[3, :3, 3] += torch.tensor([0.03, 0.0, 0.0])
+    changed = problem.errors(states, renderer)
+    assert float(changed[3]) > float(base[3])
+    others = [i for i in range(len(base)) if i != 3]
+    torch.testing.assert_close(changed[others], base[others])
