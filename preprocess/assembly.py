@@ -41,7 +41,6 @@ def save_tracking(path: Path, tracking: Tracking) -> None:
         "found": tracking.found.numpy(),
         "residual_px": tracking.residual_px.numpy(),
         "residual_percent": tracking.residual_percent.numpy(),
-        "surface_percent": tracking.surface_percent.numpy(),
         "rest": np.array(json.dumps({**rest, "seconds": tracking.seconds})),
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -142,11 +141,7 @@ def assemble(
         },
         "crop": {**dataclasses.asdict(crop), "size": size},
         "camera": {"focal_px": round(float(camera.K[0, 0]), 3)},
-        "tracking": {
-            # Against the surface's points alone, without the detector's slip at each view.
-            "surface_percent_median": round(float(np.median(tracking.surface_percent.numpy()[kept])), 4),
-            "iterations": tracking.iterations,
-        },
+        "tracking": {"iterations": tracking.iterations},
         "pictures": quality.picture_quality(
             selection.sharpness[kept], selection.luminance[kept], eye_distances(selection.points[kept])
         ),

@@ -21,7 +21,7 @@ from preprocess.tracking.tracker import measure_residuals
 from scene.capture import Capture
 from scene.head_state import HeadState
 from scene.tensor_files import load_tensors, save_tensors
-from scene.transforms import matrices_to_rotvecs, rotation_angles
+from scene.transforms import matrices_to_rotvecs, mean_transform, rotation_angles
 
 if TYPE_CHECKING:
     from renderers import Renderer
@@ -91,6 +91,7 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
         return torch.where(kept.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     fields = [field.name for field in dataclasses.fields(HeadState)]
+    refined = _anchored(before, refined, capture.train)
     states = HeadState(**{name: chosen(getattr(refined, name), getattr(before, name)) for name in fields})
     landmarks = [_landmark_percent(capture, states) for states in (before, states)]
     sway = torch.linalg.inv(before.T_world_body) @ states.T_world_body
@@ -103,6 +104,17 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
         "translation_mm": {"median": 1000 * float(shift.median()), "p95": 1000 * float(shift.quantile(0.95))},
         "body_sway_mm": 1000 * float(sway[:, :3, 3].norm(dim=-1).quantile(0.95)),
     }  # fmt: skip
+
+
+def _anchored(before: HeadState, after: HeadState, train: tuple[int, ...]) -> HeadState:
+    """``after`` with the mean change of the training frames' poses taken out: pictures do not show where a frame's
+    origin lies (the cloud moves along), landmarks do."""
+    frames, poses = list(train), {}
+    for name in ("T_world_head", "T_world_body"):
+        old, new = getattr(before, name), getattr(after, name)
+        drift = mean_transform(torch.linalg.inv(old[frames]) @ new[frames])
+        poses[name] = new @ torch.linalg.inv(drift)
+    return dataclasses.replace(after, **poses)
 
 
 def _landmark_percent(capture: Capture, states: HeadState) -> float:

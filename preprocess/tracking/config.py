@@ -60,10 +60,6 @@ class TrackerConfig:
     outline_width_mm: float = 12.0
     """Distance from the outline over which landmarks slide with it."""
 
-    slip_correction: float = 0.5
-    """Share of the detector's slip over the turning face, as found on renderings of made people, that is allowed for
-    (detector_slip.py). Half: people's own clips fit best with a half to three quarters of it."""
-
     identity_prior: float = 1e-3
     """Cost of the squared identity coefficients (of unit variance over people)."""
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from preprocess.tracking import gaze
 from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.detector_slip import facemesh_slip
 from preprocess.tracking.initialization import initial_poses
 from preprocess.tracking.landmark_groups import EYE_CORNERS, NUM_LANDMARKS
 from preprocess.tracking.motion import Motion, Observations, frame_weights, step
@@ -46,10 +45,8 @@ class Tracking:
 
     states: HeadState [T]; the world is the camera's frame, and the body stands at the mean head pose.
     identity: the person's shape. found: [T] whether the frame had landmarks; others are filled from their neighbours.
-    residual_px: [T] root mean square distance of the 478 detected landmarks from where the detector is expected to put
-        them on the posed model: at the projected points of its surface, moved by the detector's slip at that view
-        (``detector_slip.py``); nan where not found. residual_percent: [T] the same in per cent of ``eye_distance_px``.
-    surface_percent: [T] the same without the slip: distances from the surface's points alone.
+    residual_px: [T] root mean square distance of the 478 detected landmarks from those of the posed model; nan where not
+        found. residual_percent: [T] the same in per cent of ``eye_distance_px``.
     eye_distance_px: median distance of the outer eye corners (landmarks 33 and 263) over the clip.
     saturated: expression -> share of found frames with a coefficient of 0.99 or more; only those above zero.
     energy: per frame in squared per cent, before each outer iteration. seconds: of wall time.
@@ -64,7 +61,6 @@ class Tracking:
     saturated: dict[str, float]
     energy: tuple[float, ...]
     seconds: float
-    surface_percent: Tensor | None = None
 
     @property
     def iterations(self) -> int:
@@ -80,9 +76,6 @@ class Tracking:
             "eye_distance_px": self.eye_distance_px,
             "residual_percent_median": float(percent.median()),
             "residual_percent_p95": float(percent.quantile(0.95)),
-            "surface_percent_median": (
-                None if self.surface_percent is None else float(self.surface_percent[self.found].median())
-            ),
             "saturated": self.saturated,
             "iterations": self.iterations,
             "energy": self.energy[-1],
@@ -143,13 +136,8 @@ def track(
 
     states = _states(motion, angles, rig, clock, found)
     identity = _identity(coefficients, basis)
-    pose = states.T_world_head.double()
-    rotation, translation = pose[:, :3, :3], pose[:, :3, 3]
-    slip = facemesh_slip().scaled(config.slip_correction)
-    slip = slip.pixels(rotation, translation, _percent_per_pixel(K, translation, rig))
-    residual_px = measure_residuals(landmarks, K, model, identity, states, slip)
-    surface_px = measure_residuals(landmarks, K, model, identity, states)
-    residual_px[~found] = surface_px[~found] = torch.nan
+    residual_px = measure_residuals(landmarks, K, model, identity, states)
+    residual_px[~found] = torch.nan
     right, left = EYE_CORNERS
     eye_distance = float((landmarks[found, right] - landmarks[found, left]).norm(dim=-1).median())
     high = (states.expression[found] >= SATURATED).double().mean(0)
@@ -159,7 +147,6 @@ def track(
         found=found,
         residual_px=residual_px,
         residual_percent=residual_px * (100 / eye_distance),
-        surface_percent=surface_px * (100 / eye_distance),
         eye_distance_px=eye_distance,
         saturated={name: float(share) for name, share in zip(model.expression_names, high) if share > 0},
         energy=tuple(energies),
@@ -172,11 +159,9 @@ def track(
     return result
 
 
-def measure_residuals(
-    landmarks: Tensor, K: Tensor, model, identity: Identity, states: HeadState, slip: Tensor | float = 0.0
-) -> Tensor:
+def measure_residuals(landmarks: Tensor, K: Tensor, model, identity: Identity, states: HeadState) -> Tensor:
     """[T] root mean square distances in pixels of landmarks [T, L, 2] from those of the posed model, with all its
-    rules, moved by ``slip`` [T, L, 2] pixels."""
+    rules."""
     shaped = model.shaped(identity)
     expected = []
     for start in range(0, len(landmarks), 64):
@@ -184,7 +169,7 @@ def measure_residuals(
         pose = part.T_world_head.double()
         points = shaped.posed(part).landmarks().double()
         expected.append(project(K, pose[:, :3, :3], pose[:, :3, 3], points)[0])
-    return (torch.cat(expected) + slip - landmarks).square().sum(-1).mean(-1).sqrt().float()
+    return (torch.cat(expected) - landmarks).square().sum(-1).mean(-1).sqrt().float()
 
 
 def _percent_per_pixel(K: Tensor, translation: Tensor, rig: LandmarkRig) -> Tensor:
@@ -232,14 +217,8 @@ def _alternate(
     names = tuple(model.expression_names)
     energies: list[float] = []
     bar = tqdm(range(config.iterations), desc="tracking", unit="iteration", disable=not progress)
-    slip = facemesh_slip().scaled(config.slip_correction)
-    detected = seen.points
     for iteration in bar:
         full = iteration >= config.pose_iterations
-        # Where the surface must be for the detector to have put its points there.
-        seen = dataclasses.replace(
-            seen, points=detected - slip.pixels(motion.rotation, motion.translation, seen.scale)
-        )
         motion, energy, losses = step(motion, rig.neutral(coefficients), rig, seen, config, move_expression=full)
         energies.append(energy + 0.5 * float((basis.prior * coefficients**2).sum()))
         bar.set_postfix_str(f"residual {float((2 * losses.median()).sqrt()):.2f} %")

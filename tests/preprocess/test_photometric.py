@@ -14,7 +14,7 @@ from preprocess.photometric.row_adam import RowAdam
 from preprocess.seeding.shapes import expression_shapes
 from preprocess.tracking.gaze import gaze_angles, gaze_expression, gaze_quats
 from renderers import create
-from scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
+from scene.transforms import make_transform, mean_transform, rotation_angles, rotvecs_to_matrices
 from tests import toys
 
 QUICK = PhotometricConfig(size=64, num_gaussians=800, visits=16)
@@ -61,6 +61,9 @@ def test_poses_that_were_put_off_are_found(truth):
     assert report["error"]["after"] < 0.9 * report["error"]["before"]
     assert 1.0 < report["rotation_deg"]["median"] < 6.0
     assert torch.isfinite(torch.tensor(report["landmark_percent"]["after"]))
+    train = list(truth.train)
+    drift = mean_transform(torch.linalg.inv(off.states.T_world_head[train]) @ found.states.T_world_head[train])
+    torch.testing.assert_close(drift, torch.eye(4), atol=2e-3, rtol=0)  # landmarks say where the frame's origin is
     assert off.states.T_world_head.equal(put_off(truth).states.T_world_head)  # the input is left alone
 
 

@@ -7,9 +7,7 @@ import pytest
 import torch
 
 from preprocess.head_models import HEAD_MODELS
-from preprocess.tracking.calibrate_slip import fit
 from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.detector_slip import facemesh_slip, view_terms
 from preprocess.tracking.gaze import gaze_expression, gaze_quats
 from preprocess.tracking.initialization import initial_poses
 from preprocess.tracking.landmark_groups import IRISES, OVAL
@@ -191,40 +189,3 @@ def test_gaze_signs(model):
     active = {name for name, value in zip(model.expression_names, values) if value > 0}
     assert active == {"eyeLookOutLeft", "eyeLookInRight", "eyeLookUpLeft", "eyeLookUpRight"}
     assert values.max() == pytest.approx(np.degrees(0.3) / 30, abs=1e-6)
-
-
-def test_slip_depends_on_the_view_and_is_symmetric(model):
-    slip = facemesh_slip()
-    turns = torch.tensor([[0.0, 0.4, 0.0], [0.0, -0.4, 0.0], [0.3, 0.0, 0.0]], dtype=torch.float64)
-    rotation = FACING @ rotvecs_to_matrices(turns)
-    ahead = torch.tensor([0.0, 0, 1.0], dtype=torch.float64).expand(3, 3)
-    scale = torch.ones(3, dtype=torch.float64)
-    pixels = slip.pixels(rotation, ahead, scale)
-    mirrored = pixels[0, model.landmark_mirror] * torch.tensor([-1.0, 1.0])
-    torch.testing.assert_close(mirrored, pixels[1], atol=2e-2, rtol=0)  # the asset is half precision
-    # Rolling the head rolls the slip with it.
-    roll = rotvecs_to_matrices(torch.tensor([[0, 0, 0.5]], dtype=torch.float64))
-    rolled = slip.pixels(roll @ rotation, ahead, scale)
-    torch.testing.assert_close(rolled, pixels @ roll[0, :2, :2].T, atol=1e-9, rtol=0)
-    # Nodding makes the detector lag: the outline's sides slide by per cents.
-    assert pixels[2, [234, 454], 1].abs().min() > 3
-    assert slip.scaled(0.0).pixels(rotation, ahead, scale).abs().max() == 0
-
-
-def test_calibration_finds_a_known_slip():
-    generator = torch.Generator().manual_seed(0)
-    mirror = torch.tensor([1, 0, 2])
-    truth = torch.randn(5, 3, 2, generator=generator)
-    sign = torch.tensor([-1.0, 1, 1, 1, -1])[:, None, None]
-    truth = 0.5 * (truth + sign * truth[:, mirror] * torch.tensor([-1.0, 1.0]))  # a symmetric one
-    observations = []
-    for person in range(3):
-        turns = 0.3 * torch.randn(60, 3, generator=generator, dtype=torch.float64)
-        terms, _ = view_terms(FACING @ rotvecs_to_matrices(turns), torch.tensor([[0.0, 0, 1.0]]).double().expand(60, 3))
-        played = torch.rand(60, 2, generator=generator)
-        own = torch.randn(3, 2, generator=generator)
-        own = 0.5 * (own + own[mirror] * torch.tensor([-1.0, 1.0]))
-        noise = 0.01 * torch.randn(60, 3, 2, generator=generator)
-        slips = torch.einsum("tk,kld->tld", terms.float(), truth) + own + noise
-        observations.append((terms.float(), played, slips))
-    torch.testing.assert_close(fit(observations, mirror).float(), truth, atol=0.06, rtol=0)
