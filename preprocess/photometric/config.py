@@ -15,7 +15,7 @@ class PhotometricConfig:
     num_gaussians: int = 5000
     """Gaussians of the tracking cloud. It has no expression bases: those would absorb the error that is looked for."""
 
-    visits: int = 30
+    visits: int = 40
     """How often each frame is looked at."""
 
     batch: int = 4
