@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from fitting.avatars.headgas import HeadGaSConfig
+from fitting.avatars import AVATARS
 from fitting.densify import AdaptiveConfig
 from fitting.initializers.base import InitializerConfig
 from fitting.objective import ObjectiveConfig
@@ -26,14 +26,18 @@ class ScheduleConfig:
     """Off: the avatar never sees an expression (the baseline that an avatar must beat)."""
 
 
+# One field per avatar, by its name: its own settings.
+_Avatars = dataclasses.make_dataclass(
+    "_Avatars", [(kind, avatar.Config, avatar.Config()) for kind, avatar in AVATARS.items()], frozen=True
+)
+
+
 @dataclasses.dataclass(frozen=True)
-class FitConfig:
+class FitConfig(_Avatars):
     """One fit."""
 
-    avatar: Literal["headgas"] = "headgas"
-    """Which model, a name in AVATARS."""
-    headgas: HeadGaSConfig = HeadGaSConfig()
-    """The model's own settings."""
+    avatar: Literal[tuple(AVATARS)] = "headgas"
+    """Which model, a name in AVATARS; its settings are the section of that name."""
     initializer: Literal["mesh", "picture", "random"] = "mesh"
     """Where the Gaussians start, a name in INITIALIZERS."""
     seeds: InitializerConfig = InitializerConfig()

@@ -19,6 +19,7 @@ from scene.errors import UserError
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 _SUFFIXES = (".yaml", ".yml")
 _COMMAND_LINE = "--set"
+_EXTENDS = "extends"
 
 T = TypeVar("T")
 
@@ -44,15 +45,14 @@ def load_preset(
     """The dataclass defaults, changed by a preset and then by overrides.
 
     preset: the name of a file of ``folder`` without .yaml, or the path of a YAML file (a resolved ``config.yaml`` of a
-    run serves too), or None for the defaults. overrides: ``{"a.b": value}`` or texts ``"a.b=value"`` in YAML's
+    run serves too), or None for the defaults. ``extends: NAME`` in a preset names one that it starts from. overrides: ``{"a.b": value}`` or texts ``"a.b=value"`` in YAML's
     notation, as ``--set`` gives them; the last one of a key wins.
     Raises UserError that names file and key for: an unknown preset or key (with the nearest known one), a wrong type,
     a value that the dataclass refuses.
     """
     config = cls()
-    if preset is not None:
-        path = preset_path(preset, folder)
-        config = apply(config, read_yaml(path), str(path))
+    for path, changes in [] if preset is None else layers(preset, folder):
+        config = apply(config, changes, str(path))
     for source, key, value in _pairs(overrides):
         config = apply(config, {key: value}, source)
     return config
@@ -76,6 +76,22 @@ def preset_path(preset: str | Path, folder: Path = CONFIGS) -> Path:
         known = _listed(presets(folder))
         raise UserError(f"unknown preset {preset!r}; {guess}known: {known}, or the path of a .yaml file")
     return path
+
+
+def layers(preset: str | Path, folder: Path = CONFIGS) -> list[tuple[Path, dict[str, Any]]]:
+    """A preset's file and changes, after those of the presets that it extends, the outermost first."""
+    found: list[tuple[Path, dict[str, Any]]] = []
+    path = preset_path(preset, folder)
+    while path is not None:
+        if path in [known for known, _ in found]:
+            raise UserError(f"{path}: extends: leads back to itself; remove one of them")
+        changes = read_yaml(path)
+        base = changes.pop(_EXTENDS, None)
+        if base is not None and not isinstance(base, str):
+            raise UserError(f"{path}: {_EXTENDS}: expected the name of a preset, got {base!r}")
+        found.insert(0, (path, changes))
+        path = None if base is None else preset_path(base, folder)
+    return found
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -135,11 +151,14 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=100)
 
 
-def redundant_keys(changes: Mapping[str, Any], cls: type) -> list[str]:
-    """Keys of a preset that only repeat the dataclass defaults (a preset should hold what differs)."""
-    base = {field.key: field.default for field in fields(cls)}
-    loaded = apply(cls(), changes, "preset")
-    return [key for key in _leaves(changes) if key in base and _lookup(loaded, key) == base[key]]
+def redundant_keys(preset: str | Path, cls: type, folder: Path = CONFIGS) -> list[str]:
+    """Keys of a preset that only repeat what it starts from (a preset should hold what differs)."""
+    base = cls()
+    *before, (_, changes) = layers(preset, folder)
+    for path, inherited in before:
+        base = apply(base, inherited, str(path))
+    loaded = apply(base, changes, "preset")
+    return [key for key in _leaves(changes) if _lookup(loaded, key) == _lookup(base, key)]
 
 
 def fields(cls: type) -> list[Field]:

@@ -141,7 +141,8 @@ def fit(
         state, camera = states[frame], cameras[frame]
         if divisor > 1:
             camera = camera.resized(camera.width // divisor, camera.height // divisor)
-        set_rates(optimizer, config.optimizer, fraction)
+        set_rates(optimizer, fraction)
+        avatar.advance(nominal)
         target = frames.get(frame, divisor)
         background = objective.background_colour(config.objective, generator).to(device)
         use_perceptual = perceptual is not None and nominal >= config.objective.perceptual_from

@@ -12,61 +12,89 @@ from fitting.avatars import AvatarModel
 
 
 @dataclasses.dataclass(frozen=True)
-class Rates:
-    """Learning rates at the start and the end of the fit by kind of parameter: a per-Gaussian parameter's name, or the
-    first part of a shared one's name. Between the two they fall log-linearly."""
-
-    means: tuple[float, float] = (1.6e-4, 1.6e-6)
-    """Metres."""
-    log_scales: tuple[float, float] = (5e-3, 5e-3)
-    """Logarithms of the standard deviations."""
-    quats: tuple[float, float] = (1e-3, 1e-3)
-    """Rotations."""
-    features: tuple[float, float] = (2.5e-3, 2.5e-3)
-    """Features f0 of HeadGaS."""
-    basis: tuple[float, float] = (2.5e-3, 2.5e-3)
-    """Expression bases F of HeadGaS."""
-    base_colors: tuple[float, float] = (2.5e-3, 2.5e-3)
-    """Gaussians' own colours, where an avatar has them."""
-    base_opacities: tuple[float, float] = (2.5e-2, 2.5e-2)
-    """Gaussians' own opacity logits, where an avatar has them."""
-    head_logits: tuple[float, float] = (2e-2, 2e-3)
-    """Weights between head and body."""
-    mlp: tuple[float, float] = (1e-3, 1e-4)
-    """Networks that give appearance."""
-    anchoring: tuple[float, float] = (1e-3, 1e-4)
-    """Pose correction; 1 is 0.1 rad or 1 cm."""
-
-
-@dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam and its learning rates."""
+    """Adam, for all parameters; their learning rates belong to the avatar."""
 
-    rates: Rates = Rates()
-    """Start and end by kind of parameter."""
     epsilon: float = 1e-15
     """Adam's epsilon; per-Gaussian gradients are tiny."""
 
 
-def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> torch.optim.Adam:
-    """Adam with one named group per kind of parameter."""
+class JointOptimizer:
+    """Two optimizers that step as one: Adam for flat parameters, Riemannian Adam for those on a manifold.
+
+    They share one ``state``, by parameter, and their groups are listed together.
+    """
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self._parts = parts
+        for part in parts[1:]:
+            part.state = parts[0].state
+
+    @property
+    def state(self):
+        """What each parameter's optimizer remembers of it."""
+        return self._parts[0].state
+
+    @property
+    def param_groups(self) -> list[dict]:
+        return [group for part in self._parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self._parts:
+            part.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        for part in self._parts:
+            part.step()
+
+
+def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> torch.optim.Optimizer | JointOptimizer:
+    """Adam with one named group per kind of parameter: a per-Gaussian one's name, or the first part of a shared one's.
+
+    What the avatar names in ``spherical`` becomes a geoopt.ManifoldParameter on the unit sphere of its last dimension
+    and is optimised by Riemannian Adam (Bécigneul and Ganea, 2019), which keeps its length and carries its momentum
+    along the sphere.
+    """
+    _to_sphere(avatar)
     kinds: dict[str, list[nn.Parameter]] = {}
     for name, parameter in avatar.per_gaussian.items():
         if parameter.requires_grad:
             kinds[name] = [parameter]
     for name, parameter in avatar.shared_parameters().items():
         kinds.setdefault(name.split(".")[0], []).append(parameter)
-    groups = [
-        {"params": parameters, "kind": kind, "lr": getattr(config.rates, kind)[0]}
-        for kind, parameters in kinds.items()
-    ]
-    return torch.optim.Adam(groups, eps=config.epsilon, fused=True)
+    flat, curved = [], []
+    for kind, parameters in kinds.items():
+        rates = getattr(avatar.config.rates, kind)
+        group = {"params": parameters, "kind": kind, "lr": rates[0], "rates": rates}
+        (curved if kind in avatar.spherical else flat).append(group)
+    adam = torch.optim.Adam(flat, eps=config.epsilon, fused=True)
+    if not curved:
+        return adam
+    from geoopt.optim import RiemannianAdam
+
+    return JointOptimizer(adam, RiemannianAdam(curved, lr=curved[0]["lr"], eps=config.epsilon))
 
 
-def set_rates(optimizer: torch.optim.Optimizer, config: OptimizerConfig, progress: float) -> None:
-    """Sets every group's learning rate for a progress in [0, 1]."""
+def _to_sphere(avatar: AvatarModel) -> None:
+    if not avatar.spherical:
+        return
+    import warnings
+
+    with warnings.catch_warnings():  # geoopt scripts functions as it is imported, which PyTorch now advises against
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import geoopt
+
+    for name in avatar.spherical:
+        flat = avatar.per_gaussian[name]
+        if not isinstance(flat, geoopt.ManifoldParameter):
+            sphere = geoopt.Sphere()
+            avatar.per_gaussian[name] = geoopt.ManifoldParameter(sphere.projx(flat.detach()), manifold=sphere)
+
+
+def set_rates(optimizer: torch.optim.Optimizer | JointOptimizer, progress: float) -> None:
+    """Sets every group's learning rate for a progress in [0, 1]: log-linear, linear where it ends at 0."""
     for group in optimizer.param_groups:
-        start, end = getattr(config.rates, group["kind"])
+        start, end = group["rates"]
         if start <= 0 or end <= 0:
             group["lr"] = start + (end - start) * progress
         else:
@@ -87,7 +115,7 @@ class Surgery:
     overrides: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
-def operate(avatar: AvatarModel, optimizer: torch.optim.Optimizer, surgery: Surgery) -> None:
+def operate(avatar: AvatarModel, optimizer: torch.optim.Optimizer | JointOptimizer, surgery: Surgery) -> None:
     """Resizes every per-Gaussian parameter together with its optimiser's state. The only place that does so.
 
     Children inherit all parameters of their source, unless overridden. Raises ValueError for an empty result or an
@@ -107,7 +135,9 @@ def operate(avatar: AvatarModel, optimizer: torch.optim.Optimizer, surgery: Surg
         for key, moment in state.items():
             if isinstance(moment, Tensor) and moment.shape == old.shape:
                 moment = moment[surgery.source]
-                moment[surgery.fresh] = 0
+                # On a sphere children stand where their parent stands: its momentum is tangent there too.
+                if name not in avatar.spherical:
+                    moment[surgery.fresh] = 0
                 state[key] = moment
         if state:
             optimizer.state[new] = state

@@ -1,8 +1,9 @@
 """Avatars: pure functions from a head state to a Gaussian cloud. They know no renderer and no head model."""
 
 from fitting.avatars.base import AvatarModel, AvatarShape, TrainingStates
+from fitting.avatars.gaussianhead import GaussianHead
 from fitting.avatars.headgas import HeadGaS
 
-AVATARS: dict[str, type[AvatarModel]] = {"headgas": HeadGaS}
+AVATARS: dict[str, type[AvatarModel]] = {"headgas": HeadGaS, "gaussianhead": GaussianHead}
 
 __all__ = ["AVATARS", "AvatarModel", "AvatarShape", "TrainingStates"]

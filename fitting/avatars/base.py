@@ -35,6 +35,23 @@ class TrainingStates:
     T_head_body: Tensor
 
 
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """Learning rates at the start and the end of the fit by kind of parameter: a per-Gaussian parameter's name, or the
+    first part of a shared one's name. Between the two they fall log-linearly. These are common to all avatars."""
+
+    means: tuple[float, float] = (1.6e-4, 1.6e-6)
+    """Metres."""
+    log_scales: tuple[float, float] = (5e-3, 5e-3)
+    """Logarithms of the standard deviations."""
+    quats: tuple[float, float] = (1e-3, 1e-3)
+    """Rotations."""
+    head_logits: tuple[float, float] = (2e-2, 2e-3)
+    """Weights between head and body."""
+    anchoring: tuple[float, float] = (1e-3, 1e-4)
+    """Pose correction; 1 is 0.1 rad or 1 cm."""
+
+
 class AvatarModel(nn.Module):
     """Base of all avatars. Subclasses define ``canonical``; ``forward`` adds what is common to all of them.
 
@@ -45,6 +62,8 @@ class AvatarModel(nn.Module):
     """
 
     kind: str
+    #: Names in ``per_gaussian`` of unit vectors: they stay on the sphere of their last dimension.
+    spherical: tuple[str, ...] = ()
     #: Whether the cloud of a fixed state changes with ``eye``; tells playback what it may cache.
     view_dependent: bool = False
 
@@ -91,6 +110,9 @@ class AvatarModel(nn.Module):
         if self.anchoring.config.rigged:
             cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
         return self.anchoring(cloud, state, p["head_logits"] if "head_logits" in p else None)
+
+    def advance(self, nominal: float) -> None:
+        """Sets what goes with the course of a fit, as buffers; ``nominal`` is the iteration in the preset's units."""
 
     def regularizers(self) -> dict[str, Tensor]:
         """Scalar penalties by name, unweighted; their weights belong to the loss's configuration."""

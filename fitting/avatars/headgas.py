@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.base import AvatarModel, AvatarShape, TrainingStates
+from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates
 from fitting.avatars.encoding import encode, encoded_size
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
@@ -26,6 +26,22 @@ from scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
 # Means are divided by this before they are encoded, so that the head fills about [-1, 1].
 SCENE_RADIUS_M = 0.25
 _MIN_LOG_SCALE, _MAX_LOG_SCALE = -11.5, -2.3  # 10 µm to 10 cm
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadGaSRates(Rates):
+    """Learning rates at the start and the end of the fit."""
+
+    features: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """Features f0."""
+    basis: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """Expression bases F."""
+    base_colors: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """Gaussians' own colours, where they have them."""
+    base_opacities: tuple[float, float] = (2.5e-2, 2.5e-2)
+    """Gaussians' own opacity logits, where they have them."""
+    mlp: tuple[float, float] = (1e-3, 1e-4)
+    """The network that gives appearance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +69,8 @@ class HeadGaSConfig:
     """Each Gaussian has its own colour and opacity, to which the MLP's output is added; starts from the seeds."""
     anchoring: AnchoringConfig = AnchoringConfig()
     """Two frames, the rig and pose correction: not of the paper."""
+    rates: HeadGaSRates = HeadGaSRates()
+    """Learning rates."""
 
 
 class _BlendBasis(torch.autograd.Function):

@@ -201,9 +201,24 @@ def test_a_resolved_file_loads_back_equal(folder):
     assert _load(folder, config_files.to_yaml(Fit())) == Fit()
 
 
-def test_keys_that_repeat_the_defaults_are_found():
-    changes = {"steps": 50_000, "densify": {"start": 1, "threshold": "2e-4"}, "weights": {"l1": 1}}
-    assert config_files.redundant_keys(changes, Fit) == ["steps", "densify.threshold"]
+def test_keys_that_repeat_the_defaults_are_found(folder):
+    (folder / "wordy.yaml").write_text("steps: 50000\ndensify: {start: 1, threshold: 2e-4}\nweights: {l1: 1}\n")
+    assert config_files.redundant_keys("wordy", Fit, folder) == ["steps", "densify.threshold"]
+    (folder / "child.yaml").write_text("extends: wordy\nsteps: 7\ndensify: {start: 1}\n")
+    assert config_files.redundant_keys("child", Fit, folder) == ["densify.start"]
+
+
+def test_a_preset_extends_another(folder):
+    (folder / "child.yaml").write_text("extends: quick\ndensify: {start: 77}\n")
+    (folder / "grandchild.yaml").write_text("extends: child\nname: it\n")
+    base, config = load_preset("quick", Fit, folder=folder), load_preset("grandchild", Fit, folder=folder)
+    assert config == dataclasses.replace(base, name="it", densify=dataclasses.replace(base.densify, start=77))
+    (folder / "quick.yaml").write_text("extends: grandchild\n")
+    with pytest.raises(UserError, match="leads back to itself"):
+        load_preset("child", Fit, folder=folder)
+    (folder / "odd.yaml").write_text("extends: 3\n")
+    with pytest.raises(UserError, match="odd.yaml: extends: expected the name of a preset"):
+        load_preset("odd", Fit, folder=folder)
 
 
 def test_every_field_with_type_default_and_meaning():
@@ -223,9 +238,8 @@ def test_shipped_presets_load_and_say_only_what_differs(preset):
     from fitting.config import FitConfig
 
     assert isinstance(load_preset(preset, FitConfig), FitConfig)
-    changes = config_files.read_yaml(config_files.preset_path(preset))
     # "avatar" may be repeated: it says which of the sections below it counts.
-    assert [key for key in config_files.redundant_keys(changes, FitConfig) if key != "avatar"] == []
+    assert [key for key in config_files.redundant_keys(preset, FitConfig) if key != "avatar"] == []
 
 
 def test_every_setting_of_a_fit_has_a_meaning():

@@ -1,0 +1,278 @@
+"""GaussianHead (Wang et al., TVCG 2025): deformed Gaussians that read their looks from a tri-plane at several places.
+
+An MLP moves, turns and scales each Gaussian with the expression (equation 3). The moved Gaussian looks itself up in a
+multi-resolution tri-plane once per derivation: K unit quaternions of its own turn the query point about the scene's
+centre, and derivation k reads its own 1/K of the channels (equation 4). Two small MLPs turn what was read into opacity
+and, with the view direction, into spherical harmonics (equations 6 and 7).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fitting.avatars.anchoring import AnchoringConfig, relative_pose
+from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates
+from fitting.avatars.encoding import encode, encoded_size
+from fitting.avatars.triplane import TriPlane
+from scene import sh as spherical_harmonics
+from scene.cloud import GaussianCloud
+from scene.head_state import HeadState
+from scene.seeds import Seeds
+from scene.transforms import multiply_quats, normalize_quats, quats_to_matrices, quats_to_rotvecs
+
+_CENTRE = (0.0, 0.0, -0.08)  # metres in the head frame: the scene's box is around the skull
+_MIN_LOG_SCALE, _MAX_LOG_SCALE = -11.5, -2.3  # 10 µm to 10 cm
+_POSE_UNITS = (0.1, 0.01)  # radians and metres of the body's pose that are one unit of the deformation's input
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianHeadRates(Rates):
+    """Learning rates at the start and the end of the fit. The paper's text lost them; these are its program's, with
+    lengths in metres (its box of 2.6 units is one of twice ``scene_radius``)."""
+
+    means: tuple[float, float] = (1.5e-4, 1.5e-6)
+    """Metres."""
+    deformation: tuple[float, float] = (8e-4, 1.6e-6)
+    """The network that moves Gaussians."""
+    planes: tuple[float, float] = (1e-3, 1.6e-6)
+    """The tri-plane."""
+    derivations: tuple[float, float] = (1e-3, 0.0)
+    """Quaternions that turn the query points."""
+    scene_derivations: tuple[float, float] = (1e-3, 0.0)
+    """The same, where all Gaussians share them."""
+    opacity_mlp: tuple[float, float] = (1e-4, 1e-4)
+    """Features to opacity."""
+    color_mlp: tuple[float, float] = (1e-3, 1e-3)
+    """What follows it, up to the harmonics."""
+    sh_dc: tuple[float, float] = (1e-3, 1e-3)
+    """The harmonics' constant part."""
+    sh_rest: tuple[float, float] = (5e-5, 5e-5)
+    """Their other parts."""
+    own_sh: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """Gaussians' own harmonics, without a tri-plane."""
+    own_opacities: tuple[float, float] = (5e-2, 5e-2)
+    """Gaussians' own opacity logits, without a tri-plane."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianHeadConfig:
+    """The model of the paper and the switches of its ablations (Table 2, Figure 7)."""
+
+    deformation: bool = True
+    """Expressions move, turn and scale the Gaussians; else the head is still."""
+    deform_from: int = 3000
+    """First iteration with it."""
+    deform_width: int = 256
+    """Channels of its hidden layers."""
+    deform_layers: int = 8
+    """Hidden layers."""
+    deform_skip: int = 4
+    """Hidden layer that sees the input again."""
+    encoding_frequencies: int = 10
+    """Frequencies of the positional encoding of the mean."""
+    triplane: bool = True
+    """Looks come from the tri-plane; else each Gaussian has opacity and harmonics of its own."""
+    channels: int = 32
+    """Channels of the planes."""
+    resolution: int = 64
+    """Cells along a side of the coarsest plane."""
+    scales: tuple[int, ...] = (1, 2, 4, 8)
+    """Finer planes, as multiples of it."""
+    derivations: int = 4
+    """Derivations K of each Gaussian; 0: it is looked up where it is, in all channels."""
+    derivation_kind: Literal["riemannian", "euclidean", "fixed", "scene"] = "riemannian"
+    """How the quaternions are found. riemannian: by Adam on the sphere, the paper's. euclidean: by plain Adam. fixed: as
+    they were drawn. scene: one set that all Gaussians share ("global rotation")."""
+    shared_channels: bool = False
+    """All derivations read the same 1/K of the channels, as the paper's program does, instead of one each."""
+    hidden_size: int = 64
+    """Channels of the opacity and colour networks."""
+    sh_degree: int = 3
+    """Degree of the spherical harmonics of the colour, 0 to 3."""
+    scene_radius: float = 0.25
+    """Metres from the scene's centre to the sides of its box."""
+    anchoring: AnchoringConfig = AnchoringConfig()
+    """Two frames, the rig and pose correction: not of the paper."""
+    rates: GaussianHeadRates = GaussianHeadRates()
+    """Learning rates."""
+
+    def __post_init__(self) -> None:
+        if self.derivations < 0 or self.channels % max(self.derivations, 1):
+            raise ValueError(f"derivations: expected 0 or a divisor of channels ({self.channels})")
+        if not 0 < self.deform_skip < self.deform_layers:
+            raise ValueError(f"deform_skip: expected a layer from 1 to {self.deform_layers - 1}")
+
+
+class GaussianHead(AvatarModel):
+    """See the module. ``canonical`` gives [*b, N] Gaussians."""
+
+    kind = "gaussianhead"
+    view_dependent = True
+    Config = GaussianHeadConfig
+
+    def __init__(self, config: GaussianHeadConfig, shape: AvatarShape) -> None:
+        super().__init__(shape, config.anchoring)
+        self.config = config
+        count, p = shape.num_gaussians, self.per_gaussian
+        self._num_sh = spherical_harmonics.num_coefficients(config.sh_degree)
+        p["means"] = nn.Parameter(torch.zeros(count, 3))
+        p["log_scales"] = nn.Parameter(torch.full((count, 3), -6.0))
+        p["quats"] = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
+        self.register_buffer("deforming", torch.tensor(True))
+        if config.deformation:
+            condition = shape.num_expressions + 3 * shape.num_joints + 6
+            self.deformation = Deformation(config, condition)
+        if not config.triplane:
+            p["own_sh"] = nn.Parameter(torch.zeros(count, self._num_sh, 3))
+            p["own_opacities"] = nn.Parameter(torch.zeros(count))
+            return
+        if config.derivations:
+            if config.derivation_kind == "scene":
+                self.scene_derivations = nn.Parameter(_unit_quats(config.derivations))
+            else:
+                drawn = _unit_quats(count * config.derivations).reshape(count, config.derivations, 4)
+                p["derivations"] = nn.Parameter(drawn, requires_grad=config.derivation_kind != "fixed")
+        hidden = config.hidden_size
+        self.planes = TriPlane(config.channels, config.resolution, config.scales)
+        self.opacity_mlp = nn.Sequential(
+            nn.Linear(config.channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(hidden, 1 + hidden),
+        )  # fmt: skip
+        self.color_mlp = nn.Sequential(nn.Linear(hidden + 3, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.sh_dc = nn.Linear(hidden, 3)
+        if self._num_sh > 1:
+            self.sh_rest = nn.Linear(hidden, 3 * (self._num_sh - 1))
+
+    @property
+    def spherical(self) -> tuple[str, ...]:
+        return ("derivations",) if self.config.derivation_kind == "riemannian" and "derivations" in self.per_gaussian else ()
+
+    def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
+        super().initialize(seeds, states)
+        p, cloud = self.per_gaussian, seeds.cloud
+        with torch.no_grad():
+            p["means"].copy_(cloud.means)
+            p["log_scales"].copy_(cloud.scales.log())
+            p["quats"].copy_(cloud.quats)
+            opacity = torch.logit(cloud.opacities.clamp(0.01, 0.99))
+            if not self.config.triplane:
+                p["own_sh"].zero_()
+                p["own_sh"][:, 0] = cloud.sh[:, 0]
+                p["own_opacities"].copy_(opacity)
+                return
+            # The first picture shows the mean colour, not noise.
+            for layer, bias in ((self.opacity_mlp[-1], None), (self.sh_dc, cloud.sh[:, 0].mean(0))):
+                layer.weight.mul_(0.1)
+                if bias is not None:
+                    layer.bias.copy_(bias)
+            self.opacity_mlp[-1].bias[0] = opacity.mean()
+            if self._num_sh > 1:
+                self.sh_rest.weight.mul_(0.1)
+                self.sh_rest.bias.zero_()
+
+    def advance(self, nominal: float) -> None:
+        self.deforming.fill_(nominal >= self.config.deform_from)
+
+    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        batch = state.batch_shape
+        if not batch:
+            return self._single(state, eye)
+        flat = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
+        eyes = eye.expand(*batch, 3).reshape(-1, 3)
+        single = [self._single(flat[i], eyes[i]) for i in range(len(eyes))]
+        fields = {name: torch.stack([c.fields()[name] for c in single]) for name in single[0].fields()}
+        return GaussianCloud(**fields).map(lambda t: t.reshape(*batch, *t.shape[1:]))
+
+    def _single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        p = self.per_gaussian
+        means, quats, log_scales = p["means"], normalize_quats(p["quats"]), p["log_scales"]
+        if self.config.deformation and self.deforming:
+            shift, turn, growth = self.deformation(self._normalized(means).detach(), self._condition(state))
+            means = means + shift * self.config.scene_radius
+            quats = multiply_quats(normalize_quats(turn + turn.new_tensor([1.0, 0.0, 0.0, 0.0])), quats)
+            log_scales = log_scales + growth
+        scales = log_scales.clamp(_MIN_LOG_SCALE, _MAX_LOG_SCALE).exp()
+        if self.config.triplane:
+            opacities, colours = self._looks(means, eye)
+        else:
+            opacities, colours = torch.sigmoid(p["own_opacities"]), p["own_sh"]
+        return GaussianCloud(means, quats, scales, opacities, colours)
+
+    def _normalized(self, means: Tensor) -> Tensor:
+        return (means - means.new_tensor(_CENTRE)) / self.config.scene_radius
+
+    def _condition(self, state: HeadState) -> Tensor:
+        """Expression, joints and the body's pose as one vector."""
+        joints = quats_to_rotvecs(state.joints).flatten()
+        turn, shift = relative_pose(state.T_head_body).split(3, -1)
+        return torch.cat([state.expression, joints, turn / _POSE_UNITS[0], shift / _POSE_UNITS[1]])
+
+    def features(self, means: Tensor) -> Tensor:
+        """What Gaussians at (deformed) means [N, 3] read from the tri-plane, [N, channels]."""
+        config, query = self.config, self._normalized(means)
+        count, copies = len(means), config.derivations
+        if not copies:
+            return self.planes(query, torch.zeros(count, dtype=torch.long, device=means.device), 1)
+        if config.derivation_kind == "scene":
+            quats = normalize_quats(self.scene_derivations).expand(count, -1, 4)
+        else:
+            quats = normalize_quats(self.per_gaussian["derivations"])
+        turned = (quats_to_matrices(quats) @ query[:, None, :, None])[..., 0]
+        groups = torch.arange(copies, device=means.device).repeat(count)
+        if config.shared_channels:
+            groups = torch.zeros_like(groups)
+        return self.planes(turned.flatten(0, 1), groups, copies).reshape(count, config.channels)
+
+    def _looks(self, means: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
+        """Opacities [N] and harmonics [N, K, 3] of Gaussians at means [N, 3], seen from ``eye`` [3]."""
+        logits, latent = self.opacity_mlp(self.features(means)).split([1, self.config.hidden_size], -1)
+        view = torch.nn.functional.normalize(means - eye, dim=-1)
+        hidden = self.color_mlp(torch.cat([torch.relu(latent), view], -1))
+        parts = [self.sh_dc(hidden)] + ([self.sh_rest(hidden)] if self._num_sh > 1 else [])
+        return torch.sigmoid(logits[:, 0]), torch.cat(parts, -1).reshape(len(means), self._num_sh, 3)
+
+    def regularizers(self) -> dict[str, Tensor]:
+        growth = (self.per_gaussian["log_scales"] + 4.605).clamp_min(0)  # above 1 cm
+        return {"scale": growth.square().mean()}
+
+
+class Deformation(nn.Module):
+    """Offsets of Gaussians by their encoded mean and a condition that all of them share.
+
+    The same network as one on the concatenation of both; the shared part is multiplied once, not once per Gaussian.
+    """
+
+    def __init__(self, config: GaussianHeadConfig, condition: int) -> None:
+        super().__init__()
+        self._frequencies, self._skip = config.encoding_frequencies, config.deform_skip
+        width, encoded = config.deform_width, encoded_size(3, config.encoding_frequencies)
+        self.hidden = nn.ModuleList(nn.Linear(width if i else encoded, width) for i in range(config.deform_layers))
+        self.again = nn.Linear(encoded, width, bias=False)  # the input, once more
+        self.conditions = nn.ModuleList(nn.Linear(condition, width, bias=False) for _ in range(2))
+        self.shift, self.turn, self.growth = (nn.Linear(width, size) for size in (3, 4, 3))
+        for head in (self.shift, self.turn, self.growth):
+            nn.init.normal_(head.weight, std=1e-3)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, points: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Offsets of position [N, 3] (in scene radii), of rotation [N, 4] and of log-scale [N, 3] for points [N, 3] in
+        scene radii and a condition [C]."""
+        inputs = encode(points, self._frequencies)
+        x = inputs
+        for index, layer in enumerate(self.hidden):
+            x = layer(x)
+            if index == 0:
+                x = x + self.conditions[0](condition)
+            elif index == self._skip:
+                x = x + self.again(inputs) + self.conditions[1](condition)
+            x = torch.relu(x)
+        return self.shift(x), self.turn(x), self.growth(x)
+
+
+def _unit_quats(count: int) -> Tensor:
+    """Uniform on the sphere, by the global generator."""
+    return torch.nn.functional.normalize(torch.randn(count, 4), dim=-1)

@@ -1,0 +1,222 @@
+"""GaussianHead: the tri-plane against grid_sample, derivations on the sphere, its own channels, the switches."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn.functional import grid_sample
+
+from fitting.avatars.gaussianhead import GaussianHeadConfig
+from fitting.avatars.triplane import PLANES, TriPlane
+from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
+from tests import toys
+from tests.contract.test_avatars import COUNT, EYE, make
+
+SMALL = {"resolution": 8, "scales": (1, 2)}
+
+
+def grouped_reference(planes: TriPlane, points: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """The same by torch.nn.functional.grid_sample, all channels at every point, then the point's group."""
+    total = 0
+    for level in planes.levels:
+        product = 1
+        for plane, (first, second) in enumerate(PLANES):
+            picture = level[plane].permute(2, 0, 1)[None]  # rows by the first axis
+            at = torch.stack([points[:, second], points[:, first]], -1)[None, None]
+            product = product * grid_sample(picture, at, padding_mode="border", align_corners=True)[0, :, 0].T
+        total = total + product
+    by_group = total.reshape(len(points), num_groups, -1)
+    return by_group[torch.arange(len(points)), groups]
+
+
+@pytest.mark.parametrize("num_groups", [1, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_lookups_equal_grid_sample(num_groups, seed):
+    torch.manual_seed(seed)
+    planes = TriPlane(8, 5, (1, 3)).double()
+    points = (torch.rand(60, 3, dtype=torch.float64) * 3 - 1.5).requires_grad_()  # some beyond the box
+    groups = torch.randint(num_groups, (60,))
+    ours, theirs = planes(points, groups, num_groups), grouped_reference(planes, points, groups, num_groups)
+    torch.testing.assert_close(ours, theirs)
+    weights = torch.randn_like(ours)
+    wanted = [points, *planes.parameters()]
+    for a, b in zip(*(torch.autograd.grad((x * weights).sum(), wanted) for x in (ours, theirs)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_gradients_of_lookups_match_finite_differences():
+    torch.manual_seed(0)
+    planes = TriPlane(4, 4, (1, 2)).double()
+    points = torch.rand(6, 3, dtype=torch.float64) * 1.6 - 0.8
+    groups = torch.tensor([0, 1, 0, 1, 1, 0])
+    levels = [level.detach().requires_grad_() for level in planes.levels]
+
+    def lookup(points, *levels):
+        return torch.func.functional_call(planes, {f"levels.{i}": v for i, v in enumerate(levels)}, (points, groups, 2))
+
+    torch.autograd.gradcheck(lookup, (points.requires_grad_(), *levels), eps=1e-7, atol=1e-6)
+
+
+def test_planes_start_in_the_paper_s_range():
+    planes = TriPlane(8, 16, (1, 8))
+    assert [tuple(level.shape) for level in planes.levels] == [(3, 16, 16, 8), (3, 128, 128, 8)]
+    for level in planes.levels:
+        low, high = float(level.detach().min()), float(level.detach().max())
+        assert 0.1 <= low < 0.15 and 0.45 < high <= 0.5
+
+
+def test_each_derivation_reads_channels_of_its_own():
+    avatar = make("gaussianhead", **SMALL)
+    means = avatar.per_gaussian["means"].detach()
+    avatar.features(means)[:, 8:16].sum().backward()  # what derivation 1 of 4 read
+    touched = torch.stack([level.grad.abs().sum((0, 1, 2)) for level in avatar.planes.levels]).sum(0) > 0
+    assert touched[8:16].all() and not touched[:8].any() and not touched[16:].any()
+    shared = make("gaussianhead", shared_channels=True, **SMALL)
+    shared.features(means)[:, 8:16].sum().backward()
+    touched = torch.stack([level.grad.abs().sum((0, 1, 2)) for level in shared.planes.levels]).sum(0) > 0
+    assert touched[:8].all() and not touched[8:].any()
+
+
+def test_derivations_turn_the_query():
+    avatar = make("gaussianhead", **SMALL)
+    means = avatar.per_gaussian["means"].detach()
+    with torch.no_grad():
+        avatar.per_gaussian["derivations"].copy_(torch.tensor([1.0, 0, 0, 0]).expand(COUNT, 4, 4))
+        still = avatar.features(means)
+        plain = make("gaussianhead", derivations=0, **SMALL)
+        plain.planes.load_state_dict(avatar.planes.state_dict())
+        torch.testing.assert_close(still, plain.features(means))
+        avatar.per_gaussian["derivations"][:, 2] = torch.tensor([0.7071068, 0, 0, 0.7071068])  # a quarter about z
+        turned = avatar.features(means)
+    assert (turned[:, 16:24] - still[:, 16:24]).abs().max() > 1e-3
+    torch.testing.assert_close(turned[:, :16], still[:, :16])
+
+
+def run_steps(avatar, optimizer, steps):
+    state = toys.random_states(())
+    for step in range(steps):
+        set_rates(optimizer, step / 60)
+        optimizer.zero_grad()
+        cloud = avatar(state, EYE)
+        ((cloud.sh - 0.3).square().mean() + (cloud.opacities - 0.8).square().mean()).backward()
+        optimizer.step()
+
+
+def test_quaternions_stay_on_the_sphere_through_steps_and_surgery():
+    avatar = make("gaussianhead", **SMALL)
+    optimizer = make_optimizer(avatar, OptimizerConfig())
+    start = avatar.per_gaussian["derivations"].detach().clone()
+    run_steps(avatar, optimizer, 30)
+    operate(avatar, optimizer, Surgery(torch.tensor([0, 0, 3, 7, 7]), torch.tensor([False, True, False, True, True])))
+    run_steps(avatar, optimizer, 30)
+    quats = avatar.per_gaussian["derivations"].detach()
+    assert (quats.norm(dim=-1) - 1).abs().max() < 1e-6
+    assert (quats[0] - start[0]).abs().max() > 1e-4  # and they moved
+
+
+def test_plain_adam_leaves_the_sphere():
+    """What the test above would miss if the optimiser were the wrong one."""
+    avatar = make("gaussianhead", derivation_kind="euclidean", **SMALL)
+    assert avatar.spherical == ()
+    run_steps(avatar, make_optimizer(avatar, OptimizerConfig()), 60)
+    assert (avatar.per_gaussian["derivations"].detach().norm(dim=-1) - 1).abs().max() > 1e-6
+
+
+def test_momentum_is_tangent_and_children_inherit_it_with_the_quaternions():
+    avatar = make("gaussianhead", **SMALL)
+    optimizer = make_optimizer(avatar, OptimizerConfig())
+    run_steps(avatar, optimizer, 5)
+    old = avatar.per_gaussian["derivations"]
+    values, momentum = old.detach().clone(), optimizer.state[old]["exp_avg"].clone()
+    assert momentum.abs().max() > 0
+    assert (values * momentum).sum(-1).abs().max() < 1e-6 * max(1.0, float(momentum.abs().max()))
+    source = torch.tensor([4, 4, 9])
+    operate(avatar, optimizer, Surgery(source, torch.tensor([False, True, True])))
+    new = avatar.per_gaussian["derivations"]
+    torch.testing.assert_close(new.detach(), values[source])
+    torch.testing.assert_close(optimizer.state[new]["exp_avg"], momentum[source])
+    assert type(new) is type(old) and any(new is p for group in optimizer.param_groups for p in group["params"])
+
+
+def test_rates_of_derivations_end_at_zero():
+    avatar = make("gaussianhead", **SMALL)
+    optimizer = make_optimizer(avatar, OptimizerConfig())
+    group = next(g for g in optimizer.param_groups if g["kind"] == "derivations")
+    for progress, rate in ((0.0, 1e-3), (0.5, 5e-4), (1.0, 0.0)):
+        set_rates(optimizer, progress)
+        assert group["lr"] == pytest.approx(rate)
+
+
+SWITCHES = [
+    {"derivations": 0}, {"derivations": 1}, {"derivations": 8}, {"derivation_kind": "euclidean"},
+    {"derivation_kind": "fixed"}, {"derivation_kind": "scene"}, {"shared_channels": True}, {"scales": (1,)},
+    {"deformation": False}, {"triplane": False}, {"sh_degree": 0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_every_ablation_runs_and_trains(switch):
+    avatar = make("gaussianhead", **{**SMALL, **switch})
+    before = {name: value.detach().clone() for name, value in avatar.named_parameters()}
+    optimizer = make_optimizer(avatar, OptimizerConfig())
+    cloud = avatar(toys.random_states(()), EYE)
+    sum((value**2).sum() for value in cloud.fields().values()).backward()
+    optimizer.step()
+    moved = {name for name, value in avatar.named_parameters() if not torch.equal(value, before[name])}
+    assert ("per_gaussian.derivations" in moved) == (
+        switch.get("derivations", 4) > 0 and switch.get("derivation_kind", "") not in ("fixed", "scene")
+        and switch.get("triplane", True)
+    )  # fmt: skip
+    assert "per_gaussian.means" in moved
+
+
+def test_the_deformation_waits():
+    avatar, state = make("gaussianhead", **SMALL), toys.random_states(())
+    other = dataclasses.replace(state, expression=1 - state.expression)
+    avatar.advance(2999)
+    assert avatar(state, EYE).means.equal(avatar(other, EYE).means)
+    avatar.advance(3000)
+    assert not avatar(state, EYE).means.equal(avatar(other, EYE).means)
+
+
+def test_rotations_are_composed():
+    """With a turn of the network's, quaternions stay unit, whatever its size."""
+    avatar = make("gaussianhead", **SMALL)
+    with torch.no_grad():
+        avatar.deformation.turn.bias += torch.tensor([0.5, 2.0, 0.0, -1.0])
+    quats = avatar(toys.random_states(()), EYE).quats
+    torch.testing.assert_close(quats.norm(dim=-1), torch.ones(COUNT))
+
+
+def test_the_colour_depends_on_the_view():
+    avatar, state = make("gaussianhead", **SMALL), toys.random_states(())
+    assert avatar.view_dependent
+    a, b = avatar(state, EYE), avatar(state, EYE + torch.tensor([0.3, 0.0, 0.0]))
+    assert (a.sh - b.sh).abs().max() > 1e-6 and a.opacities.equal(b.opacities)
+
+
+def test_folding_the_condition_equals_the_concatenation():
+    """The first and the skip layer on (encoding, condition) are what the paper's network has."""
+    from fitting.avatars.encoding import encode
+    from fitting.avatars.gaussianhead import Deformation
+
+    torch.manual_seed(0)
+    net = Deformation(GaussianHeadConfig(deform_width=16), 9).double()
+    points, condition = torch.randn(7, 3).double(), torch.randn(9).double()
+    inputs = torch.cat([encode(points, 10), condition.expand(7, -1)], -1)
+    x = torch.relu(inputs @ torch.cat([net.hidden[0].weight, net.conditions[0].weight], 1).T + net.hidden[0].bias)
+    for layer in range(1, 8):
+        weight, below = net.hidden[layer].weight, x
+        if layer == 4:
+            weight = torch.cat([weight, net.again.weight, net.conditions[1].weight], 1)
+            below = torch.cat([x, inputs], -1)
+        x = torch.relu(below @ weight.T + net.hidden[layer].bias)
+    torch.testing.assert_close(net(points, condition)[0], net.shift(x))
+
+
+@pytest.mark.parametrize("change", [{"derivations": 3}, {"derivations": -1}, {"deform_skip": 8}])
+def test_a_config_that_cannot_be(change):
+    with pytest.raises(ValueError, match="expected"):
+        GaussianHeadConfig(**change)
