@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-REGIONS = ("face", "mouth", "eyes", "inside")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.runs import REGIONS, run  # noqa: E402
 
 
 def main() -> None:
@@ -40,7 +37,7 @@ def main() -> None:
     for video in args.videos:
         for preset in args.presets:
             for seed in args.seeds:
-                rows.append(run(video, preset, seed, args.minutes, args.out, args.rest))
+                rows.append(fit(video, preset, seed, args.minutes, args.out, args.rest))
                 print(
                     f"{rows[-1]['video']} {preset} seed {seed}: {rows[-1]['psnr']:.2f} dB", file=sys.stderr, flush=True
                 )
@@ -49,35 +46,11 @@ def main() -> None:
         args.json.write_text(json.dumps({"minutes": args.minutes, "rows": rows}, indent=2) + "\n")
 
 
-def run(video: Path, preset: str, seed: int, minutes: float, out: Path, rest: list[str]) -> dict[str, Any]:
+def fit(video: Path, preset: str, seed: int, minutes: float, out: Path, rest: list[str]) -> dict[str, Any]:
     """The figures of one fit, which is made unless it is there."""
     folder = out / f"{video.stem}-{Path(preset).stem}-{minutes:g}min-seed{seed}"
-    if not (folder / "report.html").exists():
-        where = ["--resume", str(folder)] if (folder / "run.json").exists() else [
-            "--video", str(video), "--preset", preset, "--minutes", str(minutes), "--seed", str(seed), "--out", str(folder),
-        ]  # fmt: skip
-        started = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "fit_subject.py"), *where, *rest], stdout=subprocess.DEVNULL
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            sys.exit(f"the fit of {video} with {preset} ended with status {status}")
-        extra = {"peak_memory_gb": round(usage.ru_maxrss / 1e6, 2), "wall_s": round(time.monotonic() - started, 1)}
-        (folder / "benchmark.json").write_text(json.dumps(extra))
-    metrics = json.loads((folder / "metrics.json").read_text())
-    steps = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["step"]
-    return {
-        "video": video.stem, "preset": Path(preset).stem, "seed": seed, "steps": steps, **metrics["heldout"],
-        **{name: metrics["regions"][name]["psnr"] for name in REGIONS},
-        "train": metrics["train"]["psnr"], "num_gaussians": metrics["num_gaussians"], "bundle_mb": metrics["bundle_mb"],
-        "baseline": {
-            "psnr": metrics["baseline"]["heldout"]["psnr"],
-            **{name: metrics["baseline"]["regions"][name]["psnr"] for name in REGIONS},
-        },
-        "error_share": metrics["error_share"], "seconds": metrics["seconds"],
-        **json.loads((folder / "benchmark.json").read_text()),
-    }  # fmt: skip
+    options = ["--video", str(video), "--preset", preset, "--minutes", str(minutes), "--seed", str(seed), *rest]
+    return {"video": video.stem, "preset": Path(preset).stem, "seed": seed, **run(folder, options)}
 
 
 def markdown(rows: list[dict[str, Any]], first: str, minutes: float) -> str:

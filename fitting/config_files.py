@@ -158,7 +158,8 @@ def redundant_keys(preset: str | Path, cls: type, folder: Path = CONFIGS) -> lis
     for path, inherited in before:
         base = apply(base, inherited, str(path))
     loaded = apply(base, changes, "preset")
-    return [key for key in _leaves(changes) if _lookup(loaded, key) == _lookup(base, key)]
+    known = {field.key for field in fields(cls)}
+    return [key for key in _leaves(changes) if key in known and _lookup(loaded, key) == _lookup(base, key)]
 
 
 def fields(cls: type) -> list[Field]:
