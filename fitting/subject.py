@@ -53,6 +53,7 @@ def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: Fit
     frames = FrameStore(capture, capture.train, options.device)
     notes: dict[str, str] = {}
     perceptual = _perceptual(config, options, notes)
+    facts = {"seed": options.seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes}
     stop = _StopOnSignal()
     with stop:
         def stage(name: str, stage_config: FitConfig, budget: Budget, loss, text: str) -> tuple[AvatarModel, float]:
@@ -76,17 +77,16 @@ def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: Fit
         baseline, baseline_s = stage(
             "baseline", without, _scaled(options.budget, _BASELINE_SHARE), None, "fitting without expressions"
         )
+        # Not in memory during the next fit: its bases are as large as the avatar's.
+        baseline_folder = run.checkpoint("baseline").with_suffix("")
+        AvatarBundle.from_fit(baseline, capture, facts).save(baseline_folder)
+        del baseline
+        memory.release_pages()
         avatar, avatar_s = stage("avatar", config, options.budget, perceptual, "fitting the avatar")
-    facts = {
-        "seed": options.seed,
-        "capture_hash": capture.source_hash,
-        "versions": versions(),
-        "notes": notes,
-    }
     bundle = AvatarBundle.from_fit(avatar, capture, facts)
     bundle.save(run.bundle)
     return FitResult(
-        bundle, AvatarBundle.from_fit(baseline, capture, facts), {"fit": avatar_s, "baseline": baseline_s}, notes
+        bundle, AvatarBundle.load(baseline_folder), {"fit": avatar_s, "baseline": baseline_s}, notes
     )
 
 
