@@ -36,6 +36,16 @@ def error_map(truth, avatar) -> np.ndarray:
     return cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1].copy()
 
 
+def depth_map(depth: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Expected depth [H, W] as colour, near bright, far dark, over the range that is covered; elsewhere white. uint8."""
+    import cv2
+
+    covered = alpha > 0.5
+    near, far = np.percentile(depth[covered], (1, 99)) if covered.any() else (0.0, 1.0)
+    levels = to_uint8(np.clip((far - depth) / max(far - near, 1e-6), 0, 1))
+    return np.where(covered[..., None], cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)[..., ::-1], 255).astype(np.uint8)
+
+
 def write_side_by_side(path: Path, rows: Iterable[Sequence], fps: float) -> None:
     """Writes a film of which each frame shows some pictures [H, W, 3] (uint8, or in [0, 1]) from left to right.
 

@@ -14,6 +14,7 @@ from fitting.evaluation import Evaluation, evaluate
 from fitting.pictures import error_map, write_side_by_side
 from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
+from playback.inside import write_inside
 from playback.player import Player
 from scene.capture import Capture
 from scene.errors import UserError
@@ -108,6 +109,9 @@ def measure_run(
         result.baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True
     ).to_json()
     write_heldout(bundle, capture, run.root, device=device)
+    shown = capture.test[:: max(1, (len(capture.test) - 1) // 2)][:3]
+    frames = [capture.frames[index] for index in shown]
+    write_inside(bundle, [frame.state for frame in frames], [frame.camera for frame in frames], run.root, device)
     size = sum(path.stat().st_size for path in run.bundle.iterdir())
     metrics = {
         **heldout,

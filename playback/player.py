@@ -26,16 +26,18 @@ class Player:
         self.camera = self.bundle.default_camera.to(self.device)
 
     @torch.no_grad()
-    def step(self, state: HeadState, camera: Camera | None = None, background: Tensor | None = None) -> RenderOutput:
+    def step(
+        self, state: HeadState, camera: Camera | None = None, background: Tensor | None = None, *, depth: bool = False
+    ) -> RenderOutput:
         """The picture of one state (unbatched) by a camera of the world; the bundle's own camera if none is given.
 
         background: a colour [3] or picture [H, W, 3] that is put behind; then alpha is 1. Without one the colour
-        stays premultiplied.
+        stays premultiplied. depth: also the expected depth in metres.
         """
         state = state.to(self.device)
         camera = self.camera if camera is None else camera.to(self.device)
         in_head = camera.in_frame(state.T_world_head)
-        output = self.renderer.render(self.avatar(state, in_head.center), in_head)
+        output = self.renderer.render(self.avatar(state, in_head.center), in_head, depth=depth)
         if background is None:
             return output
         return RenderOutput(output.over(background.to(self.device)), torch.ones_like(output.alpha), output.depth)

@@ -22,7 +22,7 @@ PARSERS = {"argparse", "tyro", "click", "fire", "typer", "optparse", "getopt"}
 # What an exported avatar needs to be loaded and shown.
 BUNDLE = ("fitting.avatars", "fitting.bundle", "fitting.config_files", "fitting.config_values")
 # Modules of playback that measure a fit, for the scripts: they may read runs, but nothing in playback may need them.
-MEASURING = ("playback.evaluation", "playback.demo_truth")
+MEASURING = ("playback.evaluation", "playback.demo_truth", "playback.inside")
 TRAINER = ("fitting.loop", "fitting.subject", "fitting.optimizers", "fitting.objective", "fitting.densify",
            "fitting.listeners", "fitting.checkpoint")  # fmt: skip
 

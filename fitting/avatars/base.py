@@ -114,6 +114,10 @@ class AvatarModel(nn.Module):
     def advance(self, nominal: float) -> None:
         """Sets what goes with the course of a fit, as buffers; ``nominal`` is the iteration in the preset's units."""
 
+    def pictures(self) -> dict[str, Tensor]:
+        """What it has learned that can be looked at, for reports: pictures [H, W, 3] in [0, 1] by name."""
+        return {}
+
     def regularizers(self) -> dict[str, Tensor]:
         """Scalar penalties by name, unweighted; their weights belong to the loss's configuration."""
         return {}

@@ -235,6 +235,19 @@ class GaussianHead(AvatarModel):
         parts = [self.sh_dc(hidden)] + ([self.sh_rest(hidden)] if self._num_sh > 1 else [])
         return torch.sigmoid(logits[:, 0]), torch.cat(parts, -1).reshape(len(means), self._num_sh, 3)
 
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Tensor]:
+        """The planes of each scale side by side (xy, xz, yz): three principal components of the channels as colours."""
+        found = {}
+        for scale, level in zip(self.config.scales, self.planes.levels if self.config.triplane else ()):
+            values = level.flatten(0, 2) - level.flatten(0, 2).mean(0)
+            _, axes = torch.linalg.eigh(values.T @ values)
+            colours = values @ axes[:, -3:]
+            low, high = (torch.quantile(colours[:: max(1, len(colours) // 100_000)], q, 0) for q in (0.02, 0.98))
+            colours = ((colours - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
+            found[f"planes_{scale}"] = torch.cat(list(colours.reshape(*level.shape[:3], 3)), 1)
+        return found
+
     def regularizers(self) -> dict[str, Tensor]:
         growth = (self.per_gaussian["log_scales"] + 4.605).clamp_min(0)  # above 1 cm
         return {"scale": growth.square().mean()}

@@ -69,6 +69,7 @@ def gather(run_dir: Path) -> dict[str, Any]:
         "error_share": _error_share(metrics),
         "heldout": _heldout(run_dir / "heldout", metrics),
         "heldout_chart": _heldout_chart(metrics),
+        "inside": _inside(run_dir / "inside"),
         "capture": tracking.section(capture) if capture is not None else None,
         "capture_missing": capture_problem,
         "training": _training(log),
@@ -192,6 +193,24 @@ def _heldout(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
         ]
         rows.append({"title": title, "name": name, "figures": figures, "facts": ", ".join(facts)})
     return rows
+
+
+_INSIDE = {
+    "depth": "expected depth of a held-out frame, near bright",
+    "points_canonical": "its Gaussians as points, without expression, from the front and from the side",
+    "points_deformed": "the same with the strongest expression of the frames shown",
+    "planes": "its feature planes (xy, xz, yz), three principal components as colours",
+}
+
+
+def _inside(folder: Path) -> list[Figure]:
+    """Pictures of what the avatar is made of."""
+    figures = []
+    for path in sorted(folder.glob("*.png")):
+        stem = path.stem if path.stem in _INSIDE else path.stem.partition("_")[0]
+        scale = f", {path.stem.partition('_')[2]} times the base" if stem == "planes" else ""
+        figures.append(Figure(images.data_uri(images.read_picture(path)), _INSIDE.get(stem, path.stem) + scale))
+    return figures
 
 
 def _chosen(names: list[str], measured: dict[str, Any]) -> list[tuple[str, str]]:
