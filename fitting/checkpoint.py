@@ -76,5 +76,6 @@ def _restore_optimizer(avatar: AvatarModel, optimizer: torch.optim.Optimizer, te
     for name, value in tensors.items():
         owner, key = name.split("|")
         parameter = parameters[owner]
-        # Adam's step counters stay on the CPU unless the optimiser is fused on a GPU.
-        optimizer.state[parameter][key] = value.to(parameter.device)
+        # Adam's step counters stay on the CPU unless the optimiser is fused on a GPU; geoopt counts with Python's own.
+        plain = key == "step" and hasattr(parameter, "manifold")
+        optimizer.state[parameter][key] = int(value) if plain else value.to(parameter.device)

@@ -146,13 +146,15 @@ def fit(
         target = frames.get(frame, divisor)
         background = objective.background_colour(config.objective, generator).to(device)
         use_perceptual = perceptual is not None and nominal >= config.objective.perceptual_from
-        if use_perceptual and frame not in boxes:
-            boxes[frame] = head_box(capture.frames[frame], divisor)
+        if use_perceptual and (frame, divisor) not in boxes:
+            whole = config.objective.perceptual_region == "frame"
+            box = (0, 0, camera.width, camera.height) if whole else head_box(capture.frames[frame], divisor)
+            boxes[frame, divisor] = box
 
         output, cloud = render(avatar, renderer, state, camera, config, screen=densifier.wants_screen(nominal))
         loss, terms = objective.compute(
             config.objective, output, target, background, avatar,
-            perceptual if use_perceptual else None, boxes.get(frame),
+            perceptual if use_perceptual else None, boxes.get((frame, divisor)),
         )  # fmt: skip
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -23,7 +23,9 @@ class ObjectiveConfig:
     dssim: float = 0.2
     """Weight of 1 - SSIM."""
     perceptual: float = 0.1
-    """Weight of the VGG loss inside the head's box; needs VGG16's weights."""
+    """Weight of the VGG loss; needs VGG16's weights."""
+    perceptual_region: Literal["head", "frame"] = "head"
+    """Where the VGG loss looks: the head's box by the landmarks (HeadGaS), or the whole frame (GaussianHead)."""
     perceptual_from: int = 10_000
     """Nominal iteration from which the VGG loss acts."""
     matte: float = 0.0

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from fitting import loop
+from fitting.avatars import AVATARS
 from fitting.avatars.anchoring import AnchoringConfig
+from fitting.avatars.gaussianhead import GaussianHeadConfig
 from fitting.avatars.headgas import HeadGaSConfig
 from fitting.config import FitConfig, ScheduleConfig
 from fitting.densify import AdaptiveConfig
@@ -32,6 +34,19 @@ SMALL = FitConfig(
     objective=ObjectiveConfig(perceptual=0.0, matte=0.2, background="random"),
     schedule=ScheduleConfig(iterations=80, half_resolution_until=30),
 )  # fmt: skip
+
+
+ANCHORING = SMALL.headgas.anchoring
+SMALL_OF = {
+    "headgas": SMALL,
+    "gaussianhead": dataclasses.replace(
+        SMALL, avatar="gaussianhead",
+        gaussianhead=GaussianHeadConfig(
+            deform_width=16, deform_from=20, resolution=8, scales=(1, 2), channels=8, hidden_size=16, sh_degree=1,
+            anchoring=ANCHORING,
+        ),
+    ),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +89,18 @@ def test_it_learns_densifies_and_sees_every_frame(capture, renderer):
     assert sorted(epoch) == sorted(capture.train)
 
 
-def test_a_resumed_fit_equals_an_uninterrupted_one(capture, renderer, tmp_path):
-    whole, infos = run(capture, renderer)
+@pytest.mark.parametrize("kind", AVATARS)
+def test_a_resumed_fit_equals_an_uninterrupted_one(capture, renderer, tmp_path, kind):
+    config = SMALL_OF.get(kind) or dataclasses.replace(SMALL, avatar=kind)
+    whole, infos = run(capture, renderer, config=config)
     path = tmp_path / "checkpoint.safetensors"
     seen = Recorder()
     with pytest.raises(FitInterrupted):
-        run(capture, renderer, checkpoint_path=path, listeners=[seen], should_stop=lambda: len(seen.infos) == 37)
-    resumed, rest = run(capture, renderer, checkpoint_path=path)
+        run(
+            capture, renderer, config=config, checkpoint_path=path, listeners=[seen],
+            should_stop=lambda: len(seen.infos) == 37,
+        )  # fmt: skip
+    resumed, rest = run(capture, renderer, config=config, checkpoint_path=path)
     assert [i.step for i in rest] == list(range(38, 81))
     assert [i.loss for i in rest] == [i.loss for i in infos[37:]]
     for name, value in whole.state_dict().items():
