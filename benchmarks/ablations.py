@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1 of each (default: 1)")
     parser.add_argument("--presets", nargs="+", choices=ABLATIONS, default=list(ABLATIONS), help="default: both")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="only ablations with one of these texts in their name, and the full model"
+        "--only", nargs="+", metavar="TEXT", help="only the full model and ablations with one of these in their name"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="folder of the runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")

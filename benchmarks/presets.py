@@ -56,7 +56,7 @@ def fit(video: Path, preset: str, seed: int, minutes: float, out: Path, rest: li
 def markdown(rows: list[dict[str, Any]], first: str, minutes: float) -> str:
     """The table; in brackets the difference to the first preset on the same video and seed."""
     lines = [
-        f"Held-out PSNR in dB after {minutes:g} minutes of fitting; `without expressions`: the baseline of the first preset.",
+        f"Held-out PSNR in dB after {minutes:g} minutes; `without expressions`: the baseline of the first preset.",
         "",
         "| video | preset | full | SSIM | face | mouth | eyes | inside | train | Gaussians | steps | peak GB |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
@@ -65,13 +65,8 @@ def markdown(rows: list[dict[str, Any]], first: str, minutes: float) -> str:
     for row in rows:
         reference = references[row["video"], row["seed"]]
 
-        def shown(name: str) -> str:
-            if row[name] is None:
-                return "–"
-            change = "" if row is reference else f" ({row[name] - reference[name]:+.1f})"
-            return f"{row[name]:.1f}{change}"
-
-        cells = [row["video"], row["preset"], shown("psnr"), f"{row['ssim']:.3f}", *(shown(name) for name in REGIONS)]
+        psnr, *regions = [_compared(row, reference, name) for name in ("psnr", *REGIONS)]
+        cells = [row["video"], row["preset"], psnr, f"{row['ssim']:.3f}", *regions]
         cells += [f"{row['train']:.1f}", str(row["num_gaussians"]), str(row["steps"]), str(row["peak_memory_gb"])]
         lines.append("| " + " | ".join(cells) + " |")
         if row is reference:
@@ -85,6 +80,13 @@ def markdown(rows: list[dict[str, Any]], first: str, minutes: float) -> str:
             ]
             lines.append("| " + " | ".join([*cells, "", "", "", ""]) + " |")
     return "\n".join(lines)
+
+
+def _compared(row: dict[str, Any], reference: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "–"
+    change = "" if row is reference else f" ({row[name] - reference[name]:+.1f})"
+    return f"{row[name]:.1f}{change}"
 
 
 if __name__ == "__main__":

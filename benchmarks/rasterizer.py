@@ -172,8 +172,8 @@ def headgas_steps(preset: str, size: int, count: int, threads: int, seconds: flo
     from fitting.avatars import AVATARS, AvatarShape, TrainingStates
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
-    from fitting.optimizers import make_optimizer
     from fitting.memory import keep_pages
+    from fitting.optimizers import make_optimizer
     from scene.head_state import HeadState
     from scene.rig import empty_binding
     from scene.seeds import Seeds

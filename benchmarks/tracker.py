@@ -71,12 +71,12 @@ def on_demo(seed: int, out: Path) -> dict[str, Any]:
 def markdown(rows: list[dict[str, Any]], made: list[dict[str, Any]]) -> str:
     """Two tables."""
     lines = [
-        "Landmark error of the landmark tracker: RMSE of the 478 projected landmarks in % of the outer eye-corner distance.",
-        "Turned: rotation of the heads by the picture. Saturated: frames with a coefficient of at least 0.99. Seconds per",
-        "100 frames.",
+        "Error of the landmark tracker: RMSE of the 478 projected landmarks in % of the outer eye-corner distance.",
+        "Turned: rotation of the heads by the picture. Saturated: frames with a coefficient of at least 0.99. All times",
+        "are seconds per 100 frames.",
         "",
-        "| video | frames | median % | 95th | turned ° | kept from landmarks | saturated | landmarks s | tracking s | mattes s "
-        "| by the picture s |",
+        "| video | frames | median % | 95th | turned ° | kept from landmarks | saturated | landmarks | tracking | mattes "
+        "| by the picture |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in (*rows, *made):

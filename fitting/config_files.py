@@ -45,7 +45,8 @@ def load_preset(
     """The dataclass defaults, changed by a preset and then by overrides.
 
     preset: the name of a file of ``folder`` without .yaml, or the path of a YAML file (a resolved ``config.yaml`` of a
-    run serves too), or None for the defaults. ``extends: NAME`` in a preset names one that it starts from. overrides: ``{"a.b": value}`` or texts ``"a.b=value"`` in YAML's
+    run serves too), or None for the defaults. ``extends: NAME`` in a preset names one that it starts from.
+    overrides: ``{"a.b": value}`` or texts ``"a.b=value"`` in YAML's
     notation, as ``--set`` gives them; the last one of a key wins.
     Raises UserError that names file and key for: an unknown preset or key (with the nearest known one), a wrong type,
     a value that the dataclass refuses.

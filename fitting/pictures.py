@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 ERROR_SCALE = 0.25
 """Mean absolute difference that is drawn brightest."""
-# Of the codecs that OpenCV's wheels can write (no H.264 among them) browsers play VP9; MPEG-4 part 2 is the last resort.
+# Of the codecs that OpenCV's wheels can write (no H.264 among them) browsers play VP9; MPEG-4 part 2 comes last.
 _CODECS = ("vp09", "mp4v")
 
 
@@ -37,13 +37,17 @@ def error_map(truth, avatar) -> np.ndarray:
 
 
 def depth_map(depth: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Expected depth [H, W] as colour, near bright, far dark, over the range that is covered; elsewhere white. uint8."""
+    """Expected depth [H, W] as colour [H, W, 3], near bright, far dark, over the range that is covered; uint8.
+
+    White where ``alpha`` [H, W] is below a half.
+    """
     import cv2
 
     covered = alpha > 0.5
     near, far = np.percentile(depth[covered], (1, 99)) if covered.any() else (0.0, 1.0)
     levels = to_uint8(np.clip((far - depth) / max(far - near, 1e-6), 0, 1))
-    return np.where(covered[..., None], cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)[..., ::-1], 255).astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)[..., ::-1]
+    return np.where(covered[..., None], colours, 255).astype(np.uint8)
 
 
 def write_side_by_side(path: Path, rows: Iterable[Sequence], fps: float) -> None:

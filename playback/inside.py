@@ -21,7 +21,9 @@ _POINT_M = 8e-4  # radius at which a Gaussian is drawn as a point
 _SIDE = 0.9  # radians of yaw of the second view
 
 
-def write_inside(bundle: AvatarBundle, states: list[HeadState], cameras: list[Camera], root: Path, device="cpu") -> None:
+def write_inside(
+    bundle: AvatarBundle, states: list[HeadState], cameras: list[Camera], root: Path, device: str = "cpu"
+) -> None:
     """Writes ``inside/*.png`` into ``root``: the expected depth of some states, the canonical points, the points of
     the state with the strongest expression, and the avatar's own pictures, where it has any."""
     import cv2

@@ -85,8 +85,8 @@ class GaussianHeadConfig:
     derivations: int = 4
     """Derivations K of each Gaussian; 0: it is looked up where it is, in all channels."""
     derivation_kind: Literal["riemannian", "euclidean", "fixed", "scene"] = "riemannian"
-    """How the quaternions are found. riemannian: by Adam on the sphere, the paper's. euclidean: by plain Adam. fixed: as
-    they were drawn. scene: one set that all Gaussians share ("global rotation")."""
+    """How the quaternions are found. riemannian: by Adam on the sphere, the paper's. euclidean: by plain Adam. fixed:
+    as they were drawn. scene: one set that all Gaussians share ("global rotation")."""
     shared_channels: bool = False
     """All derivations read the same 1/K of the channels, as the paper's program does, instead of one each."""
     hidden_size: int = 64
@@ -149,7 +149,8 @@ class GaussianHead(AvatarModel):
 
     @property
     def spherical(self) -> tuple[str, ...]:
-        return ("derivations",) if self.config.derivation_kind == "riemannian" and "derivations" in self.per_gaussian else ()
+        learned = self.config.derivation_kind == "riemannian" and "derivations" in self.per_gaussian
+        return ("derivations",) if learned else ()
 
     def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
         super().initialize(seeds, states)

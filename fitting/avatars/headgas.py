@@ -62,7 +62,7 @@ class HeadGaSConfig:
     """features: the paper's. none: the MLP sees the expression itself ("w/o blending"). parameters: colour and opacity
     are blended directly ("w/o MLP")."""
     changes: Literal["appearance", "geometry", "all"] = "appearance"
-    """What the expression changes. appearance: colour and opacity, the paper's. geometry: Δ(μ, R) instead. all: both."""
+    """What the expression changes. appearance: colour and opacity, as the paper. geometry: Δ(μ, R) instead. all: both."""
     expression_codes: int = 0
     """Blend by so many principal components of the training expressions instead of all coefficients; 0: all."""
     base_appearance: bool = False
@@ -170,7 +170,7 @@ class HeadGaS(AvatarModel):
         self.code_limits.copy_(torch.stack([codes.amin(0) - margin, codes.amax(0) + margin]))
 
     def codes(self, state: HeadState) -> Tensor:
-        """What the features are blended by, [*b, B]: expression coefficients, or their codes clamped to what was seen."""
+        """What the features are blended by, [*b, B]: expression coefficients, or their codes, clamped to those seen."""
         if not self.config.expression_codes:
             return state.expression
         codes = (state.expression - self.code_mean) @ self.code_projection

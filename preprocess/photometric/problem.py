@@ -16,11 +16,10 @@ from preprocess.photometric.row_adam import RowAdam
 from preprocess.seeding import seeds_from_pictures
 from preprocess.seeding.surface import spread
 from preprocess.tracking.landmark_groups import LID_PAIRS, LIP_PAIRS
-from scene.camera import Camera
 from scene.capture import Capture
 from scene.head_state import HeadState
 from scene.pictures import FrameStore
-from scene.transforms import invert_transform, make_transform, rotvecs_to_matrices
+from scene.transforms import make_transform, rotvecs_to_matrices
 
 if TYPE_CHECKING:
     from renderers import Renderer

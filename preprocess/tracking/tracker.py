@@ -45,8 +45,8 @@ class Tracking:
 
     states: HeadState [T]; the world is the camera's frame, and the body stands at the mean head pose.
     identity: the person's shape. found: [T] whether the frame had landmarks; others are filled from their neighbours.
-    residual_px: [T] root mean square distance of the 478 detected landmarks from those of the posed model; nan where not
-        found. residual_percent: [T] the same in per cent of ``eye_distance_px``.
+    residual_px: [T] root mean square distance of the 478 detected landmarks from those of the posed model; nan where
+        not found. residual_percent: [T] the same in per cent of ``eye_distance_px``.
     eye_distance_px: median distance of the outer eye corners (landmarks 33 and 263) over the clip.
     saturated: expression -> share of found frames with a coefficient of 0.99 or more; only those above zero.
     energy: per frame in squared per cent, before each outer iteration. seconds: of wall time.
@@ -84,7 +84,7 @@ class Tracking:
 
 
 def _one_thread(function):
-    """Thousands of small matrices: two threads gain little, and lose a factor of ten when one has to wait for a core."""
+    """Thousands of small matrices: two threads gain little, and lose a factor of ten when one waits for a core."""
 
     @functools.wraps(function)
     def bounded(*args, **kwargs):

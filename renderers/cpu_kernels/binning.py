@@ -10,7 +10,20 @@ import math
 
 from renderers.cpu_kernels.compiling import kernel
 from renderers.cpu_kernels.layout import (
-    EXTENT_X, EXTENT_Y, F, HALF, LOG2_ALPHA_MIN, LOG2_OPACITY, MEAN_X, MEAN_Y, TILE, TWO, XX, XY, YY, ZERO,
+    EXTENT_X,
+    EXTENT_Y,
+    HALF,
+    LOG2_ALPHA_MIN,
+    LOG2_OPACITY,
+    MEAN_X,
+    MEAN_Y,
+    TILE,
+    TWO,
+    XX,
+    XY,
+    YY,
+    ZERO,
+    F,
 )  # fmt: skip
 
 # Rounding must never lose a pixel: the ellipse is grown by this much (pixels; share and amount of log2 alpha).

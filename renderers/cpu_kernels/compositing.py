@@ -5,8 +5,35 @@ from __future__ import annotations
 from renderers.cpu_kernels.compiling import FINITE, inlined, kernel
 from renderers.cpu_kernels.exponential import exp2
 from renderers.cpu_kernels.layout import (
-    ALPHA_MAX, BLUE, DEPTH, F, GREEN, HALF, LANES, LOG2_ALPHA_MIN, LOG2_OPACITY, MEAN_X, MEAN_Y, NEVER, ONE, RED,
-    S_BLUE, S_DEPTH, S_GREEN, S_RED, S_STOP, S_T, S_X, S_Y, TILE, TRANSMITTANCE_MIN, TWO, XX, XY, YY, ZERO,
+    ALPHA_MAX,
+    BLUE,
+    DEPTH,
+    GREEN,
+    HALF,
+    LANES,
+    LOG2_ALPHA_MIN,
+    LOG2_OPACITY,
+    MEAN_X,
+    MEAN_Y,
+    NEVER,
+    ONE,
+    RED,
+    S_BLUE,
+    S_DEPTH,
+    S_GREEN,
+    S_RED,
+    S_STOP,
+    S_T,
+    S_X,
+    S_Y,
+    TILE,
+    TRANSMITTANCE_MIN,
+    TWO,
+    XX,
+    XY,
+    YY,
+    ZERO,
+    F,
 )  # fmt: skip
 from renderers.cpu_kernels.memory import AHEAD, prefetch_row
 

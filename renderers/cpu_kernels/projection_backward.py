@@ -6,8 +6,34 @@ import math
 
 from renderers.cpu_kernels.compiling import helper, kernel
 from renderers.cpu_kernels.layout import (
-    CAM_CENTER, CAM_FX, CAM_FY, CAM_X_HIGH, CAM_X_LOW, CAM_Y_HIGH, CAM_Y_LOW, EXTENT_X, G_1, G_ABS_X, G_ABS_Y,
-    G_DEPTH, G_RED, G_X, G_XX, G_XY, G_Y, G_YY, GRADIENT_COLUMNS, HALF, LN2, ONE, RAW_RED, TWO, XX, XY, YY, ZERO,
+    CAM_CENTER,
+    CAM_FX,
+    CAM_FY,
+    CAM_X_HIGH,
+    CAM_X_LOW,
+    CAM_Y_HIGH,
+    CAM_Y_LOW,
+    EXTENT_X,
+    G_1,
+    G_ABS_X,
+    G_ABS_Y,
+    G_DEPTH,
+    G_RED,
+    G_X,
+    G_XX,
+    G_XY,
+    G_Y,
+    G_YY,
+    GRADIENT_COLUMNS,
+    HALF,
+    LN2,
+    ONE,
+    RAW_RED,
+    TWO,
+    XX,
+    XY,
+    YY,
+    ZERO,
 )  # fmt: skip
 from renderers.cpu_kernels.projection import jacobian, rotation, to_camera
 from renderers.cpu_kernels.spherical_harmonics import sh_basis, sh_color_backward

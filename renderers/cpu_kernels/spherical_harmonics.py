@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from renderers.cpu_kernels.compiling import helper
-from renderers.cpu_kernels.layout import F, TWO, ZERO
+from renderers.cpu_kernels.layout import TWO, ZERO, F
 from scene import sh
 
 C0, C1 = F(sh.C0), F(sh.C1)

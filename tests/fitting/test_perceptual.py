@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fitting import perceptual
-from fitting.perceptual import LPIPS, AlexNet, VGG16, VGGLoss
+from fitting.perceptual import LPIPS, VGG16, AlexNet, VGGLoss
 from scene.errors import UserError
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "lpips" / "lpips_reference.npz"

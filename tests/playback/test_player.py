@@ -14,7 +14,7 @@ from playback.player import Player
 from renderers import create
 from scene.head_state import HeadState
 from tests import toys
-from tests.contract.test_avatars import EXTENDED, EXPRESSIONS, make
+from tests.contract.test_avatars import EXPRESSIONS, EXTENDED, make
 
 ROOT = Path(__file__).resolve().parents[2]
 

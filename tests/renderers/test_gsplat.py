@@ -12,7 +12,8 @@ import weakref
 import pytest
 import torch
 
-from renderers import create, gsplat as module
+from renderers import create
+from renderers import gsplat as module
 from renderers.reference import project
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
