@@ -72,10 +72,10 @@ def markdown(rows: list[dict[str, Any]], made: list[dict[str, Any]]) -> str:
     """Two tables."""
     lines = [
         "Error of the landmark tracker: RMSE of the 478 projected landmarks in % of the outer eye-corner distance.",
-        "Turned: rotation of the heads by the picture. Saturated: frames with a coefficient of at least 0.99. All times",
+        "Turned: rotation of the heads by the picture. Saturated: frames with a coefficient of 0.99 or more. All times",
         "are seconds per 100 frames.",
         "",
-        "| video | frames | median % | 95th | turned ° | kept from landmarks | saturated | landmarks | tracking | mattes "
+        "| video | frames | median % | 95th | turned ° | as by landmarks | saturated | landmarks | tracking | mattes "
         "| by the picture |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -1,4 +1,4 @@
-"""What only a made subject can tell: the tracker's distance from the truth, and how good views are that no frame shows."""
+"""What only a made subject can tell: the tracker's errors, and how good views are that no frame shows."""
 
 from __future__ import annotations
 

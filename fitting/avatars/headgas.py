@@ -62,7 +62,7 @@ class HeadGaSConfig:
     """features: the paper's. none: the MLP sees the expression itself ("w/o blending"). parameters: colour and opacity
     are blended directly ("w/o MLP")."""
     changes: Literal["appearance", "geometry", "all"] = "appearance"
-    """What the expression changes. appearance: colour and opacity, as the paper. geometry: Δ(μ, R) instead. all: both."""
+    """What the expression changes. appearance: colour and opacity (paper). geometry: Δ(μ, R) instead. all: both."""
     expression_codes: int = 0
     """Blend by so many principal components of the training expressions instead of all coefficients; 0: all."""
     base_appearance: bool = False
