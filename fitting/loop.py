@@ -116,6 +116,7 @@ def fit(
     """
     frames = frames or FrameStore(capture, capture.train, device)
     avatar = create_avatar(config, capture, frames, seed).to(device)
+    avatar.warm_up()
     optimizer = make_optimizer(avatar, config.optimizer)
     densifier = DENSIFIERS[config.densifier](config.densify)
     progress = Progress()

@@ -22,6 +22,7 @@ class Player:
         self.bundle = bundle if isinstance(bundle, AvatarBundle) else AvatarBundle.load(Path(bundle))
         self.device = torch.device(device)
         self.avatar = self.bundle.avatar.to(self.device).eval()
+        self.avatar.warm_up()
         self.renderer = create(renderer, device)
         self.camera = self.bundle.default_camera.to(self.device)
 

@@ -111,6 +111,9 @@ class AvatarModel(nn.Module):
             cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
         return self.anchoring(cloud, state, p["head_logits"] if "head_logits" in p else None)
 
+    def warm_up(self) -> None:
+        """Compiles what it needs, so that no fit or playback is held up."""
+
     def advance(self, nominal: float) -> None:
         """Sets what goes with the course of a fit, as buffers; ``nominal`` is the iteration in the preset's units."""
 

@@ -21,6 +21,7 @@ from fitting.avatars.triplane import TriPlane
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
+from scene.planes import compile_kernels
 from scene.seeds import Seeds
 from scene.transforms import multiply_quats, normalize_quats, quats_to_matrices, quats_to_rotvecs
 
@@ -174,6 +175,9 @@ class GaussianHead(AvatarModel):
             if self._num_sh > 1:
                 self.sh_rest.weight.mul_(0.1)
                 self.sh_rest.bias.zero_()
+
+    def warm_up(self) -> None:
+        compile_kernels()
 
     def advance(self, nominal: float) -> None:
         self.deforming.fill_(nominal >= self.config.deform_from)
