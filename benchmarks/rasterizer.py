@@ -37,7 +37,6 @@ from scene.transforms import make_transform
 
 RADII = (0.085, 0.115, 0.1)  # metres: width, height, depth
 DISTANCE = 0.46
-_RIG_VERTICES = 4706  # of the default head model
 
 
 def head_like_scene(count: int, size: int, degree: int = 3) -> tuple[GaussianCloud, Camera]:
@@ -166,50 +165,6 @@ def against_plain_torch(threads: int, seconds: float) -> dict:
     return {"size": 64, "gaussians": 500, "threads": threads, "plain": plain, "cpu": fast, "ratio": round(ratio, 1)}
 
 
-def headgas_steps(preset: str, size: int, count: int, threads: int, seconds: float) -> dict:
-    """Whole steps of a fit: avatar, rendering, losses (without VGG), all gradients, Adam."""
-    from fitting import loop, objective
-    from fitting.avatars import AVATARS, AvatarShape, TrainingStates
-    from fitting.config import FitConfig
-    from fitting.config_files import load_preset
-    from fitting.memory import keep_pages
-    from fitting.optimizers import make_optimizer
-    from scene.head_state import HeadState
-    from scene.rig import empty_binding
-    from scene.seeds import Seeds
-
-    keep_pages()
-    torch.set_num_threads(threads)
-    config = load_preset(preset, FitConfig)
-    cloud, camera = head_like_scene(count, size, 0)
-    g = torch.Generator().manual_seed(0)
-    avatar = AVATARS[config.avatar](config.avatar_config(), AvatarShape(count, 52, 2, _RIG_VERTICES))
-    seen = TrainingStates(torch.rand(100, 52, generator=g), torch.eye(4).expand(100, 4, 4))
-    avatar.initialize(Seeds(cloud, torch.full((count,), 0.5), empty_binding(count, 52, _RIG_VERTICES)), seen)
-    optimizer, renderer = make_optimizer(avatar, config.optimizer), CpuRenderer(threads)
-    pose = camera.T_cam_world  # from here on the world is the camera's frame, as in a capture
-    camera = Camera(camera.K, torch.eye(4), size, size)
-    rest = HeadState.neutral(52, 2, pose)
-    target = torch.rand(size, size, 3, generator=g), torch.rand(size, size, 1, generator=g)
-
-    def step() -> list[Clock]:
-        start = clock()
-        state = HeadState(torch.rand(52, generator=g), rest.joints, rest.T_world_head, rest.T_world_body)
-        background = objective.background_colour(config.objective, g)
-        output, _ = loop.render(avatar, renderer, state, camera, config)
-        loss, _ = objective.compute(config.objective, output, target, background, avatar, None, None)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return [start, clock()]
-
-    (times,) = time_runs(step, seconds, most=1000)
-    return {
-        "preset": preset, "size": size, "gaussians": count, "threads": threads, **times,
-        "steps_per_s": round(1000 / times["median_ms"], 1), "best_steps_per_s": round(1000 / times["min_ms"], 1),
-    }  # fmt: skip
-
-
 def machine() -> dict:
     """What the figures were measured on."""
     name = platform.processor()
@@ -258,7 +213,9 @@ def main() -> None:
     plain = against_plain_torch(threads[-1], seconds)
     print(f"  {plain['ratio']:6.1f}  plain PyTorch against this renderer (64², 500 Gaussians, {threads[-1]} threads)")
     print("\nwhole training steps at 512², 20000 Gaussians, without the VGG loss")
-    steps = [headgas_steps(preset, 512, 20_000, threads[-1], 4 * seconds) for preset in ("headgas", "default")]
+    from benchmarks.steps import whole_steps
+
+    steps = [whole_steps(preset, 512, 20_000, threads[-1], 4 * seconds) for preset in ("headgas", "default")]
     for row in steps:
         print(f"  {row['steps_per_s']:6.1f} a second (best {row['best_steps_per_s']:.1f}), preset {row['preset']},"
               f" {row['threads']} threads, {row['cpu_ms']:.0f} ms of CPU each")  # fmt: skip

@@ -45,7 +45,7 @@ def gather(table, resolution, groups, num_groups, a, b, out):
 
 @numba.njit(**_OPTIONS)
 def scatter(table, resolution, groups, num_groups, a, b, grad, grad_table, grad_a, grad_b):
-    """Adds to ``grad_table`` [R * R * G, c], and writes the gradients by a and b [M], for ``grad`` [M, c] of ``out``."""
+    """Adds to ``grad_table`` [R * R * G, c] and writes the gradients by a and b [M], for ``grad`` [M, c] of ``out``."""
     channels = table.shape[1]
     down = resolution * num_groups if resolution > 1 else 0
     across = num_groups if resolution > 1 else 0

@@ -16,8 +16,8 @@ def look_up(levels: list[Tensor], points: Tensor, groups: Tensor, num_groups: in
     """The product over the three planes of each level, summed over the levels: [M, C / num_groups].
 
     levels: [3, R, R, C] each, of any R. points: [M, 3]; the corners of the box [-1, 1]³ are the centres of the
-    outermost cells, beyond it the border's values hold. groups: [M] long, which of the ``num_groups`` equal parts of the channels
-    a point reads.
+    outermost cells, beyond it the border's values hold. groups: [M] long, which of the ``num_groups`` equal parts of
+    the channels a point reads.
     Differentiable in levels and points (which beyond the box get no gradient across its sides).
     """
     if points.dtype == torch.float32 and points.device.type == "cpu":

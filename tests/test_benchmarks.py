@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import ablations
+from benchmarks import ablations, steps
 from fitting.config import FitConfig
 from fitting.config_files import load_preset
 
@@ -30,3 +30,11 @@ def test_the_table_compares_with_the_full_model():
 def test_only_some_ablations():
     assert ablations.chosen("gaussianhead", ["K = 1", "Euclid"]) == ["full, K = 4", "K = 1", "Euclidean Adam"]
     assert ablations.chosen("headgas", None) == list(ablations.ABLATIONS["headgas"])
+
+
+@pytest.mark.parametrize("preset", ["headgas", "gaussianhead"])
+def test_shares_of_a_step_are_shares(preset):
+    found = steps.shares(preset, 32, 50, 1, steps=2)
+    assert sum(found.values()) == pytest.approx(1, abs=0.02) and all(0 < share <= 1 for share in found.values())
+    assert ("tri-plane" in found) == (preset == "gaussianhead")
+    assert {"networks", "optimizer"} <= set(found)
