@@ -9,6 +9,7 @@ and, with the view direction, into spherical harmonics (equations 6 and 7).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Literal
 
 import torch
@@ -75,6 +76,9 @@ class GaussianHeadConfig:
     """Hidden layer that sees the input again."""
     encoding_frequencies: int = 10
     """Frequencies of the positional encoding of the mean."""
+    deform_bfloat16: bool = True
+    """The deformation's layers compute in bfloat16 on processors that have it (about four times as fast; offsets keep
+    two to three digits); elsewhere, and on a GPU, in float32."""
     triplane: bool = True
     """Looks come from the tri-plane; else each Gaussian has opacity and harmonics of its own."""
     channels: int = 32
@@ -196,7 +200,9 @@ class GaussianHead(AvatarModel):
         p = self.per_gaussian
         means, quats, log_scales = p["means"], normalize_quats(p["quats"]), p["log_scales"]
         if self.config.deformation and self.deforming:
-            shift, turn, growth = self.deformation(self._normalized(means).detach(), self._condition(state))
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.deform_bfloat16 and _fast_bfloat16()):
+                offsets = self.deformation(self._normalized(means).detach(), self._condition(state))
+            shift, turn, growth = (offset.to(means.dtype) for offset in offsets)
             means = means + shift * self.config.scene_radius
             quats = multiply_quats(normalize_quats(turn + turn.new_tensor([1.0, 0.0, 0.0, 0.0])), quats)
             log_scales = log_scales + growth
@@ -289,6 +295,12 @@ class Deformation(nn.Module):
                 x = x + self.again(inputs) + self.conditions[1](condition)
             x = torch.relu(x)
         return self.shift(x), self.turn(x), self.growth(x)
+
+
+@functools.cache
+def _fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16; PyTorch has no public word for it."""
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 
 def _unit_quats(count: int) -> Tensor:

@@ -154,6 +154,15 @@ def test_the_colour_depends_on_the_view():
     assert (a.sh - b.sh).abs().max() > 1e-6 and a.opacities.equal(b.opacities)
 
 
+def test_bfloat16_changes_offsets_by_little():
+    half, full = make("gaussianhead", **SMALL), make("gaussianhead", deform_bfloat16=False, **SMALL)
+    state, still = toys.random_states(()), make("gaussianhead", deformation=False, **SMALL)
+    means = [avatar(state, EYE).means for avatar in (half, full)]
+    offsets = (means[1] - still(state, EYE).means).abs().max()
+    assert (means[0] - means[1]).abs().max() < 0.05 * offsets
+    assert means[0].dtype == torch.float32
+
+
 def test_folding_the_condition_equals_the_concatenation():
     """The first and the skip layer on (encoding, condition) are what the paper's network has."""
     from fitting.avatars.encoding import encode
