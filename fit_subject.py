@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fitting.run_directory import RunDirectory
 
 # A resumed run takes these from the run that it goes on with, not from the command line.
-_REMEMBERED = ("demo", "minutes", "iterations", "seed", "device")
+_REMEMBERED = ("demo", "minutes", "iterations", "seed", "device", "offline", "weights")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -118,6 +118,7 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
             device=device, weights=args.weights, download=not args.offline,
         )  # fmt: skip
     options = {key: getattr(args, key) for key in _REMEMBERED}
+    options["weights"] = None if args.weights is None else str(args.weights.absolute())
     return RunDirectory.create(root, source.root, options, to_yaml(config)), config
 
 
@@ -129,6 +130,7 @@ def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:
 
     run = RunDirectory.open(args.resume)
     vars(args).update({key: value for key, value in run.options().items() if key in _REMEMBERED})
+    args.weights = None if args.weights is None else Path(args.weights)
     return run, load_preset(run.config, FitConfig)
 
 

@@ -16,7 +16,13 @@ REGIONS = ("face", "mouth", "eyes", "inside")
 
 
 def run(folder: Path, options: Sequence[str]) -> dict[str, Any]:
-    """The figures of the fit in ``folder``, made with these options of fit_subject.py unless it is there."""
+    """The figures of the fit in ``folder``, made with these options of fit_subject.py unless it is there.
+
+    wall_s and peak_memory_gb are of the last process, where a fit was interrupted; None where that is not known.
+    """
+    record = folder / "benchmark.json"
+    if record.exists() and (asked := json.loads(record.read_text())["options"]) != list(options):
+        sys.exit(f"{folder}: holds a fit with other options ({' '.join(asked)}); choose another --out")
     if not (folder / "report.html").exists():
         begun = (folder / "run.json").exists()
         where = ["--resume", str(folder)] if begun else [*options, "--out", str(folder)]
@@ -26,7 +32,7 @@ def run(folder: Path, options: Sequence[str]) -> dict[str, Any]:
         if status:
             sys.exit(f"the fit in {folder} ended with status {status}")
         extra = {"peak_memory_gb": round(usage.ru_maxrss / 1e6, 2), "wall_s": round(time.monotonic() - started, 1)}
-        (folder / "benchmark.json").write_text(json.dumps(extra))
+        record.write_text(json.dumps({**extra, "options": list(options)}))
     metrics = json.loads((folder / "metrics.json").read_text())
     last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
     return {
@@ -38,5 +44,5 @@ def run(folder: Path, options: Sequence[str]) -> dict[str, Any]:
             **{name: metrics["baseline"]["regions"][name]["psnr"] for name in REGIONS},
         },
         "error_share": metrics["error_share"], "seconds": metrics["seconds"],
-        **json.loads((folder / "benchmark.json").read_text()),
+        **({"peak_memory_gb": None, "wall_s": None} | (json.loads(record.read_text()) if record.exists() else {})),
     }  # fmt: skip

@@ -17,6 +17,7 @@ from scene.errors import UserError
 from scene.files import read_json, write_json
 from scene.head_state import HeadState
 from scene.tensor_files import load_tensors, save_tensors
+from scene.transforms import mean_transform
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -47,7 +48,7 @@ class AvatarBundle:
         train = capture.states[list(capture.train)]
         first = capture.frames[capture.train[0]]
         neutral = HeadState.neutral(
-            len(capture.expression_names), len(capture.joint_names), first.state.T_world_body
+            len(capture.expression_names), len(capture.joint_names), mean_transform(train.T_world_body)
         )
         ranges = torch.stack([train.expression.amin(0), train.expression.amax(0)])
         return cls(

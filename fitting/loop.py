@@ -141,7 +141,7 @@ def fit(
         divisor = 2 if nominal < config.schedule.half_resolution_until else 1
         state, camera = states[frame], cameras[frame]
         if divisor > 1:
-            camera = camera.resized(camera.width // divisor, camera.height // divisor)
+            camera = camera.reduced(divisor)
         set_rates(optimizer, fraction)
         avatar.advance(nominal)
         target = frames.get(frame, divisor)

@@ -164,7 +164,10 @@ def assemble(
 
 
 def assess(capture: Capture, eye_distance_px: float) -> Capture:
-    """The capture with figures and warnings on its states as they are. eye_distance_px: as in ``Tracking``."""
+    """The capture with figures and warnings on its states as they are, and on the landmark tracker's residuals.
+
+    eye_distance_px: as in ``Tracking``.
+    """
     import numpy as np
 
     states = capture.states

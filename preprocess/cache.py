@@ -24,7 +24,7 @@ _PROGRAM = (".py", ".safetensors", ".npz", ".json")  # what the program is made 
 
 
 def source_hash(video: Path, settings: Any) -> str:
-    """SHA-256 of a video's bytes, of plain settings (JSON values), and of this package's own files.
+    """SHA-256 of a video's bytes, of plain settings (JSON values), and of the files of this package and those below it.
 
     The last so that a newer program never takes up the work of an older one.
     """
@@ -37,9 +37,10 @@ def source_hash(video: Path, settings: Any) -> str:
 @functools.cache
 def _program_hash() -> bytes:
     digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*")):
-        if path.suffix in _PROGRAM:
-            digest.update(path.relative_to(_PACKAGE).as_posix().encode() + _file_hash(path))
+    for package in (_PACKAGE, _PACKAGE.parent / "renderers", _PACKAGE.parent / "scene"):
+        for path in sorted(package.rglob("*")):
+            if path.suffix in _PROGRAM:
+                digest.update(path.relative_to(package.parent).as_posix().encode() + _file_hash(path))
     return digest.digest()
 
 

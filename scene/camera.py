@@ -102,6 +102,12 @@ class Camera:
         scale = self.K.new_tensor([[width / self.width], [height / self.height], [1.0]])
         return dataclasses.replace(self, K=self.K * scale, width=width, height=height)
 
+    def reduced(self, divisor: int) -> Camera:
+        """The camera of pictures whose blocks of ``divisor`` squared pixels were averaged, the remainder cut off."""
+        K = self.K.clone()
+        K[..., :2, :] /= divisor
+        return Camera(K, self.T_cam_world, self.width // divisor, self.height // divisor)
+
     def cropped(self, left: int, top: int, width: int, height: int) -> Camera:
         """The part of the image whose top-left corner is the pixel (left, top); may reach over the border."""
         shift = torch.zeros_like(self.K)

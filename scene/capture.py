@@ -40,7 +40,8 @@ class TrackedFrame:
     matte_path: 8-bit alpha.
     time_s: seconds from the start of the video.
     landmarks: [L, 2] pixels, in the order of the detector; confidence: [L] in [0, 1].
-    residual_px: root mean square distance of landmarks and projected mesh, in pixels.
+    residual_px: root mean square distance of landmarks and projected mesh, in pixels, as the landmark tracker left it
+        (tracking by the picture goes on from there, by other measures).
     """
 
     image_path: Path

@@ -24,11 +24,19 @@ from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.planes import compile_kernels
 from scene.seeds import Seeds
-from scene.transforms import multiply_quats, normalize_quats, quats_to_matrices, quats_to_rotvecs
+from scene.transforms import (
+    invert_transform,
+    multiply_quats,
+    normalize_quats,
+    quats_to_matrices,
+    quats_to_rotvecs,
+    transform_points,
+)
 
 _CENTRE = (0.0, 0.0, -0.08)  # metres in the head frame: the scene's box is around the skull
 _MIN_LOG_SCALE, _MAX_LOG_SCALE = -11.5, -2.3  # 10 µm to 10 cm
 _POSE_UNITS = (0.1, 0.01)  # radians and metres of the body's pose that are one unit of the deformation's input
+_FARTHEST = 5.0  # units that such an input is bent to: what training never showed must not throw Gaussians about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +84,9 @@ class GaussianHeadConfig:
     """Hidden layer that sees the input again."""
     encoding_frequencies: int = 10
     """Frequencies of the positional encoding of the mean."""
+    deform_by_pose: bool = True
+    """The network sees the joints and the body's pose beside the expression; the paper's equation 3 has expressions
+    alone, and lets the shoulders shake."""
     deform_bfloat16: bool = True
     """The deformation's layers compute in bfloat16 on processors that have it (about four times as fast; offsets keep
     two to three digits); elsewhere, and on a GPU, in float32."""
@@ -129,7 +140,7 @@ class GaussianHead(AvatarModel):
         p["quats"] = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
         self.register_buffer("deforming", torch.tensor(True))
         if config.deformation:
-            condition = shape.num_expressions + 3 * shape.num_joints + 6
+            condition = shape.num_expressions + (3 * shape.num_joints + 6) * config.deform_by_pose
             self.deformation = Deformation(config, condition)
         if not config.triplane:
             p["own_sh"] = nn.Parameter(torch.zeros(count, self._num_sh, 3))
@@ -208,7 +219,7 @@ class GaussianHead(AvatarModel):
             log_scales = log_scales + growth
         scales = log_scales.clamp(_MIN_LOG_SCALE, _MAX_LOG_SCALE).exp()
         if self.config.triplane:
-            opacities, colours = self._looks(means, eye)
+            opacities, colours = self._looks(means, self._views(means, state, eye))
         else:
             opacities, colours = torch.sigmoid(p["own_opacities"]), p["own_sh"]
         return GaussianCloud(means, quats, scales, opacities, colours)
@@ -217,10 +228,13 @@ class GaussianHead(AvatarModel):
         return (means - means.new_tensor(_CENTRE)) / self.config.scene_radius
 
     def _condition(self, state: HeadState) -> Tensor:
-        """Expression, joints and the body's pose as one vector."""
+        """What the deformation depends on, as one vector."""
+        if not self.config.deform_by_pose:
+            return state.expression
         joints = quats_to_rotvecs(state.joints).flatten()
         turn, shift = relative_pose(state.T_head_body).split(3, -1)
-        return torch.cat([state.expression, joints, turn / _POSE_UNITS[0], shift / _POSE_UNITS[1]])
+        pose = torch.cat([joints / _POSE_UNITS[0], turn / _POSE_UNITS[0], shift / _POSE_UNITS[1]])
+        return torch.cat([state.expression, _FARTHEST * torch.tanh(pose / _FARTHEST)])
 
     def features(self, means: Tensor) -> Tensor:
         """What Gaussians at (deformed) means [N, 3] read from the tri-plane, [N, channels]."""
@@ -238,10 +252,17 @@ class GaussianHead(AvatarModel):
             groups = torch.zeros_like(groups)
         return self.planes(turned.flatten(0, 1), groups, copies).reshape(count, config.channels)
 
-    def _looks(self, means: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
-        """Opacities [N] and harmonics [N, K, 3] of Gaussians at means [N, 3], seen from ``eye`` [3]."""
+    def _views(self, means: Tensor, state: HeadState, eye: Tensor) -> Tensor:
+        """Unit view directions [N, 3] of Gaussians at rest at means [N, 3], in the frame that each is anchored in."""
+        toward = means - eye
+        if self.config.anchoring.two_frames:
+            from_body = means - transform_points(invert_transform(state.T_head_body), eye[None])
+            toward = from_body + torch.sigmoid(self.per_gaussian["head_logits"])[:, None] * (toward - from_body)
+        return torch.nn.functional.normalize(toward, dim=-1)
+
+    def _looks(self, means: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+        """Opacities [N] and harmonics [N, K, 3] of Gaussians at means [N, 3], seen along ``view`` [N, 3]."""
         logits, latent = self.opacity_mlp(self.features(means)).split([1, self.config.hidden_size], -1)
-        view = torch.nn.functional.normalize(means - eye, dim=-1)
         hidden = self.color_mlp(torch.cat([torch.relu(latent), view], -1))
         parts = [self.sh_dc(hidden)] + ([self.sh_rest(hidden)] if self._num_sh > 1 else [])
         return torch.sigmoid(logits[:, 0]), torch.cat(parts, -1).reshape(len(means), self._num_sh, 3)

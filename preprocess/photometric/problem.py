@@ -47,7 +47,7 @@ class Problem:
         width = capture.frames[0].camera.width
         divisor = max(1, 2 ** round(math.log2(width / config.size)))
         self._frames = FrameStore(capture, range(self._num_frames), device, held_at=divisor)
-        self._cameras = capture.cameras.resized(width // divisor, width // divisor).to(device)
+        self._cameras = capture.cameras.reduced(divisor).to(device)
         first = FrameStore(capture, spread(capture.train, _SEED_FRAMES))
         seeds = seeds_from_pictures(capture, first, config.num_gaussians, _MESH_SHARE, _SEED_FRAMES, _OPACITY, _SEED)
         self.cloud = TrackingCloud(seeds).to(device)
@@ -65,7 +65,12 @@ class Problem:
 
     @property
     def num_steps(self) -> int:
-        return math.ceil(self.config.visits * self._num_frames / self.config.batch)
+        return math.ceil(self.config.visits * self._num_frames / min(self.config.batch, self._num_frames))
+
+    def is_finite(self) -> bool:
+        """Whether all that is optimised is."""
+        tables = (self._poses.table, self._expressions.table, *self.cloud.parameters())
+        return all(bool(torch.isfinite(table).all()) for table in tables)
 
     def head_corrections(self) -> Tensor:
         """[T, 4, 4] of the heads, in their own frames."""

@@ -19,6 +19,7 @@ from preprocess.tracking.gaze import gaze_angles, gaze_quats
 from preprocess.tracking.landmark_groups import EYE_CORNERS
 from preprocess.tracking.tracker import measure_residuals
 from scene.capture import Capture
+from scene.errors import UserError
 from scene.head_state import HeadState
 from scene.tensor_files import load_tensors, save_tensors
 from scene.transforms import matrices_to_rotvecs, mean_transform, rotation_angles
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SAVE_EVERY_S = 20.0
-_FARTHEST = (math.radians(20.0), 0.1)  # a correction beyond this (radians, metres) has lost its head
+_CHECK_EVERY = 25
+_FARTHEST = (math.radians(12.0), 0.04)  # a correction beyond this (radians, metres) has lost its head
 
 
 def refine(
@@ -43,8 +45,8 @@ def refine(
     """The capture with refined states of all frames, test frames like the others.
 
     Frames that the refined state shows worse than the landmarks' keep the landmarks' state;
-    ``report["photometric"]`` lists them beside what was gained. With a ``checkpoint`` an interrupted call goes on.
-    Raises FloatingPointError when the cloud or a state is not finite.
+    ``report["photometric"]`` lists them beside what was gained. The frames' ``residual_px`` stays the landmark
+    tracker's. With a ``checkpoint`` an interrupted call goes on. Raises UserError when the optimisation diverges.
     """
     from tqdm import tqdm
 
@@ -53,68 +55,120 @@ def refine(
     begun = time.perf_counter()
     renderer = create("auto", device)
     renderer.warm_up()
-    problem = Problem(capture, config, device)
-    step = _load(checkpoint, problem) if checkpoint is not None else 0
+    problem, step = _resumed(capture, config, device, checkpoint)
     saved = time.monotonic()
     with tqdm(total=problem.num_steps, initial=step, desc="picture tracking", unit="step", disable=not progress) as bar:
         while step < problem.num_steps:
             loss = problem.step(step, renderer)
             step += 1
             bar.update()
-            if step % 25 == 0:
-                if not math.isfinite(loss):
-                    raise FloatingPointError(f"picture tracking: the loss of step {step} is {loss}")
+            due = checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY_S
+            if due or step % _CHECK_EVERY == 0 or step == problem.num_steps:
+                if not (math.isfinite(loss) and problem.is_finite()):
+                    if checkpoint is not None:
+                        checkpoint.unlink(missing_ok=True)
+                    raise UserError(
+                        f"tracking by the picture: no finite solution at step {step}; use --tracking landmarks"
+                    )
                 turned = rotation_angles(problem.head_corrections()[:, :3, :3]).median()
                 bar.set_postfix_str(f"error {loss:.4f}, heads turned {math.degrees(float(turned)):.2f} deg")
-            if checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY_S:
-                _save(checkpoint, problem, step)
+            if due:
+                save_tensors(checkpoint, problem.state_dict() | {"step": torch.tensor(step)})
                 saved = time.monotonic()
-    states, kept, found = _judged(capture, problem, renderer)
+    states, found = _judged(capture, problem, renderer)
     found["seconds"] = round(time.perf_counter() - begun, 3)
     _log.info(
         "tracked by the picture: error %.4f -> %.4f, %d frames as the landmarks had them",
-        found["error"]["before"], found["error"]["after"], int((~kept).sum()),
+        found["error"]["before"], found["error"]["after"], len(found["fallen_back"]),
     )  # fmt: skip
     frames = tuple(dataclasses.replace(frame, state=states[i]) for i, frame in enumerate(capture.frames))
     return dataclasses.replace(capture, frames=frames, report={**capture.report, "photometric": found})
 
 
-def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[HeadState, Tensor, dict]:
-    """States of all frames, which of them are the refined ones [T], and the figures for the report."""
-    before, refined = capture.states, with_consistent_gaze(problem.states().to("cpu"), capture)
-    errors = [problem.errors(states, renderer) for states in (before, refined)]
-    change = torch.linalg.inv(before.T_world_head) @ refined.T_world_head
-    turn, shift = rotation_angles(change[:, :3, :3]), change[:, :3, 3].norm(dim=-1)
-    kept = (errors[1] <= errors[0]) & (turn < _FARTHEST[0]) & (shift < _FARTHEST[1])
+def _resumed(
+    capture: Capture, config: PhotometricConfig, device: str, checkpoint: Path | None
+) -> tuple[Problem, int]:
+    """The problem as the checkpoint left it, and the steps done. One that cannot be used costs minutes, no more."""
+    problem = Problem(capture, config, device)
+    if checkpoint is None or not checkpoint.is_file():
+        return problem, 0
+    try:
+        tensors = load_tensors(checkpoint)
+        step = int(tensors.pop("step"))
+        problem.load_state_dict(tensors)
+        return problem, step
+    except (UserError, KeyError, RuntimeError, ValueError) as error:
+        _log.warning("%s: cannot be used (%s); tracking by the picture starts anew", checkpoint, error)
+        checkpoint.unlink(missing_ok=True)
+        return Problem(capture, config, device), 0
+
+
+def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[HeadState, dict]:
+    """States of all frames, and the figures for the report."""
+    before, refined, train = capture.states, problem.states().to("cpu"), list(capture.train)
+    if problem.config.expression_rate > 0:
+        refined = with_consistent_gaze(refined, capture)
+    # The cloud has moved along with what is common to all corrections: the landmarks' states are shown where it is.
+    moved = _moved(before, _drift(before, refined, train))
+    errors = [problem.errors(states, renderer) for states in (moved, refined)]
+    kept, anchored = errors[1] <= errors[0], refined
+    for _ in range(2):  # what others drifted by must not move those that are kept
+        those = [index for index in train if kept[index]]
+        if those:
+            anchored = _anchored(before, refined, those)
+            kept = kept & _near(before, anchored)
 
     def chosen(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(kept.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     fields = [field.name for field in dataclasses.fields(HeadState)]
-    refined = _anchored(before, refined, capture.train)
-    states = HeadState(**{name: chosen(getattr(refined, name), getattr(before, name)) for name in fields})
+    states = HeadState(**{name: chosen(getattr(anchored, name), getattr(before, name)) for name in fields})
+    turn, shift = _sizes(before.T_world_head, states.T_world_head)
+    pitch = matrices_to_rotvecs((before.T_world_head.inverse() @ states.T_world_head)[:, :3, :3])[:, 0]
+    _, sway = _sizes(before.T_world_body, states.T_world_body)
     landmarks = [_landmark_percent(capture, states) for states in (before, states)]
-    sway = torch.linalg.inv(before.T_world_body) @ states.T_world_body
-    return states, kept, {
+    return states, {
         "error": {"before": float(errors[0].mean()), "after": float(torch.where(kept, errors[1], errors[0]).mean())},
         "landmark_percent": {"before": landmarks[0], "after": landmarks[1]},
         "fallen_back": [capture.frames[i].image_path.stem for i in torch.nonzero(~kept)[:, 0].tolist()],
         "rotation_deg": {"median": math.degrees(float(turn.median())), "p95": math.degrees(float(turn.quantile(0.95)))},
-        "pitch_deg": math.degrees(float(matrices_to_rotvecs(change[:, :3, :3])[:, 0].median())),
+        "pitch_deg": math.degrees(float(pitch.median())),
         "translation_mm": {"median": 1000 * float(shift.median()), "p95": 1000 * float(shift.quantile(0.95))},
-        "body_sway_mm": 1000 * float(sway[:, :3, 3].norm(dim=-1).quantile(0.95)),
-    }  # fmt: skip
+        "body_sway_mm": 1000 * float(sway.quantile(0.95)),
+    }
 
 
-def _anchored(before: HeadState, after: HeadState, train: tuple[int, ...]) -> HeadState:
-    """``after`` with the mean change of the training frames' poses taken out: pictures do not show where a frame's
-    origin lies (the cloud moves along), landmarks do."""
-    frames, poses = list(train), {}
+def _sizes(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much poses [T, 4, 4] were turned (radians) and shifted (metres), [T] each."""
+    change = before.inverse() @ after
+    return rotation_angles(change[:, :3, :3]), change[:, :3, 3].norm(dim=-1)
+
+
+def _near(before: HeadState, after: HeadState) -> Tensor:
+    """[T] whether head and body stayed within reach of where the landmarks had them."""
+    near = torch.ones(len(before), dtype=torch.bool)
     for name in ("T_world_head", "T_world_body"):
-        old, new = getattr(before, name), getattr(after, name)
-        drift = mean_transform(torch.linalg.inv(old[frames]) @ new[frames])
-        poses[name] = new @ torch.linalg.inv(drift)
-    return dataclasses.replace(after, **poses)
+        turn, shift = _sizes(getattr(before, name), getattr(after, name))
+        near &= (turn < _FARTHEST[0]) & (shift < _FARTHEST[1])
+    return near
+
+
+def _drift(before: HeadState, after: HeadState, frames: list[int]) -> dict[str, Tensor]:
+    """The mean change [4, 4] of head and body over some frames, each in its own frame."""
+    return {
+        name: mean_transform(getattr(before, name)[frames].inverse() @ getattr(after, name)[frames])
+        for name in ("T_world_head", "T_world_body")
+    }
+
+
+def _moved(states: HeadState, by: dict[str, Tensor]) -> HeadState:
+    return dataclasses.replace(states, **{name: getattr(states, name) @ change for name, change in by.items()})
+
+
+def _anchored(before: HeadState, after: HeadState, frames: list[int]) -> HeadState:
+    """``after`` with the mean change of these frames' poses taken out: pictures do not show where a frame's origin
+    lies (the cloud moves along), landmarks do."""
+    return _moved(after, {name: change.inverse() for name, change in _drift(before, after, frames).items()})
 
 
 def _landmark_percent(capture: Capture, states: HeadState) -> float:
@@ -131,16 +185,3 @@ def with_consistent_gaze(states: HeadState, capture: Capture) -> HeadState:
     if capture.joint_names != ("eye_left", "eye_right"):
         return states
     return dataclasses.replace(states, joints=gaze_quats(gaze_angles(states.expression, capture.expression_names)))
-
-
-def _save(path: Path, problem: Problem, step: int) -> None:
-    save_tensors(path, problem.state_dict() | {"step": torch.tensor(step)})
-
-
-def _load(path: Path, problem: Problem) -> int:
-    if not path.is_file():
-        return 0
-    tensors = load_tensors(path)
-    step = int(tensors.pop("step"))
-    problem.load_state_dict(tensors)
-    return step

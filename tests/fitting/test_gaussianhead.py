@@ -7,6 +7,8 @@ import dataclasses
 import pytest
 import torch
 
+from fitting.avatars import gaussianhead
+from fitting.avatars.anchoring import AnchoringConfig
 from fitting.avatars.gaussianhead import GaussianHeadConfig
 from fitting.avatars.triplane import TriPlane
 from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
@@ -109,7 +111,7 @@ def test_rates_of_derivations_end_at_zero():
 SWITCHES = [
     {"derivations": 0}, {"derivations": 1}, {"derivations": 8}, {"derivation_kind": "euclidean"},
     {"derivation_kind": "fixed"}, {"derivation_kind": "scene"}, {"shared_channels": True}, {"scales": (1,)},
-    {"deformation": False}, {"triplane": False}, {"sh_degree": 0},
+    {"deformation": False}, {"deform_by_pose": False}, {"triplane": False}, {"sh_degree": 0},
 ]  # fmt: skip
 
 
@@ -154,6 +156,30 @@ def test_the_colour_depends_on_the_view():
     assert (a.sh - b.sh).abs().max() > 1e-6 and a.opacities.equal(b.opacities)
 
 
+def test_the_deformation_without_pose():
+    state = toys.random_states((), seed=1)
+    moved = dataclasses.replace(state, T_world_body=toys.random_states((), seed=7).T_world_head)
+    blind = make("gaussianhead", deform_by_pose=False, **SMALL)
+    assert blind(state, EYE).means.equal(blind(moved, EYE).means)
+    seeing = make("gaussianhead", **SMALL)
+    assert not seeing(state, EYE).means.equal(seeing(moved, EYE).means)
+    far = dataclasses.replace(state, T_world_body=toys.head_pose(distance=90.0))
+    assert (seeing(far, EYE).means - seeing(state, EYE).means).abs().max() < 0.1
+
+
+def test_what_is_fixed_to_the_body_is_looked_at_from_there():
+    """With camera and shoulders still, a head that turns changes no colour of theirs."""
+    avatar = make("gaussianhead", AnchoringConfig(two_frames=True), deformation=False, sh_degree=0, **SMALL)
+    with torch.no_grad():
+        avatar.per_gaussian["head_logits"].copy_(torch.where(torch.arange(COUNT) < 20, -30.0, 30.0))
+    state, view = dataclasses.replace(toys.random_states(()), T_world_body=toys.head_pose()), toys.camera(32)
+    states = [dataclasses.replace(state, T_world_head=toys.head_pose(yaw)) for yaw in (0.0, 0.5)]
+    still, turned = (avatar(each, view.in_frame(each.T_world_head).center).sh for each in states)
+    torch.testing.assert_close(still[:20], turned[:20], atol=1e-6, rtol=0)
+    assert (still[20:] - turned[20:]).abs().max() > 1e-5
+
+
+@pytest.mark.skipif(not gaussianhead._fast_bfloat16(), reason="this processor has no bfloat16")
 def test_bfloat16_changes_offsets_by_little():
     half, full = make("gaussianhead", **SMALL), make("gaussianhead", deform_bfloat16=False, **SMALL)
     state, still = toys.random_states(()), make("gaussianhead", deformation=False, **SMALL)

@@ -17,6 +17,14 @@ def make() -> Camera:
     return Camera(K, make_transform(rotation, torch.tensor([0.1, -0.2, 1.5], dtype=D)), 160, 120)
 
 
+def test_reduced_cameras_see_where_averaged_pixels_lie():
+    camera = make()
+    points = torch.tensor([[0.1, 0.2, 1.5], [-0.3, 0.1, 2.0]], dtype=camera.K.dtype)
+    reduced = camera.reduced(3)
+    torch.testing.assert_close(reduced.project(points)[0] * 3, camera.project(points)[0])
+    assert (reduced.width, reduced.height) == (camera.width // 3, camera.height // 3)
+
+
 def test_projection_is_opencvs():
     import cv2
 
