@@ -53,7 +53,7 @@ class Rates:
 
 
 class AvatarModel(nn.Module):
-    """Base of all avatars. Subclasses define ``canonical``; ``forward`` adds what is common to all of them.
+    """Base of all avatars. Subclasses define ``single``; ``forward`` adds what is common to all of them.
 
     ``per_gaussian`` holds every parameter whose first dimension is N, the number of Gaussians, and nothing else: it
     is what densification may resize. All other parameters are shared.
@@ -101,7 +101,19 @@ class AvatarModel(nn.Module):
             self.anchoring.observe(states)
 
     def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        """The cloud before anchoring, in the head frame: what a subclass defines. Batched like ``state``."""
+        """The clouds [*b, N] of states [*b] before anchoring, in the head frame."""
+        batch = state.batch_shape
+        if not batch:
+            return self.single(state, eye)
+        flat = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
+        eyes = eye.expand(*batch, 3).reshape(-1, 3)
+        clouds = [self.single(flat[index], eyes[index]).fields() for index in range(len(eyes))]
+        return GaussianCloud(
+            **{name: torch.stack([c[name] for c in clouds]).unflatten(0, batch) for name in clouds[0]}
+        )
+
+    def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        """The cloud of one state [] before anchoring, in the head frame: what a subclass defines."""
         raise NotImplementedError
 
     def forward(self, state: HeadState, eye: Tensor) -> GaussianCloud:

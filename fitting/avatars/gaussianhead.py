@@ -124,7 +124,7 @@ class GaussianHeadConfig:
 
 
 class GaussianHead(AvatarModel):
-    """See the module. ``canonical`` gives [*b, N] Gaussians."""
+    """See the module."""
 
     kind = "gaussianhead"
     view_dependent = True
@@ -197,17 +197,7 @@ class GaussianHead(AvatarModel):
     def advance(self, nominal: float) -> None:
         self.deforming.fill_(nominal >= self.config.deform_from)
 
-    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        batch = state.batch_shape
-        if not batch:
-            return self._single(state, eye)
-        flat = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
-        eyes = eye.expand(*batch, 3).reshape(-1, 3)
-        single = [self._single(flat[i], eyes[i]) for i in range(len(eyes))]
-        fields = {name: torch.stack([c.fields()[name] for c in single]) for name in single[0].fields()}
-        return GaussianCloud(**fields).map(lambda t: t.reshape(*batch, *t.shape[1:]))
-
-    def _single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+    def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p = self.per_gaussian
         means, quats, log_scales = p["means"], normalize_quats(p["quats"]), p["log_scales"]
         if self.config.deformation and self.deforming:

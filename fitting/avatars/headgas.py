@@ -89,7 +89,7 @@ class _BlendBasis(torch.autograd.Function):
 
 
 class HeadGaS(AvatarModel):
-    """See the module. ``canonical`` gives [*b, N] Gaussians."""
+    """See the module."""
 
     kind = "headgas"
     Config = HeadGaSConfig
@@ -176,17 +176,8 @@ class HeadGaS(AvatarModel):
         codes = (state.expression - self.code_mean) @ self.code_projection
         return codes.clamp(self.code_limits[0], self.code_limits[1])
 
-    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        batch = state.batch_shape
-        if batch:
-            flat = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
-            single = [self._single(codes) for codes in self.codes(flat)]
-            fields = {name: torch.stack([c.fields()[name] for c in single]) for name in single[0].fields()}
-            return GaussianCloud(**fields).map(lambda t: t.reshape(*batch, *t.shape[1:]))
-        return self._single(self.codes(state))
-
-    def _single(self, codes: Tensor) -> GaussianCloud:
-        p = self.per_gaussian
+    def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        p, codes = self.per_gaussian, self.codes(state)
         values = dict(zip(self._sizes, self._network(codes).split(list(self._sizes.values()), -1)))
         count = self.num_gaussians
         if "sh" in values:

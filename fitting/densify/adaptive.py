@@ -40,8 +40,8 @@ class AdaptiveConfig:
     """Gaussians fainter than this in every frame seen are removed."""
     prune_scale: float = 0.05
     """Metres: larger Gaussians are removed."""
-    max_gaussians: int = 60_000
-    """No growth beyond this number."""
+    max_gaussians: int = 40_000
+    """No growth beyond this number (a fit of HeadGaS at 512² then takes 4 GB)."""
 
 
 class AdaptiveDensifier:
