@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,15 @@ class TrainingStates:
     T_head_body: Tensor
 
 
+_MIN_LOG_SCALE, _MAX_LOG_SCALE = -11.5, -2.3  # 10 µm to 10 cm
+_LARGE_LOG_SCALE = math.log(0.01)  # metres: larger Gaussians are penalised, where that is asked for
+
+
+def bounded_scales(log_scales: Tensor) -> Tensor:
+    """Standard deviations in metres of logarithms, whatever these are."""
+    return log_scales.clamp(_MIN_LOG_SCALE, _MAX_LOG_SCALE).exp()
+
+
 @dataclasses.dataclass(frozen=True)
 class Rates:
     """Learning rates at the start and the end of the fit by kind of parameter: a per-Gaussian parameter's name, or the
@@ -55,6 +65,7 @@ class Rates:
 class AvatarModel(nn.Module):
     """Base of all avatars. Subclasses define ``single``; ``forward`` adds what is common to all of them.
 
+    All have means, log_scales and quats, which densification reads.
     ``per_gaussian`` holds every parameter whose first dimension is N, the number of Gaussians, and nothing else: it
     is what densification may resize. All other parameters are shared.
 
@@ -80,6 +91,9 @@ class AvatarModel(nn.Module):
             self.register_buffer("rig_shapes", rig.shapes)
             self.per_gaussian["rig_vertices"] = nn.Parameter(rig.vertices, requires_grad=False)
             self.per_gaussian["rig_weights"] = nn.Parameter(rig.weights, requires_grad=False)
+        self.per_gaussian["means"] = nn.Parameter(torch.zeros(shape.num_gaussians, 3))
+        self.per_gaussian["log_scales"] = nn.Parameter(torch.full((shape.num_gaussians, 3), -6.0))
+        self.per_gaussian["quats"] = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(shape.num_gaussians, 1))
 
     @property
     def num_gaussians(self) -> int:
@@ -98,6 +112,9 @@ class AvatarModel(nn.Module):
                 self.rig_shapes.copy_(seeds.rig.shapes)
                 self.per_gaussian["rig_vertices"].copy_(seeds.rig.vertices)
                 self.per_gaussian["rig_weights"].copy_(seeds.rig.weights)
+            self.per_gaussian["means"].copy_(seeds.cloud.means)
+            self.per_gaussian["log_scales"].copy_(seeds.cloud.scales.log())
+            self.per_gaussian["quats"].copy_(seeds.cloud.quats)
             self.anchoring.observe(states)
 
     def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
@@ -135,4 +152,4 @@ class AvatarModel(nn.Module):
 
     def regularizers(self) -> dict[str, Tensor]:
         """Scalar penalties by name, unweighted; their weights belong to the loss's configuration."""
-        return {}
+        return {"scale": (self.per_gaussian["log_scales"] - _LARGE_LOG_SCALE).clamp_min(0).square().mean()}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig, relative_pose
-from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates
+from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.triplane import TriPlane
 from scene import sh as spherical_harmonics
@@ -34,7 +34,6 @@ from scene.transforms import (
 )
 
 _CENTRE = (0.0, 0.0, -0.08)  # metres in the head frame: the scene's box is around the skull
-_MIN_LOG_SCALE, _MAX_LOG_SCALE = -11.5, -2.3  # 10 µm to 10 cm
 _POSE_UNITS = (0.1, 0.01)  # radians and metres of the body's pose that are one unit of the deformation's input
 _FARTHEST = 5.0  # units that such an input is bent to: what training never showed must not throw Gaussians about
 
@@ -135,9 +134,6 @@ class GaussianHead(AvatarModel):
         self.config = config
         count, p = shape.num_gaussians, self.per_gaussian
         self._num_sh = spherical_harmonics.num_coefficients(config.sh_degree)
-        p["means"] = nn.Parameter(torch.zeros(count, 3))
-        p["log_scales"] = nn.Parameter(torch.full((count, 3), -6.0))
-        p["quats"] = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
         self.register_buffer("deforming", torch.tensor(True))
         if config.deformation:
             condition = shape.num_expressions + (3 * shape.num_joints + 6) * config.deform_by_pose
@@ -172,9 +168,6 @@ class GaussianHead(AvatarModel):
         super().initialize(seeds, states)
         p, cloud = self.per_gaussian, seeds.cloud
         with torch.no_grad():
-            p["means"].copy_(cloud.means)
-            p["log_scales"].copy_(cloud.scales.log())
-            p["quats"].copy_(cloud.quats)
             opacity = torch.logit(cloud.opacities.clamp(0.01, 0.99))
             if not self.config.triplane:
                 p["own_sh"].zero_()
@@ -207,7 +200,7 @@ class GaussianHead(AvatarModel):
             means = means + shift * self.config.scene_radius
             quats = multiply_quats(normalize_quats(turn + turn.new_tensor([1.0, 0.0, 0.0, 0.0])), quats)
             log_scales = log_scales + growth
-        scales = log_scales.clamp(_MIN_LOG_SCALE, _MAX_LOG_SCALE).exp()
+        scales = bounded_scales(log_scales)
         if self.config.triplane:
             opacities, colours = self._looks(means, self._views(means, state, eye))
         else:
@@ -269,10 +262,6 @@ class GaussianHead(AvatarModel):
             colours = ((colours - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
             found[f"planes_{scale}"] = torch.cat(list(colours.reshape(*level.shape[:3], 3)), 1)
         return found
-
-    def regularizers(self) -> dict[str, Tensor]:
-        growth = (self.per_gaussian["log_scales"] + 4.605).clamp_min(0)  # above 1 cm
-        return {"scale": growth.square().mean()}
 
 
 class Deformation(nn.Module):

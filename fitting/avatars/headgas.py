@@ -8,14 +8,13 @@ static: motion is Gaussians that appear and vanish.
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates
+from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
 from fitting.avatars.encoding import encode, encoded_size
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
@@ -25,7 +24,6 @@ from scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
 
 # Means are divided by this before they are encoded, so that the head fills about [-1, 1].
 SCENE_RADIUS_M = 0.25
-_MIN_LOG_SCALE, _MAX_LOG_SCALE = -11.5, -2.3  # 10 µm to 10 cm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +106,6 @@ class HeadGaS(AvatarModel):
         outputs = sum(self._sizes.values())
 
         p = self.per_gaussian
-        p["means"] = nn.Parameter(torch.zeros(count, 3))
-        p["log_scales"] = nn.Parameter(torch.full((count, 3), -6.0))
-        p["quats"] = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
         features = outputs if config.blending == "parameters" else config.feature_size
         p["features"] = nn.Parameter(torch.zeros(count, features))
         if config.blending != "none":
@@ -136,9 +131,6 @@ class HeadGaS(AvatarModel):
         super().initialize(seeds, states)
         p, cloud = self.per_gaussian, seeds.cloud
         with torch.no_grad():
-            p["means"].copy_(cloud.means)
-            p["log_scales"].copy_(cloud.scales.log())
-            p["quats"].copy_(cloud.quats)
             generator = torch.Generator().manual_seed(0)
             if self.config.blending != "parameters":
                 p["features"].copy_(torch.randn(p["features"].shape, generator=generator) * 0.1)
@@ -190,7 +182,7 @@ class HeadGaS(AvatarModel):
         if "shift" in values:
             means = means + values["shift"] * 0.01
             quats = multiply_quats(rotvecs_to_quats(values["turn"] * 0.1), quats)
-        scales = p["log_scales"].clamp(_MIN_LOG_SCALE, _MAX_LOG_SCALE).exp()
+        scales = bounded_scales(p["log_scales"])
         return GaussianCloud(means, quats, scales, torch.sigmoid(logits), colours)
 
     def _network(self, codes: Tensor) -> Tensor:
@@ -205,8 +197,7 @@ class HeadGaS(AvatarModel):
         return self.mlp(torch.cat([features, encoding], -1))
 
     def regularizers(self) -> dict[str, Tensor]:
-        p = self.per_gaussian
-        penalties = {"scale": (p["log_scales"] - math.log(0.01)).clamp_min(0).square().mean()}
+        penalties, p = super().regularizers(), self.per_gaussian
         if "basis" in p:
             penalties["basis"] = p["basis"].square().mean()
         return penalties

@@ -191,4 +191,4 @@ def _transforms(corrections: Tensor) -> Tensor:
 
 
 def _order(epoch: int, count: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(1_000_003 * _SEED + epoch))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(epoch))

@@ -16,8 +16,7 @@ from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric.config import PhotometricConfig
 from preprocess.photometric.problem import Problem
 from preprocess.tracking.gaze import gaze_angles, gaze_quats
-from preprocess.tracking.landmark_groups import EYE_CORNERS
-from preprocess.tracking.tracker import measure_residuals
+from preprocess.tracking.tracker import eye_distance_px, measure_residuals
 from scene.capture import Capture
 from scene.errors import UserError
 from scene.head_state import HeadState
@@ -176,8 +175,7 @@ def _landmark_percent(capture: Capture, states: HeadState) -> float:
     points = torch.stack([frame.landmarks for frame in capture.frames]).double()
     model, K = HEAD_MODELS[capture.head_model](), capture.frames[0].camera.K.double()
     residual = measure_residuals(points, K, model, capture.identity, states)
-    right, left = EYE_CORNERS
-    return 100 * float(residual.median()) / float((points[:, right] - points[:, left]).norm(dim=-1).median())
+    return 100 * float(residual.median()) / eye_distance_px(points)
 
 
 def with_consistent_gaze(states: HeadState, capture: Capture) -> HeadState:

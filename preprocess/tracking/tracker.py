@@ -138,8 +138,7 @@ def track(
     identity = _identity(coefficients, basis)
     residual_px = measure_residuals(landmarks, K, model, identity, states)
     residual_px[~found] = torch.nan
-    right, left = EYE_CORNERS
-    eye_distance = float((landmarks[found, right] - landmarks[found, left]).norm(dim=-1).median())
+    eye_distance = eye_distance_px(landmarks[found])
     high = (states.expression[found] >= SATURATED).double().mean(0)
     result = Tracking(
         states=states,
@@ -157,6 +156,12 @@ def track(
         num_frames, result.seconds, float(result.residual_percent[found].median()),
     )  # fmt: skip
     return result
+
+
+def eye_distance_px(landmarks: Tensor) -> float:
+    """Median distance of the outer eye corners over landmarks [T, L, 2] pixels."""
+    right, left = EYE_CORNERS
+    return float((landmarks[:, right] - landmarks[:, left]).norm(dim=-1).median())
 
 
 def measure_residuals(landmarks: Tensor, K: Tensor, model, identity: Identity, states: HeadState) -> Tensor:
