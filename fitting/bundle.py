@@ -19,7 +19,7 @@ from scene.head_state import HeadState
 from scene.tensor_files import load_tensors, save_tensors
 from scene.transforms import mean_transform
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
 
@@ -30,6 +30,7 @@ class AvatarBundle:
 
     expression_range: [2, E] smallest and largest coefficient seen in training.
     default_camera: one camera of the world; default_state: the neutral head at the mean pose.
+    recording: [T] states of the training frames in their order, by their times [T] in seconds: what the person did.
     facts: plain JSON (seed, versions, capture hash, metrics).
     """
 
@@ -40,6 +41,8 @@ class AvatarBundle:
     expression_range: Tensor
     default_camera: Camera
     default_state: HeadState
+    recording: HeadState
+    times: Tensor
     facts: dict[str, Any]
 
     @classmethod
@@ -53,7 +56,7 @@ class AvatarBundle:
         ranges = torch.stack([train.expression.amin(0), train.expression.amax(0)])
         return cls(
             avatar, capture.head_model, capture.expression_names, capture.joint_names, ranges, first.camera, neutral,
-            facts,
+            train, torch.tensor([capture.frames[index].time_s for index in capture.train], dtype=torch.float64), facts,
         )  # fmt: skip
 
     def save(self, folder: Path) -> None:
@@ -65,7 +68,9 @@ class AvatarBundle:
             "camera.K": self.default_camera.K,
             "camera.T_cam_world": self.default_camera.T_cam_world,
             "state.T_world_head": self.default_state.T_world_head,
+            "recording.times": self.times,
         }
+        tensors |= {f"recording.{f.name}": getattr(self.recording, f.name) for f in dataclasses.fields(HeadState)}
         save_tensors(folder / _TENSORS, tensors)
         manifest = {
             "format": "avatar",
@@ -91,6 +96,8 @@ class AvatarBundle:
             raise UserError(f"{folder}: not an avatar (no {MANIFEST} in it); give the folder `bundle` of a run")
         manifest = read_json(path, "manifest of an avatar")
         check_format(manifest, path, "avatar", FORMAT_VERSION)
+        if manifest["format_version"] < FORMAT_VERSION:
+            raise UserError(f"{path}: an avatar of an earlier version of this program; fit it again")
         tensors = load_tensors(folder / _TENSORS)
         try:
             return cls._assemble(path, manifest, tensors)
@@ -114,9 +121,11 @@ class AvatarBundle:
         avatar.load_state_dict(weights)
         camera = Camera(tensors["camera.K"], tensors["camera.T_cam_world"], manifest["width"], manifest["height"])
         state = HeadState.neutral(len(names), len(joints), tensors["state.T_world_head"])
+        recording = HeadState(**{f.name: tensors[f"recording.{f.name}"] for f in dataclasses.fields(HeadState)})
         known = {"format", "format_version", "avatar", "config", "head_model", "expression_names", "joint_names"}
         known |= {"num_gaussians", "width", "height"}
         facts = {key: value for key, value in manifest.items() if key not in known}
         return cls(
-            avatar.eval(), manifest["head_model"], names, joints, tensors["expression_range"], camera, state, facts
-        )
+            avatar.eval(), manifest["head_model"], names, joints, tensors["expression_range"], camera, state,
+            recording, tensors["recording.times"], facts,
+        )  # fmt: skip

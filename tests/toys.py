@@ -117,3 +117,15 @@ def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3) ->
     )
     capture.save()
     return capture
+
+
+def bundle(avatar, size: int = 32, state: HeadState | None = None, frames: int = 12):
+    """A bundle around an avatar of 52 expressions named e0 ... and two joints, with a recording of random states."""
+    from fitting.bundle import AvatarBundle
+
+    recording = random_states((frames,), avatar.num_expressions, avatar.num_joints, seed=9)
+    neutral = HeadState.neutral(avatar.num_expressions, avatar.num_joints, head_pose()) if state is None else state
+    ranges = torch.stack([recording.expression.amin(0), recording.expression.amax(0)])
+    names = tuple(f"e{i}" for i in range(avatar.num_expressions))
+    times = torch.arange(frames, dtype=torch.float64) / 25
+    return AvatarBundle(avatar, "none", names, ("a", "b"), ranges, camera(size), neutral, recording, times, {})

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from fitting.avatars import AVATARS
-from fitting.bundle import AvatarBundle
 from fitting.pictures import depth_map
 from playback.inside import write_inside
 from preprocess.frames import read_image
 from tests import toys
-from tests.contract.test_avatars import EXPRESSIONS, make
+from tests.contract.test_avatars import make
 
 
 @pytest.mark.parametrize("kind", AVATARS)
@@ -20,10 +19,8 @@ def test_every_avatar_shows_depth_and_points(kind, tmp_path):
     avatar = make(kind)
     with torch.no_grad():
         avatar.per_gaussian["log_scales"].fill_(-4.0)
-    names = tuple(f"e{i}" for i in range(EXPRESSIONS))
     state = toys.random_states(())
-    bundle = AvatarBundle(avatar, "none", names, ("a", "b"), torch.zeros(2, EXPRESSIONS), toys.camera(48), state, {})
-    write_inside(bundle, [state, state], [toys.camera(48)] * 2, tmp_path)
+    write_inside(toys.bundle(avatar, 48), [state, state], [toys.camera(48)] * 2, tmp_path)
     found = {path.stem: read_image(path) for path in (tmp_path / "inside").iterdir()}
     assert {"depth_0", "depth_1", "points_canonical", "points_deformed"} <= set(found)
     assert found["points_canonical"].shape == (48, 96, 3)

@@ -9,24 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitting.bundle import AvatarBundle
 from playback.player import Player
 from renderers import create
-from scene.head_state import HeadState
 from tests import toys
-from tests.contract.test_avatars import EXPRESSIONS, EXTENDED, make
+from tests.contract.test_avatars import EXTENDED, make
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    names = tuple(f"e{i}" for i in range(EXPRESSIONS))
-    neutral = HeadState.neutral(EXPRESSIONS, 2, toys.head_pose())
-    avatar = make("headgas", EXTENDED)
-    AvatarBundle(avatar, "anny", names, ("a", "b"), torch.zeros(2, EXPRESSIONS), toys.camera(40), neutral, {}).save(
-        tmp_path
-    )
+    toys.bundle(make("headgas", EXTENDED), 40).save(tmp_path)
     return tmp_path
 
 
