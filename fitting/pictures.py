@@ -36,15 +36,18 @@ def error_map(truth, avatar) -> np.ndarray:
     return cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1].copy()
 
 
-def depth_map(depth: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Expected depth [H, W] as colour [H, W, 3], near bright, far dark, over the range that is covered; uint8.
+def depth_map(depth: np.ndarray, alpha: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """Expected depth [H, W] as colour [H, W, 3], near bright, far dark, between two depths in metres (if none are
+    given, over the range that is covered); uint8.
 
     White where ``alpha`` [H, W] is below a half.
     """
     import cv2
 
     covered = alpha > 0.5
-    near, far = np.percentile(depth[covered], (1, 99)) if covered.any() else (0.0, 1.0)
+    if limits is None:
+        limits = np.percentile(depth[covered], (1, 99)) if covered.any() else (0.0, 1.0)
+    near, far = limits
     levels = to_uint8(np.clip((far - depth) / max(far - near, 1e-6), 0, 1))
     colours = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)[..., ::-1]
     return np.where(covered[..., None], colours, 255).astype(np.uint8)
@@ -65,7 +68,7 @@ def write_side_by_side(path: Path, rows: Iterable[Sequence], fps: float) -> None
                 picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255)
                 if writer is None:
                     size = picture.shape
-                    writer = _open(temporary, fps, size[1], size[0])
+                    writer = open_writer(temporary, fps, size[1], size[0])
                 elif picture.shape != size:
                     raise ValueError(f"write_side_by_side: pictures of {list(size)}, then of {list(picture.shape)}")
                 writer.write(picture[..., ::-1].copy())
@@ -78,7 +81,8 @@ def write_side_by_side(path: Path, rows: Iterable[Sequence], fps: float) -> None
             raise UserError(f"{path}: the film could not be written; check the space on the disk")
 
 
-def _open(path: Path, fps: float, width: int, height: int):
+def open_writer(path: Path, fps: float, width: int, height: int):
+    """OpenCV's writer of a film of even size, by the first codec that it has. Raises UserError where it has none."""
     import cv2
 
     level = cv2.getLogLevel()

@@ -1,0 +1,89 @@
+"""What stands behind an avatar: a colour, a picture, or nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from playback.input_checks import hint
+from renderers.output import RenderOutput
+from scene.errors import UserError
+
+TRANSPARENT = "transparent"
+COLOURS = {
+    "white": "#ffffff", "black": "#000000", "grey": "#808080", "gray": "#808080", "red": "#ff0000",
+    "green": "#00b140", "blue": "#0047bb", "magenta": "#ff00ff", "cyan": "#00ffff", "yellow": "#ffff00",
+}  # fmt: skip
+"""sRGB by name; green and blue are those of studio screens."""
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class Background:
+    """A background that is asked for by text: ``transparent``, a name in COLOURS, ``#rrggbb``, or a picture's path."""
+
+    def __init__(self, text: str) -> None:
+        """Raises UserError for what is none of them, and for a picture that cannot be read."""
+        self.transparent = text == TRANSPARENT
+        self._colour: Tensor | None = None
+        self._picture: np.ndarray | None = None
+        hexadecimal = COLOURS.get(text.lower(), text)
+        if self.transparent:
+            return
+        if re.fullmatch(r"#[0-9a-fA-F]{6}", hexadecimal):
+            self._colour = torch.tensor([int(hexadecimal[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        elif Path(text).suffix.lower() in _PICTURES:
+            self._picture = _read(Path(text))
+        else:
+            raise UserError(
+                f"--background {text}: expected #rrggbb, {TRANSPARENT}, a name or a picture "
+                f"({', '.join(_PICTURES[:3])}, ...); {hint(text, [TRANSPARENT, *COLOURS])}"
+            )
+
+    def tensor(self, width: int, height: int) -> Tensor:
+        """The colour [3], or the picture [H, W, 3] scaled to cover the frame and cut at its middle; sRGB in [0, 1]."""
+        if self._colour is not None:
+            return self._colour
+        if self._picture is None:
+            raise ValueError("Background.tensor: a transparent background has no colour")
+        return torch.from_numpy(cover(self._picture, width, height)).float() / 255
+
+    def under(self, output: RenderOutput) -> np.ndarray:
+        """A rendered picture as uint8: [H, W, 3] over the background, or straight RGBA [H, W, 4] where there is none."""
+        if self.transparent:
+            return straight(output)
+        height, width = output.rgb.shape[:2]
+        shown = output.over(self.tensor(width, height).to(output.rgb)).clamp(0, 1)
+        return (shown * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def straight(output: RenderOutput) -> np.ndarray:
+    """Straight (not premultiplied) RGBA [H, W, 4] uint8 of a rendered picture; black where nothing is."""
+    alpha = output.alpha.clamp(0, 1)
+    rgb = torch.where(alpha > 0.5 / 255, output.rgb / alpha.clamp_min(0.5 / 255), 0.0).clamp(0, 1)
+    return (torch.cat([rgb, alpha], -1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def cover(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A picture [h, w, 3] scaled so that it covers width x height, and cut at its middle."""
+    import cv2
+
+    scale = max(width / picture.shape[1], height / picture.shape[0])
+    size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
+    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return scaled[top : top + height, left : left + width]
+
+
+def _read(path: Path) -> np.ndarray:
+    import cv2
+
+    if not path.is_file():
+        raise UserError(f"--background {path}: not found; expected a picture, #rrggbb, {TRANSPARENT} or a name")
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise UserError(f"--background {path}: cannot be read as a picture; give a PNG or JPEG")
+    return np.ascontiguousarray(picture[..., ::-1])
