@@ -52,7 +52,7 @@ class Background:
         return torch.from_numpy(cover(self._picture, width, height)).float() / 255
 
     def under(self, output: RenderOutput) -> np.ndarray:
-        """A rendered picture as uint8: [H, W, 3] over the background, or straight RGBA [H, W, 4] where there is none."""
+        """A rendered picture as uint8: [H, W, 3] over the background, or straight RGBA [H, W, 4] if transparent."""
         if self.transparent:
             return straight(output)
         height, width = output.rgb.shape[:2]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scene.camera import Camera
 
-_MAX_SLOPE = 0.02
+_MAX_STEP = 0.02
 """Metres from pixel to pixel beyond which neighbours are on two surfaces."""
 
 
@@ -41,7 +41,7 @@ def normals_of(depth: Tensor, alpha: Tensor, camera: Camera) -> Tensor:
 def _difference(points: Tensor, covered: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Tangents [H, W, 3] along a dimension, and where there are any [H, W]."""
     ahead = points.roll(-1, dim) - points
-    joined = covered & covered.roll(-1, dim) & (ahead[..., 2].abs() < _MAX_SLOPE)
+    joined = covered & covered.roll(-1, dim) & (ahead[..., 2].abs() < _MAX_STEP)
     joined.select(dim, joined.shape[dim] - 1).fill_(False)  # rolled in from the other side
     ahead = torch.where(joined[..., None], ahead, 0.0)
     behind, has_behind = ahead.roll(1, dim), joined.roll(1, dim)

@@ -17,8 +17,8 @@ def sheet(
 ) -> np.ndarray:  # fmt: skip
     """Pictures in rows and columns as one uint8 picture [H, W, C].
 
-    rows: pictures [h, w, 3] or [h, w, 4], uint8 or in [0, 1]; where any has four channels all get them (opaque). Columns
-    are as wide as their widest picture and rows as high as their highest; pictures stand in the middle of their cells.
+    rows: pictures [h, w, 3] or [h, w, 4], uint8 or in [0, 1]; where any has four channels all get them (opaque).
+    Columns are as wide as their widest picture, rows as high as their highest; pictures stand in the middle of cells.
     labels: a text for each picture, drawn in its upper left corner (characters beyond ASCII become ``?``), or None.
     gap: pixels between pictures. fill: grey level or colour between them; transparent where there are four channels.
     """
