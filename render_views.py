@@ -57,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     option(picture, "--depth", action="store_true", help="also the depth: in a folder or beside a .png with .npy")
     option(picture, "--normals", action="store_true", help="also the normals of the surface that the depth shows")
+    option(
+        picture, "--extrapolate", action="store_true",
+        help="let colours change with the direction beyond the views of the recording, too (speckles)",
+    )  # fmt: skip
     command_line.add_device(parser)
     return parser
 
@@ -138,7 +142,9 @@ def main() -> None:
     shots, fps = _shots(args, bundle, chosen)
     out = args.out or Path("views") / f"{args.avatar.resolve().name}-{way}.{'mp4' if len(shots) > 1 else 'png'}"
     check_output(out, shots, background.transparent, args.overwrite)
-    renderer = ViewRenderer(Player(bundle, device), background, depth=args.depth, normals=args.normals)
+    renderer = ViewRenderer(
+        Player(bundle, device), background, depth=args.depth, normals=args.normals, extrapolate=args.extrapolate
+    )
     written = write_views(
         out, shots, renderer, fps, overwrite=args.overwrite,
         progress=lambda items: tqdm(items, desc="rendering", unit="frame", total=len(shots)),

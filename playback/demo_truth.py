@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import torch
 
 from fitting.bundle import AvatarBundle
 from fitting.metrics import psnr
+from playback.backgrounds import Background
 from playback.player import Player
+from playback.views import ViewRenderer
 from preprocess.demo_subject.errors import errors
 from preprocess.demo_subject.truth import DemoTruth
+from scene.camera import Camera
 from scene.capture import Capture
+from scene.head_state import HeadState
 
-YAWS_DEGREES = (-20, 0, 20)
+YAWS_DEGREES = (-30, -20, 0, 20, 30)
 _FRAMES = 4
 
 
@@ -26,27 +31,47 @@ def compare_with_truth(
     """Entries for metrics.json: ``demo.tracking`` (errors of the capture) and ``demo.novel_views`` (PSNR by yaw).
 
     folder: of the demo's video and truth. Novel views are held-out frames seen from a camera turned about the resting
-    head; truth and avatar are compared on white. pictures: a folder for them, truth beside avatar.
+    head; truth and avatar are compared on white: ``psnr_by_yaw_degrees`` as the player shows them, and
+    ``..._colours_held`` as render_views.py does. pictures: a folder for the former, truth beside avatar.
     """
     truth = DemoTruth.load(folder)
     player, white = Player(bundle, device), torch.ones(3)
-    chosen = [
-        capture.test[i] for i in np.linspace(0, len(capture.test) - 1, min(_FRAMES, len(capture.test))).astype(int)
-    ]
-    views: dict[str, float] = {}
+    renderer = ViewRenderer(player, Background("white"))
+    ways = {
+        "psnr_by_yaw_degrees": lambda state, camera: player.step(state, camera, white).rgb,
+        "psnr_by_yaw_degrees_colours_held": lambda state, camera: renderer.output(state, camera).over(white.to(device)),
+    }
+    views = psnr_by_yaw(truth, capture, ways, pictures)
+    return {"demo": {"tracking": errors(truth, capture), "novel_views": views}}
+
+
+def psnr_by_yaw(
+    truth: DemoTruth, capture: Capture, ways: dict[str, Callable[[HeadState, Camera], torch.Tensor]],
+    pictures: Path | None = None,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Mean PSNR on white by way and yaw over some held-out frames.
+
+    ways: functions from a tracked state and a camera of the world to a picture [H, W, 3] on white. pictures: a folder
+    for the first frame by the first way, truth beside it.
+    """
+    shown = np.linspace(0, len(capture.test) - 1, min(_FRAMES, len(capture.test))).astype(int)
+    chosen = [capture.test[i] for i in shown]
+    views: dict[str, dict[str, float]] = {name: {} for name in ways}
     for yaw in YAWS_DEGREES:
         camera = truth.orbit(math.radians(yaw))
-        values = []
+        values: dict[str, list[float]] = {name: [] for name in ways}
         for index in chosen:
             frame = capture.frames[index]
             rgb, alpha = truth.render_truth(round(frame.time_s * truth.config.fps), camera)
             expected = torch.from_numpy(rgb + 1 - alpha)
-            found = player.step(frame.state, camera, white).rgb.clamp(0, 1).cpu()
-            values.append(float(psnr(found, expected)))
-            if pictures is not None and index == chosen[0]:
-                _write(pictures / f"yaw_{yaw:+d}.png", torch.cat([expected, found], 1))
-        views[f"{yaw:+d}"] = sum(values) / len(values)
-    return {"demo": {"tracking": errors(truth, capture), "novel_views": {"psnr_by_yaw_degrees": views}}}
+            for number, (name, way) in enumerate(ways.items()):
+                found = way(frame.state, camera).clamp(0, 1).cpu()
+                values[name].append(float(psnr(found, expected)))
+                if pictures is not None and index == chosen[0] and number == 0:
+                    _write(pictures / f"yaw_{yaw:+d}.png", torch.cat([expected, found], 1))
+        for name in ways:
+            views[name][f"{yaw:+d}"] = sum(values[name]) / len(values[name])
+    return views
 
 
 def _write(path: Path, picture: torch.Tensor) -> None:

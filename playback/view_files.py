@@ -150,7 +150,8 @@ def _prepare(folder: Path, manifest: dict[str, Any], overwrite: bool) -> None:
 
 def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
     """A hash of all that decides the pictures: avatar, states, cameras, background, renderer and programs."""
-    digest = hashlib.sha256(repr((_FORMAT_VERSION, renderer.channels, renderer.player.renderer.name)).encode())
+    settings = (_FORMAT_VERSION, renderer.channels, renderer.extrapolate, renderer.player.renderer.name)
+    digest = hashlib.sha256(repr(settings).encode())
     for name, tensor in sorted(renderer.player.avatar.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     for shot in shots:

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 
 import numpy as np
+import torch
 
 from fitting.bundle import AvatarBundle
 from fitting.pictures import depth_map
@@ -14,6 +15,7 @@ from playback.camera_path import CameraPath
 from playback.chosen_states import ChosenStates
 from playback.geometry import normal_picture, normals_of
 from playback.player import Player
+from playback.seen_views import SeenViews
 from playback.trajectories import (
     HEAD_CENTRE,
     TRAJECTORIES,
@@ -25,6 +27,7 @@ from playback.trajectories import (
     turned,
     with_fov,
 )
+from renderers.output import RenderOutput
 from scene.camera import Camera
 from scene.head_state import HeadState
 
@@ -121,13 +124,33 @@ class Channel:
 class ViewRenderer:
     """Renders shots. Channels by name: "colour", and "depth" and "normals" where they are asked for."""
 
-    def __init__(self, player: Player, background: Background, *, depth: bool = False, normals: bool = False) -> None:
-        self.player, self.background = player, background
+    def __init__(
+        self, player: Player, background: Background, *, depth: bool = False, normals: bool = False,
+        extrapolate: bool = False,
+    ) -> None:  # fmt: skip
+        """extrapolate: let colours change with the direction beyond the recording's views, too; see ``SeenViews``."""
+        self.player, self.background, self.extrapolate = player, background, extrapolate
         self._depth, self._normals = depth, normals
+        self._seen = SeenViews(player.bundle, player.device)
 
     @property
     def channels(self) -> tuple[str, ...]:
         return ("colour", *(("depth",) if self._depth else ()), *(("normals",) if self._normals else ()))
+
+    @torch.no_grad()
+    def output(self, state: HeadState, camera: Camera) -> RenderOutput:
+        """What the player shows of a state [] by a camera of the world, its colours held where no view was seen."""
+        depth, player = self._depth or self._normals, self.player
+        state, camera = state.to(player.device), camera.to(player.device)
+        in_head = camera.in_frame(state.T_world_head)
+        eye = in_head.center
+        head_eye, body_eye = self._seen.eyes(state, eye)
+        if self.extrapolate or (head_eye is eye and body_eye is eye):
+            return player.step(state, camera, depth=depth)
+        logits = player.avatar.per_gaussian["head_logits"] if "head_logits" in player.avatar.per_gaussian else None
+        weights = None if logits is None else torch.sigmoid(logits)
+        cloud = SeenViews.hold(player.avatar(state, head_eye), weights, head_eye, body_eye)
+        return player.renderer.render(cloud, in_head, depth=depth)
 
     def render(self, state: HeadState, camera: Camera) -> dict[str, Channel]:
         """The channels of one picture.
@@ -135,7 +158,7 @@ class ViewRenderer:
         Depth: [H, W] expected depth along the camera's axis in metres, 0 where nothing is; its picture goes from
         20 cm before to 20 cm behind the middle of the head. Normals: [H, W, 3], see ``normals_of``.
         """
-        output = self.player.step(state, camera, depth=self._depth or self._normals)
+        output = self.output(state, camera)
         channels = {"colour": Channel(self.background.under(output))}
         if self._depth:
             centre = (camera.in_frame(state.T_world_head).T_cam_world @ camera.K.new_tensor([*HEAD_CENTRE, 1.0]))[2]
