@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     option(picture, "--normals", action="store_true", help="also the normals of the surface that the depth shows")
     option(
         picture, "--extrapolate", action="store_true",
-        help="let colours change with the direction beyond the views of the recording, too (speckles)",
+        help="beyond the views of the recording, too, show the avatar as it is; else its colours are held there",
     )  # fmt: skip
     command_line.add_device(parser)
     return parser

@@ -26,6 +26,8 @@ _RARE = 0.02
 """Share of the recording's views at either end that do not count as seen."""
 _MARGIN = math.radians(3.0)
 """The cone is wider by this: so small a turn shows nothing new."""
+_FADE = math.radians(10.0)
+"""As far outside the cone ``Held.amount`` is 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +47,37 @@ class Cone:
     def to(self, device: torch.device) -> Cone:
         return Cone(self.low.to(device), self.high.to(device))
 
-    def nearest(self, eye: Tensor) -> Tensor:
-        """The eye [3] within the cone nearest in angle to an eye [3], at its distance; that eye itself if inside."""
+    def nearest(self, eye: Tensor) -> tuple[Tensor, float]:
+        """The eye [3] within the cone nearest in angle to an eye [3], at its distance (that eye itself if inside), and
+        how far the given one lies outside, in radians."""
         angles, distance = _to_angles(eye)
         inside = torch.maximum(torch.minimum(angles, self.high), self.low)
-        return eye if torch.equal(inside, angles) else _to_eye(inside, distance)
+        outside = float((angles - inside).norm())
+        return (eye if outside == 0 else _to_eye(inside, distance)), outside
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Eyes [3] in the head frame that see head and body from within their cones, and how far (radians) the true one
+    lies outside of either."""
+
+    head_eye: Tensor
+    body_eye: Tensor
+    head_outside: float
+    body_outside: float
+
+    @property
+    def needed(self) -> bool:
+        return self.head_outside > 0 or self.body_outside > 0
+
+    def eyes(self, head_weights: Tensor | None) -> Tensor:
+        """The eye [3], or [N, 3] of each Gaussian by its weight between head (1) and body."""
+        return _mixed(self.head_eye, self.body_eye, None if head_weights is None else head_weights[:, None])
+
+    def amount(self, head_weights: Tensor | None) -> Tensor:
+        """From 0 within the cones to 1 well outside: [], or [N] by the weights."""
+        head, body = (self.head_eye.new_tensor(min(o / _FADE, 1.0)) for o in (self.head_outside, self.body_outside))
+        return _mixed(head, body, head_weights)
 
 
 class SeenViews:
@@ -60,20 +88,23 @@ class SeenViews:
         self.head = Cone.of(camera, recording.T_world_head).to(device)
         self.body = Cone.of(camera, recording.T_world_body).to(device)
 
-    def eyes(self, state: HeadState, eye: Tensor) -> tuple[Tensor, Tensor]:
-        """The eyes [3] that see the head and the body from within their cones, all in the head frame."""
+    def held(self, state: HeadState, eye: Tensor) -> Held:
+        """The eyes that stand in for an eye [3] in the head frame."""
         in_body = transform_points(invert_transform(state.T_head_body), eye[None])[0]
-        held = self.body.nearest(in_body)
-        body = eye if held is in_body else transform_points(state.T_head_body, held[None])[0]
-        return self.head.nearest(eye), body
+        body, body_outside = self.body.nearest(in_body)
+        body = eye if body_outside == 0 else transform_points(state.T_head_body, body[None])[0]
+        head, head_outside = self.head.nearest(eye)
+        return Held(head, body, head_outside, body_outside)
 
-    @staticmethod
-    def hold(cloud: GaussianCloud, head_weights: Tensor | None, head_eye: Tensor, body_eye: Tensor) -> GaussianCloud:
-        """A cloud [] with its colours as seen from ``head_eye`` and ``body_eye`` [3] by the weights [N] of the head
-        (all 1 if None); the same from everywhere."""
-        eye = head_eye if head_weights is None else body_eye + head_weights[:, None] * (head_eye - body_eye)
-        directions = torch.nn.functional.normalize(cloud.means - eye, dim=-1)
-        return dataclasses.replace(cloud, sh=sh.from_rgb(sh.evaluate(cloud.sh, directions))[:, None])
+
+def seen_from(cloud: GaussianCloud, eyes: Tensor) -> GaussianCloud:
+    """A cloud [] with its colours as seen from eyes [3] or [N, 3]; the same from everywhere."""
+    directions = torch.nn.functional.normalize(cloud.means - eyes, dim=-1)
+    return dataclasses.replace(cloud, sh=sh.from_rgb(sh.evaluate(cloud.sh, directions))[:, None])
+
+
+def _mixed(head: Tensor, body: Tensor, weights: Tensor | None) -> Tensor:
+    return head if weights is None else body + weights * (head - body)
 
 
 def _to_angles(eyes: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 
 import numpy as np
@@ -15,7 +16,8 @@ from playback.camera_path import CameraPath
 from playback.chosen_states import ChosenStates
 from playback.geometry import normal_picture, normals_of
 from playback.player import Player
-from playback.seen_views import SeenViews
+from playback.seen_gaussians import SeenGaussians
+from playback.seen_views import SeenViews, seen_from
 from playback.trajectories import (
     HEAD_CENTRE,
     TRAJECTORIES,
@@ -128,7 +130,8 @@ class ViewRenderer:
         self, player: Player, background: Background, *, depth: bool = False, normals: bool = False,
         extrapolate: bool = False,
     ) -> None:  # fmt: skip
-        """extrapolate: let colours change with the direction beyond the recording's views, too; see ``SeenViews``."""
+        """extrapolate: show the avatar as it is beyond the recording's views, too; else its colours are held there,
+        see ``seen_views`` and ``seen_gaussians``."""
         self.player, self.background, self.extrapolate = player, background, extrapolate
         self._depth, self._normals = depth, normals
         self._seen = SeenViews(player.bundle, player.device)
@@ -143,14 +146,19 @@ class ViewRenderer:
         depth, player = self._depth or self._normals, self.player
         state, camera = state.to(player.device), camera.to(player.device)
         in_head = camera.in_frame(state.T_world_head)
-        eye = in_head.center
-        head_eye, body_eye = self._seen.eyes(state, eye)
-        if self.extrapolate or (head_eye is eye and body_eye is eye):
+        held = self._seen.held(state, in_head.center)
+        if self.extrapolate or not held.needed:
             return player.step(state, camera, depth=depth)
         logits = player.avatar.per_gaussian["head_logits"] if "head_logits" in player.avatar.per_gaussian else None
         weights = None if logits is None else torch.sigmoid(logits)
-        cloud = SeenViews.hold(player.avatar(state, head_eye), weights, head_eye, body_eye)
+        cloud = seen_from(player.avatar(state, held.head_eye), held.eyes(weights))
+        cloud = self._shown.filled(cloud, held.amount(weights))
         return player.renderer.render(cloud, in_head, depth=depth)
+
+    @functools.cached_property
+    def _shown(self) -> SeenGaussians:
+        """Looks through the recording: a few seconds, once."""
+        return SeenGaussians(self.player)
 
     def render(self, state: HeadState, camera: Camera) -> dict[str, Channel]:
         """The channels of one picture.

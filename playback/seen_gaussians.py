@@ -1,0 +1,95 @@
+"""Gaussians that no picture of a recording shows have the colours of those nearby that it shows.
+
+What lies hidden behind the surface gets no gradient from any picture: its colours are left where chance put them, and
+come to light when the camera leaves the recording's views.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from playback.player import Player
+from renderers import constants
+from scene import sh
+from scene.camera import Camera
+from scene.cloud import GaussianCloud
+from scene.transforms import transform_points
+
+_VIEWS = 16
+"""Frames of the recording, evenly spread, that are looked at."""
+_SHOWN = 0.2
+"""Share of its footprint that a Gaussian must show in one of them to have a colour of its own."""
+_NEIGHBOURS = 8
+
+
+class SeenGaussians:
+    """Which Gaussians of an avatar its recording shows.
+
+    confidence: [N] from 0, never shown, to 1. neighbours: [N, k] indices of the nearest ones of confidence 1.
+    """
+
+    def __init__(self, player: Player) -> None:
+        shown = _shown(player)
+        self.confidence = (shown / _SHOWN).clamp(0, 1)
+        sure = (self.confidence >= 1).nonzero()[:, 0]
+        self.neighbours = _nearest(_at_rest(player), sure)
+
+    def filled(self, cloud: GaussianCloud, amount: Tensor | float) -> GaussianCloud:
+        """A cloud [] of one colour for each Gaussian, with those of the unsure ones mixed from their neighbours'.
+
+        amount: [N] or one number from 0, nothing, to 1, in full.
+        """
+        if not self.neighbours.shape[1]:
+            return cloud
+        share = (amount * (1 - self.confidence))[:, None]
+        own = cloud.sh[:, 0]
+        return dataclasses.replace(cloud, sh=(own + share * (own[self.neighbours].mean(1) - own))[:, None])
+
+
+def _shown(player: Player) -> Tensor:
+    """[N] the largest share of a Gaussian's opacity and footprint that any looked-at frame of the recording shows."""
+    recording = player.bundle.recording
+    best = torch.zeros(player.avatar.num_gaussians, device=player.device)
+    for index in np.linspace(0, len(recording) - 1, min(_VIEWS, len(recording))).round().astype(int):
+        state = recording[int(index)].to(player.device)
+        camera = player.camera.in_frame(state.T_world_head)
+        with torch.no_grad():
+            cloud = player.avatar(state, camera.center)
+        # The sum of a picture changes with a Gaussian's colour by the sum of its weights over the pixels.
+        grey = sh.from_rgb(torch.full_like(cloud.means, 0.5))[:, None].requires_grad_()
+        with torch.enable_grad():
+            player.renderer.render(dataclasses.replace(cloud, sh=grey), camera).rgb[..., 0].sum().backward()
+        weights = grey.grad[:, 0, 0] / sh.C0
+        best = torch.maximum(best, weights / _footprint(cloud, camera))
+    return best
+
+
+def _footprint(cloud: GaussianCloud, camera: Camera) -> Tensor:
+    """[N] about the sum of a lone Gaussian's weights over the pixels, seen along its shortest axis."""
+    depth = transform_points(camera.T_cam_world, cloud.means)[:, 2].clamp_min(constants.NEAR)
+    focal = camera.K[0, 0] * camera.K[1, 1]
+    longest = cloud.scales.sort(-1).values[:, 1:].prod(-1)
+    return cloud.opacities.clamp_min(0.01) * 2 * math.pi * (longest * focal / depth**2 + constants.EPS2D)
+
+
+def _at_rest(player: Player) -> Tensor:
+    state = player.bundle.default_state.to(player.device)
+    with torch.no_grad():
+        return player.avatar(state, player.camera.in_frame(state.T_world_head).center).means
+
+
+def _nearest(means: Tensor, sure: Tensor) -> Tensor:
+    """[N, k] indices of the nearest of the Gaussians ``sure``; k is 0 where there are none."""
+    from scipy.spatial import cKDTree
+
+    count = min(_NEIGHBOURS, len(sure))
+    if count == 0:
+        return torch.zeros(len(means), 0, dtype=torch.long, device=means.device)
+    points = means.cpu().numpy()
+    _, found = cKDTree(points[sure.cpu().numpy()]).query(points, k=count)
+    return sure[torch.from_numpy(found.reshape(len(points), count)).to(sure.device)]
