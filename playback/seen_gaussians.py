@@ -1,7 +1,7 @@
-"""Gaussians that no picture of a recording shows have the colours of those nearby that it shows.
+"""Gaussians that no picture of a recording shows have the colours of those nearby that it shows, and are not large.
 
-What lies hidden behind the surface gets no gradient from any picture: its colours are left where chance put them, and
-come to light when the camera leaves the recording's views.
+What lies hidden behind the surface gets no gradient from any picture: colours and lengths are left where chance put
+them, and come to light as stains and needles when the camera leaves the recording's views.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _VIEWS = 16
 _SHOWN = 0.2
 """Share of its footprint that a Gaussian must show in one of them to have a colour of its own."""
 _NEIGHBOURS = 8
+_LONGEST = 0.01
+"""Metres: standard deviations of Gaussians that were never shown go no further."""
 
 
 class SeenGaussians:
@@ -40,7 +42,8 @@ class SeenGaussians:
         self.neighbours = _nearest(_at_rest(player), sure)
 
     def filled(self, cloud: GaussianCloud, amount: Tensor | float) -> GaussianCloud:
-        """A cloud [] of one colour for each Gaussian, with those of the unsure ones mixed from their neighbours'.
+        """A cloud [] of one colour for each Gaussian, where the unsure ones have their neighbours' colours and bounded
+        lengths.
 
         amount: [N] or one number from 0, nothing, to 1, in full.
         """
@@ -48,7 +51,9 @@ class SeenGaussians:
             return cloud
         share = (amount * (1 - self.confidence))[:, None]
         own = cloud.sh[:, 0]
-        return dataclasses.replace(cloud, sh=(own + share * (own[self.neighbours].mean(1) - own))[:, None])
+        colours = own + share * (own[self.neighbours].mean(1) - own)
+        excess = (cloud.scales.log() - math.log(_LONGEST)).clamp_min(0)
+        return dataclasses.replace(cloud, sh=colours[:, None], scales=cloud.scales * (-share * excess).exp())
 
 
 def _shown(player: Player) -> Tensor:
