@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     option(picture, "--normals", action="store_true", help="also the normals of the surface that the depth shows")
     option(
         picture, "--extrapolate", action="store_true",
-        help="beyond the views of the recording, too, show the avatar as it is; else its colours are held there",
+        help="beyond the views of the recording, too, show the avatar as it is; else what no frame showed is held",
     )  # fmt: skip
     command_line.add_device(parser)
     return parser

@@ -32,14 +32,14 @@ def compare_with_truth(
 
     folder: of the demo's video and truth. Novel views are held-out frames seen from a camera turned about the resting
     head; truth and avatar are compared on white: ``psnr_by_yaw_degrees`` as the player shows them, and
-    ``..._colours_held`` as render_views.py does. pictures: a folder for the former, truth beside avatar.
+    ``..._held`` as render_views.py does, which holds what no frame showed. pictures: a folder for the former, truth beside avatar.
     """
     truth = DemoTruth.load(folder)
     player, white = Player(bundle, device), torch.ones(3)
     renderer = ViewRenderer(player, Background("white"))
     ways = {
         "psnr_by_yaw_degrees": lambda state, camera: player.step(state, camera, white).rgb,
-        "psnr_by_yaw_degrees_colours_held": lambda state, camera: renderer.output(state, camera).over(white.to(device)),
+        "psnr_by_yaw_degrees_held": lambda state, camera: renderer.output(state, camera).over(white.to(device)),
     }
     views = psnr_by_yaw(truth, capture, ways, pictures)
     return {"demo": {"tracking": errors(truth, capture), "novel_views": views}}

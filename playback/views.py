@@ -130,7 +130,7 @@ class ViewRenderer:
         self, player: Player, background: Background, *, depth: bool = False, normals: bool = False,
         extrapolate: bool = False,
     ) -> None:  # fmt: skip
-        """extrapolate: show the avatar as it is beyond the recording's views, too; else its colours are held there,
+        """extrapolate: show the avatar as it is beyond the recording's views, too; else what the recording never showed is held there,
         see ``seen_views`` and ``seen_gaussians``."""
         self.player, self.background, self.extrapolate = player, background, extrapolate
         self._depth, self._normals = depth, normals

@@ -51,5 +51,5 @@ def test_the_real_comparison_gives_both_ways(truth, monkeypatch):
     capture = SimpleNamespace(frames=[SimpleNamespace(state=states[0], time_s=5 / truth.config.fps)], test=(0,))
     assert joints >= 2
     views = demo_truth.compare_with_truth(toys.bundle(make("headgas")), capture, truth.folder)["demo"]["novel_views"]
-    assert set(views) == {"psnr_by_yaw_degrees", "psnr_by_yaw_degrees_colours_held"}
+    assert set(views) == {"psnr_by_yaw_degrees", "psnr_by_yaw_degrees_held"}
     assert all(set(by_yaw) == {"-30", "-20", "+0", "+20", "+30"} for by_yaw in views.values())
