@@ -32,7 +32,8 @@ def compare_with_truth(
 
     folder: of the demo's video and truth. Novel views are held-out frames seen from a camera turned about the resting
     head; truth and avatar are compared on white: ``psnr_by_yaw_degrees`` as the player shows them, and
-    ``..._held`` as render_views.py does, which holds what no frame showed. pictures: a folder for the former, truth beside avatar.
+    ``..._held`` as render_views.py does, which holds what no frame showed. pictures: a folder for the former, truth
+    beside avatar.
     """
     truth = DemoTruth.load(folder)
     player, white = Player(bundle, device), torch.ones(3)

@@ -130,8 +130,8 @@ class ViewRenderer:
         self, player: Player, background: Background, *, depth: bool = False, normals: bool = False,
         extrapolate: bool = False,
     ) -> None:  # fmt: skip
-        """extrapolate: show the avatar as it is beyond the recording's views, too; else what the recording never showed is held there,
-        see ``seen_views`` and ``seen_gaussians``."""
+        """extrapolate: show the avatar as it is beyond the recording's views, too; else what the recording never showed
+        is held there, see ``seen_views`` and ``seen_gaussians``."""
         self.player, self.background, self.extrapolate = player, background, extrapolate
         self._depth, self._normals = depth, normals
         self._seen = SeenViews(player.bundle, player.device)
