@@ -171,6 +171,11 @@ class GaussianHead(AvatarModel):
                 p["own_sh"][:, 0] = cloud.sh[:, 0]
                 p["own_opacities"].copy_(opacity)
                 return
+            # Products of planes are small and alike at the start: the first layer sees them standardised, so that they
+            # tell Gaussians apart from the first step on.
+            features, first = self.features(cloud.means), self.opacity_mlp[0]
+            first.weight.div_(features.std(0).clamp_min(1e-4))
+            first.bias.sub_(first.weight @ features.mean(0))
             # The first picture shows the mean colour, not noise.
             for layer, bias in ((self.opacity_mlp[-1], None), (self.sh_dc, cloud.sh[:, 0].mean(0))):
                 layer.weight.mul_(0.1)
