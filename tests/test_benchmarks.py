@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import pytest
 
-from benchmarks import ablations, steps
+from benchmarks import ablations, fits, steps
 from fitting.config import FitConfig
 from fitting.config_files import load_preset
+from tests import toys
 
 
 @pytest.mark.parametrize("preset", ablations.ABLATIONS)
@@ -38,3 +42,20 @@ def test_shares_of_a_step_are_shares(preset):
     assert sum(found.values()) == pytest.approx(1, abs=0.02) and all(0 < share <= 1 for share in found.values())
     assert ("tri-plane" in found) == (preset == "gaussianhead")
     assert {"networks", "optimizer"} <= set(found)
+
+
+def test_fits_are_kept_and_taken_only_for_the_same_options(tmp_path):
+    fit = fits.Fit(tmp_path / "me" / "capture", "headgas", ("headgas.blending=none",), 0, 2.0)
+    assert fit.capture_name == "me"
+    (tmp_path / "a.json").write_text(json.dumps({"fit": fit.described(), "figures": {"psnr": 30.0}}))
+    assert fits.run_all([("a", fit)], tmp_path, 1, 1) == {"a": {"psnr": 30.0}}
+    with pytest.raises(SystemExit, match="other options"):
+        fits.run_all([("a", dataclasses.replace(fit, minutes=3.0))], tmp_path, 1, 1)
+
+
+def test_a_fit_gives_every_figure(tmp_path, monkeypatch):
+    toys.make_capture(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found = fits.figures(fits.Fit(tmp_path, "headgas", ("initializer=random", "seeds.num_gaussians=50"), 0, 0.02))
+    assert set(ablations.COLUMNS) <= set(found)
+    assert found["psnr"] > 3 and found["steps"] >= 1 and found["bundle_mb"] > 0 and found["perceptual"] is False
