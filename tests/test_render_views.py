@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -102,7 +103,6 @@ def test_grids_are_tiled_in_a_picture_and_named_in_a_folder(program, tmp_path):
 
 
 def test_films(program, tmp_path):
-    av = pytest.importorskip("av")
     states = toys.random_states((5,), seed=2)
     bundle_names = tuple(f"e{i}" for i in range(52))
     save_states(tmp_path / "s.npz", states, 12.5, bundle_names, ("a", "b"))
