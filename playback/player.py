@@ -17,6 +17,7 @@ from renderers import create
 from renderers.output import RenderOutput
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
+from scene.expression_tuning import ExpressionTuning
 from scene.head_state import HeadState
 
 
@@ -67,6 +68,11 @@ class Player:
             position = torch.zeros(3, device=self.device) if eye is None else eye.to(self.device)
             self._memory = _Memory.of(state, eye, self.avatar(seen, position))
         return self._memory.cloud
+
+    def tune(self, tuning: ExpressionTuning | None) -> None:
+        """From here on plays with another neutral and other gains; see ``AvatarBundle.tuning``."""
+        if tuning is not self.bundle.tuning:
+            self.bundle, self._memory = dataclasses.replace(self.bundle, tuning=tuning), None
 
     def stream(
         self, driver: Iterable[HeadState], camera: Camera | None = None, background: Tensor | None = None,
