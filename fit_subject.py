@@ -14,7 +14,10 @@ from command_line import number, option, positive_int, positive_number
 
 if TYPE_CHECKING:
     from fitting.config import FitConfig
+    from fitting.result import FitResult
     from fitting.run_directory import RunDirectory
+    from fitting.subject import FitOptions
+    from scene.capture import Capture
 
 # A resumed run takes these from the run that it goes on with, not from the command line.
 _REMEMBERED = ("demo", "minutes", "iterations", "seed", "device", "offline", "weights")
@@ -41,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     command_line.add_device(fitting)
     command_line.add_seed(fitting)
     command_line.add_weights(fitting)
+    watching = parser.add_argument_group("watching")
+    option(watching, "--viewer", action="store_true", help="show the fit in progress in the browser; a few percent slower")
+    command_line.add_viewer(watching)
     prepare = parser.add_argument_group("preprocessing")
     option(prepare, "--size", type=positive_int, default=512, unit="pixels", help="side of the square pictures")
     option(
@@ -61,13 +67,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    options = parser()
-    args = options.parse_args()
+    arguments = parser()
+    args = arguments.parse_args()
     if args.help_config:
         return _list_settings()
     if not (args.video or args.capture or args.demo or args.resume):
-        options.error("one of --video, --capture, --demo, --resume is needed")
+        arguments.error("one of --video, --capture, --demo, --resume is needed")
     device = str(command_line.device(args.device))
+    if args.viewer:
+        from playback.viewer.server import check_address, require_viser
+
+        require_viser()
+        check_address(args.host, args.port)  # now, not after the preprocessing
     run, config = _resumed(args) if args.resume else _started(args, device)
     command_line.resume_with(f"go on with: python fit_subject.py --resume {run.root}")
 
@@ -80,7 +91,8 @@ def main() -> None:
 
     capture = Capture.load(run.capture)
     budget = budget_of(config, device, args.minutes, args.iterations)
-    result = fit_run(run, capture, config, FitOptions(budget, device, args.seed, args.weights, not args.offline))
+    options = FitOptions(budget, device, args.seed, args.weights, not args.offline)
+    result = _watched_fit(args, run, capture, config, options) if args.viewer else fit_run(run, capture, config, options)
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
     extra = (
         compare_with_truth(result.bundle, capture, _demo_folder(run.root), device, run.root / "novel_views")
@@ -90,6 +102,20 @@ def main() -> None:
     measure_run(run, result, capture, device=device, lpips=lpips, extra=extra)
     report = write_report(run.root)
     print(f"avatar: {run.bundle}\nreport: {report}")
+
+
+def _watched_fit(
+    args: argparse.Namespace, run: RunDirectory, capture: Capture, config: FitConfig, options: FitOptions
+) -> FitResult:
+    """A fit that browsers can look at while it goes on."""
+    from fitting.subject import fit_run
+    from playback.viewer.following import FitFollower
+
+    follower = FitFollower(capture, options.device, args.host, args.port)
+    try:
+        return fit_run(run, capture, config, options, follower.listener)
+    finally:
+        follower.stop()
 
 
 def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitConfig]:

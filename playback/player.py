@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fitting.avatars import AvatarModel
 from fitting.bundle import AvatarBundle
 from renderers import create
 from renderers.output import RenderOutput
@@ -32,7 +29,8 @@ class Player:
         """bundle: a loaded bundle or its folder. renderer: a name in RENDERERS, or the best one for the device."""
         bundle = bundle if isinstance(bundle, AvatarBundle) else AvatarBundle.load(Path(bundle))
         self.device = torch.device(device)
-        self.avatar = _frozen_copy(bundle.avatar, self.device)
+        self.avatar = bundle.avatar.duplicate(lambda tensor: tensor.to(self.device))
+        self.avatar.freeze()
         self.bundle = dataclasses.replace(bundle, avatar=self.avatar)
         self.avatar.warm_up()
         self.renderer = create(renderer, device)
@@ -81,17 +79,6 @@ class Player:
         """The pictures of a driver's states, one by one as they are asked for; see ``step``."""
         for state in driver:
             yield self.step(state, camera, background, depth=depth)
-
-
-def _frozen_copy(avatar: AvatarModel, device: torch.device) -> AvatarModel:
-    """The avatar on a device, ready to play, with tensors shared where the device is the same."""
-    shared: dict[int, Tensor] = {}
-    for tensor in itertools.chain(avatar.parameters(), avatar.buffers()):
-        moved = tensor.detach().to(device)
-        shared[id(tensor)] = nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved
-    own = copy.deepcopy(avatar, shared).eval()
-    own.freeze()
-    return own
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -140,6 +143,14 @@ class AvatarModel(nn.Module):
         if self.anchoring.config.rigged:
             cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
         return self.anchoring(cloud, state, p["head_logits"] if "head_logits" in p else None)
+
+    def duplicate(self, move: Callable[[Tensor], Tensor]) -> AvatarModel:
+        """A copy for looking at: its parameters and buffers are ``move`` of these, and want no gradients."""
+        tensors: dict[int, Tensor] = {}
+        for tensor in itertools.chain(self.parameters(), self.buffers()):
+            moved = move(tensor.detach())
+            tensors[id(tensor)] = nn.Parameter(moved, False) if isinstance(tensor, nn.Parameter) else moved
+        return copy.deepcopy(self, tensors).eval()
 
     def freeze(self) -> None:
         """Computes once what no state changes, for playback. From here on its parameters must stay as they are."""

@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import io
 import socket
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,9 @@ class Server:
         if port:
             check_address(host, port)
         import viser
+
+        # A browser may leave while its picture is made.
+        warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
 
         class Quiet(viser.ViserServer):
             def request_share_url(self, verbose: bool = True) -> None:
