@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     command_line.add_seed(fitting)
     command_line.add_weights(fitting)
     watching = parser.add_argument_group("watching")
-    option(watching, "--viewer", action="store_true", help="show the fit in progress in the browser; a few percent slower")
+    option(watching, "--viewer", action="store_true", help="show the fit in the browser as it goes on, a few %% slower")
     command_line.add_viewer(watching)
     prepare = parser.add_argument_group("preprocessing")
     option(prepare, "--size", type=positive_int, default=512, unit="pixels", help="side of the square pictures")
@@ -84,7 +84,7 @@ def main() -> None:
 
     from fitting.perceptual import LPIPS
     from fitting.report import write_report
-    from fitting.subject import FitOptions, budget_of, fit_run
+    from fitting.subject import FitOptions, budget_of
     from playback.demo_truth import compare_with_truth
     from playback.evaluation import measure_run
     from scene.capture import Capture
@@ -92,7 +92,7 @@ def main() -> None:
     capture = Capture.load(run.capture)
     budget = budget_of(config, device, args.minutes, args.iterations)
     options = FitOptions(budget, device, args.seed, args.weights, not args.offline)
-    result = _watched_fit(args, run, capture, config, options) if args.viewer else fit_run(run, capture, config, options)
+    result = _fit(run, capture, config, options, (args.host, args.port) if args.viewer else None)
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
     extra = (
         compare_with_truth(result.bundle, capture, _demo_folder(run.root), device, run.root / "novel_views")
@@ -104,14 +104,17 @@ def main() -> None:
     print(f"avatar: {run.bundle}\nreport: {report}")
 
 
-def _watched_fit(
-    args: argparse.Namespace, run: RunDirectory, capture: Capture, config: FitConfig, options: FitOptions
+def _fit(
+    run: RunDirectory, capture: Capture, config: FitConfig, options: FitOptions, address: tuple[str, int] | None
 ) -> FitResult:
-    """A fit that browsers can look at while it goes on."""
+    """The fit of a run; with an address, browsers can look at it while it goes on."""
     from fitting.subject import fit_run
+
+    if address is None:
+        return fit_run(run, capture, config, options)
     from playback.viewer.following import FitFollower
 
-    follower = FitFollower(capture, options.device, args.host, args.port)
+    follower = FitFollower(capture, options.device, *address)
     try:
         return fit_run(run, capture, config, options, follower.listener)
     finally:

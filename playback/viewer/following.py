@@ -31,31 +31,30 @@ class FitFollower:
 
     def __init__(self, capture: Capture, device: str, host: str, port: int) -> None:
         self._capture, self._device, self._address = capture, device, (host, port)
-        self._template: AvatarBundle | None = None
+        self._bundle: AvatarBundle | None = None
         self.viewer: Viewer | None = None
 
     def listener(self, text: str) -> FollowedFit:
         """What is to listen to a fit that people call ``text``."""
         return FollowedFit(self, text)
 
-    def show(self, avatar: AvatarModel, text: str) -> None:
-        """Shows a copy of the avatar as it is now."""
-        copied = avatar.duplicate(torch.clone)
-        if self._template is None:
-            self._template = AvatarBundle.from_fit(copied, self._capture, {})
-        bundle = dataclasses.replace(self._template, avatar=copied)
+    def open(self, avatar: AvatarModel) -> None:
+        """Starts the viewer, unless it runs."""
         if self.viewer is None:
-            show = Show([bundle], self._device, size=_SIZE)
+            self._bundle = AvatarBundle.from_fit(avatar.duplicate(torch.clone), self._capture, {})
+            show = Show([self._bundle], self._device, size=_SIZE)
             self.viewer = Viewer(show, [self._capture.root.parent.name], *self._address, share=_RENDER_SHARE)
             log.info("look at the fit: %s", self.viewer.url)
-        else:
-            self.viewer.show.replace_avatar(bundle)
-        self.viewer.panel.say(text)
 
     @property
     def watched(self) -> bool:
-        """Whether a copy would be seen; the very first one brings the viewer about."""
-        return self.viewer is None or self.viewer.watched
+        """Whether a copy would be seen."""
+        return self.viewer is not None and self.viewer.watched
+
+    def show(self, avatar: AvatarModel, text: str) -> None:
+        """Shows a copy of the avatar as it is now."""
+        self.viewer.show.replace_avatar(dataclasses.replace(self._bundle, avatar=avatar.duplicate(torch.clone)))
+        self.viewer.panel.say(text)
 
     def stop(self) -> None:
         if self.viewer is not None:
@@ -63,14 +62,16 @@ class FitFollower:
 
 
 class FollowedFit:
-    """A listener of one fit."""
+    """A listener of one fit. When the viewer breaks, that is said, and the fit goes on without it."""
 
     def __init__(self, follower: FitFollower, text: str) -> None:
         self._follower, self._text, self._due = follower, text, 0.0
+        self._broken = False
 
     def on_step(self, info: Any, avatar: AvatarModel) -> None:
         """info: what the training loop tells its listeners."""
-        if time.monotonic() < self._due or not self._follower.watched:
+        self._follower.open(avatar)
+        if self._is_broken() or time.monotonic() < self._due or not self._follower.watched:
             return
         begun = time.monotonic()
         self._follower.show(avatar, (
@@ -81,5 +82,12 @@ class FollowedFit:
         self._due = now + max((now - begun) / _COPY_SHARE, _LEAST_S)
 
     def on_end(self, avatar: AvatarModel) -> None:
-        if self._follower.viewer is not None and self._follower.watched:
+        if self._follower.watched and not self._is_broken():
             self._follower.show(avatar, f"{self._text}: done")
+
+    def _is_broken(self) -> bool:
+        error = self._follower.viewer.error
+        if error is not None and not self._broken:
+            log.error("the viewer has ended, the fit goes on without it", exc_info=error)
+            self._broken = True
+        return self._broken

@@ -52,6 +52,11 @@ class Viewer:
         """Whether any browser looks on."""
         return bool(self._server.browsers())
 
+    @property
+    def error(self) -> BaseException | None:
+        """What went wrong in the rendering, which has ended then."""
+        return self._rendering.error
+
     def wait(self) -> None:
         """Waits for the end; raises what went wrong in the rendering."""
         self._rendering.wait()
