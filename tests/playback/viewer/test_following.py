@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import types
 
@@ -12,12 +11,12 @@ import torch
 
 from fitting import loop
 from fitting.config import FitConfig
-from fitting.config_files import load_preset
 from playback.viewer import following
 from playback.viewer.following import FitFollower
 from renderers import create
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
+from tests.fitting.test_loop import SMALL
 from tests.playback.viewer.test_server import Client, camera_message, until
 
 INFO = types.SimpleNamespace(fraction=0.5, step=7, psnr=20.0, num_gaussians=40)
@@ -96,8 +95,6 @@ def test_a_real_fit_is_seen_in_the_browser(capture, monkeypatch):
     monkeypatch.setattr(following, "_LEAST_S", 0.0)
     monkeypatch.setattr(following, "_COPY_SHARE", 0.9)
     monkeypatch.setattr(following, "_RENDER_SHARE", 0.9)
-    config = load_preset("headgas", FitConfig)
-    config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, perceptual=0.0))
     follower = FitFollower(capture, "cpu", "127.0.0.1", 0)
     clients = []
 
@@ -115,7 +112,7 @@ def test_a_real_fit_is_seen_in_the_browser(capture, monkeypatch):
 
     try:
         loop.fit(
-            capture, create("cpu"), config, loop.Budget(iterations=60),
+            capture, create("cpu"), SMALL, loop.Budget(iterations=60),
             listeners=[follower.listener("fitting"), FirstLooksOn()],
         )  # fmt: skip
         pictures = clients[0].pictures
