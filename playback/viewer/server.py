@@ -92,6 +92,7 @@ class Server:
         name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host
         self.url = f"http://{f'[{name}]' if ':' in name else name}:{self.viser.get_port()}"
         self.viser.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
+        self.viser.gui.main_panel.dock_right()  # beside the picture, not over it
         self.viser.scene.set_up_direction(UP)
         camera = self.viser.initial_camera
         camera.position, camera.look_at, camera.up, camera.fov = start.position, start.look_at, start.up, start.fov
