@@ -2,8 +2,8 @@
 
     python benchmarks/ablations.py --capture runs/me-.../capture --minutes 10 --seeds 3 --out runs/ablations
 
-Every fit is an ordinary run of fit_subject.py in its own folder; finished ones are kept, so that the benchmark goes on
-where it was stopped. In brackets the difference to the paper's own model on the same capture, mean over the seeds.
+Every fit has its own process; finished ones are kept in --out, so that the benchmark goes on where it was stopped. In
+brackets the difference to the paper's own model on the same capture, mean over the seeds.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.runs import run  # noqa: E402
+from benchmarks.fits import Fit, run_all  # noqa: E402
 
+NO_PERCEPTUAL = "without perceptual loss"
 # Preset, then what each ablation is called in its paper, and the settings that make it.
 ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "headgas": {
@@ -27,7 +28,7 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "change of position and rotation": ("headgas.changes=geometry",),
         "change of everything": ("headgas.changes=all",),
         "without MLP": ("headgas.blending=parameters",),
-        "without perceptual loss": ("objective.perceptual=0",),
+        NO_PERCEPTUAL: ("objective.perceptual=0",),
     },
     "gaussianhead": {
         "full, K = 4": (),
@@ -42,7 +43,7 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "single scale": ("gaussianhead.scales=[1]",),
         "without tri-plane": ("gaussianhead.triplane=false",),
         "without deformation": ("gaussianhead.deformation=false",),
-        "without perceptual loss": ("objective.perceptual=0",),
+        NO_PERCEPTUAL: ("objective.perceptual=0",),
     },
 }
 COLUMNS = {
@@ -61,21 +62,38 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", metavar="TEXT", help="only the full model and ablations with one of these in their name"
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="folder of the runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="folder of the figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    parser.add_argument("rest", nargs="*", help="further options for fit_subject.py, after --")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="fits at a time (default: 1)")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of each (default: 2)")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the weights of VGG16 and of LPIPS")
     args = parser.parse_args()
-    rows = []
+    perceptual, rows = has_perceptual(args.weights), []
     for capture in args.capture:
         for preset in args.presets:
             for name in chosen(preset, args.only):
+                if name == NO_PERCEPTUAL and not perceptual:
+                    continue
                 for seed in range(args.seeds):
-                    rows.append(fit(capture, preset, name, seed, args.minutes, args.out, args.rest))
-                    print(f"{rows[-1]['capture']} {preset} {name} seed {seed}: {rows[-1]['psnr']:.2f} dB",
-                          file=sys.stderr, flush=True)  # fmt: skip
-    print(markdown(rows, args.minutes, args.seeds))
+                    fit = Fit(capture, preset, ABLATIONS[preset][name], seed, args.minutes, args.weights)
+                    rows.append((slug(fit, name), fit, name))
+    found = run_all([(label, fit) for label, fit, _ in rows], args.out, args.jobs, args.threads)
+    table = [
+        {"capture": fit.capture_name, "preset": fit.preset, "ablation": name, "seed": fit.seed, **found[label]}
+        for label, fit, name in rows
+    ]
+    print(markdown(table, args.minutes, args.seeds))
+    if not perceptual:
+        print("\nWithout the perceptual loss throughout: VGG16's weights are not here (--weights DIR).")
     if args.json:
-        args.json.write_text(json.dumps({"minutes": args.minutes, "rows": rows}, indent=2) + "\n")
+        args.json.write_text(json.dumps({"minutes": args.minutes, "rows": table}, indent=2) + "\n")
+
+
+def has_perceptual(folder: Path | None) -> bool:
+    """Whether VGG16's weights are here, without which no fit has the perceptual loss."""
+    from fitting.perceptual import VGGLoss
+
+    return VGGLoss.create(folder=folder, download=False) is not None
 
 
 def chosen(preset: str, only: list[str] | None) -> list[str]:
@@ -84,18 +102,10 @@ def chosen(preset: str, only: list[str] | None) -> list[str]:
     return [first, *(name for name in others if only is None or any(text in name for text in only))]
 
 
-def fit(
-    capture: Path, preset: str, name: str, seed: int, minutes: float, out: Path, rest: list[str]
-) -> dict[str, Any]:
-    """The figures of one fit."""
-    root = capture.absolute()
-    label = root.parent.name if root.name == "capture" else root.name
-    slug = "".join(character if character.isalnum() else "_" for character in name)
-    options = ["--capture", str(capture), "--preset", preset, "--minutes", str(minutes), "--seed", str(seed)]
-    for setting in ABLATIONS[preset][name]:
-        options += ["--set", setting]
-    figures = run(out / f"{label}-{preset}-{slug}-{minutes:g}min-seed{seed}", [*options, *rest])
-    return {"capture": label, "preset": preset, "ablation": name, "seed": seed, **figures}
+def slug(fit: Fit, name: str) -> str:
+    """The name of a fit's file."""
+    plain = "".join(character if character.isalnum() else "_" for character in name)
+    return f"{fit.capture_name}-{fit.preset}-{plain}-{fit.minutes:g}min-seed{fit.seed}"
 
 
 def markdown(rows: list[dict[str, Any]], minutes: float, seeds: int) -> str:

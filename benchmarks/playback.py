@@ -72,6 +72,7 @@ def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> A
     with torch.no_grad():
         if "basis" in avatar.per_gaussian:
             avatar.per_gaussian["basis"].copy_(torch.randn(avatar.per_gaussian["basis"].shape, generator=g))
+        if hasattr(avatar, "mlp"):
             avatar.mlp[-1].weight.copy_(0.1 * torch.randn(avatar.mlp[-1].weight.shape, generator=g))
     times = torch.arange(frames, dtype=torch.float64) / 25
     ranges = torch.stack([recording.expression.amin(0), recording.expression.amax(0)])

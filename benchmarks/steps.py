@@ -32,7 +32,7 @@ _RIG_VERTICES = 4706  # of the default head model
 PARTS = {
     "networks": ("aten::addmm", "aten::mm"),
     "tri-plane": ("_Lookup", "_LookupBackward"),
-    "expression bases": ("_BlendBasis", "_BlendBasisBackward"),
+    "expression bases": ("BlendBasis", "BlendBasisBackward"),
     "optimizer": ("Optimizer.step",),
 }
 

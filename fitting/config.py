@@ -22,6 +22,9 @@ class ScheduleConfig:
     """Minutes that a fit on a CPU takes when nothing else is said; 0: the full iterations there too."""
     half_resolution_until: int = 0
     """Until this iteration pictures are rendered and compared at half the resolution."""
+    short_fit_exponent: float = 0.3
+    """A fit of fewer iterations than its own takes larger steps: its learning rates times (own / taken) to this
+    power; 0: the same rates whatever the budget."""
     expressions: bool = True
     """Off: the avatar never sees an expression (the baseline that an avatar must beat)."""
 

@@ -142,7 +142,7 @@ def fit(
         state, camera = states[frame], cameras[frame]
         if divisor > 1:
             camera = camera.reduced(divisor)
-        set_rates(optimizer, fraction)
+        set_rates(optimizer, fraction, _stride(config, nominal, progress.step))
         avatar.advance(nominal)
         target = frames.get(frame, divisor)
         background = objective.background_colour(config.objective, generator).to(device)
@@ -196,6 +196,11 @@ def render(
     in_head = camera.in_frame(state.T_world_head)
     cloud = avatar(state, in_head.center)
     return renderer.render(cloud, in_head, screen=screen), cloud
+
+
+def _stride(config: FitConfig, nominal: float, step: int) -> float:
+    """What the learning rates are multiplied by in a fit that takes fewer steps than the preset's."""
+    return max(nominal / max(step, 1), 1.0) ** config.schedule.short_fit_exponent
 
 
 def _frame_at(train: tuple[int, ...], step: int, seed: int) -> int:

@@ -91,14 +91,18 @@ def _to_sphere(avatar: AvatarModel) -> None:
             avatar.per_gaussian[name] = geoopt.ManifoldParameter(sphere.projx(flat.detach()), manifold=sphere)
 
 
-def set_rates(optimizer: torch.optim.Optimizer | JointOptimizer, progress: float) -> None:
-    """Sets every group's learning rate for a progress in [0, 1]: log-linear, linear where it ends at 0."""
+def set_rates(optimizer: torch.optim.Optimizer | JointOptimizer, progress: float, factor: float = 1.0) -> None:
+    """Sets every group's learning rate for a progress in [0, 1], times ``factor``.
+
+    Log-linear from start to end, linear where it ends at 0.
+    """
     for group in optimizer.param_groups:
         start, end = group["rates"]
         if start <= 0 or end <= 0:
-            group["lr"] = start + (end - start) * progress
+            rate = start + (end - start) * progress
         else:
-            group["lr"] = math.exp(math.log(start) * (1 - progress) + math.log(end) * progress)
+            rate = math.exp(math.log(start) * (1 - progress) + math.log(end) * progress)
+        group["lr"] = rate * factor
 
 
 @dataclasses.dataclass(frozen=True)

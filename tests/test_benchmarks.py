@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 
 import pytest
 import torch
 
-from benchmarks import ablations, playback, steps
+from benchmarks import ablations, fits, playback, steps
 from fitting.config import FitConfig
 from fitting.config_files import load_preset
 from tests import toys
@@ -82,3 +83,20 @@ def test_playback_without_a_run_is_a_made_head_that_moves():
 def test_the_slowest_percent_is_the_99th_percentile():
     assert playback.summary([float(n) for n in range(1, 201)]) == {"median_ms": 100.5, "p99_ms": 198.0}
     assert playback.summary([3.0]) == {"median_ms": 3.0, "p99_ms": 3.0}
+
+
+def test_fits_are_kept_and_taken_only_for_the_same_options(tmp_path):
+    fit = fits.Fit(tmp_path / "me" / "capture", "headgas", ("headgas.blending=none",), 0, 2.0)
+    assert fit.capture_name == "me"
+    (tmp_path / "a.json").write_text(json.dumps({"fit": fit.described(), "figures": {"psnr": 30.0}}))
+    assert fits.run_all([("a", fit)], tmp_path, 1, 1) == {"a": {"psnr": 30.0}}
+    with pytest.raises(SystemExit, match="other options"):
+        fits.run_all([("a", dataclasses.replace(fit, minutes=3.0))], tmp_path, 1, 1)
+
+
+def test_a_fit_gives_every_figure(tmp_path, monkeypatch):
+    toys.make_capture(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found = fits.figures(fits.Fit(tmp_path, "headgas", ("initializer=random", "seeds.num_gaussians=50"), 0, 0.02))
+    assert set(ablations.COLUMNS) <= set(found)
+    assert found["psnr"] > 3 and found["steps"] >= 1 and found["bundle_mb"] > 0 and found["perceptual"] is False

@@ -3,7 +3,8 @@
 from fitting.avatars.base import AvatarModel, AvatarShape, TrainingStates
 from fitting.avatars.gaussianhead import GaussianHead
 from fitting.avatars.headgas import HeadGaS
+from fitting.avatars.linear import Linear
 
-AVATARS: dict[str, type[AvatarModel]] = {"headgas": HeadGaS, "gaussianhead": GaussianHead}
+AVATARS: dict[str, type[AvatarModel]] = {"headgas": HeadGaS, "gaussianhead": GaussianHead, "linear": Linear}
 
 __all__ = ["AVATARS", "AvatarModel", "AvatarShape", "TrainingStates"]

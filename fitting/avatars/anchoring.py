@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.skinning import blend_two_frames, move_rigidly
-from scene.transforms import make_transform, matrices_to_rotvecs, rotvecs_to_matrices
+from scene.transforms import make_transform, matrices_to_rotvecs, quats_to_rotvecs, rotvecs_to_matrices
 
 if TYPE_CHECKING:
     from fitting.avatars.base import TrainingStates
@@ -80,6 +80,16 @@ class Anchoring(nn.Module):
         if not self.config.two_frames:
             return move_rigidly(cloud, T_head)
         return blend_two_frames(cloud, T_head, state.T_head_body, torch.sigmoid(head_logits))
+
+
+def bent_pose(state: HeadState) -> Tensor:
+    """Joints and the body's pose [3 J + 6] of one state as a network's input, in units of 0.1 rad and 1 cm.
+
+    Bent to at most five units: what training never showed must not throw Gaussians about.
+    """
+    turn, shift = relative_pose(state.T_head_body).split(3, -1)
+    pose = torch.cat([quats_to_rotvecs(state.joints).flatten() / 0.1, turn / 0.1, shift / 0.01])
+    return 5 * torch.tanh(pose / 5)
 
 
 def relative_pose(T_head_body: Tensor) -> Tensor:

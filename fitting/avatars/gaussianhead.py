@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fitting.avatars.anchoring import AnchoringConfig, relative_pose
+from fitting.avatars.anchoring import AnchoringConfig, bent_pose
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.triplane import TriPlane
@@ -29,13 +29,10 @@ from scene.transforms import (
     multiply_quats,
     normalize_quats,
     quats_to_matrices,
-    quats_to_rotvecs,
     transform_points,
 )
 
 _CENTRE = (0.0, 0.0, -0.08)  # metres in the head frame: the scene's box is around the skull
-_POSE_UNITS = (0.1, 0.01)  # radians and metres of the body's pose that are one unit of the deformation's input
-_FARTHEST = 5.0  # units that such an input is bent to: what training never showed must not throw Gaussians about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +171,11 @@ class GaussianHead(AvatarModel):
                 p["own_sh"][:, 0] = cloud.sh[:, 0]
                 p["own_opacities"].copy_(opacity)
                 return
+            # Products of planes are small and alike at the start: the first layer sees them standardised, so that they
+            # tell Gaussians apart from the first step on.
+            features, first = self.features(cloud.means), self.opacity_mlp[0]
+            first.weight.div_(features.std(0).clamp_min(1e-4))
+            first.bias.sub_(first.weight @ features.mean(0))
             # The first picture shows the mean colour, not noise.
             for layer, bias in ((self.opacity_mlp[-1], None), (self.sh_dc, cloud.sh[:, 0].mean(0))):
                 layer.weight.mul_(0.1)
@@ -214,10 +216,7 @@ class GaussianHead(AvatarModel):
         """What the deformation depends on, as one vector."""
         if not self.config.deform_by_pose:
             return state.expression
-        joints = quats_to_rotvecs(state.joints).flatten()
-        turn, shift = relative_pose(state.T_head_body).split(3, -1)
-        pose = torch.cat([joints / _POSE_UNITS[0], turn / _POSE_UNITS[0], shift / _POSE_UNITS[1]])
-        return torch.cat([state.expression, _FARTHEST * torch.tanh(pose / _FARTHEST)])
+        return torch.cat([state.expression, bent_pose(state)])
 
     def features(self, means: Tensor) -> Tensor:
         """What Gaussians at (deformed) means [N, 3] read from the tri-plane, [N, channels]."""

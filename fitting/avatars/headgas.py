@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
+from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode, encoded_size
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
@@ -70,21 +71,6 @@ class HeadGaSConfig:
     """Two frames, the rig and pose correction: not of the paper."""
     rates: HeadGaSRates = HeadGaSRates()
     """Learning rates."""
-
-
-class _BlendBasis(torch.autograd.Function):
-    """Σ_b e_b F_b for one state, with a gradient that is one outer product (autograd's own is several passes)."""
-
-    @staticmethod
-    def forward(ctx, basis: Tensor, codes: Tensor) -> Tensor:
-        ctx.save_for_backward(basis, codes)
-        return torch.matmul(codes, basis)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        basis, codes = ctx.saved_tensors
-        grad_codes = torch.einsum("nbf,nf->b", basis, grad) if ctx.needs_input_grad[1] else None
-        return codes[None, :, None] * grad[:, None, :], grad_codes
 
 
 class HeadGaS(AvatarModel):
@@ -237,7 +223,7 @@ class HeadGaS(AvatarModel):
         if self.config.blending == "none":
             features = torch.cat([p["features"], codes.expand(self.num_gaussians, -1)], -1)
         else:
-            features = p["features"] + _BlendBasis.apply(p["basis"], codes)
+            features = p["features"] + BlendBasis.apply(p["basis"], codes)
         if self.config.blending == "parameters":
             return features
         return self.mlp(torch.cat([features, self._encoding()], -1))

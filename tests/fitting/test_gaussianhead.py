@@ -26,6 +26,15 @@ def test_planes_start_in_the_paper_s_range():
         assert 0.1 <= low < 0.15 and 0.45 < high <= 0.5
 
 
+def test_gaussians_are_told_apart_from_the_first_step_on():
+    avatar = make("gaussianhead", **SMALL)
+    with torch.no_grad():
+        features = avatar.features(avatar.per_gaussian["means"])
+        seen = avatar.opacity_mlp[0](features)
+    assert features.std(0).max() < 0.05  # products of three numbers below 0.5
+    assert seen.std(0).mean() > 0.3 and seen.mean(0).abs().max() < 1
+
+
 def test_each_derivation_reads_channels_of_its_own():
     avatar = make("gaussianhead", **SMALL)
     means = avatar.per_gaussian["means"].detach()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode
-from fitting.avatars.headgas import SCENE_RADIUS_M, _BlendBasis
+from fitting.avatars.headgas import SCENE_RADIUS_M
 from tests import toys
 from tests.contract.test_avatars import EYE, make
 
@@ -16,8 +17,8 @@ def test_the_blend_is_the_papers_sum_and_its_gradient_is_right():
     basis = torch.randn(5, 7, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     codes = torch.randn(7, dtype=torch.float64, generator=generator, requires_grad=True)
     expected = sum(codes[b] * basis[:, b] for b in range(7))
-    torch.testing.assert_close(_BlendBasis.apply(basis, codes), expected)
-    assert torch.autograd.gradcheck(_BlendBasis.apply, (basis, codes))
+    torch.testing.assert_close(BlendBasis.apply(basis, codes), expected)
+    assert torch.autograd.gradcheck(BlendBasis.apply, (basis, codes))
 
 
 def test_colour_and_opacity_follow_equations_3_to_5():

@@ -155,6 +155,14 @@ def test_the_log_of_a_killed_fit_goes_on_without_repetition(tmp_path):
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20, 30]
 
 
+def test_short_fits_take_larger_steps():
+    config = FitConfig(schedule=ScheduleConfig(iterations=1000, short_fit_exponent=0.5))
+    assert loop._stride(config, 0.0, 0) == 1
+    assert loop._stride(config, 400.0, 4) == pytest.approx(10)
+    assert loop._stride(config, 400.0, 400) == loop._stride(config, 400.0, 900) == 1  # as many as its own, or more
+    assert loop._stride(FitConfig(schedule=ScheduleConfig(short_fit_exponent=0.0)), 400.0, 4) == 1
+
+
 def test_a_budget_is_minutes_or_iterations():
     with pytest.raises(ValueError):
         Budget()

@@ -78,6 +78,8 @@ def test_rates_fall_log_linearly():
         rates.append(group["lr"])
     start, end = group["rates"]
     assert rates == pytest.approx([start, (start * end) ** 0.5, end])
+    set_rates(optimizer, 0.0, 3.0)
+    assert group["lr"] == pytest.approx(3 * start)
 
 
 def observed(densifier, avatar, gradient, opacity=None):

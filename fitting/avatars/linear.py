@@ -1,0 +1,111 @@
+"""Gaussians whose looks and places are linear in a few codes of the state.
+
+One small network, evaluated once per state, turns expression, joints and the body's pose into R codes; each Gaussian
+adds its own R modes by them. There is no network per Gaussian, so that a browser or a phone can evaluate it: what other
+avatars are distilled into for such players, and an avatar of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from fitting.avatars.anchoring import AnchoringConfig, bent_pose
+from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
+from fitting.avatars.blending import BlendBasis
+from scene import sh as spherical_harmonics
+from scene.cloud import GaussianCloud
+from scene.head_state import HeadState
+from scene.seeds import Seeds
+from scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
+
+SHIFT_M, TURN_RAD = 0.01, 0.1
+"""Metres and radians that a motion mode of 1 stands for at a code of 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearRates(Rates):
+    """Learning rates at the start and the end of the fit."""
+
+    base_looks: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """Opacity logits and harmonics at codes of 0."""
+    look_modes: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """What codes add to them."""
+    motion_modes: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """What codes add to positions, rotations and log-scales."""
+    coder: tuple[float, float] = (1e-3, 1e-4)
+    """The network that gives the codes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearConfig:
+    """Sizes of the model."""
+
+    codes: int = 16
+    """Codes R of a state."""
+    hidden_size: int = 64
+    """Channels of the hidden layers of the network that gives the codes."""
+    hidden_layers: int = 2
+    """Its hidden layers; 0: codes are linear in the state."""
+    sh_degree: int = 1
+    """Degree of the spherical harmonics of the colour, 0 to 3."""
+    motion: bool = True
+    """Codes also move, turn and scale the Gaussians."""
+    anchoring: AnchoringConfig = AnchoringConfig()
+    """Two frames, the rig and pose correction."""
+    rates: LinearRates = LinearRates()
+    """Learning rates."""
+
+
+class Linear(AvatarModel):
+    """See the module."""
+
+    kind = "linear"
+    Config = LinearConfig
+
+    def __init__(self, config: LinearConfig, shape: AvatarShape) -> None:
+        super().__init__(shape, config.anchoring)
+        self.config = config
+        count, p = shape.num_gaussians, self.per_gaussian
+        looks = 1 + 3 * spherical_harmonics.num_coefficients(config.sh_degree)
+        self.coder = _coder(shape.num_expressions + 3 * shape.num_joints + 6, config)
+        p["base_looks"] = nn.Parameter(torch.zeros(count, looks))
+        p["look_modes"] = nn.Parameter(torch.zeros(count, config.codes, looks))
+        if config.motion:
+            p["motion_modes"] = nn.Parameter(torch.zeros(count, config.codes, 9))
+
+    def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
+        super().initialize(seeds, states)
+        with torch.no_grad():
+            looks = self.per_gaussian["base_looks"].zero_()
+            looks[:, 0] = torch.logit(seeds.cloud.opacities.clamp(0.01, 0.99))
+            looks[:, 1:4] = seeds.cloud.sh[:, 0]
+
+    def codes(self, state: HeadState) -> Tensor:
+        """The codes [R] of one state."""
+        return self.coder(torch.cat([state.expression, bent_pose(state)]))
+
+    def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        p, codes = self.per_gaussian, self.codes(state)
+        looks = p["base_looks"] + BlendBasis.apply(p["look_modes"], codes)
+        means, quats, log_scales = p["means"], normalize_quats(p["quats"]), p["log_scales"]
+        if self.config.motion:
+            shift, turn, growth = BlendBasis.apply(p["motion_modes"], codes).split(3, -1)
+            means = means + SHIFT_M * shift
+            quats = multiply_quats(rotvecs_to_quats(TURN_RAD * turn), quats)
+            log_scales = log_scales + growth
+        colours = looks[:, 1:].reshape(self.num_gaussians, -1, 3)
+        return GaussianCloud(means, quats, bounded_scales(log_scales), torch.sigmoid(looks[:, 0]), colours)
+
+    def regularizers(self) -> dict[str, Tensor]:
+        return super().regularizers() | {"basis": self.per_gaussian["look_modes"].square().mean()}
+
+
+def _coder(inputs: int, config: LinearConfig) -> nn.Sequential:
+    modules: list[nn.Module] = []
+    for _ in range(config.hidden_layers):
+        modules += [nn.Linear(inputs, config.hidden_size), nn.ReLU()]
+        inputs = config.hidden_size
+    return nn.Sequential(*modules, nn.Linear(inputs, config.codes))
