@@ -257,6 +257,22 @@ def add_weights(parser: argparse._ActionsContainer) -> None:
     option(parser, "--offline", action="store_true", help="download nothing; parts whose weights are missing stay off")
 
 
+def port(text: str) -> int:
+    """For ``type=``: a port to listen on."""
+    if not text.strip().isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
+    return int(text)
+
+
+def add_viewer(parser: argparse._ActionsContainer) -> None:
+    """--host and --port of the live viewer."""
+    option(
+        parser, "--host", default="127.0.0.1", metavar="ADDRESS",
+        help="listen on this address; 0.0.0.0 lets anyone in the network look and save",
+    )  # fmt: skip
+    option(parser, "--port", type=port, default=8080, metavar="N", unit="number", help="port of the live viewer")
+
+
 def add_config(parser: argparse._ActionsContainer, default: str = "default") -> None:
     """--preset, --set and --help-config; resolve them with ``fitting.config_files.load_preset`` and ``listing``."""
     option(

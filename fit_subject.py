@@ -14,7 +14,10 @@ from command_line import number, option, positive_int, positive_number
 
 if TYPE_CHECKING:
     from fitting.config import FitConfig
+    from fitting.result import FitResult
     from fitting.run_directory import RunDirectory
+    from fitting.subject import FitOptions
+    from scene.capture import Capture
 
 # A resumed run takes these from the run that it goes on with, not from the command line.
 _REMEMBERED = ("demo", "minutes", "iterations", "seed", "device", "offline", "weights")
@@ -41,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     command_line.add_device(fitting)
     command_line.add_seed(fitting)
     command_line.add_weights(fitting)
+    watching = parser.add_argument_group("watching")
+    option(watching, "--viewer", action="store_true", help="show the fit in the browser as it goes on, a few %% slower")
+    command_line.add_viewer(watching)
     prepare = parser.add_argument_group("preprocessing")
     option(prepare, "--size", type=positive_int, default=512, unit="pixels", help="side of the square pictures")
     option(
@@ -61,26 +67,32 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    options = parser()
-    args = options.parse_args()
+    arguments = parser()
+    args = arguments.parse_args()
     if args.help_config:
         return _list_settings()
     if not (args.video or args.capture or args.demo or args.resume):
-        options.error("one of --video, --capture, --demo, --resume is needed")
+        arguments.error("one of --video, --capture, --demo, --resume is needed")
     device = str(command_line.device(args.device))
+    if args.viewer:
+        from playback.viewer.server import check_address, require_viser
+
+        require_viser()
+        check_address(args.host, args.port)  # now, not after the preprocessing
     run, config = _resumed(args) if args.resume else _started(args, device)
     command_line.resume_with(f"go on with: python fit_subject.py --resume {run.root}")
 
     from fitting.perceptual import LPIPS
     from fitting.report import write_report
-    from fitting.subject import FitOptions, budget_of, fit_run
+    from fitting.subject import FitOptions, budget_of
     from playback.demo_truth import compare_with_truth
     from playback.evaluation import measure_run
     from scene.capture import Capture
 
     capture = Capture.load(run.capture)
     budget = budget_of(config, device, args.minutes, args.iterations)
-    result = fit_run(run, capture, config, FitOptions(budget, device, args.seed, args.weights, not args.offline))
+    options = FitOptions(budget, device, args.seed, args.weights, not args.offline)
+    result = _fit(run, capture, config, options, (args.host, args.port) if args.viewer else None)
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
     extra = (
         compare_with_truth(result.bundle, capture, _demo_folder(run.root), device, run.root / "novel_views")
@@ -90,6 +102,23 @@ def main() -> None:
     measure_run(run, result, capture, device=device, lpips=lpips, extra=extra)
     report = write_report(run.root)
     print(f"avatar: {run.bundle}\nreport: {report}")
+
+
+def _fit(
+    run: RunDirectory, capture: Capture, config: FitConfig, options: FitOptions, address: tuple[str, int] | None
+) -> FitResult:
+    """The fit of a run; with an address, browsers can look at it while it goes on."""
+    from fitting.subject import fit_run
+
+    if address is None:
+        return fit_run(run, capture, config, options)
+    from playback.viewer.following import FitFollower
+
+    follower = FitFollower(capture, options.device, *address)
+    try:
+        return fit_run(run, capture, config, options, follower.listener)
+    finally:
+        follower.stop()
 
 
 def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitConfig]:

@@ -14,6 +14,7 @@ from fitting.config_files import apply, to_dict
 from scene.camera import Camera
 from scene.capture import Capture, check_format
 from scene.errors import UserError
+from scene.expression_tuning import ExpressionTuning
 from scene.files import read_json, write_json
 from scene.head_state import HeadState
 from scene.tensor_files import load_tensors, save_tensors
@@ -32,6 +33,7 @@ class AvatarBundle:
     default_camera: one camera of the world; default_state: the neutral head at the mean pose.
     recording: [T] states of the training frames in their order, by their times [T] in seconds: what the person did.
     facts: plain JSON (seed, versions, capture hash, metrics).
+    tuning: a neutral face and gains that were set after the fit; None: as it was fitted.
     """
 
     avatar: AvatarModel
@@ -44,6 +46,11 @@ class AvatarBundle:
     recording: HeadState
     times: Tensor
     facts: dict[str, Any]
+    tuning: ExpressionTuning | None = None
+
+    def tuned(self, state: HeadState) -> HeadState:
+        """The states [*b] that the avatar is to be given to show ``state``: what plays or exports it asks this."""
+        return state if self.tuning is None else self.tuning.to(state.expression.device)(state)
 
     @classmethod
     def from_fit(cls, avatar: AvatarModel, capture: Capture, facts: dict[str, Any]) -> AvatarBundle:
@@ -85,6 +92,8 @@ class AvatarBundle:
             "height": self.default_camera.height,
             **self.facts,
         }
+        if self.tuning is not None and not self.tuning.is_identity:
+            manifest["tuning"] = self.tuning.to_json(self.expression_names)
         write_json(folder / MANIFEST, manifest)
 
     @classmethod
@@ -123,9 +132,10 @@ class AvatarBundle:
         state = HeadState.neutral(len(names), len(joints), tensors["state.T_world_head"])
         recording = HeadState(**{f.name: tensors[f"recording.{f.name}"] for f in dataclasses.fields(HeadState)})
         known = {"format", "format_version", "avatar", "config", "head_model", "expression_names", "joint_names"}
-        known |= {"num_gaussians", "width", "height"}
+        known |= {"num_gaussians", "width", "height", "tuning"}
+        tuning = ExpressionTuning.from_json(manifest["tuning"], names, str(path)) if "tuning" in manifest else None
         facts = {key: value for key, value in manifest.items() if key not in known}
         return cls(
             avatar.eval(), manifest["head_model"], names, joints, tensors["expression_range"], camera, state,
-            recording, tensors["recording.times"], facts,
+            recording, tensors["recording.times"], facts, tuning,
         )  # fmt: skip

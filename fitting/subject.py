@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fitting.avatars import AvatarModel
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
 from fitting.listeners import JsonLog, ProgressBar, TensorBoardLog
-from fitting.loop import Budget
+from fitting.loop import Budget, Listener
 from fitting.perceptual import make_vgg_loss
 from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
@@ -40,9 +41,13 @@ class FitOptions:
     download: bool = True
 
 
-def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: FitOptions) -> FitResult:
+def fit_run(
+    run: RunDirectory, capture: Capture, config: FitConfig, options: FitOptions,
+    watch: Callable[[str], Listener] | None = None,
+) -> FitResult:  # fmt: skip
     """Fits baseline and avatar of a run, resuming what is there, and saves the bundle.
 
+    watch: makes one more listener for each of the two fits, given what it is called.
     Raises FitInterrupted when a signal asked to stop; the state is saved by then.
     """
     memory.keep_pages()
@@ -62,6 +67,8 @@ def fit_run(run: RunDirectory, capture: Capture, config: FitConfig, options: Fit
             if name == "avatar":
                 picture = _Picture(capture, frames, renderer, stage_config, options.device)
                 listeners.append(TensorBoardLog(run.root / "tensorboard", picture))
+            if watch is not None:
+                listeners.append(watch(text))
             try:
                 avatar = loop.fit(
                     capture, renderer, stage_config, budget, device=options.device, seed=options.seed, frames=frames,

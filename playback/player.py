@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -11,20 +13,29 @@ from fitting.bundle import AvatarBundle
 from renderers import create
 from renderers.output import RenderOutput
 from scene.camera import Camera
+from scene.cloud import GaussianCloud
+from scene.expression_tuning import ExpressionTuning
 from scene.head_state import HeadState
 
 
 class Player:
-    """Plays one bundle on one device. Builds no gradients."""
+    """Plays one bundle on one device. Builds no gradients.
+
+    Players are independent of each other, of the same bundle too; each belongs to one thread at a time. Neither the
+    bundle nor what is given to ``step`` is changed.
+    """
 
     def __init__(self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto") -> None:
         """bundle: a loaded bundle or its folder. renderer: a name in RENDERERS, or the best one for the device."""
-        self.bundle = bundle if isinstance(bundle, AvatarBundle) else AvatarBundle.load(Path(bundle))
+        bundle = bundle if isinstance(bundle, AvatarBundle) else AvatarBundle.load(Path(bundle))
         self.device = torch.device(device)
-        self.avatar = self.bundle.avatar.to(self.device).eval()
+        self.avatar = bundle.avatar.duplicate(lambda tensor: tensor.to(self.device))
+        self.avatar.freeze()
+        self.bundle = dataclasses.replace(bundle, avatar=self.avatar)
         self.avatar.warm_up()
         self.renderer = create(renderer, device)
         self.camera = self.bundle.default_camera.to(self.device)
+        self._memory: _Memory | None = None
 
     @torch.no_grad()
     def step(
@@ -35,10 +46,74 @@ class Player:
         background: a colour [3] or picture [H, W, 3] that is put behind; then alpha is 1. Without one the colour
         stays premultiplied. depth: also the expected depth in metres.
         """
-        state = state.to(self.device)
         camera = self.camera if camera is None else camera.to(self.device)
-        in_head = camera.in_frame(state.T_world_head)
-        output = self.renderer.render(self.avatar(state, in_head.center), in_head, depth=depth)
+        in_head = camera.in_frame(state.T_world_head.to(self.device))
+        output = self.renderer.render(self.cloud(state, in_head.center), in_head, depth=depth)
         if background is None:
             return output
         return RenderOutput(output.over(background.to(self.device)), torch.ones_like(output.alpha), output.depth)
+
+    @torch.no_grad()
+    def cloud(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        """The Gaussians [N] of one state in the head frame, seen from ``eye`` [3] there.
+
+        The last cloud is kept: the same state again costs nothing, where the avatar looks the same from everywhere or
+        the eye has not moved. Treat the cloud as read-only.
+        """
+        eye = eye if self.avatar.view_dependent else None
+        if self._memory is None or not self._memory.holds(state, eye):
+            seen = self.bundle.tuned(state.to(self.device))
+            position = torch.zeros(3, device=self.device) if eye is None else eye.to(self.device)
+            self._memory = _Memory.of(state, eye, self.avatar(seen, position))
+        return self._memory.cloud
+
+    def tune(self, tuning: ExpressionTuning | None) -> None:
+        """From here on plays with another neutral and other gains; see ``AvatarBundle.tuning``."""
+        if tuning is not self.bundle.tuning:
+            self.bundle, self._memory = dataclasses.replace(self.bundle, tuning=tuning), None
+
+    def stream(
+        self, driver: Iterable[HeadState], camera: Camera | None = None, background: Tensor | None = None,
+        *, depth: bool = False,
+    ) -> Iterator[RenderOutput]:  # fmt: skip
+        """The pictures of a driver's states, one by one as they are asked for; see ``step``."""
+        for state in driver:
+            yield self.step(state, camera, background, depth=depth)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Memory:
+    """A cloud with what it was made of.
+
+    given: the tensors as they came, with their versions; copied: their values, where these are on the CPU. Values on a
+    GPU are told apart by the tensors alone: to compare them would stop the GPU.
+    """
+
+    given: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+    copied: tuple[Tensor | None, ...]
+    cloud: GaussianCloud
+
+    @classmethod
+    def of(cls, state: HeadState, eye: Tensor | None, cloud: GaussianCloud) -> _Memory:
+        given = _tensors(state, eye)
+        copied = tuple(tensor.clone() if tensor.device.type == "cpu" else None for tensor in given)
+        return cls(given, tuple(map(_version, given)), copied, cloud)
+
+    def holds(self, state: HeadState, eye: Tensor | None) -> bool:
+        now = _tensors(state, eye)
+        return len(now) == len(self.given) and all(
+            torch.equal(tensor, copied) if copied is not None and tensor.device.type == "cpu"
+            else tensor is given and _version(tensor) == version
+            for tensor, given, version, copied in zip(now, self.given, self.versions, self.copied)
+        )  # fmt: skip
+
+
+def _tensors(state: HeadState, eye: Tensor | None) -> tuple[Tensor, ...]:
+    tensors = (state.expression, state.joints, state.T_world_head, state.T_world_body)
+    return tensors if eye is None else (*tensors, eye)
+
+
+def _version(tensor: Tensor) -> int:
+    """Counts the changes of a tensor in place."""
+    return -1 if tensor.is_inference() else tensor._version

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import pytest
+import torch
 
-from benchmarks import ablations, fits, steps
+from benchmarks import ablations, fits, playback, steps
 from fitting.config import FitConfig
 from fitting.config_files import load_preset
 from tests import toys
+from tests.contract.test_avatars import make
 
 
 @pytest.mark.parametrize("preset", ablations.ABLATIONS)
@@ -42,6 +45,44 @@ def test_shares_of_a_step_are_shares(preset):
     assert sum(found.values()) == pytest.approx(1, abs=0.02) and all(0 < share <= 1 for share in found.values())
     assert ("tri-plane" in found) == (preset == "gaussianhead")
     assert {"networks", "optimizer"} <= set(found)
+
+
+@pytest.fixture
+def threads_as_before(monkeypatch):
+    """What the benchmark of playback sets for its whole process."""
+    before = torch.get_num_threads()
+    monkeypatch.setitem(os.environ, playback.THREADS_VARIABLE, "1")
+    yield
+    torch.set_num_threads(before)
+
+
+def test_playback_of_runs_and_bundles(tmp_path, capsys, threads_as_before):
+    toys.bundle(make("headgas"), 32).save(tmp_path / "me" / "bundle")
+    toys.bundle(make("gaussianhead"), 32).save(tmp_path / "other")
+    arguments = [tmp_path / "me", tmp_path / "other", "--sizes", 16, 24, "--seconds", 0, "--threads", 1]
+    playback.main([str(argument) for argument in [*arguments, "--json", tmp_path / "out.json"]])
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    names = [(row["name"], row["avatar"], row["size"]) for row in rows if row["renderer"] == "cpu"]
+    assert names == [("me", "headgas", 16), ("me", "headgas", 24), ("other", "gaussianhead", 16),
+                     ("other", "gaussianhead", 24)]  # fmt: skip
+    for row in rows:
+        times = row["times"]
+        assert all(0 < part["median_ms"] <= part["p99_ms"] for part in times.values()) and row["frames"] >= 20
+        assert row["fps"] == pytest.approx(1000 / times["frame"]["median_ms"], rel=0.01)
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + len(rows) and {line.count("|") for line in table} == {11}
+
+
+def test_playback_without_a_run_is_a_made_head_that_moves():
+    bundle = playback.made_bundle("default", 40, 32, frames=4)
+    player = playback.Player(bundle)
+    pictures = [player.step(bundle.recording[index]).rgb for index in range(2)]
+    assert (pictures[0] - pictures[1]).abs().max() > 0.02 and pictures[0].max() > 0.1
+
+
+def test_the_slowest_percent_is_the_99th_percentile():
+    assert playback.summary([float(n) for n in range(1, 201)]) == {"median_ms": 100.5, "p99_ms": 198.0}
+    assert playback.summary([3.0]) == {"median_ms": 3.0, "p99_ms": 3.0}
 
 
 def test_fits_are_kept_and_taken_only_for_the_same_options(tmp_path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +86,7 @@ class AvatarModel(nn.Module):
         self.num_expressions = shape.num_expressions
         self.num_joints = shape.num_joints
         self.per_gaussian = nn.ParameterDict()
+        self._frozen: dict[str, Tensor] | None = None
         self.anchoring = Anchoring(anchoring, shape.num_expressions)
         if anchoring.two_frames:
             self.per_gaussian["head_logits"] = nn.Parameter(torch.zeros(shape.num_gaussians))
@@ -139,6 +143,28 @@ class AvatarModel(nn.Module):
         if self.anchoring.config.rigged:
             cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
         return self.anchoring(cloud, state, p["head_logits"] if "head_logits" in p else None)
+
+    def duplicate(self, move: Callable[[Tensor], Tensor]) -> AvatarModel:
+        """A copy for looking at: its parameters and buffers are ``move`` of these, and want no gradients."""
+        tensors: dict[int, Tensor] = {}
+        for tensor in itertools.chain(self.parameters(), self.buffers()):
+            moved = move(tensor.detach())
+            tensors[id(tensor)] = nn.Parameter(moved, False) if isinstance(tensor, nn.Parameter) else moved
+        return copy.deepcopy(self, tensors).eval()
+
+    def freeze(self) -> None:
+        """Computes once what no state changes, for playback. From here on its parameters must stay as they are."""
+        self._frozen = None
+        with torch.no_grad():
+            self._frozen = self.fixed()
+
+    def fixed(self) -> dict[str, Tensor]:
+        """What depends on the parameters alone, by names of the subclass; see ``freeze``."""
+        return {}
+
+    def constants(self) -> dict[str, Tensor]:
+        """``fixed``, from memory where the avatar is frozen."""
+        return self.fixed() if self._frozen is None else self._frozen
 
     def warm_up(self) -> None:
         """Compiles what it needs, so that no fit or playback is held up."""

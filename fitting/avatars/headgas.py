@@ -25,6 +25,7 @@ from scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
 
 # Means are divided by this before they are encoded, so that the head fills about [-1, 1].
 SCENE_RADIUS_M = 0.25
+_CACHED_ROWS = 2048  # of a network's layer: half a megabyte at 64 channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,14 +165,60 @@ class HeadGaS(AvatarModel):
         if "base_colors" in p:
             logits = p["base_opacities"] + (logits if "sh" in values else 0)
             colours = p["base_colors"] + (colours if "sh" in values else 0)
-        means, quats = p["means"], normalize_quats(p["quats"])
+        fixed = self.constants()
+        means, quats = p["means"], fixed["quats"]
         if "shift" in values:
             means = means + values["shift"] * 0.01
             quats = multiply_quats(rotvecs_to_quats(values["turn"] * 0.1), quats)
-        scales = bounded_scales(p["log_scales"])
-        return GaussianCloud(means, quats, scales, torch.sigmoid(logits), colours)
+        return GaussianCloud(means, quats, fixed["scales"], torch.sigmoid(logits), colours)
+
+    def fixed(self) -> dict[str, Tensor]:
+        p = self.per_gaussian
+        return {"quats": normalize_quats(p["quats"]), "scales": bounded_scales(p["log_scales"])}
+
+    def freeze(self) -> None:
+        super().freeze()
+        p, config = self.per_gaussian, self.config
+        with torch.no_grad():
+            if "basis" in p:
+                # The same numbers, by coefficient in memory: a blend then reads them in one sweep.
+                by_code = p["basis"].transpose(0, 1).contiguous()
+                p["basis"] = nn.Parameter(by_code.transpose(0, 1), requires_grad=False)
+            if config.blending != "parameters":
+                weight, size = self.mlp[0].weight, config.feature_size
+                encoding = self._encoding()
+                first = self.mlp[0].bias + encoding @ weight[:, -encoding.shape[1] :].T
+                self._frozen["first"] = first + p["features"] @ weight[:, :size].T
+
+    def _frozen_network(self, codes: Tensor) -> Tensor:
+        """What ``_network`` gives, without what no expression changes: the first layer is linear."""
+        p, first, size = self.per_gaussian, self.constants().get("first"), self.config.feature_size
+        if self.config.blending == "none":
+            weight = self.mlp[0].weight[:, size : size + self.num_codes]
+            return self._further_layers(first, (weight @ codes).expand(1, -1), None)
+        blended = (codes @ p["basis"].transpose(0, 1).flatten(1)).reshape(self.num_gaussians, -1)
+        if first is None:
+            return p["features"] + blended
+        return self._further_layers(first, blended, self.mlp[0].weight[:, :size].T)
+
+    def _further_layers(self, first: Tensor, inputs: Tensor, weight: Tensor | None) -> Tensor:
+        """The network from the sums ``first`` [N, H] of the first layer on, to which ``inputs`` add."""
+        # On a CPU by parts that stay in the cache.
+        rows = _CACHED_ROWS if first.device.type == "cpu" else len(first)
+        outputs = []
+        for part, start in zip(first.split(rows), range(0, len(first), rows)):
+            x = part + inputs if weight is None else torch.addmm(part, inputs[start : start + rows], weight)
+            for layer in self.mlp[1:]:
+                x = x.relu_() if isinstance(layer, nn.ReLU) else layer(x)
+            outputs.append(x)
+        return torch.cat(outputs)
+
+    def _encoding(self) -> Tensor:
+        return encode(self.per_gaussian["means"].detach() / SCENE_RADIUS_M, self.config.encoding_frequencies)
 
     def _network(self, codes: Tensor) -> Tensor:
+        if self._frozen is not None:
+            return self._frozen_network(codes)
         p = self.per_gaussian
         if self.config.blending == "none":
             features = torch.cat([p["features"], codes.expand(self.num_gaussians, -1)], -1)
@@ -179,8 +226,7 @@ class HeadGaS(AvatarModel):
             features = p["features"] + BlendBasis.apply(p["basis"], codes)
         if self.config.blending == "parameters":
             return features
-        encoding = encode(p["means"].detach() / SCENE_RADIUS_M, self.config.encoding_frequencies)
-        return self.mlp(torch.cat([features, encoding], -1))
+        return self.mlp(torch.cat([features, self._encoding()], -1))
 
     def regularizers(self) -> dict[str, Tensor]:
         penalties, p = super().regularizers(), self.per_gaussian

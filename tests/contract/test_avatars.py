@@ -67,6 +67,17 @@ class TestEveryAvatar:
         a, b = avatar(state, EYE), avatar(other, EYE)
         assert any((a.fields()[name] - b.fields()[name]).abs().max() > 1e-5 for name in a.fields())
 
+    def test_frozen_for_playback_it_is_the_same(self, kind, anchoring):
+        avatar = make(kind, anchoring)
+        frozen = avatar.duplicate(torch.clone)
+        frozen.freeze()
+        for seed in range(2):
+            state = toys.random_states((), seed=seed)
+            fields_close(avatar(state, EYE), frozen(state, EYE), 1e-5)
+        for name, value in frozen.state_dict().items():
+            assert torch.equal(value, avatar.state_dict()[name]), name
+        assert not any(parameter.requires_grad for parameter in frozen.parameters())
+
     def test_batches_equal_singles(self, kind, anchoring):
         avatar, states = make(kind, anchoring), toys.random_states((2, 3))
         batch = avatar(states, EYE.expand(2, 3, 3))

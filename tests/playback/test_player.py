@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
+import os
 import subprocess
 import sys
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
+from fitting.avatars import headgas
 from playback.player import Player
 from renderers import create
+from renderers.cpu import CpuRenderer
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 
@@ -53,3 +60,136 @@ def test_playing_imports_no_trainer_no_preprocessing(folder):
     )
     result = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr[-500:]
+
+
+@pytest.mark.parametrize("kind", ["headgas", "gaussianhead"])
+def test_many_threads_construct_and_play_one_bundle_at_once(kind):
+    bundle, states = toys.bundle(make(kind, EXTENDED), 24), toys.random_states((6,), seed=4)
+    expected = [output.rgb for output in Player(bundle).stream(states[index] for index in range(6))]
+
+    def play(_: int) -> list[torch.Tensor]:
+        player = Player(bundle)
+        return [player.step(states[index]).rgb for index in range(6)]
+
+    with ThreadPoolExecutor(6) as pool:
+        for pictures in pool.map(play, range(6)):
+            for shown, picture in zip(pictures, expected):
+                torch.testing.assert_close(shown, picture, atol=0, rtol=0)
+
+
+def test_playing_leaves_the_bundle_as_it_was():
+    bundle = toys.bundle(make("headgas", EXTENDED))
+    before = {name: value.clone() for name, value in bundle.avatar.state_dict().items()}
+    Player(bundle).step(toys.random_states(()))
+    assert bundle.avatar.training and all(parameter.requires_grad for parameter in bundle.avatar.mlp.parameters())
+    assert bundle.avatar._frozen is None and bundle.avatar.per_gaussian["basis"].is_contiguous()
+    for name, value in bundle.avatar.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"base_appearance": True, "sh_degree": 1}, {"blending": "none"}, {"blending": "parameters"},
+     {"changes": "geometry"}, {"changes": "all"}, {"expression_codes": 5}, {"hidden_layers": 0}, {"hidden_layers": 1}],
+    ids=str,
+)  # fmt: skip
+def test_the_frozen_avatar_is_the_same_avatar(changes, monkeypatch):
+    monkeypatch.setattr(headgas, "_CACHED_ROWS", 16)  # several parts, the last one shorter
+    avatar = make("headgas", EXTENDED, **changes)
+    player, eye = Player(toys.bundle(avatar)), torch.tensor([0.0, 0.1, 0.9])
+    for seed in range(3):
+        state = toys.random_states((), seed=seed)
+        with torch.no_grad():
+            expected = avatar(state, eye)
+        for name, value in player.cloud(state, eye).fields().items():
+            torch.testing.assert_close(value, expected.fields()[name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+class _Counted:
+    """Counts the evaluations of a player's avatar."""
+
+    def __init__(self, player: Player) -> None:
+        self.count, self._avatar = 0, player.avatar
+        self.view_dependent = player.avatar.view_dependent
+        player.avatar = self
+
+    def __call__(self, state, eye):
+        self.count += 1
+        return self._avatar(state, eye)
+
+
+@pytest.mark.parametrize("kind, evaluations", [("headgas", 1), ("gaussianhead", 4)])
+def test_a_moving_camera_costs_no_avatar_unless_its_looks_depend_on_it(kind, evaluations):
+    bundle = toys.bundle(make(kind, EXTENDED))
+    player, state = Player(bundle), toys.random_states(())
+    counted, cameras = _Counted(player), []
+    for turn in range(4):
+        move = toys.head_pose(0.1 * turn) @ torch.linalg.inv(toys.head_pose())
+        cameras.append(dataclasses.replace(player.camera, T_cam_world=move))
+        for _ in range(2):
+            copied = state.map(torch.clone)
+            shown = player.step(copied, cameras[-1])
+        torch.testing.assert_close(shown.rgb, Player(bundle).step(state, cameras[-1]).rgb, atol=0, rtol=0)
+    assert counted.count == evaluations
+
+
+@pytest.mark.parametrize("field", ["expression", "joints", "T_world_head", "T_world_body"])
+def test_a_state_that_changes_in_any_part_is_evaluated_again(field):
+    player, state = Player(toys.bundle(make("gaussianhead", EXTENDED))), toys.random_states(())
+    counted = _Counted(player)
+    player.step(state)
+    getattr(state, field).view(-1)[0] += 0.01  # in place: the very same tensors
+    player.step(state)
+    assert counted.count == 2
+
+
+def test_ten_thousand_steps_grow_nothing():
+    """Neither the process, nor what Python holds. States differ, so that nothing comes from memory."""
+    player, states = Player(toys.bundle(make("headgas"), 8)), toys.random_states((50,))
+    player.renderer = CpuRenderer(1)
+    singles = [states[index] for index in range(50)]
+    background = torch.ones(3)
+
+    def play(steps: int) -> None:
+        for step in range(steps):
+            player.step(singles[step % 50], background=background)
+
+    play(500)
+    gc.collect()
+    objects, size = len(gc.get_objects()), _resident_bytes()
+    play(10_000)
+    gc.collect()
+    assert len(gc.get_objects()) - objects < 50
+    assert _resident_bytes() - size < 2e6
+    tracemalloc.start()
+    play(100)
+    gc.collect()
+    before, _ = tracemalloc.get_traced_memory()
+    play(500)
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 50_000  # a hundred bytes a step: less than one tensor each
+
+
+def _resident_bytes() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        pytest.skip("this system has no /proc/self/statm")
+
+
+def test_a_stream_is_the_pictures_of_its_states_and_is_lazy():
+    player, states = Player(toys.bundle(make("headgas"))), toys.random_states((3,))
+    taken = []
+
+    def driver():
+        for index in range(3):
+            taken.append(index)
+            yield states[index]
+
+    pictures = player.stream(driver(), background=torch.zeros(3), depth=True)
+    first = next(pictures)
+    assert taken == [0] and first.depth is not None and (first.alpha == 1).all()
+    assert len(list(pictures)) == 2 and taken == [0, 1, 2]
+    torch.testing.assert_close(first.rgb, player.step(states[0]).rgb, atol=1e-6, rtol=0)

@@ -1,0 +1,199 @@
+"""How fast avatars play: frames a second, their slowest percent, and what a frame is spent on.
+
+    python benchmarks/playback.py [RUN ...] [--sizes 256 512] [--threads 2] [--json FILE]
+
+Each RUN (or bundle) plays its own recording: every frame has a new expression and pose, so that nothing comes from
+memory. Without one, a made head plays random states: the avatar of --preset with --gaussians Gaussians. Every renderer
+that runs on this machine is measured. A frame is Player.step; avatar and rasteriser are timed apart in a second round,
+on CUDA with the GPU waited for. Times are by the clock: nothing else should run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import argparse
+import importlib.util
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from benchmarks.rasterizer import head_like_scene, machine
+from fitting.bundle import AvatarBundle
+from playback.player import Player
+from renderers.cpu import THREADS_VARIABLE
+from scene.files import write_json
+from scene.head_state import HeadState
+
+_RIG_VERTICES = 4706  # of the default head model
+_LEAST_FRAMES = 20
+PARTS = ("frame", "avatar", "rasteriser")
+
+
+def renderers() -> dict[str, str]:
+    """The device of each fast renderer that runs here, by name."""
+    found = {"cpu": "cpu"}
+    if torch.cuda.is_available() and importlib.util.find_spec("gsplat"):
+        found["gsplat"] = "cuda"
+    return found
+
+
+def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> AvatarBundle:
+    """A head of ``count`` Gaussians with random bases, as the preset's avatar, and a recording of random states."""
+    from fitting.avatars import AVATARS, AvatarShape, TrainingStates
+    from fitting.config import FitConfig
+    from fitting.config_files import load_preset
+    from scene.camera import Camera
+    from scene.rig import empty_binding
+    from scene.seeds import Seeds
+    from scene.transforms import make_transform, rotvecs_to_matrices
+
+    config = load_preset(preset, FitConfig)
+    cloud, camera = head_like_scene(count, size, 0)
+    g = torch.Generator().manual_seed(0)
+    rest = HeadState.neutral(52, 2, camera.T_cam_world)  # from here on the world is the camera's frame
+    turns = make_transform(rotvecs_to_matrices(0.1 * torch.randn(frames, 3, generator=g)), torch.zeros(frames, 3))
+    recording = HeadState(
+        torch.rand(frames, 52, generator=g), rest.joints.expand(frames, -1, -1),
+        rest.T_world_head @ turns, rest.T_world_body.expand(frames, 4, 4),
+    )  # fmt: skip
+    avatar = AVATARS[config.avatar](config.avatar_config(), AvatarShape(count, 52, 2, _RIG_VERTICES))
+    seeds = Seeds(cloud, torch.full((count,), 0.5), empty_binding(count, 52, _RIG_VERTICES))
+    avatar.initialize(seeds, TrainingStates(recording.expression, recording.T_head_body))
+    avatar.advance(config.schedule.iterations)
+    with torch.no_grad():
+        if "basis" in avatar.per_gaussian:
+            avatar.per_gaussian["basis"].copy_(torch.randn(avatar.per_gaussian["basis"].shape, generator=g))
+        if hasattr(avatar, "mlp"):
+            avatar.mlp[-1].weight.copy_(0.1 * torch.randn(avatar.mlp[-1].weight.shape, generator=g))
+    times = torch.arange(frames, dtype=torch.float64) / 25
+    ranges = torch.stack([recording.expression.amin(0), recording.expression.amax(0)])
+    names = tuple(f"expression_{index}" for index in range(52))
+    world = Camera(camera.K, torch.eye(4), size, size)
+    return AvatarBundle(
+        avatar.eval(), "made", names, ("eye_left", "eye_right"), ranges, world, rest, recording, times, {}
+    )
+
+
+def measure(bundle: AvatarBundle, renderer: str, device: str, size: int, seconds: float) -> dict[str, Any]:
+    """Frames a second, and milliseconds (median and 99th percentile) of a frame, the avatar and the rasteriser."""
+    player = Player(bundle, device, renderer)
+    camera = player.camera.resized(size, size)
+    states = [bundle.recording[index].to(device) for index in range(len(bundle.recording))]
+    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+
+    def step(state: HeadState) -> list[float]:
+        begun = time.perf_counter()
+        player.step(state, camera)
+        wait()
+        return [begun, time.perf_counter()]
+
+    @torch.no_grad()
+    def apart(state: HeadState) -> list[float]:
+        in_head = camera.in_frame(state.T_world_head)
+        wait()
+        begun = time.perf_counter()
+        cloud = player.cloud(state, in_head.center)
+        wait()
+        middle = time.perf_counter()
+        player.renderer.render(cloud, in_head)
+        wait()
+        return [begun, middle, time.perf_counter()]
+
+    (frame,), (avatar, rasteriser) = _rounds(step, states, seconds), _rounds(apart, states, seconds)
+    times = dict(zip(PARTS, map(summary, (frame, avatar, rasteriser))))
+    return {
+        "avatar": bundle.avatar.kind, "gaussians": bundle.avatar.num_gaussians, "renderer": renderer, "size": size,
+        "frames": len(frame), "fps": round(1000 / times["frame"]["median_ms"], 1),
+        "fps_of_the_slowest_percent": round(1000 / times["frame"]["p99_ms"], 1), "times": times,
+    }  # fmt: skip
+
+
+def _rounds(run: Callable[[HeadState], list[float]], states: Sequence[HeadState], seconds: float) -> list[list[float]]:
+    """The milliseconds between the clock readings of ``run``, one list per interval, over as many states as fit."""
+    for state in states[:3]:
+        run(state)
+    rows, begun = [], time.perf_counter()
+    while len(rows) < _LEAST_FRAMES or time.perf_counter() - begun < seconds:
+        readings = run(states[len(rows) % len(states)])
+        rows.append([1000 * (b - a) for a, b in zip(readings, readings[1:])])
+    return [list(column) for column in zip(*rows)]
+
+
+def summary(milliseconds: Sequence[float]) -> dict[str, float]:
+    """Median and 99th percentile: the smallest time that 99 % of the frames do not exceed."""
+    ordered = sorted(milliseconds)
+    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    return {
+        "median_ms": round(middle, 3), "p99_ms": round(ordered[math.ceil(0.99 * len(ordered)) - 1], 3),
+    }  # fmt: skip
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The figures as a table."""
+    lines = [
+        "| what plays | avatar | Gaussians | renderer | size | FPS, median | FPS, slowest percent | "
+        "frame, ms | avatar, ms | rasteriser, ms |",
+        "|" + "---|" * 10,
+    ]
+    for row in rows:
+        cells = [f"{row['times'][part]['median_ms']:.1f} ({row['times'][part]['p99_ms']:.1f})" for part in PARTS]
+        lines.append(
+            f"| {row['name']} | `{row['avatar']}` | {row['gaussians']} | {row['renderer']} | {row['size']}² | "
+            f"{row['fps']:.1f} | {row['fps_of_the_slowest_percent']:.1f} | {' | '.join(cells)} |"
+        )
+    return "\n".join([*lines, "", "Milliseconds are medians, in brackets 99th percentiles."])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    from command_line import available_cores
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="runs or bundles (default: a made head)")
+    parser.add_argument("--preset", default="default", metavar="NAME", help="of the made head (default: default)")
+    parser.add_argument("--gaussians", type=int, nargs="+", default=[20_000], metavar="N",
+                        help="of the made head (default: 20000)")  # fmt: skip
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], metavar="PIXELS",
+                        help="sides of the pictures (default: 256 512)")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="default: all cores")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time for each figure (default: 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    options = parser.parse_args(arguments)
+
+    torch.set_num_threads(options.threads)
+    os.environ[THREADS_VARIABLE] = str(options.threads)
+    before, rows = machine(), []
+    print(", ".join(f"{key} {value}" for key, value in before.items()), flush=True)
+    for name, bundle in _what_plays(options):
+        for renderer, device in renderers().items():
+            for size in options.sizes:
+                row = measure(bundle, renderer, device, size, options.seconds)
+                rows.append({"name": name, "threads": options.threads, **row})
+    print(f"\n{markdown(rows)}")
+    if options.json:
+        after = {"load_average_after": machine()["load_average"]}
+        write_json(options.json, {"machine": before | after, "rows": rows})
+
+
+def _what_plays(options: argparse.Namespace):
+    from playback.bundles import load_bundle
+
+    for run in options.runs:
+        yield (run.parent if run.name == "bundle" else run).name, load_bundle(run)
+    if not options.runs:
+        for count in options.gaussians:
+            yield "made head", made_bundle(options.preset, count)
+
+
+if __name__ == "__main__":
+    import command_line
+
+    command_line.run(main)

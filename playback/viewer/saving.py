@@ -1,0 +1,44 @@
+"""What the viewer writes: bundles with another neutral and other gains, and screenshots."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from fitting.bundle import AvatarBundle
+from scene.errors import UserError
+from scene.expression_tuning import ExpressionTuning
+from scene.files import storage_error
+
+
+def save_tuned(bundle: AvatarBundle, tuning: ExpressionTuning, parent: Path, name: str) -> Path:
+    """Writes the avatar with its tuning as a new bundle ``parent / name``, whole or not at all; nothing is overwritten.
+
+    Raises UserError when the name is not a plain one or is taken, or nothing can be written there.
+    """
+    name = name.strip()
+    if not name or name != os.path.basename(name) or name.startswith(".") or not name.isprintable() or "\\" in name:
+        raise UserError(f"{name!r}: not a name for a folder; give a plain one, such as bundle-tuned")
+    folder, partial = parent / name, parent / f".{name}.{os.getpid()}.partial"
+    if folder.exists():
+        raise UserError(f"{folder}: exists already and is not overwritten; choose another name")
+    try:
+        dataclasses.replace(bundle, tuning=tuning).save(partial)
+        partial.rename(folder)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def png(picture: np.ndarray) -> bytes:
+    """A picture uint8 [H, W, 3] as a PNG file."""
+    import cv2
+
+    _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
+    return data.tobytes()

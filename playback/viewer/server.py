@@ -1,0 +1,113 @@
+"""The thin layer over viser: the web server, its browsers as screens. Nothing else but ``panel`` knows viser."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.util
+import io
+import socket
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from playback.viewer.orbit import UP, Start, View
+from scene.errors import UserError
+
+VISER = "viser==1.1.1"
+_JPEG_QUALITY = 90
+_FAR = (0.05, 20.0)  # metres that an orbit keeps from the head
+
+
+def require_viser() -> None:
+    """Raises UserError, with the remedy, where the package viser is not installed."""
+    if importlib.util.find_spec("viser") is None:
+        raise UserError(
+            f"the live viewer needs the package viser, which is missing; install it: python -m pip install '{VISER}'"
+        )
+
+
+def check_address(host: str, port: int) -> None:
+    """Raises UserError when no server can listen there. (viser by itself would take the next free port.)"""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise UserError(f"--host {host}: not an address of this machine; leave it out for localhost") from None
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                raise UserError(_reason(error, host, port)) from None
+
+
+def _reason(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"--port {port}: in use by another program; choose another, such as --port {min(port + 1, 65535)}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"--port {port}: not allowed for this user; choose one above 1023"
+    return f"--host {host}: cannot be listened on ({error.strerror}); leave it out for localhost"
+
+
+class Browser:
+    """One connected browser as a screen of ``rendering``."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self.key = client, client.client_id
+
+    def view(self) -> View:
+        camera = self._client.camera
+        return View(tuple(map(float, camera.wxyz)), tuple(map(float, camera.position)), float(camera.fov),
+                    float(camera.aspect))  # fmt: skip
+
+    def put(self, picture: np.ndarray) -> None:
+        self._client.scene.set_background_image(picture, format="jpeg", jpeg_quality=_JPEG_QUALITY)
+
+
+class Server:
+    """A web server whose pages show what is put on their screens."""
+
+    def __init__(self, host: str, port: int, title: str, start: Start, on_view: Callable[[], None]) -> None:
+        """on_view: is called when a browser came or looks from elsewhere. Raises UserError when the port is taken."""
+        require_viser()
+        if port:
+            check_address(host, port)
+        import viser
+
+        # A browser may leave while its picture is made.
+        warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
+
+        class Quiet(viser.ViserServer):
+            def request_share_url(self, verbose: bool = True) -> None:
+                """Never: it would show the avatar to the world through somebody's server."""
+
+        with contextlib.redirect_stdout(io.StringIO()):  # its banner; the program says where it is itself
+            self.viser = Quiet(host=host, port=port, label=title, verbose=False)
+        if port and self.viser.get_port() != port:  # somebody was quicker
+            self.stop()
+            raise UserError(_reason(OSError(errno.EADDRINUSE, ""), host, port))
+        name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host
+        self.url = f"http://{f'[{name}]' if ':' in name else name}:{self.viser.get_port()}"
+        self.viser.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
+        self.viser.gui.main_panel.dock_right()  # beside the picture, not over it
+        self.viser.scene.set_up_direction(UP)
+        camera = self.viser.initial_camera
+        camera.position, camera.look_at, camera.up, camera.fov = start.position, start.look_at, start.up, start.fov
+        self._on_view = on_view
+        self.viser.on_client_connect(self._connected)
+
+    def _connected(self, client: Any) -> None:
+        client.camera.min_orbit_distance, client.camera.max_orbit_distance = _FAR
+        client.camera.on_update(lambda _: self._on_view())
+        self._on_view()
+
+    def browsers(self) -> list[Browser]:
+        """Those that are connected now."""
+        return [Browser(client) for client in self.viser.get_clients().values()]
+
+    def stop(self) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.viser.stop()

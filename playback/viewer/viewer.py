@@ -1,0 +1,70 @@
+"""The live viewer: server, panel and rendering around a show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fitting.bundle import AvatarBundle
+from playback.bundles import bundle_folder
+from playback.viewer.orbit import LARGEST, start_of
+from playback.viewer.panel import Panel
+from playback.viewer.rendering import Rendering
+from playback.viewer.server import Server
+from playback.viewer.show import Show
+from scene.errors import UserError
+
+
+class Viewer:
+    """Runs until ``stop``. Browsers come and go."""
+
+    def __init__(
+        self, show: Show, names: list[str], host: str, port: int, *, folders: list[Path] | None = None,
+        share: float = 1.0, fps: float = 60.0,
+    ) -> None:  # fmt: skip
+        """names: of the avatars, for people. folders: where new bundles of each are saved. share, fps: see Rendering.
+
+        port: 0 takes a free one. Raises UserError when viser is missing or the address cannot be had.
+        """
+        self.show = show
+        self._server = Server(host, port, " | ".join(names), start_of(show.bundles[0]), self._wake)
+        self._rendering = Rendering(
+            show, self._server.browsers, share=share, fps=fps, on_frame=lambda frame: self.panel.show_frame(frame)
+        )
+        self.panel = Panel(self._server.viser, show, names, folders or [], self._rendering.latest.get)
+        self.url = self._server.url
+        self._rendering.start()
+
+    @classmethod
+    def open(
+        cls, paths: Sequence[Path], device: str, host: str, port: int, *, size: int, fps: float
+    ) -> Viewer:
+        """A viewer of runs or bundles; new bundles are saved beside theirs."""
+        if not 16 <= size <= LARGEST:
+            raise UserError(f"--size {size}: expected 16 to {LARGEST} pixels")
+        folders = [bundle_folder(path) for path in paths]
+        names = [(folder.parent if folder.name == "bundle" else folder).resolve().name for folder in folders]
+        show = Show([AvatarBundle.load(folder) for folder in folders], device, size=size)
+        return cls(show, names, host, port, folders=[folder.resolve().parent for folder in folders], fps=fps)
+
+    @property
+    def watched(self) -> bool:
+        """Whether any browser looks on."""
+        return bool(self._server.browsers())
+
+    @property
+    def error(self) -> BaseException | None:
+        """What went wrong in the rendering, which has ended then."""
+        return self._rendering.error
+
+    def wait(self) -> None:
+        """Waits for the end; raises what went wrong in the rendering."""
+        self._rendering.wait()
+
+    def stop(self) -> None:
+        self._rendering.stop()
+        self._server.stop()
+
+    def _wake(self) -> None:
+        with self.show.changed:
+            self.show.changed.notify_all()
