@@ -115,6 +115,7 @@ class Page {
 
   setBackground(color) {
     this.show.view.setBackground(color);
+    find("stage").style.background = color ?? "";
     for (const button of document.querySelectorAll("[data-color]")) {
       button.setAttribute("aria-pressed", String((button.dataset.color || null) === color));
     }
@@ -129,7 +130,10 @@ class Page {
     find("webcam").addEventListener("click", () => this.useWebcam());
     find("open").addEventListener("click", () => find("file").click());
     find("file").addEventListener("change", (e) => { if (e.target.files[0]) this.openFile(e.target.files[0]); });
-    find("statistics").addEventListener("change", (e) => { find("overlay").hidden = !e.target.checked; });
+    find("statistics").addEventListener("change", (e) => {
+      find("overlay").hidden = !e.target.checked;
+      this.show.measuring = e.target.checked;
+    });
     find("picture").addEventListener("click", () => this._savePicture());
     find("color").addEventListener("input", (e) => this.setBackground(e.target.value));
     for (const button of document.querySelectorAll("[data-color]")) {

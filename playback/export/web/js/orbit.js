@@ -1,7 +1,7 @@
 // The camera about the head: one finger or the mouse turns, two fingers or the wheel go nearer, a double tap goes home.
 // Limits keep it where the avatar was seen, more or less.
 
-const MAX_YAW = 1.1, MAX_PITCH = 0.6, NEAREST = 0.35, FARTHEST = 2; // radians; shares of the home distance
+const MAX_YAW = 0.7, MAX_PITCH = 0.4, NEAREST = 0.35, FARTHEST = 2; // radians; shares of the home distance
 
 export class Orbit {
   /** element: where gestures happen. changed: called after each. */

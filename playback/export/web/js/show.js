@@ -79,7 +79,22 @@ export class Show {
 
   moveCamera() {
     this.newCamera = true;
+    this.canvas.style.maskImage = this.fixedCamera ? "" : this._mask();
     if (this.shown) this.view.setCamera(this.camera, this.shown.head);
+  }
+
+  /** Fades out what lies beyond the edges of the home picture: nobody has seen it. */
+  _mask() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const scale = Math.min(width / this.home.width, height / this.home.height) / this.orbit.zoom;
+    const fade = (direction, size, seen, both) => {
+      const [low, high] = [(size - seen) / 2, (size + seen) / 2], soft = 0.06 * seen;
+      const start = both ? `transparent ${low}px, black ${low + soft}px, ` : "black 0, ";
+      return `linear-gradient(to ${direction}, ${start}black ${high - soft}px, transparent ${high}px)`;
+    };
+    return [
+      fade("right", width, this.home.width * scale, true), fade("bottom", height, this.home.height * scale, false),
+    ].join(", ");
   }
 
   /** Waits until the last state and camera are on the screen, sorted. */
@@ -97,12 +112,21 @@ export class Show {
     if (this.source) this.setState(this.source());
     if (this.buffer && (this.newState || this.newCamera)) this._request();
     const start = now();
-    if (this.view.draw()) {
-      this.times.draw = now() - start;
+    if (!this.held && this.view.draw()) {
+      if (this.measuring) this._measureDrawing(start);
       this.times.frames.push(start);
       while (this.times.frames[0] < start - 2000) this.times.frames.shift();
     }
     this.onFrame();
+  }
+
+  /** One drawing at a time is measured, until the graphics card has done it. */
+  async _measureDrawing(start) {
+    if (this.waiting) return;
+    this.waiting = true;
+    await this.view.finished();
+    this.times.draw = now() - start;
+    this.waiting = false;
   }
 
   _request() {
@@ -133,16 +157,20 @@ export class Show {
   /** Milliseconds of ``count`` states in a row, each brought to the screen and waited for: [maths, drawing] medians. */
   async measure(states) {
     const maths = [], drawing = [];
+    await this.settled();
+    await this.view.finished();
+    this.held = true; // nothing is drawn but what is measured
     for (const state of states) {
       this.setState(state);
       while (this.newState || !this.buffer) await new Promise(requestAnimationFrame);
       const start = now();
       this.view.dirty = true;
       this.view.draw();
-      this.view.finish();
+      await this.view.finished();
       maths.push(this.times.maths);
       drawing.push(now() - start);
     }
+    this.held = false;
     return [maths, drawing].map((values) => values.sort((a, b) => a - b)[values.length >> 1]);
   }
 }

@@ -19,6 +19,11 @@ export class View {
       renderer: this.renderer, preBlurAmount: 0.3, blurAmount: 0, maxStdDev: 3.33, minAlpha: 1 / 255, clipXY: 2,
       maxPixelRadius: 4096, sortRadial: false, accumExtSplats: true, enableLod: false,
     });
+    // Each Gaussian's square ends where its share falls below 1/255: the same picture with fewer pixels to fill.
+    const vertex = this.spark.material.vertexShader;
+    this.spark.material.vertexShader = vertex.replace("adjustedStdDev = maxStdDev;",
+      "adjustedStdDev = min(maxStdDev, sqrt(2.0 * max(0.0, log(rgba.a / minAlpha))));");
+    if (this.spark.material.vertexShader === vertex) throw new Error("vendor/three-spark.min.js: not the version expected");
     this.words = new Uint32Array(packedLength(count));
     this.splats = new PackedSplats({ packedArray: this.words, numSplats: count });
     this.mesh = new SplatMesh({ packedSplats: this.splats });
@@ -77,10 +82,13 @@ export class View {
     return !this.spark.sorting && !this.spark.sortDirty && !this.spark.dirty && !this.dirty;
   }
 
-  /** Waits until the graphics card has drawn. */
-  finish() {
+  /** Waits until the graphics card has drawn all that it was told to. */
+  async finished() {
     const gl = this.renderer.getContext();
-    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
+    const fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+    while (gl.clientWaitSync(fence, 0, 0) === gl.TIMEOUT_EXPIRED) await new Promise((done) => setTimeout(done, 0));
+    gl.deleteSync(fence);
   }
 
   /** The picture as a PNG data URL. */
