@@ -17,6 +17,7 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
     means, log_scales [3, N], quats [4, N] (wxyz), head_weights [1, N]: 16 bits.
     base_looks [L, N]: 16 bits. look_modes [R L, N], motion_modes [R 9, N] (shift, turn, growth): 8 bits, squared.
     rig_vertices [3, N]: which of the V vertices; rig_weights [3, N], rig_shapes [E, 3 V]: 16 bits.
+    harmonics.directions [3, S], harmonics.solve [K, S]: samples that rotations of harmonics are found by; float32.
     coder.I.weight [out, in], coder.I.bias [1, out], correction.* : float32.
     recording.expression [E, T], recording.joints [4 J, T] (wxyz): 16 bits; recording.head, recording.body [7, T] (wxyz
     and metres, to the world), recording.times [1, T] (seconds): float32.
@@ -37,6 +38,7 @@ from fitting.avatars.linear import SHIFT_M, TURN_RAD, Linear
 from fitting.bundle import AvatarBundle
 from playback.export.labels import grouped
 from playback.export.quantized import ArrayFile
+from scene import sh as spherical_harmonics
 from scene.files import atomic_path, write_bytes
 from scene.head_state import HeadState
 from scene.transforms import matrices_to_quats, normalize_quats
@@ -50,27 +52,26 @@ EYE_FULL_RAD = 0.5235987755982988
 def export_web(bundle: AvatarBundle, folder: Path) -> dict[str, Any]:
     """Writes the page of a bundle. Returns what it wrote: files with their bytes, and their sum.
 
-    Raises ValueError when the avatar is not linear or its harmonics are of a degree above 1, UserError when the folder
-    cannot be written to. The avatar's own files come last: a page that is whole has them.
+    Raises ValueError when the avatar is not linear, UserError when the folder cannot be written to. The avatar's own
+    files come last: a page that is whole has them.
     """
     avatar = bundle.avatar
     if not isinstance(avatar, Linear):
         raise ValueError(f"web: expected an avatar of the kind linear, got {avatar.kind}; distil it first")
-    if avatar.config.sh_degree > 1:
-        raise ValueError(f"web: expected harmonics of degree 0 or 1, got {avatar.config.sh_degree}; distil it first")
     folder = Path(folder)
     arrays = ArrayFile()
     _add_gaussians(arrays, avatar)
     _add_shared(arrays, avatar)
     _add_recording(arrays, bundle)
     description = _description(bundle, avatar) | {"arrays": arrays.index}
-    for path in sorted(path for path in PAGE.rglob("*") if path.is_file()):
+    pages = sorted(path for path in PAGE.rglob("*") if path.is_file())
+    for path in pages:
         with atomic_path(folder / path.relative_to(PAGE)) as temporary:
             shutil.copyfile(path, temporary)
     write_bytes(folder / "avatar.bin", arrays.data())
     write_bytes(folder / "avatar.json", json.dumps(description, separators=(",", ":"), allow_nan=False).encode())
-    files = [*(path.relative_to(PAGE).as_posix() for path in PAGE.rglob("*") if path.is_file())]
-    sizes = {name: (folder / name).stat().st_size for name in sorted([*files, "avatar.bin", "avatar.json"])}
+    names = [path.relative_to(PAGE).as_posix() for path in pages] + ["avatar.bin", "avatar.json"]
+    sizes = {name: (folder / name).stat().st_size for name in sorted(names)}
     return {"num_gaussians": avatar.num_gaussians, "bytes": sum(sizes.values()), "files": sizes}
 
 
@@ -93,6 +94,10 @@ def _add_gaussians(arrays: ArrayFile, avatar: Linear) -> None:
 
 
 def _add_shared(arrays: ArrayFile, avatar: Linear) -> None:
+    if avatar.anchoring.config.two_frames and avatar.config.sh_degree > 0:
+        directions, solve = spherical_harmonics.rotation_samples(avatar.config.sh_degree)
+        arrays.exact("harmonics.directions", directions.T)
+        arrays.exact("harmonics.solve", solve)
     for index, layer in enumerate(_layers(avatar)):
         arrays.exact(f"coder.{index}.weight", layer.weight)
         arrays.exact(f"coder.{index}.bias", layer.bias[None])

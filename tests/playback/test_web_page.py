@@ -14,6 +14,7 @@ import torch
 from fitting.metrics import psnr
 from playback.export.web import export_web
 from playback.player import Player
+from scene.transforms import matrices_to_quats
 from tests import toys
 from tests.playback.chromium import Chromium, serve
 from tests.playback.test_web import take
@@ -153,16 +154,58 @@ def test_the_webcam_says_what_is_missing(opened):
     assert "MediaPipe is not beside this page (mediapipe/vision_bundle.mjs is missing)" in notice
 
 
-def test_turns_with_the_mouse_within_limits(opened):
+MEDIAPIPE = """
+export const FilesetResolver = { forVisionTasks: async (folder) => folder };
+const turned = [0.96, 0, -0.28, 0, 0, 1, 0, 0, 0.28, 0, 0.96, 0, 0, 0, -50, 1]; // column by column, about +y
+let calls = 0;
+export const FaceLandmarker = { createFromOptions: async () => ({
+  detectForVideo: (video) => (video.videoWidth ? {
+    faceBlendshapes: [{ categories: [
+      { categoryName: "jawOpen", score: 0.7 }, { categoryName: "_neutral", score: 1 }] }],
+    facialTransformationMatrixes: [{ data: calls++ ? turned : [1,0,0,0, 0,1,0,0, 0,0,1,0, 0,0,-50,1] }],
+  } : { faceBlendshapes: [] }),
+  close: () => {},
+}) };
+"""
+
+
+def test_follows_the_webcam_where_mediapipe_is_beside_it(page, tmp_path):
+    """With a stand-in for MediaPipe: its coefficients drive the face, its matrices turn the head."""
+    export_web(page.bundle, tmp_path)
+    (tmp_path / "mediapipe").mkdir()
+    (tmp_path / "mediapipe" / "vision_bundle.mjs").write_text(MEDIAPIPE)
+    (tmp_path / "mediapipe" / "face_landmarker.task").write_text("not read by the stand-in")
+    server, address = serve(tmp_path)
+    page.browser.ask("open", url=address, width=300, height=300)
+    page.browser.evaluate("avatar.ready")
+    page.browser.evaluate("document.getElementById('webcam').click()")
+    page.browser.evaluate("new Promise((done) => setTimeout(done, 1500))")
+    found = page.browser.evaluate("avatar.state()")
+    notice = page.browser.evaluate("document.getElementById('notice').textContent")
+    page.browser.evaluate("document.getElementById('webcam').click()")
+    server.shutdown()
+    assert notice == "" and 0.4 < found["expression"][JAW] <= 0.7
+    rest = page.bundle.default_state.T_world_head[:3, :3]
+    turn = torch.tensor([[0.96, 0, 0.28], [0, 1, 0], [-0.28, 0, 0.96]])
+    flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    expected = matrices_to_quats(flip @ turn @ flip @ rest)
+    assert abs(float(torch.tensor(found["head"][:4]) @ expected)) == pytest.approx(1, abs=1e-4)
+    assert page.browser.ask("log")["log"] == []
+
+
+def test_turns_with_the_mouse_within_limits(page):
+    opened = page
+    page.browser.ask("open", url=page.address, width=600, height=240)
+    page.browser.evaluate("avatar.ready")
     before = shown(opened.browser)
-    opened.browser.ask("drag", **{"from": [250, 300], "to": [330, 300]})
+    opened.browser.ask("drag", **{"from": [100, 100], "to": [150, 100]})
     opened.browser.evaluate("avatar.settled()")
     turned = shown(opened.browser)
     assert (turned - before).abs().mean() > 0.01
-    for _ in range(6):
-        opened.browser.ask("drag", **{"from": [20, 300], "to": [560, 300]})
+    for _ in range(2):
+        opened.browser.ask("drag", **{"from": [10, 100], "to": [250, 100]})
     at_limit = shown(opened.browser)
-    opened.browser.ask("drag", **{"from": [20, 300], "to": [560, 300]})
+    opened.browser.ask("drag", **{"from": [10, 100], "to": [250, 100]})
     assert (shown(opened.browser) - at_limit).abs().max() < 0.02
     opened.browser.evaluate("document.getElementById('home').click()")
     assert (shown(opened.browser) - before).abs().max() < 0.05

@@ -2,6 +2,7 @@
 // The same formulas as fitting/avatars/linear.py, scene/rig.py and scene/skinning.py.
 
 import { codesOf, headFromBody, poseDelta } from "./codes.js";
+import { basis, turnMatrix } from "./harmonics.js";
 import { IDENTITY, canonical, toMatrix } from "./rotations.js";
 
 /** sums[i] = base[i] + Σ_r codes[r] rows[r][i], for rows of ``length`` numbers. */
@@ -122,34 +123,39 @@ export class Avatar {
     if (facts.two_frames && this.coefficients > 1) this._turnHarmonics(B, weights);
   }
 
-  /** Harmonics of degree 1 of what follows the body turn with it: they are the vector (-y, z, -x) of a direction. */
+  /** Harmonics of what follows the body turn with it. */
   _turnHarmonics(B, weights) {
-    const { looks, count: n } = this;
-    for (let channel = 0; channel < 3; channel++) {
-      const a = (4 + channel) * n, b = (7 + channel) * n, c = (10 + channel) * n; // row 1 + 3 * coefficient + channel
-      for (let i = 0; i < n; i++) {
-        const y = -looks[a + i], z = looks[b + i], x = -looks[c + i], v = 1 - weights[i];
-        const tx = B[0] * x + B[1] * y + B[2] * z, ty = B[3] * x + B[4] * y + B[5] * z;
-        const tz = B[6] * x + B[7] * y + B[8] * z;
-        looks[a + i] -= v * (ty - y);
-        looks[b + i] += v * (tz - z);
-        looks[c + i] -= v * (tx - x);
+    const { looks, arrays, count: n, coefficients: K } = this;
+    const turn = turnMatrix(this.facts.sh_degree, B, arrays["harmonics.directions"], arrays["harmonics.solve"]);
+    const before = new Float64Array(K);
+    for (let i = 0; i < n; i++) {
+      const v = 1 - weights[i];
+      for (let channel = 0; channel < 3; channel++) {
+        for (let k = 1; k < K; k++) before[k] = looks[(1 + 3 * k + channel) * n + i];
+        for (let band = 1; band * band < K; band++) { // harmonics mix within their own degree alone
+          const first = band * band, end = first + 2 * band + 1;
+          for (let a = first; a < end; a++) {
+            let sum = 0;
+            for (let b = first; b < end; b++) sum += turn[a * K + b] * before[b];
+            looks[(1 + 3 * a + channel) * n + i] += v * (sum - before[a]);
+          }
+        }
       }
     }
   }
 
   /** Sets colors (rows red, green, blue; not below 0) as seen from ``eye``, the camera's centre in the head frame. */
   shade(eye) {
-    const { looks, means, colors, count: n } = this;
-    const constant = 0.28209479177387814, linear = this.coefficients > 1 ? 0.4886025119029199 : 0;
+    const { looks, means, colors, count: n, coefficients: K } = this;
+    const values = new Float64Array(K);
     for (let i = 0; i < n; i++) {
-      let x = means[i] - eye[0], y = means[n + i] - eye[1], z = means[2 * n + i] - eye[2];
-      const scale = linear / Math.sqrt(x * x + y * y + z * z);
-      x *= scale; y *= scale; z *= scale;
-      for (let c = 0; c < 3; c++) {
-        let value = 0.5 + constant * looks[(1 + c) * n + i];
-        if (linear) value += -y * looks[(4 + c) * n + i] + z * looks[(7 + c) * n + i] - x * looks[(10 + c) * n + i];
-        colors[c * n + i] = Math.max(value, 0);
+      const x = means[i] - eye[0], y = means[n + i] - eye[1], z = means[2 * n + i] - eye[2];
+      const unit = 1 / Math.sqrt(x * x + y * y + z * z);
+      basis(this.facts.sh_degree, x * unit, y * unit, z * unit, values);
+      for (let channel = 0; channel < 3; channel++) {
+        let value = 0.5;
+        for (let k = 0; k < K; k++) value += values[k] * looks[(1 + 3 * k + channel) * n + i];
+        colors[channel * n + i] = Math.max(value, 0);
       }
     }
   }

@@ -30,6 +30,8 @@ export class Webcam {
     this.landmarker = await FaceLandmarker.createFromOptions(files, {
       baseOptions: { modelAssetPath: new URL(FILES[1], document.baseURI).href, delegate: "GPU" },
       runningMode: "VIDEO", numFaces: 1, outputFaceBlendshapes: true, outputFacialTransformationMatrixes: true,
+    }).catch((error) => {
+      throw new Error(`MediaPipe does not start with these files (${String(error.message).split("\n")[0]}).`);
     });
     const video = { facingMode: "user", width: 640, height: 480 };
     this.stream = await navigator.mediaDevices.getUserMedia({ video }).catch((error) => {
