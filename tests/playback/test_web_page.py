@@ -83,7 +83,7 @@ def test_shows_the_players_picture(opened):
         expected = player.step(state, camera, behind).rgb.clamp(0, 1)
         found = shown(opened.browser)
         assert found.shape == expected.shape
-        assert psnr(found, expected) > 42  # 35 asked for; lower than this something is wrong
+        assert psnr(found, expected) > 45  # 35 asked for; lower than this something is wrong
         assert psnr(found.flip(1), expected) < 30
     clean(opened.browser, opened.address)
 
@@ -103,7 +103,7 @@ def test_moving_the_jaw_slider_changes_the_mouth_alone(opened):
     # The soft limit of what was seen: exactly the player's picture at that value.
     neutral = opened.bundle.default_state
     state = dataclasses.replace(neutral, expression=torch.tensor(expression))
-    assert psnr(shown(opened.browser), Player(opened.bundle).step(state, toys.camera(SIZE), WHITE).rgb.clamp(0, 1)) > 42
+    assert psnr(shown(opened.browser), Player(opened.bundle).step(state, toys.camera(SIZE), WHITE).rgb.clamp(0, 1)) > 45
     # What is above the mouth changes less: there are the rig's own displacements only.
     assert change[: SIZE // 3].mean() < 0.5 * change[SIZE // 2 :].mean()
     clean(opened.browser, opened.address)
