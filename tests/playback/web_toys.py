@@ -38,7 +38,8 @@ def linear_bundle(anchoring: AnchoringConfig = EXTENDED, size: int = 160, **chan
                 size_of = 0.003 if name.endswith("means") else 0.05
                 parameter += size_of * torch.randn(parameter.shape, generator=generator)
         # Many small ones, whose size on the screen the blur makes; colours that stay below 1, as most are.
-        avatar.per_gaussian["log_scales"] -= torch.linspace(0, 2, COUNT)[torch.randperm(COUNT, generator=generator), None]
+        order = torch.randperm(COUNT, generator=generator)
+        avatar.per_gaussian["log_scales"] -= torch.linspace(0, 2, COUNT)[order, None]
         avatar.per_gaussian["base_looks"][:, 1:] *= 0.6
         if config.hidden_layers == 0:
             _redden(avatar)
