@@ -79,13 +79,13 @@ def rotation_matrices(rotations: Tensor, degree: int) -> Tensor:
     If f has coefficients c, then d -> f(Rᵀ d) has coefficients ``D @ c``. Found by sampling: the harmonics of each
     band are closed under rotation, so that the least-squares solution is exact.
     """
-    directions, solve = _samples(degree)
+    directions, solve = rotation_samples(degree)
     turned = basis(directions.to(rotations) @ rotations, degree)
     return solve.to(rotations) @ turned
 
 
 @functools.lru_cache
-def _samples(degree: int) -> tuple[Tensor, Tensor]:
+def rotation_samples(degree: int) -> tuple[Tensor, Tensor]:
     """Sample directions [48, 3] and the pseudo-inverse [K, 48] of the harmonics there, float64."""
     directions = _sample_directions()
     return directions, torch.linalg.pinv(basis(directions, degree))

@@ -39,13 +39,14 @@ class TrainingStates:
     T_head_body: Tensor
 
 
-_MIN_LOG_SCALE, _MAX_LOG_SCALE = -11.5, -2.3  # 10 µm to 10 cm
+LOG_SCALE_LIMITS = (-11.5, -2.3)
+"""Logarithms of the standard deviations that are drawn: 10 µm to 10 cm."""
 _LARGE_LOG_SCALE = math.log(0.01)  # metres: larger Gaussians are penalised, where that is asked for
 
 
 def bounded_scales(log_scales: Tensor) -> Tensor:
     """Standard deviations in metres of logarithms, whatever these are."""
-    return log_scales.clamp(_MIN_LOG_SCALE, _MAX_LOG_SCALE).exp()
+    return log_scales.clamp(*LOG_SCALE_LIMITS).exp()
 
 
 @dataclasses.dataclass(frozen=True)
