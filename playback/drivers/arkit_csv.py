@@ -39,6 +39,7 @@ HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
 EYE = {eye: tuple(f"{eye.capitalize()}Eye{axis}" for axis in ("Yaw", "Pitch", "Roll")) for eye in EYES}
 OPTIONAL = ("tongueOut",)
 _DEGREES = 2 * math.pi  # no head turns so far: such numbers are degrees
+_EYE_LIMIT = 1.5 * GAZE_FULL_RAD
 _TELLS = 0.3  # correlation from which the eyeLook curves decide about a sign
 
 
@@ -193,8 +194,8 @@ def _gaze(columns: dict[str, Tensor], expression: Tensor, names: tuple[str, ...]
     angles = torch.stack([torch.stack([columns[name] for name in EYE[eye][:2]], -1) for eye in EYES], 1)
     if float(angles.abs().max()) < 1e-6 < float(by_curves.abs().max()):  # zeros, by apps that do not know
         return by_curves
-    limit = 1.5 * GAZE_FULL_RAD
-    return (angles * torch.stack([_sign(angles[..., axis], by_curves[..., axis]) for axis in (0, 1)])).clamp(-limit, limit)
+    signs = torch.stack([_sign(angles[..., axis], by_curves[..., axis]) for axis in (0, 1)])
+    return (angles * signs).clamp(-_EYE_LIMIT, _EYE_LIMIT)
 
 
 def _sign(angles: Tensor, looks: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fitting.bundle import AvatarBundle
@@ -50,7 +51,11 @@ def load_capture(path: Path, bundle: AvatarBundle, options: DriverOptions = Driv
     capture = Capture.load(path)
     states = in_names_of(bundle, capture.states, capture.expression_names, capture.joint_names, path)
     times = torch.tensor([frame.time_s for frame in capture.frames], dtype=torch.float64)
-    return Recording(name_of(path), states, times, capture.fps, lambda i: composite(load_rgba(capture.frames[i])).numpy())
+
+    def picture(index: int) -> np.ndarray:
+        return composite(load_rgba(capture.frames[index])).numpy()
+
+    return Recording(name_of(path), states, times, capture.fps, picture)
 
 
 def name_of(path: Path) -> str:

@@ -16,18 +16,28 @@ from preprocess.tracking.projection import project
 from scene.gaze import EYES, gaze_quats
 from scene.transforms import quats_to_matrices
 
-_MAX_YAW, _MAX_PITCH = math.radians(40.0), math.radians(30.0)
+MAX_YAW, MAX_PITCH = math.radians(40.0), math.radians(30.0)
 _MAX_SQUINT = math.radians(6.0)
 _SHUT, _OPEN = 0.35, 0.6  # of the clip's wide-open eye: below, the iris is not believed; above, fully
-_UNIT = 0.1  # radians
+UNIT = 0.1  # radians
 
 
 def eye_openness(points: Tensor, eye: str) -> Tensor:
-    """[T] height of the lid gap over the width of the eye, relative to the clip's open eye; from pixels [T, L, 2]."""
+    """[T] the opening of an eye relative to the clip's open eye; from pixels [T, L, 2]."""
+    ratio = opening(points, eye)
+    return ratio / ratio.quantile(0.8).clamp_min(1e-6)
+
+
+def opening(points: Tensor, eye: str) -> Tensor:
+    """[T] height of the lid gap over the width of the eye; from pixels [T, L, 2]."""
     gaps = [(points[:, a] - points[:, b]).norm(dim=-1) for a, b in LID_PAIRS[eye][:3]]
     a, b = EYE_WIDTHS[eye]
-    ratio = torch.stack(gaps).mean(0) / (points[:, a] - points[:, b]).norm(dim=-1).clamp_min(1e-6)
-    return ratio / ratio.quantile(0.8).clamp_min(1e-6)
+    return torch.stack(gaps).mean(0) / (points[:, a] - points[:, b]).norm(dim=-1).clamp_min(1e-6)
+
+
+def trust(openness: Tensor) -> Tensor:
+    """How far the iris of an eye is believed, by its openness: not at all when shut, fully when open."""
+    return ((openness - _SHUT) / (_OPEN - _SHUT)).clamp(0, 1)
 
 
 def gaze_step(
@@ -44,16 +54,15 @@ def gaze_step(
     result = angles.clone()
     for index, eye in enumerate(EYES):
         mine = irises[belongs == index]
-        trust = ((eye_openness(seen.points, eye) - _SHUT) / (_OPEN - _SHUT)).clamp(0, 1)
-        trust = trust * (seen.weights.sum(-1) > 0)
+        believed = trust(eye_openness(seen.points, eye)) * (seen.weights.sum(-1) > 0)
         matrix, right = iris_terms(angles[:, index], neutral[mine], centers[index], mine, motion, seen)
-        matrix, right = matrix * trust[:, None, None], right * trust[:, None]
+        matrix, right = matrix * believed[:, None, None], right * believed[:, None]
         result[:, index] = _smooth_solution(angles[:, index], matrix, right, seen.timeline, config)
     squint = (0.5 * (result[:, 0, 0] - result[:, 1, 0]).median()).clamp(-_MAX_SQUINT, _MAX_SQUINT)
     result[..., 0] -= torch.stack([squint, -squint])
     # Eyes turn together up and down.
     result[..., 1] = result[..., 1].mean(-1, keepdim=True)
-    limits = torch.tensor([_MAX_YAW, _MAX_PITCH], dtype=angles.dtype)
+    limits = torch.tensor([MAX_YAW, MAX_PITCH], dtype=angles.dtype)
     return torch.minimum(torch.maximum(result, -limits), limits)
 
 
@@ -67,7 +76,7 @@ def iris_terms(
 
     here = points(angles)
     small = 1e-4
-    by_angle = [(points(angles + small * axis) - here) / small * _UNIT for axis in torch.eye(2, dtype=angles.dtype)]
+    by_angle = [(points(angles + small * axis) - here) / small * UNIT for axis in torch.eye(2, dtype=angles.dtype)]
     pixels, by_camera, _ = project(seen.K, motion.rotation, motion.translation, here)
     scale = seen.scale[:, None, None]
     residuals = (pixels - seen.points[:, indices]) * scale
@@ -88,7 +97,7 @@ def _smooth_solution(
     from scipy.linalg import solveh_banded
 
     num_frames = len(angles)
-    start = angles.numpy() / _UNIT
+    start = angles.numpy() / UNIT
     data = matrix.numpy() + 1e-4 * np.eye(2)
     target = np.einsum("tij,tj->ti", data, start) + right.numpy() - 1e-4 * start
     solution = start
@@ -103,4 +112,4 @@ def _smooth_solution(
         band[0, :-1] += link
         band[2, :-1] = -link
         solution = solveh_banded(band.reshape(3, -1), target.ravel(), lower=True).reshape(num_frames, 2)
-    return torch.from_numpy(solution * _UNIT)
+    return torch.from_numpy(solution * UNIT)
