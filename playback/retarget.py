@@ -29,7 +29,7 @@ BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 _WIDE = ("eyeWideLeft", "eyeWideRight")
 _CLOSED_LEAST = 0.4  # a person who is not seen to blink has an eye that closes here at least
 _SHUTTING = 0.6  # part of a blink from which on nothing may hold the eye open
-_QUIET = 0.25  # of a clip's frames, the part that is least expressive
+_CLOSED_LIPS = 0.25  # of a clip's frames, the part that is taken to have the lips closed
 _QUANTILE, _BEYOND = 0.99, 0.25  # how far a person goes: this quantile and a part more, but never beyond what was seen
 
 
@@ -112,20 +112,24 @@ class Person:
 def rest_state(states: HeadState, names: tuple[str, ...], frame: int | None = None) -> HeadState:
     """The state [] of a person at rest, from states [T].
 
-    Expression: the median over the quarter of the frames that is least expressive (gaze and blinks aside). Eyes, head
-    and body: their means over all frames. ``frame``: all of that frame instead.
+    Expression: the median over the frames at rest: of those with the lips most closed (people who are filmed mostly
+    talk, and parted lips are no expression's rest) the half that is least expressive. Lids: the median over all
+    frames. Eyeballs, head and body: their means over all frames. ``frame``: all of that frame instead.
     """
     if frame is not None:
         if not 0 <= frame < len(states):
             raise UserError(f"neutral: the driver has frames 0 to {len(states) - 1}, got {frame}")
         return states[frame]
-    shown = torch.tensor([not name.startswith(("eyeLook", "eyeBlink")) for name in names])
+    shown = torch.tensor([not name.startswith("eye") for name in names])
     activity = states.expression[:, shown].square().sum(-1)
-    quiet = activity.argsort()[: max(1, round(_QUIET * len(states)))]
+    closed = torch.arange(len(states))
+    if "jawOpen" in names and "mouthClose" in names:
+        parted = states.expression[:, names.index("jawOpen")] - states.expression[:, names.index("mouthClose")]
+        closed = parted.argsort(stable=True)[: max(1, round(_CLOSED_LIPS * len(states)))]
+    quiet = closed[activity[closed].argsort(stable=True)[: max(1, len(closed) // 2)]]
     expression = states.expression[quiet].median(0).values
-    look = torch.tensor([name.startswith("eyeLook") for name in names])
     return HeadState(
-        torch.where(look, states.expression.median(0).values, expression),
+        torch.where(shown, expression, states.expression.median(0).values),
         mean_quats(states.joints), mean_transform(states.T_world_head), mean_transform(states.T_world_body),
     )  # fmt: skip
 
