@@ -47,6 +47,7 @@ class Recording:
     times: Tensor
     fps: float
     pictures: Callable[[int], np.ndarray] | None = None
+    K: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.times.shape != self.states.batch_shape or len(self.times) == 0:

@@ -55,7 +55,7 @@ def load_capture(path: Path, bundle: AvatarBundle, options: DriverOptions = Driv
     def picture(index: int) -> np.ndarray:
         return composite(load_rgba(capture.frames[index])).numpy()
 
-    return Recording(name_of(path), states, times, capture.fps, picture)
+    return Recording(name_of(path), states, times, capture.fps, picture, capture.frames[0].camera.K)
 
 
 def name_of(path: Path) -> str:
