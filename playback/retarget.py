@@ -28,6 +28,7 @@ BODIES = ("follow", "rest")
 BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 _WIDE = ("eyeWideLeft", "eyeWideRight")
 _CLOSED_LEAST = 0.4  # a person who is not seen to blink has an eye that closes here at least
+_CLOSED_LIVE = 0.45  # where the eye of somebody is taken to be closed whose blinks are still to come
 _SHUTTING = 0.6  # part of a blink from which on nothing may hold the eye open
 _CLOSED_LIPS = 0.25  # of a clip's frames, the part that is taken to have the lips closed
 _QUANTILE, _BEYOND = 0.99, 0.25  # how far a person goes: this quantile and a part more, but never beyond what was seen
@@ -104,7 +105,7 @@ class Person:
         """The same, expected to go as far as coefficients and eyes can: for drivers whose future is not known."""
         return dataclasses.replace(
             self, low=torch.zeros_like(self.low), high=torch.ones_like(self.high),
-            closed=self.closed.clamp_min(0.6), gaze_low=torch.full_like(self.gaze_low, -0.6),
+            closed=torch.full_like(self.closed, _CLOSED_LIVE), gaze_low=torch.full_like(self.gaze_low, -0.6),
             gaze_high=torch.full_like(self.gaze_high, 0.6),
         )  # fmt: skip
 

@@ -38,6 +38,7 @@ from scene.transforms import make_transform, rotvecs_to_matrices
 HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
 EYE = {eye: tuple(f"{eye.capitalize()}Eye{axis}" for axis in ("Yaw", "Pitch", "Roll")) for eye in EYES}
 OPTIONAL = ("tongueOut",)
+_NECK = (0.0, -0.105, -0.085)  # metres in the head frame: the apps tell no place, so the head turns about its neck
 _DEGREES = 2 * math.pi  # no head turns so far: such numbers are degrees
 _EYE_LIMIT = 1.5 * GAZE_FULL_RAD
 _TELLS = 0.3  # correlation from which the eyeLook curves decide about a sign
@@ -172,7 +173,8 @@ def _states(path: Path, columns: dict[str, Tensor], bundle: AvatarBundle) -> Hea
     if HEAD[0] in columns:
         turn = head_rotation(*(columns[name] for name in HEAD))
     rest = bundle.default_state.T_world_head.cpu().double()
-    pose = rest @ make_transform(turn, torch.zeros(len(zero), 3, dtype=zero.dtype))
+    neck = torch.tensor(_NECK, dtype=zero.dtype)
+    pose = rest @ make_transform(turn, neck - turn @ neck)
     body = bundle.default_state.T_world_body.cpu().expand_as(pose).clone()
     return HeadState(expression.float(), joints.float(), pose.float(), body.float())
 

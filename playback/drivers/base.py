@@ -39,7 +39,8 @@ class Driver(Protocol):
 class Recording:
     """A driver whose frames are all known.
 
-    states: [T]. times: [T] seconds, ascending, float64. pictures: gives the picture of a frame, or None.
+    states: [T]. times: [T] seconds, ascending, float64. pictures: gives the picture of a frame, and K [3, 3] are their
+    intrinsics in pixels; both None where there are no pictures.
     """
 
     name: str
