@@ -198,8 +198,9 @@ def _blinks(source: Tensor, expression: Tensor, driver: Person, avatar: Person) 
         rest, shut = avatar.rest.expression[column], avatar.closed[side]
         expression[:, column] = torch.where(part > 0, rest + part.clamp_max(1) * (shut - rest), expression[:, column])
         if wide in driver.names:
-            held = ((1 - part) / (1 - _SHUTTING)).clamp(0, 1)
-            expression[:, driver.names.index(wide)] *= held
+            column = driver.names.index(wide)
+            more = (expression[:, column] - avatar.rest.expression[column]).clamp_min(0)
+            expression[:, column] -= more * (1 - ((1 - part) / (1 - _SHUTTING)).clamp(0, 1))
     return expression
 
 
