@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 import numpy as np
 
 from scene.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 RATES = (24, 25, 30, 48, 50, 60)
 DEFAULT_RATE = 60
@@ -23,7 +26,7 @@ def seconds_of(path: Path, codes: list[tuple[int, str]], rate: float | None = No
     """
     fields = np.array([_parse(path, number, text) for number, text in codes])
     whole, frame = fields[:, 0], fields[:, 1]
-    rate = rate or _rate(whole, frame)
+    rate = rate or _rate(path, whole, frame)
     beyond = np.flatnonzero(frame >= rate + 1e-6)
     if len(beyond):
         number, text = codes[beyond[0]]
@@ -55,11 +58,13 @@ def _parse(path: Path, number: int, text: str) -> tuple[float, float]:
     return 3600.0 * int(hours) + 60.0 * int(minutes) + int(seconds), float(frame)
 
 
-def _rate(whole: np.ndarray, frame: np.ndarray) -> float:
+def _rate(path: Path, whole: np.ndarray, frame: np.ndarray) -> float:
     """The rate of the frame field: where one second follows the other, the frame before the end nearly reaches it."""
     ends = np.flatnonzero(np.diff(whole) == 1)
     largest = float(frame.max())
     if len(ends) == 0:
+        if largest < DEFAULT_RATE / 2:
+            _log.warning("%s: too short to tell the rate of its timecodes; taking %d (--fps)", path, DEFAULT_RATE)
         return DEFAULT_RATE
     step = float(np.median(np.diff(frame)[np.diff(whole) == 0])) if len(whole) > 2 else 1.0
     # The next frame after the last of a second lies in the next second, at (frame + step - rate).

@@ -32,8 +32,8 @@ class Webcam:
     """States of a face as the camera sees it, after a calibration of about 1.5 s: look into the camera, at ease.
 
     Iterating gives states; ``time_s`` is the moment of the newest one, ``seen_s`` when its picture was there (by
-    time.perf_counter), ``picture(0)`` its picture, and ``person`` what calibration learnt. Frames without a face
-    repeat the last state.
+    time.perf_counter), ``picture(0)`` its picture, and ``person`` what calibration learnt; ``detection_s`` and
+    ``tracking_s`` are what the newest state cost. Frames without a face repeat the last state.
     """
 
     def __init__(self, source: str, bundle: AvatarBundle) -> None:
@@ -49,7 +49,7 @@ class Webcam:
         self._model = HEAD_MODELS[bundle.head_model]()
         self.name, self.fps, self.live = f"webcam {source}", self._camera.fps, self._camera.live
         self.person: Person | None = None
-        self.time_s = self.seen_s = 0.0
+        self.time_s = self.seen_s = self.detection_s = self.tracking_s = 0.0
         self._picture: np.ndarray | None = None
 
     def picture(self, index: int = 0) -> np.ndarray | None:
@@ -82,8 +82,10 @@ class Webcam:
                         state = tracking.states[-1]
                         _log.info("calibrated; go ahead")
                     continue
+                found_s = time.perf_counter()
                 if points is not None:
                     state = tracker(points, frame.time_s)
+                self.detection_s, self.tracking_s = found_s - self.seen_s, time.perf_counter() - found_s
                 yield state
         if tracker is None:
             found = f"a face in only {len(kept)} frames" if kept else "no face"
