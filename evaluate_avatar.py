@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     option(driven, "--kind", choices=("run", "capture", "arkit_csv", "states", "video"), help="what --driver is")
     option(driven, "--fps", type=positive_number, metavar="F", unit="frames per second",
            help="rate in which the CSV's timecodes count frames, or of the states")  # fmt: skip
-    option(driven, "--neutral", type=int, metavar="FRAME", help="the driver's frame at rest [default: found]")
+    option(driven, "--neutral", type=int, metavar="FRAME", help="number of the driver's frame at rest [default: found]")
     option(driven, "--identity-model", type=Path, metavar="FILE",
            help="ArcFace-class network (ONNX) for CSIM; without it CSIM is not measured")  # fmt: skip
     option(driven, "--cache", type=Path, metavar="DIR", help="folder for captures of videos [default: runs/.captures]")

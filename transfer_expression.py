@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     option(how, "--kind", choices=_KINDS, help="what --driver is, where its content leaves that open")
     option(how, "--fps", type=positive_number, metavar="F", unit="frames per second",
            help="rate in which the CSV's timecodes count frames, or of the states")  # fmt: skip
-    option(how, "--neutral", type=int, metavar="FRAME", help="the driver's frame at rest [default: found]")
+    option(how, "--neutral", type=int, metavar="FRAME", help="number of the driver's frame at rest [default: found]")
     option(how, "--strength", type=number, default=1.0, unit="factor", help="of the driver's expressions")
     option(how, "--pose", choices=("relative", "absolute", "none"), default="relative",
            help="the head's motion: from its own rest, as the camera saw it, or none")  # fmt: skip
