@@ -87,7 +87,9 @@ def set_up_environment() -> None:
     # Waiting OpenMP threads must sleep: spinning ones cost a factor of 6 as soon as another program uses a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     threads = os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
-    for name in ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    # SciPy's OpenBLAS solves small systems (the tracker's) hundreds of times slower with two threads than with one.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for name in ("MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, threads.split(",")[0])
     os.environ.setdefault("GLOG_minloglevel", "2")  # mediapipe
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorboard

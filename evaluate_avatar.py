@@ -1,6 +1,7 @@
-"""Measures an avatar on frames of its capture, or of another one of the same head model.
+"""Measures an avatar on frames of its capture, or of another one of the same head model; or what a driver makes of it.
 
-Example: python evaluate_avatar.py runs/me-20260101-120000
+Examples: python evaluate_avatar.py runs/me-20260101-120000
+          python evaluate_avatar.py runs/me-20260101-120000 --driver friend.mp4
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from pathlib import Path
 
 import command_line
-from command_line import option
+from command_line import option, positive_number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,12 +22,23 @@ def parser() -> argparse.ArgumentParser:
     option(parser, "--json", type=Path, metavar="FILE", help="also write the figures, with those of every frame, here")
     command_line.add_device(parser)
     command_line.add_weights(parser)
+    driven = parser.add_argument_group("reenactment (CSIM, AED, APD, AKD instead of the metrics above)")
+    option(driven, "--driver", metavar="X", help="video, run, capture, ARKit CSV or states (.npz), told by content")
+    option(driven, "--kind", choices=("run", "capture", "arkit_csv", "states", "video"), help="what --driver is")
+    option(driven, "--fps", type=positive_number, metavar="F", unit="frames per second",
+           help="rate in which the CSV's timecodes count frames, or of the states")  # fmt: skip
+    option(driven, "--neutral", type=int, metavar="FRAME", help="number of the driver's frame at rest [default: found]")
+    option(driven, "--identity-model", type=Path, metavar="FILE",
+           help="ArcFace-class network (ONNX) for CSIM; without it CSIM is not measured")  # fmt: skip
+    option(driven, "--cache", type=Path, metavar="DIR", help="folder for captures of videos [default: runs/.captures]")
     return parser
 
 
 def main() -> None:
     args = parser().parse_args()
     device = str(command_line.device(args.device))
+    if args.driver:
+        return _reenactment(args, device)
     from fitting.bundle import AvatarBundle
     from fitting.perceptual import LPIPS
     from fitting.run_directory import RunDirectory
@@ -43,6 +55,27 @@ def main() -> None:
     print(table(result))
     if args.json:
         write_bytes(args.json, (json.dumps(result.to_json(), indent=2) + "\n").encode())
+
+
+def _reenactment(args: argparse.Namespace, device: str) -> None:
+    from fitting.bundle import AvatarBundle
+    from fitting.run_directory import RunDirectory
+    from playback.drivers import DriverOptions, open_driver
+    from playback.identity import IdentityModel
+    from playback.reenactment import measure, table
+    from scene.files import write_json
+
+    run = RunDirectory.open(args.run)
+    bundle = AvatarBundle.load(run.bundle)
+    identity = None if args.identity_model is None else IdentityModel(args.identity_model)
+    settings = DriverOptions(args.fps, args.cache, args.weights, not args.offline, device, progress=True)
+    driver = open_driver(args.driver, bundle, settings, args.kind)
+    figures = measure(
+        run.root, bundle, driver, identity=identity, neutral=args.neutral, device=device, progress=True
+    )
+    print(table(figures))
+    if args.json:
+        write_json(args.json, figures)
 
 
 if __name__ == "__main__":

@@ -131,12 +131,12 @@ def main() -> None:
     from tqdm import tqdm
 
     from playback.backgrounds import Background
-    from playback.opening import open_bundle
+    from playback.bundles import load_bundle
     from playback.player import Player
     from playback.view_files import check_output, write_views
     from playback.views import ViewRenderer
 
-    bundle = open_bundle(args.avatar)
+    bundle = load_bundle(args.avatar)
     background = Background(args.background)
     chosen = _states(args, bundle)
     shots, fps = _shots(args, bundle, chosen)

@@ -19,8 +19,8 @@ def bundle_folder(path: Path) -> Path:
     for folder in (path, path / "bundle"):
         if (folder / MANIFEST).is_file() and not (folder / "states.safetensors").is_file():  # that would be a capture
             return folder
-    hint = "; its fit has not finished: go on with fit_subject.py --resume" if (path / "run.json").is_file() else ""
-    raise UserError(f"{path}: no avatar in it (no {MANIFEST}, no bundle/{MANIFEST}){hint}")
+    hint = f"; its fit has not finished: go on with fit_subject.py --resume {path}" if (path / "run.json").is_file() else ""
+    raise UserError(f"{path}: no avatar in it (no {MANIFEST}, no bundle/{MANIFEST}){hint or '; give a run or its bundle'}")
 
 
 def load_bundle(path: Path) -> AvatarBundle:

@@ -23,7 +23,11 @@ PARSERS = {"argparse", "tyro", "click", "fire", "typer", "optparse", "getopt"}
 BUNDLE = ("fitting.avatars", "fitting.bundle", "fitting.config_files", "fitting.config_values", "fitting.pictures")
 FILM_WRITER = "playback/films.py"  # the one file outside preprocess that uses a video library: it writes, reads nothing
 # Modules of playback that measure a fit, for the scripts: they may read runs, but nothing in playback may need them.
-MEASURING = ("playback.evaluation", "playback.demo_truth", "playback.inside")
+MEASURING = ("playback.evaluation", "playback.demo_truth", "playback.inside", "playback.reenactment")
+# Modules of playback whose work is preprocessing: a video or a webcam cannot drive before landmarks are found and a
+# head is tracked, and a tracker of their own would be a second truth. All other drivers, and playing itself, work from
+# the bundle alone: these modules are imported inside the function that opens a driver, and by no one else.
+PREPROCESSING = ("playback.drivers.video", "playback.drivers.webcam")
 TRAINER = ("fitting.loop", "fitting.subject", "fitting.optimizers", "fitting.objective", "fitting.densify",
            "fitting.listeners", "fitting.checkpoint")  # fmt: skip
 
@@ -70,7 +74,7 @@ def violations(root: Path) -> list[str]:
         imported = sorted(set(imports(tree, path)))
         graph[module_name(path)] = imported
         in_package = path.parts[0] in ORDER
-        for check in (_order, _avatars, _gsplat, _video, _arguments) if in_package else (_gsplat, _video):
+        for check in (_order, _avatars, _gsplat, _video, _lazy, _arguments) if in_package else (_gsplat, _video):
             found += [f"{path.as_posix()}: {what}" for what in check(path, imported, tree, scripts)]
     return found + list(_playback(graph))
 
@@ -104,6 +108,23 @@ def _video(path: Path, imported: list[str], tree: ast.AST, __: tuple[str, ...]) 
     yield from (f"reads video (cv2.{name})" for name in sorted(used & VIDEO_NAMES))
 
 
+class _OutsideFunctions(ast.NodeTransformer):
+    def visit_FunctionDef(self, _: ast.FunctionDef) -> None:
+        return None
+
+
+def _lazy(path: Path, _: list[str], tree: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
+    """What needs preprocessing is imported inside functions alone, and only by the registry of drivers."""
+    if path.parts[0] != "playback" or within(module_name(path), MEASURING):
+        return
+    anywhere = set(imports(tree, path))
+    at_top = set(imports(_OutsideFunctions().visit(ast.parse(ast.unparse(tree))), path))
+    registry = path.as_posix() == "playback/drivers/__init__.py"
+    found = {name for name in at_top if within(name, ("preprocess", *PREPROCESSING))}
+    found |= set() if registry else {name for name in anywhere if within(name, PREPROCESSING)}
+    yield from (f"needs {name} before a video or webcam drives" for name in sorted(found))
+
+
 def _arguments(path: Path, imported: list[str], tree: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
     yield from (f"parses arguments with {name}" for name in imported if within(name, tuple(PARSERS)))
     for node in ast.walk(tree):
@@ -112,7 +133,7 @@ def _arguments(path: Path, imported: list[str], tree: ast.AST, __: tuple[str, ..
 
 
 def _playback(graph: dict[str, list[str]]) -> Iterator[str]:
-    """Follows playback's imports through fitting: what shows an avatar must not need what trains one."""
+    """Follows playback's imports through fitting: what shows an avatar must not need what trains or tracks one."""
     for start in (name for name in graph if within(name, ("playback",))):
         if within(start, MEASURING):
             yield from (f"{start}: measures a fit, but imports {n}" for n in graph[start] if within(n, TRAINER))
@@ -120,8 +141,11 @@ def _playback(graph: dict[str, list[str]]) -> Iterator[str]:
         seen, waiting = {start}, [start]
         while waiting:
             module = waiting.pop()
+            tracks = within(module, PREPROCESSING) or not within(module, ("playback",))
             for name in graph[module]:
-                if within(name, MEASURING):
+                if within(name, ("preprocess",)) and not tracks:
+                    yield f"{module}: playback needs {name}"
+                elif within(name, MEASURING):
                     yield f"{module}: playback needs {name}, which measures fits"
                 elif within(name, ("fitting",)) and name != "fitting" and not within(name, BUNDLE):
                     yield f"{module}: playback needs {name}"
@@ -164,6 +188,10 @@ BREACHES = [
     ("playback/a.py", "from playback import evaluation", "playback needs playback.evaluation"),
     ("playback/evaluation.py", "import fitting.optimizers", "but imports fitting.optimizers"),
     ("fitting/bundle.py", "from fitting.subject import fit", "playback needs fitting.subject"),
+    ("playback/player.py", "def f():\n    from preprocess.video import read", "playback needs preprocess.video"),
+    ("playback/drivers/__init__.py", "from playback.drivers import video", "before a video or webcam drives"),
+    ("playback/player.py", "def f():\n    import playback.drivers.video", "before a video or webcam drives"),
+    ("playback/drivers/video.py", "from preprocess import video", "before a video or webcam drives"),
 ]  # fmt: skip
 
 
@@ -183,6 +211,8 @@ def _healthy_tree(root: Path) -> None:
         "fitting/evaluation.py": "",
         "playback/films.py": "import av\nfrom fitting.pictures import to_uint8",
         "playback/player.py": "from fitting.bundle import Bundle\nfrom fitting import bundle",
+        "playback/drivers/__init__.py": "def f():\n    from playback.drivers.video import load",
+        "playback/drivers/video.py": "def load():\n    from preprocess.video import x",
         "playback/evaluation.py": "from fitting.evaluation import evaluate\nfrom playback.player import Player",
         "command_line.py": "from scene import cloud",
         "script.py": "import argparse, sys\nfrom playback import player\nprint(sys.argv)",

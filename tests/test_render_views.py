@@ -161,6 +161,6 @@ def test_mistakes(program, tmp_path, monkeypatch, options, words):
 
 def test_other_folders_are_no_avatars(program, tmp_path):
     (tmp_path / "run.json").write_text("{}")
-    for folder, words in ((tmp_path, "holds no avatar yet"), (tmp_path / "x", "no such folder")):
+    for folder, words in ((tmp_path, "its fit has not finished"), (tmp_path / "x", "no such folder")):
         code, _, error = program(avatar=folder)
         assert code == 2 and words in error

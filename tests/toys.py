@@ -129,3 +129,42 @@ def bundle(avatar, size: int = 32, state: HeadState | None = None, frames: int =
     names = tuple(f"e{i}" for i in range(avatar.num_expressions))
     times = torch.arange(frames, dtype=torch.float64) / 25
     return AvatarBundle(avatar, "none", names, ("a", "b"), ranges, camera(size), neutral, recording, times, {})
+
+
+def arkit_bundle(size: int = 32, frames: int = 40):
+    """A toy avatar in the names of the head model anny, whose recording has a rest, blinks, speech and turns."""
+    from preprocess.head_models.arkit import ARKIT_EXPRESSIONS
+    from tests.contract.test_avatars import EXTENDED, make
+
+    made = bundle(make("headgas", EXTENDED), size)
+    recording, times = performance(frames)
+    ranges = torch.stack([recording.expression.amin(0), recording.expression.amax(0)])
+    return dataclasses.replace(
+        made, head_model="anny", expression_names=ARKIT_EXPRESSIONS, joint_names=("eye_left", "eye_right"),
+        expression_range=ranges, recording=recording, times=times,
+    )  # fmt: skip
+
+
+def performance(frames: int = 40, fps: float = 25.0, amount: float = 0.5, rest: float = 0.05, blink: float = 0.7):
+    """States [T] and times [T] of a face that speaks, blinks twice and looks about while the head turns.
+
+    amount: coefficients of full expressions. rest: of all at rest.
+    """
+    from preprocess.head_models.arkit import ARKIT_EXPRESSIONS
+    from scene.gaze import gaze_expression, gaze_quats
+
+    names, t = ARKIT_EXPRESSIONS, torch.arange(frames) / fps
+    expression = torch.full((frames, len(names)), rest)
+    for number, name in enumerate(names):
+        if not name.startswith("eye") and name not in ("tongueOut", "mouthClose"):
+            expression[:, number] += amount * (2.4 * t + 0.37 * number).sin().clamp_min(0)
+    for side in ("Left", "Right"):
+        column = expression[:, names.index(f"eyeBlink{side}")]
+        column[frames // 4], column[frames // 4 + 1], column[3 * frames // 4] = blink, 0.6 * blink, blink
+    angles = torch.stack([0.3 * (1.7 * t).sin(), 0.1 * (1.1 * t).cos()], -1)[:, None].expand(-1, 2, -1)
+    look = torch.tensor([name.startswith("eyeLook") for name in names])
+    expression = torch.where(look, gaze_expression(angles, names), expression)
+    turns = torch.stack([0.15 * (1.3 * t).sin(), 0.3 * (0.9 * t).sin(), 0.05 * t.sin()], -1)
+    poses = head_pose() @ make_transform(rotvecs_to_matrices(turns), 0.01 * turns)
+    states = HeadState(expression, gaze_quats(angles), poses, head_pose().expand(frames, 4, 4).clone())
+    return states, torch.arange(frames, dtype=torch.float64) / fps

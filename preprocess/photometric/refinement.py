@@ -15,10 +15,10 @@ from torch import Tensor
 from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric.config import PhotometricConfig
 from preprocess.photometric.problem import Problem
-from preprocess.tracking.gaze import gaze_angles, gaze_quats
 from preprocess.tracking.tracker import eye_distance_px, measure_residuals
 from scene.capture import Capture
 from scene.errors import UserError
+from scene.gaze import gaze_angles, gaze_quats
 from scene.head_state import HeadState
 from scene.tensor_files import load_tensors, save_tensors
 from scene.transforms import matrices_to_rotvecs, mean_transform, rotation_angles

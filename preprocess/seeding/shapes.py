@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from preprocess.head_models.base import ShapedHead
-from preprocess.tracking.gaze import EYES, GAZE_FULL_RAD, looks
+from scene.gaze import EYES, GAZE_FULL_RAD, looks
 
 
 def expression_shapes(head: ShapedHead) -> Tensor:

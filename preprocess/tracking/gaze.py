@@ -1,4 +1,4 @@
-"""Gaze from the irises: rotations of the eyeballs, and the eyeLook coefficients that go with them."""
+"""Gaze from the irises: rotations of the eyeballs (what they mean: ``scene.gaze``)."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from preprocess.tracking.landmark_groups import EYE_WIDTHS, IRISES, LID_PAIRS
 from preprocess.tracking.motion import Motion, Observations
 from preprocess.tracking.priors import Timeline
 from preprocess.tracking.projection import project
-from scene.transforms import multiply_quats, quats_to_matrices, rotvecs_to_quats
+from scene.gaze import EYES, gaze_quats
+from scene.transforms import quats_to_matrices
 
-EYES = ("left", "right")
-GAZE_FULL_RAD = math.radians(30.0)
-"""Rotation of the eye at which an eyeLook coefficient is 1."""
-_MAX_YAW, _MAX_PITCH = math.radians(40.0), math.radians(30.0)
+MAX_YAW, MAX_PITCH = math.radians(40.0), math.radians(30.0)
 _MAX_SQUINT = math.radians(6.0)
 _SHUT, _OPEN = 0.35, 0.6  # of the clip's wide-open eye: below, the iris is not believed; above, fully
-_UNIT = 0.1  # radians
+UNIT = 0.1  # radians
 
 
 def eye_openness(points: Tensor, eye: str) -> Tensor:
-    """[T] height of the lid gap over the width of the eye, relative to the clip's open eye; from pixels [T, L, 2]."""
-    gaps = [(points[:, a] - points[:, b]).norm(dim=-1) for a, b in LID_PAIRS[eye][:3]]
-    a, b = EYE_WIDTHS[eye]
-    ratio = torch.stack(gaps).mean(0) / (points[:, a] - points[:, b]).norm(dim=-1).clamp_min(1e-6)
+    """[T] the opening of an eye relative to the clip's open eye; from pixels [T, L, 2]."""
+    ratio = opening(points, eye)
     return ratio / ratio.quantile(0.8).clamp_min(1e-6)
 
 
-def gaze_quats(angles: Tensor) -> Tensor:
-    """Rotations wxyz [..., 4] of eyes turned by angles [..., 2]: yaw to the subject's left, then pitch up (radians)."""
-    yaw, pitch = angles.unbind(-1)
-    zero = torch.zeros_like(yaw)
-    turn = rotvecs_to_quats(torch.stack([zero, yaw, zero], -1))
-    return multiply_quats(turn, rotvecs_to_quats(torch.stack([-pitch, zero, zero], -1)))
+def opening(points: Tensor, eye: str) -> Tensor:
+    """[T] height of the lid gap over the width of the eye; from pixels [T, L, 2]."""
+    gaps = [(points[:, a] - points[:, b]).norm(dim=-1) for a, b in LID_PAIRS[eye][:3]]
+    a, b = EYE_WIDTHS[eye]
+    return torch.stack(gaps).mean(0) / (points[:, a] - points[:, b]).norm(dim=-1).clamp_min(1e-6)
+
+
+def trust(openness: Tensor) -> Tensor:
+    """How far the iris of an eye is believed, by its openness: not at all when shut, fully when open."""
+    return ((openness - _SHUT) / (_OPEN - _SHUT)).clamp(0, 1)
 
 
 def gaze_step(
@@ -54,20 +54,19 @@ def gaze_step(
     result = angles.clone()
     for index, eye in enumerate(EYES):
         mine = irises[belongs == index]
-        trust = ((eye_openness(seen.points, eye) - _SHUT) / (_OPEN - _SHUT)).clamp(0, 1)
-        trust = trust * (seen.weights.sum(-1) > 0)
-        matrix, right = _iris_terms(angles[:, index], neutral[mine], centers[index], mine, motion, seen)
-        matrix, right = matrix * trust[:, None, None], right * trust[:, None]
+        believed = trust(eye_openness(seen.points, eye)) * (seen.weights.sum(-1) > 0)
+        matrix, right = iris_terms(angles[:, index], neutral[mine], centers[index], mine, motion, seen)
+        matrix, right = matrix * believed[:, None, None], right * believed[:, None]
         result[:, index] = _smooth_solution(angles[:, index], matrix, right, seen.timeline, config)
     squint = (0.5 * (result[:, 0, 0] - result[:, 1, 0]).median()).clamp(-_MAX_SQUINT, _MAX_SQUINT)
     result[..., 0] -= torch.stack([squint, -squint])
     # Eyes turn together up and down.
     result[..., 1] = result[..., 1].mean(-1, keepdim=True)
-    limits = torch.tensor([_MAX_YAW, _MAX_PITCH], dtype=angles.dtype)
+    limits = torch.tensor([MAX_YAW, MAX_PITCH], dtype=angles.dtype)
     return torch.minimum(torch.maximum(result, -limits), limits)
 
 
-def _iris_terms(
+def iris_terms(
     angles: Tensor, rest: Tensor, center: Tensor, indices: Tensor, motion: Motion, seen: Observations
 ) -> tuple[Tensor, Tensor]:
     """Normal matrices [T, 2, 2] and right sides [T, 2] of one eye's iris residuals, in units of 0.1 rad."""
@@ -77,7 +76,7 @@ def _iris_terms(
 
     here = points(angles)
     small = 1e-4
-    by_angle = [(points(angles + small * axis) - here) / small * _UNIT for axis in torch.eye(2, dtype=angles.dtype)]
+    by_angle = [(points(angles + small * axis) - here) / small * UNIT for axis in torch.eye(2, dtype=angles.dtype)]
     pixels, by_camera, _ = project(seen.K, motion.rotation, motion.translation, here)
     scale = seen.scale[:, None, None]
     residuals = (pixels - seen.points[:, indices]) * scale
@@ -98,7 +97,7 @@ def _smooth_solution(
     from scipy.linalg import solveh_banded
 
     num_frames = len(angles)
-    start = angles.numpy() / _UNIT
+    start = angles.numpy() / UNIT
     data = matrix.numpy() + 1e-4 * np.eye(2)
     target = np.einsum("tij,tj->ti", data, start) + right.numpy() - 1e-4 * start
     solution = start
@@ -113,36 +112,4 @@ def _smooth_solution(
         band[0, :-1] += link
         band[2, :-1] = -link
         solution = solveh_banded(band.reshape(3, -1), target.ravel(), lower=True).reshape(num_frames, 2)
-    return torch.from_numpy(solution * _UNIT)
-
-
-def looks(eye: str) -> dict[str, tuple[int, float]]:
-    """Which angle of an eye (0 yaw, 1 pitch) each of its eyeLook coefficients stands for, and with which sign."""
-    outward, side = (1.0 if eye == "left" else -1.0), eye.capitalize()
-    return {
-        f"eyeLookOut{side}": (0, outward), f"eyeLookIn{side}": (0, -outward),
-        f"eyeLookUp{side}": (1, 1.0), f"eyeLookDown{side}": (1, -1.0),
-    }  # fmt: skip
-
-
-def gaze_expression(angles: Tensor, names: tuple[str, ...]) -> Tensor:
-    """The eyeLook coefficients [T, E] of gaze angles [T, 2, 2]; zero at all other expressions.
-
-    Avatars driven by expressions alone read these, and lids follow the eye's pitch by them.
-    """
-    result = angles.new_zeros(len(angles), len(names))
-    for index, eye in enumerate(EYES):
-        for name, (axis, sign) in looks(eye).items():
-            if name in names:
-                result[:, names.index(name)] = (sign * angles[:, index, axis] / GAZE_FULL_RAD).clamp(0, 0.98)
-    return result
-
-
-def gaze_angles(expression: Tensor, names: tuple[str, ...]) -> Tensor:
-    """The gaze angles [T, 2, 2] that eyeLook coefficients [T, E] stand for."""
-    angles = expression.new_zeros(len(expression), len(EYES), 2)
-    for index, eye in enumerate(EYES):
-        for name, (axis, sign) in looks(eye).items():
-            if name in names:
-                angles[:, index, axis] += sign * GAZE_FULL_RAD * expression[:, names.index(name)]
-    return angles
+    return torch.from_numpy(solution * UNIT)

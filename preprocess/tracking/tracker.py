@@ -24,6 +24,7 @@ from preprocess.tracking.rig import LandmarkRig, build_rig
 from preprocess.tracking.shape import ShapeBasis, build_shape_basis, shape_step
 from scene.capture import Identity
 from scene.errors import UserError
+from scene.gaze import gaze_expression, gaze_quats
 from scene.head_state import HeadState
 from scene.transforms import (
     make_transform,
@@ -233,7 +234,7 @@ def _alternate(
         coefficients = shape_step(coefficients, basis, motion, rig, seen, trust, config)
         centers = model.shaped(_identity(coefficients, basis)).joint_centers.double()
         angles = gaze.gaze_step(angles, rig.neutral(coefficients), centers, motion, seen, config)
-        motion = dataclasses.replace(motion, gaze_expression=gaze.gaze_expression(angles, names))
+        motion = dataclasses.replace(motion, gaze_expression=gaze_expression(angles, names))
         if iteration > config.pose_iterations + 2 and energies[-2] - energies[-1] < config.tolerance * energies[-1]:
             break
     bar.close()
@@ -249,7 +250,7 @@ def _identity(coefficients: Tensor, basis: ShapeBasis) -> Identity:
 
 def _states(motion: Motion, angles: Tensor, rig: LandmarkRig, clock: np.ndarray, found: Tensor) -> HeadState:
     """States of all frames: those found, and between them (or beyond the ends) what lies between their neighbours."""
-    joints = gaze.gaze_quats(angles)
+    joints = gaze_quats(angles)
     index = torch.from_numpy(np.interp(clock, clock[found.numpy()], np.arange(int(found.sum()))))
     low = index.floor().long()
     high = index.ceil().long()

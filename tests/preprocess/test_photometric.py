@@ -13,10 +13,10 @@ from preprocess.photometric import PhotometricConfig, refine, refinement
 from preprocess.photometric.problem import Problem
 from preprocess.photometric.row_adam import RowAdam
 from preprocess.seeding.shapes import expression_shapes
-from preprocess.tracking.gaze import gaze_angles, gaze_expression, gaze_quats
 from renderers import create
 from scene.capture import Capture, TrackedFrame
 from scene.errors import UserError
+from scene.gaze import gaze_angles, gaze_expression, gaze_quats
 from scene.transforms import make_transform, mean_transform, rotation_angles, rotvecs_to_matrices
 from tests import toys
 

@@ -10,9 +10,9 @@ import torch
 
 from preprocess.head_models import HEAD_MODELS
 from preprocess.tracking import TrackerConfig, track
-from preprocess.tracking.gaze import gaze_expression, gaze_quats
 from scene.capture import Identity
 from scene.errors import UserError
+from scene.gaze import gaze_expression, gaze_quats
 from scene.head_state import HeadState
 from scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
 

@@ -8,7 +8,6 @@ import torch
 
 from preprocess.head_models import HEAD_MODELS
 from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.gaze import gaze_expression, gaze_quats
 from preprocess.tracking.initialization import initial_poses
 from preprocess.tracking.landmark_groups import IRISES, OVAL
 from preprocess.tracking.outline import residual_metric
@@ -18,6 +17,7 @@ from preprocess.tracking.rig import build_rig
 from preprocess.tracking.shape import build_shape_basis
 from preprocess.tracking.solver import hold, solve_in_time
 from scene.capture import Identity
+from scene.gaze import gaze_expression, gaze_quats
 from scene.head_state import HeadState
 from scene.transforms import quats_to_matrices, rotation_angles, rotvecs_to_matrices
 

@@ -1,0 +1,83 @@
+"""The live way from the camera's picture to the avatar's, by its parts: detection, tracking, transfer and rendering.
+
+python benchmarks/live.py runs/me --camera clip.mp4
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+LIMIT_MS = 60.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory or bundle")
+    parser.add_argument("--camera", default="0", metavar="N", help="webcam's number, or a video in its place")
+    parser.add_argument("--size", type=int, default=256, metavar="PIXELS", help="side of the picture (default: 256)")
+    parser.add_argument("--frames", type=int, default=200, metavar="N", help="frames to measure (default: 200)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    args = parser.parse_args()
+
+    import command_line
+
+    command_line.set_up_environment()
+    figures = measure(args.run, args.camera, args.size, args.frames)
+    print(markdown(figures))
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def measure(run: Path, camera: str, size: int, frames: int) -> dict[str, float]:
+    """Milliseconds from the moment a picture is there: median and 95th percentile, and the median of each part."""
+    import numpy as np
+
+    from playback.bundles import load_bundle
+    from playback.drivers import open_driver
+    from playback.player import Player
+    from playback.transfer import live_rows
+
+    bundle = load_bundle(run)
+    driver = open_driver(camera, bundle, kind="webcam")
+    seconds: list[float] = []
+    detection, tracking = [], []
+    for _ in itertools.islice(live_rows(Player(bundle), driver, size, latencies=seconds), frames + 10):
+        detection.append(driver.detection_s)
+        tracking.append(driver.tracking_s)
+    values, detection, tracking = (1000 * np.array(x[10:]) for x in (seconds, detection, tracking))  # warm by then
+    if len(values) == 0:
+        raise SystemExit("error: the camera gave no more than 10 frames after the calibration; give a longer clip")
+    return {
+        "frames": len(values),
+        "size": size,
+        "median_ms": float(np.median(values)),
+        "p95_ms": float(np.percentile(values, 95)),
+        "detection_ms": float(np.median(detection)),
+        "tracking_ms": float(np.median(tracking)),
+        "avatar_ms": float(np.median(values - detection - tracking)),
+    }
+
+
+def markdown(figures: dict[str, float]) -> str:
+    """One table."""
+    names = ("median_ms", "p95_ms", "detection_ms", "tracking_ms", "avatar_ms")
+    return "\n".join(
+        [
+            f"From the camera's picture to the avatar's at {figures['size']}², ms over {figures['frames']} frames "
+            f"(goal: {LIMIT_MS:g}):",
+            "",
+            "| median | 95th percentile | detection | tracking | transfer and rendering |",
+            "|---|---|---|---|---|",
+            "| " + " | ".join(f"{figures[name]:.1f}" for name in names) + " |",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Other people's captures, runs and avatars as drivers: tracked already, so that nothing needs preprocessing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fitting.bundle import AvatarBundle
+from playback.drivers.base import DriverOptions, Recording, in_names_of
+from scene.capture import Capture
+from scene.errors import UserError
+from scene.pictures import composite, load_rgba
+
+
+def kind_of(folder: Path) -> str | None:
+    """``run``, ``capture`` or ``avatar`` by the manifest in a folder; None when there is none."""
+    for name in ("run.json", "manifest.json"):
+        try:
+            found = json.loads((Path(folder) / name).read_text(encoding="utf-8")).get("format")
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError):
+            continue
+        if found in ("run", "capture", "avatar"):
+            return found
+    return None
+
+
+def recognizes_run(path: Path) -> bool:
+    return kind_of(path) in ("run", "avatar")
+
+
+def recognizes_capture(path: Path) -> bool:
+    return kind_of(path) == "capture"
+
+
+def load_run(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions()) -> Recording:
+    """The capture of a run, with its pictures; of a bundle alone, the recording inside it, without any."""
+    if kind_of(path) != "avatar":
+        return load_capture(Path(path) / "capture", bundle, options)
+    other = AvatarBundle.load(path)
+    if len(other.times) < 2:
+        raise UserError(f"{path}: this avatar holds no recording; give the run that it comes from")
+    states = in_names_of(bundle, other.recording, other.expression_names, other.joint_names, path)
+    return Recording(Path(path).name, states, other.times, _rate(other.times))
+
+
+def load_capture(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions()) -> Recording:
+    """All frames of a capture, training and test, with its pictures on white."""
+    capture = Capture.load(path)
+    states = in_names_of(bundle, capture.states, capture.expression_names, capture.joint_names, path)
+    times = torch.tensor([frame.time_s for frame in capture.frames], dtype=torch.float64)
+
+    def picture(index: int) -> np.ndarray:
+        return composite(load_rgba(capture.frames[index])).numpy()
+
+    return Recording(name_of(path), states, times, capture.fps, picture, capture.frames[0].camera.K)
+
+
+def name_of(path: Path) -> str:
+    """A name for people: of the run that a capture is in."""
+    path = Path(path).absolute()
+    return path.parent.name if path.name == "capture" else path.name
+
+
+def _rate(times: torch.Tensor) -> float:
+    return round(float(1 / times.diff().median()), 4)

@@ -1,0 +1,73 @@
+"""Timecodes HH:MM:SS:FF.fff to seconds, whatever the rate in which FF counts."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+
+from scene.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+RATES = (24, 25, 30, 48, 50, 60)
+DEFAULT_RATE = 60
+_FORM = re.compile(r"\s*(\d+):(\d\d):(\d\d)[:;](\d+(?:\.\d+)?)\s*")
+_DAY = 86400.0
+
+
+def seconds_of(path: Path, codes: list[tuple[int, str]], rate: float | None = None) -> tuple[np.ndarray, float]:
+    """Seconds [T] from the first frame, and the frames per second, of timecodes with their numbers of lines.
+
+    rate: in which the frame field counts; found out if None. Runs on over midnight. Raises UserError when a timecode
+    cannot be read, its frame field reaches the rate, or time does not go on.
+    """
+    fields = np.array([_parse(path, number, text) for number, text in codes])
+    whole, frame = fields[:, 0], fields[:, 1]
+    rate = rate or _rate(path, whole, frame)
+    beyond = np.flatnonzero(frame >= rate + 1e-6)
+    if len(beyond):
+        number, text = codes[beyond[0]]
+        raise UserError(
+            f"{path}, line {number}: column Timecode: {text.strip()!r} counts to frame {int(frame[beyond[0]])} of a "
+            f"second, which has {rate:g} at this rate; give the session's rate with --fps (such as 60)"
+        )
+    times = whole + frame / rate
+    times += _DAY * np.cumsum(np.concatenate([[0], np.diff(times) < -_DAY / 2]))
+    back = np.flatnonzero(np.diff(times) <= 0)
+    if len(back):
+        number, text = codes[back[0] + 1]
+        raise UserError(
+            f"{path}, line {number}: column Timecode: {text.strip()!r} does not come after "
+            f"{codes[back[0]][1].strip()!r}; expected lines in the order of time"
+        )
+    times -= times[0]
+    return times, float(round(1 / np.median(np.diff(times)), 3)) if len(times) > 1 else float(rate)
+
+
+def _parse(path: Path, number: int, text: str) -> tuple[float, float]:
+    """Whole seconds, and the frame within the second."""
+    found = _FORM.fullmatch(text)
+    if not found:
+        raise UserError(
+            f"{path}, line {number}: column Timecode: expected HH:MM:SS:FF.fff (such as 13:07:25:13.586), got {text!r}"
+        )
+    hours, minutes, seconds, frame = found.groups()
+    return 3600.0 * int(hours) + 60.0 * int(minutes) + int(seconds), float(frame)
+
+
+def _rate(path: Path, whole: np.ndarray, frame: np.ndarray) -> float:
+    """The rate of the frame field: where one second follows the other, the frame before the end nearly reaches it."""
+    ends = np.flatnonzero(np.diff(whole) == 1)
+    largest = float(frame.max())
+    if len(ends) == 0:
+        if largest < DEFAULT_RATE / 2:
+            _log.warning("%s: too short to tell the rate of its timecodes; taking %d (--fps)", path, DEFAULT_RATE)
+        return DEFAULT_RATE
+    step = float(np.median(np.diff(frame)[np.diff(whole) == 0])) if len(whole) > 2 else 1.0
+    # The next frame after the last of a second lies in the next second, at (frame + step - rate).
+    found = float(np.median(frame[ends] + step - frame[ends + 1]))
+    fits = [rate for rate in RATES if rate > largest - 1e-6]
+    return float(min(fits, key=lambda rate: abs(rate - found))) if fits else DEFAULT_RATE

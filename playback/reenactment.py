@@ -1,0 +1,193 @@
+"""How well an avatar does what a driver does: CSIM, AED, APD and AKD.
+
+Both clips, the driver's pictures and the avatar's, go through the same landmark detector and head tracker, and it is
+*motion* that is compared: faces differ at rest, and a transfer means to keep that difference. So each clip's mean is
+taken out first, of expressions, rotations and landmarks alike, and the same is done for the reference: the avatar on
+held-out frames of its own recording.
+
+* CSIM: cosine of the face-identity embeddings of the avatar's pictures and the mean embedding of the person's own.
+* AED: mean absolute difference of the expression coefficients (0 to 1). APD: mean angle between the heads' rotations
+  in degrees. Of a driver without pictures its own states are compared with.
+* AKD: mean distance of the 478 landmarks in per cent of each clip's distance of the outer eye corners.
+
+This module needs ``preprocess`` (detector, tracker): for the scripts, not for playing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fitting.bundle import AvatarBundle
+from playback.drivers.base import Recording
+from playback.identity import IdentityModel
+from playback.player import Player
+from playback.retarget import RetargetConfig
+from playback.transfer import as_bytes, transfer
+from scene.camera import Camera
+from scene.capture import Capture
+from scene.errors import UserError
+from scene.head_state import HeadState
+from scene.pictures import composite, load_rgba
+from scene.transforms import mean_transform, rotation_angles
+
+MOST_FRAMES = 120
+_LEAST = 8
+_NO_MODEL = "no network for face identity given (--identity-model FILE.onnx)"
+_NO_PICTURES = "the driver has no pictures"
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """What detector and tracker make of T pictures.
+
+    found: [T] bool. landmarks: [T, 478, 2] pixels. states: [T] by the tracker. embeddings: [T, D], or None.
+    """
+
+    found: Tensor
+    landmarks: Tensor
+    states: HeadState
+    embeddings: np.ndarray | None
+
+
+def measure(
+    run: Path, bundle: AvatarBundle, driver: Recording, *, identity: IdentityModel | None = None,
+    config: RetargetConfig = RetargetConfig(), neutral: int | None = None, device: str = "cpu", progress: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """The figures as plain JSON: ``self`` (held-out frames of the run's own capture) and ``driven``."""
+    player, capture = Player(bundle, device), Capture.load(Path(run) / "capture")
+    chosen = _spread(list(capture.test))
+    truth, own_K = [_picture(capture, index) for index in chosen], capture.frames[chosen[0]].camera.K
+    times = torch.tensor([capture.frames[index].time_s for index in chosen], dtype=torch.float64)
+    shown = [_play(player, capture.frames[index].state, capture.frames[index].camera) for index in chosen]
+    real = see(truth, own_K, times, bundle, identity, "own pictures" if progress else None)
+    played = see(shown, own_K, times, bundle, identity, "self-reenactment" if progress else None)
+    result = {"self": _figures(real, real.states, played, real, capture.root)}
+
+    frames = _spread(list(range(len(driver))))
+    states = transfer(bundle, driver, config, neutral=neutral)
+    times, camera = driver.times[frames], bundle.default_camera
+    driven = see(
+        (_play(player, states[index], camera) for index in frames), camera.K, times, bundle, identity,
+        "driven avatar" if progress else None, len(frames),
+    )  # fmt: skip
+    theirs = None
+    if driver.pictures is not None:
+        pictures = [as_bytes(driver.picture(index)) for index in frames]
+        theirs = see(pictures, driver.K, times, bundle, None, "driver" if progress else None)
+    target = driver.states[frames] if theirs is None else theirs.states
+    result["driven"] = _figures(theirs, target, driven, real, driver.name)
+    result["driver"] = driver.name
+    return result
+
+
+def see(
+    pictures: Iterable[np.ndarray], K: Tensor, times: Tensor, bundle: AvatarBundle,
+    identity: IdentityModel | None = None, progress: str | None = None, total: int | None = None,
+) -> Clip:  # fmt: skip
+    """Detects and tracks pictures [H, W, 3] uint8 at times [T]. Raises UserError when too few show a face."""
+    from tqdm import tqdm
+
+    from preprocess.head_models import HEAD_MODELS
+    from preprocess.landmarks import detect
+    from preprocess.tracking import track
+
+    kept: list[np.ndarray] = []
+
+    def remembered():
+        bar = tqdm(pictures, desc=progress, unit="frame", disable=progress is None, total=total)
+        for picture in bar:
+            kept.append(picture)
+            yield picture
+
+    marks = detect(remembered(), max_faces=1)
+    if marks.found.sum() < _LEAST:
+        raise UserError(f"reenactment: a face was found in only {int(marks.found.sum())} of {len(kept)} pictures")
+    points, found = torch.from_numpy(marks.points), torch.from_numpy(marks.found)
+    confidence = found[:, None].float().expand(-1, points.shape[1])
+    fps = float(1 / times.diff().median())
+    states = track(points, confidence, K, HEAD_MODELS[bundle.head_model](), fps, times=times).states
+    embeddings = None
+    if identity is not None:
+        embeddings = np.stack([identity(kept[i], marks.points[i]) for i in np.flatnonzero(marks.found)])
+    return Clip(found, points, states, embeddings)
+
+
+def expression_distance(a: Tensor, b: Tensor) -> float:
+    """AED of coefficients [T, E] of the same moments."""
+    return float(((a - a.mean(0)) - (b - b.mean(0))).abs().mean())
+
+
+def pose_distance(a: Tensor, b: Tensor) -> float:
+    """APD of poses [T, 4, 4] of the same moments, in degrees."""
+    turns = [mean_transform(pose)[:3, :3].T @ pose[:, :3, :3] for pose in (a, b)]
+    return float(torch.rad2deg(rotation_angles(turns[0].transpose(1, 2) @ turns[1])).mean())
+
+
+def landmark_distance(a: Tensor, b: Tensor) -> float:
+    """AKD of landmarks [T, L, 2] of the same moments, in per cent of each clip's eye distance."""
+    from preprocess.landmarks import EYE_CORNERS
+
+    motions = []
+    for points in (a, b):
+        eyes = (points[:, EYE_CORNERS[0]] - points[:, EYE_CORNERS[1]]).norm(dim=-1).median()
+        motions.append((points - points.mean(0)) / eyes)
+    return float((motions[0] - motions[1]).norm(dim=-1).mean() * 100)
+
+
+def _figures(driver: Clip | None, target: HeadState, avatar: Clip, person: Clip, name: Any) -> dict[str, Any]:
+    both = avatar.found if driver is None else avatar.found & driver.found
+    if int(both.sum()) < _LEAST:
+        raise UserError(f"{name}: faces were found in only {int(both.sum())} pairs of pictures")
+    reasons, csim, akd = {}, None, None
+    if avatar.embeddings is None or person.embeddings is None:
+        reasons["csim"] = _NO_MODEL
+    else:
+        mean = person.embeddings.mean(0)
+        csim = float((avatar.embeddings @ (mean / np.linalg.norm(mean))).mean())
+    if driver is None:
+        reasons["akd"] = _NO_PICTURES
+    else:
+        akd = landmark_distance(driver.landmarks[both], avatar.landmarks[both])
+    return {
+        "csim": csim,
+        "aed": expression_distance(target.expression[both], avatar.states.expression[both]),
+        "apd_degrees": pose_distance(target.T_world_head[both], avatar.states.T_world_head[both]),
+        "akd_percent": akd,
+        "frames": int(both.sum()),
+        "frames_without_face": int((~both).sum()),
+        "reasons": reasons,
+    }
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures as lines of text."""
+    lines = [f"{'':28s}{'CSIM':>8s}{'AED':>9s}{'APD °':>8s}{'AKD %':>8s}{'frames':>8s}"]
+    for key, label in (("self", "self, held-out frames"), ("driven", f"driven by {figures['driver']}"[:27])):
+        row = figures[key]
+        cells = [(row["csim"], 8, 3), (row["aed"], 9, 4), (row["apd_degrees"], 8, 2), (row["akd_percent"], 8, 2)]
+        texts = [f"{'–':>{w}s}" if value is None else f"{value:{w}.{digits}f}" for value, w, digits in cells]
+        lines.append(f"{label:28s}" + "".join(texts) + f"{row['frames']:8d}")
+    reasons = {**figures["self"]["reasons"], **figures["driven"]["reasons"]}
+    names = {"csim": "CSIM", "akd": "AKD"}
+    return "\n".join(lines + [f"{names[name]}: not measured: {reason}" for name, reason in reasons.items()])
+
+
+def _spread(indices: list[int]) -> list[int]:
+    """At most MOST_FRAMES of some frames, evenly spread."""
+    stride = -(-len(indices) // MOST_FRAMES)
+    return indices[::stride]
+
+
+def _picture(capture: Capture, index: int) -> np.ndarray:
+    return as_bytes(composite(load_rgba(capture.frames[index])))
+
+
+def _play(player: Player, state: HeadState, camera: Camera) -> np.ndarray:
+    return as_bytes(player.step(state, camera, torch.ones(3)).rgb)

@@ -1,0 +1,149 @@
+"""Smoothing of states in time: without lag for recordings, causal for live use. Blinks are left as they are: they last
+a few frames, and a filter would leave the eye ajar."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from playback.retarget import BLINKS
+from scene.head_state import HeadState
+from scene.transforms import (
+    conjugate_quats,
+    make_transform,
+    matrices_to_quats,
+    multiply_quats,
+    normalize_quats,
+    quats_to_matrices,
+    quats_to_rotvecs,
+    rotvecs_to_quats,
+)
+
+_GAP = 2.5  # steps between frames from which on they do not belong together
+
+
+def zero_phase(states: HeadState, times: Tensor, names: tuple[str, ...], window_s: float) -> HeadState:
+    """States [T] smoothed over ``window_s`` seconds by Savitzky and Golay's filter of order 2 (1964), which is
+    symmetric: nothing comes later or earlier. Gaps in the times [T] divide the clip. Rotations are smoothed in the
+    tangent space at each of them. 0 seconds, or a window of less than 5 frames, changes nothing."""
+    if window_s <= 0 or len(times) < 3:
+        return states
+    steps = times.diff()
+    window = int(window_s / float(steps.median())) // 2 * 2 + 1
+    if window < 5:
+        return states
+    ends = [0, *((steps > _GAP * steps.median()).nonzero()[:, 0] + 1).tolist(), len(times)]
+    parts = [_smoothed(states[a:b], names, window) for a, b in zip(ends, ends[1:])]
+    return HeadState(*(torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(HeadState)))
+
+
+def _smoothed(states: HeadState, names: tuple[str, ...], window: int) -> HeadState:
+    from scipy.signal import savgol_coeffs
+
+    count = len(states)
+    window = min(window, (count - 1) // 2 * 2 + 1)
+    if window < 5:
+        return states
+    half = window // 2
+    place = torch.arange(count)[:, None] + torch.arange(-half, half + 1)
+    # Mirrored ends: the clip stands still there, instead of being pulled to where it never was.
+    place = torch.where(place < 0, -place, place)
+    place = torch.where(place >= count, 2 * (count - 1) - place, place)
+    weights = torch.from_numpy(savgol_coeffs(window, 2).copy()).to(states.expression)
+
+    def vectors(values: Tensor) -> Tensor:
+        return torch.einsum("w,tw...->t...", weights, values[place])
+
+    def rotations(quats: Tensor) -> Tensor:
+        around = multiply_quats(conjugate_quats(quats)[:, None].expand_as(quats[place]), quats[place])
+        return normalize_quats(multiply_quats(quats, rotvecs_to_quats(vectors_of(around))))
+
+    def vectors_of(around: Tensor) -> Tensor:
+        return torch.einsum("w,tw...->t...", weights, quats_to_rotvecs(around))
+
+    def poses(transforms: Tensor) -> Tensor:
+        turned = rotations(matrices_to_quats(transforms[:, :3, :3]))
+        return make_transform(quats_to_matrices(turned), vectors(transforms[:, :3, 3]))
+
+    blink = torch.tensor([name in BLINKS for name in names])
+    expression = torch.where(blink, states.expression, vectors(states.expression).clamp(0, 1))
+    return HeadState(
+        expression, rotations(states.joints), poses(states.T_world_head), poses(states.T_world_body)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OneEuroConfig:
+    """Cut-off frequencies in Hz at rest, and how many Hz each unit per second of speed adds."""
+
+    expression_cutoff: float = 1.5
+    expression_slope: float = 4.0
+    rotation_cutoff: float = 1.2
+    rotation_slope: float = 8.0
+    translation_cutoff: float = 1.2
+    translation_slope: float = 60.0
+    speed_cutoff: float = 1.0
+
+
+class CausalSmoother:
+    """The One-Euro filter (Casiez, Roussel and Vogel 2012) on states as they come: still when the face is still, quick
+    when it is quick. What it gives depends on the past alone."""
+
+    def __init__(self, names: tuple[str, ...], config: OneEuroConfig = OneEuroConfig()) -> None:
+        self._blink = torch.tensor([name in BLINKS for name in names])
+        self._config = config
+        self._last: HeadState | None = None
+        self._time = 0.0
+        self._speeds: dict[str, Tensor] = {}
+
+    def __call__(self, state: HeadState, time_s: float) -> HeadState:
+        """The smoothed state [] at a time in seconds, which must go on from call to call."""
+        last, step = self._last, time_s - self._time
+        self._time = time_s
+        if last is None or step <= 0:
+            self._last = state if last is None else last
+            return self._last
+        c = self._config
+        expression = self._vector(
+            "expression", last.expression, state.expression, step, c.expression_cutoff, c.expression_slope
+        )
+        result = HeadState(
+            torch.where(self._blink, state.expression, expression),
+            self._rotation("joints", last.joints, state.joints, step),
+            self._pose("head", last.T_world_head, state.T_world_head, step),
+            self._pose("body", last.T_world_body, state.T_world_body, step),
+        )
+        self._last = result
+        return result
+
+    def _vector(self, name: str, last: Tensor, new: Tensor, step: float, cutoff: float, slope: float) -> Tensor:
+        speed = self._speed(name, (new - last) / step, step).abs()
+        return last + _share(cutoff + slope * speed, step) * (new - last)
+
+    def _rotation(self, name: str, last: Tensor, new: Tensor, step: float) -> Tensor:
+        change = quats_to_rotvecs(multiply_quats(conjugate_quats(last), new))
+        speed = self._speed(name, change / step, step).norm(dim=-1, keepdim=True)
+        share = _share(self._config.rotation_cutoff + self._config.rotation_slope * speed, step)
+        return normalize_quats(multiply_quats(last, rotvecs_to_quats(share * change)))
+
+    def _pose(self, name: str, last: Tensor, new: Tensor, step: float) -> Tensor:
+        c = self._config
+        turn = self._rotation(name, matrices_to_quats(last[:3, :3]), matrices_to_quats(new[:3, :3]), step)
+        place = self._vector(
+            f"{name} place", last[:3, 3], new[:3, 3], step, c.translation_cutoff, c.translation_slope
+        )
+        return make_transform(quats_to_matrices(turn), place)
+
+    def _speed(self, name: str, speed: Tensor, step: float) -> Tensor:
+        """The smoothed speed of a quantity."""
+        before = self._speeds.get(name, torch.zeros_like(speed))
+        self._speeds[name] = before + _share(torch.full_like(speed, self._config.speed_cutoff), step) * (speed - before)
+        return self._speeds[name]
+
+
+def _share(cutoff: Tensor, step: float) -> Tensor:
+    """Weight of a new value in an exponential filter of cut-off frequencies in Hz, ``step`` seconds after the last."""
+    return 1 / (1 + 1 / (2 * math.pi * cutoff * step))

@@ -1,0 +1,89 @@
+"""A driver and an avatar: states for files, rows of pictures for films, and the same live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from fitting.bundle import AvatarBundle
+from playback.drivers.base import Driver, Recording
+from playback.player import Player
+from playback.retarget import Person, RetargetConfig, retarget
+from playback.smoothing import CausalSmoother, zero_phase
+from scene.head_state import HeadState
+
+SMOOTHING_S = 0.17
+"""Seconds of the window of files' smoothing: 5 frames at 30 frames a second."""
+
+
+def transfer(
+    bundle: AvatarBundle, driver: Recording, config: RetargetConfig = RetargetConfig(), *,
+    neutral: int | None = None, smoothing_s: float = SMOOTHING_S,
+) -> HeadState:  # fmt: skip
+    """The avatar's states [T] for a driver whose frames are all known.
+
+    neutral: number of the driver's frame at rest; found if None. Raises UserError when it has no such frame.
+    """
+    names = bundle.expression_names, bundle.joint_names
+    smooth = zero_phase(driver.states, driver.times, bundle.expression_names, smoothing_s)
+    person = Person.of_states(driver.states, *names, neutral)
+    return retarget(smooth, person, Person.of_avatar(bundle), config)
+
+
+def rows(
+    player: Player, driver: Recording, states: HeadState, size: int, progress: str | None = None
+) -> Iterator[list[np.ndarray]]:
+    """For each step of a film at the driver's rate its pictures from left to right, uint8: the driver's (where there
+    are any), the avatar's; ``size`` pixels high, the avatar on white and ``size`` wide."""
+    from tqdm import tqdm
+
+    camera = player.bundle.default_camera.resized(size, size)
+    white = torch.ones(3)
+    shown, row = None, []
+    for index in tqdm(driver.shown_at(driver.fps), desc=progress, unit="frame", disable=progress is None):
+        if index != shown:
+            avatar = player.step(states[index], camera, white).rgb
+            theirs = driver.picture(index)
+            row = [*([] if theirs is None else [at_height(theirs, size)]), as_bytes(avatar)]
+            shown = index
+        yield row
+
+
+def live_rows(
+    player: Player, driver: Driver, size: int, config: RetargetConfig = RetargetConfig(),
+    latencies: list[float] | None = None,
+) -> Iterator[list[np.ndarray]]:  # fmt: skip
+    """The same for a driver that calibrates itself and then goes on without end. latencies: gets for each picture the
+    seconds from the camera's picture to the avatar's."""
+    bundle, avatar = player.bundle, Person.of_avatar(player.bundle)
+    smoother = CausalSmoother(bundle.expression_names)
+    camera, white = bundle.default_camera.resized(size, size), torch.ones(3)
+    for state in driver:
+        smooth = smoother(state, driver.time_s)
+        batch = smooth.map(lambda tensor: tensor[None])
+        target = retarget(batch, driver.person, avatar, config)[0]
+        picture = as_bytes(player.step(target, camera, white).rgb)
+        if latencies is not None:
+            latencies.append(time.perf_counter() - driver.seen_s)
+        yield [at_height(driver.picture(0), size), picture]
+
+
+def as_bytes(picture) -> np.ndarray:
+    """[H, W, 3] uint8 of a picture in [0, 1] (array or tensor), or of one that is uint8 already."""
+    picture = picture.detach().cpu().numpy() if hasattr(picture, "detach") else np.asarray(picture)
+    return picture if picture.dtype == np.uint8 else (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def at_height(picture: np.ndarray, height: int) -> np.ndarray:
+    """A picture [H, W, 3] at another height, uint8."""
+    import cv2
+
+    picture = as_bytes(picture)
+    if picture.shape[0] == height:
+        return picture
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    method = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(picture, (width, height), interpolation=method)

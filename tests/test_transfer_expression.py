@@ -1,0 +1,136 @@
+"""transfer_expression.py and evaluate_avatar.py --driver from the command line, on toy avatars."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evaluate_avatar
+import transfer_expression
+from benchmarks import live
+from playback.state_file import load_states
+from preprocess.video import VideoReader, open_video
+from scene.errors import UserError
+from tests import arkit, toys
+from tests.preprocess.videos import counting_images, face_images, write_video
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """An avatar and curves for it."""
+    root = tmp_path_factory.mktemp("transfer")
+    bundle = toys.arkit_bundle(48)
+    bundle.save(root / "avatar")
+    states, times = toys.performance(40)
+    arkit.write(root / "phone.csv", arkit.table(states, bundle.expression_names, times, 30))
+    return root
+
+
+def program(*arguments, script: str = "transfer_expression.py") -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The program inside this process, which is quicker: raises what it would print as an error."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+    def called(*arguments, main=transfer_expression.main) -> str:
+        monkeypatch.setattr(sys, "argv", ["transfer_expression.py", *map(str, arguments)])
+        main()
+        return capsys.readouterr().out
+
+    return called
+
+
+def frames(path: Path):
+    return [frame.image for frame in VideoReader(open_video(path))]
+
+
+def test_curves_become_a_film_and_states(folder, tmp_path, run):
+    out, kept = tmp_path / "film.mp4", tmp_path / "states.npz"
+    options = ("--out", out, "--save-states", kept, "--size", 32)
+    result = program(folder / "avatar", "--driver", folder / "phone.csv", *options)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [f"states: {kept}", f"film: {out}"]
+    pictures = frames(out)
+    assert len(pictures) == 40 and pictures[0].shape == (32, 32, 3)
+    bundle = toys.arkit_bundle()
+    states, fps = load_states(kept, bundle.expression_names, bundle.joint_names)
+    assert len(states) == 40 and fps == pytest.approx(25, abs=0.1)
+    assert (states.expression <= bundle.expression_range[1] + 1e-5).all()
+    run(folder / "avatar", "--driver", kept, "--out", tmp_path / "again.mp4", "--frames", 3, "--pose", "none")
+    assert len(frames(tmp_path / "again.mp4")) == 3
+
+
+def test_a_captures_pictures_stand_beside_the_avatars(folder, tmp_path, run):
+    toys.make_capture(tmp_path / "capture", frames=6, size=40, test=2)
+    out = tmp_path / "film.mp4"
+    run(folder / "avatar", "--driver", tmp_path / "capture", "--out", out, "--size", 32)
+    assert frames(out)[0].shape == (32, 64, 3)
+
+
+def test_playing_files_loads_no_preprocessing(folder, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from playback.bundles import load_bundle;"
+        "from playback.player import Player; from playback.drivers import open_driver;"
+        "from playback.transfer import transfer, rows;"
+        "b = load_bundle(Path(sys.argv[1])); d = open_driver(sys.argv[2], b);"
+        "list(rows(Player(b), d, transfer(b, d), 16));"
+        "print([m for m in sys.modules if m.split('.')[0] in ('preprocess', 'mediapipe')])"
+    )
+    command = [sys.executable, "-c", code, str(folder / "avatar"), str(folder / "phone.csv")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr[-500:]
+
+
+def test_a_file_in_the_webcams_place_drives_live(folder, tmp_path, run):
+    camera = write_video(tmp_path / "cam.mp4", face_images(60))
+    run(folder / "avatar", "--webcam", camera, "--out", tmp_path / "live.mp4", "--size", 32)
+    pictures = frames(tmp_path / "live.mp4")
+    assert 10 <= len(pictures) <= 48 and pictures[0].shape == (32, 64, 3)
+    figures = live.measure(folder / "avatar", str(camera), 32, 8)
+    assert figures["frames"] == 8 and 0 < figures["detection_ms"] < figures["median_ms"]
+    parts = sum(figures[name] for name in ("detection_ms", "tracking_ms", "avatar_ms"))
+    assert parts == pytest.approx(figures["median_ms"], rel=0.5) and "| median |" in live.markdown(figures)
+
+
+def test_a_video_is_tracked_once_and_drives(folder, tmp_path, run):
+    video = write_video(tmp_path / "friend.mp4", face_images(36))
+    options = ("--driver", video, "--cache", tmp_path / "cache", "--offline", "--size", 32, "--frames", 2)
+    run(folder / "avatar", *options, "--out", tmp_path / "a.mp4")
+    assert frames(tmp_path / "a.mp4")[0].shape == (32, 64, 3)
+    made = (next((tmp_path / "cache").iterdir()) / "manifest.json").stat().st_mtime_ns
+    run(folder / "avatar", *options, "--out", tmp_path / "b.mp4")
+    assert (next((tmp_path / "cache").iterdir()) / "manifest.json").stat().st_mtime_ns == made
+
+
+def test_errors_are_said_in_one_line(folder, tmp_path, run):
+    faceless = write_video(tmp_path / "wall.mp4", counting_images(40))
+    (tmp_path / "notes.txt").write_text("x")
+    avatar, out = folder / "avatar", tmp_path / "x.mp4"
+    no_screen = "no screen here for a window" if sys.platform == "linux" else "no webcam"
+    cases = [
+        ((avatar, "--driver", faceless, "--cache", tmp_path / "cache", "--offline"), "no face was found"),
+        ((avatar, "--driver", tmp_path / "notes.txt"), "not recognised as a driver"),
+        ((tmp_path, "--driver", folder / "phone.csv"), "no avatar in it"),
+        ((avatar, "--webcam", "77", "--out", out), "--webcam 77: no webcam there"),
+        ((avatar, "--webcam", "77"), no_screen),
+        ((avatar, "--webcam", faceless, "--out", out), "showed no face"),
+        ((avatar, "--driver", folder / "phone.csv", "--neutral", "40", "--out", out), "frames 0 to 39"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(UserError, match=message):
+            run(*arguments)
+    assert not out.exists()
+    with pytest.raises(UserError, match="not a run directory"):
+        run(tmp_path, "--driver", folder / "phone.csv", main=evaluate_avatar.main)
+    result = program(avatar, "--driver", tmp_path / "notes.txt")
+    assert result.returncode == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1

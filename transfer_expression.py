@@ -1,0 +1,107 @@
+"""Drives an avatar by somebody else: a video, a run or capture, an ARKit CSV of a phone, a file of states, a webcam.
+
+Example: python transfer_expression.py runs/me --driver friend.mp4
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import command_line
+from command_line import number, option, positive_int, positive_number
+
+if TYPE_CHECKING:
+    from fitting.bundle import AvatarBundle
+
+_KINDS = ("run", "capture", "arkit_csv", "states", "video")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = command_line.Parser(__doc__)
+    option(parser, "avatar", type=Path, metavar="RUN|BUNDLE", help="run directory, or the avatar's folder alone")
+    source = parser.add_argument_group("who drives (one of these)").add_mutually_exclusive_group(required=True)
+    option(source, "--driver", metavar="X", help="video, run, capture, ARKit CSV or states (.npz), told by content")
+    option(source, "--webcam", metavar="N", help="live: the webcam's number (0 is the first), or a video in its place")
+    how = parser.add_argument_group("how")
+    option(how, "--kind", choices=_KINDS, help="what --driver is, where its content leaves that open")
+    option(how, "--fps", type=positive_number, metavar="F", unit="frames per second",
+           help="rate in which the CSV's timecodes count frames, or of the states")  # fmt: skip
+    option(how, "--neutral", type=int, metavar="FRAME", help="number of the driver's frame at rest [default: found]")
+    option(how, "--strength", type=number, default=1.0, unit="factor", help="of the driver's expressions")
+    option(how, "--pose", choices=("relative", "absolute", "none"), default="relative",
+           help="the head's motion: from its own rest, as the camera saw it, or none")  # fmt: skip
+    option(how, "--body", choices=("follow", "rest"), default="follow", help="the shoulders' motion")
+    option(how, "--smoothing", type=number, default=0.17, unit="seconds", help="window of smoothing for files; 0: none")
+    result = parser.add_argument_group("result")
+    option(result, "--out", type=Path, metavar="FILE", help="film, the driver beside the avatar [default: for files "
+           "transfer-<driver>.mp4, live a window]")  # fmt: skip
+    option(result, "--save-states", type=Path, metavar="FILE", help="also write the avatar's states (.npz)")
+    option(result, "--size", type=positive_int, unit="pixels", help="height of the film [the avatar's; live 256]")
+    option(result, "--frames", type=positive_int, metavar="N", help="stop after this number of the film's frames")
+    command_line.add_device(result)
+    command_line.add_weights(result)
+    option(result, "--cache", type=Path, metavar="DIR", help="folder for captures of videos [default: runs/.captures]")
+    return parser
+
+
+def main() -> None:
+    options = parser()
+    args = options.parse_args()
+    if args.webcam is not None and (args.save_states or args.kind or args.neutral is not None):
+        options.error("--save-states, --kind and --neutral are for files, not for --webcam")
+    device = str(command_line.device(args.device))
+    from playback.bundles import load_bundle
+    from playback.retarget import RetargetConfig
+
+    bundle = load_bundle(args.avatar)
+    config = RetargetConfig(args.strength, args.pose, args.body)
+    (_live if args.webcam is not None else _from_file)(args, bundle, config, device)
+
+
+def _from_file(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: str) -> None:
+    from playback.drivers import DriverOptions, open_driver
+    from playback.player import Player
+    from playback.state_file import save_states
+    from playback.transfer import rows, transfer
+
+    settings = DriverOptions(args.fps, args.cache, args.weights, not args.offline, device, progress=True)
+    driver = open_driver(args.driver, bundle, settings, args.kind)
+    states = transfer(bundle, driver, config, neutral=args.neutral, smoothing_s=args.smoothing)
+    if args.save_states:
+        save_states(args.save_states, states, driver.fps, bundle.expression_names, bundle.joint_names)
+        print(f"states: {args.save_states}")
+    out = args.out or Path(f"transfer-{Path(driver.name).stem}.mp4")
+    size = args.size or bundle.default_camera.height
+    _write(out, rows(Player(bundle, device), driver, states, size, "rendering"), driver.fps, args.frames)
+
+
+def _live(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: str) -> None:
+    from playback.drivers import open_driver
+    from playback.player import Player
+    from playback.transfer import live_rows
+    from playback.window import has_screen, show
+    from scene.errors import UserError
+
+    if args.out is None and not has_screen():
+        raise UserError(f"--webcam {args.webcam}: no screen here for a window; write a film with --out FILE")
+    driver = open_driver(args.webcam, bundle, kind="webcam")
+    pictures = live_rows(Player(bundle, device), driver, args.size or 256, config)
+    if args.out is None:
+        show(pictures)
+    else:
+        _write(args.out, pictures, driver.fps, args.frames)
+
+
+def _write(out: Path, pictures: Any, fps: float, most: int | None) -> None:
+    import itertools
+
+    from fitting.pictures import write_side_by_side
+
+    write_side_by_side(out, itertools.islice(pictures, most), fps)
+    print(f"film: {out}")
+
+
+if __name__ == "__main__":
+    command_line.run(main)
