@@ -19,8 +19,10 @@ def bundle_folder(path: Path) -> Path:
     for folder in (path, path / "bundle"):
         if (folder / MANIFEST).is_file() and not (folder / "states.safetensors").is_file():  # that would be a capture
             return folder
-    hint = f"; its fit has not finished: go on with fit_subject.py --resume {path}" if (path / "run.json").is_file() else ""
-    raise UserError(f"{path}: no avatar in it (no {MANIFEST}, no bundle/{MANIFEST}){hint or '; give a run or its bundle'}")
+    remedy = "give a run or its bundle"
+    if (path / "run.json").is_file():
+        remedy = f"its fit has not finished: go on with fit_subject.py --resume {path}"
+    raise UserError(f"{path}: no avatar in it (no {MANIFEST}, no bundle/{MANIFEST}); {remedy}")
 
 
 def load_bundle(path: Path) -> AvatarBundle:
