@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from scene.capture import Capture, check_format
 from scene.errors import UserError
 from scene.files import read_json, write_json
 from scene.head_state import HeadState
+from scene.quantisation import pack, unpack
 from scene.tensor_files import load_tensors, save_tensors
 from scene.transforms import mean_transform
 
-FORMAT_VERSION = 2
+FORMAT_VERSION, _OLDEST = 3, 2  # 3 may store tensors in fewer bits
 MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
 
@@ -59,9 +61,8 @@ class AvatarBundle:
             train, torch.tensor([capture.frames[index].time_s for index in capture.train], dtype=torch.float64), facts,
         )  # fmt: skip
 
-    def save(self, folder: Path) -> None:
-        """Writes the bundle; the manifest comes last."""
-        folder = Path(folder)
+    def tensors(self) -> dict[str, Tensor]:
+        """All its tensors by the names that they have on disk."""
         tensors = {f"avatar.{name}": value for name, value in self.avatar.state_dict().items()}
         tensors |= {
             "expression_range": self.expression_range,
@@ -71,7 +72,14 @@ class AvatarBundle:
             "recording.times": self.times,
         }
         tensors |= {f"recording.{f.name}": getattr(self.recording, f.name) for f in dataclasses.fields(HeadState)}
-        save_tensors(folder / _TENSORS, tensors)
+        return tensors
+
+    def save(self, folder: Path, encodings: Mapping[str, str] | None = None) -> None:
+        """Writes the bundle; the manifest comes last. encodings: tensors, by their names in ``tensors``, that are to be
+        stored in fewer bits, as scene.quantisation says; all others are kept exactly."""
+        folder = Path(folder)
+        stored, storage = pack(self.tensors(), encodings or {})
+        save_tensors(folder / _TENSORS, stored)
         manifest = {
             "format": "avatar",
             "format_version": FORMAT_VERSION,
@@ -83,6 +91,7 @@ class AvatarBundle:
             "num_gaussians": self.avatar.num_gaussians,
             "width": self.default_camera.width,
             "height": self.default_camera.height,
+            "storage": storage,
             **self.facts,
         }
         write_json(folder / MANIFEST, manifest)
@@ -96,14 +105,14 @@ class AvatarBundle:
             raise UserError(f"{folder}: not an avatar (no {MANIFEST} in it); give the folder `bundle` of a run")
         manifest = read_json(path, "manifest of an avatar")
         check_format(manifest, path, "avatar", FORMAT_VERSION)
-        if manifest["format_version"] < FORMAT_VERSION:
+        if manifest["format_version"] < _OLDEST:
             raise UserError(f"{path}: an avatar of an earlier version of this program; fit it again")
         tensors = load_tensors(folder / _TENSORS)
         try:
-            return cls._assemble(path, manifest, tensors)
+            return cls._assemble(path, manifest, unpack(tensors, manifest.get("storage", {})))
         except UserError:
             raise
-        except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: damaged ({reason}); export the avatar again") from None
 
@@ -123,7 +132,7 @@ class AvatarBundle:
         state = HeadState.neutral(len(names), len(joints), tensors["state.T_world_head"])
         recording = HeadState(**{f.name: tensors[f"recording.{f.name}"] for f in dataclasses.fields(HeadState)})
         known = {"format", "format_version", "avatar", "config", "head_model", "expression_names", "joint_names"}
-        known |= {"num_gaussians", "width", "height"}
+        known |= {"num_gaussians", "width", "height", "storage"}
         facts = {key: value for key, value in manifest.items() if key not in known}
         return cls(
             avatar.eval(), manifest["head_model"], names, joints, tensors["expression_range"], camera, state,

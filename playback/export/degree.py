@@ -18,7 +18,7 @@ _STATES = 6
 
 
 def choose_degree(bundle: AvatarBundle, states: HeadState) -> int:
-    """From 1 up, or the avatar's own degree if that is lower: the first that loses at most MOST_LOSS_DB at ``states``."""
+    """The first from 1 up that loses at most MOST_LOSS_DB at ``states``, or the avatar's own degree if that is less."""
     shown = states[torch.linspace(0, len(states) - 1, min(_STATES, len(states))).round().long()]
     own = round(_coefficients(bundle) ** 0.5) - 1
     if own <= 1:

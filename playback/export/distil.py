@@ -17,13 +17,16 @@ from fitting.bundle import AvatarBundle
 from playback.export.codes import CODER_STEPS, fit_coder, principal_codes, solve_modes
 from playback.export.degree import choose_degree
 from playback.export.fidelity import agreement, loss_db, pictures
-from playback.export.sampling import teaching_states
+from playback.export.sampling import TeachingStates, teaching_states
 from playback.export.sensitivity import sensitivity
-from playback.export.teacher import Lesson, ask, values_per_gaussian
+from playback.export.teacher import Lesson, ask, is_moving, values_per_gaussian
 from renderers import create
 from scene import sh as spherical_harmonics
 from scene.head_state import HeadState
 from scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
+
+CODES, ENOUGH_DB = (16, 32), 40.0
+"""Numbers of codes that are tried, and the agreement with the teacher that ends the trying."""
 
 _PROBES = 48
 _MEMORY = 1.5e9  # bytes that the teacher's values may take
@@ -52,49 +55,60 @@ class DistilReport:
 
 
 def distil(
-    bundle: AvatarBundle, codes: int = 16, *, states: int = 500, hidden_size: int = 64, seed: int = 0,
+    bundle: AvatarBundle, codes: int | None = None, *, states: int = 500, hidden_size: int = 64, seed: int = 0,
     progress: bool = False,
 ) -> tuple[AvatarBundle, DistilReport]:  # fmt: skip
     """The bundle with a linear avatar in place of its own, and how well that agrees with it.
 
-    codes: R of them. states: at most so many that the teacher is asked for (fewer for many Gaussians, for memory).
-    The rig, the two frames and the pose correction are the teacher's own. A view-dependent teacher is taken as the
-    bundle's camera sees it.
+    codes: R of them; None takes the first of CODES that agrees at ENOUGH_DB. states: at most so many that the teacher
+    is asked for (fewer for many Gaussians, for memory). The rig, the two frames and the pose correction are the
+    teacher's own. A view-dependent teacher is taken as the bundle's camera sees it.
     """
     started = time.perf_counter()
     sample = teaching_states(bundle, states, seed)
-    degree = choose_degree(bundle, sample.kept)
-    most = int(_MEMORY / (2 * bundle.avatar.num_gaussians * values_per_gaussian(degree)))
+    degree, moves = choose_degree(bundle, sample.kept), is_moving(bundle, sample.taught)
+    most = int(_MEMORY / (2 * bundle.avatar.num_gaussians * values_per_gaussian(degree, moves)))
     if most < len(sample.taught):
         sample = teaching_states(bundle, max(most, 2), seed)
+    tries = CODES if codes is None else (codes,)
+    expected = pictures(bundle, sample.kept)
     total = len(sample.taught) + _PROBES + CODER_STEPS
     with tqdm(total=total, desc="distilling", unit="step", disable=not progress, leave=False) as bar:
-        lesson = ask(bundle, sample.taught, degree, bar.update)
-        student = _student(bundle, lesson, degree, codes, hidden_size, seed)
+        lesson = ask(bundle, sample.taught, degree, moves, bar.update)
         importance = _importance(bundle, lesson, sample.taught, degree, seed, bar.update)
-        found, telling = principal_codes(lesson.values, importance, sample.weights, codes)
-        inputs = _inputs(sample.taught, lesson.reads_pose)
-        padding = codes - found.shape[1]  # fewer states than codes leave the rest at zero
-        found, telling = (nn.functional.pad(value, (0, padding)) for value in (found, telling))
-        fit_coder(student.coder, inputs, found, telling, sample.weights, bar.update)
-        with torch.no_grad():
-            given = student.coder(_inputs(sample.taught, True))
-            _set(student, lesson, *solve_modes(lesson.values, given, sample.weights))
-    distilled = dataclasses.replace(bundle, avatar=student.eval())
-    psnr = agreement(pictures(distilled, sample.kept), pictures(bundle, sample.kept))
+        for count in tries:
+            config = LinearConfig(codes=count, hidden_size=hidden_size, sh_degree=degree, motion=moves)
+            student = _learned(bundle, lesson, config, importance, sample, seed, bar.update)
+            distilled = dataclasses.replace(bundle, avatar=student.eval())
+            psnr = agreement(pictures(distilled, sample.kept), expected)
+            if psnr >= ENOUGH_DB or count == tries[-1]:
+                break
+            bar.total += CODER_STEPS
     report = DistilReport(
-        psnr, loss_db(psnr), len(sample.kept), len(sample.taught), codes, degree, lesson.moves, lesson.reads_pose,
+        psnr, loss_db(psnr), len(sample.kept), len(sample.taught), count, degree, moves, lesson.reads_pose,
         time.perf_counter() - started,
     )  # fmt: skip
     facts = {**bundle.facts, "distilled": {"from": bundle.avatar.kind, **report.to_json()}}
     return dataclasses.replace(distilled, facts=facts), report
 
 
-def _student(bundle: AvatarBundle, lesson: Lesson, degree: int, codes: int, hidden: int, seed: int) -> Linear:
-    config = LinearConfig(codes=codes, hidden_size=hidden, sh_degree=degree, motion=lesson.moves)
+def _learned(
+    bundle: AvatarBundle, lesson: Lesson, config: LinearConfig, importance: Tensor, sample: TeachingStates, seed: int,
+    progress,
+) -> Linear:  # fmt: skip
+    """The linear avatar of this configuration that shows the lesson best."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _linear(bundle, lesson, config)
+        student = _linear(bundle, lesson, config)
+    found, telling = principal_codes(lesson.values, importance, sample.weights, config.codes)
+    padding = (0, config.codes - found.shape[1])  # fewer states than codes leave the rest at zero
+    found, telling = nn.functional.pad(found, padding), nn.functional.pad(telling, padding)
+    inputs = _inputs(sample.taught, lesson.reads_pose)
+    fit_coder(student.coder, inputs, found, telling, sample.weights, progress)
+    with torch.no_grad():
+        given = student.coder(_inputs(sample.taught, True))
+        _set(student, lesson, *solve_modes(lesson.values, given, sample.weights))
+    return student
 
 
 def _linear(bundle: AvatarBundle, lesson: Lesson, config: LinearConfig) -> Linear:

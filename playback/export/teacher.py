@@ -43,14 +43,13 @@ class Lesson:
 
 
 @torch.no_grad()
-def ask(bundle: AvatarBundle, states: HeadState, degree: int, progress=None) -> Lesson:
-    """The teacher's values at states [T], with harmonics of ``degree``; ``progress`` is called after each state."""
+def ask(bundle: AvatarBundle, states: HeadState, degree: int, moves: bool, progress=None) -> Lesson:
+    """The teacher's values at states [T], with harmonics of ``degree`` and, if it moves, its motion; ``progress`` is
+    called after each state."""
     avatar, eyes = bundle.avatar, eyes_of(bundle.default_camera, states)
     rest = _cloud(avatar, bundle.default_state, eyes_of(bundle.default_camera, bundle.default_state))
-    probes = range(0, len(states), max(1, len(states) // 8))
-    moves = any(_moved(rest, _cloud(avatar, states[i], eyes[i])) for i in probes)
     project = degree_projection(bundle, degree, rest.sh.shape[-2])
-    width = 1 + 3 * len(project) + 9 * moves
+    width = values_per_gaussian(round(len(project) ** 0.5) - 1, moves)
     values = torch.empty(len(states), rest.num_gaussians, width, dtype=torch.float16)
     for index in range(len(states)):
         values[index] = _row(_cloud(avatar, states[index], eyes[index]), rest, project, moves)
@@ -59,9 +58,18 @@ def ask(bundle: AvatarBundle, states: HeadState, degree: int, progress=None) -> 
     return Lesson(values, rest, moves, _reads_pose(bundle, states))
 
 
-def values_per_gaussian(degree: int) -> int:
-    """The most values D of a Gaussian with harmonics of a degree."""
-    return 1 + 3 * spherical_harmonics.num_coefficients(degree) + 9
+def values_per_gaussian(degree: int, moves: bool) -> int:
+    """The values D of a Gaussian with harmonics of a degree."""
+    return 1 + 3 * spherical_harmonics.num_coefficients(degree) + 9 * moves
+
+
+@torch.no_grad()
+def is_moving(bundle: AvatarBundle, states: HeadState) -> bool:
+    """Whether the teacher's canonical geometry depends on the state, by some of states [T]."""
+    eyes = eyes_of(bundle.default_camera, states)
+    rest = _cloud(bundle.avatar, bundle.default_state, eyes_of(bundle.default_camera, bundle.default_state))
+    probes = range(0, len(states), max(1, len(states) // 8))
+    return any(_moved(rest, _cloud(bundle.avatar, states[i], eyes[i])) for i in probes)
 
 
 def eyes_of(camera: Camera, states: HeadState) -> Tensor:
