@@ -109,7 +109,9 @@ class AvatarBundle:
             raise UserError(f"{path}: an avatar of an earlier version of this program; fit it again")
         tensors = load_tensors(folder / _TENSORS)
         try:
-            return cls._assemble(path, manifest, unpack(tensors, manifest.get("storage", {})))
+            tensors = unpack(tensors, manifest.get("storage", {}))
+            _check_values(tensors)
+            return cls._assemble(path, manifest, tensors)
         except UserError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as error:
@@ -138,3 +140,14 @@ class AvatarBundle:
             avatar.eval(), manifest["head_model"], names, joints, tensors["expression_range"], camera, state,
             recording, tensors["recording.times"], facts,
         )  # fmt: skip
+
+
+def _check_values(tensors: dict[str, Tensor]) -> None:
+    """Raises ValueError for what would only fail when it is played: a bundle may come from anywhere."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{name}: holds values that are not finite")
+    shapes, corners = tensors.get("avatar.rig_shapes"), tensors.get("avatar.per_gaussian.rig_vertices")
+    if shapes is not None and corners is not None and corners.numel():
+        if corners.min() < 0 or corners.max() >= shapes.shape[1]:
+            raise ValueError(f"avatar.per_gaussian.rig_vertices: beyond the {shapes.shape[1]} vertices of the rig")
