@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     option(parser, "--format", required=True, metavar="FORMAT", help="ply, spz or bundle")
     option(parser, "--out", type=Path, metavar="PATH", help="where to [default: the folder export/ of the run]")
     states = parser.add_argument_group("which state (ply, spz)")
-    option(states, "--frame", type=int, metavar="N", help="frame of the recording [default: the neutral head]")
+    option(states, "--frame", type=int, metavar="N", help="number of a frame of the recording [default: the neutral head]")
     option(states, "--expression", metavar="NAME=VALUE,...", help="hold these coefficients, of 0 (neutral) to 1")
     option(states, "--sequence", nargs="?", const="recording", metavar="FILE",
            help="all frames of the recording, or of an .npz file of states: a folder of numbered files")  # fmt: skip
@@ -43,12 +43,12 @@ def parser() -> argparse.ArgumentParser:
     option(clouds, "--anchor", choices=("head", "body"),
            help="what stands still: the head [default], or the shoulders, so that the head turns")  # fmt: skip
     option(clouds, "--spz-version", type=int, choices=(2, 3),
-           help="spz: 3, with finer rotations [default], or 2 for older readers")  # fmt: skip
+           help="number of the spz version: 3, with finer rotations [default], or 2 for older readers")  # fmt: skip
     bundles = parser.add_argument_group("how (bundle)")
     option(bundles, "--exact", action="store_true", default=None,
            help="keep the avatar itself, in half precision, instead of distilling it")  # fmt: skip
     option(bundles, "--codes", type=command_line.positive_int, metavar="R",
-           help="codes of the distilled avatar [default: 16, or 32 if these agree badly]")  # fmt: skip
+           help="number of codes of the distilled avatar [default: 16, or 32 if these agree badly]")  # fmt: skip
     return parser
 
 

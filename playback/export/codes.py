@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 CHUNK = 2000  # Gaussians at a time
-CODER_STEPS, _RATE = 3000, 5e-3
+CODER_STEPS, _RATE = 2000, 5e-3
 
 
 def principal_codes(values: Tensor, importance: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:

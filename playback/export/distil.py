@@ -19,7 +19,7 @@ from playback.export.degree import choose_degree
 from playback.export.fidelity import agreement, loss_db, pictures
 from playback.export.sampling import TeachingStates, teaching_states
 from playback.export.sensitivity import sensitivity
-from playback.export.teacher import Lesson, ask, is_moving, values_per_gaussian
+from playback.export.teacher import Lesson, ask, is_moving, thin, values_per_gaussian
 from renderers import create
 from scene import sh as spherical_harmonics
 from scene.head_state import HeadState
@@ -55,30 +55,35 @@ class DistilReport:
 
 
 def distil(
-    bundle: AvatarBundle, codes: int | None = None, *, states: int = 500, hidden_size: int = 64, seed: int = 0,
+    bundle: AvatarBundle, codes: int | None = None, *, states: int = 1200, hidden_size: int = 64, seed: int = 0,
     progress: bool = False,
 ) -> tuple[AvatarBundle, DistilReport]:  # fmt: skip
     """The bundle with a linear avatar in place of its own, and how well that agrees with it.
 
     codes: R of them; None takes the first of CODES that agrees at ENOUGH_DB. states: at most so many that the teacher
-    is asked for (fewer for many Gaussians, for memory). The rig, the two frames and the pose correction are the
-    teacher's own. A view-dependent teacher is taken as the bundle's camera sees it.
+    is asked for; a quarter of them for all its Gaussians (fewer where these are many, for memory). The rig, the two
+    frames and the pose correction are the teacher's own. A view-dependent teacher is taken as the
+    bundle's camera sees it.
     """
     started = time.perf_counter()
-    sample = teaching_states(bundle, states, seed)
+    sample = teaching_states(bundle, states, states // 4, seed)
     degree, moves = choose_degree(bundle, sample.kept), is_moving(bundle, sample.taught)
     most = int(_MEMORY / (2 * bundle.avatar.num_gaussians * values_per_gaussian(degree, moves)))
-    if most < len(sample.taught):
-        sample = teaching_states(bundle, max(most, 2), seed)
+    if most < len(sample.whole):
+        sample = teaching_states(bundle, states, max(most, 4), seed)
+    whole = sample.taught[sample.whole]
     tries = CODES if codes is None else (codes,)
     expected = pictures(bundle, sample.kept)
-    total = len(sample.taught) + _PROBES + CODER_STEPS
+    total = len(whole) + _PROBES + len(sample.taught) + CODER_STEPS
     with tqdm(total=total, desc="distilling", unit="step", disable=not progress, leave=False) as bar:
-        lesson = ask(bundle, sample.taught, degree, moves, bar.update)
-        importance = _importance(bundle, lesson, sample.taught, degree, seed, bar.update)
+        lesson = ask(bundle, whole, degree, moves, bar.update)
+        importance = _importance(bundle, lesson, whole, degree, seed, bar.update)
+        thinned, share = thin(bundle, importance, seed)
+        scouted = ask(thinned, sample.taught, degree, moves, bar.update).values
         for count in tries:
             config = LinearConfig(codes=count, hidden_size=hidden_size, sh_degree=degree, motion=moves)
-            student = _learned(bundle, lesson, config, importance, sample, seed, bar.update)
+            student = _linear(bundle, lesson, config, seed)
+            _teach(student, lesson, scouted, share, sample, bar.update)
             distilled = dataclasses.replace(bundle, avatar=student.eval())
             psnr = agreement(pictures(distilled, sample.kept), expected)
             if psnr >= ENOUGH_DB or count == tries[-1]:
@@ -92,33 +97,30 @@ def distil(
     return dataclasses.replace(distilled, facts=facts), report
 
 
-def _learned(
-    bundle: AvatarBundle, lesson: Lesson, config: LinearConfig, importance: Tensor, sample: TeachingStates, seed: int,
-    progress,
-) -> Linear:  # fmt: skip
-    """The linear avatar of this configuration that shows the lesson best."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        student = _linear(bundle, lesson, config)
-    found, telling = principal_codes(lesson.values, importance, sample.weights, config.codes)
-    padding = (0, config.codes - found.shape[1])  # fewer states than codes leave the rest at zero
+def _teach(
+    student: Linear, lesson: Lesson, scouted: Tensor, share: Tensor, sample: TeachingStates, progress
+) -> None:
+    """Gives the student its codes, by what the scouts [T, S, D] of importance [S, D] show, and then its modes."""
+    found, telling = principal_codes(scouted, share, sample.weights, student.config.codes)
+    padding = (0, student.config.codes - found.shape[1])  # fewer states than codes leave the rest at zero
     found, telling = nn.functional.pad(found, padding), nn.functional.pad(telling, padding)
     inputs = _inputs(sample.taught, lesson.reads_pose)
     fit_coder(student.coder, inputs, found, telling, sample.weights, progress)
     with torch.no_grad():
-        given = student.coder(_inputs(sample.taught, True))
-        _set(student, lesson, *solve_modes(lesson.values, given, sample.weights))
-    return student
+        given = student.coder(_inputs(sample.taught[sample.whole], True))
+        _set(student, lesson, *solve_modes(lesson.values, given, sample.weights[sample.whole]))
 
 
-def _linear(bundle: AvatarBundle, lesson: Lesson, config: LinearConfig) -> Linear:
-    """A linear avatar with the teacher's neutral geometry, rig and anchoring."""
+def _linear(bundle: AvatarBundle, lesson: Lesson, config: LinearConfig, seed: int) -> Linear:
+    """A linear avatar whose coder is drawn by the seed, with the teacher's neutral geometry, rig and anchoring."""
     teacher: AvatarModel = bundle.avatar
     rig = getattr(teacher, "rig_shapes", None)
     shape = AvatarShape(
         teacher.num_gaussians, teacher.num_expressions, teacher.num_joints, 0 if rig is None else rig.shape[1]
     )
-    student = Linear(dataclasses.replace(config, anchoring=teacher.anchoring.config), shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = Linear(dataclasses.replace(config, anchoring=teacher.anchoring.config), shape)
     student.anchoring.load_state_dict(teacher.anchoring.state_dict())
     with torch.no_grad():
         if rig is not None:
@@ -137,7 +139,7 @@ def _importance(
 ) -> Tensor:
     """[N, D]: how much pictures change with each value, by pictures of some of the states."""
     chosen = torch.linspace(0, len(states) - 1, _PROBES).round().long()
-    probe = _linear(bundle, lesson, LinearConfig(codes=1, hidden_layers=0, sh_degree=degree, motion=lesson.moves))
+    probe = _linear(bundle, lesson, LinearConfig(codes=1, hidden_layers=0, sh_degree=degree, motion=lesson.moves), seed)
     with torch.no_grad():
         probe.coder[0].weight.zero_()
         probe.coder[0].bias.fill_(1)

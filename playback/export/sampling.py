@@ -17,15 +17,17 @@ _RECORDED, _KEPT = 300, 24  # at most
 
 @dataclasses.dataclass(frozen=True)
 class TeachingStates:
-    """taught: [T] states to learn from; weights: [T] how much each counts. kept: [K] recorded states kept out."""
+    """taught: [T] states to learn codes from; weights: [T] how much each counts. whole: [W] those of them at which all
+    Gaussians are asked for, for their modes. kept: [K] recorded states kept out."""
 
     taught: HeadState
     weights: Tensor
+    whole: Tensor
     kept: HeadState
 
 
-def teaching_states(bundle: AvatarBundle, most: int = 500, seed: int = 0) -> TeachingStates:
-    """At most ``most`` states, the same for the same bundle and seed.
+def teaching_states(bundle: AvatarBundle, most: int = 1200, whole: int = 300, seed: int = 0) -> TeachingStates:
+    """At most ``most`` states, ``whole`` of them whole, the same for the same bundle and seed.
 
     Recorded frames (evenly thinned), the neutral face, each expression alone at the ends of its range in training,
     and mixtures of recorded frames, coefficient by coefficient, which part what the recording only shows together.
@@ -42,7 +44,12 @@ def teaching_states(bundle: AvatarBundle, most: int = 500, seed: int = 0) -> Tea
     mixed = _mixed(recording[used], max(0, most - len(used) - len(alone)), seed)
     taught = _joined([recording[used], alone, mixed])
     weights = torch.cat([torch.ones(len(used)), torch.full((len(alone),), 0.5), torch.full((len(mixed),), 0.5)])
-    return TeachingStates(taught, weights, recording[_thinned(kept, _KEPT)])
+    # A quarter of mixtures among the whole ones: the rest is what people look at.
+    ends = len(used), len(used) + len(alone)
+    shares = (whole // 2, whole // 4, whole - whole // 2 - whole // 4)
+    ranges = (torch.arange(0, ends[0]), torch.arange(*ends), torch.arange(ends[1], len(taught)))
+    chosen = torch.cat([_thinned(part, share) for part, share in zip(ranges, shares)])
+    return TeachingStates(taught, weights, chosen, recording[_thinned(kept, _KEPT)])
 
 
 def _alone(bundle: AvatarBundle) -> HeadState:

@@ -6,10 +6,11 @@ against the teacher's neutral geometry, in the linear avatar's units.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fitting.avatars import AvatarModel
 from fitting.avatars.linear import SHIFT_M, TURN_RAD
@@ -26,6 +27,7 @@ from scene.transforms import (
     rotvecs_to_matrices,
 )
 
+SCOUTS = 2500
 LARGEST_LOGIT = 7.0  # beyond it nothing changes in a picture: opacities of 0.001 and 0.999
 _STILL = 1e-6  # metres, radians and log-scales below which geometry does not depend on the state
 _CONE_RAD = 0.5  # the harmonics are refitted for views up to this far from the recorded ones
@@ -70,6 +72,20 @@ def is_moving(bundle: AvatarBundle, states: HeadState) -> bool:
     rest = _cloud(bundle.avatar, bundle.default_state, eyes_of(bundle.default_camera, bundle.default_state))
     probes = range(0, len(states), max(1, len(states) // 8))
     return any(_moved(rest, _cloud(bundle.avatar, states[i], eyes[i])) for i in probes)
+
+
+def thin(bundle: AvatarBundle, importance: Tensor, seed: int) -> tuple[AvatarBundle, Tensor]:
+    """The bundle with some SCOUTS of its Gaussians, drawn by their importance [N, D], and that of these, divided by the
+    chance of being drawn: [SCOUTS, D]. What they do stands for what all do."""
+    chance = importance.sum(-1) / importance.sum()
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.multinomial(chance, min(SCOUTS, len(chance)), generator=generator).sort().values
+    avatar = copy.deepcopy(bundle.avatar)
+    for name, parameter in avatar.per_gaussian.items():
+        avatar.per_gaussian[name] = nn.Parameter(parameter.detach()[chosen], requires_grad=False)
+    if len(chosen) == len(chance):
+        return dataclasses.replace(bundle, avatar=avatar), importance
+    return dataclasses.replace(bundle, avatar=avatar), importance[chosen] / chance[chosen, None]
 
 
 def eyes_of(camera: Camera, states: HeadState) -> Tensor:

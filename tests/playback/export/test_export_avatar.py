@@ -12,6 +12,7 @@ import torch
 
 import export_avatar
 from fitting.bundle import AvatarBundle
+from playback.export import codes, distil
 from playback.export.fidelity import agreement, pictures
 from playback.export.formats import EXPORTERS, ExportOptions
 from playback.player import Player
@@ -27,6 +28,13 @@ def saved(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("avatar")
     toys.bundle(make("headgas", EXTENDED), 40).save(folder / "bundle")
     return folder / "bundle"
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch) -> None:
+    """These tests are of files, not of how well the network is fitted."""
+    for module in (codes, distil):
+        monkeypatch.setattr(module, "CODER_STEPS", 300)
 
 
 def _run(monkeypatch, *arguments) -> None:
