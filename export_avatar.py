@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     option(parser, "--format", required=True, metavar="FORMAT", help="ply, spz or bundle")
     option(parser, "--out", type=Path, metavar="PATH", help="where to [default: the folder export/ of the run]")
     states = parser.add_argument_group("which state (ply, spz)")
-    option(states, "--frame", type=int, metavar="N", help="number of a frame of the recording [default: the neutral head]")
+    option(states, "--frame", type=int, metavar="N", help="number of a recorded frame [default: the neutral head]")
     option(states, "--expression", metavar="NAME=VALUE,...", help="hold these coefficients, of 0 (neutral) to 1")
     option(states, "--sequence", nargs="?", const="recording", metavar="FILE",
            help="all frames of the recording, or of an .npz file of states: a folder of numbered files")  # fmt: skip
