@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     option(bundles, "--exact", action="store_true", default=None,
            help="keep the avatar itself, in half precision, instead of distilling it")  # fmt: skip
     option(bundles, "--codes", type=command_line.positive_int, metavar="R",
-           help="number of codes of the distilled avatar [default: 16, or 32 if these agree badly]")  # fmt: skip
+           help="number of codes of the distilled avatar [default: 24, or 40 if these agree badly]")  # fmt: skip
     return parser
 
 

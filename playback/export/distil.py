@@ -25,7 +25,7 @@ from scene import sh as spherical_harmonics
 from scene.head_state import HeadState
 from scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
 
-CODES, ENOUGH_DB = (16, 32), 40.0
+CODES, ENOUGH_DB = (24, 40), 40.0
 """Numbers of codes that are tried, and the agreement with the teacher that ends the trying."""
 
 _PROBES = 48
@@ -55,7 +55,7 @@ class DistilReport:
 
 
 def distil(
-    bundle: AvatarBundle, codes: int | None = None, *, states: int = 1200, hidden_size: int = 64, seed: int = 0,
+    bundle: AvatarBundle, codes: int | None = None, *, states: int = 1200, hidden_size: int = 128, seed: int = 0,
     progress: bool = False,
 ) -> tuple[AvatarBundle, DistilReport]:  # fmt: skip
     """The bundle with a linear avatar in place of its own, and how well that agrees with it.

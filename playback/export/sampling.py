@@ -73,7 +73,8 @@ def _mixed(recorded: HeadState, count: int, seed: int) -> HeadState:
         return torch.randint(len(recorded), (count,), generator=generator)
 
     a, b, pose = recorded.expression[draw()], recorded.expression[draw()], recorded[draw()]
-    strength = 1.2 * torch.rand(count, 1, generator=generator)
+    # Beyond what the recording shows, too: who drives the avatar will go there.
+    strength = 1.5 * torch.rand(count, 1, generator=generator)
     expression = torch.where(torch.rand(a.shape, generator=generator) < 0.5, a, b) * strength
     return dataclasses.replace(pose, expression=expression)
 
