@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from scene.errors import UserError
 from scene.expression_tuning import ExpressionTuning
 from scene.files import read_json, write_json
 from scene.head_state import HeadState
+from scene.quantisation import pack, unpack
 from scene.tensor_files import load_tensors, save_tensors
 from scene.transforms import mean_transform
 
-FORMAT_VERSION = 2
+FORMAT_VERSION, _OLDEST = 3, 2  # 3 may store tensors in fewer bits
 MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
 
@@ -66,9 +68,8 @@ class AvatarBundle:
             train, torch.tensor([capture.frames[index].time_s for index in capture.train], dtype=torch.float64), facts,
         )  # fmt: skip
 
-    def save(self, folder: Path) -> None:
-        """Writes the bundle; the manifest comes last."""
-        folder = Path(folder)
+    def tensors(self) -> dict[str, Tensor]:
+        """All its tensors by the names that they have on disk."""
         tensors = {f"avatar.{name}": value for name, value in self.avatar.state_dict().items()}
         tensors |= {
             "expression_range": self.expression_range,
@@ -78,7 +79,14 @@ class AvatarBundle:
             "recording.times": self.times,
         }
         tensors |= {f"recording.{f.name}": getattr(self.recording, f.name) for f in dataclasses.fields(HeadState)}
-        save_tensors(folder / _TENSORS, tensors)
+        return tensors
+
+    def save(self, folder: Path, encodings: Mapping[str, str] | None = None) -> None:
+        """Writes the bundle; the manifest comes last. encodings: tensors, by their names in ``tensors``, that are to be
+        stored in fewer bits, as scene.quantisation says; all others are kept exactly."""
+        folder = Path(folder)
+        stored, storage = pack(self.tensors(), encodings or {})
+        save_tensors(folder / _TENSORS, stored)
         manifest = {
             "format": "avatar",
             "format_version": FORMAT_VERSION,
@@ -90,6 +98,7 @@ class AvatarBundle:
             "num_gaussians": self.avatar.num_gaussians,
             "width": self.default_camera.width,
             "height": self.default_camera.height,
+            "storage": storage,
             **self.facts,
         }
         if self.tuning is not None and not self.tuning.is_identity:
@@ -105,14 +114,16 @@ class AvatarBundle:
             raise UserError(f"{folder}: not an avatar (no {MANIFEST} in it); give the folder `bundle` of a run")
         manifest = read_json(path, "manifest of an avatar")
         check_format(manifest, path, "avatar", FORMAT_VERSION)
-        if manifest["format_version"] < FORMAT_VERSION:
+        if manifest["format_version"] < _OLDEST:
             raise UserError(f"{path}: an avatar of an earlier version of this program; fit it again")
         tensors = load_tensors(folder / _TENSORS)
         try:
+            tensors = unpack(tensors, manifest.get("storage", {}))
+            _check_values(tensors)
             return cls._assemble(path, manifest, tensors)
         except UserError:
             raise
-        except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: damaged ({reason}); export the avatar again") from None
 
@@ -132,10 +143,21 @@ class AvatarBundle:
         state = HeadState.neutral(len(names), len(joints), tensors["state.T_world_head"])
         recording = HeadState(**{f.name: tensors[f"recording.{f.name}"] for f in dataclasses.fields(HeadState)})
         known = {"format", "format_version", "avatar", "config", "head_model", "expression_names", "joint_names"}
-        known |= {"num_gaussians", "width", "height", "tuning"}
+        known |= {"num_gaussians", "width", "height", "tuning", "storage"}
         tuning = ExpressionTuning.from_json(manifest["tuning"], names, str(path)) if "tuning" in manifest else None
         facts = {key: value for key, value in manifest.items() if key not in known}
         return cls(
             avatar.eval(), manifest["head_model"], names, joints, tensors["expression_range"], camera, state,
             recording, tensors["recording.times"], facts, tuning,
         )  # fmt: skip
+
+
+def _check_values(tensors: dict[str, Tensor]) -> None:
+    """Raises ValueError for what would only fail when it is played: a bundle may come from anywhere."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{name}: holds values that are not finite")
+    shapes, corners = tensors.get("avatar.rig_shapes"), tensors.get("avatar.per_gaussian.rig_vertices")
+    if shapes is not None and corners is not None and corners.numel():
+        if corners.min() < 0 or corners.max() >= shapes.shape[1]:
+            raise ValueError(f"avatar.per_gaussian.rig_vertices: beyond the {shapes.shape[1]} vertices of the rig")

@@ -52,7 +52,7 @@ def _points(player: Player, state: HeadState, yaw: float) -> np.ndarray:
     turn = rotvecs_to_matrices(torch.tensor([0.0, yaw, 0.0], device=player.device))
     T_turned = state.T_world_head @ make_transform(turn, torch.zeros(3, device=player.device))
     camera = player.camera.in_frame(T_turned)
-    cloud = player.avatar(state, player.camera.in_frame(state.T_world_head).center)
+    cloud = player.cloud(state, player.camera.in_frame(state.T_world_head).center)
     seen = cloud.opacities > 0.05
     points = GaussianCloud(
         cloud.means[seen], cloud.quats[seen], torch.full_like(cloud.scales[seen], _POINT_M),

@@ -64,7 +64,7 @@ def _shown(player: Player) -> Tensor:
         state = recording[int(index)].to(player.device)
         camera = player.camera.in_frame(state.T_world_head)
         with torch.no_grad():
-            cloud = player.avatar(state, camera.center)
+            cloud = player.cloud(state, camera.center)
         # The sum of a picture changes with a Gaussian's colour by the sum of its weights over the pixels.
         grey = sh.from_rgb(torch.full_like(cloud.means, 0.5))[:, None].requires_grad_()
         with torch.enable_grad():
@@ -85,7 +85,7 @@ def _footprint(cloud: GaussianCloud, camera: Camera) -> Tensor:
 def _at_rest(player: Player) -> Tensor:
     state = player.bundle.default_state.to(player.device)
     with torch.no_grad():
-        return player.avatar(state, player.camera.in_frame(state.T_world_head).center).means
+        return player.cloud(state, player.camera.in_frame(state.T_world_head).center).means
 
 
 def _nearest(means: Tensor, sure: Tensor) -> Tensor:

@@ -151,7 +151,7 @@ class ViewRenderer:
             return player.step(state, camera, depth=depth)
         logits = player.avatar.per_gaussian["head_logits"] if "head_logits" in player.avatar.per_gaussian else None
         weights = None if logits is None else torch.sigmoid(logits)
-        cloud = seen_from(player.avatar(state, held.head_eye), held.eyes(weights))
+        cloud = seen_from(player.cloud(state, held.head_eye), held.eyes(weights))
         cloud = self._shown.filled(cloud, held.amount(weights))
         return player.renderer.render(cloud, in_head, depth=depth)
 

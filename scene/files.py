@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Gives a temporary folder beside ``path``; moves it there on success and removes it otherwise.
+
+    Raises UserError when there is something at ``path``, the disk is full or the place cannot be written to.
+    """
+    path = Path(path)
+    check_absent(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_absent(path: Path) -> None:
+    """Raises UserError when there is a file or a folder with anything in it: nothing is overwritten."""
+    path = Path(path)
+    if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+        raise UserError(f"{path}: exists already and is not overwritten; choose another --out, or remove it")
 
 
 def storage_error(error: OSError, path: Path) -> Exception:

@@ -140,7 +140,11 @@ class AvatarModel(nn.Module):
 
     def forward(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         """The Gaussian cloud [*b, N] in the head frame for states [*b] and camera centres ``eye`` [*b, 3] in it."""
-        cloud, p = self.canonical(state, eye), self.per_gaussian
+        return self.placed(self.canonical(state, eye), state)
+
+    def placed(self, cloud: GaussianCloud, state: HeadState) -> GaussianCloud:
+        """A canonical cloud [*b, N] of states [*b], moved by the rig, the two frames and the pose correction."""
+        p = self.per_gaussian
         if self.anchoring.config.rigged:
             cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
         return self.anchoring(cloud, state, p["head_logits"] if "head_logits" in p else None)

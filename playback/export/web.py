@@ -6,10 +6,11 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
 
 ``avatar.json``
     format "likeness-web-avatar", format_version; num_gaussians; codes, sh_degree, layers (of the network that gives the
-    codes); flags two_frames, rigged, pose_correction, motion; expression_names, expression_range [2][E], groups (for
-    the sliders), joint_names; camera (K, T_cam_world, width, height); state (T_world_head, T_world_body; the face at
-    rest); limits (of log-scales) and units (of motion modes); eye_full_rad (how far an eye turns at a coefficient of
-    1); ``arrays``: where each array stands in avatar.bin and how it is quantised, see ``playback.export.quantized``.
+    codes); flags two_frames, rigged, pose_correction, motion; expression_names, expression_range [2][E], tuning
+    (neutral [E], gains [E]), groups (for the sliders), joint_names; camera (K, T_cam_world, width, height); state
+    (T_world_head, T_world_body; the face at rest); limits (of log-scales) and units (of motion modes); eye_full_rad
+    (how far an eye turns at a coefficient of 1); ``arrays``: where each array stands in avatar.bin and how it is
+    quantised, see ``playback.export.quantized``.
 ``avatar.bin``
     gzip. Arrays [rows, columns], little-endian, each at a multiple of 4 bytes. N Gaussians, R codes, L = 1 + 3 K looks
     (opacity logit, K harmonics of 3 channels), E expressions, J joints, V vertices, T recorded frames:
@@ -26,6 +27,7 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -36,17 +38,43 @@ from torch import Tensor, nn
 from fitting.avatars.base import LOG_SCALE_LIMITS
 from fitting.avatars.linear import SHIFT_M, TURN_RAD, Linear
 from fitting.bundle import AvatarBundle
+from playback.export.distil import distil
+from playback.export.fidelity import agreement, pictures
+from playback.export.formats import ExportOptions
 from playback.export.labels import grouped
 from playback.export.quantized import ArrayFile
+from playback.export.sampling import teaching_states
 from scene import sh as spherical_harmonics
-from scene.files import atomic_path, write_bytes
+from scene.expression_tuning import ExpressionTuning
+from scene.files import atomic_path, check_absent, new_folder, write_bytes
+from scene.gaze import GAZE_FULL_RAD
 from scene.head_state import HeadState
 from scene.transforms import matrices_to_quats, normalize_quats
 
 FORMAT, FORMAT_VERSION = "likeness-web-avatar", 1
 PAGE = Path(__file__).with_name("web")
-EYE_FULL_RAD = 0.5235987755982988
-"""Rotation of an eye (30°) at which an eyeLook coefficient is 1, as the tracker has it."""
+SIZE_LIMIT = 20_000_000
+"""Bytes of a page above which its user is warned."""
+
+log = logging.getLogger(__name__)
+
+
+def write_web_page(bundle: AvatarBundle, out: Path, options: ExportOptions) -> dict[str, Any]:
+    """An Exporter. The avatar is distilled unless it is linear already; ``psnr`` is what distilling costs."""
+    check_absent(out)
+    kept = teaching_states(bundle).kept
+    shown = bundle
+    if bundle.avatar.kind != Linear.kind:
+        shown, _ = distil(bundle, options.codes, progress=options.progress)
+    psnr = None if shown is bundle else agreement(pictures(shown, kept), pictures(bundle, kept))
+    with new_folder(out) as folder:
+        facts = export_web(shown, folder)
+    if facts["bytes"] > SIZE_LIMIT:
+        log.warning(
+            "%s: %.0f MB is much for a page; fewer Gaussians (densify.max_gaussians in the fit) or --codes make it "
+            "smaller", out, facts["bytes"] / 1e6,
+        )  # fmt: skip
+    return {"bytes": facts["bytes"], "psnr": psnr, "codes": shown.avatar.config.codes}
 
 
 def export_web(bundle: AvatarBundle, folder: Path) -> dict[str, Any]:
@@ -119,6 +147,7 @@ def _add_recording(arrays: ArrayFile, bundle: AvatarBundle) -> None:
 
 
 def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
+    tuning = bundle.tuning or ExpressionTuning.identity(len(bundle.expression_names))
     camera, state, anchoring = bundle.default_camera, bundle.default_state, avatar.anchoring.config
     return {
         "format": FORMAT,
@@ -133,6 +162,7 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "pose_correction": anchoring.pose_correction,
         "expression_names": list(bundle.expression_names),
         "expression_range": bundle.expression_range.tolist(),
+        "tuning": {"neutral": tuning.neutral.tolist(), "gains": tuning.gains.tolist()},
         "groups": grouped(bundle.expression_names),
         "joint_names": list(bundle.joint_names),
         "camera": {
@@ -144,7 +174,7 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "state": {"T_world_head": state.T_world_head.tolist(), "T_world_body": state.T_world_body.tolist()},
         "limits": list(LOG_SCALE_LIMITS),
         "units": {"shift_m": SHIFT_M, "turn_rad": TURN_RAD},
-        "eye_full_rad": EYE_FULL_RAD,
+        "eye_full_rad": GAZE_FULL_RAD,
     }
 
 

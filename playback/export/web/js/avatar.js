@@ -40,6 +40,7 @@ export class Avatar {
   /** Sets means, quats, logScales, opacities and looks for a state { expression, joints, head, body }. */
   evaluate(state) {
     const { arrays, facts } = this;
+    state = { ...state, expression: tuned(facts.tuning, state.expression) };
     const codes = codesOf(arrays, facts.layers, state);
     addModes(this.looks, arrays.base_looks.values, arrays.look_modes.values, codes, this.looks.length);
     if (this.motion) addModes(this.motion, null, arrays.motion_modes.values, codes, this.motion.length);
@@ -159,4 +160,12 @@ export class Avatar {
       }
     }
   }
+}
+
+/** neutral + gain * expression, as it is within 1.5 and bent to stay within 2 (scene/expression_tuning.py). */
+function tuned({ neutral, gains }, expression) {
+  return Array.from(expression, (given, e) => {
+    const value = neutral[e] + gains[e] * given, beyond = Math.abs(value) - 1.5;
+    return beyond > 0 ? Math.sign(value) * (1.5 + 0.5 * Math.tanh(beyond / 0.5)) : value;
+  });
 }

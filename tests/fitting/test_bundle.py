@@ -1,0 +1,101 @@
+"""Bundles on disk: fewer bits, earlier and newer versions, damage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fitting.bundle import FORMAT_VERSION, MANIFEST, AvatarBundle
+from scene.errors import UserError
+from tests import toys
+from tests.contract.test_avatars import EXTENDED, make
+
+INT8 = "avatar.per_gaussian.look_modes"
+NARROWED = "avatar.per_gaussian.rig_vertices"
+ENCODINGS = {INT8: "int8", NARROWED: "narrowed", "avatar.per_gaussian.means": "int16", "avatar.rig_shapes": "float16"}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    toys.bundle(make("linear", EXTENDED)).save(tmp_path / "b", ENCODINGS)
+    return tmp_path / "b"
+
+
+def _change(folder: Path, change) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    change(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_fewer_bits_come_back_within_their_bounds(folder):
+    expected, found = toys.bundle(make("linear", EXTENDED)).tensors(), AvatarBundle.load(folder).tensors()
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype, name
+        if name not in ENCODINGS or ENCODINGS[name] == "narrowed":
+            assert torch.equal(found[name], tensor), name
+            continue
+        spread = (tensor.amax(0) - tensor.amin(0)).max()
+        bound = {"int8": spread / 254, "int16": spread / 65534, "float16": tensor.abs().max() / 1024}
+        assert 0 < (found[name] - tensor).abs().max() <= 0.5001 * bound[ENCODINGS[name]] + 1e-8, name
+
+
+def test_bundles_of_the_version_before_are_still_read(folder):
+    toys.bundle(make("linear")).save(folder.parent / "old")
+
+    def age(manifest):
+        manifest["format_version"] = 2
+        del manifest["storage"]
+
+    _change(folder.parent / "old", age)
+    assert AvatarBundle.load(folder.parent / "old").avatar.num_gaussians == 40
+
+
+BREAKS = [
+    (lambda m: m.update(format_version=FORMAT_VERSION + 1), "newer than this program"),
+    (lambda m: m.update(format_version=1), "earlier version"),
+    (lambda m: m.update(format="capture"), "not the manifest of a avatar"),
+    (lambda m: m.update(avatar="nerf"), "unknown kind of avatar 'nerf'"),
+    (lambda m: m["storage"].update(x={"encoding": "int8", "dtype": "float32"}), "damaged"),
+    (lambda m: m["storage"][INT8].update(encoding="int4"), "damaged .*int4"),
+    (lambda m: m["storage"][INT8].update(encoding="float16"), "damaged"),
+    (lambda m: m["storage"].pop(INT8), "damaged"),
+    (lambda m: m["storage"][INT8].pop("dtype"), "damaged"),
+    (lambda m: m.update(storage=[1, 2]), "damaged"),
+    (lambda m: m.pop("width"), "damaged"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change, message", BREAKS)
+def test_broken_bundles_are_one_line(folder, change, message):
+    _change(folder, change)
+    with pytest.raises(UserError, match=message) as error:
+        AvatarBundle.load(folder)
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_values_that_are_not_finite_and_corners_beyond_the_rig_are_refused(folder):
+    bundle = toys.bundle(make("linear", EXTENDED))
+    with torch.no_grad():
+        bundle.avatar.per_gaussian["rig_vertices"][0, 0] = toys.RIG_VERTICES
+    bundle.save(folder.parent / "beyond")
+    with pytest.raises(UserError, match="damaged .*rig_vertices"):
+        AvatarBundle.load(folder.parent / "beyond")
+    with torch.no_grad():
+        bundle.avatar.per_gaussian["rig_vertices"][0, 0] = 0
+        bundle.avatar.per_gaussian["means"][0, 0] = float("nan")
+    bundle.save(folder.parent / "nan")
+    with pytest.raises(UserError, match="damaged .*means.*finite"):
+        AvatarBundle.load(folder.parent / "nan")
+
+
+def test_a_cut_file_and_a_folder_without_avatar_are_one_line(folder, tmp_path):
+    file = folder / "tensors.safetensors"
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(UserError, match="tensors.safetensors: damaged"):
+        AvatarBundle.load(folder)
+    with pytest.raises(UserError, match="not an avatar"):
+        AvatarBundle.load(tmp_path)
