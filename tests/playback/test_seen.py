@@ -91,6 +91,8 @@ def test_hidden_gaussians_take_on_the_colours_around_them():
 
 
 class _Still:
+    view_dependent = False
+
     def __init__(self, cloud: GaussianCloud) -> None:
         self._cloud, self.num_gaussians = cloud, cloud.num_gaussians
 
