@@ -64,6 +64,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="folder of the figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="common", metavar="KEY=VALUE", help="a setting of every fit"
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="fits at a time (default: 1)")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of each (default: 2)")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the weights of VGG16 and of LPIPS")
@@ -75,7 +78,7 @@ def main() -> None:
                 if name == NO_PERCEPTUAL and not perceptual:
                     continue
                 for seed in range(args.seeds):
-                    fit = Fit(capture, preset, ABLATIONS[preset][name], seed, args.minutes, args.weights)
+                    fit = Fit(capture, preset, (*args.common, *ABLATIONS[preset][name]), seed, args.minutes, args.weights)
                     rows.append((slug(fit, name), fit, name))
     found = run_all([(label, fit) for label, fit, _ in rows], args.out, args.jobs, args.threads)
     table = [
@@ -83,6 +86,8 @@ def main() -> None:
         for label, fit, name in rows
     ]
     print(markdown(table, args.minutes, args.seeds))
+    if args.common:
+        print(f"\nAll with {', '.join(args.common)}.")
     if not perceptual:
         print("\nWithout the perceptual loss throughout: VGG16's weights are not here (--weights DIR).")
     if args.json:
