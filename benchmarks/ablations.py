@@ -78,7 +78,8 @@ def main() -> None:
                 if name == NO_PERCEPTUAL and not perceptual:
                     continue
                 for seed in range(args.seeds):
-                    fit = Fit(capture, preset, (*args.common, *ABLATIONS[preset][name]), seed, args.minutes, args.weights)
+                    settings = (*args.common, *ABLATIONS[preset][name])
+                    fit = Fit(capture, preset, settings, seed, args.minutes, args.weights)
                     rows.append((slug(fit, name), fit, name))
     found = run_all([(label, fit) for label, fit, _ in rows], args.out, args.jobs, args.threads)
     table = [
