@@ -41,9 +41,9 @@ from fitting.bundle import AvatarBundle
 from playback.export.distil import distil
 from playback.export.fidelity import agreement, pictures
 from playback.export.formats import ExportOptions
-from playback.export.labels import grouped
 from playback.export.quantized import ArrayFile
 from playback.export.sampling import teaching_states
+from playback.face_parts import grouped
 from scene import sh as spherical_harmonics
 from scene.expression_tuning import ExpressionTuning
 from scene.files import atomic_path, check_absent, new_folder, write_bytes
@@ -163,7 +163,10 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "expression_names": list(bundle.expression_names),
         "expression_range": bundle.expression_range.tolist(),
         "tuning": {"neutral": tuning.neutral.tolist(), "gains": tuning.gains.tolist()},
-        "groups": grouped(bundle.expression_names),
+        "groups": [
+            {"name": part, "items": [{"name": control.name, "label": control.label} for control in controls]}
+            for part, controls in grouped(bundle.expression_names).items()
+        ],
         "joint_names": list(bundle.joint_names),
         "camera": {
             "K": camera.K.tolist(),

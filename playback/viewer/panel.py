@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from playback.viewer.face_parts import grouped
+from playback.face_parts import grouped
 from playback.viewer.saving import png, save_tuned
 from playback.viewer.show import Show
 from playback.viewer.transport import SPEEDS

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from fitting.bundle import AvatarBundle
+from playback.face_parts import FACE_PARTS, OTHER, grouped
 from playback.player import Player
 from playback.viewer import orbit
-from playback.viewer.face_parts import FACE_PARTS, OTHER, grouped
 from playback.viewer.saving import png, save_tuned
 from playback.viewer.show import Settings, Show, carried_over, driven
 from playback.viewer.transport import Transport
