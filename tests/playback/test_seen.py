@@ -78,7 +78,7 @@ def test_hidden_gaussians_take_on_the_colours_around_them():
     )
     player = Player(dataclasses.replace(toys.bundle(make("headgas")), default_camera=toys.camera(48)))
     player.avatar = _Still(cloud)
-    seen = SeenGaussians(player)
+    seen = SeenGaussians.of(player)
     front = cloud.means[:1500, 2] > -0.02
     assert seen.confidence[:1500][front].mean() > 0.8 and seen.confidence[1500:].max() < 0.3
     filled = sh.evaluate(seen.filled(cloud, 1.0).sh, cloud.means)
