@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     option(parser, "--size", type=positive_int, default=512, unit="pixels", help="height of the picture, at most 2048")
     option(parser, "--fps", type=positive_int, default=60, unit="pictures a second", help="render no more than these")
     option(parser, "--extrapolate", action="store_true",
-           help="beyond the views of the recording, too, show the avatar as it is; else what no frame showed is held")  # fmt: skip
+           help="beyond the recording's views, too, show the avatar as it is; else what no frame showed is held")
     command_line.add_viewer(parser)
     command_line.add_device(parser)
     return parser

@@ -45,7 +45,8 @@ class SeenGaussians:
 
     @classmethod
     def of(cls, player: Player, progress: bool = False) -> SeenGaussians:
-        """Those of a player's avatar. It looks through the recording."""
+        """Those of a player's avatar. It looks through the recording. progress: say so on a
+        terminal."""
         confidence = (_shown(player, progress) / _SHOWN).clamp(0, 1)
         sure = (confidence >= 1).nonzero()[:, 0]
         return cls(confidence, _nearest(_at_rest(player), sure))
@@ -70,7 +71,8 @@ def _shown(player: Player, progress: bool) -> Tensor:
     recording = player.bundle.recording
     best = torch.zeros(player.avatar.num_gaussians, device=player.device)
     chosen = np.linspace(0, len(recording) - 1, min(_VIEWS, len(recording))).round().astype(int)
-    for index in tqdm(chosen, "looking through the recording", unit="frame", disable=not progress, leave=False):
+    shown = tqdm(chosen, "looking through the recording", unit="frame", disable=None if progress else True, leave=False)
+    for index in shown:
         state = recording[int(index)].to(player.device)
         camera = player.camera.in_frame(state.T_world_head)
         with torch.no_grad():

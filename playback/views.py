@@ -6,7 +6,6 @@ import dataclasses
 import logging
 
 import numpy as np
-import torch
 
 from fitting.bundle import AvatarBundle
 from fitting.pictures import depth_map

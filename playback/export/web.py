@@ -10,9 +10,9 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
     (neutral [E], gains [E]), groups (for the sliders), joint_names; camera (K, T_cam_world, width, height); state
     (T_world_head, T_world_body; the face at rest); limits (of log-scales) and units (of motion modes); eye_full_rad
     (how far an eye turns at a coefficient of 1); seen (from where the recording saw the avatar: head and body, each low
-    and high [2] of yaw and pitch in radians about centre in its own frame; fade_rad outside of these what was not seen
-    is filled in full, its standard deviations longest_m at most; see ``playback.holding``); ``arrays``: where each array stands in avatar.bin and how it is
-    quantised, see ``playback.export.quantized``.
+    and high [2] of yaw and pitch in radians about centre in its own frame; fade_rad beyond these what was not seen is
+    filled in full, its standard deviations then longest_m at most; see ``playback.holding``); ``arrays``: where each
+    array stands in avatar.bin and how it is quantised, see ``playback.export.quantized``.
 ``avatar.bin``
     gzip. Arrays [rows, columns], little-endian, each at a multiple of 4 bytes. N Gaussians, R codes, L = 1 + 3 K looks
     (opacity logit, K harmonics of 3 channels), E expressions, J joints, V vertices, T recorded frames:

@@ -7,10 +7,12 @@ import math
 
 import torch
 
+from playback.backgrounds import Background
 from playback.player import Player
 from playback.seen_gaussians import SeenGaussians
 from playback.seen_views import Cone, Held, SeenViews, seen_from
-from playback.trajectories import HEAD_CENTRE, Angle, turned
+from playback.trajectories import HEAD_CENTRE, Angle, in_world, turned
+from playback.views import ViewRenderer
 from scene import sh
 from scene.cloud import GaussianCloud
 from tests import toys
@@ -65,6 +67,24 @@ def test_a_still_body_is_held_while_the_head_may_turn():
     held = SeenViews(bundle).held(rest, view.center)
     assert held.head_outside == 0 and 14 < math.degrees(held.body_outside) < 16
     assert not SeenViews(bundle).held(rest, bundle.default_camera.in_frame(rest.T_world_head).center).needed
+
+
+def test_a_player_holds_only_when_asked_and_only_beyond_the_recording():
+    bundle = toys.bundle(make("headgas", EXTENDED), 48)
+    recording = dataclasses.replace(bundle.recording, T_world_body=bundle.recording.T_world_head)
+    player = Player(dataclasses.replace(bundle, recording=recording))
+    state, held = recording[3], player.held.gaussians()
+    own = bundle.default_camera
+    assert torch.equal(player.step(state, own, hold=True).rgb, player.step(state, own).rgb)
+    beside = in_world(turned(own.in_frame(state.T_world_head), Angle(60)), state.T_world_head)
+    plain, shown = (player.step(state, beside, hold=hold) for hold in (False, True))
+    assert (plain.rgb - shown.rgb).abs().max() > 0.01
+    white = Background("white")
+    pictures = [ViewRenderer(player, white, extrapolate=e).output(state, beside).rgb for e in (True, False)]
+    assert torch.equal(pictures[0], plain.rgb) and torch.equal(pictures[1], shown.rgb)
+    assert player.held.gaussians() is held  # looked at once
+    measured = Player(player.bundle).step(state, beside).rgb
+    torch.testing.assert_close(measured, plain.rgb, atol=0, rtol=0)
 
 
 def test_hidden_gaussians_take_on_the_colours_around_them():
