@@ -20,8 +20,8 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
     means, log_scales [3, N], quats [4, N] (wxyz), head_weights [1, N]: 16 bits.
     base_looks [L, N]: 16 bits. look_modes [R L, N], motion_modes [R 9, N] (shift, turn, growth): 8 bits, squared.
     rig_vertices [3, N]: which of the V vertices; rig_weights [3, N], rig_shapes [E, 3 V]: 16 bits.
-    seen.confidence [1, N]: 16 bits, from 0, no frame showed it, to 1. seen.neighbours [8 or fewer, N]: the Gaussians of
-    confidence 1 whose mean colour fills it; 0 where its own confidence is 1.
+    seen.confidence [1, N]: 8 bits, squared; from 0, no frame showed it, to 1. seen.neighbours [8 or fewer, N]: those of
+    confidence 1 whose mean colour fills it, 0 where its own is 1; 16 bits, 32 from 65537 Gaussians on.
     harmonics.directions [3, S], harmonics.solve [K, S]: samples that rotations of harmonics are found by; float32.
     coder.I.weight [out, in], coder.I.bias [1, out], correction.* : float32.
     recording.expression [E, T], recording.joints [4 J, T] (wxyz): 16 bits; recording.head, recording.body [7, T] (wxyz
@@ -131,8 +131,8 @@ def _add_gaussians(arrays: ArrayFile, avatar: Linear) -> None:
 
 
 def _add_seen(arrays: ArrayFile, seen: SeenGaussians) -> None:
-    arrays.even("seen.confidence", seen.confidence[None])
-    used = seen.neighbours * (seen.confidence < 1)[:, None]
+    arrays.squared("seen.confidence", seen.confidence[None])
+    used = seen.neighbours.sort(-1).values * (seen.confidence < 1)[:, None]  # sorted rows compress better
     arrays.exact("seen.neighbours", used.T, "uint16" if len(used) <= 65536 else "uint32")
 
 

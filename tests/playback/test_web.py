@@ -60,6 +60,8 @@ def test_twenty_thousand_gaussians_stay_under_20_mb():
     for rows in (3, 4, 3, 13, 3, 3, 1):  # means, quats, scales, looks, rig and weights
         arrays.even(f"even {rows} {arrays.size}", torch.randn(rows, 20_000, generator=generator))
     arrays.squared("modes", torch.randn(16 * 22, 20_000, generator=generator))  # noise: nothing to compress
+    arrays.squared("confidence", torch.rand(1, 20_000, generator=generator))
+    arrays.exact("neighbours", torch.randint(20_000, (8, 20_000), generator=generator), "uint16")
     page = sum(path.stat().st_size for path in PAGE.rglob("*") if path.is_file())
     assert len(arrays.data()) + page < 14e6
 
@@ -189,10 +191,10 @@ def test_the_page_has_the_cones_and_what_the_recording_shows(tmp_path):
     for name, cone in (("head", SeenViews(bundle).head), ("body", SeenViews(bundle).body)):
         assert facts[name] == {"low": cone.low.tolist(), "high": cone.high.tolist()}
     seen = SeenGaussians.of(Player(bundle))
-    torch.testing.assert_close(arrays["seen.confidence"][0], seen.confidence, atol=1e-4, rtol=0)
+    torch.testing.assert_close(arrays["seen.confidence"][0], seen.confidence, atol=0.01, rtol=0)
     unsure = seen.confidence < 1
     assert 0 < unsure.sum() < len(unsure)
-    assert torch.equal(arrays["seen.neighbours"].T[unsure].long(), seen.neighbours[unsure])
+    assert torch.equal(arrays["seen.neighbours"].T[unsure].long(), seen.neighbours[unsure].sort(-1).values)
 
 
 def test_quantisation_costs_little(tmp_path):
