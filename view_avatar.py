@@ -18,6 +18,8 @@ def parser() -> argparse.ArgumentParser:
     option(parser, "other", type=Path, nargs="?", metavar="RUN2", help="another one, shown beside it")
     option(parser, "--size", type=positive_int, default=512, unit="pixels", help="height of the picture, at most 2048")
     option(parser, "--fps", type=positive_int, default=60, unit="pictures a second", help="render no more than these")
+    option(parser, "--extrapolate", action="store_true",
+           help="beyond the recording's views, too, show the avatar as it is; else what no frame showed is held")
     command_line.add_viewer(parser)
     command_line.add_device(parser)
     return parser
@@ -33,7 +35,9 @@ def main() -> None:
     from playback.viewer.viewer import Viewer
 
     paths = [args.run] + ([args.other] if args.other else [])
-    viewer = Viewer.open(paths, device, args.host, args.port, size=args.size, fps=args.fps)
+    viewer = Viewer.open(
+        paths, device, args.host, args.port, size=args.size, fps=args.fps, extrapolate=args.extrapolate
+    )
     print(f"look at {viewer.url} (Ctrl-C ends it)", flush=True)
     try:
         viewer.wait()

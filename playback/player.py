@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fitting.bundle import AvatarBundle
+from playback.holding import HeldAvatar
 from renderers import create
 from renderers.output import RenderOutput
 from scene.camera import Camera
@@ -39,16 +41,19 @@ class Player:
 
     @torch.no_grad()
     def step(
-        self, state: HeadState, camera: Camera | None = None, background: Tensor | None = None, *, depth: bool = False
-    ) -> RenderOutput:
+        self, state: HeadState, camera: Camera | None = None, background: Tensor | None = None, *, depth: bool = False,
+        hold: bool = False,
+    ) -> RenderOutput:  # fmt: skip
         """The picture of one state (unbatched) by a camera of the world; the bundle's own camera if none is given.
 
         background: a colour [3] or picture [H, W, 3] that is put behind; then alpha is 1. Without one the colour
-        stays premultiplied. depth: also the expected depth in metres.
+        stays premultiplied. depth: also the expected depth in metres. hold: where the camera sees what the recording
+        never showed, the avatar is held; see ``holding``.
         """
         camera = self.camera if camera is None else camera.to(self.device)
         in_head = camera.in_frame(state.T_world_head.to(self.device))
-        output = self.renderer.render(self.cloud(state, in_head.center), in_head, depth=depth)
+        cloud = (self.held.cloud if hold else self.cloud)(state, in_head.center)
+        output = self.renderer.render(cloud, in_head, depth=depth)
         if background is None:
             return output
         return RenderOutput(output.over(background.to(self.device)), torch.ones_like(output.alpha), output.depth)
@@ -67,6 +72,11 @@ class Player:
             self._memory = _Memory.of(state, eye, self.avatar(seen, position))
         return self._memory.cloud
 
+    @functools.cached_property
+    def held(self) -> HeldAvatar:
+        """The avatar as ``step`` shows it with ``hold``."""
+        return HeldAvatar(self)
+
     def tune(self, tuning: ExpressionTuning | None) -> None:
         """From here on plays with another neutral and other gains; see ``AvatarBundle.tuning``."""
         if tuning is not self.bundle.tuning:
@@ -74,11 +84,11 @@ class Player:
 
     def stream(
         self, driver: Iterable[HeadState], camera: Camera | None = None, background: Tensor | None = None,
-        *, depth: bool = False,
+        *, depth: bool = False, hold: bool = False,
     ) -> Iterator[RenderOutput]:  # fmt: skip
         """The pictures of a driver's states, one by one as they are asked for; see ``step``."""
         for state in driver:
-            yield self.step(state, camera, background, depth=depth)
+            yield self.step(state, camera, background, depth=depth, hold=hold)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,38 +8,48 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from playback.player import Player
 from renderers import constants
 from scene import sh
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
 from scene.transforms import transform_points
 
+if TYPE_CHECKING:
+    from playback.player import Player
+
 _VIEWS = 16
 """Frames of the recording, evenly spread, that are looked at."""
 _SHOWN = 0.2
 """Share of its footprint that a Gaussian must show in one of them to have a colour of its own."""
 _NEIGHBOURS = 8
-_LONGEST = 0.01
+LONGEST_M = 0.01
 """Metres: standard deviations of Gaussians that were never shown go no further."""
 
 
+@dataclasses.dataclass(frozen=True)
 class SeenGaussians:
     """Which Gaussians of an avatar its recording shows.
 
     confidence: [N] from 0, never shown, to 1. neighbours: [N, k] indices of the nearest ones of confidence 1.
     """
 
-    def __init__(self, player: Player) -> None:
-        shown = _shown(player)
-        self.confidence = (shown / _SHOWN).clamp(0, 1)
-        sure = (self.confidence >= 1).nonzero()[:, 0]
-        self.neighbours = _nearest(_at_rest(player), sure)
+    confidence: Tensor
+    neighbours: Tensor
+
+    @classmethod
+    def of(cls, player: Player, progress: bool = False) -> SeenGaussians:
+        """Those of a player's avatar. It looks through the recording. progress: say so on a
+        terminal."""
+        confidence = (_shown(player, progress) / _SHOWN).clamp(0, 1)
+        sure = (confidence >= 1).nonzero()[:, 0]
+        return cls(confidence, _nearest(_at_rest(player), sure))
 
     def filled(self, cloud: GaussianCloud, amount: Tensor | float) -> GaussianCloud:
         """A cloud [] of one colour for each Gaussian, where the unsure ones have their neighbours' colours and bounded
@@ -52,15 +62,17 @@ class SeenGaussians:
         share = (amount * (1 - self.confidence))[:, None]
         own = cloud.sh[:, 0]
         colours = own + share * (own[self.neighbours].mean(1) - own)
-        excess = (cloud.scales.log() - math.log(_LONGEST)).clamp_min(0)
+        excess = (cloud.scales.log() - math.log(LONGEST_M)).clamp_min(0)
         return dataclasses.replace(cloud, sh=colours[:, None], scales=cloud.scales * (-share * excess).exp())
 
 
-def _shown(player: Player) -> Tensor:
+def _shown(player: Player, progress: bool) -> Tensor:
     """[N] the largest share of a Gaussian's opacity and footprint that any looked-at frame of the recording shows."""
     recording = player.bundle.recording
     best = torch.zeros(player.avatar.num_gaussians, device=player.device)
-    for index in np.linspace(0, len(recording) - 1, min(_VIEWS, len(recording))).round().astype(int):
+    chosen = np.linspace(0, len(recording) - 1, min(_VIEWS, len(recording))).round().astype(int)
+    shown = tqdm(chosen, "looking through the recording", unit="frame", disable=None if progress else True, leave=False)
+    for index in shown:
         state = recording[int(index)].to(player.device)
         camera = player.camera.in_frame(state.T_world_head)
         with torch.no_grad():

@@ -26,7 +26,7 @@ _RARE = 0.02
 """Share of the recording's views at either end that do not count as seen."""
 _MARGIN = math.radians(3.0)
 """The cone is wider by this: so small a turn shows nothing new."""
-_FADE = math.radians(10.0)
+FADE = math.radians(10.0)
 """As far outside the cone ``Held.amount`` is 1."""
 
 
@@ -76,7 +76,7 @@ class Held:
 
     def amount(self, head_weights: Tensor | None) -> Tensor:
         """From 0 within the cones to 1 well outside: [], or [N] by the weights."""
-        head, body = (self.head_eye.new_tensor(min(o / _FADE, 1.0)) for o in (self.head_outside, self.body_outside))
+        head, body = (self.head_eye.new_tensor(min(o / FADE, 1.0)) for o in (self.head_outside, self.body_outside))
         return _mixed(head, body, head_weights)
 
 

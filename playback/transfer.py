@@ -37,7 +37,8 @@ def rows(
     player: Player, driver: Recording, states: HeadState, size: int, progress: str | None = None
 ) -> Iterator[list[np.ndarray]]:
     """For each step of a film at the driver's rate its pictures from left to right, uint8: the driver's (where there
-    are any), the avatar's; ``size`` pixels high, the avatar on white and ``size`` wide."""
+    are any), the avatar's; ``size`` pixels high, the avatar on white and ``size`` wide, held
+    where its head turns beyond what its recording shows."""
     from tqdm import tqdm
 
     camera = player.bundle.default_camera.resized(size, size)
@@ -45,7 +46,7 @@ def rows(
     shown, row = None, []
     for index in tqdm(driver.shown_at(driver.fps), desc=progress, unit="frame", disable=progress is None):
         if index != shown:
-            avatar = player.step(states[index], camera, white).rgb
+            avatar = player.step(states[index], camera, white, hold=True).rgb
             theirs = driver.picture(index)
             row = [*([] if theirs is None else [at_height(theirs, size)]), as_bytes(avatar)]
             shown = index
@@ -60,12 +61,13 @@ def live_rows(
     seconds from the camera's picture to the avatar's."""
     bundle, avatar = player.bundle, Person.of_avatar(player.bundle)
     smoother = CausalSmoother(bundle.expression_names)
+    player.held.gaussians()  # now, and not when a head first turns so far that they are needed
     camera, white = bundle.default_camera.resized(size, size), torch.ones(3)
     for state in driver:
         smooth = smoother(state, driver.time_s)
         batch = smooth.map(lambda tensor: tensor[None])
         target = retarget(batch, driver.person, avatar, config)[0]
-        picture = as_bytes(player.step(target, camera, white).rgb)
+        picture = as_bytes(player.step(target, camera, white, hold=True).rgb)
         if latencies is not None:
             latencies.append(time.perf_counter() - driver.seen_s)
         yield [at_height(driver.picture(0), size), picture]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 
 import numpy as np
-import torch
 
 from fitting.bundle import AvatarBundle
 from fitting.pictures import depth_map
@@ -16,8 +14,6 @@ from playback.camera_path import CameraPath
 from playback.chosen_states import ChosenStates
 from playback.geometry import normal_picture, normals_of
 from playback.player import Player
-from playback.seen_gaussians import SeenGaussians
-from playback.seen_views import SeenViews, seen_from
 from playback.trajectories import (
     HEAD_CENTRE,
     TRAJECTORIES,
@@ -131,34 +127,18 @@ class ViewRenderer:
         extrapolate: bool = False,
     ) -> None:  # fmt: skip
         """extrapolate: show the avatar as it is beyond the recording's views, too; else what the recording never showed
-        is held there, see ``seen_views`` and ``seen_gaussians``."""
+        is held there, see ``holding``."""
         self.player, self.background, self.extrapolate = player, background, extrapolate
         self._depth, self._normals = depth, normals
-        self._seen = SeenViews(player.bundle, player.device)
 
     @property
     def channels(self) -> tuple[str, ...]:
         return ("colour", *(("depth",) if self._depth else ()), *(("normals",) if self._normals else ()))
 
-    @torch.no_grad()
     def output(self, state: HeadState, camera: Camera) -> RenderOutput:
-        """What the player shows of a state [] by a camera of the world, its colours held where no view was seen."""
-        depth, player = self._depth or self._normals, self.player
-        state, camera = state.to(player.device), camera.to(player.device)
-        in_head = camera.in_frame(state.T_world_head)
-        held = self._seen.held(state, in_head.center)
-        if self.extrapolate or not held.needed:
-            return player.step(state, camera, depth=depth)
-        logits = player.avatar.per_gaussian["head_logits"] if "head_logits" in player.avatar.per_gaussian else None
-        weights = None if logits is None else torch.sigmoid(logits)
-        cloud = seen_from(player.cloud(state, held.head_eye), held.eyes(weights))
-        cloud = self._shown.filled(cloud, held.amount(weights))
-        return player.renderer.render(cloud, in_head, depth=depth)
-
-    @functools.cached_property
-    def _shown(self) -> SeenGaussians:
-        """Looks through the recording: a few seconds, once."""
-        return SeenGaussians(self.player)
+        """What the player shows of a state [] by a camera of the world."""
+        depth = self._depth or self._normals
+        return self.player.step(state, camera, depth=depth, hold=not self.extrapolate)
 
     def render(self, state: HeadState, camera: Camera) -> dict[str, Channel]:
         """The channels of one picture.

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 import evaluate_avatar
 import transfer_expression
 from benchmarks import live
+from playback.player import Player
 from playback.state_file import load_states
+from playback.transfer import as_bytes, rows
 from preprocess.video import VideoReader, open_video
 from scene.errors import UserError
 from tests import arkit, toys
@@ -68,6 +74,15 @@ def test_curves_become_a_film_and_states(folder, tmp_path, run):
     assert (states.expression <= bundle.expression_range[1] + 1e-5).all()
     run(folder / "avatar", "--driver", kept, "--out", tmp_path / "again.mp4", "--frames", 3, "--pose", "none")
     assert len(frames(tmp_path / "again.mp4")) == 3
+
+
+def test_films_hold_the_avatar_where_a_driver_turns_further_than_it_was_seen(folder):
+    player = Player(folder / "avatar")
+    state = dataclasses.replace(player.bundle.default_state, T_world_head=toys.head_pose(1.0))
+    driver = SimpleNamespace(fps=25, shown_at=lambda fps: [0], picture=lambda index: None)
+    [[shown]] = rows(player, driver, state.map(lambda tensor: tensor[None]), player.camera.height)
+    held, plain = (as_bytes(player.step(state, None, torch.ones(3), hold=hold).rgb) for hold in (True, False))
+    assert np.array_equal(shown, held) and not np.array_equal(shown, plain)
 
 
 def test_a_captures_pictures_stand_beside_the_avatars(folder, tmp_path, run):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-_TYPES = {"int8": np.int8, "int16": np.int16, "uint16": np.uint16, "float32": np.float32}
+_TYPES = {"int8": np.int8, "int16": np.int16, "uint16": np.uint16, "uint32": np.uint32, "float32": np.float32}
 _ALIGNMENT = 4  # bytes; typed arrays of a browser start at multiples of their element's size
 
 

@@ -9,8 +9,10 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
     codes); flags two_frames, rigged, pose_correction, motion; expression_names, expression_range [2][E], tuning
     (neutral [E], gains [E]), groups (for the sliders), joint_names; camera (K, T_cam_world, width, height); state
     (T_world_head, T_world_body; the face at rest); limits (of log-scales) and units (of motion modes); eye_full_rad
-    (how far an eye turns at a coefficient of 1); ``arrays``: where each array stands in avatar.bin and how it is
-    quantised, see ``playback.export.quantized``.
+    (how far an eye turns at a coefficient of 1); seen (from where the recording saw the avatar: head and body, each low
+    and high [2] of yaw and pitch in radians about centre in its own frame; fade_rad beyond these what was not seen is
+    filled in full, its standard deviations then longest_m at most; see ``playback.holding``); ``arrays``: where each
+    array stands in avatar.bin and how it is quantised, see ``playback.export.quantized``.
 ``avatar.bin``
     gzip. Arrays [rows, columns], little-endian, each at a multiple of 4 bytes. N Gaussians, R codes, L = 1 + 3 K looks
     (opacity logit, K harmonics of 3 channels), E expressions, J joints, V vertices, T recorded frames:
@@ -18,6 +20,8 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
     means, log_scales [3, N], quats [4, N] (wxyz), head_weights [1, N]: 16 bits.
     base_looks [L, N]: 16 bits. look_modes [R L, N], motion_modes [R 9, N] (shift, turn, growth): 8 bits, squared.
     rig_vertices [3, N]: which of the V vertices; rig_weights [3, N], rig_shapes [E, 3 V]: 16 bits.
+    seen.confidence [1, N]: 8 bits, squared; from 0, no frame showed it, to 1. seen.neighbours [8 or fewer, N]: those of
+    confidence 1 whose mean colour fills it, 0 where its own is 1; 16 bits, 32 from 65537 Gaussians on.
     harmonics.directions [3, S], harmonics.solve [K, S]: samples that rotations of harmonics are found by; float32.
     coder.I.weight [out, in], coder.I.bias [1, out], correction.* : float32.
     recording.expression [E, T], recording.joints [4 J, T] (wxyz): 16 bits; recording.head, recording.body [7, T] (wxyz
@@ -44,6 +48,10 @@ from playback.export.formats import ExportOptions
 from playback.export.quantized import ArrayFile
 from playback.export.sampling import teaching_states
 from playback.face_parts import grouped
+from playback.player import Player
+from playback.seen_gaussians import LONGEST_M, SeenGaussians
+from playback.seen_views import FADE, Cone, SeenViews
+from playback.trajectories import HEAD_CENTRE
 from scene import sh as spherical_harmonics
 from scene.expression_tuning import ExpressionTuning
 from scene.files import atomic_path, check_absent, new_folder, write_bytes
@@ -89,6 +97,7 @@ def export_web(bundle: AvatarBundle, folder: Path) -> dict[str, Any]:
     folder = Path(folder)
     arrays = ArrayFile()
     _add_gaussians(arrays, avatar)
+    _add_seen(arrays, SeenGaussians.of(Player(bundle)))
     _add_shared(arrays, avatar)
     _add_recording(arrays, bundle)
     description = _description(bundle, avatar) | {"arrays": arrays.index}
@@ -119,6 +128,12 @@ def _add_gaussians(arrays: ArrayFile, avatar: Linear) -> None:
         arrays.exact("rig_vertices", places.T, "uint16")
         arrays.even("rig_weights", p["rig_weights"].T)
         arrays.even("rig_shapes", avatar.rig_shapes[:, used].transpose(1, 2).flatten(1))
+
+
+def _add_seen(arrays: ArrayFile, seen: SeenGaussians) -> None:
+    arrays.squared("seen.confidence", seen.confidence[None])
+    used = seen.neighbours.sort(-1).values * (seen.confidence < 1)[:, None]  # sorted rows compress better
+    arrays.exact("seen.neighbours", used.T, "uint16" if len(used) <= 65536 else "uint32")
 
 
 def _add_shared(arrays: ArrayFile, avatar: Linear) -> None:
@@ -178,7 +193,16 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "limits": list(LOG_SCALE_LIMITS),
         "units": {"shift_m": SHIFT_M, "turn_rad": TURN_RAD},
         "eye_full_rad": GAZE_FULL_RAD,
+        "seen": _seen(SeenViews(bundle)),
     }
+
+
+def _seen(views: SeenViews) -> dict[str, Any]:
+    def limits(cone: Cone) -> dict[str, list[float]]:
+        return {"low": cone.low.tolist(), "high": cone.high.tolist()}
+
+    facts = {"centre": list(HEAD_CENTRE), "fade_rad": FADE, "longest_m": LONGEST_M}
+    return {"head": limits(views.head), "body": limits(views.body), **facts}
 
 
 def _layers(avatar: Linear) -> list[nn.Linear]:

@@ -42,7 +42,8 @@ class FitFollower:
         """Starts the viewer, unless it runs."""
         if self.viewer is None:
             self._bundle = AvatarBundle.from_fit(avatar.duplicate(torch.clone), self._capture, {})
-            show = Show([self._bundle], self._device, size=_SIZE)
+            # To hold it beyond its views would take time from the fit, with every copy anew.
+            show = Show([self._bundle], self._device, size=_SIZE, hold=False)
             self.viewer = Viewer(show, [self._capture.root.parent.name], *self._address, share=_RENDER_SHARE)
             log.info("look at the fit: %s", self.viewer.url)
 

@@ -46,9 +46,10 @@ class Show:
 
     def __init__(
         self, bundles: Sequence[AvatarBundle], device: str = "cpu", *, size: int = 512,
-        clock: Callable[[], float] = time.monotonic,
+        hold: bool = True, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self.device, self._clock = device, clock
+        """hold: beyond the views of the recording the avatars are held; see ``holding``."""
+        self.device, self._hold, self._clock = device, hold, clock
         self.changed = threading.Condition()
         self._players = [Player(bundle, device) for bundle in bundles]
         self._next: AvatarBundle | None = None
@@ -66,6 +67,12 @@ class Show:
     @property
     def bundles(self) -> list[AvatarBundle]:
         return [player.bundle for player in self._players]
+
+    def look_through(self) -> None:
+        """Looks through the recordings for what they show now, not when a camera first leaves their views."""
+        if self._hold:
+            for player in self._players:
+                player.held.gaussians(progress=True)
 
     def update(self, **changes: Any) -> None:
         """Replaces some of the settings."""
@@ -129,7 +136,7 @@ class Show:
             player.tune(tuning)
             camera = camera_of(view, player.bundle.default_state.T_world_head, width, height)
             shown = state if player is self._players[0] else carried_over(state, self.bundles[0], player.bundle)
-            pictures.append(player.step(shown, camera, background).rgb)
+            pictures.append(player.step(shown, camera, background, hold=self._hold).rgb)
         whole = torch.cat(pictures, 1)
         return (whole.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 

@@ -7,10 +7,12 @@ import math
 
 import torch
 
+from playback.backgrounds import Background
 from playback.player import Player
 from playback.seen_gaussians import SeenGaussians
 from playback.seen_views import Cone, Held, SeenViews, seen_from
-from playback.trajectories import HEAD_CENTRE, Angle, turned
+from playback.trajectories import HEAD_CENTRE, Angle, in_world, turned
+from playback.views import ViewRenderer
 from scene import sh
 from scene.cloud import GaussianCloud
 from tests import toys
@@ -67,6 +69,24 @@ def test_a_still_body_is_held_while_the_head_may_turn():
     assert not SeenViews(bundle).held(rest, bundle.default_camera.in_frame(rest.T_world_head).center).needed
 
 
+def test_a_player_holds_only_when_asked_and_only_beyond_the_recording():
+    bundle = toys.bundle(make("headgas", EXTENDED), 48)
+    recording = dataclasses.replace(bundle.recording, T_world_body=bundle.recording.T_world_head)
+    player = Player(dataclasses.replace(bundle, recording=recording))
+    state, held = recording[3], player.held.gaussians()
+    own = bundle.default_camera
+    assert torch.equal(player.step(state, own, hold=True).rgb, player.step(state, own).rgb)
+    beside = in_world(turned(own.in_frame(state.T_world_head), Angle(60)), state.T_world_head)
+    plain, shown = (player.step(state, beside, hold=hold) for hold in (False, True))
+    assert (plain.rgb - shown.rgb).abs().max() > 0.01
+    white = Background("white")
+    pictures = [ViewRenderer(player, white, extrapolate=e).output(state, beside).rgb for e in (True, False)]
+    assert torch.equal(pictures[0], plain.rgb) and torch.equal(pictures[1], shown.rgb)
+    assert player.held.gaussians() is held  # looked at once
+    measured = Player(player.bundle).step(state, beside).rgb
+    torch.testing.assert_close(measured, plain.rgb, atol=0, rtol=0)
+
+
 def test_hidden_gaussians_take_on_the_colours_around_them():
     """A shell that is green hides a red core, in an avatar that is always the same."""
     shell, core = toys.blob(1500), toys.blob(100, seed=1)
@@ -78,7 +98,7 @@ def test_hidden_gaussians_take_on_the_colours_around_them():
     )
     player = Player(dataclasses.replace(toys.bundle(make("headgas")), default_camera=toys.camera(48)))
     player.avatar = _Still(cloud)
-    seen = SeenGaussians(player)
+    seen = SeenGaussians.of(player)
     front = cloud.means[:1500, 2] > -0.02
     assert seen.confidence[:1500][front].mean() > 0.8 and seen.confidence[1500:].max() < 0.3
     filled = sh.evaluate(seen.filled(cloud, 1.0).sh, cloud.means)

@@ -17,7 +17,11 @@ from fitting.avatars.anchoring import AnchoringConfig
 from fitting.metrics import psnr
 from playback.export.quantized import ArrayFile, decode
 from playback.export.web import PAGE, export_web
+from playback.holding import HeldAvatar
 from playback.player import Player
+from playback.seen_gaussians import LONGEST_M, SeenGaussians
+from playback.seen_views import SeenViews
+from playback.trajectories import Angle, turned
 from preprocess.head_models.arkit import ARKIT_EXPRESSIONS
 from scene import sh
 from scene.errors import UserError
@@ -26,7 +30,7 @@ from scene.transforms import matrices_to_quats, rotvecs_to_matrices
 from tests import toys
 from tests.contract.test_avatars import make
 from tests.playback import chromium
-from tests.playback.web_toys import EXTENDED, described, linear_bundle, read_back
+from tests.playback.web_toys import EXTENDED, described, linear_bundle, read_arrays, read_back
 
 MATHS = Path(__file__).with_name("web_maths.mjs")
 
@@ -55,6 +59,8 @@ def test_twenty_thousand_gaussians_stay_under_20_mb():
     for rows in (3, 4, 3, 13, 3, 3, 1):  # means, quats, scales, looks, rig and weights
         arrays.even(f"even {rows} {arrays.size}", torch.randn(rows, 20_000, generator=generator))
     arrays.squared("modes", torch.randn(16 * 22, 20_000, generator=generator))  # noise: nothing to compress
+    arrays.squared("confidence", torch.rand(1, 20_000, generator=generator))
+    arrays.exact("neighbours", torch.randint(20_000, (8, 20_000), generator=generator), "uint16")
     page = sum(path.stat().st_size for path in PAGE.rglob("*") if path.is_file())
     assert len(arrays.data()) + page < 14e6
 
@@ -142,6 +148,52 @@ def test_the_pages_maths_is_the_avatars(tmp_path, changes):
         }  # fmt: skip
         for name, value in pairs.items():
             torch.testing.assert_close(torch.tensor(cloud[name]).T, value, atol=1e-4, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("anchoring", [EXTENDED, AnchoringConfig()], ids=["extended", "plain"])
+def test_beyond_the_recording_the_page_holds_as_the_player_does(tmp_path, anchoring):
+    bundle = linear_bundle(anchoring)
+    with torch.no_grad():  # some that are far too long
+        bundle.avatar.per_gaussian["log_scales"][::7, 0] = math.log(0.03)
+    export_web(bundle, tmp_path)
+    arrays = read_arrays(tmp_path)
+    gaussians = SeenGaussians(arrays["seen.confidence"][0], arrays["seen.neighbours"].T.long())
+    player = Player(read_back(bundle, tmp_path))
+    avatar = HeldAvatar(player, gaussians)
+    rest = bundle.recording[0]
+    frontal = bundle.default_camera.in_frame(rest.T_world_head)
+    eyes = [turned(frontal, Angle(*angles)).center for angles in ((0, 0), (-38, 4), (17, -20), (24, 4), (60, 50))]
+    states = [bundle.recording[index] for index in range(5)]
+    found = run_maths(
+        tmp_path, task="clouds", states=[described(state) for state in states], eyes=[eye.tolist() for eye in eyes]
+    )
+    amounts = set()
+    for state, eye, cloud in zip(states, eyes, found):
+        expected = avatar.cloud(state, eye)
+        directions = torch.nn.functional.normalize(expected.means - eye, dim=-1)
+        pairs = {"logScales": expected.scales.log(), "colors": sh.evaluate(expected.sh, directions)}
+        for name, value in pairs.items():
+            torch.testing.assert_close(torch.tensor(cloud[name]).T, value, atol=1e-3, rtol=0, msg=name)
+        held = SeenViews(bundle).held(state, eye)
+        amounts.add(round(float(held.amount(None)), 2))
+        if held.head_outside > 0.1:
+            plain = player.cloud(state, eye)
+            assert (sh.evaluate(plain.sh, directions) - pairs["colors"]).abs().max() > 0.02
+    assert {0.0, 1.0} < amounts  # and some between
+    assert (gaussians.confidence < 1).any() and torch.tensor(found[-1]["logScales"]).exp().max() > LONGEST_M
+
+
+def test_the_page_has_the_cones_and_what_the_recording_shows(tmp_path):
+    bundle = linear_bundle()
+    export_web(bundle, tmp_path)
+    facts, arrays = json.loads((tmp_path / "avatar.json").read_text())["seen"], read_arrays(tmp_path)
+    for name, cone in (("head", SeenViews(bundle).head), ("body", SeenViews(bundle).body)):
+        assert facts[name] == {"low": cone.low.tolist(), "high": cone.high.tolist()}
+    seen = SeenGaussians.of(Player(bundle))
+    torch.testing.assert_close(arrays["seen.confidence"][0], seen.confidence, atol=0.01, rtol=0)
+    unsure = seen.confidence < 1
+    assert 0 < unsure.sum() < len(unsure)
+    assert torch.equal(arrays["seen.neighbours"].T[unsure].long(), seen.neighbours[unsure].sort(-1).values)
 
 
 def test_quantisation_costs_little(tmp_path):

@@ -14,6 +14,8 @@ import torch
 from fitting.metrics import psnr
 from playback.export.web import export_web
 from playback.player import Player
+from playback.seen_views import SeenViews
+from playback.trajectories import Angle, in_world, turned
 from scene.transforms import matrices_to_quats
 from tests import toys
 from tests.playback.chromium import Chromium, serve
@@ -29,6 +31,8 @@ def page(tmp_path_factory):
     """The bundle, the browser with the page open and ready, and its address."""
     folder = tmp_path_factory.mktemp("web")
     bundle = linear_bundle(size=SIZE, hidden_layers=0)
+    with torch.no_grad():  # to change with the direction as much as avatars of real people
+        bundle.avatar.per_gaussian["base_looks"][:, 4:] *= 4
     export_web(bundle, folder)
     browser = Chromium()
     server, address = serve(folder)
@@ -85,6 +89,23 @@ def test_shows_the_players_picture(opened):
         assert found.shape == expected.shape
         assert psnr(found, expected) > 45  # 35 asked for; lower than this something is wrong
         assert psnr(found.flip(1), expected) < 30
+    clean(opened.browser, opened.address)
+
+
+def test_beyond_the_recording_it_is_held_as_the_player_holds_it(opened):
+    """From 36° beside, of a head that looks straight ahead and of one that is turned away; then back again."""
+    player, state = Player(opened.bundle), opened.bundle.recording[2]
+    frontal = opened.bundle.default_camera.in_frame(state.T_world_head)
+    views = [in_world(turned(frontal, Angle(*angles)), state.T_world_head) for angles in ((36, 0), (-30, 12), (0, 0))]
+    opened.browser.evaluate("(state) => avatar.setState(state)", described(state))
+    for camera in views:
+        fix_camera(opened, camera)
+        expected, plain = (player.step(state, camera, WHITE, hold=hold).rgb.clamp(0, 1) for hold in (True, False))
+        found = shown(opened.browser)
+        assert psnr(found, expected) > 42  # 35 asked for
+        beyond = SeenViews(opened.bundle).held(state, camera.in_frame(state.T_world_head).center).needed
+        assert beyond == (camera is not views[-1])
+        assert (psnr(found, plain) < psnr(found, expected) - 3) == beyond
     clean(opened.browser, opened.address)
 
 

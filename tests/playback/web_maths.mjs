@@ -22,8 +22,8 @@ const tasks = {
     return states.map((state, i) => {
       avatar.evaluate(stateOf(facts, state));
       avatar.shade(eyes[i]);
-      const { means, quats, logScales, opacities, colors } = avatar;
-      return Object.fromEntries(Object.entries({ means, quats, logScales, opacities, colors })
+      const { means, quats, sizes, opacities, colors } = avatar;
+      return Object.fromEntries(Object.entries({ means, quats, logScales: sizes, opacities, colors })
         .map(([name, values]) => [name, rows(values)]));
     });
   },

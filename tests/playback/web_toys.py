@@ -61,8 +61,7 @@ def _redden(avatar) -> None:
 def read_back(bundle: AvatarBundle, folder: Path) -> AvatarBundle:
     """The bundle with the values that the exported page computes with."""
     description = json.loads((folder / "avatar.json").read_text())
-    content = gzip.decompress((folder / "avatar.bin").read_bytes())
-    arrays = {name: torch.from_numpy(decode(content, e)).float() for name, e in description["arrays"].items()}
+    arrays = read_arrays(folder)
     avatar = AVATARS["linear"](bundle.avatar.config, _shape(bundle, arrays))
     weights = dict(bundle.avatar.state_dict())
     for name in ("means", "quats", "log_scales", "base_looks"):
@@ -78,6 +77,13 @@ def read_back(bundle: AvatarBundle, folder: Path) -> AvatarBundle:
         weights["rig_shapes"] = arrays["rig_shapes"].unflatten(1, (3, -1)).transpose(1, 2)
     avatar.load_state_dict({name: value.contiguous() for name, value in weights.items()})
     return dataclasses.replace(bundle, avatar=avatar.eval())
+
+
+def read_arrays(folder: Path) -> dict[str, torch.Tensor]:
+    """The arrays [rows, columns] of an exported page."""
+    index = json.loads((folder / "avatar.json").read_text())["arrays"]
+    content = gzip.decompress((folder / "avatar.bin").read_bytes())
+    return {name: torch.from_numpy(decode(content, entry)).float() for name, entry in index.items()}
 
 
 def _shape(bundle: AvatarBundle, arrays: dict[str, torch.Tensor]) -> AvatarShape:

@@ -189,6 +189,21 @@ def test_the_picture_is_the_players_and_two_stand_side_by_side(bundle):
     assert np.abs(both[:, 32:].astype(int) - alone).max() > 20
 
 
+def test_beyond_the_recording_avatars_are_held_unless_it_is_not_wanted(bundle):
+    start = orbit.start_of(bundle)
+    beside = seen_from(dataclasses.replace(start, position=(0.7, 0.0, 0.3)))
+    shows = [Show([bundle], size=32, hold=hold) for hold in (True, False)]
+    shows[0].look_through()
+    held, plain = (show.picture(beside, show.settings, 4) for show in shows)
+    camera = orbit.camera_of(beside, bundle.default_state.T_world_head, 32, 32)
+    for picture, hold in ((held, True), (plain, False)):
+        expected = Player(bundle).step(bundle.recording[4], camera, torch.ones(3), hold=hold).rgb.clamp(0, 1)
+        assert abs(picture / 255 - expected.numpy()).max() < 3 / 255
+    assert not np.array_equal(held, plain)
+    here = seen_from(start)
+    assert np.array_equal(*(show.picture(here, show.settings, 4) for show in shows))
+
+
 def test_tuning_is_seen_and_this_face_can_become_the_neutral(bundle):
     show, view = Show([bundle], size=24), seen_from(orbit.start_of(bundle))
     show.set_slider(7, 0.8)

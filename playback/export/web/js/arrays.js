@@ -1,6 +1,6 @@
 // Reads avatar.bin: arrays [rows, columns] of quantised numbers, as avatar.json describes them.
 
-const TYPES = { int8: Int8Array, int16: Int16Array, uint16: Uint16Array, float32: Float32Array };
+const TYPES = { int8: Int8Array, int16: Int16Array, uint16: Uint16Array, uint32: Uint32Array, float32: Float32Array };
 
 /** The bytes of a file that may be gzipped (some servers unpack it on the way, some do not). */
 export async function unpacked(buffer) {

@@ -4,6 +4,7 @@
 import { codesOf, headFromBody, poseDelta } from "./codes.js";
 import { basis, turnMatrix } from "./harmonics.js";
 import { IDENTITY, canonical, toMatrix } from "./rotations.js";
+import { bound, fill, held } from "./seen.js";
 
 /** sums[i] = base[i] + Σ_r codes[r] rows[r][i], for rows of ``length`` numbers. */
 function addModes(sums, base, modes, codes, length) {
@@ -35,11 +36,15 @@ export class Avatar {
     this.opacities = new Float32Array(n);
     this.moved = description.rigged ? new Float32Array(arrays.rig_shapes.columns) : null;
     this.colors = new Float32Array(n * 3);
+    this.shares = new Float32Array(n); // of what is filled of each Gaussian
+    this.bounded = new Float32Array(n * 3);
+    this.sizes = this.logScales; // what is shown of them
   }
 
   /** Sets means, quats, logScales, opacities and looks for a state { expression, joints, head, body }. */
   evaluate(state) {
     const { arrays, facts } = this;
+    this.state = state;
     state = { ...state, expression: tuned(facts.tuning, state.expression) };
     const codes = codesOf(arrays, facts.layers, state);
     addModes(this.looks, arrays.base_looks.values, arrays.look_modes.values, codes, this.looks.length);
@@ -145,12 +150,35 @@ export class Avatar {
     }
   }
 
-  /** Sets colors (rows red, green, blue; not below 0) as seen from ``eye``, the camera's centre in the head frame. */
+  /** Sets colors (rows red, green, blue; not below 0) as seen from ``eye``, the camera's centre in the head frame, and
+   * sizes (rows). Beyond the recording's views both are held, see seen.js. Returns whether they are. */
   shade(eye) {
+    const { arrays, facts, count: n, shares } = this;
+    const view = held(facts.seen, this.state, eye);
+    const neighbours = arrays["seen.neighbours"], confidence = arrays["seen.confidence"].values;
+    const weights = facts.two_frames ? arrays.head_weights.values : null;
+    this._color(view, weights);
+    this.sizes = this.logScales;
+    if (!view.needed || neighbours.rows === 0) return view.needed;
+    for (let i = 0; i < n; i++) {
+      const amount = view.bodyAmount + (weights ? weights[i] : 1) * (view.headAmount - view.bodyAmount);
+      shares[i] = amount * (1 - confidence[i]);
+    }
+    fill(this.colors, shares, neighbours);
+    bound(this.bounded, this.logScales, shares, Math.log(facts.seen.longest_m));
+    this.sizes = this.bounded;
+    return true;
+  }
+
+  /** Colors as seen from the eyes { head, body }, mixed by the weights. */
+  _color({ head, body }, weights) {
     const { looks, means, colors, count: n, coefficients: K } = this;
     const values = new Float64Array(K);
     for (let i = 0; i < n; i++) {
-      const x = means[i] - eye[0], y = means[n + i] - eye[1], z = means[2 * n + i] - eye[2];
+      const w = weights ? weights[i] : 1;
+      const x = means[i] - body[0] - w * (head[0] - body[0]);
+      const y = means[n + i] - body[1] - w * (head[1] - body[1]);
+      const z = means[2 * n + i] - body[2] - w * (head[2] - body[2]);
       const unit = 1 / Math.sqrt(x * x + y * y + z * z);
       basis(this.facts.sh_degree, x * unit, y * unit, z * unit, values);
       for (let channel = 0; channel < 3; channel++) {

@@ -36,13 +36,13 @@ function rotationBits(w, x, y, z) {
 
 /** Writes words 1 to 3: where Gaussians are and how they are shaped. */
 export function packShapes(avatar, words) {
-  const { means, quats, logScales, count: n } = avatar;
+  const { means, quats, sizes, count: n } = avatar;
   const size = (value) => Math.min(255, Math.max(1, Math.round((value - LOG_LOW) * LOG_STEPS) + 1));
   for (let i = 0; i < n; i++) {
     const rotation = rotationBits(quats[i], quats[n + i], quats[2 * n + i], quats[3 * n + i]);
     words[4 * i + 1] = half(means[i]) | (half(means[n + i]) << 16);
     words[4 * i + 2] = half(means[2 * n + i]) | (rotation << 16);
-    words[4 * i + 3] = size(logScales[i]) | (size(logScales[n + i]) << 8) | (size(logScales[2 * n + i]) << 16)
+    words[4 * i + 3] = size(sizes[i]) | (size(sizes[n + i]) << 8) | (size(sizes[2 * n + i]) << 16)
       | ((rotation >>> 16) << 24);
   }
 }

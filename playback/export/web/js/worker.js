@@ -5,7 +5,7 @@ import { Avatar } from "./avatar.js";
 import { readArrays, unpacked } from "./arrays.js";
 import { packColors, packShapes, packedLength } from "./packing.js";
 
-let avatar = null, words = null;
+let avatar = null, words = null, wasHeld = false;
 
 async function fetched(url) {
   const response = await fetch(url);
@@ -43,11 +43,10 @@ function middle(arrays) {
 /** state: null when it is the last one again. */
 function draw({ state, eye, buffer, ticket }) {
   const start = performance.now();
-  if (state) {
-    avatar.evaluate(state);
-    packShapes(avatar, words);
-  }
-  avatar.shade(eye);
+  if (state) avatar.evaluate(state);
+  const isHeld = avatar.shade(eye);
+  if (state || isHeld || wasHeld) packShapes(avatar, words);
+  wasHeld = isHeld;
   packColors(avatar, words);
   new Uint32Array(buffer).set(words);
   postMessage({ type: "drawn", buffer, ticket, milliseconds: performance.now() - start }, [buffer]);
