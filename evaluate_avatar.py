@@ -61,8 +61,8 @@ def _reenactment(args: argparse.Namespace, device: str) -> None:
     from fitting.bundle import AvatarBundle
     from fitting.run_directory import RunDirectory
     from playback.drivers import DriverOptions, open_driver
-    from playback.identity import IdentityModel
-    from playback.reenactment import measure, table
+    from playback.transfer.identity import IdentityModel
+    from playback.transfer.reenactment import measure, table
     from scene.files import write_json
 
     run = RunDirectory.open(args.run)

@@ -7,7 +7,7 @@ Examples:
   python render_views.py runs/me-... --path path.json --depth --normals --size 1024 --out frames
 
 A camera path is a JSON file and head states are an .npz file: their formats stand at the top of
-playback/camera_path.py and playback/state_file.py.
+playback/views/camera_path.py and playback/state_file.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from command_line import number, option, positive_number
 if TYPE_CHECKING:
     from fitting.bundle import AvatarBundle
     from playback.chosen_states import ChosenStates
-    from playback.views import Shot
+    from playback.views.rendering import Shot
 
 _SECONDS = 4.0
 # Which of the options that describe a movement a trajectory uses; a path uses none of them.
@@ -130,11 +130,11 @@ def main() -> None:
     device = str(command_line.device(args.device))
     from tqdm import tqdm
 
-    from playback.backgrounds import Background
     from playback.bundles import load_bundle
     from playback.player import Player
-    from playback.view_files import check_output, write_views
-    from playback.views import ViewRenderer
+    from playback.views.backgrounds import Background
+    from playback.views.files import check_output, write_views
+    from playback.views.rendering import ViewRenderer
 
     bundle = load_bundle(args.avatar)
     background = Background(args.background)
@@ -165,9 +165,9 @@ def _states(args: argparse.Namespace, bundle: AvatarBundle) -> ChosenStates:
 
 def _shots(args: argparse.Namespace, bundle: AvatarBundle, chosen: ChosenStates) -> tuple[list[Shot], float]:
     """The shots and their frames per second."""
-    from playback.camera_path import load_camera_path
-    from playback.trajectories import Swing
-    from playback.views import Lens, shots_by_angles, shots_by_path, steps_and_swings
+    from playback.views.camera_path import load_camera_path
+    from playback.views.rendering import Lens, shots_by_angles, shots_by_path, steps_and_swings
+    from playback.views.trajectories import Swing
 
     if args.path:
         path = load_camera_path(args.path, bundle.default_camera)

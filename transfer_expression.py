@@ -53,7 +53,7 @@ def main() -> None:
         options.error("--save-states, --kind and --neutral are for files, not for --webcam")
     device = str(command_line.device(args.device))
     from playback.bundles import load_bundle
-    from playback.retarget import RetargetConfig
+    from playback.transfer.retarget import RetargetConfig
 
     bundle = load_bundle(args.avatar)
     config = RetargetConfig(args.strength, args.pose, args.body)
@@ -64,7 +64,7 @@ def _from_file(args: argparse.Namespace, bundle: AvatarBundle, config: Any, devi
     from playback.drivers import DriverOptions, open_driver
     from playback.player import Player
     from playback.state_file import save_states
-    from playback.transfer import rows, transfer
+    from playback.transfer.running import rows, transfer
 
     settings = DriverOptions(args.fps, args.cache, args.weights, not args.offline, device, progress=True)
     driver = open_driver(args.driver, bundle, settings, args.kind)
@@ -80,7 +80,7 @@ def _from_file(args: argparse.Namespace, bundle: AvatarBundle, config: Any, devi
 def _live(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: str) -> None:
     from playback.drivers import open_driver
     from playback.player import Player
-    from playback.transfer import live_rows
+    from playback.transfer.running import live_rows
     from playback.window import has_screen, show
     from scene.errors import UserError
 

@@ -41,7 +41,7 @@ def measure(run: Path, camera: str, size: int, frames: int) -> dict[str, float]:
     from playback.bundles import load_bundle
     from playback.drivers import open_driver
     from playback.player import Player
-    from playback.transfer import live_rows
+    from playback.transfer.running import live_rows
 
     bundle = load_bundle(run)
     driver = open_driver(camera, bundle, kind="webcam")

@@ -12,9 +12,9 @@ import torch
 
 from fitting.bundle import AvatarBundle
 from fitting.metrics import psnr
-from playback.backgrounds import Background
 from playback.player import Player
-from playback.views import ViewRenderer
+from playback.views.backgrounds import Background
+from playback.views.rendering import ViewRenderer
 from preprocess.demo_subject.errors import errors
 from preprocess.demo_subject.truth import DemoTruth
 from scene.camera import Camera

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fitting.bundle import AvatarBundle
-from playback.holding import HeldAvatar
+from playback.seen.holding import HeldAvatar
 from renderers import create
 from renderers.output import RenderOutput
 from scene.camera import Camera

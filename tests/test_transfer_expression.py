@@ -17,7 +17,7 @@ import transfer_expression
 from benchmarks import live
 from playback.player import Player
 from playback.state_file import load_states
-from playback.transfer import as_bytes, rows
+from playback.transfer.running import as_bytes, rows
 from preprocess.video import VideoReader, open_video
 from scene.errors import UserError
 from tests import arkit, toys
@@ -96,7 +96,7 @@ def test_playing_files_loads_no_preprocessing(folder, tmp_path):
     code = (
         "import sys; from pathlib import Path; from playback.bundles import load_bundle;"
         "from playback.player import Player; from playback.drivers import open_driver;"
-        "from playback.transfer import transfer, rows;"
+        "from playback.transfer.running import transfer, rows;"
         "b = load_bundle(Path(sys.argv[1])); d = open_driver(sys.argv[2], b);"
         "list(rows(Player(b), d, transfer(b, d), 16));"
         "print([m for m in sys.modules if m.split('.')[0] in ('preprocess', 'mediapipe')])"

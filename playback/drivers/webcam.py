@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fitting.bundle import AvatarBundle
-from playback.retarget import Person
+from playback.transfer.retarget import Person
 from scene.errors import UserError
 from scene.head_state import HeadState
 

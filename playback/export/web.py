@@ -11,8 +11,8 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
     (T_world_head, T_world_body; the face at rest); limits (of log-scales) and units (of motion modes); eye_full_rad
     (how far an eye turns at a coefficient of 1); seen (from where the recording saw the avatar: head and body, each low
     and high [2] of yaw and pitch in radians about centre in its own frame; fade_rad beyond these what was not seen is
-    filled in full, its standard deviations then longest_m at most; see ``playback.holding``); ``arrays``: where each
-    array stands in avatar.bin and how it is quantised, see ``playback.export.quantized``.
+    filled in full, its standard deviations then longest_m at most; see ``playback.seen.holding``); ``arrays``: where
+    each array stands in avatar.bin and how it is quantised, see ``playback.export.quantized``.
 ``avatar.bin``
     gzip. Arrays [rows, columns], little-endian, each at a multiple of 4 bytes. N Gaussians, R codes, L = 1 + 3 K looks
     (opacity logit, K harmonics of 3 channels), E expressions, J joints, V vertices, T recorded frames:
@@ -49,9 +49,9 @@ from playback.export.quantized import ArrayFile
 from playback.export.sampling import teaching_states
 from playback.face_parts import grouped
 from playback.player import Player
-from playback.seen_gaussians import LONGEST_M, SeenGaussians
-from playback.seen_views import FADE, Cone, SeenViews
-from playback.trajectories import HEAD_CENTRE
+from playback.seen.gaussians import LONGEST_M, SeenGaussians
+from playback.seen.views import FADE, Cone, SeenViews
+from playback.views.trajectories import HEAD_CENTRE
 from scene import sh as spherical_harmonics
 from scene.expression_tuning import ExpressionTuning
 from scene.files import atomic_path, check_absent, new_folder, write_bytes

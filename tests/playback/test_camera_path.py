@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from playback.camera_path import load_camera_path
+from playback.views.camera_path import load_camera_path
 from scene.camera import Camera
 from scene.errors import UserError
 from scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from playback.demo_truth import YAWS_DEGREES, psnr_by_yaw
-from playback.trajectories import Angle, in_world, turned
+from playback.views.trajectories import Angle, in_world, turned
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,15 @@ def decoded(path, codec: str, layout: str) -> list[np.ndarray]:
         decoder.extradata = stream.codec_context.extradata
         packets = [packet for packet in container.demux(stream) if packet.size]
         frames = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
+        if layout == "rgba":
+            return [np.concatenate([frame.to_ndarray(format="rgb24"), _alpha(frame)], -1) for frame in frames]
         return [frame.to_ndarray(format=layout) for frame in frames]
+
+
+def _alpha(frame) -> np.ndarray:
+    """The plane as it is: FFmpeg's conversion to RGBA leaves the last columns undefined at some widths."""
+    plane = frame.planes[3]
+    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width, None]
 
 
 def test_webm_keeps_transparency(tmp_path):
@@ -47,10 +55,9 @@ def test_webm_keeps_transparency(tmp_path):
     assert len(frames) == 8
     for step, frame in enumerate(frames):
         expected = disc(step) * 255
-        # Single pixels of an edge differ with the encoder's threads.
-        assert np.quantile(np.abs(frame[..., 3] - expected[..., 3]), 0.999) < 8
+        assert np.abs(frame[..., 3] - expected[..., 3]).max() < 8
         visible = expected[..., 3] > 64
-        assert np.quantile(np.abs(frame[visible][:, :3] - expected[visible][:, :3]), 0.99) < 6  # no dark rim
+        assert np.abs(frame[visible][:, :3] - expected[visible][:, :3]).max() < 6  # no dark rim
 
 
 @pytest.mark.parametrize("suffix, codec", [(".mp4", "h264"), (".webm", "libvpx-vp9")])

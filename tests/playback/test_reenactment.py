@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from playback import reenactment
 from playback.drivers import Recording
-from playback.identity import SIDE, TEMPLATE, IdentityModel, aligned, similarity
+from playback.transfer import reenactment
+from playback.transfer.identity import SIDE, TEMPLATE, IdentityModel, aligned, similarity
 from scene.errors import UserError
 from scene.transforms import make_transform, rotvecs_to_matrices
 from tests import toys

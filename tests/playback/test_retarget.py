@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from playback.retarget import Person, RetargetConfig, mean_quats, rest_state, retarget, soft_limit
+from playback.transfer.retarget import Person, RetargetConfig, mean_quats, rest_state, retarget, soft_limit
 from scene.errors import UserError
 from scene.gaze import quats_to_gaze
 from scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices, rotvecs_to_quats

@@ -7,12 +7,12 @@ import math
 
 import torch
 
-from playback.backgrounds import Background
 from playback.player import Player
-from playback.seen_gaussians import SeenGaussians
-from playback.seen_views import Cone, Held, SeenViews, seen_from
-from playback.trajectories import HEAD_CENTRE, Angle, in_world, turned
-from playback.views import ViewRenderer
+from playback.seen.gaussians import SeenGaussians
+from playback.seen.views import Cone, Held, SeenViews, seen_from
+from playback.views.backgrounds import Background
+from playback.views.rendering import ViewRenderer
+from playback.views.trajectories import HEAD_CENTRE, Angle, in_world, turned
 from scene import sh
 from scene.cloud import GaussianCloud
 from tests import toys

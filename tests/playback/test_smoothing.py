@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from playback.smoothing import CausalSmoother, zero_phase
+from playback.transfer.smoothing import CausalSmoother, zero_phase
 from scene.head_state import HeadState
 from scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
 from tests import toys

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from playback.trajectories import (
+from playback.views.trajectories import (
     HEAD_CENTRE,
     TRAJECTORIES,
     Angle,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from playback.backgrounds import Background, cover, straight
 from playback.chosen_states import one_frame, parse_expression, rate_of, sequence, with_expression
-from playback.geometry import normal_picture, normals_of, points_of
-from playback.sheets import labelled, sheet
 from playback.state_file import save_states
+from playback.views.backgrounds import Background, cover, straight
+from playback.views.geometry import normal_picture, normals_of, points_of
+from playback.views.sheets import labelled, sheet
 from renderers import create
 from renderers.output import RenderOutput
 from scene.cloud import GaussianCloud

@@ -17,11 +17,11 @@ from fitting.avatars.anchoring import AnchoringConfig
 from fitting.metrics import psnr
 from playback.export.quantized import ArrayFile, decode
 from playback.export.web import PAGE, export_web
-from playback.holding import HeldAvatar
 from playback.player import Player
-from playback.seen_gaussians import LONGEST_M, SeenGaussians
-from playback.seen_views import SeenViews
-from playback.trajectories import Angle, turned
+from playback.seen.gaussians import LONGEST_M, SeenGaussians
+from playback.seen.holding import HeldAvatar
+from playback.seen.views import SeenViews
+from playback.views.trajectories import Angle, turned
 from preprocess.head_models.arkit import ARKIT_EXPRESSIONS
 from scene import sh
 from scene.errors import UserError

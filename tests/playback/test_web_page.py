@@ -14,8 +14,8 @@ import torch
 from fitting.metrics import psnr
 from playback.export.web import export_web
 from playback.player import Player
-from playback.seen_views import SeenViews
-from playback.trajectories import Angle, in_world, turned
+from playback.seen.views import SeenViews
+from playback.views.trajectories import Angle, in_world, turned
 from scene.transforms import matrices_to_quats
 from tests import toys
 from tests.playback.chromium import Chromium, serve

@@ -1,6 +1,6 @@
 // Beyond the views of the recording the avatar is held: colours are those from the border of what was seen, and
 // Gaussians that no frame showed have their neighbours' colours and bounded lengths. The same formulas as
-// playback/seen_views.py and playback/seen_gaussians.py. Eyes are camera centres [x, y, z].
+// playback/seen/views.py and playback/seen/gaussians.py. Eyes are camera centres [x, y, z].
 
 import { headFromBody } from "./codes.js";
 import { inverted, rotated } from "./rotations.js";

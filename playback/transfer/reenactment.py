@@ -26,10 +26,10 @@ from torch import Tensor
 
 from fitting.bundle import AvatarBundle
 from playback.drivers.base import Recording
-from playback.identity import IdentityModel
 from playback.player import Player
-from playback.retarget import RetargetConfig
-from playback.transfer import as_bytes, transfer
+from playback.transfer.identity import IdentityModel
+from playback.transfer.retarget import RetargetConfig
+from playback.transfer.running import as_bytes, transfer
 from scene.camera import Camera
 from scene.capture import Capture
 from scene.errors import UserError

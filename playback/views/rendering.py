@@ -9,12 +9,12 @@ import numpy as np
 
 from fitting.bundle import AvatarBundle
 from fitting.pictures import depth_map
-from playback.backgrounds import Background
-from playback.camera_path import CameraPath
 from playback.chosen_states import ChosenStates
-from playback.geometry import normal_picture, normals_of
 from playback.player import Player
-from playback.trajectories import (
+from playback.views.backgrounds import Background
+from playback.views.camera_path import CameraPath
+from playback.views.geometry import normal_picture, normals_of
+from playback.views.trajectories import (
     HEAD_CENTRE,
     TRAJECTORIES,
     Swing,

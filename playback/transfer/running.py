@@ -11,8 +11,8 @@ import torch
 from fitting.bundle import AvatarBundle
 from playback.drivers.base import Driver, Recording
 from playback.player import Player
-from playback.retarget import Person, RetargetConfig, retarget
-from playback.smoothing import CausalSmoother, zero_phase
+from playback.transfer.retarget import Person, RetargetConfig, retarget
+from playback.transfer.smoothing import CausalSmoother, zero_phase
 from scene.head_state import HeadState
 
 SMOOTHING_S = 0.17

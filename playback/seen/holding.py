@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from playback.seen_gaussians import SeenGaussians
-from playback.seen_views import SeenViews, seen_from
+from playback.seen.gaussians import SeenGaussians
+from playback.seen.views import SeenViews, seen_from
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 

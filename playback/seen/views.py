@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fitting.bundle import AvatarBundle
-from playback.trajectories import HEAD_CENTRE
+from playback.views.trajectories import HEAD_CENTRE
 from scene import sh
 from scene.camera import Camera
 from scene.cloud import GaussianCloud

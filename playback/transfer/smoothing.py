@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from playback.retarget import BLINKS
+from playback.transfer.retarget import BLINKS
 from scene.head_state import HeadState
 from scene.transforms import (
     conjugate_quats,

@@ -37,8 +37,8 @@ import numpy as np
 import torch
 
 from playback.input_checks import hint, rigid_problem
-from playback.path_interpolation import interpolate
-from playback.trajectories import fitted, with_fov
+from playback.views.path_interpolation import interpolate
+from playback.views.trajectories import fitted, with_fov
 from scene.camera import Camera
 from scene.capture import check_format
 from scene.errors import UserError

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from playback.films import SUFFIXES, check_film, open_film
-from playback.sheets import sheet
-from playback.views import Channel, Shot, ViewRenderer
+from playback.views.rendering import Channel, Shot, ViewRenderer
+from playback.views.sheets import sheet
 from scene.errors import UserError
 from scene.files import atomic_path, read_json, write_json
 
