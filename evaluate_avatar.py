@@ -17,7 +17,7 @@ from command_line import option, positive_number
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__)
     option(parser, "run", type=Path, metavar="RUN", help="run directory that fit_subject.py wrote")
-    option(parser, "--frames", choices=("test", "train", "all"), default="test", help="which frames of the capture")
+    option(parser, "--frames", choices=("test", "train", "all"), help="which frames of the capture [default: test]")
     option(parser, "--capture", type=Path, metavar="DIR", help="another capture [default: the run's own]")
     option(parser, "--json", type=Path, metavar="FILE", help="also write the figures, with those of every frame, here")
     command_line.add_device(parser)
@@ -35,7 +35,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    args = parser().parse_args()
+    options = parser()
+    args = options.parse_args()
+    for name in ("frames", "capture") if args.driver else ("kind", "fps", "neutral", "identity_model", "cache"):
+        if getattr(args, name) is not None:
+            options.error(f"--{name.replace('_', '-')} has no meaning {'with' if args.driver else 'without'} --driver")
     device = str(command_line.device(args.device))
     if args.driver:
         return _reenactment(args, device)
@@ -49,9 +53,10 @@ def main() -> None:
     run = RunDirectory.open(args.run)
     bundle = AvatarBundle.load(run.bundle)
     capture = Capture.load(args.capture or run.capture)
-    indices = {"test": capture.test, "train": capture.train, "all": range(len(capture.frames))}[args.frames]
+    frames = args.frames or "test"
+    indices = {"test": capture.test, "train": capture.train, "all": range(len(capture.frames))}[frames]
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
-    result = evaluate_bundle(bundle, capture, indices, device=device, lpips=lpips, progress=f"measuring {args.frames}")
+    result = evaluate_bundle(bundle, capture, indices, device=device, lpips=lpips, progress=f"measuring {frames}")
     print(table(result))
     if args.json:
         write_bytes(args.json, (json.dumps(result.to_json(), indent=2) + "\n").encode())

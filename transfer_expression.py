@@ -33,10 +33,12 @@ def parser() -> argparse.ArgumentParser:
     option(how, "--pose", choices=("relative", "absolute", "none"), default="relative",
            help="the head's motion: from its own rest, as the camera saw it, or none")  # fmt: skip
     option(how, "--body", choices=("follow", "rest"), default="follow", help="the shoulders' motion")
-    option(how, "--smoothing", type=number, default=0.17, unit="seconds", help="window of smoothing for files; 0: none")
+    option(how, "--smoothing", type=number, metavar="S", unit="seconds",
+           help="window of smoothing for files; 0: none [default: 0.17]")  # fmt: skip
     result = parser.add_argument_group("result")
     option(result, "--out", type=Path, metavar="FILE", help="film, the driver beside the avatar [default: for files "
            "transfer-<driver>.mp4, live a window]")  # fmt: skip
+    option(result, "--overwrite", action="store_true", help="replace files that are there")
     option(result, "--save-states", type=Path, metavar="FILE", help="also write the avatar's states (.npz)")
     option(result, "--size", type=positive_int, unit="pixels", help="height of the film [the avatar's; live 256]")
     option(result, "--frames", type=positive_int, metavar="N", help="stop after this number of the film's frames")
@@ -49,12 +51,18 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     options = parser()
     args = options.parse_args()
-    if args.webcam is not None and (args.save_states or args.kind or args.neutral is not None):
-        options.error("--save-states, --kind and --neutral are for files, not for --webcam")
+    for name in ("save_states", "kind", "neutral", "fps", "smoothing", "cache") if args.webcam is not None else ():
+        if getattr(args, name) is not None:
+            options.error(f"--{name.replace('_', '-')} is for --driver, not for --webcam")
     device = str(command_line.device(args.device))
     from playback.bundles import load_bundle
+    from playback.films import check_film
     from playback.transfer.retarget import RetargetConfig
 
+    if args.out is not None:
+        check_film(args.out, alpha=False)
+    for path in (args.out, args.save_states):
+        _check_absent(path, args.overwrite)
     bundle = load_bundle(args.avatar)
     config = RetargetConfig(args.strength, args.pose, args.body)
     (_live if args.webcam is not None else _from_file)(args, bundle, config, device)
@@ -64,15 +72,17 @@ def _from_file(args: argparse.Namespace, bundle: AvatarBundle, config: Any, devi
     from playback.drivers import DriverOptions, open_driver
     from playback.player import Player
     from playback.state_file import save_states
-    from playback.transfer.running import rows, transfer
+    from playback.transfer.running import SMOOTHING_S, rows, transfer
 
     settings = DriverOptions(args.fps, args.cache, args.weights, not args.offline, device, progress=True)
     driver = open_driver(args.driver, bundle, settings, args.kind)
-    states = transfer(bundle, driver, config, neutral=args.neutral, smoothing_s=args.smoothing)
+    out = args.out or Path(f"transfer-{Path(driver.name).stem}.mp4")
+    _check_absent(out, args.overwrite)
+    smoothing_s = SMOOTHING_S if args.smoothing is None else args.smoothing
+    states = transfer(bundle, driver, config, neutral=args.neutral, smoothing_s=smoothing_s)
     if args.save_states:
         save_states(args.save_states, states, driver.fps, bundle.expression_names, bundle.joint_names)
         print(f"states: {args.save_states}")
-    out = args.out or Path(f"transfer-{Path(driver.name).stem}.mp4")
     size = args.size or bundle.default_camera.height
     _write(out, rows(Player(bundle, device), driver, states, size, "rendering"), driver.fps, args.frames)
 
@@ -80,7 +90,7 @@ def _from_file(args: argparse.Namespace, bundle: AvatarBundle, config: Any, devi
 def _live(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: str) -> None:
     from playback.drivers import open_driver
     from playback.player import Player
-    from playback.transfer.running import live_rows
+    from playback.transfer.running import at_rate, live_rows, until_interrupted
     from playback.window import has_screen, show
     from scene.errors import UserError
 
@@ -91,15 +101,25 @@ def _live(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: s
     if args.out is None:
         show(pictures)
     else:
-        _write(args.out, pictures, driver.fps, args.frames)
+        _write(args.out, until_interrupted(at_rate(pictures, driver)), driver.fps, args.frames)
+
+
+def _check_absent(path: Path | None, overwrite: bool) -> None:
+    """Raises UserError for what is there and not to be replaced."""
+    from scene.errors import UserError
+
+    if path is not None and path.is_dir():
+        raise UserError(f"{path}: is a folder; choose another name")
+    if path is not None and path.exists() and not overwrite:
+        raise UserError(f"{path}: exists already; choose another name, or give --overwrite")
 
 
 def _write(out: Path, pictures: Any, fps: float, most: int | None) -> None:
     import itertools
 
-    from fitting.pictures import write_side_by_side
+    from playback.transfer.running import write_film
 
-    write_side_by_side(out, itertools.islice(pictures, most), fps)
+    write_film(out, itertools.islice(pictures, most), fps)
     print(f"film: {out}")
 
 

@@ -25,6 +25,7 @@ from scene.transforms import mean_transform
 FORMAT_VERSION, _OLDEST = 3, 2  # 3 may store tensors in fewer bits
 MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
+_MOST_SIDE = 16384  # pixels of the camera's picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,10 +147,12 @@ class AvatarBundle:
         known |= {"num_gaussians", "width", "height", "tuning", "storage"}
         tuning = ExpressionTuning.from_json(manifest["tuning"], names, str(path)) if "tuning" in manifest else None
         facts = {key: value for key, value in manifest.items() if key not in known}
-        return cls(
+        bundle = cls(
             avatar.eval(), manifest["head_model"], names, joints, tensors["expression_range"], camera, state,
             recording, tensors["recording.times"], facts, tuning,
         )  # fmt: skip
+        _check_parts(bundle)
+        return bundle
 
 
 def _check_values(tensors: dict[str, Tensor]) -> None:
@@ -161,3 +164,28 @@ def _check_values(tensors: dict[str, Tensor]) -> None:
     if shapes is not None and corners is not None and corners.numel():
         if corners.min() < 0 or corners.max() >= shapes.shape[1]:
             raise ValueError(f"avatar.per_gaussian.rig_vertices: beyond the {shapes.shape[1]} vertices of the rig")
+
+
+def _check_parts(bundle: AvatarBundle) -> None:
+    """Raises ValueError where the parts of a bundle do not belong together."""
+    for field, names in (("expression_names", bundle.expression_names), ("joint_names", bundle.joint_names)):
+        if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise ValueError(f"{field}: expected different texts")
+    if not isinstance(bundle.head_model, str):
+        raise ValueError(f"head_model: expected a text, got {bundle.head_model!r}")
+    camera, times = bundle.default_camera, bundle.times
+    if not all(isinstance(side, int) and side <= _MOST_SIDE for side in (camera.width, camera.height)):
+        raise ValueError(f"width, height: expected whole numbers of at most {_MOST_SIDE}")
+    if camera.K.ndim != 2 or not (camera.K.diagonal() > 0).all():
+        raise ValueError("camera.K: expected [3, 3] with focal lengths above 0")
+    if times.ndim != 1 or len(times) == 0 or not (times.diff() > 0).all():
+        raise ValueError("recording.times: expected at least one frame, and rising seconds")
+    count = len(bundle.expression_names)
+    wanted = {
+        "expression_range": (bundle.expression_range, (2, count)),
+        "recording.expression": (bundle.recording.expression, (len(times), count)),
+        "recording.joints": (bundle.recording.joints, (len(times), len(bundle.joint_names), 4)),
+    }
+    for field, (tensor, shape) in wanted.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{field}: expected the shape {list(shape)}, got {list(tensor.shape)}")

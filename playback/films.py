@@ -176,7 +176,7 @@ class _Av:
         self._av = av
         flags = {"movflags": "faststart"} if codec == "libx264" else {}
         self._container = av.open(str(path), "w", options=flags)
-        rate = Fraction(fps).limit_denominator(1001)
+        rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
         options = dict(_X264 if codec == "libx264" else _VP9)
         self._stream = self._container.add_stream(codec, rate=rate, options=options)
         self._stream.width, self._stream.height = size

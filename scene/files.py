@@ -64,7 +64,7 @@ def storage_error(error: OSError, path: Path) -> Exception:
     """A UserError for what the person can mend (full disk, no permission), else the error itself."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"{path}: no space left on the disk; free some, then run the same command again to go on")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return UserError(f"{path}: cannot write there ({error.strerror}); choose another folder with --out")
     return error
 
@@ -86,5 +86,5 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; expected the {what}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as the {what} ({error}); it is damaged, make it anew") from None

@@ -141,3 +141,10 @@ def mean_transform(transforms: Tensor) -> Tensor:
     sign[2] = torch.linalg.det(u @ vt)
     rotation = (u * sign) @ vt
     return make_transform(rotation, transforms[:, :3, 3].double().mean(0)).to(transforms.dtype)
+
+
+def mean_quats(quats: Tensor) -> Tensor:
+    """Mean rotations [J, 4] of [T, J, 4]: the principal directions, so that signs do not matter."""
+    outer = torch.einsum("tja,tjb->jab", quats.double(), quats.double())
+    mean = torch.linalg.eigh(outer).eigenvectors[..., -1]
+    return torch.where(mean[:, :1] < 0, -mean, mean).to(quats.dtype)

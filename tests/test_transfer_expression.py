@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +17,10 @@ import torch
 import evaluate_avatar
 import transfer_expression
 from benchmarks import live
+from fitting.pictures import to_uint8
 from playback.player import Player
 from playback.state_file import load_states
-from playback.transfer.running import as_bytes, rows
+from playback.transfer.running import at_rate, rows, until_interrupted
 from preprocess.video import VideoReader, open_video
 from scene.errors import UserError
 from tests import arkit, toys
@@ -81,7 +84,7 @@ def test_films_hold_the_avatar_where_a_driver_turns_further_than_it_was_seen(fol
     state = dataclasses.replace(player.bundle.default_state, T_world_head=toys.head_pose(1.0))
     driver = SimpleNamespace(fps=25, shown_at=lambda fps: [0], picture=lambda index: None)
     [[shown]] = rows(player, driver, state.map(lambda tensor: tensor[None]), player.camera.height)
-    held, plain = (as_bytes(player.step(state, None, torch.ones(3), hold=hold).rgb) for hold in (True, False))
+    held, plain = (to_uint8(player.step(state, None, torch.ones(3), hold=hold).rgb) for hold in (True, False))
     assert np.array_equal(shown, held) and not np.array_equal(shown, plain)
 
 
@@ -125,6 +128,51 @@ def test_a_video_is_tracked_once_and_drives(folder, tmp_path, run):
     made = (next((tmp_path / "cache").iterdir()) / "manifest.json").stat().st_mtime_ns
     run(folder / "avatar", *options, "--out", tmp_path / "b.mp4")
     assert (next((tmp_path / "cache").iterdir()) / "manifest.json").stat().st_mtime_ns == made
+
+
+def test_nothing_is_overwritten_unless_asked(folder, tmp_path, run):
+    out = tmp_path / "film.mp4"
+    out.write_bytes(b"mine")
+    options = (folder / "avatar", "--driver", folder / "phone.csv", "--size", 32, "--frames", 2, "--out", out)
+    with pytest.raises(UserError, match="film.mp4: exists already"):
+        run(*options)
+    assert out.read_bytes() == b"mine"
+    run(*options, "--overwrite")
+    assert len(frames(out)) == 2
+
+
+def test_options_that_would_not_be_read_are_refused(folder, run, capsys):
+    cases = [
+        (transfer_expression.main, ("--webcam", "0", "--smoothing", "0"), "--smoothing is for --driver"),
+        (evaluate_avatar.main, ("--neutral", "3"), "--neutral has no meaning without --driver"),
+        (evaluate_avatar.main, ("--driver", "x", "--frames", "all"), "--frames has no meaning with --driver"),
+    ]
+    for main, arguments, message in cases:
+        with pytest.raises(SystemExit) as ended:
+            run(folder / "avatar", *arguments, main=main)
+        assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_live_film_runs_as_fast_as_what_was_filmed():
+    driver = SimpleNamespace(fps=10, time_s=0.0)
+
+    def seen():
+        for name, driver.time_s in (("a", 5.0), ("b", 5.3), ("c", 5.32), ("d", 5.5)):
+            yield name
+
+    assert "".join(at_rate(seen(), driver)) == "aaabcd"
+
+
+def test_ctrl_c_ends_a_live_film_and_keeps_it():
+    def endless():
+        yield 1
+        os.kill(os.getpid(), signal.SIGINT)
+        yield 2
+        yield 3
+
+    before = signal.getsignal(signal.SIGINT)
+    assert list(until_interrupted(endless())) == [1, 2]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_errors_are_said_in_one_line(folder, tmp_path, run):

@@ -16,6 +16,7 @@ from scene.errors import UserError
 if TYPE_CHECKING:
     from fitting.bundle import AvatarBundle
 
+_RATE_GIVEN = ("arkit_csv", "states")  # kinds that read DriverOptions.fps
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp", ".ts", ".wmv")
 
 
@@ -75,6 +76,8 @@ def open_driver(
     kind = kind or kind_of(source)
     if kind not in DRIVERS:
         raise UserError(f"--kind: no driver of kind {kind!r}; known: {', '.join(DRIVERS)}")
+    if options.fps is not None and kind not in _RATE_GIVEN:
+        raise UserError(f"--fps: {source} is a {kind}, which has a rate of its own; leave it out")
     return DRIVERS[kind](str(source), bundle, options)
 
 

@@ -59,7 +59,7 @@ def load(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOption
     path = Path(path)
     header, lines = _read(path)
     index = _columns(path, header, bundle)
-    times, fps = seconds_of(path, [(number, row[index["Timecode"]]) for number, row in lines], options.fps)
+    times, fps = seconds_of(path, [(number, _cell(row, index["Timecode"])) for number, row in lines], options.fps)
     lost = _lost(lines, index)
     if all(lost):
         raise UserError(f"{path}: the phone saw no face in any of its {len(lines)} frames; record again")
@@ -111,10 +111,15 @@ def _columns(path: Path, header: list[str], bundle: AvatarBundle) -> dict[str, i
     return index
 
 
+def _cell(row: list[str], column: int) -> str:
+    """A cell, empty where the line is too short."""
+    return row[column] if column < len(row) else ""
+
+
 def _lost(lines: list[tuple[int, list[str]]], index: dict[str, int]) -> list[bool]:
     """Which frames the phone marked as seen without a face."""
     column = index.get("BlendShapeCount")
-    return [column is not None and len(row) > column and row[column].strip() == "0" for _, row in lines]
+    return [column is not None and _cell(row, column).strip() == "0" for _, row in lines]
 
 
 def _numbers(

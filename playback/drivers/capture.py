@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fitting.bundle import AvatarBundle
+from playback.chosen_states import rate_of
 from playback.drivers.base import DriverOptions, Recording, in_names_of
 from scene.capture import Capture
 from scene.errors import UserError
@@ -20,7 +21,7 @@ def kind_of(folder: Path) -> str | None:
     for name in ("run.json", "manifest.json"):
         try:
             found = json.loads((Path(folder) / name).read_text(encoding="utf-8")).get("format")
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError):
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError, AttributeError):
             continue
         if found in ("run", "capture", "avatar"):
             return found
@@ -43,7 +44,7 @@ def load_run(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOp
     if len(other.times) < 2:
         raise UserError(f"{path}: this avatar holds no recording; give the run that it comes from")
     states = in_names_of(bundle, other.recording, other.expression_names, other.joint_names, path)
-    return Recording(Path(path).name, states, other.times, _rate(other.times))
+    return Recording(Path(path).name, states, other.times, rate_of(other.times))
 
 
 def load_capture(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions()) -> Recording:
@@ -62,7 +63,3 @@ def name_of(path: Path) -> str:
     """A name for people: of the run that a capture is in."""
     path = Path(path).absolute()
     return path.parent.name if path.name == "capture" else path.name
-
-
-def _rate(times: torch.Tensor) -> float:
-    return round(float(1 / times.diff().median()), 4)

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 RATES = (24, 25, 30, 48, 50, 60)
 DEFAULT_RATE = 60
-_FORM = re.compile(r"\s*(\d+):(\d\d):(\d\d)[:;](\d+(?:\.\d+)?)\s*")
+_FORM = re.compile(r"\s*(\d{1,3}):(\d\d):(\d\d)[:;](\d{1,4}(?:\.\d+)?)\s*")
 _DAY = 86400.0
 
 

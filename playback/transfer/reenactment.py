@@ -25,11 +25,13 @@ import torch
 from torch import Tensor
 
 from fitting.bundle import AvatarBundle
+from fitting.pictures import to_uint8
+from playback.chosen_states import rate_of
 from playback.drivers.base import Recording
 from playback.player import Player
 from playback.transfer.identity import IdentityModel
 from playback.transfer.retarget import RetargetConfig
-from playback.transfer.running import as_bytes, transfer
+from playback.transfer.running import transfer
 from scene.camera import Camera
 from scene.capture import Capture
 from scene.errors import UserError
@@ -79,7 +81,7 @@ def measure(
     )  # fmt: skip
     theirs = None
     if driver.pictures is not None:
-        pictures = [as_bytes(driver.picture(index)) for index in frames]
+        pictures = [to_uint8(driver.picture(index)) for index in frames]
         theirs = see(pictures, driver.K, times, bundle, None, "driver" if progress else None)
     target = driver.states[frames] if theirs is None else theirs.states
     result["driven"] = _figures(theirs, target, driven, real, driver.name)
@@ -111,7 +113,7 @@ def see(
         raise UserError(f"reenactment: a face was found in only {int(marks.found.sum())} of {len(kept)} pictures")
     points, found = torch.from_numpy(marks.points), torch.from_numpy(marks.found)
     confidence = found[:, None].float().expand(-1, points.shape[1])
-    fps = float(1 / times.diff().median())
+    fps = rate_of(times)
     states = track(points, confidence, K, HEAD_MODELS[bundle.head_model](), fps, times=times).states
     embeddings = None
     if identity is not None:
@@ -186,8 +188,8 @@ def _spread(indices: list[int]) -> list[int]:
 
 
 def _picture(capture: Capture, index: int) -> np.ndarray:
-    return as_bytes(composite(load_rgba(capture.frames[index])))
+    return to_uint8(composite(load_rgba(capture.frames[index])))
 
 
 def _play(player: Player, state: HeadState, camera: Camera) -> np.ndarray:
-    return as_bytes(player.step(state, camera, torch.ones(3)).rgb)
+    return to_uint8(player.step(state, camera, torch.ones(3)).rgb)

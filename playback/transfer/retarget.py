@@ -18,6 +18,7 @@ from scene.transforms import (
     conjugate_quats,
     invert_transform,
     make_transform,
+    mean_quats,
     mean_transform,
     multiply_quats,
     normalize_quats,
@@ -135,13 +136,6 @@ def rest_state(states: HeadState, names: tuple[str, ...], frame: int | None = No
     )  # fmt: skip
 
 
-def mean_quats(quats: Tensor) -> Tensor:
-    """Mean rotations [J, 4] of [T, J, 4]: the principal directions, so that signs do not matter."""
-    outer = torch.einsum("tja,tjb->jab", quats.double(), quats.double())
-    mean = torch.linalg.eigh(outer).eigenvectors[..., -1]
-    return torch.where(mean[:, :1] < 0, -mean, mean).to(quats.dtype)
-
-
 def soft_limit(change: Tensor, most: Tensor, reach: Tensor) -> Tensor:
     """Changes from rest [..., N] >= 0 of somebody who goes up to ``reach`` [N], for one who can go up to ``most`` [N].
 
@@ -205,9 +199,9 @@ def _blinks(source: Tensor, expression: Tensor, driver: Person, avatar: Person) 
 
 
 def gaze_of(states: HeadState, joint_names: tuple[str, ...]) -> Tensor:
-    """Angles [T, K, 2] of the eyes among the joints (K = 2, or 0 where a head model has none by our names)."""
-    return quats_to_gaze(states.joints[:, _eye_joints(joint_names)]) if _eye_joints(joint_names) else (
-        states.joints.new_zeros(len(states), 1, 2))  # fmt: skip
+    """Angles [T, 2, 2] of the eyes among the joints; zeros [T, 1, 2] where a head model has none by our names."""
+    eyes = _eye_joints(joint_names)
+    return quats_to_gaze(states.joints[:, eyes]) if eyes else states.joints.new_zeros(len(states), 1, 2)
 
 
 def _eye_joints(joint_names: tuple[str, ...]) -> list[int]:

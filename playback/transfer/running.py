@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from fitting.bundle import AvatarBundle
+from fitting.pictures import to_uint8
 from playback.drivers.base import Driver, Recording
+from playback.films import open_film
 from playback.player import Player
 from playback.transfer.retarget import Person, RetargetConfig, retarget
 from playback.transfer.smoothing import CausalSmoother, zero_phase
+from scene.errors import UserError
 from scene.head_state import HeadState
+
+_log = logging.getLogger(__name__)
 
 SMOOTHING_S = 0.17
 """Seconds of the window of files' smoothing: 5 frames at 30 frames a second."""
@@ -48,7 +58,7 @@ def rows(
         if index != shown:
             avatar = player.step(states[index], camera, white, hold=True).rgb
             theirs = driver.picture(index)
-            row = [*([] if theirs is None else [at_height(theirs, size)]), as_bytes(avatar)]
+            row = [*([] if theirs is None else [at_height(theirs, size)]), to_uint8(avatar)]
             shown = index
         yield row
 
@@ -67,23 +77,65 @@ def live_rows(
         smooth = smoother(state, driver.time_s)
         batch = smooth.map(lambda tensor: tensor[None])
         target = retarget(batch, driver.person, avatar, config)[0]
-        picture = as_bytes(player.step(target, camera, white, hold=True).rgb)
+        picture = to_uint8(player.step(target, camera, white, hold=True).rgb)
         if latencies is not None:
             latencies.append(time.perf_counter() - driver.seen_s)
         yield [at_height(driver.picture(0), size), picture]
 
 
-def as_bytes(picture) -> np.ndarray:
-    """[H, W, 3] uint8 of a picture in [0, 1] (array or tensor), or of one that is uint8 already."""
-    picture = picture.detach().cpu().numpy() if hasattr(picture, "detach") else np.asarray(picture)
-    return picture if picture.dtype == np.uint8 else (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+def at_rate(rows: Iterable[list[np.ndarray]], driver: Driver) -> Iterator[list[np.ndarray]]:
+    """Live rows as a film at the driver's rate needs them: each stands until the next one was seen, and of those that
+    come quicker some are left out."""
+    begun, shown, written = None, [], 0
+    for row in rows:
+        begun = driver.time_s if begun is None else begun
+        due = round((driver.time_s - begun) * driver.fps) + 1
+        yield from itertools.repeat(shown, max(due - written - 1, 0))
+        if due > written:
+            yield row
+        shown, written = row, max(due, written)
+
+
+def until_interrupted(rows: Iterable[list[np.ndarray]]) -> Iterator[list[np.ndarray]]:
+    """Rows until Ctrl-C, which ends them, and not the program: what was filmed is kept. A second one, or one before
+    the first row, ends the program."""
+    begun = stopping = False
+
+    def on_signal(*_: Any) -> None:
+        nonlocal stopping
+        if stopping or not begun:
+            raise KeyboardInterrupt
+        stopping = True
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        for row in rows:
+            if not begun:
+                _log.info("filming; Ctrl-C ends the film")
+            begun = True
+            yield row
+            if stopping:
+                return
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def write_film(path: Path, rows: Iterable[list[np.ndarray]], fps: float) -> None:
+    """Writes rows of pictures of one height, uint8, as a film. Raises UserError where there are none."""
+    written = False
+    with open_film(path, fps) as film:
+        for row in rows:
+            film.write(np.concatenate(row, 1))
+            written = True
+        if not written:
+            raise UserError(f"{path}: nothing to film; the driver ended with its calibration, give a longer one")
 
 
 def at_height(picture: np.ndarray, height: int) -> np.ndarray:
     """A picture [H, W, 3] at another height, uint8."""
     import cv2
 
-    picture = as_bytes(picture)
+    picture = to_uint8(picture)
     if picture.shape[0] == height:
         return picture
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -66,6 +67,9 @@ BREAKS = [
     (lambda m: m["storage"][INT8].pop("dtype"), "damaged"),
     (lambda m: m.update(storage=[1, 2]), "damaged"),
     (lambda m: m.pop("width"), "damaged"),
+    (lambda m: m.update(width=1 << 40), "damaged .*width"),
+    (lambda m: m.update(head_model=["anny"]), "damaged .*head_model"),
+    (lambda m: m["expression_names"].__setitem__(1, m["expression_names"][0]), "damaged .*expression_names"),
 ]  # fmt: skip
 
 
@@ -90,6 +94,23 @@ def test_values_that_are_not_finite_and_corners_beyond_the_rig_are_refused(folde
     bundle.save(folder.parent / "nan")
     with pytest.raises(UserError, match="damaged .*means.*finite"):
         AvatarBundle.load(folder.parent / "nan")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda b: {"times": b.times.flip(0)}, "recording.times"),
+        (lambda b: {"times": b.times[:0], "recording": b.recording[:0]}, "recording.times"),
+        (lambda b: {"times": b.times[:-1]}, "recording.expression"),
+        (lambda b: {"expression_range": b.expression_range[:1]}, "expression_range"),
+        (lambda b: {"recording": dataclasses.replace(b.recording, joints=b.recording.joints[:, :1])}, "joints"),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_refused(tmp_path, change, message):
+    bundle = toys.bundle(make("linear"))
+    dataclasses.replace(bundle, **change(bundle)).save(tmp_path / "avatar")
+    with pytest.raises(UserError, match=f"damaged .*{message}"):
+        AvatarBundle.load(tmp_path / "avatar")
 
 
 def test_a_cut_file_and_a_folder_without_avatar_are_one_line(folder, tmp_path):

@@ -101,6 +101,19 @@ def test_frames_that_the_phone_lost_are_filled(tmp_path, bundle, played, cells):
     torch.testing.assert_close(driver.states.expression[5], middle, atol=1e-4, rtol=0)
 
 
+def test_a_line_that_ends_before_its_timecode_is_named(tmp_path, bundle, cells):
+    turned = [list(reversed(row)) for row in cells]
+    turned[4] = turned[4][:10]
+    with pytest.raises(UserError, match="line 5: column Timecode: expected HH:MM:SS"):
+        open_driver(arkit.write(tmp_path / "p.csv", turned), bundle)
+
+
+def test_a_rate_is_refused_where_none_is_read(tmp_path, bundle):
+    bundle.save(tmp_path / "avatar")
+    with pytest.raises(UserError, match="--fps: .* is a run, which has a rate of its own"):
+        open_driver(tmp_path / "avatar", bundle, DriverOptions(fps=30))
+
+
 @pytest.mark.parametrize(
     "line, column, value, message",
     [

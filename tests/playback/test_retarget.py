@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from playback.transfer.retarget import Person, RetargetConfig, mean_quats, rest_state, retarget, soft_limit
+from playback.transfer.retarget import Person, RetargetConfig, rest_state, retarget, soft_limit
 from scene.errors import UserError
 from scene.gaze import quats_to_gaze
-from scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices, rotvecs_to_quats
+from scene.transforms import make_transform, mean_quats, rotation_angles, rotvecs_to_matrices, rotvecs_to_quats
 from tests import toys
 
 

@@ -244,6 +244,14 @@ def test_phone_captures_drive_it(tmp_path):
     assert abs(float(turned @ expected)) == pytest.approx(1, abs=1e-6)
 
 
+def test_frames_that_the_phone_lost_stand_still(tmp_path):
+    export_web(linear_bundle(EXTENDED), tmp_path)
+    text = take(BlendShapeCount=[0, 61, 61, 0, 61], JawOpen=[0, 0.2, 0.4, 0, 0.8])
+    jaw = ARKIT_EXPRESSIONS.index("jawOpen")
+    found = [state["expression"][jaw] for state in run_maths(tmp_path, task="curves", text=text)]
+    assert found == pytest.approx([0.2, 0.2, 0.4, 0.4, 0.8], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [

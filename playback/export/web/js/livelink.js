@@ -21,9 +21,12 @@ export function parseLiveLink(name, text, facts, keepToSeen = true) {
   const rows = lines.slice(1).map((line, i) => ({ number: i + 2, cells: line.split(",") }));
   if (!rows.length) throw new Error(`${name}: holds no frames`);
   const times = secondsOf(name, rows.map(({ number, cells }) => [number, cells[place.get("timecode")] ?? ""]));
+  const isLost = ({ cells }) => counts !== undefined && (cells[counts] ?? "").trim() === "0"; // by the phone
+  if (rows.every(isLost)) throw new Error(`${name}: the phone saw no face in any of its ${rows.length} frames`);
   let last = null;
-  const states = rows.map(({ number, cells }) => {
-    if (counts !== undefined && (cells[counts] ?? "").trim() === "0" && last) return last; // the phone lost the face
+  const states = rows.map((row) => {
+    if (isLost(row)) return last;
+    const { number, cells } = row;
     last = stateOfRow(facts, keepToSeen, (column) => {
       const cell = cells[place.get(column)], value = Number(cell);
       if (cell === undefined || !cell.trim() || !Number.isFinite(value)) {
@@ -33,7 +36,8 @@ export function parseLiveLink(name, text, facts, keepToSeen = true) {
     }, (column) => place.has(column));
     return last;
   });
-  return new Sequence(name, times, (t) => states[t]);
+  const first = states.find((state) => state !== null);
+  return new Sequence(name, times, (t) => states[t] ?? first);
 }
 
 function stateOfRow(facts, keepToSeen, number, has) {

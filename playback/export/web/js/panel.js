@@ -24,7 +24,7 @@ export class Sliders {
     }
     const rows = HEAD.map(([name, label]) => this._row(name, label, -HEAD_LIMIT, HEAD_LIMIT, this.head));
     root.append(this._group("Head", rows));
-    const mouth = [...root.children].find((child) => child.dataset.group === "Jaw") ?? root.children[0];
+    const mouth = [...root.children].find((child) => child.dataset.group === "Jaw and tongue") ?? root.children[0];
     if (mouth) mouth.open = true;
   }
 
