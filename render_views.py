@@ -13,6 +13,7 @@ playback/views/camera_path.py and playback/state_file.py.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,11 +98,11 @@ def _add_cameras(group: argparse._ArgumentGroup) -> None:
         help="how far a spiral goes up and down [default: 15]",
     )  # fmt: skip
     option(
-        group, "--yaws", type=float, nargs="+", metavar="A", unit="degrees",
+        group, "--yaws", type=_turn, nargs="+", metavar="A", unit="degrees",
         help="columns of the grid, to the subject's left [default: -30 -15 0 15 30]",
     )  # fmt: skip
     option(
-        group, "--pitches", type=float, nargs="+", metavar="A", unit="degrees",
+        group, "--pitches", type=_turn, nargs="+", metavar="A", unit="degrees",
         help="rows of the grid, upwards [default: 0]",
     )  # fmt: skip
     option(
@@ -200,6 +201,16 @@ def _angle(text: str) -> float:
     value = number(text)
     if value > 180:
         raise argparse.ArgumentTypeError(f"expected an angle from 0 to 180, got {text!r}")
+    return value
+
+
+def _turn(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= 180:
+        raise argparse.ArgumentTypeError(f"expected an angle from -180 to 180, got {text!r}")
     return value
 
 

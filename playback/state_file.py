@@ -93,7 +93,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read as a file of head states, plain arrays in .npz ({reason})") from None
+        raise UserError(
+            f"{path}: cannot be read as a file of head states, plain arrays in .npz ({reason}); "
+            "transfer_expression.py --save-states makes one of any driver"
+        ) from None
 
 
 def _order(path: Path, field: str, found: np.ndarray, known: Sequence[str]) -> list[int]:

@@ -197,8 +197,9 @@ def _inside(root: Path, relative: str) -> Path:
 
 def check_format(manifest: Any, path: Path, kind: str, version: int) -> None:
     """Raises UserError unless a manifest is of this kind and of a version that this program knows."""
-    if not isinstance(manifest, dict) or manifest.get("format") != kind:
-        raise UserError(f"{path}: not the manifest of a {kind}")
+    given = manifest.get("format") if isinstance(manifest, dict) else None
+    if given != kind:
+        raise UserError(f"{path}: format: expected {kind!r}, got {str(given)[:40]!r}; this file is of another kind")
     found = manifest.get("format_version")
     if not isinstance(found, int) or found > version:
         raise UserError(f"{path}: {kind} format {found} is newer than this program's {version}; update the program")

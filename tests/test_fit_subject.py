@@ -211,7 +211,7 @@ class TestErrors:
         content, data = json.loads(manifest.read_text()), tensors.read_bytes()
         for change, word in (
             ({"format_version": 99}, "newer"),
-            ({"format": "else"}, "not the manifest of a avatar"),
+            ({"format": "else"}, "format: expected 'avatar', got 'else'"),
             ({"avatar": "unheard"}, "unheard"),
             ({"num_gaussians": 3}, "damaged"),
         ):

@@ -150,6 +150,7 @@ def test_a_camera_path(program, avatar, tmp_path):
         (("--path", "p.json"), "p.json: not found"),
         (("--size", "0x3"), "expected W or WxH"),
         (("--yaw", "200"), "expected an angle from 0 to 180"),
+        (("--trajectory", "grid", "--yaws", "0", "nan"), "expected an angle from -180 to 180, got 'nan'"),
     ],
 )
 def test_mistakes(program, tmp_path, monkeypatch, options, words):

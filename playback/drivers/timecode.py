@@ -22,11 +22,16 @@ def seconds_of(path: Path, codes: list[tuple[int, str]], rate: float | None = No
     """Seconds [T] from the first frame, and the frames per second, of timecodes with their numbers of lines.
 
     rate: in which the frame field counts; found out if None. Runs on over midnight. Raises UserError when a timecode
-    cannot be read, its frame field reaches the rate, or time does not go on.
+    cannot be read, its frame field reaches the rate or stays far below it, or time does not go on.
     """
     fields = np.array([_parse(path, number, text) for number, text in codes])
     whole, frame = fields[:, 0], fields[:, 1]
-    rate = rate or _rate(path, whole, frame)
+    measured = _measured(whole, frame)
+    if rate is not None and measured is not None and rate > measured + max(2.0, 0.1 * measured):
+        raise UserError(
+            f"{path}: its timecodes count about {measured:.0f} frames a second, not the {rate:g} of --fps; leave it out"
+        )
+    rate = rate or _rate(path, measured, float(frame.max()))
     beyond = np.flatnonzero(frame >= rate + 1e-6)
     if len(beyond):
         number, text = codes[beyond[0]]
@@ -58,16 +63,21 @@ def _parse(path: Path, number: int, text: str) -> tuple[float, float]:
     return 3600.0 * int(hours) + 60.0 * int(minutes) + int(seconds), float(frame)
 
 
-def _rate(path: Path, whole: np.ndarray, frame: np.ndarray) -> float:
-    """The rate of the frame field: where one second follows the other, the frame before the end nearly reaches it."""
+def _measured(whole: np.ndarray, frame: np.ndarray) -> float | None:
+    """How many frames a second the frame field counts, where one second follows the other; None if that is not seen."""
     ends = np.flatnonzero(np.diff(whole) == 1)
-    largest = float(frame.max())
     if len(ends) == 0:
+        return None
+    step = float(np.median(np.diff(frame)[np.diff(whole) == 0])) if len(whole) > 2 else 1.0
+    # The next frame after the last of a second lies in the next second, at (frame + step - rate).
+    return float(np.median(frame[ends] + step - frame[ends + 1]))
+
+
+def _rate(path: Path, measured: float | None, largest: float) -> float:
+    """The rate in RATES nearest to the measured one that a frame field up to ``largest`` can have."""
+    if measured is None:
         if largest < DEFAULT_RATE / 2:
             _log.warning("%s: too short to tell the rate of its timecodes; taking %d (--fps)", path, DEFAULT_RATE)
         return DEFAULT_RATE
-    step = float(np.median(np.diff(frame)[np.diff(whole) == 0])) if len(whole) > 2 else 1.0
-    # The next frame after the last of a second lies in the next second, at (frame + step - rate).
-    found = float(np.median(frame[ends] + step - frame[ends + 1]))
     fits = [rate for rate in RATES if rate > largest - 1e-6]
-    return float(min(fits, key=lambda rate: abs(rate - found))) if fits else DEFAULT_RATE
+    return float(min(fits, key=lambda rate: abs(rate - measured))) if fits else DEFAULT_RATE

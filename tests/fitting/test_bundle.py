@@ -58,7 +58,7 @@ def test_bundles_of_the_version_before_are_still_read(folder):
 BREAKS = [
     (lambda m: m.update(format_version=FORMAT_VERSION + 1), "newer than this program"),
     (lambda m: m.update(format_version=1), "earlier version"),
-    (lambda m: m.update(format="capture"), "not the manifest of a avatar"),
+    (lambda m: m.update(format="capture"), "format: expected 'avatar', got 'capture'"),
     (lambda m: m.update(avatar="nerf"), "unknown kind of avatar 'nerf'"),
     (lambda m: m["storage"].update(x={"encoding": "int8", "dtype": "float32"}), "damaged"),
     (lambda m: m["storage"][INT8].update(encoding="int4"), "damaged .*int4"),

@@ -83,8 +83,8 @@ def _with(matrix, row, column, value):
 EYE4 = torch.eye(4).tolist()
 WRONG = [
     ("{", "cannot be read as the camera path"),
-    ([], "not the manifest of a camera_path"),
-    (document(EYE4, format="avatar"), "not the manifest"),
+    ([], "format: expected 'camera_path'"),
+    (document(EYE4, format="avatar"), "format: expected 'camera_path', got 'avatar'"),
     (document(AIM, format_version=2), "newer than this program"),
     (document(AIM, widht=3), "unknown field 'widht'; did you mean width?"),
     (document(AIM, width=0), "width: expected a whole number from 1"),

@@ -135,11 +135,14 @@ def test_bad_csv_files_are_told_by_line_and_column(tmp_path, bundle, cells, line
     assert str(path) in str(caught.value)
 
 
-def test_a_wrong_rate_is_an_error_and_the_right_one_goes(tmp_path, bundle, cells):
+def test_a_wrong_rate_is_an_error_and_the_right_one_goes(tmp_path, bundle, cells, played):
     path = arkit.write(tmp_path / "p.csv", cells)
     with pytest.raises(UserError, match=r"line \d+: column Timecode: .* counts to frame \d+ .* --fps"):
         open_driver(path, bundle, DriverOptions(fps=30))
     assert len(open_driver(path, bundle, DriverOptions(fps=60))) == 40
+    half = arkit.table(played[0], bundle.expression_names, played[1], 30)
+    with pytest.raises(UserError, match="count about 30 frames a second, not the 60 of --fps"):
+        open_driver(arkit.write(tmp_path / "half.csv", half), bundle, DriverOptions(fps=60))
 
 
 def codes(times, rate, start=47245.0):

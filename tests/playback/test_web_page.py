@@ -113,6 +113,7 @@ def test_moving_the_jaw_slider_changes_the_mouth_alone(opened):
     fix_camera(opened, toys.camera(SIZE))
     before = shown(opened.browser)
     slider = '#sliders input[data-name="jawOpen"]'
+    assert opened.browser.evaluate(f"document.querySelector('{slider}').closest('details').open")
     opened.browser.evaluate(
         f"const s = document.querySelector('{slider}'); s.value = 1; s.dispatchEvent(new Event('input'));"
         " return avatar.settled()".join(["(() => {", "})()"])

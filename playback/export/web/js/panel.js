@@ -24,7 +24,7 @@ export class Sliders {
     }
     const rows = HEAD.map(([name, label]) => this._row(name, label, -HEAD_LIMIT, HEAD_LIMIT, this.head));
     root.append(this._group("Head", rows));
-    const mouth = [...root.children].find((child) => child.dataset.group === "Jaw and tongue") ?? root.children[0];
+    const mouth = this.inputs.get("jawOpen")?.closest("details") ?? root.children[0];
     if (mouth) mouth.open = true;
   }
 
@@ -36,9 +36,7 @@ export class Sliders {
   }
 
   _group(name, rows) {
-    const group = element("details", { className: "group" }, [element("summary", { textContent: name }), ...rows]);
-    group.dataset.group = name;
-    return group;
+    return element("details", { className: "group" }, [element("summary", { textContent: name }), ...rows]);
   }
 
   _row(name, label, low, high, inputs) {
