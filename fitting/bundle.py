@@ -158,6 +158,8 @@ class AvatarBundle:
 def _check_values(tensors: dict[str, Tensor]) -> None:
     """Raises ValueError for what would only fail when it is played: a bundle may come from anywhere."""
     for name, tensor in tensors.items():
+        if not name.startswith("avatar.") and name != "recording.times" and tensor.dtype != torch.float32:
+            raise ValueError(f"{name}: expected float32, got {tensor.dtype}")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{name}: holds values that are not finite")
     shapes, corners = tensors.get("avatar.rig_shapes"), tensors.get("avatar.per_gaussian.rig_vertices")
@@ -174,7 +176,7 @@ def _check_parts(bundle: AvatarBundle) -> None:
     if not isinstance(bundle.head_model, str):
         raise ValueError(f"head_model: expected a text, got {bundle.head_model!r}")
     camera, times = bundle.default_camera, bundle.times
-    if not all(isinstance(side, int) and side <= _MOST_SIDE for side in (camera.width, camera.height)):
+    if not all(type(side) is int and side <= _MOST_SIDE for side in (camera.width, camera.height)):
         raise ValueError(f"width, height: expected whole numbers of at most {_MOST_SIDE}")
     if camera.K.ndim != 2 or not (camera.K.diagonal() > 0).all():
         raise ValueError("camera.K: expected [3, 3] with focal lengths above 0")

@@ -103,6 +103,7 @@ def test_values_that_are_not_finite_and_corners_beyond_the_rig_are_refused(folde
         (lambda b: {"times": b.times[:0], "recording": b.recording[:0]}, "recording.times"),
         (lambda b: {"times": b.times[:-1]}, "recording.expression"),
         (lambda b: {"expression_range": b.expression_range[:1]}, "expression_range"),
+        (lambda b: {"recording": b.recording.to(torch.float64)}, "recording.*: expected float32"),
         (lambda b: {"recording": dataclasses.replace(b.recording, joints=b.recording.joints[:, :1])}, "joints"),
     ],
 )
