@@ -64,13 +64,13 @@ def _parse(path: Path, number: int, text: str) -> tuple[float, float]:
 
 
 def _measured(whole: np.ndarray, frame: np.ndarray) -> float | None:
-    """How many frames a second the frame field counts, where one second follows the other; None if that is not seen."""
-    ends = np.flatnonzero(np.diff(whole) == 1)
-    if len(ends) == 0:
+    """How many frames a second the frame field counts, where one second follows the other; None where too little
+    is seen."""
+    ends, within = np.flatnonzero(np.diff(whole) == 1), np.diff(frame)[np.diff(whole) == 0]
+    if len(ends) == 0 or len(within) == 0:
         return None
-    step = float(np.median(np.diff(frame)[np.diff(whole) == 0])) if len(whole) > 2 else 1.0
     # The next frame after the last of a second lies in the next second, at (frame + step - rate).
-    return float(np.median(frame[ends] + step - frame[ends + 1]))
+    return float(np.median(frame[ends] + np.median(within) - frame[ends + 1]))
 
 
 def _rate(path: Path, measured: float | None, largest: float) -> float:

@@ -145,6 +145,12 @@ def test_a_wrong_rate_is_an_error_and_the_right_one_goes(tmp_path, bundle, cells
         open_driver(arkit.write(tmp_path / "half.csv", half), bundle, DriverOptions(fps=60))
 
 
+def test_one_frame_a_second_says_nothing_of_the_rate(tmp_path):
+    for rate in (None, 30.0):
+        times, fps = seconds_of(tmp_path, codes(range(5), 60), rate)
+        assert times.tolist() == [0, 1, 2, 3, 4] and fps == 1
+
+
 def codes(times, rate, start=47245.0):
     return [(number + 2, arkit.timecode(time, rate, start)) for number, time in enumerate(times)]
 
