@@ -11,9 +11,10 @@ import torch
 
 from fitting.bundle import AvatarBundle
 from fitting.evaluation import Evaluation, evaluate
-from fitting.pictures import error_map, write_side_by_side
+from fitting.pictures import error_map, to_uint8
 from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
+from playback.films import open_film
 from playback.inside import write_inside
 from playback.player import Player
 from scene.capture import Capture
@@ -73,7 +74,7 @@ def write_heldout(bundle: AvatarBundle, capture: Capture, root: Path, *, device:
     folder = root / "heldout"
     folder.mkdir(parents=True, exist_ok=True)
 
-    def rows():
+    with open_film(root / "heldout.mp4", capture.fps) as film:
         for index in capture.test:
             rgba = load_rgba(capture.frames[index]).astype(np.float32) / 255
             truth = rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
@@ -81,9 +82,7 @@ def write_heldout(bundle: AvatarBundle, capture: Capture, root: Path, *, device:
             for name, image in (("truth", truth), ("avatar", avatar)):
                 path = folder / f"{capture.frames[index].image_path.stem}_{name}.png"
                 cv2.imwrite(str(path), cv2.cvtColor((image * 255).round().astype(np.uint8), cv2.COLOR_RGB2BGR))
-            yield truth, avatar, error_map(truth, avatar)
-
-    write_side_by_side(root / "heldout.mp4", rows(), capture.fps)
+            film.write(np.concatenate([to_uint8(truth), to_uint8(avatar), error_map(truth, avatar)], 1))
 
 
 def train_sample(capture: Capture) -> list[int]:

@@ -21,7 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fitting.pictures import open_writer, to_uint8
+from fitting.pictures import to_uint8
 from scene.errors import UserError
 from scene.files import atomic_path
 
@@ -33,6 +33,10 @@ _LIMITED = 1  # FFmpeg's AVCOL_RANGE_MPEG: 16 to 235
 _X264 = {"crf": "16", "preset": "medium"}
 # auto-alt-ref would make frames that the alpha layer does not have.
 _VP9 = {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1", "auto-alt-ref": "0"}
+
+
+# Of the codecs that OpenCV's wheels can write (no H.264 among them) browsers play VP9; MPEG-4 part 2 comes last.
+_OPENCV_CODECS = ("vp09", "mp4v")
 
 
 class _Encoder(Protocol):
@@ -82,7 +86,7 @@ class Film:
                     "install the package av (pip install av), or choose a folder, for PNG pictures"
                 ) from None
             _log.warning("%s: no H.264 here (%s); written by OpenCV, which not all players show", self._shown, reason)
-            return _OpenCv(open_writer(self._temporary, self._fps, width, height))
+            return _OpenCv(_opencv_writer(self._temporary, self._fps, width, height))
 
     def close(self) -> None:
         """Ends the film. Raises ValueError when it has no picture."""
@@ -211,3 +215,22 @@ class _OpenCv:
 
     def close(self) -> None:
         self._writer.release()
+
+
+def _opencv_writer(path: Path, fps: float, width: int, height: int):
+    """OpenCV's writer of a film of even size, by the first codec that it has. Raises UserError where it has none."""
+    import cv2
+
+    level = cv2.getLogLevel()
+    cv2.setLogLevel(0)  # silent: a codec that is missing is expected
+    try:
+        for codec in _OPENCV_CODECS:
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), max(fps, 1.0), (width, height))
+            if writer.isOpened():
+                if codec != _OPENCV_CODECS[0]:
+                    _log.info("%s: written as MPEG-4 part 2, which browsers do not play", path.name)
+                return writer
+    finally:
+        cv2.setLogLevel(level)
+    wanted = " or ".join(_OPENCV_CODECS)
+    raise UserError(f"{path}: OpenCV cannot write films here ({wanted}); install opencv-contrib-python")

@@ -56,11 +56,6 @@ def from_rgb(rgb: Tensor) -> Tensor:
     return (rgb - 0.5) / C0
 
 
-def to_rgb(dc: Tensor) -> Tensor:
-    """The colour [*b, 3] that a constant coefficient [*b, 3] shows."""
-    return dc * C0 + 0.5
-
-
 # Enough directions in general position to fix the 16 coefficients of degree 3 (a Fibonacci sphere).
 _NUM_SAMPLES = 48
 

@@ -8,18 +8,15 @@ import torch
 from torch import Tensor
 
 from fitting.bundle import AvatarBundle
-from playback.export.fidelity import agreement, loss_db, pictures
+from playback.export.fidelity import MOST_LOSS_DB, agreement, loss_db, pictures, some
 from playback.export.teacher import degree_projection, eyes_of
 from renderers import create
 from scene.head_state import HeadState
 
-MOST_LOSS_DB = 0.1
-_STATES = 6
-
 
 def choose_degree(bundle: AvatarBundle, states: HeadState) -> int:
     """The first from 1 up that loses at most MOST_LOSS_DB at ``states``, or the avatar's own degree if that is less."""
-    shown = states[torch.linspace(0, len(states) - 1, min(_STATES, len(states))).round().long()]
+    shown = some(states)
     own = round(_coefficients(bundle) ** 0.5) - 1
     if own <= 1:
         return own

@@ -14,6 +14,15 @@ from scene.head_state import HeadState
 REFERENCE_DB = 30.0
 """What an avatar of one clip reaches against its person at best: the level at which losses are stated."""
 
+MOST_LOSS_DB = 0.1
+"""What each step of an export (fewer harmonics, fewer bits) may cost at that level."""
+_FEW = 6
+
+
+def some(states: HeadState) -> HeadState:
+    """A few of the states [K], evenly spread: enough to choose by."""
+    return states[torch.linspace(0, len(states) - 1, min(_FEW, len(states))).round().long()]
+
 
 def pictures(bundle: AvatarBundle, states: HeadState) -> Tensor:
     """The avatar at states [K] on white by its default camera, [K, H, W, 3] in [0, 1]."""

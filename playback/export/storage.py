@@ -8,14 +8,12 @@ import dataclasses
 import torch
 
 from fitting.bundle import AvatarBundle
-from playback.export.fidelity import agreement, loss_db, pictures
+from playback.export.fidelity import MOST_LOSS_DB, agreement, loss_db, pictures, some
 from scene.head_state import HeadState
 from scene.quantisation import pack, unpack
 
-MOST_LOSS_DB = 0.1
 _LARGE = 4096  # elements: smaller tensors are not worth it
 _FINE = ("means", "quats", "log_scales", "head_logits")  # bounded: whole numbers are finer than half precision
-_STATES = 6
 _PREFIX = "avatar."
 
 
@@ -36,7 +34,7 @@ def halved(bundle: AvatarBundle) -> dict[str, str]:
 def quantised(bundle: AvatarBundle, states: HeadState, progress=None) -> dict[str, str]:
     """Encodings as ``halved``, and in 8 bits those per-Gaussian tensors, the largest first, that keep the loss at
     ``states`` within MOST_LOSS_DB, all together."""
-    shown = states[torch.linspace(0, len(states) - 1, min(_STATES, len(states))).round().long()]
+    shown = some(states)
     expected, encodings = pictures(bundle, shown), halved(bundle)
     tensors = bundle.tensors()
     candidates = [name for name, encoding in encodings.items() if encoding != "narrowed" and _by_channel(name)]

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from fitting.bundle import AvatarBundle
+from playback.views.trajectories import HEAD_CENTRE
 from scene.camera import Camera
 from scene.transforms import invert_transform, make_transform, normalize_quats, quats_to_matrices
 
 UP = (0.0, 1.0, 0.0)
-_HEAD_CENTRE = (0.0, -0.02, -0.05)  # metres in the head frame: what the view turns about
 LARGEST = 2048  # pixels along a side
 
 
@@ -73,7 +73,7 @@ def start_of(bundle: AvatarBundle) -> Start:
     position = T_rest_cam[:3, 3]
     middle = torch.tensor([camera.width / 2, camera.height / 2, 1.0])
     forward = torch.nn.functional.normalize(T_rest_cam[:3, :3] @ torch.linalg.inv(camera.K) @ middle, dim=-1)
-    distance = (torch.tensor(_HEAD_CENTRE) - position).norm()
+    distance = (torch.tensor(HEAD_CENTRE) - position).norm()
     look_at, up = position + distance * forward, -T_rest_cam[:3, 1]
     fov = 2 * math.atan(0.5 * camera.height / float(camera.K[1, 1]))
     return Start(_numbers(position), _numbers(look_at), _numbers(up), fov)
