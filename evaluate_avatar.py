@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import command_line
-from command_line import option, positive_number
+from command_line import option, positive_int, positive_number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,6 +20,9 @@ def parser() -> argparse.ArgumentParser:
     option(parser, "--frames", choices=("test", "train", "all"), help="which frames of the capture [default: test]")
     option(parser, "--capture", type=Path, metavar="DIR", help="another capture [default: the run's own]")
     option(parser, "--json", type=Path, metavar="FILE", help="also write the figures, with those of every frame, here")
+    option(parser, "--tracking-gain", type=positive_int, metavar="N",
+           help="also optimise poses and expressions of N of these frames on their own pictures, and say what that "
+                "gains: a diagnostic of the tracking, never a result")  # fmt: skip
     command_line.add_device(parser)
     command_line.add_weights(parser)
     driven = parser.add_argument_group("reenactment (CSIM, AED, APD, AKD instead of the metrics above)")
@@ -37,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     options = parser()
     args = options.parse_args()
-    for name in ("frames", "capture") if args.driver else ("kind", "fps", "neutral", "identity_model", "cache"):
+    measuring, driving = ("frames", "capture", "tracking_gain"), ("kind", "fps", "neutral", "identity_model", "cache")
+    for name in measuring if args.driver else driving:
         if getattr(args, name) is not None:
             options.error(f"--{name.replace('_', '-')} has no meaning {'with' if args.driver else 'without'} --driver")
     device = str(command_line.device(args.device))
@@ -46,7 +50,8 @@ def main() -> None:
     from fitting.bundle import AvatarBundle
     from fitting.perceptual import LPIPS
     from fitting.run_directory import RunDirectory
-    from playback.evaluation import evaluate_bundle, table
+    from playback.evaluation import evaluate_bundle, evenly, table
+    from playback.tracking_gain import summary, tracking_gain
     from scene.capture import Capture
     from scene.files import write_bytes
 
@@ -58,8 +63,15 @@ def main() -> None:
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
     result = evaluate_bundle(bundle, capture, indices, device=device, lpips=lpips, progress=f"measuring {frames}")
     print(table(result))
+    figures = result.to_json()
+    if args.tracking_gain:
+        chosen = evenly(indices, args.tracking_gain)
+        gains = tracking_gain(bundle, capture, chosen, device=device, progress="diagnosing the tracking")
+        figures["tracking_gain"] = found = summary(gains)
+        print(f"tracking gain on {len(chosen)} frames (a diagnostic): poses {found['poses']:+.2f} dB, "
+              f"with expressions {found['poses_and_expressions']:+.2f} dB")  # fmt: skip
     if args.json:
-        write_bytes(args.json, (json.dumps(result.to_json(), indent=2) + "\n").encode())
+        write_bytes(args.json, (json.dumps(figures, indent=2) + "\n").encode())
 
 
 def _reenactment(args: argparse.Namespace, device: str) -> None:

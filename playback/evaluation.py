@@ -87,8 +87,13 @@ def write_heldout(bundle: AvatarBundle, capture: Capture, root: Path, *, device:
 
 def train_sample(capture: Capture) -> list[int]:
     """Some training frames, evenly spread, for the training PSNR."""
-    positions = np.linspace(0, len(capture.train) - 1, min(TRAIN_SAMPLES, len(capture.train))).round().astype(int)
-    return [capture.train[position] for position in positions]
+    return evenly(capture.train, TRAIN_SAMPLES)
+
+
+def evenly(indices: Sequence[int], count: int) -> list[int]:
+    """At most ``count`` of the indices, evenly spread."""
+    positions = np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)
+    return [indices[position] for position in positions]
 
 
 def measure_run(

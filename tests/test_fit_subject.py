@@ -79,12 +79,15 @@ class TestARun:
         assert metrics["versions"]["torch"] and metrics["versions"]["code"]
 
     def test_is_measured_again_by_evaluate_avatar(self, finished, tmp_path):
-        result = program("evaluate_avatar.py", finished, "--offline", "--json", tmp_path / "again.json")
+        result = program("evaluate_avatar.py", finished, "--offline", "--json", tmp_path / "again.json",
+                         "--tracking-gain", "1")  # fmt: skip
         assert result.returncode == 0, result.stderr[-2000:]
         again = json.loads((tmp_path / "again.json").read_text())
         first = json.loads((finished / "metrics.json").read_text())
         assert again["heldout"]["psnr"] == pytest.approx(first["heldout"]["psnr"], abs=1e-4)
         assert "psnr" in result.stdout
+        assert again["tracking_gain"]["poses_and_expressions"] >= again["tracking_gain"]["poses"] >= 0
+        assert "tracking gain on 1 frames (a diagnostic)" in result.stdout
 
     def test_its_report_needs_nothing_else(self, finished):
         text = (finished / "report.html").read_text()
