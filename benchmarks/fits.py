@@ -17,9 +17,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.runs import REGIONS
 from scene.files import write_json
-
-REGIONS = ("face", "mouth", "eyes", "inside")
 
 
 @dataclasses.dataclass(frozen=True)

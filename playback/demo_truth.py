@@ -13,8 +13,6 @@ import torch
 from fitting.bundle import AvatarBundle
 from fitting.metrics import psnr
 from playback.player import Player
-from playback.views.backgrounds import Background
-from playback.views.rendering import ViewRenderer
 from preprocess.demo_subject.errors import errors
 from preprocess.demo_subject.truth import DemoTruth
 from scene.camera import Camera
@@ -37,10 +35,9 @@ def compare_with_truth(
     """
     truth = DemoTruth.load(folder)
     player, white = Player(bundle, device), torch.ones(3)
-    renderer = ViewRenderer(player, Background("white"))
     ways = {
         "psnr_by_yaw_degrees": lambda state, camera: player.step(state, camera, white).rgb,
-        "psnr_by_yaw_degrees_held": lambda state, camera: renderer.output(state, camera).over(white.to(device)),
+        "psnr_by_yaw_degrees_held": lambda state, camera: player.step(state, camera, white, hold=True).rgb,
     }
     views = psnr_by_yaw(truth, capture, ways, pictures)
     return {"demo": {"tracking": errors(truth, capture), "novel_views": views}}

@@ -48,7 +48,7 @@ class Player:
 
         background: a colour [3] or picture [H, W, 3] that is put behind; then alpha is 1. Without one the colour
         stays premultiplied. depth: also the expected depth in metres. hold: where the camera sees what the recording
-        never showed, the avatar is held; see ``holding``.
+        never showed, the avatar is held; see ``playback.seen.holding``.
         """
         camera = self.camera if camera is None else camera.to(self.device)
         in_head = camera.in_frame(state.T_world_head.to(self.device))

@@ -1,4 +1,4 @@
-"""An avatar held where its recording never looked: its colours by ``seen_views``, what hides by ``seen_gaussians``.
+"""An avatar held where its recording never looked: its colours by ``seen.views``, what hides by ``seen.gaussians``.
 
 From within the recording's views it is the plain avatar. Players do this when they are asked to (``hold``), for people
 who look on; whatever measures an avatar takes the plain one.

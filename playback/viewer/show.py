@@ -48,7 +48,7 @@ class Show:
         self, bundles: Sequence[AvatarBundle], device: str = "cpu", *, size: int = 512,
         hold: bool = True, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """hold: beyond the views of the recording the avatars are held; see ``holding``."""
+        """hold: beyond the views of the recording the avatars are held; see ``playback.seen.holding``."""
         self.device, self._hold, self._clock = device, hold, clock
         self.changed = threading.Condition()
         self._players = [Player(bundle, device) for bundle in bundles]

@@ -127,7 +127,7 @@ class ViewRenderer:
         extrapolate: bool = False,
     ) -> None:  # fmt: skip
         """extrapolate: show the avatar as it is beyond the recording's views, too; else what the recording never showed
-        is held there, see ``holding``."""
+        is held there, see ``playback.seen.holding``."""
         self.player, self.background, self.extrapolate = player, background, extrapolate
         self._depth, self._normals = depth, normals
 
