@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.fits import Fit, run_all  # noqa: E402
+from benchmarks.fits import Fit, file_name, run_all  # noqa: E402
 
 NO_PERCEPTUAL = "without perceptual loss"
 # Preset, then what each ablation is called in its paper, and the settings that make it.
@@ -117,8 +117,7 @@ def chosen(preset: str, only: list[str] | None) -> list[str]:
 
 def slug(fit: Fit, name: str) -> str:
     """The name of a fit's file."""
-    plain = "".join(character if character.isalnum() else "_" for character in name)
-    return f"{fit.capture_name}-{fit.preset}-{plain}-{fit.minutes:g}min-seed{fit.seed}"
+    return file_name(fit.capture_name, fit.preset, name, f"{fit.minutes:g}min", f"seed{fit.seed}")
 
 
 def markdown(rows: list[dict[str, Any]], minutes: float, seeds: int) -> str:

@@ -5,20 +5,25 @@ Only what the figures need: no baseline, no report, no bundle that stays.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import resource
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import REGIONS
 from scene.files import write_json
+
+# What sets the threads of PyTorch, of the libraries under it, and of the CPU renderer.
+THREADS = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "LIKENESS_THREADS",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,38 +43,92 @@ class Fit:
         return root.parent.name if root.name == "capture" else root.name
 
     def described(self) -> dict[str, Any]:
-        """Plain values that tell fits apart."""
+        """Plain values that tell fits apart: these options, and every setting that the preset comes to."""
+        from fitting.avatars import AVATARS
+        from fitting.config import FitConfig
+        from fitting.config_files import load_preset, to_dict
+
         plain = {**dataclasses.asdict(self), "settings": list(self.settings), "capture": str(self.capture.absolute())}
-        return plain | {"weights": str(self.weights) if self.weights else None}
+        config = to_dict(load_preset(self.preset, FitConfig, self.settings))
+        used = {key: value for key, value in config.items() if key not in AVATARS or key == config["avatar"]}
+        return plain | {"weights": str(self.weights) if self.weights else None, "config": used}
+
+
+def file_name(*parts: str) -> str:
+    """A name for the file of a fit's figures."""
+    return "-".join("".join(c if c.isalnum() or c == "-" else "_" for c in part) for part in parts)
+
+
+def kept(fits: Sequence[tuple[str, Fit]], out: Path) -> dict[str, dict[str, Any]]:
+    """The figures that ``out`` holds, by the fits' names. Ends the program where one is of a fit with other options."""
+    found = {}
+    for name, fit in fits:
+        record = out / f"{name}.json"
+        if not record.exists():
+            continue
+        content = json.loads(record.read_text())
+        if content["fit"] != fit.described():
+            sys.exit(f"{record}: figures of a fit with other options; choose another --out")
+        found[name] = content["figures"]
+    return found
 
 
 def run_all(fits: Sequence[tuple[str, Fit]], out: Path, jobs: int, threads: int) -> dict[str, dict[str, Any]]:
     """The figures of fits by name: those kept in ``out``, and the others, ``jobs`` at a time on ``threads`` each.
 
-    Ends the program where a kept figure is of a fit with other options.
+    They are begun in the order given. A fit that fails does not keep the others from going on; the program ends with
+    its name after the last. Ends the program where a kept figure is of a fit with other options.
     """
-    found, missing = {}, []
-    for name, fit in fits:
-        record = out / f"{name}.json"
-        if not record.exists():
-            missing.append((name, fit))
-            continue
-        kept = json.loads(record.read_text())
-        if kept["fit"] != fit.described():
-            sys.exit(f"{record}: figures of a fit with other options; choose another --out")
-        found[name] = kept["figures"]
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[variable] = str(threads)  # the processes to come inherit it
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from tqdm import tqdm
+
+    found, failed = kept(fits, out), []
+    missing = [(name, fit) for name, fit in fits if name not in found]
+    bar = tqdm(total=len(missing), desc="fits", unit="fit", disable=not missing)
     # A process per fit: its peak memory is its own, and no fit finds another's caches warm.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with _threads(threads), bar, _pool(jobs) as pool:
         running = {pool.submit(figures, fit): (name, fit) for name, fit in missing}
         for future in as_completed(running):
             name, fit = running[future]
+            bar.update()
+            if error := future.exception():
+                failed.append(name)
+                tqdm.write(f"{name}: failed: {error!r}", file=sys.stderr)
+                continue
             found[name] = future.result()
             write_json(out / f"{name}.json", {"fit": fit.described(), "figures": found[name]})
-            print(f"{name}: {found[name]['psnr']:.2f} dB", file=sys.stderr, flush=True)
+            tqdm.write(f"{name}: {found[name]['psnr']:.2f} dB", file=sys.stderr)
+    if failed:
+        sys.exit(f"{len(failed)} of {len(fits)} fits failed: {', '.join(failed)}; the others' figures are in {out}")
     return found
+
+
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Processes begun inside have so many threads each, which sleep while they wait."""
+    wanted = {**dict.fromkeys(THREADS, str(number)), "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes for single tasks. Whoever is stopped inside takes them along, and begins no more."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():
+                child.terminate()
+            raise
 
 
 def figures(fit: Fit) -> dict[str, Any]:
@@ -80,9 +139,11 @@ def figures(fit: Fit) -> dict[str, Any]:
     from fitting.bundle import AvatarBundle
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
+    from fitting.evaluation import REGIONS, finite
     from fitting.loop import Budget
     from fitting.loop import fit as fit_avatar
     from fitting.perceptual import LPIPS, make_vgg_loss
+    from fitting.run_directory import code_version
     from playback.evaluation import evaluate_bundle, train_sample
     from renderers import create
     from scene.capture import Capture
@@ -103,13 +164,14 @@ def figures(fit: Fit) -> dict[str, Any]:
     lpips = LPIPS.create(folder=fit.weights, download=False)
     heldout = evaluate_bundle(bundle, capture, capture.test, device=device, lpips=lpips)
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device)
-    return {
+    return finite({
         **heldout.heldout, **{name: heldout.regions[name]["psnr"] for name in REGIONS},
-        "train": train.heldout["psnr"], "steps": last.info.step, "num_gaussians": avatar.num_gaussians,
+        "error_share": heldout.error_share, "train": train.heldout["psnr"],
+        "steps": last.info.step, "num_gaussians": avatar.num_gaussians,
         "steps_per_s": round(last.info.step / last.info.seconds, 2), "bundle_mb": _megabytes(bundle),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-        "perceptual": perceptual is not None,
-    }  # fmt: skip
+        "perceptual": perceptual is not None, "code": code_version(),
+    })  # fmt: skip
 
 
 class _Last:

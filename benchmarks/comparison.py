@@ -1,0 +1,163 @@
+"""The default preset against both papers on the same clips in one run, with equal minutes; or without each part of it.
+
+    python benchmarks/comparison.py --videos a.mp4 b.mp4 --minutes 10 --seeds 3 --jobs 2 --threads 1
+    python benchmarks/comparison.py --changes --videos a.mp4 b.mp4 --minutes 10 --seeds 3 --jobs 2 --threads 1
+
+Of each video two captures are made in --out, which differ in the tracking alone. The papers' own presets are fitted to
+the one tracked by landmarks, all others to the one tracked by pictures. Every fit has its own process; finished ones
+are kept in --out, so that the benchmark goes on where it was stopped: all of seed 0 first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import command_line  # noqa: E402
+from benchmarks import clips as clip_captures  # noqa: E402
+from benchmarks.clips import Clip  # noqa: E402
+from benchmarks.fits import Fit, file_name, kept, run_all  # noqa: E402
+from command_line import option, positive_int, positive_number  # noqa: E402
+
+DEFAULT = "default"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One line of a table: what is fitted, to the capture tracked in which way."""
+
+    name: str
+    preset: str
+    settings: tuple[str, ...] = ()
+    tracking: str = "pictures"
+
+
+PRESETS = (
+    Entry(DEFAULT, "default"),
+    Entry("headgas-plus", "headgas-plus"),
+    Entry("gaussianhead-plus", "gaussianhead-plus"),
+    Entry("headgas", "headgas", tracking="landmarks"),
+    Entry("gaussianhead", "gaussianhead", tracking="landmarks"),
+)
+# Each part of configs/default.yaml switched off alone.
+CHANGES: dict[str, tuple[str, ...]] = {
+    "without two frames": ("headgas.anchoring.two_frames=false",),
+    "without the rig": ("headgas.anchoring.rigged=false",),
+    "seeds on the mesh alone": ("initializer=mesh",),
+    "white background, no matte loss": ("objective.background=white", "objective.matte=0"),
+    "full resolution throughout": ("schedule.half_resolution_until=0",),
+    "without base appearance": ("headgas.base_appearance=false",),
+    "step sizes of a long fit": ("schedule.short_fit_exponent=0",),
+}
+BY_LANDMARKS = "tracking by landmarks"  # the one change that is in the capture
+
+
+def changes() -> tuple[Entry, ...]:
+    """The default preset, and it without each of its parts."""
+    entries = [Entry(name, "default", settings) for name, settings in CHANGES.items()]
+    return (Entry(DEFAULT, "default"), *entries, Entry(BY_LANDMARKS, "default", tracking="landmarks"))
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = command_line.Parser(__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    option(source, "--videos", nargs="+", type=Path, metavar="FILE", help="videos to make captures of, in --out")
+    option(source, "--captures", nargs="+", type=Path, metavar="DIR", help="ready captures tracked by pictures")
+    option(
+        parser, "--landmark-captures", nargs="+", type=Path, default=[], metavar="DIR",
+        help="ready captures of the same videos tracked by landmarks, in the order of --captures",
+    )  # fmt: skip
+    option(parser, "--changes", action="store_true", help="the default preset without each of its parts")
+    option(parser, "--only", nargs="+", metavar="TEXT", help="only default and what has one of these in its name")
+    option(parser, "--minutes", type=positive_number, default=10.0, unit="minutes", help="length of each fit")
+    option(parser, "--seeds", type=positive_int, default=3, metavar="N", help="seeds 0 to N - 1 of each")
+    option(parser, "--jobs", type=positive_int, default=1, metavar="N", help="fits at a time")
+    option(parser, "--threads", type=positive_int, default=2, metavar="N", help="threads of each fit")
+    option(parser, "--out", type=Path, default=Path("runs/comparison"), metavar="DIR", help="captures and figures")
+    option(parser, "--json", type=Path, metavar="FILE", help="also write the figures here")
+    option(parser, "--finished", action="store_true", help="fit nothing: the table of the fits that are finished")
+    option(
+        parser, "--set", action="append", default=[], dest="common", metavar="KEY=VALUE", help="a setting of every fit"
+    )
+    option(parser, "--weights", type=Path, metavar="DIR", help="folder with weights of MODNet, VGG16 and LPIPS")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser()
+    args = options.parse_args(arguments)
+    if args.videos and args.landmark_captures:
+        options.error("--landmark-captures belongs to --captures; of --videos both captures are made")
+    command_line.resume_with("the same command goes on: finished fits are kept")
+    if args.videos:
+        clips = clip_captures.prepared(args.videos, args.out / "captures", args.weights)
+    else:
+        clips = clip_captures.given(args.captures, args.landmark_captures)
+    entries = chosen(changes() if args.changes else PRESETS, args.only)
+    fits = planned(clips, entries, args.seeds, args.minutes, tuple(args.common), args.weights)
+    labelled = [(label, fit) for label, (_, _, fit) in fits.items()]
+    found = kept(labelled, args.out) if args.finished else run_all(labelled, args.out, args.jobs, args.threads)
+    rows = [
+        {"clip": clip.name, "name": entry.name, "tracking": entry.tracking, "seed": fit.seed, **found[label]}
+        for label, (clip, entry, fit) in fits.items() if label in found
+    ]  # fmt: skip
+    conditions = {"minutes": args.minutes, "seeds": args.seeds, "jobs": args.jobs, "threads": args.threads}
+    conditions |= {"settings": args.common, "missing": len(fits) - len(rows), "left_out": left_out(clips, entries)}
+    write(rows, entries, conditions, args.changes, args.json)
+
+
+def chosen(entries: Sequence[Entry], only: Sequence[str] | None) -> list[Entry]:
+    """The first entry, and of the others those with one of the texts in their name."""
+    return [entries[0], *(e for e in entries[1:] if only is None or any(text in e.name for text in only))]
+
+
+def planned(
+    clips: Sequence[Clip], entries: Sequence[Entry], seeds: int, minutes: float, common: tuple[str, ...],
+    weights: Path | None,
+) -> dict[str, tuple[Clip, Entry, Fit]]:  # fmt: skip
+    """Every fit by the name of its file, in the order of the work: seeds, clips, entries."""
+    found = {}
+    for seed in range(seeds):
+        for clip in clips:
+            for entry in entries:
+                if entry.tracking in clip.captures:
+                    settings = (*common, *entry.settings)
+                    fit = Fit(clip.captures[entry.tracking], entry.preset, settings, seed, minutes, weights)
+                    label = file_name(clip.name, entry.name, f"{minutes:g}min", f"seed{seed}")
+                    found[label] = clip, entry, fit
+    return found
+
+
+def left_out(clips: Sequence[Clip], entries: Sequence[Entry]) -> list[str]:
+    """Names of the entries for which there are no captures."""
+    return [entry.name for entry in entries if not all(entry.tracking in clip.captures for clip in clips)]
+
+
+def write(
+    rows: list[dict[str, Any]], entries: Sequence[Entry], conditions: dict[str, Any], by_change: bool, json: Path | None
+) -> None:
+    """Prints the tables, and writes the figures to a file."""
+    from benchmarks import comparison_tables as tables
+    from fitting.run_directory import machine
+    from scene.files import write_json
+
+    names = [entry.name for entry in entries]
+    compared = [tables.compare(rows, name, sign=1 if by_change else -1) for name in names[1:]]
+    parts = [tables.heading(rows, conditions), tables.figures(rows)]
+    parts += [tables.changes(compared, rows) if by_change else tables.differences(compared)]
+    print("\n\n".join(parts))
+    if json:
+        write_json(json, {
+            **conditions, "machine": machine(), "rows": rows, "means": tables.means(rows),
+            "against_default" if by_change else "default_against": compared,
+        })  # fmt: skip
+
+
+if __name__ == "__main__":
+    command_line.run(main)

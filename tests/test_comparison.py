@@ -1,0 +1,248 @@
+"""The comparison of presets: equal captures, whole rounds of fits, and tables that say what they were given."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks import clips, comparison, comparison_tables, fits
+from benchmarks.clips import Clip
+from fitting.config import FitConfig
+from fitting.config_files import load_preset
+from scene.capture import Capture
+from scene.errors import UserError
+from tests import toys
+
+FIGURES = {
+    "l1": 0.02, "psnr": 30.0, "ssim": 0.9, "lpips": None, "face": 28.0, "mouth": 26.0, "eyes": 27.0, "inside": 33.0,
+    "error_share": {"border": 0.5, "torso": 0.2, "face": 0.1, "rest": 0.2}, "train": 35.0, "steps": 100,
+    "steps_per_s": 5.0, "num_gaussians": 50, "bundle_mb": 1.0, "peak_memory_gb": 2.0, "perceptual": False,
+    "code": "abc",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("entries", [comparison.PRESETS, comparison.changes()])
+def test_every_line_is_another_fit_and_the_first_is_the_default_preset(entries):
+    assert entries[0] == comparison.Entry("default", "default")
+    assert len({entry.name for entry in entries}) == len(entries)
+    kinds = [(load_preset(entry.preset, FitConfig, entry.settings), entry.tracking) for entry in entries]
+    assert not any(kind in kinds[:index] for index, kind in enumerate(kinds))
+
+
+def test_only_the_papers_own_presets_have_landmark_tracking():
+    tracking = {entry.preset: entry.tracking for entry in comparison.PRESETS}
+    assert [preset for preset, way in tracking.items() if way == "landmarks"] == ["headgas", "gaussianhead"]
+
+
+@pytest.mark.parametrize("paper", ["headgas", "gaussianhead"])
+def test_plus_presets_leave_the_papers_model_alone(paper):
+    plain, plus = (load_preset(preset, FitConfig) for preset in (paper, f"{paper}-plus"))
+    assert plus.avatar == plain.avatar and plus.optimizer == plain.optimizer
+    model = getattr(plus, paper)
+    assert model.anchoring != getattr(plain, paper).anchoring
+    assert dataclasses.replace(model, anchoring=getattr(plain, paper).anchoring) == getattr(plain, paper)
+    assert dataclasses.replace(plus.densify, max_gaussians=plain.densify.max_gaussians) == plain.densify
+
+
+def test_plus_presets_add_the_same():
+    one, other = (load_preset(preset, FitConfig) for preset in ("headgas-plus", "gaussianhead-plus"))
+    assert one.headgas.anchoring == other.gaussianhead.anchoring
+    assert (one.initializer, one.seeds, one.densify.max_gaussians) == (
+        other.initializer, other.seeds, other.densify.max_gaussians,
+    )  # fmt: skip
+    for name in ("l1", "dssim", "perceptual", "matte", "background"):
+        assert getattr(one.objective, name) == getattr(other.objective, name)
+    halves = [config.schedule.half_resolution_until / config.schedule.iterations for config in (one, other)]
+    assert halves == [0.5, 0.5]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Clip:
+    """A clip with both captures, which differ in nothing but what they are said to be tracked by."""
+    root = tmp_path_factory.mktemp("clip")
+    capture = toys.make_capture(root / "me-pictures", frames=8, size=32, test=2)
+    shutil.copytree(capture.root, root / "me-landmarks")
+    capture.report["photometric"] = {}
+    capture.save()
+    return Clip("me", {tracking: root / f"me-{tracking}" for tracking in clips.TRACKING})
+
+
+def copied(pair: Clip, folder: Path) -> Clip:
+    for root in pair.captures.values():
+        shutil.copytree(root, folder / root.name)
+    return Clip(pair.name, {tracking: folder / root.name for tracking, root in pair.captures.items()})
+
+
+def edit(root: Path, **changes) -> None:
+    dataclasses.replace(Capture.load(root), **changes).save()
+
+
+def test_ready_captures_of_one_clip(pair):
+    assert clips.given([pair.captures["pictures"]], [pair.captures["landmarks"]]) == [pair]
+    assert clips.given([pair.captures["pictures"]], []) == [Clip("me", {"pictures": pair.captures["pictures"]})]
+
+
+def test_captures_of_other_test_frames_are_refused(pair, tmp_path):
+    clip = copied(pair, tmp_path)
+    capture = Capture.load(clip.captures["landmarks"])
+    edit(capture.root, train=tuple(range(5)), test=(5, 6, 7))
+    with pytest.raises(UserError, match="train frames: 6 against 5"):
+        clips.check(clip)
+    edit(capture.root, test=(6, 7, 5)[:2], train=tuple(range(6)))
+    frames = list(capture.frames)
+    frames[7] = dataclasses.replace(frames[7], time_s=9.0)
+    edit(capture.root, frames=tuple(frames))
+    with pytest.raises(UserError, match="test frames: 000007 at 0.28 s against 000007 at 9 s"):
+        clips.check(clip)
+
+
+def test_captures_of_other_mattes_or_landmarks_are_refused(pair, tmp_path):
+    clip = copied(pair, tmp_path)
+    capture = Capture.load(clip.captures["landmarks"])
+    frames = list(capture.frames)
+    frames[6] = dataclasses.replace(frames[6], landmarks=frames[6].landmarks + 1)
+    edit(capture.root, frames=tuple(frames))
+    with pytest.raises(UserError, match="the landmarks of frame 000006"):
+        clips.check(clip)
+    shutil.copyfile(capture.frames[0].matte_path, capture.frames[6].matte_path)
+    with pytest.raises(UserError, match="mattes/000006.png"):
+        clips.check(clip)
+
+
+def test_captures_that_do_not_go_together_are_refused(pair):
+    pictures, landmarks = pair.captures["pictures"], pair.captures["landmarks"]
+    with pytest.raises(UserError, match="tracked by landmarks, expected a capture tracked by pictures"):
+        clips.given([landmarks], [])
+    with pytest.raises(UserError, match="one for each of the 1 --captures"):
+        clips.given([pictures], [landmarks, landmarks])
+    with pytest.raises(UserError, match="two clips are called me"):
+        clips.given([pictures, pictures], [])
+
+
+def test_a_stopped_benchmark_has_the_first_seed_of_every_clip():
+    both = {"pictures": Path("p"), "landmarks": Path("l")}
+    found = comparison.planned([Clip("a", both), Clip("b", both)], comparison.PRESETS, 2, 10, ("x=1",), None)
+    order = [(fit.seed, clip.name, entry.name) for clip, entry, fit in found.values()]
+    assert order == [(s, c, e.name) for s in (0, 1) for c in ("a", "b") for e in comparison.PRESETS]
+    for _, entry, fit in found.values():
+        assert fit.capture == both[entry.tracking] and fit.settings == ("x=1", *entry.settings)
+
+
+def test_without_landmark_captures_their_lines_are_left_out_and_named():
+    clip = Clip("a", {"pictures": Path("p")})
+    names = [entry.name for _, entry, _ in comparison.planned([clip], comparison.PRESETS, 1, 10, (), None).values()]
+    assert names == ["default", "headgas-plus", "gaussianhead-plus"]
+    assert comparison.left_out([clip], comparison.PRESETS) == ["headgas", "gaussianhead"]
+
+
+def row(clip, name, seed, **changed):
+    return {"clip": clip, "name": name, "tracking": "pictures", "seed": seed, **FIGURES, **changed}
+
+
+@pytest.fixture
+def rows():
+    return [
+        row("a", "default", 0, psnr=30.0, mouth=26.0), row("a", "default", 1, psnr=32.0, mouth=27.0),
+        row("b", "default", 0, psnr=28.0, mouth=20.0), row("b", "default", 1, psnr=29.0, mouth=21.0),
+        row("a", "other", 0, psnr=27.0, mouth=25.0), row("a", "other", 1, psnr=28.0, mouth=25.0),
+        row("b", "other", 0, psnr=27.0, mouth=23.0), row("b", "other", 1, psnr=26.0, mouth=None),
+    ]  # fmt: skip
+
+
+def test_differences_are_taken_seed_by_seed(rows):
+    found = comparison_tables.compare(rows, "other", -1)
+    # a: 3, 4; b: 1, 3; over the clips by seed: 2, 3.5.
+    assert found["psnr"]["mean"] == pytest.approx(2.75) and found["psnr"]["spread"] == pytest.approx(1.5 / 2**0.5)
+    assert found["psnr"]["worst"] == ("b", 2.0) and found["psnr"]["best"] == ("a", 3.5)
+    # Nothing to subtract on b with seed 1.
+    assert found["mouth"]["by_clip"]["b"]["mean"] == -3.0 and found["mouth"]["ahead"] == 1
+    assert found["mouth"]["spread"] is None
+    reverse = comparison_tables.compare(rows, "other", 1)
+    assert reverse["psnr"]["mean"] == pytest.approx(-2.75) and reverse["psnr"]["worst"] == ("a", -3.5)
+
+
+def test_the_tables_of_presets(rows):
+    table = comparison_tables.figures(rows).splitlines()
+    assert len({line.count("|") for line in table}) == 1 and len(table) == 6
+    assert table[2].startswith("| a | default | pictures | 31.0 ± 1.4 | 0.900 ± 0.000 | – | 28.0 ± 0.0 | 26.5 ± 0.7 |")
+    assert "| 50/20/10/20 | 100 | 5.0 | 50 | 2.0 | 1.0 |" in table[2]
+    text = comparison_tables.differences([comparison_tables.compare(rows, "other", -1)]).splitlines()[-1]
+    assert text == (
+        "| other | +2.75 ± 1.06 (+2.00 b) | +0.00 ± 0.00 (+0.00 a) | -0.75 (-3.00 b) | +0.00 ± 0.00 (+0.00 a) "
+        "| 0/2, 1/2, 0/2; 0/2 |"
+    )
+
+
+def test_the_table_of_changes(rows):
+    compared = [comparison_tables.compare(rows, "other", 1), comparison_tables.compare(rows, "never fitted", 1)]
+    lines = [line for line in comparison_tables.changes(compared, rows).splitlines() if line.startswith("|")]
+    assert lines[2] == "| default |  |  |  |  | 5.0 | 2.0 |"
+    assert lines[3].startswith("| other | -2.75 ± 1.06 (-3.50 a, -2.00 b) |")
+    assert lines[4] == "| never fitted | – | – | – | – | – | – |"
+    assert lines[7].startswith("| a | other | -3.50 ± 0.71 |") and lines[8].startswith("| b | other | -2.00 ± 1.41 |")
+
+
+def test_the_heading_says_what_is_missing(rows):
+    conditions = {"minutes": 10, "jobs": 2, "threads": 1, "seeds": 2, "settings": ["a=1"], "missing": 3}
+    rows[0]["code"] = "later"
+    text = comparison_tables.heading(rows, {**conditions, "left_out": ["headgas"]})
+    for part in ("10 minutes", "All with a=1", "3 fit(s) are missing", "headgas", "VGG16", "abc, later"):
+        assert part in text
+
+
+def fake_figures(fit):
+    if fit.seed == 1:
+        raise RuntimeError("broken")
+    return {**FIGURES, "threads": [os.environ[name] for name in fits.THREADS]}
+
+
+def test_a_failed_fit_leaves_the_others_and_is_named(tmp_path, monkeypatch, capsys):
+    @contextmanager
+    def pool(jobs):
+        with ThreadPoolExecutor(jobs) as threads:
+            yield threads
+
+    monkeypatch.setattr(fits, "_pool", pool)
+    monkeypatch.setattr(fits, "figures", fake_figures)
+    monkeypatch.delenv("LIKENESS_THREADS", raising=False)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    planned = [(f"fit{seed}", fits.Fit(tmp_path, "headgas", (), seed, 1.0)) for seed in range(3)]
+    with pytest.raises(SystemExit, match="1 of 3 fits failed: fit1"):
+        fits.run_all(planned, tmp_path, 2, 1)
+    found = fits.kept(planned, tmp_path)
+    assert sorted(found) == ["fit0", "fit2"] and found["fit2"]["threads"] == ["1"] * len(fits.THREADS)
+    assert "LIKENESS_THREADS" not in os.environ and os.environ["NUMBA_NUM_THREADS"] == "2"
+
+
+def test_whoever_stops_takes_the_running_fits_along():
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), fits._pool(1) as pool:
+        for _ in range(3):
+            pool.submit(time.sleep, 60)
+        raise KeyboardInterrupt
+    assert time.monotonic() - begun < 20
+
+
+def test_from_captures_to_tables(pair, tmp_path, capsys):
+    out, figures = tmp_path / "out", tmp_path / "figures.json"
+    arguments = ["--captures", pair.captures["pictures"], "--landmark-captures", pair.captures["landmarks"]]
+    arguments += ["--minutes", 0.01, "--seeds", 1, "--threads", 1, "--out", out, "--json", figures]
+    arguments += ["--set", "initializer=random", "--set", "seeds.num_gaussians=40", "--only", "nothing"]
+    comparison.main([str(argument) for argument in arguments])
+    assert [path.name for path in out.iterdir()] == ["me-default-0_01min-seed0.json"]
+    (found,) = json.loads(figures.read_text())["rows"]
+    assert found["psnr"] > 3 and sum(found["error_share"].values()) == pytest.approx(1)
+    # What is there is shown; what is not is said, and not fitted.
+    capsys.readouterr()
+    comparison.main([str(argument) for argument in [*arguments[:-1], "headgas-plus", "--finished"]])
+    text = capsys.readouterr().out
+    assert "1 fit(s) are missing" in text and "| me | default | pictures |" in text
+    assert "| headgas-plus | – |" in text
