@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import command_line  # noqa: E402
 from benchmarks import clips as clip_captures  # noqa: E402
+from benchmarks import comparison_tables as tables  # noqa: E402
 from benchmarks.clips import Clip  # noqa: E402
 from benchmarks.fits import Fit, file_name, kept, run_all  # noqa: E402
 from command_line import option, positive_int, positive_number  # noqa: E402
@@ -143,7 +144,6 @@ def write(
     rows: list[dict[str, Any]], entries: Sequence[Entry], conditions: dict[str, Any], by_change: bool, json: Path | None
 ) -> None:
     """Prints the tables, and writes the figures to a file."""
-    from benchmarks import comparison_tables as tables
     from fitting.run_directory import machine
     from scene.files import write_json
 

@@ -30,7 +30,7 @@ def heading(rows: Sequence[Row], conditions: dict[str, Any]) -> str:
     """What the figures are of, and what is missing in them."""
     lines = [
         f"Held-out figures after {conditions['minutes']:g} minutes of each fit, {conditions['jobs']} fit(s) at a time "
-        f"on {conditions['threads']} thread(s) each; seeds 0 to {conditions['seeds'] - 1}, ± their standard deviation."
+        f"on {conditions['threads']} thread(s) each: mean over {conditions['seeds']} seed(s), ± their standard deviation."
     ]
     if conditions["settings"]:
         lines.append(f"All with {', '.join(conditions['settings'])}.")
@@ -41,7 +41,7 @@ def heading(rows: Sequence[Row], conditions: dict[str, Any]) -> str:
     if not any(row["perceptual"] for row in rows):
         lines.append("No fit has a perceptual loss: it is off, or VGG16's weights are not here (--weights DIR).")
     if len(versions := sorted({row["code"] for row in rows})) > 1:
-        lines.append(f"Of different versions of the program ({', '.join(versions)}): not to be compared.")
+        lines.append(f"Of different versions of the program, which may not compare: {', '.join(versions)}.")
     return "\n".join(lines)
 
 
@@ -155,9 +155,9 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _overall(found: Row, extremes: Sequence[str]) -> str:
-    """Mean with spread over seeds, and the clips at the ends."""
-    if found["mean"] is None:
-        return "–"
+    """Mean with spread over seeds, and the clips at the ends where there are several."""
+    if len(found["by_clip"]) < 2:
+        return _spread(found, 2, signed=True)
     ends = ", ".join(f"{value:+.2f} {clip}" for clip, value in (found[end] for end in extremes))
     return f"{_spread(found, 2, signed=True)} ({ends})"
 

@@ -186,6 +186,8 @@ def test_the_table_of_changes(rows):
     lines = [line for line in comparison_tables.changes(compared, rows).splitlines() if line.startswith("|")]
     assert lines[2] == "| default |  |  |  |  | 5.0 | 2.0 |"
     assert lines[3].startswith("| other | -2.75 ± 1.06 (-3.50 a, -2.00 b) |")
+    one_clip = comparison_tables.compare([row for row in rows if row["clip"] == "a"], "other", 1)
+    assert "| other | -3.50 ± 0.71 |" in comparison_tables.changes([one_clip], rows)
     assert lines[4] == "| never fitted | – | – | – | – | – | – |"
     assert lines[7].startswith("| a | other | -3.50 ± 0.71 |") and lines[8].startswith("| b | other | -2.00 ± 1.41 |")
 
