@@ -30,7 +30,7 @@ def heading(rows: Sequence[Row], conditions: dict[str, Any]) -> str:
     """What the figures are of, and what is missing in them."""
     lines = [
         f"Held-out figures after {conditions['minutes']:g} minutes of each fit, {conditions['jobs']} fit(s) at a time "
-        f"on {conditions['threads']} thread(s) each: mean over {conditions['seeds']} seed(s), ± their standard deviation."
+        f"on {conditions['threads']} thread(s) each: mean over {conditions['seeds']} seed(s) ± standard deviation."
     ]
     if conditions["settings"]:
         lines.append(f"All with {', '.join(conditions['settings'])}.")
