@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric.config import PhotometricConfig
 from preprocess.photometric.problem import Problem
+from preprocess.photometric.steadying import steadied
 from preprocess.tracking.tracker import eye_distance_px, measure_residuals
 from scene.capture import Capture
 from scene.errors import UserError
@@ -30,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 _SAVE_EVERY_S = 20.0
 _CHECK_EVERY = 25
+_MAX_GAP_S = 0.5  # as in tracking: frames further apart are not tied to each other
 _FARTHEST = (math.radians(12.0), 0.04)  # a correction beyond this (radians, metres) has lost its head
 
 
@@ -105,6 +108,7 @@ def _resumed(
 def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[HeadState, dict]:
     """States of all frames, and the figures for the report."""
     before, refined, train = capture.states, problem.states().to("cpu"), list(capture.train)
+    refined = _steadied(refined, capture, problem.config.steadiness)
     if problem.config.expression_rate > 0:
         refined = with_consistent_gaze(refined, capture)
     # The cloud has moved along with what is common to all corrections: the landmarks' states are shown where it is.
@@ -135,6 +139,15 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
         "translation_mm": {"median": 1000 * float(shift.median()), "p95": 1000 * float(shift.quantile(0.95))},
         "body_sway_mm": 1000 * float(sway.quantile(0.95)),
     }
+
+
+def _steadied(states: HeadState, capture: Capture, stiffness: float) -> HeadState:
+    """States whose heads and bodies shake less."""
+    times = np.array([frame.time_s for frame in capture.frames])
+    names = ("T_world_head", "T_world_body")
+    return dataclasses.replace(
+        states, **{name: steadied(getattr(states, name), times, stiffness, _MAX_GAP_S) for name in names}
+    )
 
 
 def _sizes(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
