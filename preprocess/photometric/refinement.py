@@ -108,7 +108,6 @@ def _resumed(
 def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[HeadState, dict]:
     """States of all frames, and the figures for the report."""
     before, refined, train = capture.states, problem.states().to("cpu"), list(capture.train)
-    refined = _steadied(refined, capture, problem.config.steadiness)
     if problem.config.expression_rate > 0:
         refined = with_consistent_gaze(refined, capture)
     # The cloud has moved along with what is common to all corrections: the landmarks' states are shown where it is.
@@ -120,6 +119,7 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
         if those:
             anchored = _anchored(before, refined, those)
             kept = kept & _near(before, anchored)
+    anchored = _steadied(anchored, kept, capture, problem.config.steadiness)
 
     def chosen(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(kept.reshape(-1, *[1] * (new.ndim - 1)), new, old)
@@ -141,13 +141,14 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
     }
 
 
-def _steadied(states: HeadState, capture: Capture, stiffness: float) -> HeadState:
-    """States whose heads and bodies shake less."""
-    times = np.array([frame.time_s for frame in capture.frames])
-    names = ("T_world_head", "T_world_body")
-    return dataclasses.replace(
-        states, **{name: steadied(getattr(states, name), times, stiffness, _MAX_GAP_S) for name in names}
-    )
+def _steadied(states: HeadState, kept: Tensor, capture: Capture, stiffness: float) -> HeadState:
+    """States whose heads and bodies shake less in the frames that are ``kept`` [T]; the others pull at none of them."""
+    rows = torch.nonzero(kept)[:, 0]
+    times = np.array([capture.frames[row].time_s for row in rows.tolist()])
+    poses = {name: getattr(states, name).clone() for name in ("T_world_head", "T_world_body")}
+    for table in poses.values():
+        table[rows] = steadied(table[rows], times, stiffness, _MAX_GAP_S)
+    return dataclasses.replace(states, **poses)
 
 
 def _sizes(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:

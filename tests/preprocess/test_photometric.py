@@ -134,9 +134,10 @@ def test_a_frame_that_gets_worse_keeps_its_landmarks_state(truth, monkeypatch):
         states.T_world_head[5, :3, 3] += 0.5
         return states
 
-    undisturbed = refine(off, QUICK, progress=False)
+    config = dataclasses.replace(QUICK, steadiness=0.0)
+    undisturbed = refine(off, config, progress=False)
     monkeypatch.setattr(Problem, "states", one_lost)
-    found = refine(off, QUICK, progress=False)
+    found = refine(off, config, progress=False)
     assert found.report["photometric"]["fallen_back"] == [off.frames[5].image_path.stem]
     assert found.frames[5].state.T_world_head.equal(off.frames[5].state.T_world_head)
     others = [index for index in range(len(off.frames)) if index != 5]
@@ -239,6 +240,16 @@ def test_steadied_poses_keep_the_motion_and_lose_the_noise():
     assert all(after < 0.75 * before for before, after in zip(shaking(seen), shaking(found)))
     assert max(shaking(steadied(true, times, 0.2, 0.5))) < 1e-4
     assert steadied(seen, times, 0.0, 0.5) is seen
+
+
+def test_a_lost_frame_shakes_no_other_one(truth):
+    states, kept = truth.states, torch.ones(len(truth.frames), dtype=torch.bool)
+    kept[5] = False
+    found = refinement._steadied(states, kept, truth, 0.2)
+    states.T_world_head[5, :3, 3] += 0.5
+    moved = refinement._steadied(states, kept, truth, 0.2)
+    assert moved.T_world_head[kept].equal(found.T_world_head[kept])
+    assert moved.T_world_head[5].equal(states.T_world_head[5])
 
 
 def test_steadied_poses_jump_at_a_cut():
