@@ -9,7 +9,7 @@ import os
 import pytest
 import torch
 
-from benchmarks import ablations, fits, playback, steps
+from benchmarks import ablations, fits, playback, steps, tracking
 from fitting.config import FitConfig
 from fitting.config_files import load_preset
 from tests import toys
@@ -100,3 +100,37 @@ def test_a_fit_gives_every_figure(tmp_path, monkeypatch):
     found = fits.figures(fits.Fit(tmp_path, "headgas", ("initializer=random", "seeds.num_gaussians=50"), 0, 0.02))
     assert set(ablations.COLUMNS) <= set(found)
     assert found["psnr"] > 3 and found["steps"] >= 1 and found["bundle_mb"] > 0 and found["perceptual"] is False
+
+
+def made_person(seed, focal_error, median):
+    """As ``tracking.on_person`` keeps it."""
+    rotation = {"median": median, "p95": 2 * median, "without_offset": {"median": median / 2}, "jitter": 0.04}
+    errors = {"rotation_deg": rotation, "expressions": dict.fromkeys(tracking.CURVES, 0.9) | {"smile": None}}
+    asked = {"seed": seed, "focal_error": focal_error}
+    return {"asked": asked, "landmarks": errors, "pictures": errors, "picture_s_per_100": 30.0}
+
+
+def test_made_people_are_averaged_for_each_focal_error():
+    people = [made_person(seed, factor, 1.0 + seed) for factor in (1.0, 1.3) for seed in (0, 1)]
+    rows = [line for line in tracking.people_table(people).splitlines() if line.startswith("|")][2:]
+    assert len(rows) == 2 * 2 * 3
+    assert rows[2] == "| mean | 1 | landmarks | 1.50 | 3.00 | 0.75 | 0.040 | 0.90 | – | 0.90 | 0.90 | – |"
+    assert rows[-1].startswith("| mean | 1.3 | by the picture | 1.50") and rows[-1].endswith("| 30 |")
+
+
+def test_made_people_differ_but_for_the_demo():
+    assert tracking.person_options(0) == {}
+    people = [tracking.person_options(seed) for seed in range(1, 11)]
+    assert people[3] == tracking.person_options(4) and len({tuple(person.values()) for person in people}) == 10
+    assert all(1.3 <= person["focal"] <= 3.5 and 0.36 <= person["field"] <= 0.6 for person in people)
+
+
+def test_a_made_person_is_tracked_once(tmp_path):
+    from preprocess.photometric import PhotometricConfig
+
+    asked = {"seed": 0, "frames": 60, "focal_error": 1.0} | dataclasses.asdict(PhotometricConfig())
+    record = tmp_path / "person0-focal1.json"
+    record.write_text(json.dumps({"asked": asked, "pictures": {}}))
+    assert tracking.on_person(0, 60, 1.0, tmp_path)["pictures"] == {}
+    with pytest.raises(SystemExit, match="other options"):
+        tracking.on_person(0, 61, 1.0, tmp_path)

@@ -30,7 +30,9 @@ def errors(truth: DemoTruth, capture: Capture) -> dict:
     """Errors of a capture of ``truth.video``, frames matched by their times. Plain JSON values.
 
     rotation_deg: median and 95th percentile of the angle between tracked and true head, and the same once the best
-        constant rotation between the two head frames is taken out (``offset_deg``: that rotation's angle).
+        constant rotation between the two head frames is taken out (``offset_deg``: that rotation's angle). ``jitter``:
+        root mean square of the error's second difference in time over sqrt(6), which is the size of an error that is
+        independent from frame to frame (null without three frames in a row).
     translation_mm: of the head's origin, likewise; ``relative`` also with the best scale taken out (an assumed focal
         length scales depths: ``scale``), in parts of the distance.
     yaw_pitch_roll_deg: standard deviation of the rotation's error about the head's axes (pitch x, yaw y, roll z).
@@ -48,6 +50,7 @@ def errors(truth: DemoTruth, capture: Capture) -> dict:
         raise UserError(f"{capture.root}: not a capture of {truth.video} (other times); give its own")
     states, true = capture.states, truth.states[torch.from_numpy(picks)]
     report = {"frames": len(picks)} | _pose_errors(states.T_world_head.double(), true.T_world_head.double())
+    report["rotation_deg"]["jitter"] = _jitter(states.T_world_head.double(), true.T_world_head.double(), picks)
     report["expressions"] = _curve_correlations(states.expression, true.expression, capture, truth)
     gaze, true_gaze = (quats_to_rotvecs(joints.double()).mean(1) for joints in (states.joints, true.joints))
     report["gaze"] = {
@@ -87,6 +90,14 @@ def _pose_errors(tracked: Tensor, true: Tensor) -> dict:
             "relative": float(remaining.median()) / distance,
         },
     }
+
+
+def _jitter(tracked: Tensor, true: Tensor, picks: np.ndarray) -> float | None:
+    """In degrees; of poses [T, 4, 4] at the frames ``picks`` [T]."""
+    error = torch.rad2deg(matrices_to_rotvecs(true[:, :3, :3].mT @ tracked[:, :3, :3]))
+    in_a_row = torch.from_numpy((np.diff(picks)[1:] == 1) & (np.diff(picks)[:-1] == 1))
+    bends = (error[2:] - 2 * error[1:-1] + error[:-2])[in_a_row]
+    return float((bends.square().sum(-1).mean() / 6).sqrt()) if len(bends) else None
 
 
 def _curve_correlations(tracked: Tensor, true: Tensor, capture: Capture, truth: DemoTruth) -> dict:

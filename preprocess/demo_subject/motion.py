@@ -22,16 +22,25 @@ VISEMES: dict[str, dict[str, float]] = {
     "f": {"jawOpen": 0.08, "mouthRollLower": 0.45, "mouthUpperUp": 0.22},
     "l": {"jawOpen": 0.22, "mouthLowerDown": 0.3, "mouthUpperUp": 0.1},
 }
+GRIMACES: dict[str, dict[str, float]] = {
+    "disgust": {"noseSneer": 0.9, "browDown": 0.8, "mouthUpperUp": 0.6, "eyeSquint": 0.6},
+    "fright": {"eyeWide": 0.9, "browInnerUp": 0.9, "browOuterUp": 0.7, "mouthStretch": 0.8, "jawOpen": 0.5},
+    "kiss": {"mouthPucker": 0.9, "cheekPuff": 0.4, "browDown": 0.3},
+    "roar": {"jawOpen": 0.9, "mouthLowerDown": 0.7, "mouthUpperUp": 0.6, "noseSneer": 0.6, "browDown": 0.6},
+    "sulk": {"mouthFrown": 0.8, "mouthShrugLower": 0.7, "browInnerUp": 0.6},
+    "skew": {"mouthLeft": 0.7, "jawLeft": 0.5, "cheekSquint": 0.6},
+}
 _NECK = (0.0, -0.105, -0.085)  # the point about which the head turns, in the head frame
 _EYE_RANGE = np.radians([30.0, 25.0])  # horizontal and vertical angle at which an eyeLook curve is 1
 
 
 def make_motion(
-    model: HeadModel, frames: int, fps: float, distance: float, height: float, seed: int
+    model: HeadModel, frames: int, fps: float, distance: float, height: float, seed: int, grimaces: float = 0.0
 ) -> HeadState:
     """States [T] in the world of a camera at the origin (OpenCV axes).
 
     distance: metres from the camera to the eyes at rest; height: metres of the eyes at rest above the camera's axis.
+    grimaces: their strength, 0 to 1.
     Yaw covers ±25° in clips of 6 s or more, pitch ±11°, roll ±7°.
     """
     rng = np.random.default_rng((seed, 2))
@@ -43,6 +52,8 @@ def make_motion(
     yaw, pitch, roll, shift = _head_curves(t, rng, curves.voice)
     gaze = _gaze(t, rng, yaw, pitch)
     curves.look(gaze)
+    if grimaces > 0:
+        curves.grimace(grimaces, np.random.default_rng((seed, 7)))
 
     angles = torch.from_numpy(np.stack([pitch, yaw, roll], 1)).float()
     axes = torch.eye(3)
@@ -151,6 +162,15 @@ class _Curves:
             name = ("mouthLeft", "mouthRight", "mouthFrown", "cheekPuff", "mouthShrugLower", "jawLeft")[rng.integers(6)]
             self.add(name, rng.uniform(0.3, 0.6) * self.bump(now, 0.3, 0.3, 0.3), limit=True)
             now += rng.uniform(2, 4)
+
+    def grimace(self, strength: float, rng: np.random.Generator) -> None:
+        """A whole face pulled, every three seconds or so; by a generator of its own, so that the rest stays."""
+        now = rng.uniform(0.5, 2)
+        while now < self.t[-1] + 1:
+            shape = strength * rng.uniform(0.7, 1.0) * self.bump(now, 0.35, rng.uniform(0.2, 0.8), 0.4)
+            for name, part in GRIMACES[list(GRIMACES)[rng.integers(len(GRIMACES))]].items():
+                self.add(name, part * shape, limit=True)
+            now += rng.uniform(2.2, 4.0)
 
     def blink(self) -> None:
         """A blink every two or three seconds, closed for about two frames."""

@@ -47,6 +47,8 @@ class DemoConfig:
     """Focal length in units of the picture's width."""
     field: float = 0.45
     """Width in metres that the picture shows at the depth of the face; smaller means nearer."""
+    grimaces: float = 0.0
+    """Strength of grimaces between the other expressions, 0 to 1."""
     noise: float = 1.2
     """Standard deviation of the sensor's noise in 8-bit steps."""
     head_model: str = "anny"
@@ -195,7 +197,7 @@ def _motion(model: HeadModel, config: DemoConfig) -> HeadState:
     from preprocess.demo_subject.motion import make_motion
 
     height = _HEIGHT_IN_PICTURE * config.field
-    return make_motion(model, config.frames, config.fps, config.distance, height, config.seed)
+    return make_motion(model, config.frames, config.fps, config.distance, height, config.seed, config.grimaces)
 
 
 def _key(config: DemoConfig, model: HeadModel) -> str:

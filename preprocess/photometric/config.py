@@ -31,5 +31,8 @@ class PhotometricConfig:
     """Cost per squared millimetre by which the gaps of lids and lips leave what landmarks say: at 128 pixels these see
     speech and blinks better than pictures do."""
 
+    steadiness: float = 0.2
+    """How much poses are kept from shaking in the end (``steadied``); 0 leaves them."""
+
     matte_weight: float = 0.2
     """Cost of the silhouette's error against the colour's."""

@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric.config import PhotometricConfig
 from preprocess.photometric.problem import Problem
+from preprocess.photometric.steadying import steadied
 from preprocess.tracking.tracker import eye_distance_px, measure_residuals
 from scene.capture import Capture
 from scene.errors import UserError
@@ -30,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 _SAVE_EVERY_S = 20.0
 _CHECK_EVERY = 25
+_MAX_GAP_S = 0.5  # as in tracking: frames further apart are not tied to each other
 _FARTHEST = (math.radians(12.0), 0.04)  # a correction beyond this (radians, metres) has lost its head
 
 
@@ -116,6 +119,7 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
         if those:
             anchored = _anchored(before, refined, those)
             kept = kept & _near(before, anchored)
+    anchored = _steadied(anchored, kept, capture, problem.config.steadiness)
 
     def chosen(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(kept.reshape(-1, *[1] * (new.ndim - 1)), new, old)
@@ -135,6 +139,16 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
         "translation_mm": {"median": 1000 * float(shift.median()), "p95": 1000 * float(shift.quantile(0.95))},
         "body_sway_mm": 1000 * float(sway.quantile(0.95)),
     }
+
+
+def _steadied(states: HeadState, kept: Tensor, capture: Capture, stiffness: float) -> HeadState:
+    """States whose heads and bodies shake less in the frames that are ``kept`` [T]; the others pull at none of them."""
+    rows = torch.nonzero(kept)[:, 0]
+    times = np.array([capture.frames[row].time_s for row in rows.tolist()])
+    poses = {name: getattr(states, name).clone() for name in ("T_world_head", "T_world_body")}
+    for table in poses.values():
+        table[rows] = steadied(table[rows], times, stiffness, _MAX_GAP_S)
+    return dataclasses.replace(states, **poses)
 
 
 def _sizes(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:

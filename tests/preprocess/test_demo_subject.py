@@ -151,6 +151,14 @@ def test_motion_covers_what_a_tracker_must_follow(model):
     assert (other.expression - states.expression).abs().max() > 0.5
 
 
+def test_grimaces_are_added_to_the_same_motion(model):
+    plain, pulled = (make_motion(model, 120, 25.0, 1.1, 0.03, 4, grimaces) for grimaces in (0.0, 1.0))
+    assert (plain.T_world_head == pulled.T_world_head).all() and (plain.joints == pulled.joints).all()
+    assert (pulled.expression >= plain.expression).all() and pulled.expression.max() <= 1
+    strongest = pulled.expression.amax(0) - plain.expression.amax(0)
+    assert (strongest > 0.3).sum() >= 4
+
+
 def test_paint_puts_lips_brows_and_eyes_where_they_are(model):
     look = Look(skin=(0.85, 0.66, 0.56), lips=(0.7, 0.3, 0.3), hair=(0.1, 0.07, 0.05))
     texture = paint_texture(model, look, seed=1, size=512)[..., :3].astype(float) ** 2
@@ -191,6 +199,13 @@ def test_errors_name_what_was_put_in(truth, model, tmp_path):
     assert wrong["rotation_deg"]["without_offset"]["median"] < 0.02
     assert wrong["translation_mm"]["scale"] == pytest.approx(1.1, abs=1e-3) and wrong["translation_mm"]["median"] > 80
     assert wrong["translation_mm"]["without_offset_and_scale"]["p95"] < 0.1
+    # Noise that is independent from frame to frame, beside a slow error.
+    noise = 0.002 * torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    turns = rotvecs_to_matrices(noise + torch.linspace(0, 0.05, 40)[:, None])
+    noisy = states.T_world_head @ make_transform(turns, torch.zeros(40, 3))
+    shaken = errors(truth, tracked(truth, dataclasses.replace(states, T_world_head=noisy), tmp_path))
+    assert shaken["rotation_deg"]["jitter"] == pytest.approx(np.degrees(0.002 * 3**0.5), rel=0.15)
+    assert perfect["rotation_deg"]["jitter"] < 0.02
     # Curves shuffled in time.
     shuffled = dataclasses.replace(states, expression=states.expression.roll(15, 0))
     assert errors(truth, tracked(truth, shuffled, tmp_path))["expressions"]["jaw"] < 0.8

@@ -12,6 +12,7 @@ from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric import PhotometricConfig, refine, refinement
 from preprocess.photometric.problem import Problem
 from preprocess.photometric.row_adam import RowAdam
+from preprocess.photometric.steadying import steadied
 from preprocess.seeding.shapes import expression_shapes
 from renderers import create
 from scene.capture import Capture, TrackedFrame
@@ -133,9 +134,10 @@ def test_a_frame_that_gets_worse_keeps_its_landmarks_state(truth, monkeypatch):
         states.T_world_head[5, :3, 3] += 0.5
         return states
 
-    undisturbed = refine(off, QUICK, progress=False)
+    config = dataclasses.replace(QUICK, steadiness=0.0)
+    undisturbed = refine(off, config, progress=False)
     monkeypatch.setattr(Problem, "states", one_lost)
-    found = refine(off, QUICK, progress=False)
+    found = refine(off, config, progress=False)
     assert found.report["photometric"]["fallen_back"] == [off.frames[5].image_path.stem]
     assert found.frames[5].state.T_world_head.equal(off.frames[5].state.T_world_head)
     others = [index for index in range(len(off.frames)) if index != 5]
@@ -218,6 +220,46 @@ def test_gradients_of_the_corrections_match_finite_differences(truth):
     turn = 0.1 * torch.randn(2, 3, generator=generator, dtype=torch.float64)
     expression = torch.rand(2, 52, generator=generator, dtype=torch.float64)
     torch.autograd.gradcheck(summed, (turn.requires_grad_(), expression.requires_grad_()))
+
+
+def test_steadied_poses_keep_the_motion_and_lose_the_noise():
+    times = np.arange(90) / 30
+    generator = torch.Generator().manual_seed(0)
+    clock = torch.from_numpy(times).float()
+    nod = torch.stack([0.2 * torch.sin(4 * clock), 0.3 * torch.cos(3 * clock), 0.1 * clock], -1)
+    true = make_transform(rotvecs_to_matrices(nod), 0.1 * nod)
+    noise = 0.002 * torch.randn(90, 6, generator=generator)
+    seen = true @ make_transform(rotvecs_to_matrices(noise[:, :3]), noise[:, 3:])
+    found = steadied(seen, times, 0.2, 0.5)
+
+    def shaking(poses):
+        turns = rotation_angles(true[:, :3, :3].mT @ poses[:, :3, :3])
+        shifts = (poses - true)[:, :3, 3].norm(dim=-1)
+        return float(turns.square().mean().sqrt()), float(shifts.square().mean().sqrt())
+
+    assert all(after < 0.75 * before for before, after in zip(shaking(seen), shaking(found)))
+    assert max(shaking(steadied(true, times, 0.2, 0.5))) < 1e-4
+    assert steadied(seen, times, 0.0, 0.5) is seen
+
+
+def test_a_lost_frame_shakes_no_other_one(truth):
+    states, kept = truth.states, torch.ones(len(truth.frames), dtype=torch.bool)
+    kept[5] = False
+    found = refinement._steadied(states, kept, truth, 0.2)
+    states.T_world_head[5, :3, 3] += 0.5
+    moved = refinement._steadied(states, kept, truth, 0.2)
+    assert moved.T_world_head[kept].equal(found.T_world_head[kept])
+    assert moved.T_world_head[5].equal(states.T_world_head[5])
+
+
+def test_steadied_poses_jump_at_a_cut():
+    poses = torch.eye(4).repeat(20, 1, 1)
+    poses[10:, 0, 3] = 0.1
+    times = np.arange(20) / 30.0
+    smeared = steadied(poses, times, 0.2, 0.5)
+    assert float((smeared - poses)[9:11].abs().max()) > 1e-3
+    times[10:] += 1.0
+    torch.testing.assert_close(steadied(poses, times, 0.2, 0.5), poses)
 
 
 def test_row_adam_is_adam_on_the_rows_it_is_given():
