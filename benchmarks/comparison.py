@@ -50,6 +50,7 @@ PRESETS = (
 CHANGES: dict[str, tuple[str, ...]] = {
     "without two frames": ("headgas.anchoring.two_frames=false",),
     "without the rig": ("headgas.anchoring.rigged=false",),
+    "without sway": ("headgas.anchoring.swaying=false",),
     "seeds on the mesh alone": ("initializer=mesh",),
     "white background, no matte loss": ("objective.background=white", "objective.matte=0"),
     "full resolution throughout": ("schedule.half_resolution_until=0",),

@@ -142,7 +142,8 @@ class AvatarBundle:
         avatar.load_state_dict(weights)
         camera = Camera(tensors["camera.K"], tensors["camera.T_cam_world"], manifest["width"], manifest["height"])
         state = HeadState.neutral(len(names), len(joints), tensors["state.T_world_head"])
-        recording = HeadState(**{f.name: tensors[f"recording.{f.name}"] for f in dataclasses.fields(HeadState)})
+        parts = {f.name: tensors.get(f"recording.{f.name}") for f in dataclasses.fields(HeadState)}
+        recording = HeadState(**parts)  # those of earlier programs have no sway
         known = {"format", "format_version", "avatar", "config", "head_model", "expression_names", "joint_names"}
         known |= {"num_gaussians", "width", "height", "tuning", "storage"}
         tuning = ExpressionTuning.from_json(manifest["tuning"], names, str(path)) if "tuning" in manifest else None

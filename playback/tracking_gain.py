@@ -80,8 +80,9 @@ class _Frame:
         """[H, W, 3] on white. poses: [2, 6] rotations and translations of head and body, each in its own frame."""
         head, body = (make_transform(rotvecs_to_matrices(p[:3]), p[3:] * _METRES) for p in poses)
         state = HeadState(
-            expression, self.state.joints, self.state.T_world_head @ head, self.state.T_world_body @ body
-        )
+            expression, self.state.joints, self.state.T_world_head @ head, self.state.T_world_body @ body,
+            self.state.sway,
+        )  # fmt: skip
         # The camera stays where the tracked head has it, and the cloud moves: renderers give clouds a gradient.
         eye = (invert_transform(head) @ torch.cat([self._camera.center, head.new_ones(1)]))[:3]
         cloud = move_rigidly(self._bundle.avatar(self._bundle.tuned(state), eye), head)

@@ -100,6 +100,7 @@ class Capture:
             "joints": states.joints,
             "T_world_head": states.T_world_head,
             "T_world_body": states.T_world_body,
+            "sway": states.sway,
             "K": cameras.K,
             "T_cam_world": cameras.T_cam_world,
             "landmarks": torch.stack([frame.landmarks for frame in self.frames]),
@@ -152,7 +153,8 @@ class Capture:
 
     @classmethod
     def _assemble(cls, root: Path, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> Capture:
-        states = HeadState(*(tensors[name] for name in ("expression", "joints", "T_world_head", "T_world_body")))
+        poses = (tensors[name] for name in ("expression", "joints", "T_world_head", "T_world_body"))
+        states = HeadState(*poses, tensors.get("sway"))  # captures of earlier programs have none
         cameras = Camera(tensors["K"], tensors["T_cam_world"], manifest["width"], manifest["height"])
         entries = manifest["frames"]
         if len(entries) != len(states):

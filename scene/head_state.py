@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scene.checks import check_same_batch, check_shape
+from scene.sway import NUM_POINTS
 from scene.transforms import invert_transform
 
 
@@ -19,20 +20,26 @@ class HeadState:
     joints: [*b, J, 4] rotations wxyz of the joints relative to rest, by the names of the head model.
     T_world_head: [*b, 4, 4] from the head frame to the world.
     T_world_body: [*b, 4, 4] from the body frame to the world; equal to ``T_world_head`` at rest.
+    sway: [*b, C, 2] metres, how hair, neck and clothes are displaced from where the poses take them, as offsets of the
+        control points of ``scene.sway``; at rest (zeros) where it is not given.
     """
 
     expression: Tensor
     joints: Tensor
     T_world_head: Tensor
     T_world_body: Tensor
+    sway: Tensor = None  # never None once it is made
 
     def __post_init__(self) -> None:
         owner = "HeadState"
+        if self.sway is None:
+            object.__setattr__(self, "sway", self.expression.new_zeros(*self.expression.shape[:-1], NUM_POINTS, 2))
         batches = {
             "expression": check_shape(owner, "expression", self.expression, ("E",)),
             "joints": check_shape(owner, "joints", self.joints, ("J", 4)),
             "T_world_head": check_shape(owner, "T_world_head", self.T_world_head, (4, 4)),
             "T_world_body": check_shape(owner, "T_world_body", self.T_world_body, (4, 4)),
+            "sway": check_shape(owner, "sway", self.sway, (NUM_POINTS, 2)),
         }
         check_same_batch(owner, batches)
 
@@ -56,7 +63,7 @@ class HeadState:
         return self.expression.shape[0] if self.expression.ndim > 1 else 1
 
     def map(self, function) -> HeadState:
-        """A state whose four tensors are ``function`` of these."""
+        """A state whose tensors are ``function`` of these."""
         return HeadState(**{f.name: function(getattr(self, f.name)) for f in dataclasses.fields(self)})
 
     def to(self, *args, **kwargs) -> HeadState:

@@ -14,6 +14,7 @@ from scene.capture import Capture, TrackedFrame
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.rig import RigBinding
+from scene.sway import NUM_POINTS
 from scene.transforms import make_transform, rotvecs_to_matrices
 
 # The head looks into the camera: +y of the head is -y of the image.
@@ -33,13 +34,14 @@ def camera(size: int) -> Camera:
 
 
 def random_states(batch: tuple[int, ...], expressions: int = 52, joints: int = 2, seed: int = 0) -> HeadState:
-    """States [*batch] with small head turns around a body that stands still."""
+    """States [*batch] with small head turns around a body that stands still, and hair that sways."""
     generator = torch.Generator().manual_seed(seed)
     expression = torch.rand(*batch, expressions, generator=generator)
     quats = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(*batch, joints, 4).clone()
     turn = rotvecs_to_matrices(torch.randn(*batch, 3, generator=generator) * 0.2)
     poses = head_pose() @ make_transform(turn, torch.randn(*batch, 3, generator=generator) * 0.01)
-    return HeadState(expression, quats, poses, head_pose().expand(*batch, 4, 4).clone())
+    sway = torch.randn(*batch, NUM_POINTS, 2, generator=generator) * 0.003
+    return HeadState(expression, quats, poses, head_pose().expand(*batch, 4, 4).clone(), sway)
 
 
 def blob(count: int = 300, seed: int = 0) -> GaussianCloud:

@@ -1,4 +1,4 @@
-"""Where Gaussians are anchored: two frames (head and body) and a learned correction of the tracked pose.
+"""Where Gaussians are anchored: two frames (head and body), their sway, and a learned correction of the tracked pose.
 
 Parts that any avatar can use; each is switched off alone.
 """
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.skinning import blend_two_frames, move_rigidly
+from scene.sway import swayed
 from scene.transforms import make_transform, matrices_to_rotvecs, quats_to_rotvecs, rotvecs_to_matrices
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class AnchoringConfig:
     """Each Gaussian has a learned weight between the head's frame and the body's; else all follow the head."""
     rigged: bool = False
     """Gaussians move with the head model's expression shapes at the place where they started."""
+    swaying: bool = False
+    """Gaussians follow the tracked sway of hair, neck and clothes (``HeadState.sway``)."""
     pose_correction: bool = False
     """A learned linear map from expression and head pose to a correction of the tracked head pose."""
     correction_components: int = 10
@@ -72,6 +75,8 @@ class Anchoring(nn.Module):
         return make_transform(rotvecs_to_matrices(delta[..., :3] * 0.1), delta[..., 3:] * 0.01)
 
     def forward(self, cloud: GaussianCloud, state: HeadState, head_logits: Tensor | None) -> GaussianCloud:
+        if self.config.swaying:
+            cloud = dataclasses.replace(cloud, means=swayed(cloud.means, state.sway))
         if not (self.config.two_frames or self.config.pose_correction):
             return cloud
         batch = state.batch_shape

@@ -106,5 +106,6 @@ def in_names_of(
             )
         index.append([present.index(name) for name in wanted])
     return HeadState(
-        states.expression[:, index[0]], states.joints[:, index[1]], states.T_world_head, states.T_world_body
-    )
+        states.expression[:, index[0]], states.joints[:, index[1]], states.T_world_head, states.T_world_body,
+        states.sway,
+    )  # fmt: skip

@@ -148,7 +148,8 @@ def soft_limit(change: Tensor, most: Tensor, reach: Tensor) -> Tensor:
 
 
 def retarget(states: HeadState, driver: Person, avatar: Person, config: RetargetConfig = RetargetConfig()) -> HeadState:
-    """The avatar's states [T] for a driver's [T]; names of columns are the same for both."""
+    """The avatar's states [T] for a driver's [T]; names of columns are the same for both. A driver's hair and clothes
+    are not the avatar's: its own stay at rest."""
     if driver.names != avatar.names or driver.joint_names != avatar.joint_names:
         raise ValueError("retarget: expected driver and avatar with the same names of expressions and joints")
     expression = _expressions(states.expression, driver, avatar, config.strength)

@@ -71,8 +71,9 @@ def _smoothed(states: HeadState, names: tuple[str, ...], window: int) -> HeadSta
     blink = torch.tensor([name in BLINKS for name in names])
     expression = torch.where(blink, states.expression, vectors(states.expression).clamp(0, 1))
     return HeadState(
-        expression, rotations(states.joints), poses(states.T_world_head), poses(states.T_world_body)
-    )
+        expression, rotations(states.joints), poses(states.T_world_head), poses(states.T_world_body),
+        vectors(states.sway),
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -166,4 +166,4 @@ def carried_over(state: HeadState, source: AvatarBundle, target: AvatarBundle) -
         if name in source.joint_names:
             joints[index] = state.joints[source.joint_names.index(name)]
     move = rest.T_world_head @ invert_transform(source.default_state.T_world_head.to("cpu"))
-    return HeadState(expression, joints, move @ state.T_world_head, move @ state.T_world_body)
+    return HeadState(expression, joints, move @ state.T_world_head, move @ state.T_world_body, state.sway)

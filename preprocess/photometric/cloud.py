@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from scene import rig
 from scene.cloud import GaussianCloud
 from scene.seeds import Seeds
 from scene.skinning import blend_two_frames
+from scene.sway import swayed
 from scene.transforms import normalize_quats
 
 # Learning rates: metres, log metres, quaternion components, logits, harmonics, logits.
@@ -16,8 +19,8 @@ _RATES = {"means": 3e-4, "log_scales": 1e-2, "quats": 5e-3, "opacity_logits": 3e
 
 
 class TrackingCloud(nn.Module):
-    """N Gaussians of constant colour, moved by the head model's expression shapes, between the head's and the body's
-    frame by a weight of each."""
+    """N Gaussians of constant colour, moved by the head model's expression shapes and by sway, between the head's
+    and the body's frame by a weight of each."""
 
     def __init__(self, seeds: Seeds) -> None:
         super().__init__()
@@ -35,9 +38,9 @@ class TrackingCloud(nn.Module):
         """For an optimizer."""
         return [{"params": [getattr(self, name)], "lr": rate, "rate": rate} for name, rate in _RATES.items()]
 
-    def forward(self, expression: Tensor, T_head: Tensor, T_body: Tensor) -> GaussianCloud:
-        """The cloud [B, N] for expressions [B, E], with the head and the body moved by [B, 4, 4] from where they rest
-        in the frame that the result is in."""
+    def forward(self, expression: Tensor, T_head: Tensor, T_body: Tensor, sway: Tensor) -> GaussianCloud:
+        """The cloud [B, N] for expressions [B, E] and sway [B, C, 2], with the head and the body moved by [B, 4, 4]
+        from where they rest in the frame that the result is in."""
         batch = len(expression)
         cloud = GaussianCloud(
             means=self.means.expand(batch, -1, 3),
@@ -47,4 +50,5 @@ class TrackingCloud(nn.Module):
             sh=self.sh.expand(batch, -1, -1, 3),
         )
         moved = rig.displace(cloud, expression, self.shapes, self.vertices, self.weights)
+        moved = dataclasses.replace(moved, means=swayed(moved.means, sway))
         return blend_two_frames(moved, T_head, T_body, torch.sigmoid(self.head_logits))

@@ -36,3 +36,9 @@ class PhotometricConfig:
 
     matte_weight: float = 0.2
     """Cost of the silhouette's error against the colour's."""
+
+    sway_rate: float = 0.04
+    """Learning rate of the sway of hair, neck and clothes, in centimetres; 0: there is none."""
+
+    sway_weight: float = 3e-4
+    """Cost of its mean square in square centimetres, and of that of the differences between control points."""

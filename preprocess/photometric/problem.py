@@ -19,6 +19,7 @@ from preprocess.tracking.landmark_groups import LID_PAIRS, LIP_PAIRS
 from scene.capture import Capture
 from scene.head_state import HeadState
 from scene.pictures import FrameStore
+from scene.sway import COLUMNS, ROWS
 from scene.transforms import make_transform, rotvecs_to_matrices
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ _FINAL_RATE = 0.05  # of the first one
 _METRES = 0.1  # the unit of translations, so that they and radians move pixels alike
 # Gradients are per frame of the mean error over its picture; these move nothing (noise, or what is out of sight).
 _POSE_EPSILON, _EXPRESSION_EPSILON = 1e-4, 1e-5
+_SWAY_EPSILON = 1e-5
+_SWAY_UNIT_M = 0.01
+_SWAY_FROM = 0.2  # of all steps: what poses can explain they shall explain first
 _UNSEEN = ("tongueOut",)
 
 
 class Problem:
     """The cloud, the corrections of all T frames' poses [T, 12] (rotation and translation of the head, then of the
-    body, each in its own frame), their expressions [T, E], and the optimizers of each."""
+    body, each in its own frame), their expressions [T, E] and sway [T, 2 C], and the optimizers of each."""
 
     def __init__(self, capture: Capture, config: PhotometricConfig, device: str) -> None:
         self.config, self._device = config, device
@@ -54,6 +58,7 @@ class Problem:
         self._optimizer = torch.optim.Adam(self.cloud.parameter_groups(), betas=(0.9, 0.99), eps=1e-15)
         self._poses = RowAdam(torch.zeros(self._num_frames, 12, device=device), _POSE_EPSILON)
         self._expressions = RowAdam(self._initial.expression.clone(), _EXPRESSION_EPSILON)
+        self._sway = RowAdam(self._initial.sway.flatten(1) / _SWAY_UNIT_M, _SWAY_EPSILON)
         names = capture.expression_names
         self._moving = torch.tensor([float(name not in _UNSEEN) for name in names], device=device)
         model = HEAD_MODELS[capture.head_model]()
@@ -69,7 +74,7 @@ class Problem:
 
     def is_finite(self) -> bool:
         """Whether all that is optimised is."""
-        tables = (self._poses.table, self._expressions.table, *self.cloud.parameters())
+        tables = (self._poses.table, self._expressions.table, self._sway.table, *self.cloud.parameters())
         return all(bool(torch.isfinite(table).all()) for table in tables)
 
     def head_corrections(self) -> Tensor:
@@ -84,6 +89,7 @@ class Problem:
             expression=self._expressions.table.clone(),
             T_world_head=initial.T_world_head @ _transforms(corrections[:, :6]),
             T_world_body=initial.T_world_body @ _transforms(corrections[:, 6:]),
+            sway=_sheet(self._sway.table),
         )
 
     def step(self, number: int, renderer: Renderer) -> float:
@@ -95,13 +101,15 @@ class Problem:
         fade = _FINAL_RATE + (1 - _FINAL_RATE) * fade
         correction = self._poses.table[rows].requires_grad_()
         expression = self._expressions.table[rows].requires_grad_(config.expression_rate > 0)
-        output = self._render(rows, correction, expression, renderer)
+        sway = self._sway.table[rows].requires_grad_(config.sway_rate > 0)
+        output = self._render(rows, correction, expression, sway, renderer)
         colour, matte = self._targets(rows)
         background = torch.rand(len(rows), 1, 1, 3, generator=generator).to(self._device)
         shown = output.rgb + (1 - output.alpha) * background
         loss = (shown - (colour * matte + (1 - matte) * background)).abs().mean()
         loss = loss + config.matte_weight * (output.alpha - matte).abs().mean()
         loss = loss + config.gap_weight * self._gap_changes(expression - self._initial.expression[rows])
+        loss = loss + config.sway_weight * _bent(sway)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         for group in self._optimizer.param_groups:
@@ -110,6 +118,8 @@ class Problem:
         if number >= _WARM_STEPS:
             # The loss is a mean over the batch; a frame's own gradient must not depend on its company.
             self._poses.step(rows, correction.grad * len(rows), config.pose_rate * fade)
+            if config.sway_rate > 0 and number >= _SWAY_FROM * self.num_steps:
+                self._sway.step(rows, sway.grad * len(rows), config.sway_rate * fade)
             if config.expression_rate > 0:
                 gradient = expression.grad * len(rows) * self._moving
                 self._expressions.step(rows, gradient, config.expression_rate * fade)
@@ -132,6 +142,7 @@ class Problem:
         tensors = {f"cloud.{name}": value for name, value in self.cloud.state_dict().items()}
         tensors |= {f"poses.{name}": value for name, value in self._poses.state().items()}
         tensors |= {f"expressions.{name}": value for name, value in self._expressions.state().items()}
+        tensors |= {f"sway.{name}": value for name, value in self._sway.state().items()}
         for index, entries in self._optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
         return tensors
@@ -145,6 +156,7 @@ class Problem:
         self.cloud.load_state_dict(part("cloud."))
         self._poses.load(part("poses."))
         self._expressions.load(part("expressions."))
+        self._sway.load(part("sway."))
         groups = self._optimizer.state_dict()["param_groups"]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in part("adam.").items():
@@ -167,16 +179,16 @@ class Problem:
         pictures = [self._frames.get(row) for row in rows.tolist()]
         return torch.stack([colour for colour, _ in pictures]), torch.stack([matte for _, matte in pictures])
 
-    def _render(self, rows: Tensor, correction: Tensor, expression: Tensor, renderer: Renderer):
+    def _render(self, rows: Tensor, correction: Tensor, expression: Tensor, sway: Tensor, renderer: Renderer):
         # In the tracked head's frame: there, quaternions of both frames are near the identity and can be blended.
         initial = self._initial[rows]
         T_body = initial.T_head_body @ _transforms(correction[:, 6:])
-        cloud = self.cloud(expression, _transforms(correction[:, :6]), T_body)
+        cloud = self.cloud(expression, _transforms(correction[:, :6]), T_body, _sheet(sway))
         return renderer.render(cloud, self._cameras[rows].in_frame(initial.T_world_head))
 
     def _render_states(self, rows: Tensor, states: HeadState, renderer: Renderer):
         T_head = torch.eye(4, device=self._device).expand(len(rows), 4, 4)
-        cloud = self.cloud(states.expression, T_head, states.T_head_body)
+        cloud = self.cloud(states.expression, T_head, states.T_head_body, states.sway)
         return renderer.render(cloud, self._cameras[rows].in_frame(states.T_world_head))
 
     def _gap_changes(self, change: Tensor) -> Tensor:
@@ -188,6 +200,17 @@ class Problem:
 def _transforms(corrections: Tensor) -> Tensor:
     """[B, 4, 4] from rotation vectors in radians and translations in tenths of a metre, [B, 6]."""
     return make_transform(rotvecs_to_matrices(corrections[:, :3]), corrections[:, 3:] * _METRES)
+
+
+def _sheet(rows: Tensor) -> Tensor:
+    """[B, C, 2] metres from rows [B, 2 C] of the table of sway."""
+    return rows.unflatten(1, (-1, 2)) * _SWAY_UNIT_M
+
+
+def _bent(rows: Tensor) -> Tensor:
+    """What sway costs: the mean square of rows [B, 2 C], and of the differences between neighbouring control points."""
+    sheets = rows.unflatten(1, (ROWS, COLUMNS, 2))
+    return sheets.square().mean() + sheets.diff(dim=1).square().mean() + sheets.diff(dim=2).square().mean()
 
 
 def _order(epoch: int, count: int) -> Tensor:

@@ -112,6 +112,7 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
         refined = with_consistent_gaze(refined, capture)
     # The cloud has moved along with what is common to all corrections: the landmarks' states are shown where it is.
     moved = _moved(before, _drift(before, refined, train))
+    moved = dataclasses.replace(moved, sway=refined.sway[train].mean(0).expand_as(refined.sway))
     errors = [problem.errors(states, renderer) for states in (moved, refined)]
     kept, anchored = errors[1] <= errors[0], refined
     for _ in range(2):  # what others drifted by must not move those that are kept
@@ -128,7 +129,8 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
     states = HeadState(**{name: chosen(getattr(anchored, name), getattr(before, name)) for name in fields})
     turn, shift = _sizes(before.T_world_head, states.T_world_head)
     pitch = matrices_to_rotvecs((before.T_world_head.inverse() @ states.T_world_head)[:, :3, :3])[:, 0]
-    _, sway = _sizes(before.T_world_body, states.T_world_body)
+    _, body = _sizes(before.T_world_body, states.T_world_body)
+    sway_mm = 1000 * states.sway.abs()
     landmarks = [_landmark_percent(capture, states) for states in (before, states)]
     return states, {
         "error": {"before": float(errors[0].mean()), "after": float(torch.where(kept, errors[1], errors[0]).mean())},
@@ -137,7 +139,8 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
         "rotation_deg": {"median": math.degrees(float(turn.median())), "p95": math.degrees(float(turn.quantile(0.95)))},
         "pitch_deg": math.degrees(float(pitch.median())),
         "translation_mm": {"median": 1000 * float(shift.median()), "p95": 1000 * float(shift.quantile(0.95))},
-        "body_sway_mm": 1000 * float(sway.quantile(0.95)),
+        "body_mm": 1000 * float(body.quantile(0.95)),
+        "sway_mm": {"rms": float(sway_mm.square().mean().sqrt()), "most": float(sway_mm.max())},
     }
 
 
@@ -180,8 +183,9 @@ def _moved(states: HeadState, by: dict[str, Tensor]) -> HeadState:
 
 def _anchored(before: HeadState, after: HeadState, frames: list[int]) -> HeadState:
     """``after`` with the mean change of these frames' poses taken out: pictures do not show where a frame's origin
-    lies (the cloud moves along), landmarks do."""
-    return _moved(after, {name: change.inverse() for name, change in _drift(before, after, frames).items()})
+    lies (the cloud moves along), landmarks do. Sway is from its mean, for the same reason."""
+    after = _moved(after, {name: change.inverse() for name, change in _drift(before, after, frames).items()})
+    return dataclasses.replace(after, sway=after.sway - after.sway[frames].mean(0))
 
 
 def _landmark_percent(capture: Capture, states: HeadState) -> float:

@@ -17,7 +17,7 @@ from tests import toys
 
 COUNT, EXPRESSIONS, JOINTS = 40, 52, 2
 EYE = (toys.camera(32).in_frame(toys.head_pose())).center
-EXTENDED = AnchoringConfig(two_frames=True, rigged=True, pose_correction=True)
+EXTENDED = AnchoringConfig(two_frames=True, rigged=True, swaying=True, pose_correction=True)
 
 
 def make(kind: str, anchoring: AnchoringConfig = AnchoringConfig(), seed: int = 0, **changes):

@@ -18,6 +18,7 @@ from renderers import create
 from scene.capture import Capture, TrackedFrame
 from scene.errors import UserError
 from scene.gaze import gaze_angles, gaze_expression, gaze_quats
+from scene.sway import NUM_POINTS
 from scene.transforms import make_transform, mean_transform, rotation_angles, rotvecs_to_matrices
 from tests import toys
 
@@ -213,13 +214,14 @@ def test_gradients_of_the_corrections_match_finite_differences(truth):
     weights = torch.randn(2, 40, 3, generator=generator, dtype=torch.float64)
     T_body = torch.eye(4, dtype=torch.float64).expand(2, 4, 4)
 
-    def summed(turn, expression):
+    def summed(turn, expression, sway):
         T_head = make_transform(rotvecs_to_matrices(turn), torch.zeros(2, 3, dtype=torch.float64))
-        return (cloud(expression, T_head, T_body).means * weights).sum()
+        return (cloud(expression, T_head, T_body, sway).means * weights).sum()
 
     turn = 0.1 * torch.randn(2, 3, generator=generator, dtype=torch.float64)
     expression = torch.rand(2, 52, generator=generator, dtype=torch.float64)
-    torch.autograd.gradcheck(summed, (turn.requires_grad_(), expression.requires_grad_()))
+    sway = 0.01 * torch.randn(2, NUM_POINTS, 2, generator=generator, dtype=torch.float64)
+    torch.autograd.gradcheck(summed, (turn.requires_grad_(), expression.requires_grad_(), sway.requires_grad_()))
 
 
 def test_steadied_poses_keep_the_motion_and_lose_the_noise():

@@ -1,0 +1,58 @@
+"""Free-form deformation by the control points of sway."""
+
+from __future__ import annotations
+
+import torch
+
+from scene.head_state import HeadState
+from scene.sway import COLUMNS, HIGH_M, LOW_M, NUM_POINTS, swayed
+
+
+def points(count: int = 50) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return 0.5 * (torch.rand(count, 3, generator=generator, dtype=torch.float64) - 0.5)
+
+
+def test_still_control_points_move_nothing():
+    rest = points()
+    torch.testing.assert_close(swayed(rest, rest.new_zeros(NUM_POINTS, 2)), rest)
+
+
+def test_equal_offsets_move_everything_alike_at_every_depth():
+    rest, offset = points(), torch.tensor([0.01, -0.02], dtype=torch.float64)
+    moved = swayed(rest, offset.expand(NUM_POINTS, 2))
+    torch.testing.assert_close(moved - rest, torch.cat([offset, offset.new_zeros(1)]).expand_as(rest))
+
+
+def test_a_control_point_moves_its_own_place_and_half_of_what_is_half_way():
+    column, row = 2, 3
+    sway = torch.zeros(NUM_POINTS, 2, dtype=torch.float64)
+    sway[row * COLUMNS + column, 0] = 0.004
+    spacing = (HIGH_M[0] - LOW_M[0]) / (COLUMNS - 1)
+    place = torch.tensor([LOW_M[0] + column * spacing, LOW_M[1] + row * spacing, 0.1], dtype=torch.float64)
+    rest = place + spacing * torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0], [1.0, 0, 0]], dtype=torch.float64)
+    found = (swayed(rest, sway) - rest)[:, 0]
+    torch.testing.assert_close(found, torch.tensor([0.004, 0.002, 0.001, 0.0], dtype=torch.float64))
+
+
+def test_batches_are_states_one_by_one():
+    generator = torch.Generator().manual_seed(1)
+    rest, sway = points(), 0.01 * torch.randn(2, 3, NUM_POINTS, 2, generator=generator, dtype=torch.float64)
+    together = swayed(rest, sway)
+    assert together.shape == (2, 3, *rest.shape)
+    torch.testing.assert_close(together[1, 2], swayed(rest, sway[1, 2]))
+    torch.testing.assert_close(swayed(together, sway)[0, 1], swayed(together[0, 1], sway[0, 1]))
+
+
+def test_gradients_match_finite_differences():
+    generator = torch.Generator().manual_seed(2)
+    rest = points(6).requires_grad_()
+    sway = (0.01 * torch.randn(NUM_POINTS, 2, generator=generator, dtype=torch.float64)).requires_grad_()
+    torch.autograd.gradcheck(swayed, (rest, sway), eps=1e-7)
+
+
+def test_a_state_without_sway_is_at_rest_in_its_batch_shape():
+    poses = torch.eye(4).expand(4, 4, 4)
+    state = HeadState(torch.zeros(4, 52), torch.zeros(4, 2, 4), poses, poses)
+    assert state.sway.shape == (4, NUM_POINTS, 2) and not state.sway.any()
+    assert state[1].sway.shape == (NUM_POINTS, 2)
