@@ -7,6 +7,7 @@ joints            [T, J, 4] unit quaternions wxyz of the joints relative to rest
 joint_names       [J] text (dtype U): the avatar's joint names, each once, in any order
 T_world_head      [T, 4, 4] rigid, from the head frame to the world (the frame of the recording's camera), metres
 T_world_body      [T, 4, 4] rigid, from the body frame to the world; equal to T_world_head at rest
+sway              [T, C, 2] metres, offsets of the control points of scene/sway.py; may be left out
 fps               [] frames per second
 ================  ===============================================================================================
 
@@ -27,6 +28,7 @@ from playback.input_checks import hint, rigid_problem
 from scene.errors import UserError
 from scene.files import atomic_path
 from scene.head_state import HeadState
+from scene.sway import NUM_POINTS
 
 _FIELDS = ("expression", "expression_names", "joints", "joint_names", "T_world_head", "T_world_body", "fps")
 _MAX_BYTES = 1 << 30  # unpacked: hours of states; what claims more is not a file of states
@@ -39,7 +41,7 @@ def save_states(
     """Writes states [T] as an ``.npz`` file, whole or not at all."""
     arrays = {
         "expression": states.expression, "joints": states.joints,
-        "T_world_head": states.T_world_head, "T_world_body": states.T_world_body,
+        "T_world_head": states.T_world_head, "T_world_body": states.T_world_body, "sway": states.sway,
     }  # fmt: skip
     if states.expression.ndim != 2:
         raise ValueError(f"save_states: expected states [T], got a batch of shape {list(states.batch_shape)}")
@@ -72,7 +74,10 @@ def load_states(
             if (problem := rigid_problem(arrays[name][frame])) is not None:
                 raise UserError(f"{path}: {name} of frame {frame}: {problem}")
     _check_quats(path, arrays["joints"])
-    tensors = (arrays["expression"][:, columns], arrays["joints"][:, rows], *(arrays[n] for n in _FIELDS[4:6]))
+    tensors = [arrays["expression"][:, columns], arrays["joints"][:, rows], *(arrays[n] for n in _FIELDS[4:6])]
+    if "sway" in arrays:
+        _check_array(path, arrays, "sway", (length, NUM_POINTS, 2))
+        tensors.append(arrays["sway"])
     return HeadState(*(torch.from_numpy(np.ascontiguousarray(t, np.float32)) for t in tensors)), _fps(path, arrays)
 
 
@@ -88,7 +93,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             missing = [name for name in _FIELDS if name not in file.files]
             if missing:
                 raise UserError(f"{path}: lacks {', '.join(missing)}; a file of head states has {', '.join(_FIELDS)}")
-            return {name: file[name] for name in _FIELDS}
+            return {name: file[name] for name in (*_FIELDS, "sway") if name in file.files}
     except UserError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:

@@ -1,7 +1,8 @@
 """Sway: what is soft (hair, neck, clothes) moves beside head and body, as a coarse lattice of control points says.
 
 Free-form deformation (Sederberg and Parry, 1986) of the shape at rest: a sheet of control points across the head frame,
-whose offsets along x and y hold at every depth. Bilinear between the points, constant beyond the sheet.
+whose offsets along x and y hold at every depth. Bilinear between the points, constant beyond the sheet. The face stays:
+what moves there is an expression.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ NUM_POINTS = COLUMNS * ROWS
 LOW_M, HIGH_M = (-0.3, -0.3), (0.3, 0.2)
 """Where the first and the last of them rest: (x, y) in the head frame, 10 cm from one to the next."""
 
+_FACE_M, _FACE_RADII_M = (0.0, -0.03, 0.0), (0.065, 0.085, 0.06)  # an ellipsoid from brows to chin, head frame
+_FACE_EDGE = 0.6  # beyond it, as a part of the radii, until where sway is whole
+
 
 def swayed(points: Tensor, sway: Tensor) -> Tensor:
     """Points [*b, N, 3] at rest, moved by offsets [*b, NUM_POINTS, 2] of the control points, in metres."""
@@ -24,6 +28,20 @@ def swayed(points: Tensor, sway: Tensor) -> Tensor:
     places = (2 * (flat[..., :2] - low) / (high - low) - 1)[:, None]
     sheets = sway.expand(*batch, NUM_POINTS, 2).reshape(-1, ROWS, COLUMNS, 2).permute(0, 3, 1, 2)
     shift = torch.nn.functional.grid_sample(sheets, places, padding_mode="border", align_corners=True)
-    shift = shift[:, :, 0].transpose(1, 2)
+    shift = shift[:, :, 0].transpose(1, 2) * _softness(flat)
     moved = torch.cat([flat[..., :2] + shift, flat[..., 2:]], -1)
     return moved.reshape(*batch, *points.shape[-2:])
+
+
+def description() -> dict[str, int | float | list[float]]:
+    """The constants of the formulas, for programs in other languages."""
+    return {
+        "columns": COLUMNS, "rows": ROWS, "low_m": list(LOW_M), "high_m": list(HIGH_M),
+        "face_m": list(_FACE_M), "radii_m": list(_FACE_RADII_M), "edge": _FACE_EDGE,
+    }  # fmt: skip
+
+
+def _softness(points: Tensor) -> Tensor:
+    """[..., N, 1]: 0 inside the face, 1 well outside of it."""
+    radius = ((points - points.new_tensor(_FACE_M)) / points.new_tensor(_FACE_RADII_M)).norm(dim=-1, keepdim=True)
+    return ((radius - 1) / _FACE_EDGE).clamp(0, 1)

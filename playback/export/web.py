@@ -8,7 +8,8 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
     format "likeness-web-avatar", format_version; num_gaussians; codes, sh_degree, layers (of the network that gives the
     codes); flags two_frames, rigged, pose_correction, motion; expression_names, expression_range [2][E], tuning
     (neutral [E], gains [E]), groups (for the sliders), joint_names; camera (K, T_cam_world, width, height); state
-    (T_world_head, T_world_body; the face at rest); limits (of log-scales) and units (of motion modes); eye_full_rad
+    (T_world_head, T_world_body; the face at rest); sway (the control points of ``scene.sway``, or null); limits (of
+    log-scales) and units (of motion modes); eye_full_rad
     (how far an eye turns at a coefficient of 1); seen (from where the recording saw the avatar: head and body, each low
     and high [2] of yaw and pitch in radians about centre in its own frame; fade_rad beyond these what was not seen is
     filled in full, its standard deviations then longest_m at most; see ``playback.seen.holding``); ``arrays``: where
@@ -24,8 +25,9 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
     confidence 1 whose mean colour fills it, 0 where its own is 1; 16 bits, 32 from 65537 Gaussians on.
     harmonics.directions [3, S], harmonics.solve [K, S]: samples that rotations of harmonics are found by; float32.
     coder.I.weight [out, in], coder.I.bias [1, out], correction.* : float32.
-    recording.expression [E, T], recording.joints [4 J, T] (wxyz): 16 bits; recording.head, recording.body [7, T] (wxyz
-    and metres, to the world), recording.times [1, T] (seconds): float32.
+    recording.expression [E, T], recording.joints [4 J, T] (wxyz), recording.sway [2 C, T] (metres; where it sways): 16
+    bits; recording.head, recording.body [7, T] (wxyz and metres, to the world), recording.times [1, T] (seconds):
+    float32.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ from playback.seen.gaussians import LONGEST_M, SeenGaussians
 from playback.seen.views import FADE, Cone, SeenViews
 from playback.views.trajectories import HEAD_CENTRE
 from scene import sh as spherical_harmonics
+from scene import sway
 from scene.expression_tuning import ExpressionTuning
 from scene.files import atomic_path, check_absent, new_folder, write_bytes
 from scene.gaze import GAZE_FULL_RAD
@@ -156,6 +159,8 @@ def _add_recording(arrays: ArrayFile, bundle: AvatarBundle) -> None:
     recording: HeadState = bundle.recording.to("cpu")
     arrays.even("recording.expression", recording.expression.T)
     arrays.even("recording.joints", recording.joints.flatten(1).T)
+    if bundle.avatar.anchoring.config.swaying:
+        arrays.even("recording.sway", recording.sway.flatten(1).T)
     arrays.exact("recording.head", _poses(recording.T_world_head))
     arrays.exact("recording.body", _poses(recording.T_world_body))
     arrays.exact("recording.times", (bundle.times - bundle.times[:1])[None])
@@ -175,6 +180,7 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "two_frames": anchoring.two_frames,
         "rigged": anchoring.rigged,
         "pose_correction": anchoring.pose_correction,
+        "sway": sway.description() if anchoring.swaying else None,
         "expression_names": list(bundle.expression_names),
         "expression_range": bundle.expression_range.tolist(),
         "tuning": {"neutral": tuning.neutral.tolist(), "gains": tuning.gains.tolist()},

@@ -32,7 +32,7 @@ def test_round_trip(saved):
     path, states = saved
     found, fps = load_states(path, NAMES, JOINTS)
     assert fps == 30.0
-    for name in ("expression", "joints", "T_world_head", "T_world_body"):
+    for name in ("expression", "joints", "T_world_head", "T_world_body", "sway"):
         torch.testing.assert_close(getattr(found, name), getattr(states, name), atol=0, rtol=0)
 
 
@@ -46,7 +46,8 @@ def test_columns_are_found_by_name(saved):
 def test_double_precision_and_one_frame_are_fine(saved):
     path, states = saved
     with np.load(path) as file:
-        first = {n: file[n][:1].astype(np.float64) for n in ("expression", "joints", "T_world_head", "T_world_body")}
+        names = ("expression", "joints", "T_world_head", "T_world_body", "sway")
+        first = {n: file[n][:1].astype(np.float64) for n in names}
     found, _ = load_states(rewritten(path, **first), NAMES, JOINTS)
     assert found.expression.dtype == torch.float32
     torch.testing.assert_close(found.T_world_head, states.T_world_head[:1])
@@ -77,6 +78,7 @@ def _mirror():
         ({"expression": np.zeros((5, 3), complex)}, "expression: expected real numbers"),
         ({"expression": _nan((5, 3), (2, 1))}, "expression of frame 2: holds a value that is not a finite number"),
         ({"T_world_head": np.zeros((4, 4), np.float32)}, r"T_world_head: expected the shape \[5, 4, 4\], got \[4, 4\]"),
+        ({"sway": np.zeros((5, 3, 2), np.float32)}, "sway: expected"),
         ({"T_world_body": np.zeros((5, 4, 4), np.float32)}, "T_world_body of frame 0: its last row is not 0 0 0 1"),
         ({"T_world_body": _mirror()}, "T_world_body of frame 3: its upper left 3x3 mirrors"),
         ({"joints": np.zeros((5, 2, 4), np.float32)}, "joints of frame 0: not a unit quaternion"),

@@ -19,7 +19,7 @@ from tests import toys
 
 COUNT = 500
 JAW = ARKIT_EXPRESSIONS.index("jawOpen")
-EXTENDED = AnchoringConfig(two_frames=True, rigged=True, pose_correction=True)
+EXTENDED = AnchoringConfig(two_frames=True, rigged=True, swaying=True, pose_correction=True)
 
 
 def linear_bundle(anchoring: AnchoringConfig = EXTENDED, size: int = 160, **changes) -> AvatarBundle:
@@ -93,4 +93,4 @@ def _shape(bundle: AvatarBundle, arrays: dict[str, torch.Tensor]) -> AvatarShape
 
 def described(state) -> dict:
     """A state as the page's programs give it."""
-    return {name: getattr(state, name).tolist() for name in ("expression", "joints", "T_world_head", "T_world_body")}
+    return {field.name: getattr(state, field.name).tolist() for field in dataclasses.fields(state)}

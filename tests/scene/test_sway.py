@@ -10,7 +10,8 @@ from scene.sway import COLUMNS, HIGH_M, LOW_M, NUM_POINTS, swayed
 
 def points(count: int = 50) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return 0.5 * (torch.rand(count, 3, generator=generator, dtype=torch.float64) - 0.5)
+    around = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator, dtype=torch.float64), dim=-1)
+    return 0.25 * around  # far outside of the face
 
 
 def test_still_control_points_move_nothing():
@@ -33,6 +34,13 @@ def test_a_control_point_moves_its_own_place_and_half_of_what_is_half_way():
     rest = place + spacing * torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0], [1.0, 0, 0]], dtype=torch.float64)
     found = (swayed(rest, sway) - rest)[:, 0]
     torch.testing.assert_close(found, torch.tensor([0.004, 0.002, 0.001, 0.0], dtype=torch.float64))
+
+
+def test_the_face_stays_and_hair_beside_it_moves():
+    sheet = torch.full((NUM_POINTS, 2), 0.01)
+    lips, ear, collar = torch.tensor([[0.0, -0.064, 0.026], [0.074, -0.02, -0.08], [0.0, -0.2, 0.0]])
+    for place, share in ((lips, 0.0), (ear, 1.0), (collar, 1.0)):
+        torch.testing.assert_close(swayed(place[None], sheet)[0] - place, share * torch.tensor([0.01, 0.01, 0.0]))
 
 
 def test_batches_are_states_one_by_one():

@@ -5,6 +5,7 @@ import { codesOf, headFromBody, poseDelta } from "./codes.js";
 import { basis, turnMatrix } from "./harmonics.js";
 import { IDENTITY, canonical, toMatrix } from "./rotations.js";
 import { bound, fill, held } from "./seen.js";
+import { sway } from "./sway.js";
 
 /** sums[i] = base[i] + Σ_r codes[r] rows[r][i], for rows of ``length`` numbers. */
 function addModes(sums, base, modes, codes, length) {
@@ -41,7 +42,7 @@ export class Avatar {
     this.sizes = this.logScales; // what is shown of them
   }
 
-  /** Sets means, quats, logScales, opacities and looks for a state { expression, joints, head, body }. */
+  /** Sets means, quats, logScales, opacities and looks for a state { expression, joints, head, body, sway }. */
   evaluate(state) {
     const { arrays, facts } = this;
     this.state = state;
@@ -51,6 +52,7 @@ export class Avatar {
     if (this.motion) addModes(this.motion, null, arrays.motion_modes.values, codes, this.motion.length);
     this._shapes();
     if (facts.rigged) this._displace(state.expression);
+    if (facts.sway && state.sway) sway(this.means, this.count, facts.sway, state.sway);
     if (facts.two_frames || facts.pose_correction) this._anchor(state);
     for (let i = 0; i < this.count; i++) this.opacities[i] = 1 / (1 + Math.exp(-this.looks[i]));
   }

@@ -1,4 +1,4 @@
-// States of the head: { expression [E], joints [4 J] (wxyz), head, body (poses to the world) }.
+// States of the head: { expression [E], joints [4 J] (wxyz), head, body (poses to the world), sway [2 C] or null (rest) }.
 
 import { blended, canonical, fromRotvec, fromTransform, multiply, normalized } from "./rotations.js";
 
@@ -11,6 +11,7 @@ export function neutralState(facts) {
     joints: Float32Array.from(facts.joint_names.flatMap(() => [1, 0, 0, 0])),
     head: fromTransform(facts.state.T_world_head),
     body: fromTransform(facts.state.T_world_body),
+    sway: null,
   };
 }
 
@@ -47,10 +48,11 @@ export function limited(facts, expression) {
   });
 }
 
-/** The whole state of a description { expression: {name: value} or [E], joints [J][4], T_world_head, T_world_body }. */
+/** The whole state of a description { expression: {name: value} or [E], joints [J][4], T_world_head, T_world_body, sway
+ * [C][2] }. */
 export function stateOf(facts, description) {
   const state = neutralState(facts);
-  const { expression = {}, joints, T_world_head, T_world_body } = description;
+  const { expression = {}, joints, T_world_head, T_world_body, sway } = description;
   if (Array.isArray(expression)) state.expression.set(expression);
   else for (const [name, value] of Object.entries(expression)) {
     const place = facts.expression_names.indexOf(name);
@@ -60,6 +62,7 @@ export function stateOf(facts, description) {
   if (joints) state.joints.set(joints.flat());
   if (T_world_head) state.head = fromTransform(T_world_head);
   if (T_world_body) state.body = fromTransform(T_world_body);
+  if (sway) state.sway = Float32Array.from(sway.flat());
   return state;
 }
 
@@ -95,6 +98,7 @@ function between(a, b, share) {
   return {
     expression: a.expression.map((value, e) => value + share * (b.expression[e] - value)),
     joints, head: blended(a.head, b.head, share), body: blended(a.body, b.body, share),
+    sway: a.sway && b.sway ? a.sway.map((value, i) => value + share * (b.sway[i] - value)) : null,
   };
 }
 
@@ -109,6 +113,7 @@ export function recordedSequence(recording) {
     return {
       expression: Float32Array.from(column(recording.expression, t)), joints: Float32Array.from(units),
       head: [...canonical(head), ...head.slice(4)], body: [...canonical(body), ...body.slice(4)],
+      sway: recording.sway ? Float32Array.from(column(recording.sway, t)) : null,
     };
   });
 }

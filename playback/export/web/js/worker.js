@@ -21,7 +21,7 @@ async function load(base) {
   const content = await unpacked(await (await fetched(new URL("avatar.bin", base))).arrayBuffer());
   const arrays = readArrays(facts.arrays, content);
   const recording = {};
-  for (const name of ["expression", "joints", "head", "body", "times"]) {
+  for (const name of ["expression", "joints", "head", "body", "times", "sway"]) {
     recording[name] = arrays[`recording.${name}`];
   }
   avatar = new Avatar(facts, arrays);
