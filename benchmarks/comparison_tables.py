@@ -13,7 +13,7 @@ from typing import Any
 DEFAULT = "default"
 QUALITY = {
     "psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "face": "face", "mouth": "mouth", "eyes": "eyes",
-    "inside": "inside",
+    "inside": "inside", "unswayed": "without sway",
 }  # fmt: skip
 COST = {
     "steps": "steps", "steps_per_s": "steps/s", "num_gaussians": "Gaussians", "peak_memory_gb": "peak GB",

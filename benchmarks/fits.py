@@ -163,10 +163,11 @@ def figures(fit: Fit) -> dict[str, Any]:
     bundle = AvatarBundle.from_fit(avatar.eval(), capture, {})
     lpips = LPIPS.create(folder=fit.weights, download=False)
     heldout = evaluate_bundle(bundle, capture, capture.test, device=device, lpips=lpips)
+    still = evaluate_bundle(bundle, capture.unswayed(), capture.test, device=device)
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device)
     return finite({
         **heldout.heldout, **{name: heldout.regions[name]["psnr"] for name in REGIONS},
-        "error_share": heldout.error_share, "train": train.heldout["psnr"],
+        "unswayed": still.heldout["psnr"], "train": train.heldout["psnr"], "error_share": heldout.error_share,
         "steps": last.info.step, "num_gaussians": avatar.num_gaussians,
         "steps_per_s": round(last.info.step / last.info.seconds, 2), "bundle_mb": _megabytes(bundle),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),

@@ -92,6 +92,11 @@ class Capture:
         """All frames' states as one batch [T]."""
         return HeadState.stack([frame.state for frame in self.frames])
 
+    def unswayed(self) -> Capture:
+        """The same without what was tracked of hair, neck and clothes: as a driver who is somebody else knows it."""
+        frames = (dataclasses.replace(frame, state=frame.state.unswayed()) for frame in self.frames)
+        return dataclasses.replace(self, frames=tuple(frames))
+
     def save(self) -> None:
         """Writes manifest and states into ``root`` (images and mattes are there already); the manifest comes last."""
         states, cameras = self.states, self.cameras

@@ -75,6 +75,10 @@ class HeadState:
         joints[..., 0] = 1
         return dataclasses.replace(self, expression=torch.zeros_like(self.expression), joints=joints)
 
+    def unswayed(self) -> HeadState:
+        """The same with hair, neck and clothes where the poses take them."""
+        return dataclasses.replace(self, sway=torch.zeros_like(self.sway))
+
     @property
     def batch_shape(self) -> tuple[int, ...]:
         return tuple(self.expression.shape[:-1])
