@@ -55,6 +55,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "white background, no matte loss": ("objective.background=white", "objective.matte=0"),
     "full resolution throughout": ("schedule.half_resolution_until=0",),
     "without base appearance": ("headgas.base_appearance=false",),
+    "coefficients without limits": ("headgas.limited=false",),
     "step sizes of a long fit": ("schedule.short_fit_exponent=0",),
 }
 BY_LANDMARKS = "tracking by landmarks"  # the one change that is in the capture

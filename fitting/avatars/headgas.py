@@ -65,6 +65,9 @@ class HeadGaSConfig:
     """What the expression changes. appearance: colour and opacity (paper). geometry: Δ(μ, R) instead. all: both."""
     expression_codes: int = 0
     """Blend by so many principal components of the training expressions instead of all coefficients; 0: all."""
+    limited: bool = False
+    """Coefficients act on looks only as far as the training frames had them: what was never seen moves Gaussians (by
+    the rig), but invents no colours."""
     base_appearance: bool = False
     """Each Gaussian has its own colour and opacity, to which the MLP's output is added; starts from the seeds."""
     anchoring: AnchoringConfig = AnchoringConfig()
@@ -87,7 +90,8 @@ class HeadGaS(AvatarModel):
         if config.expression_codes:
             self.register_buffer("code_mean", torch.zeros(shape.num_expressions))
             self.register_buffer("code_projection", torch.zeros(shape.num_expressions, self.num_codes))
-            self.register_buffer("code_limits", torch.ones(2, self.num_codes))
+        if config.expression_codes or config.limited:
+            self.register_buffer("code_limits", torch.tensor([[0.0], [1.0]]).repeat(1, self.num_codes))
         coefficients = spherical_harmonics.num_coefficients(config.sh_degree)
         self._sizes = self._output_sizes(coefficients)
         outputs = sum(self._sizes.values())
@@ -134,6 +138,8 @@ class HeadGaS(AvatarModel):
                 self.mlp[-1].bias[1:4] = cloud.sh[:, 0].mean(0)
             if self.config.expression_codes:
                 self._fit_codes(states.expressions)
+            elif self.config.limited:
+                self.code_limits.copy_(torch.stack([states.expressions.amin(0), states.expressions.amax(0)]))
 
     def _fit_codes(self, expressions: Tensor) -> None:
         """Principal components of the training expressions, each of unit deviation at the largest component's scale."""
@@ -150,9 +156,11 @@ class HeadGaS(AvatarModel):
 
     def codes(self, state: HeadState) -> Tensor:
         """What the features are blended by, [*b, B]: expression coefficients, or their codes, clamped to those seen."""
-        if not self.config.expression_codes:
-            return state.expression
-        codes = (state.expression - self.code_mean) @ self.code_projection
+        codes = state.expression
+        if self.config.expression_codes:
+            codes = (codes - self.code_mean) @ self.code_projection
+        elif not self.config.limited:
+            return codes
         return codes.clamp(self.code_limits[0], self.code_limits[1])
 
     def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode
 from fitting.avatars.headgas import SCENE_RADIUS_M
 from tests import toys
-from tests.contract.test_avatars import EYE, make
+from tests.contract.test_avatars import EXTENDED, EYE, make
 
 
 def test_the_blend_is_the_papers_sum_and_its_gradient_is_right():
@@ -51,6 +53,7 @@ SWITCHES = [
     {"changes": "geometry"},
     {"changes": "all"},
     {"expression_codes": 6},
+    {"limited": True},
     {"base_appearance": True},
     {"sh_degree": 0},
 ]
@@ -68,6 +71,19 @@ def test_every_switch_trains_and_changes_what_it_says(switch):
     changes = switch.get("changes", "appearance")
     assert moves == (changes in ("geometry", "all"))
     assert recolours == (changes in ("appearance", "all"))
+
+
+def test_limited_coefficients_recolour_as_far_as_training_showed_and_move_all_the_way():
+    avatar = make("headgas", dataclasses.replace(EXTENDED, pose_correction=False), limited=True)
+    seen = toys.random_states((30,))
+    torch.testing.assert_close(avatar.codes(seen), seen.expression)  # what training showed is not clamped
+    most, beyond = seen[0].map(torch.clone), seen[0].map(torch.clone)
+    most.expression.copy_(seen.expression.amax(0))
+    beyond.expression.copy_(2 * most.expression)
+    a, b = avatar(most, EYE), avatar(beyond, EYE)
+    torch.testing.assert_close(a.sh, b.sh)
+    torch.testing.assert_close(a.opacities, b.opacities)
+    assert (a.means - b.means).abs().max() > 1e-4
 
 
 def test_codes_are_clamped_to_what_training_showed():
