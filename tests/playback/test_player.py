@@ -90,7 +90,8 @@ def test_playing_leaves_the_bundle_as_it_was():
 @pytest.mark.parametrize(
     "changes",
     [{}, {"base_appearance": True, "sh_degree": 1}, {"blending": "none"}, {"blending": "parameters"},
-     {"changes": "geometry"}, {"changes": "all"}, {"expression_codes": 5}, {"limited": True}, {"hidden_layers": 0}, {"hidden_layers": 1}],
+     {"changes": "geometry"}, {"changes": "all"}, {"expression_codes": 5}, {"limited": True},
+     {"hidden_layers": 0}, {"hidden_layers": 1}],
     ids=str,
 )  # fmt: skip
 def test_the_frozen_avatar_is_the_same_avatar(changes, monkeypatch):
