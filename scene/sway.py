@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-COLUMNS, ROWS = 7, 6
+COLUMNS, ROWS = 13, 11
 NUM_POINTS = COLUMNS * ROWS
 """Control points, row by row from the lowest, in each from the subject's right (-x) to the left."""
 LOW_M, HIGH_M = (-0.3, -0.3), (0.3, 0.2)
-"""Where the first and the last of them rest: (x, y) in the head frame, 10 cm from one to the next."""
+"""Where the first and the last of them rest: (x, y) in the head frame, 5 cm from one to the next."""
 
 _FACE_M, _FACE_RADII_M = (0.0, -0.03, 0.0), (0.065, 0.085, 0.06)  # an ellipsoid from brows to chin, head frame
 _FACE_EDGE = 0.6  # beyond it, as a part of the radii, until where sway is whole

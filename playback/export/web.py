@@ -25,9 +25,9 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
     confidence 1 whose mean colour fills it, 0 where its own is 1; 16 bits, 32 from 65537 Gaussians on.
     harmonics.directions [3, S], harmonics.solve [K, S]: samples that rotations of harmonics are found by; float32.
     coder.I.weight [out, in], coder.I.bias [1, out], correction.* : float32.
-    recording.expression [E, T], recording.joints [4 J, T] (wxyz), recording.sway [2 C, T] (metres; where it sways): 16
-    bits; recording.head, recording.body [7, T] (wxyz and metres, to the world), recording.times [1, T] (seconds):
-    float32.
+    recording.expression [E, T], recording.joints [4 J, T] (wxyz): 16 bits; recording.sway [2 C, T] (metres; where it
+    sways): 8 bits, squared; recording.head, recording.body [7, T] (wxyz and metres, to the world), recording.times
+    [1, T] (seconds): float32.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _add_recording(arrays: ArrayFile, bundle: AvatarBundle) -> None:
     arrays.even("recording.expression", recording.expression.T)
     arrays.even("recording.joints", recording.joints.flatten(1).T)
     if bundle.avatar.anchoring.config.swaying:
-        arrays.even("recording.sway", recording.sway.flatten(1).T)
+        arrays.squared("recording.sway", recording.sway.flatten(1).T)
     arrays.exact("recording.head", _poses(recording.T_world_head))
     arrays.exact("recording.body", _poses(recording.T_world_body))
     arrays.exact("recording.times", (bundle.times - bundle.times[:1])[None])
