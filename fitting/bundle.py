@@ -22,7 +22,7 @@ from scene.quantisation import pack, unpack
 from scene.tensor_files import load_tensors, save_tensors
 from scene.transforms import mean_transform
 
-FORMAT_VERSION, _OLDEST = 3, 2  # 3 may store tensors in fewer bits
+FORMAT_VERSION, _OLDEST = 4, 2  # 3 may store tensors in fewer bits; 4 sways
 MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
 _MOST_SIDE = 16384  # pixels of the camera's picture

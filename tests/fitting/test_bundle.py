@@ -11,6 +11,7 @@ import torch
 
 from fitting.bundle import FORMAT_VERSION, MANIFEST, AvatarBundle
 from scene.errors import UserError
+from scene.tensor_files import load_tensors, save_tensors
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 
@@ -44,15 +45,19 @@ def test_fewer_bits_come_back_within_their_bounds(folder):
         assert 0 < (found[name] - tensor).abs().max() <= 0.5001 * bound[ENCODINGS[name]] + 1e-8, name
 
 
-def test_bundles_of_the_version_before_are_still_read(folder):
+def test_bundles_of_versions_before_are_still_read(folder):
     toys.bundle(make("linear")).save(folder.parent / "old")
+    tensors = load_tensors(folder.parent / "old" / "tensors.safetensors")
+    del tensors["recording.sway"]
+    save_tensors(folder.parent / "old" / "tensors.safetensors", tensors)
 
     def age(manifest):
         manifest["format_version"] = 2
         del manifest["storage"]
 
     _change(folder.parent / "old", age)
-    assert AvatarBundle.load(folder.parent / "old").avatar.num_gaussians == 40
+    bundle = AvatarBundle.load(folder.parent / "old")
+    assert bundle.avatar.num_gaussians == 40 and not bundle.recording.sway.any()
 
 
 BREAKS = [
