@@ -120,7 +120,7 @@ class _Memory:
 
 
 def _tensors(state: HeadState, eye: Tensor | None) -> tuple[Tensor, ...]:
-    tensors = (state.expression, state.joints, state.T_world_head, state.T_world_body)
+    tensors = (state.expression, state.joints, state.T_world_head, state.T_world_body, state.sway)
     return tensors if eye is None else (*tensors, eye)
 
 

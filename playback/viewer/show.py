@@ -146,7 +146,8 @@ def driven(bundle: AvatarBundle, settings: Settings, frame: int) -> HeadState:
     state = bundle.recording[frame].to("cpu") if settings.recording else bundle.default_state.to("cpu")
     if settings.still:
         rest = bundle.default_state.to("cpu")
-        state = dataclasses.replace(state, T_world_head=rest.T_world_head, T_world_body=rest.T_world_body)
+        poses = {"T_world_head": rest.T_world_head, "T_world_body": rest.T_world_body}
+        state = dataclasses.replace(state.unswayed(), **poses)
     # Sliders add to what was recorded; 1 is as far as an expression goes, unless the recording went further.
     limit = state.expression.clamp_min(1)
     return dataclasses.replace(state, expression=torch.minimum(state.expression + settings.sliders, limit))
