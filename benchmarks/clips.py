@@ -69,6 +69,9 @@ def check(clip: Clip) -> None:
         found = "pictures" if "photometric" in capture.report else "landmarks"
         if found != tracking:
             raise UserError(f"{capture.root}: tracked by {found}, expected a capture tracked by {tracking}")
+        # Those of a version that did not track it would do without, and nobody would be told.
+        if tracking == "pictures" and "sway_mm" not in capture.report["photometric"]:
+            raise UserError(f"{capture.root}: tracked by an earlier version, without sway; preprocess the video again")
     if len(captures) == 1:
         return
     one, other = captures.values()

@@ -20,7 +20,7 @@ COST = {
     "bundle_mb": "bundle MB",
 }  # fmt: skip
 SHARES = ("border", "torso", "face", "rest")
-COMPARED = {"psnr": "full", "face": "face", "mouth": "mouth", "eyes": "eyes"}
+COMPARED = {"psnr": "full", "unswayed": "full without sway", "face": "face", "mouth": "mouth", "eyes": "eyes"}
 PARTS = ("face", "mouth", "eyes")
 DIGITS = {"ssim": 3, "lpips": 3, "steps": 0, "num_gaussians": 0}
 Row = dict[str, Any]

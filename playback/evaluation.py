@@ -112,6 +112,7 @@ def measure_run(
     without = evaluate_bundle(
         result.baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True
     ).to_json()
+    still = evaluate_bundle(bundle, capture.unswayed(), capture.test, device=device).to_json()
     write_heldout(bundle, capture, run.root, device=device)
     shown = capture.test[:: max(1, (len(capture.test) - 1) // 2)][:3]
     frames = [capture.frames[index] for index in shown]
@@ -119,6 +120,7 @@ def measure_run(
     size = sum(path.stat().st_size for path in run.bundle.iterdir())
     metrics = {
         **heldout,
+        "unswayed": {"heldout": still["heldout"], "regions": still["regions"]},
         "train": {"psnr": train["heldout"]["psnr"]},
         "baseline": {"heldout": without["heldout"], "regions": without["regions"]},
         "num_gaussians": bundle.avatar.num_gaussians,

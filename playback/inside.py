@@ -34,7 +34,7 @@ def write_inside(
         output = player.step(state, camera, depth=True)
         pictures[f"depth_{number}"] = depth_map(output.depth[..., 0].cpu().numpy(), output.alpha[..., 0].cpu().numpy())
     strongest = max(states, key=lambda state: float(state.expression.sum()))
-    still = dataclasses.replace(strongest, T_world_body=strongest.T_world_head).expressionless()
+    still = dataclasses.replace(strongest, T_world_body=strongest.T_world_head).unswayed().expressionless()
     for name, state in (("points_canonical", still), ("points_deformed", strongest)):
         pictures[name] = np.concatenate([_points(player, state, yaw) for yaw in (0.0, _SIDE)], 1)
     for name, picture in player.avatar.pictures().items():

@@ -28,7 +28,7 @@ class HeadState:
     joints: Tensor
     T_world_head: Tensor
     T_world_body: Tensor
-    sway: Tensor = None  # never None once it is made
+    sway: Tensor | None = None  # never None once it is made
 
     def __post_init__(self) -> None:
         owner = "HeadState"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# What captures and bundles hold refers to these: a change of any of them is a new version of both formats.
 COLUMNS, ROWS = 13, 11
 NUM_POINTS = COLUMNS * ROWS
 """Control points, row by row from the lowest, in each from the subject's right (-x) to the left."""
@@ -24,8 +25,9 @@ def swayed(points: Tensor, sway: Tensor) -> Tensor:
     """Points [*b, N, 3] at rest, moved by offsets [*b, NUM_POINTS, 2] of the control points, in metres."""
     batch = torch.broadcast_shapes(points.shape[:-2], sway.shape[:-2])
     flat = points.expand(*batch, *points.shape[-2:]).reshape(-1, *points.shape[-2:])
-    low, high = points.new_tensor(LOW_M), points.new_tensor(HIGH_M)
-    places = (2 * (flat[..., :2] - low) / (high - low) - 1)[:, None]
+    # Numbers, not tensors: those would be copied to a GPU at every step.
+    across = [2 * (flat[..., a] - low) / (high - low) - 1 for a, (low, high) in enumerate(zip(LOW_M, HIGH_M))]
+    places = torch.stack(across, -1)[:, None]
     sheets = sway.expand(*batch, NUM_POINTS, 2).reshape(-1, ROWS, COLUMNS, 2).permute(0, 3, 1, 2)
     shift = torch.nn.functional.grid_sample(sheets, places, padding_mode="border", align_corners=True)
     shift = shift[:, :, 0].transpose(1, 2) * _softness(flat)
@@ -43,5 +45,5 @@ def description() -> dict[str, int | float | list[float]]:
 
 def _softness(points: Tensor) -> Tensor:
     """[..., N, 1]: 0 inside the face, 1 well outside of it."""
-    radius = ((points - points.new_tensor(_FACE_M)) / points.new_tensor(_FACE_RADII_M)).norm(dim=-1, keepdim=True)
-    return ((radius - 1) / _FACE_EDGE).clamp(0, 1)
+    square = sum(((points[..., a] - _FACE_M[a]) / _FACE_RADII_M[a]).square() for a in range(3))
+    return ((square.sqrt() - 1) / _FACE_EDGE).clamp(0, 1)[..., None]

@@ -71,7 +71,7 @@ def pair(tmp_path_factory) -> Clip:
     root = tmp_path_factory.mktemp("clip")
     capture = toys.make_capture(root / "me-pictures", frames=8, size=32, test=2)
     shutil.copytree(capture.root, root / "me-landmarks")
-    capture.report["photometric"] = {}
+    capture.report["photometric"] = {"sway_mm": {"rms": 0.5, "most": 3.0}}
     capture.save()
     return Clip("me", {tracking: root / f"me-{tracking}" for tracking in clips.TRACKING})
 

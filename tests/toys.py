@@ -73,8 +73,13 @@ def rig(count: int, expressions: int = 52, seed: int = 0) -> RigBinding:
     )
 
 
-def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3) -> Capture:
-    """A saved capture whose blob turns, and brightens in the lower half with ``jawOpen``."""
+def swing(frames: int, swing_m: float) -> torch.Tensor:
+    """Metres [frames] by which the lower edge of the capture's blob is aside."""
+    return swing_m * torch.sin(5 * 2 * torch.pi * torch.arange(frames) / frames)
+
+
+def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3, swing_m: float = 0.0) -> Capture:
+    """A saved capture whose blob turns, brightens in the lower half with ``jawOpen``, and swings at its lower edge."""
     import cv2
 
     from preprocess.head_models import HEAD_MODELS
@@ -91,7 +96,9 @@ def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3) ->
         expression[jaw] = 0.5 + 0.5 * float(np.sin(3 * phase))
         joints = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(len(model.joint_names), 1)
         state = HeadState(expression, joints, head_pose(0.25 * float(np.sin(phase))), head_pose())
-        shown = dataclasses.replace(cloud, sh=cloud.sh + lower * (expression[jaw] - 0.5))
+        aside = (-0.05 - cloud.means[:, 1:2]).clamp(0, 0.05) / 0.05 * swing(frames, swing_m)[index]
+        means = torch.cat([cloud.means[:, :1] + aside, cloud.means[:, 1:]], -1)
+        shown = dataclasses.replace(cloud, means=means, sh=cloud.sh + lower * (expression[jaw] - 0.5))
         output = renderer.render(shown, view.in_frame(state.T_world_head))
         alpha = output.alpha.clamp(0, 1)
         colour = (output.rgb / alpha.clamp_min(1e-3)).clamp(0, 1)

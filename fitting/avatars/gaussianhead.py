@@ -108,7 +108,7 @@ class GaussianHeadConfig:
     scene_radius: float = 0.25
     """Metres from the scene's centre to the sides of its box."""
     anchoring: AnchoringConfig = AnchoringConfig()
-    """Two frames, the rig and pose correction: not of the paper."""
+    """Two frames, the rig, sway and pose correction: not of the paper."""
     rates: GaussianHeadRates = GaussianHeadRates()
     """Learning rates."""
 

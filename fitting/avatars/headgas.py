@@ -66,12 +66,12 @@ class HeadGaSConfig:
     expression_codes: int = 0
     """Blend by so many principal components of the training expressions instead of all coefficients; 0: all."""
     limited: bool = False
-    """Coefficients act on looks only as far as the training frames had them: what was never seen moves Gaussians (by
-    the rig), but invents no colours."""
+    """Bases and network see coefficients only as far as the training frames had them: what was never seen moves
+    Gaussians by the rig alone, and invents no colours. (``expression_codes`` are always kept to what was seen.)"""
     base_appearance: bool = False
     """Each Gaussian has its own colour and opacity, to which the MLP's output is added; starts from the seeds."""
     anchoring: AnchoringConfig = AnchoringConfig()
-    """Two frames, the rig and pose correction: not of the paper."""
+    """Two frames, the rig, sway and pose correction: not of the paper."""
     rates: HeadGaSRates = HeadGaSRates()
     """Learning rates."""
 

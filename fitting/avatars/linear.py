@@ -54,7 +54,7 @@ class LinearConfig:
     motion: bool = True
     """Codes also move, turn and scale the Gaussians."""
     anchoring: AnchoringConfig = AnchoringConfig()
-    """Two frames, the rig and pose correction."""
+    """Two frames, the rig, sway and pose correction."""
     rates: LinearRates = LinearRates()
     """Learning rates."""
 

@@ -72,12 +72,12 @@ def _facts(capture: Capture, percent: np.ndarray) -> list[tuple[str, str]]:
     median, high = np.percentile(percent, (50, 95))
     facts.append(("landmark error", f"median {median:.2f} %, 95th percentile {high:.2f} % of the eye-corner distance"))
     if found := report.get("photometric"):
-        kept = len(found["fallen_back"])
+        kept, sway = len(found["fallen_back"]), found.get("sway_mm", {}).get("rms", 0.0)
         facts.append(
             (
                 "tracked by the picture",
                 f"error {found['error']['before']:.4f} → {found['error']['after']:.4f}; heads turned by "
-                f"{found['rotation_deg']['median']:.1f}° (median)"
+                f"{found['rotation_deg']['median']:.1f}° (median), hair and clothes swayed by {sway:.1f} mm (rms)"
                 + (f"; {kept} frames as the landmarks had them" if kept else ""),
             )
         )

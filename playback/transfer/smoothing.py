@@ -116,6 +116,7 @@ class CausalSmoother:
             self._rotation("joints", last.joints, state.joints, step),
             self._pose("head", last.T_world_head, state.T_world_head, step),
             self._pose("body", last.T_world_body, state.T_world_body, step),
+            self._vector("sway", last.sway, state.sway, step, c.translation_cutoff, c.translation_slope),
         )
         self._last = result
         return result

@@ -156,7 +156,7 @@ def driven(bundle: AvatarBundle, settings: Settings, frame: int) -> HeadState:
 def carried_over(state: HeadState, source: AvatarBundle, target: AvatarBundle) -> HeadState:
     """A state of one avatar in terms of another: coefficients and joints by their names, moves from its own rest.
 
-    What the source does not have stays at rest.
+    What the source does not have stays at rest; hair and clothes sway along where both were made of one video.
     """
     rest = target.default_state.to("cpu")
     expression, joints = rest.expression.clone(), rest.joints.clone()
@@ -167,4 +167,5 @@ def carried_over(state: HeadState, source: AvatarBundle, target: AvatarBundle) -
         if name in source.joint_names:
             joints[index] = state.joints[source.joint_names.index(name)]
     move = rest.T_world_head @ invert_transform(source.default_state.T_world_head.to("cpu"))
-    return HeadState(expression, joints, move @ state.T_world_head, move @ state.T_world_body, state.sway)
+    sway = state.sway if torch.equal(source.times, target.times) else None
+    return HeadState(expression, joints, move @ state.T_world_head, move @ state.T_world_body, sway)

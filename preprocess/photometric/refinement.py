@@ -1,4 +1,4 @@
-"""Bundle adjustment on pixels: one cloud for all frames, a pose of head and body and expressions for each."""
+"""Bundle adjustment on pixels: one cloud for all frames; poses of head and body, expressions and sway of each."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ def refine(
     """The capture with refined states of all frames, test frames like the others.
 
     Frames that the refined state shows worse than the landmarks' keep the landmarks' state;
-    ``report["photometric"]`` lists them beside what was gained. The frames' ``residual_px`` stays the landmark
-    tracker's. With a ``checkpoint`` an interrupted call goes on. Raises UserError when the optimisation diverges.
+    ``report["photometric"]`` lists them beside what was gained (``error`` is from before poses are steadied). The
+    frames' ``residual_px`` stays the landmark tracker's. With a ``checkpoint`` an interrupted call goes on. Raises
+    UserError when the optimisation diverges.
     """
     from tqdm import tqdm
 

@@ -15,8 +15,8 @@ def steadied(poses: Tensor, times: np.ndarray, stiffness: float, max_gap_s: floa
     """Poses [T, 4, 4] at ``times`` [T] seconds that change their velocity less, and are near the given ones.
 
     Minimises the squared distance from the given poses plus ``stiffness`` times the squared second difference in time
-    (stated for 30 frames per second): at 0.2 noise that is independent from frame to frame halves, and a nod of four
-    times a second keeps nine tenths of its angle. Frames further apart than ``max_gap_s`` are not tied.
+    (stated for 30 frames per second): at 0.2 noise that is independent from frame to frame loses a third, and a nod of
+    four times a second keeps nine tenths of its angle. Frames further apart than ``max_gap_s`` are not tied.
     """
     if stiffness <= 0 or len(poses) < 3:
         return poses

@@ -1,4 +1,4 @@
-"""Two frames and pose correction."""
+"""Two frames, sway and pose correction."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
 from fitting.avatars.base import TrainingStates
 from scene import sh
+from scene.sway import swayed
 from scene.transforms import invert_transform, transform_points
 from tests import toys
 
@@ -24,6 +25,14 @@ def test_body_gaussians_stand_still_while_the_head_turns():
     logits = torch.full((20,), -30.0)
     a, b = toys.random_states((), seed=1), toys.random_states((), seed=2)
     torch.testing.assert_close(in_world(anchoring(cloud, a, logits), a), in_world(anchoring(cloud, b, logits), b))
+
+
+def test_sway_moves_what_it_is_switched_on_for():
+    cloud, state = toys.blob(20), toys.random_states((), seed=1)
+    moved = Anchoring(AnchoringConfig(swaying=True), 52)(cloud, state, None)
+    torch.testing.assert_close(moved.means, swayed(cloud.means, state.sway))
+    assert not moved.means.equal(cloud.means)
+    assert Anchoring(AnchoringConfig(), 52)(cloud, state, None).means.equal(cloud.means)
 
 
 def test_head_gaussians_follow_the_head():

@@ -18,7 +18,8 @@ from renderers import create
 from scene.capture import Capture, TrackedFrame
 from scene.errors import UserError
 from scene.gaze import gaze_angles, gaze_expression, gaze_quats
-from scene.sway import NUM_POINTS
+from scene.head_state import HeadState
+from scene.sway import COLUMNS, NUM_POINTS, ROWS
 from scene.transforms import make_transform, mean_transform, rotation_angles, rotvecs_to_matrices
 from tests import toys
 
@@ -102,16 +103,30 @@ def test_true_poses_stay(truth):
     assert float(degrees_off(found, truth).median()) < 1.0  # a smooth blob of 64 pixels shows no more
 
 
+def test_sway_that_poses_cannot_say_is_found(tmp_path):
+    """The lower edge of the blob swings from side to side."""
+    capture = toys.make_capture(tmp_path, size=64, swing_m=0.012)
+    found = refine(capture, dataclasses.replace(QUICK, visits=40), progress=False)
+    train, sway = list(capture.train), found.states.sway
+    lower = sway.unflatten(1, (ROWS, COLUMNS))[:, 3:5, 5:8, 0].mean((1, 2))  # x, where the blob ends
+    true = toys.swing(len(sway), 0.012)
+    assert float(torch.corrcoef(torch.stack([lower, true]))[0, 1]) > 0.8
+    assert float(found.states.sway[train].mean(0).abs().max()) < 1e-6  # it is from the mean
+    assert found.report["photometric"]["sway_mm"]["most"] > 1.0
+    still = refine(capture, dataclasses.replace(QUICK, visits=8, sway_rate=0.0), progress=False)
+    assert not still.states.sway.any()
+
+
 def test_an_interrupted_refinement_goes_on_where_it_was(truth, tmp_path, monkeypatch):
     monkeypatch.setenv("LIKENESS_THREADS", "1")
-    quick = dataclasses.replace(QUICK, visits=4)
+    quick = dataclasses.replace(QUICK, visits=8)  # 32 steps, of which 12 move poses, expressions and sway
     whole = refine(truth, quick, progress=False)
     monkeypatch.setattr(refinement, "_SAVE_EVERY_S", 0.0)
     path, original = tmp_path / "state.safetensors", Problem.step
     taken, stopped = [], []
 
     def step(self, number, renderer):
-        if number == 9 and not stopped:
+        if number == 26 and not stopped:
             stopped.append(number)
             raise KeyboardInterrupt
         taken.append(number)
@@ -121,9 +136,11 @@ def test_an_interrupted_refinement_goes_on_where_it_was(truth, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         refine(truth, quick, checkpoint=path, progress=False)
     resumed = refine(truth, quick, checkpoint=path, progress=False)
-    assert taken == list(range(16))
-    for name in ("T_world_head", "T_world_body", "expression"):
-        assert getattr(resumed.states, name).equal(getattr(whole.states, name)), name
+    assert taken == list(range(32))
+    for field in dataclasses.fields(HeadState):
+        found, expected = getattr(resumed.states, field.name), getattr(whole.states, field.name)
+        assert found.equal(expected), field.name
+    assert whole.states.sway.any() and not whole.states.T_world_head.equal(truth.states.T_world_head)
 
 
 def test_a_frame_that_gets_worse_keeps_its_landmarks_state(truth, monkeypatch):

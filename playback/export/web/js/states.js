@@ -62,7 +62,11 @@ export function stateOf(facts, description) {
   if (joints) state.joints.set(joints.flat());
   if (T_world_head) state.head = fromTransform(T_world_head);
   if (T_world_body) state.body = fromTransform(T_world_body);
-  if (sway) state.sway = Float32Array.from(sway.flat());
+  if (sway && facts.sway) {
+    state.sway = Float32Array.from(sway.flat());
+    const wanted = 2 * facts.sway.columns * facts.sway.rows;
+    if (state.sway.length !== wanted) throw new Error(`sway: expected ${wanted / 2} pairs, got ${state.sway.length / 2}`);
+  }
   return state;
 }
 
