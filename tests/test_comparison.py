@@ -177,7 +177,8 @@ def test_the_tables_of_presets(rows):
     assert "| 50/20/10/20 | 100 | 5.0 | 50 | 2.0 | 1.0 |" in table[2]
     text = comparison_tables.differences([comparison_tables.compare(rows, "other", -1)]).splitlines()[-1]
     assert text == (
-        "| other | +2.75 ± 1.06 (+2.00 b) | +0.00 ± 0.00 (+0.00 a) | -0.75 (-3.00 b) | +0.00 ± 0.00 (+0.00 a) "
+        "| other | +2.75 ± 1.06 (+2.00 b) | +0.00 ± 0.00 (+0.00 a) | +0.00 ± 0.00 (+0.00 a) | -0.75 (-3.00 b) "
+        "| +0.00 ± 0.00 (+0.00 a) "
         "| 0/2, 1/2, 0/2; 0/2 |"
     )
 
@@ -185,11 +186,11 @@ def test_the_tables_of_presets(rows):
 def test_the_table_of_changes(rows):
     compared = [comparison_tables.compare(rows, "other", 1), comparison_tables.compare(rows, "never fitted", 1)]
     lines = [line for line in comparison_tables.changes(compared, rows).splitlines() if line.startswith("|")]
-    assert lines[2] == "| default |  |  |  |  | 5.0 | 2.0 |"
+    assert lines[2] == "| default |  |  |  |  |  | 5.0 | 2.0 |"
     assert lines[3].startswith("| other | -2.75 ± 1.06 (-3.50 a, -2.00 b) |")
     one_clip = comparison_tables.compare([row for row in rows if row["clip"] == "a"], "other", 1)
     assert "| other | -3.50 ± 0.71 |" in comparison_tables.changes([one_clip], rows)
-    assert lines[4] == "| never fitted | – | – | – | – | – | – |"
+    assert lines[4] == "| never fitted | – | – | – | – | – | – | – |"
     assert lines[7].startswith("| a | other | -3.50 ± 0.71 |") and lines[8].startswith("| b | other | -2.00 ± 1.41 |")
 
 
