@@ -38,8 +38,8 @@ def main() -> None:
     viewer = Viewer.open(
         paths, device, args.host, args.port, size=args.size, fps=args.fps, extrapolate=args.extrapolate
     )
-    print(f"look at {viewer.url} (Ctrl-C ends it)", flush=True)
     try:
+        print(f"look at {viewer.url} (Ctrl-C ends it)", flush=True)
         viewer.wait()
     except command_line.Terminated:
         raise
