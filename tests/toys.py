@@ -75,7 +75,7 @@ def rig(count: int, expressions: int = 52, seed: int = 0) -> RigBinding:
 
 def swing(frames: int, swing_m: float) -> torch.Tensor:
     """Metres [frames] by which the lower edge of the capture's blob is aside."""
-    return swing_m * torch.sin(5 * 2 * torch.pi * torch.arange(frames) / frames)
+    return swing_m * torch.sin(2 * 2 * torch.pi * torch.arange(frames) / frames)
 
 
 def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3, swing_m: float = 0.0) -> Capture:

@@ -42,3 +42,6 @@ class PhotometricConfig:
 
     sway_weight: float = 3e-4
     """Cost of its mean square in square centimetres, and of that of the differences between control points."""
+
+    sway_steadiness: float = 2.0
+    """As ``steadiness``, of the sway: what swings once a second stays, noise halves."""
