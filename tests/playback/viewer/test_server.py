@@ -204,6 +204,11 @@ def test_it_listens_on_this_machine_alone_and_shares_nothing(viewing):
     assert bound.get_host() == "127.0.0.1" and bound.request_share_url() is None
 
 
+def _hears_ctrl_c() -> None:
+    """In the child: shells let what they run in the background ignore Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_the_program_serves_until_it_is_stopped(tmp_path, taken_port):
     pytest.importorskip("viser", reason="viser is not installed (the live viewer's package)")
     toys.bundle(make("headgas"), 32).save(tmp_path / "a" / "bundle")
@@ -216,8 +221,9 @@ def test_the_program_serves_until_it_is_stopped(tmp_path, taken_port):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     program = subprocess.Popen(
-        [*command, str(port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    )
+        [*command, str(port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
+        preexec_fn=_hears_ctrl_c,
+    )  # fmt: skip
     try:
         assert program.stdout.readline() == f"look at http://localhost:{port} (Ctrl-C ends it)\n"
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=20).status == 200
