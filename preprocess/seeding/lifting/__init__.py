@@ -13,7 +13,8 @@ import torch
 from preprocess.head_models import HEAD_MODELS
 from preprocess.seeding.beside import tie_to_nearest
 from preprocess.seeding.lifting.colours import vertex_colours
-from preprocess.seeding.lifting.hair import raised
+from preprocess.seeding.lifting.lids import lids
+from preprocess.seeding.lifting.outline import drawn_in, raised
 from preprocess.seeding.lifting.patches import Patches
 from preprocess.seeding.lifting.shells import shells
 from preprocess.seeding.lifting.surface import View, on_mesh
@@ -37,6 +38,7 @@ def lifted_seeds(capture: Capture, frames: FrameStore, count: int, seed: int) ->
     views = [View.of(capture.frames[index], frames.get(index), shaped) for index in chosen]
     front = min(range(len(views)), key=lambda index: views[index].turned)
     shaped = raised(shaped, views[front])
+    shaped = drawn_in(shaped, View.of(capture.frames[chosen[front]], frames.get(chosen[front]), shaped))
     views = [View.of(capture.frames[index], frames.get(index), shaped) for index in chosen]
     colours = vertex_colours(model, shaped, views)
     views = [view.adjusted(gain) for view, gain in zip(views, colours.gains)]
@@ -45,6 +47,7 @@ def lifted_seeds(capture: Capture, frames: FrameStore, count: int, seed: int) ->
         on_mesh(views, shaped, colours, count - unseen_count - shell_count),
         shells(views[front], shaped, shell_count),
         unseen(views, shaped, colours, unseen_count, seed),
+        lids(shaped, torch.from_numpy(colours.rgb), seed),
     ]
     every = Patches.join(parts)
     chin = chin_of(model, shaped.vertices)

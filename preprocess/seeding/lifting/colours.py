@@ -18,8 +18,9 @@ _MOUTH = {
 }  # fmt: skip
 _CAVITIES = {"mouth_cavity": ((0.22, 0.09, 0.08), 0.009), "eye_cavity": ((0.40, 0.22, 0.19), 0.005)}
 """Colour deep inside, and metres from the skin at which it begins."""
-_USUAL_SKIN = 0.55  # luminance of skin in the light that the colours above are of
 _SCLERA = (0.80, 0.77, 0.75)
+_USUAL_SKIN = (0.72, 0.54, 0.46)  # in the light that the colours above are of
+_LIGHT = (0.35, 1.15)  # times it: the least and the most that is believed
 _LEAST_WEIGHT = 0.02
 _FAR_M = 0.045  # from what is seen: there the scalp has its median colour
 _MIRRORED = 0.5  # of a mirrored vertex' weight
@@ -97,31 +98,43 @@ def _guess(model: HeadModel, shaped: ShapedHead, rgb: np.ndarray, seen: np.ndarr
     skin, out = parts == "skin", rgb.copy()
     if not (seen & skin).any():
         return np.full_like(rgb, 0.5)
-    light = float(np.median(rgb[seen & skin] @ [0.299, 0.587, 0.114])) / _USUAL_SKIN
+    light = _light(rgb, seen & skin, seen & np.isin(parts, model.joint_names))
     for part in sorted(set(parts) - {"skin"}):
         here = parts == part
         if part in model.joint_names:
             out[here] = _eye(shaped, model.joint_names.index(part), here, rgb, seen, light)
         elif part in _MOUTH:
-            out[here & ~seen] = np.array(_MOUTH[part]) * np.clip(light, 0.4, 1.15)
+            out[here & ~seen] = np.array(_MOUTH[part]) * light
     out[skin] = _skin(model, shaped, rgb, seen & skin)[skin]
     for part, (colour, depth) in _CAVITIES.items():
         # The lips and lids go on inside; further in it is as dark as such places are.
         here = parts == part
         far, _ = cKDTree(shaped.vertices.numpy()[skin]).query(shaped.vertices.numpy())
         deep = here & (far > depth)
-        out[deep] = np.array(colour) * np.clip(light, 0.4, 1.15)
+        out[deep] = np.array(colour) * light
         rows = (here | skin)[model.faces.numpy()].all(1)
         laplacian = _graph(model.faces.numpy()[rows], len(rgb))
         out[here] = _diffused(laplacian, out, skin | deep | (seen & here))[here]
     return out
 
 
+def _light(rgb: np.ndarray, skin: np.ndarray, eyes: np.ndarray) -> np.ndarray:
+    """[3] the light's colour over the usual one: by the whites of the eyes where they are seen, else by the skin."""
+    by_skin = np.median(rgb[skin], 0) / _USUAL_SKIN
+    if eyes.sum() < 8:
+        return by_skin.clip(*_LIGHT)
+    by_eyes = np.percentile(rgb[eyes], 85, axis=0) / _SCLERA
+    return np.sqrt(by_skin * by_eyes).clip(*_LIGHT)
+
+
 def _skin(model: HeadModel, shaped: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Colours [V, 3] of which those of the skin count. seen: [V], skin alone."""
     from scipy.spatial import cKDTree
 
+    from preprocess.seeding.lifting.lids import lid_vertices
+
     laplacian = _graph(model.skin_faces.numpy(), len(rgb))
+    seen = seen & ~lid_vertices(model).numpy()  # what an open eye shows of them is lashes and folds
     mirror = model.mirror.numpy()
     out, known = rgb.copy(), seen.copy()
     both, mirrored = seen & seen[mirror], ~seen & seen[mirror]
@@ -166,13 +179,13 @@ def _diffused(laplacian, values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _eye(
-    shaped: ShapedHead, joint: int, here: np.ndarray, rgb: np.ndarray, seen: np.ndarray, light: float
+    shaped: ShapedHead, joint: int, here: np.ndarray, rgb: np.ndarray, seen: np.ndarray, light: np.ndarray
 ) -> np.ndarray:
     """Colours [n, 3] of an eyeball's vertices: by the angle from its axis, as far as that was seen."""
     arms = shaped.vertices.numpy()[here] - shaped.joint_centers[joint].numpy()
     angle = np.degrees(np.arccos((arms[:, 2] / np.linalg.norm(arms, axis=-1)).clip(-1, 1)))
     shown, colours = seen[here], rgb[here]
-    white = np.array(_SCLERA) * np.clip(light, 0.4, 1.1)
+    white = np.array(_SCLERA) * light
     rings = []
     for low in _RIM_DEGREES:
         ring = shown & (angle >= low - 3) & (angle < low + 9)

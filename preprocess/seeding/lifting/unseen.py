@@ -13,6 +13,7 @@ _DENSITY = {"skin": 1.0, "eye_left": 4.0, "eye_right": 4.0, "tongue": 2.0, "teet
 _OTHER_DENSITY = 1.0
 _PERSON = 0.5
 _SPREAD = 0.75  # deviation over spacing: random points need more than a grid
+_MOST_M = (0.006, 0.0025)  # deviation on skin and inside: nothing inside may reach through the skin
 _BEHIND_M = 0.004  # under the patches that show the pictures, so that it never hides them
 
 
@@ -45,7 +46,8 @@ def unseen(views: list[View], shaped: ShapedHead, colours: VertexColours, count:
         kept &= view.shown(posed) > _PERSON
     rgb = (torch.from_numpy(colours.rgb)[vertices] * inside[..., None]).sum(1)
     spacing = (areas * weights.sum() / (count * weights.clamp_min(1e-12)))[drawn].sqrt()
-    sizes = (_SPREAD * spacing)[:, None].repeat(1, 2)
+    largest = torch.where(skin, _MOST_M[0], _MOST_M[1])[drawn]
+    sizes = torch.minimum(_SPREAD * spacing, largest)[:, None].repeat(1, 2)
     along = torch.zeros_like(normals)
     cloud = flat_cloud(points, normals, along, sizes, rgb, torch.full((count,), OPACITY))
     kept_cloud = cloud.map(lambda tensor: tensor[kept])

@@ -1,4 +1,4 @@
-"""The head with its hair's volume: the scalp raised to where the outline of the matte says that hair ends."""
+"""The head model brought to the outline of the matte: the scalp raised by the hair, what stands out drawn in."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _CENTRE = (0.0, 0.02, -0.07)  # metres, head frame: the middle of the cranium
 _BINS = 72
 _HIGHEST_M, _LOWEST_M = 0.045, -0.012
 _FULL_MM = 30.0  # above the hairline hair has its whole height
+_PERSON = 0.8  # matte
+_DRAWN_M = 0.02
 _STEPS = 1024  # along a ray from the middle of the cranium to the picture's border
 
 
@@ -42,6 +44,32 @@ def raised(shaped: ShapedHead, view: View) -> ShapedHead:
     height = sure * height + (1 - sure) * float(np.mean(heights[upper]))
     normals = vertex_normals(shaped.vertices, model.faces)
     moved = shaped.vertices + torch.from_numpy((height * ramp)[:, None] * normals).float()
+    return dataclasses.replace(shaped, vertices=moved)
+
+
+def drawn_in(shaped: ShapedHead, view: View) -> ShapedHead:
+    """The neutral head whose skin, where it stands out of the matte a little, lies on the matte's outline.
+
+    Landmarks hold the face, not jaw, ears and neck: where the model is wider than the person, skin would show
+    background, and without that skin there would be holes seen from the side.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    camera = view.camera
+    pixels, depth = camera.project(torch.from_numpy(view.posed))
+    x, y = pixels.floor().long().unbind(-1)
+    inside = (x >= 0) & (y >= 0) & (x < camera.width) & (y < camera.height)
+    person = view.matte > _PERSON
+    if not person.any():
+        return shaped
+    _, (rows, columns) = distance_transform_edt(~person, return_indices=True)
+    x, y = x.clamp(0, camera.width - 1), y.clamp(0, camera.height - 1)
+    target = torch.stack([torch.from_numpy(columns)[y, x], torch.from_numpy(rows)[y, x]], -1) + 0.5
+    move = (target - pixels) * (depth / camera.K[0, 0])[:, None]
+    skin = shaped.model.vertex_part == shaped.model.part_names.index("skin")
+    out = inside & skin & ~torch.from_numpy(person)[y, x] & (move.norm(dim=-1) < _DRAWN_M)
+    in_camera = torch.cat([move, torch.zeros_like(move[:, :1])], -1) * out[:, None]
+    moved = shaped.vertices + (in_camera @ camera.T_cam_world[:3, :3]).float()
     return dataclasses.replace(shaped, vertices=moved)
 
 
