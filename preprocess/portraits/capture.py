@@ -36,6 +36,7 @@ _USUAL_DISTANCE_M = 1.2  # at which portraits are taken that say nothing of thei
 _FACE_HEIGHT_M = 0.165  # forehead to chin of the detector's points on the mean head
 _SAME_CUT = 0.85  # intersection over union at which alpha and matte show the same person
 _MATTE_COVERS = 0.5
+_FAINT = 24  # of 255: up to here the parts of a matte do not hang together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _write_pictures(
     files, name = FrameFiles(root), matter.name
     for position, (still, crop, points) in enumerate(zip(stills, crops, landmarks)):
         image = crop.apply(still.rgb, options.size)
-        alpha = _matte(matter, image, None if still.alpha is None else crop.apply(still.alpha, options.size))
+        alpha = _matte(matter, image, points, None if still.alpha is None else crop.apply(still.alpha, options.size))
         x, y = np.clip(points.astype(int), 0, options.size - 1).T
         if (alpha[y, x] > 127).mean() < _MATTE_COVERS:
             raise UserError(
@@ -195,19 +196,37 @@ def _write_pictures(
     return {"name": name, "note": note}
 
 
-def _matte(matter: Matter, image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+def _matte(matter: Matter, image: np.ndarray, points: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     """uint8 [H, W]. A picture's own alpha bounds the matte, and is the matte where it cuts out the same person."""
     import numpy as np
 
     if alpha is None:
-        return next(iter(matter.mattes([image])))
+        return _connected(next(iter(matter.mattes([image]))), points)
     cover = alpha[..., None].astype(np.float32) / 255
     grey = (image * cover + 200 * (1 - cover)).astype(np.uint8)
     matte = next(iter(matter.mattes([grey])))
     both, either = ((matte > 127) & (alpha > 127)).sum(), ((matte > 127) | (alpha > 127)).sum()
     if both > _SAME_CUT * either:
         return alpha
-    return (matte.astype(np.uint16) * alpha // 255).astype(np.uint8)
+    return _connected((matte.astype(np.uint16) * alpha // 255).astype(np.uint8), points)
+
+
+def _connected(matte: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The part of a matte [H, W] that hangs together with the face at landmarks [478, 2]; all where none does."""
+    import numpy as np
+
+    from preprocess.video import import_cv2
+
+    cv2 = import_cv2()
+    _, labels = cv2.connectedComponents((matte > _FAINT).astype(np.uint8))
+    x, y = np.clip(points.astype(int), 0, len(matte) - 1).T
+    counts = np.bincount(labels[y, x], minlength=labels.max() + 1)
+    counts[0] = 0
+    if counts.max() == 0:
+        return matte
+    kept = labels == counts.argmax()
+    near = cv2.dilate(kept.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # its faint border goes with it
+    return np.where(near, matte, 0).astype(np.uint8)
 
 
 def _assemble(
