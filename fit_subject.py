@@ -219,7 +219,8 @@ def _pictures(args: argparse.Namespace, device: str) -> None:
     capture = Capture.load(run.capture)
     result = fit_pictures(run, capture, config, refine_s=args.refine, device=device, seed=args.seed)
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
-    measure_pictures(run, result.bundle, capture, {**seconds, **result.seconds}, result.notes, device=device, lpips=lpips)
+    seconds |= {name: value for name, value in capture.report["seconds"].items() if name != "total"} | result.seconds
+    measure_pictures(run, result.bundle, capture, seconds, result.notes, device=device, lpips=lpips)
     report = write_report(run.root)
     print(f"avatar: {run.bundle}\nreport: {report}\nseconds: {time.perf_counter() - _BEGUN:.1f}")
 

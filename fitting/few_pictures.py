@@ -1,4 +1,4 @@
-"""From the capture of one or a few pictures to a bundle: the initializer's work is the avatar, fitted only on request."""
+"""From the capture of one or a few pictures to a bundle: what the initializer gives, fitted only on request."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ _METRICS = (  # label, path in metrics.json, digits, unit, whether more is bette
     ("PSNR without the outline", ("regions", "inside", "psnr"), 2, "dB", True),
 )
 _SHOWN_ELSEWHERE = (
-    "num_frames", "source", "heldout", "regions", "error_share", "lpips_net", "per_frame", "train", "baseline", "num_gaussians",
-    "bundle_mb", "seconds", "notes", "versions",
+    "num_frames", "source", "heldout", "regions", "error_share", "lpips_net", "per_frame", "train", "baseline",
+    "num_gaussians", "bundle_mb", "seconds", "notes", "versions",
 )  # fmt: skip
 _SHARES = (
     ("border", "outline (the matte's border band)"),

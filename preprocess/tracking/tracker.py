@@ -115,7 +115,8 @@ def track(
     K: [3, 3] intrinsics in pixels, held fixed (a talking head does not show the focal length). model: a HeadModel.
     times: [T] seconds, where frames are not 1 / fps apart.
     One energy over all frames is lowered by turns: poses and expressions of all frames (Gauss-Newton, bounds by an
-    active set, banded in time), the shape they share, the gaze. Raises UserError for fewer than ``config.min_frames`` found frames.
+    active set, banded in time), the shape they share, the gaze. Raises UserError for fewer found frames than
+    ``config.min_frames``.
     """
     config = config or TrackerConfig()
     begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Seeds that are a picture lifted onto the head: what few pictures show at their own sharpness, and a guess of the rest.
+"""Seeds that are a picture lifted onto the head: what few pictures show, as sharp as they do, and a guess of the rest.
 
 Three layers. On the mesh: a flat Gaussian for each cell of a picture, where the picture's ray meets the posed head
 model (``surface``). Beside the mesh: hair, clothes and what else the matte shows, as two shells, a near and a far one

@@ -54,10 +54,8 @@ def vertex_colours(model: HeadModel, shaped: ShapedHead, views: list[View]) -> V
 
 def _seen(view: View, faces: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Weighted sums of colours [V, 3] and of weights [V] over the pixels that show each vertex."""
-    from preprocess.seeding.lifting.surface import LEAST_FACING, SURE
-
     _, cosine = view.facing(faces)
-    good = (cosine > LEAST_FACING) & (view.matte > SURE)
+    good = view.usable(faces)
     triangle = view.raster.face_index[good]
     weight = view.raster.barycentrics[good] * (cosine[good] ** 2)[:, None]
     total, weights = np.zeros((count, 3)), np.zeros(count)
@@ -91,7 +89,7 @@ def _nearest_view(shaped: ShapedHead, views: list[View]) -> np.ndarray:
 
 
 def _guess(model: HeadModel, shaped: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Colours [V, 3] of all vertices: by the mirror image and diffusion on skin, by what is known of the other parts."""
+    """Colours [V, 3] of all vertices: by mirror image and diffusion on skin, by what is known of other parts."""
     from scipy.spatial import cKDTree
 
     parts = np.array(model.part_names)[model.vertex_part.numpy()]

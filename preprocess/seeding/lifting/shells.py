@@ -1,4 +1,4 @@
-"""What the matte shows beside the mesh: hair, shoulders, clothes, as a near and a far shell."""
+"""What the matte shows beside the mesh: hair, shoulders, clothes, as a near and a far shell. And the mesh's own rim."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FAR_SHARE = 0.3  # of the patches: the far shell, which is coarser
 
 def shells(view: View, shaped: ShapedHead, count: int) -> Patches:
     """About ``count`` patches of both shells."""
-    free = (view.matte > _LEAST) & ~view.raster.mask
+    free = (view.matte > _LEAST) & ~view.usable(shaped.model.faces.numpy())
     depth, thickness, body = _depths(view, shaped, free)
     busy = np.concatenate([view.rgb, view.matte[..., None]], -1)
     parts = []
@@ -50,14 +50,14 @@ def _depths(view: View, shaped: ShapedHead, free: np.ndarray) -> tuple[np.ndarra
     distance, (rows, columns) = distance_transform_edt(~solid, return_indices=True)
     rim = view.raster.depth[rows, columns] if solid.any() else np.full(free.shape, skull, np.float32)
     near = np.exp(-distance * metres / _RIM_M)
-    depth = near * cv2.GaussianBlur(rim, (0, 0), 4) + (1 - near) * skull
+    depth = near * np.where(solid, rim, cv2.GaussianBlur(rim, (0, 0), 4)) + (1 - near) * skull
     person = np.pad((view.matte > 0.5) | solid, 1, mode="edge")  # a person goes on beyond the picture
     edge = distance_transform_edt(person)[1:-1, 1:-1] * metres
     chin = chin_of(shaped.model, torch.from_numpy(view.posed))
     below = _height_below(view, skull, float(chin[1]))
     body = 1 / (1 + np.exp(-(below - _BELOW_CHIN_M) / _SOFT_M))
     # At the mesh's rim a shell is as thin as the mesh is there: nothing.
-    hair = np.minimum(_round(edge, _HAIR_M), 0.5 * distance * metres + 0.002)
+    hair = np.minimum(_round(edge, _HAIR_M), 0.5 * distance * metres)
     trunk = _BODY_M / _BODY_EDGE_M * _round(np.minimum(edge, distance * metres), _BODY_EDGE_M)
     return depth.astype(np.float32), ((1 - body) * hair + body * trunk).astype(np.float32), body
 

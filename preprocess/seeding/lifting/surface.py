@@ -21,6 +21,7 @@ OPACITY = 0.95
 SPREAD = 0.55  # deviation of a patch over the spacing of patches
 LEAST_FACING = 0.2  # cosine of surface and ray below which a pixel says little of the surface
 SURE = 0.9  # matte from which on a pixel is all person
+_PERSON = 0.5  # matte
 _MOST_STRETCH = 3.0
 
 
@@ -71,15 +72,27 @@ class View:
         normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
         return normals, np.where(self.raster.mask, -(normals * self.rays).sum(-1), 0)
 
-    def shown(self, points: Tensor) -> Tensor:
-        """[N] the matte where points [N, 3] of the head frame fall in the picture; 1 outside of it."""
+    @functools.cached_property
+    def depth_inside(self) -> np.ndarray:
+        """[H, W] pixels to the nearest background; a person goes on beyond the picture."""
+        from scipy.ndimage import distance_transform_edt
+
+        return distance_transform_edt(np.pad(self.matte > _PERSON, 1, mode="edge"))[1:-1, 1:-1].astype(np.float32)
+
+    def room(self, points: Tensor) -> Tensor:
+        """[N] metres to the outline of the matte where points [N, 3] of the head frame fall in the picture: 0 on
+        background, infinite outside of the picture."""
         pixels, depth = self.camera.project(points)
         x, y = pixels.floor().long().unbind(-1)
         inside = (x >= 0) & (y >= 0) & (x < self.camera.width) & (y < self.camera.height) & (depth > 0)
-        matte = torch.from_numpy(self.matte)[
+        room = torch.from_numpy(self.depth_inside)[
             y.clamp(0, self.camera.height - 1), x.clamp(0, self.camera.width - 1)
         ]
-        return torch.where(inside, matte, torch.ones(()))
+        return torch.where(inside, room * depth / self.camera.K[0, 0], torch.full((), torch.inf))
+
+    def usable(self, faces: np.ndarray) -> np.ndarray:
+        """[H, W] bool: pixels that show the mesh, surely and not too much from the side."""
+        return (self.matte > SURE) & (self.facing(faces)[1] > LEAST_FACING)
 
 
 def on_mesh(views: list[View], shaped: ShapedHead, colours: VertexColours, count: int) -> Patches:
@@ -87,9 +100,8 @@ def on_mesh(views: list[View], shaped: ShapedHead, colours: VertexColours, count
     faces = shaped.model.faces.numpy()
     masks = []
     for number, view in enumerate(views):
-        _, cosine = view.facing(faces)
         mine = view.raster.interpolate((colours.best == number).astype(np.float32)[:, None], faces)[..., 0] >= 0.5
-        masks.append((view.matte > SURE) & (cosine > LEAST_FACING) & mine)
+        masks.append(view.usable(faces) & mine)
     total = max(sum(int(mask.sum()) for mask in masks), 1)
     return Patches.join(
         [_of_view(v, mask, shaped, round(count * mask.sum() / total)) for v, mask in zip(views, masks)]

@@ -11,9 +11,9 @@ from preprocess.seeding.lifting.surface import OPACITY, View
 
 _DENSITY = {"skin": 1.0, "eye_left": 4.0, "eye_right": 4.0, "tongue": 2.0, "teeth_upper": 3.0, "teeth_lower": 3.0}
 _OTHER_DENSITY = 1.0
-_PERSON = 0.5
 _SPREAD = 0.75  # deviation over spacing: random points need more than a grid
 _MOST_M = (0.006, 0.0025)  # deviation on skin and inside: nothing inside may reach through the skin
+_LEAST_M = 0.0012
 _BEHIND_M = 0.004  # under the patches that show the pictures, so that it never hides them
 
 
@@ -40,13 +40,15 @@ def unseen(views: list[View], shaped: ShapedHead, colours: VertexColours, count:
     vertices = model.faces[drawn]
     normals = torch.nn.functional.normalize(cross[drawn], dim=-1)
     points = (corners[drawn] * inside[..., None]).sum(1) - _BEHIND_M * (shown * skin)[drawn, None] * normals
-    kept = torch.ones(count, dtype=torch.bool)
+    room = torch.full((count,), torch.inf)
     for view in views:
         posed = (torch.from_numpy(view.posed)[vertices] * inside[..., None]).sum(1)
-        kept &= view.shown(posed) > _PERSON
+        room = torch.minimum(room, view.room(posed))
+    kept = room > 0
     rgb = (torch.from_numpy(colours.rgb)[vertices] * inside[..., None]).sum(1)
     spacing = (areas * weights.sum() / (count * weights.clamp_min(1e-12)))[drawn].sqrt()
     largest = torch.where(skin, _MOST_M[0], _MOST_M[1])[drawn]
+    largest = torch.minimum(largest, room.clamp_min(_LEAST_M))  # none hangs over the outline
     sizes = torch.minimum(_SPREAD * spacing, largest)[:, None].repeat(1, 2)
     along = torch.zeros_like(normals)
     cloud = flat_cloud(points, normals, along, sizes, rgb, torch.full((count,), OPACITY))
