@@ -13,7 +13,7 @@ _DENSITY = {"skin": 1.0, "eye_left": 4.0, "eye_right": 4.0, "tongue": 2.0, "teet
 _OTHER_DENSITY = 1.0
 _SPREAD = 0.75  # deviation over spacing: random points need more than a grid
 _MOST_M = (0.006, 0.0025)  # deviation on skin and inside: nothing inside may reach through the skin
-_LEAST_M = 0.0012
+_LEAST_M = 0.0035
 _BEHIND_M = 0.004  # under the patches that show the pictures, so that it never hides them
 
 
@@ -48,8 +48,10 @@ def unseen(views: list[View], shaped: ShapedHead, colours: VertexColours, count:
     rgb = (torch.from_numpy(colours.rgb)[vertices] * inside[..., None]).sum(1)
     spacing = (areas * weights.sum() / (count * weights.clamp_min(1e-12)))[drawn].sqrt()
     largest = torch.where(skin, _MOST_M[0], _MOST_M[1])[drawn]
-    largest = torch.minimum(largest, room.clamp_min(_LEAST_M))  # none hangs over the outline
-    sizes = torch.minimum(_SPREAD * spacing, largest)[:, None].repeat(1, 2)
+    sizes = torch.minimum(_SPREAD * spacing, torch.minimum(largest, room.clamp_min(_LEAST_M)))
+    # None may hang over the outline: what is too large for its place goes further in.
+    points = points - (sizes - room).clamp_min(0)[:, None] * normals
+    sizes = sizes[:, None].repeat(1, 2)
     along = torch.zeros_like(normals)
     cloud = flat_cloud(points, normals, along, sizes, rgb, torch.full((count,), OPACITY))
     kept_cloud = cloud.map(lambda tensor: tensor[kept])
