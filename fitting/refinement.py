@@ -20,6 +20,7 @@ from scene.camera import Camera
 from scene.capture import Capture
 from scene.head_state import HeadState
 from scene.pictures import FrameStore
+from scene.sh import C0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,11 @@ class RefinementConfig:
     """Weight of 1 - SSIM against 1 - this of L1."""
     matte: float = 0.2
     """Weight of the difference of alpha and matte."""
+    least_shown: float = 0.08
+    """Gaussians of which the pictures show a smaller share stay as they are: shining through is no evidence."""
 
+
+_DILATION = 0.3  # square pixels that rasterisers add to a Gaussian's footprint
 
 FREEDOM = ("colors", "opacity_logits", "means", "log_scales")
 """What is refined: an avatar must have them all as parameters of its Gaussians."""
@@ -57,6 +62,8 @@ def refine(
     parameters of FREEDOM."""
     from tqdm import tqdm
 
+    if next(avatar.parameters()).device.type == "cpu":
+        losses.compile_kernels()
     if not can_refine(avatar):
         raise ValueError(f"refine: an avatar of kind {avatar.kind} has not all of {FREEDOM}")
     start = {name: avatar.per_gaussian[name].detach().clone() for name in FREEDOM}
@@ -64,6 +71,7 @@ def refine(
     groups = [{"params": [free[name]], "lr": rate} for name, rate in zip(FREEDOM, config.rates)]
     optimizer = torch.optim.Adam(groups, eps=1e-12)
     states, cameras = capture.states, capture.cameras
+    shown = shown_share(avatar, renderer, states, cameras, capture.train) > config.least_shown
     generator, begun, steps = torch.Generator().manual_seed(seed), time.monotonic(), 0
     with tqdm(total=round(seconds), desc="refining", unit="s", disable=not progress) as bar:
         while (spent := time.monotonic() - begun) < seconds:
@@ -74,7 +82,8 @@ def refine(
             loss = loss + config.hold * (torch.tanh(free["means"]).square().mean() + _mean_square(free["log_scales"]))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            _still(free.values(), optimizer)
+            for tensor in free.values():
+                tensor.grad[~shown] = 0
             optimizer.step()
             steps += 1
         bar.update(round(seconds) - bar.n)
@@ -113,9 +122,25 @@ def _loss(
     return fit + config.matte * losses.l1(output.alpha, matte)
 
 
-def _still(free: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """Gaussians without a gradient stay: Adam's momentum must not carry them on, nor the hold's noise move them."""
-    for tensor in free:
-        if tensor.grad is not None and tensor in optimizer.state:
-            unseen = tensor.grad.flatten(1).abs().amax(1) == 0 if tensor.ndim > 1 else tensor.grad == 0
-            optimizer.state[tensor]["exp_avg"][unseen] = 0
+def shown_share(
+    avatar: AvatarModel, renderer: Renderer, states: HeadState, cameras: Camera, indices: Sequence[int]
+) -> Tensor:
+    """[N] in [0, 1]: how much of each Gaussian some frame shows, the rest being hidden behind others or outside.
+
+    The blending weights of a Gaussian, summed over the picture, are the derivative of the picture's sum by its colour;
+    what they would be with nothing before it is its opacity times its area in the picture.
+    """
+    share = torch.zeros(avatar.num_gaussians)
+    for index in indices:
+        camera = cameras[index].in_frame(states[index].T_world_head)
+        with torch.no_grad():
+            cloud = avatar(states[index], camera.center)
+        colours = torch.zeros_like(cloud.sh[..., :1, :]).requires_grad_()  # grey 0.5: nothing is clamped
+        output = renderer.render(dataclasses.replace(cloud, sh=colours), camera)
+        weights = torch.autograd.grad(output.rgb[..., 0].sum(), colours)[0][:, 0, 0] / C0
+        _, depth = camera.project(cloud.means)
+        pixels = (camera.K[0, 0] * cloud.scales / depth[:, None].clamp_min(1e-3)).square() + _DILATION
+        area = 2 * torch.pi * pixels.sort(-1).values[:, 1:].prod(-1).sqrt()  # of the two larger axes: seen from before
+        alone = (cloud.opacities * area).clamp_min(1e-6)
+        share = torch.maximum(share, (weights / alone).clamp(0, 1).cpu())
+    return share
