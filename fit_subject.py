@@ -19,6 +19,7 @@ _BEGUN = time.perf_counter()
 
 if TYPE_CHECKING:
     from fitting.config import FitConfig
+    from fitting.few_pictures import Base
     from fitting.result import FitResult
     from fitting.run_directory import RunDirectory
     from fitting.subject import FitOptions
@@ -194,35 +195,57 @@ def _pictures(args: argparse.Namespace, device: str) -> None:
     """An avatar of pictures, or one whose colours they change."""
     import tempfile
 
-    from fitting.config import FitConfig
-    from fitting.config_files import load_preset, to_yaml
-    from fitting.few_pictures import fit_pictures
+    from fitting.few_pictures import Base, fit_pictures, recolour_pictures
     from fitting.perceptual import LPIPS
     from fitting.report import write_report
     from fitting.run_directory import RunDirectory, default_root
-    from playback.few_pictures import measure_pictures
+    from playback.few_pictures import FOLDER, measure_pictures, show_edit
     from preprocess.portraits.capture import PictureOptions, build_capture
     from scene.capture import Capture
 
-    config = load_preset(args.preset or "one-picture", FitConfig, _overrides(args, "pictures"))
+    base = Base.open(args.base) if args.base else None
+    config, yaml = _picture_config(args, base)
     root = args.out or default_root(Path("runs"), args.image[0].stem)
     RunDirectory.check_free(root)
     seconds = {"start": round(time.perf_counter() - _BEGUN, 3)}
-    root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".pictures-", dir=root.parent) as folder:
         options = PictureOptions(args.size, args.focal, args.matting)
         source = build_capture(
-            args.image, Path(folder), options, device=device, weights=args.weights, download=not args.offline
-        )
+            args.image, Path(folder), options if base is None else base.options(options),
+            identity=None if base is None else base.capture.identity,
+            device=device, weights=args.weights, download=not args.offline,
+        )  # fmt: skip
         asked = {"images": [str(path) for path in args.image], "refine": args.refine, "seed": args.seed}
-        run = RunDirectory.create(root, source.root, asked, to_yaml(config))
+        asked["base"] = None if args.base is None else str(args.base)
+        run = RunDirectory.create(root, source.root, asked, yaml)
     capture = Capture.load(run.capture)
-    result = fit_pictures(run, capture, config, refine_s=args.refine, device=device, seed=args.seed)
-    lpips = LPIPS.create(folder=args.weights, download=not args.offline)
+    if base is None:
+        result = fit_pictures(run, capture, config, refine_s=args.refine, device=device, seed=args.seed)
+    else:
+        result = recolour_pictures(run, capture, base, device=device)
+        capture = Capture.load(run.capture)
+        show_edit(base.bundle, result.bundle, capture, run.root / FOLDER, device=device)
     seconds |= {name: value for name, value in capture.report["seconds"].items() if name != "total"} | result.seconds
-    measure_pictures(run, result.bundle, capture, seconds, result.notes, device=device, lpips=lpips)
+    lpips = LPIPS.create(folder=args.weights, download=not args.offline)
+    measure_pictures(
+        run, result.bundle, capture, seconds, result.notes, device=device, lpips=lpips, extra=result.figures
+    )
     report = write_report(run.root)
     print(f"avatar: {run.bundle}\nreport: {report}\nseconds: {time.perf_counter() - _BEGUN:.1f}")
+
+
+def _picture_config(args: argparse.Namespace, base: Base | None) -> tuple[FitConfig | None, str]:
+    """The configuration of a run of pictures (none with a base: nothing is fitted), and the text that it is kept as."""
+    from fitting.config import FitConfig
+    from fitting.config_files import load_preset, to_yaml
+    from scene.errors import UserError
+
+    if base is None:
+        config = load_preset(args.preset or "one-picture", FitConfig, _overrides(args, "pictures"))
+        return config, to_yaml(config)
+    if args.preset or args.overrides or args.init or args.refine:
+        raise UserError("--base: takes everything from its run; leave out --preset, --set, --init and --refine")
+    return None, base.run.config.read_text()
 
 
 def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:

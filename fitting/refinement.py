@@ -123,21 +123,25 @@ def _loss(
 
 
 def shown_share(
-    avatar: AvatarModel, renderer: Renderer, states: HeadState, cameras: Camera, indices: Sequence[int]
-) -> Tensor:
+    avatar: AvatarModel, renderer: Renderer, states: HeadState, cameras: Camera, indices: Sequence[int],
+    looked_at: Sequence[Tensor] | None = None,
+) -> Tensor:  # fmt: skip
     """[N] in [0, 1]: how much of each Gaussian some frame shows, the rest being hidden behind others or outside.
+
+    looked_at: per index the pixels [H, W] that count (0 or 1), all if None.
 
     The blending weights of a Gaussian, summed over the picture, are the derivative of the picture's sum by its colour;
     what they would be with nothing before it is its opacity times its area in the picture.
     """
     share = torch.zeros(avatar.num_gaussians)
-    for index in indices:
+    for number, index in enumerate(indices):
         camera = cameras[index].in_frame(states[index].T_world_head)
         with torch.no_grad():
             cloud = avatar(states[index], camera.center)
         colours = torch.zeros_like(cloud.sh[..., :1, :]).requires_grad_()  # grey 0.5: nothing is clamped
         output = renderer.render(dataclasses.replace(cloud, sh=colours), camera)
-        weights = torch.autograd.grad(output.rgb[..., 0].sum(), colours)[0][:, 0, 0] / C0
+        red = output.rgb[..., 0] if looked_at is None else output.rgb[..., 0] * looked_at[number]
+        weights = torch.autograd.grad(red.sum(), colours)[0][:, 0, 0] / C0
         _, depth = camera.project(cloud.means)
         pixels = (camera.K[0, 0] * cloud.scales / depth[:, None].clamp_min(1e-3)).square() + _DILATION
         area = 2 * torch.pi * pixels.sort(-1).values[:, 1:].prod(-1).sqrt()  # of the two larger axes: seen from before

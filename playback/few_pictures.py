@@ -85,6 +85,17 @@ def show(bundle: AvatarBundle, capture: Capture, folder: Path, *, device: str = 
     _write(folder / "expressions.png", sheet([faces], [list(EXPRESSIONS)]))
 
 
+def show_edit(
+    before: AvatarBundle, after: AvatarBundle, capture: Capture, folder: Path, *, device: str = "cpu"
+) -> None:
+    """Writes ``edit_N.png``: the avatar before, the edited picture, the avatar after, at the picture's state."""
+    pictures = [picture_of(Player(bundle, device), capture) for bundle in (before, after)]
+    for number, index in enumerate(capture.train[:_MOST_SOURCES]):
+        old, new = (picture(index).numpy() for picture in pictures)
+        edited = composite(load_rgba(capture.frames[index])).numpy()
+        _write(folder / f"edit_{number}.png", sheet([[old, edited, new]], [["before", "edited picture", "after"]]))
+
+
 def with_values(bundle: AvatarBundle, values: dict[str, float]) -> HeadState:
     """The default state with coefficients by name; names that the head model has not are left out."""
     state = bundle.default_state

@@ -67,6 +67,9 @@ class Rigged(AvatarModel):
         p, fixed = self.per_gaussian, self.constants()
         return GaussianCloud(p["means"], fixed["quats"], fixed["scales"], fixed["opacities"], p["colors"])
 
+    def base_colours(self) -> Tensor:
+        return self.per_gaussian["colors"][:, 0]
+
     def fixed(self) -> dict[str, Tensor]:
         p = self.per_gaussian
         return {
