@@ -275,14 +275,17 @@ def add_viewer(parser: argparse._ActionsContainer) -> None:
     option(parser, "--port", type=port, default=8080, metavar="N", unit="number", help="port of the live viewer")
 
 
-def add_config(parser: argparse._ActionsContainer, default: str = "default") -> None:
-    """--preset, --set and --help-config; resolve them with ``fitting.config_files.load_preset`` and ``listing``."""
+def add_config(parser: argparse._ActionsContainer, default: str | None = "default", note: str = "") -> None:
+    """--preset, --set and --help-config; resolve them with ``fitting.config_files.load_preset`` and ``listing``.
+
+    note: goes with the help of --preset, where its default depends on other options.
+    """
     option(
         parser,
         "--preset",
         default=default,
         metavar="NAME",
-        help="settings to start from: a file of configs/ without .yaml, or the path of a YAML file",
+        help="settings to start from: a file of configs/ without .yaml, or the path of a YAML file" + note,
     )
     option(
         parser,

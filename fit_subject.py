@@ -1,25 +1,33 @@
-"""Fits a drivable head avatar to one person's video.
+"""Fits a drivable head avatar to one person's video, or makes one from a single picture.
 
-Example: python fit_subject.py --video me.mp4
+Examples: python fit_subject.py --video me.mp4
+          python fit_subject.py --image me.jpg
+          python fit_subject.py --image edited.png --base runs/me-20260101-120000
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import command_line
 from command_line import number, option, positive_int, positive_number
 
+_BEGUN = time.perf_counter()
+
 if TYPE_CHECKING:
     from fitting.config import FitConfig
+    from fitting.few_pictures import Base
     from fitting.result import FitResult
     from fitting.run_directory import RunDirectory
     from fitting.subject import FitOptions
     from scene.capture import Capture
 
 # A resumed run takes these from the run that it goes on with, not from the command line.
+# What says nothing about pictures.
+_OF_VIDEOS = ("minutes", "iterations", "viewer", "start", "end", "tracking")
 _REMEMBERED = ("demo", "minutes", "iterations", "seed", "device", "offline", "weights")
 
 
@@ -27,6 +35,10 @@ def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__)
     source = parser.add_argument_group("what to fit (one of these)").add_mutually_exclusive_group()
     option(source, "--video", type=Path, metavar="FILE", help="video of one person's head and shoulders")
+    option(
+        source, "--image", type=Path, action="append", metavar="FILE",
+        help="picture of one person's face instead of a video: an avatar within seconds; repeat for more of one person",
+    )  # fmt: skip
     option(source, "--capture", type=Path, metavar="DIR", help="preprocessed video: the folder `capture` of a run")
     option(source, "--demo", action="store_true", help="a made person whose truth is known; needs no file")
     option(source, "--resume", type=Path, metavar="RUN", help="go on with an interrupted run, by its own settings")
@@ -34,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
     option(
         fitting, "--out", type=Path, metavar="DIR", help="run directory, not to exist yet [default: runs/<name>-<time>]"
     )
-    command_line.add_config(fitting)
+    command_line.add_config(fitting, None, " [default: default; for --image one-picture]")
+    option(
+        fitting, "--init", metavar="NAME",
+        help="where the Gaussians start: mesh, picture, lifted, random, or auto [default: the preset's own]",
+    )  # fmt: skip
     length = fitting.add_mutually_exclusive_group()
     option(
         length, "--minutes", type=positive_number, metavar="M", unit="minutes",
@@ -44,6 +60,15 @@ def parser() -> argparse.ArgumentParser:
     command_line.add_device(fitting)
     command_line.add_seed(fitting)
     command_line.add_weights(fitting)
+    pictures = parser.add_argument_group("with --image")
+    option(
+        pictures, "--refine", type=positive_number, metavar="S", unit="seconds",
+        help="then fit to the pictures themselves for so long; without it nothing is optimised",
+    )  # fmt: skip
+    option(
+        pictures, "--base", type=Path, metavar="RUN",
+        help="carry the colours of an edited picture into the avatar of this run; the result is a new run",
+    )  # fmt: skip
     watching = parser.add_argument_group("watching")
     option(watching, "--viewer", action="store_true", help="show the fit in the browser as it goes on, a few %% slower")
     command_line.add_viewer(watching)
@@ -54,8 +79,9 @@ def parser() -> argparse.ArgumentParser:
         help="what cuts the person out; auto takes modnet where its weights are",
     )  # fmt: skip
     option(
-        prepare, "--tracking", choices=("pictures", "landmarks"), default="pictures",
-        help="pictures: poses and expressions are refined on the pictures; landmarks: quicker, a few dB worse",
+        prepare, "--tracking", choices=("pictures", "landmarks"),
+        help="pictures: poses and expressions are refined on the pictures; landmarks: quicker, a few dB worse "
+             "[default: pictures]",
     )  # fmt: skip
     option(prepare, "--start", type=number, metavar="S", unit="seconds", help="leave out the video before this")
     option(prepare, "--end", type=number, metavar="S", unit="seconds", help="leave out the video after this")
@@ -71,9 +97,14 @@ def main() -> None:
     args = arguments.parse_args()
     if args.help_config:
         return _list_settings()
-    if not (args.video or args.capture or args.demo or args.resume):
-        arguments.error("one of --video, --capture, --demo, --resume is needed")
+    if not (args.video or args.image or args.capture or args.demo or args.resume):
+        arguments.error("one of --video, --image, --capture, --demo, --resume is needed")
+    for name in _OF_VIDEOS if args.image else ("refine", "base"):
+        if getattr(args, name) not in (None, False):
+            arguments.error(f"--{name} has no meaning {'with' if args.image else 'without'} --image")
     device = str(command_line.device(args.device))
+    if args.image:
+        return _pictures(args, device)
     if args.viewer:
         from playback.viewer.server import check_address, require_viser
 
@@ -130,7 +161,7 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     from preprocess.pipeline import PreprocessConfig, find_or_build
     from scene.capture import Capture
 
-    config = load_preset(args.preset, FitConfig, args.overrides)
+    config = load_preset(args.preset or "default", FitConfig, _overrides(args, "video"))
     name = "demo" if args.demo else (args.video or args.capture.absolute().parent).stem
     root = args.out or default_root(Path("runs"), name)
     RunDirectory.check_free(root)
@@ -140,7 +171,8 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     else:
         video = make_demo(_demo_folder(root)).video if args.demo else args.video
         settings = PreprocessConfig(
-            args.size, args.start, args.end, matting=args.matting, focal=args.focal, tracking=args.tracking
+            args.size, args.start, args.end, matting=args.matting, focal=args.focal,
+            tracking=args.tracking or "pictures",
         )
         source = find_or_build(
             video, root.parent / ".captures", settings,
@@ -151,13 +183,81 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     return RunDirectory.create(root, source.root, options, to_yaml(config)), config
 
 
+def _overrides(args: argparse.Namespace, kind: str) -> list[str]:
+    """--set with --init in its terms. kind: "video" or "pictures"."""
+    from fitting.initializers import AUTO
+
+    chosen = AUTO[kind] if args.init == "auto" else args.init
+    return args.overrides + ([] if chosen is None else [f"initializer={chosen}"])
+
+
+def _pictures(args: argparse.Namespace, device: str) -> None:
+    """An avatar of pictures, or one whose colours they change."""
+    import tempfile
+
+    from fitting.few_pictures import Base, fit_pictures, recolour_pictures
+    from fitting.perceptual import LPIPS
+    from fitting.report import write_report
+    from fitting.run_directory import RunDirectory, default_root
+    from playback.few_pictures import FOLDER, measure_pictures, show_edit
+    from preprocess.portraits.capture import PictureOptions, build_capture
+    from scene.capture import Capture
+
+    base = Base.open(args.base) if args.base else None
+    config, yaml = _picture_config(args, base)
+    root = args.out or default_root(Path("runs"), args.image[0].stem)
+    RunDirectory.check_free(root)
+    seconds = {"start": round(time.perf_counter() - _BEGUN, 3)}
+    with tempfile.TemporaryDirectory(prefix=".pictures-", dir=root.parent) as folder:
+        options = PictureOptions(args.size, args.focal, args.matting)
+        source = build_capture(
+            args.image, Path(folder), options if base is None else base.options(options),
+            identity=None if base is None else base.capture.identity,
+            device=device, weights=args.weights, download=not args.offline,
+        )  # fmt: skip
+        asked = {"images": [str(path) for path in args.image], "refine": args.refine, "seed": args.seed}
+        asked["base"] = None if args.base is None else str(args.base)
+        run = RunDirectory.create(root, source.root, asked, yaml)
+    capture = Capture.load(run.capture)
+    if base is None:
+        result = fit_pictures(run, capture, config, refine_s=args.refine, device=device, seed=args.seed)
+    else:
+        result = recolour_pictures(run, capture, base, device=device)
+        capture = Capture.load(run.capture)
+        show_edit(base.bundle, result.bundle, capture, run.root / FOLDER, device=device)
+    seconds |= {name: value for name, value in capture.report["seconds"].items() if name != "total"} | result.seconds
+    lpips = LPIPS.create(folder=args.weights, download=not args.offline)
+    measure_pictures(
+        run, result.bundle, capture, seconds, result.notes, device=device, lpips=lpips, extra=result.figures
+    )
+    report = write_report(run.root)
+    print(f"avatar: {run.bundle}\nreport: {report}\nseconds: {time.perf_counter() - _BEGUN:.1f}")
+
+
+def _picture_config(args: argparse.Namespace, base: Base | None) -> tuple[FitConfig | None, str]:
+    """The configuration of a run of pictures (none with a base: nothing is fitted), and the text that it is kept as."""
+    from fitting.config import FitConfig
+    from fitting.config_files import load_preset, to_yaml
+    from scene.errors import UserError
+
+    if base is None:
+        config = load_preset(args.preset or "one-picture", FitConfig, _overrides(args, "pictures"))
+        return config, to_yaml(config)
+    if args.preset or args.overrides or args.init or args.refine:
+        raise UserError("--base: takes everything from its run; leave out --preset, --set, --init and --refine")
+    return None, base.run.config.read_text()
+
+
 def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:
     """An existing run and its configuration; its options replace those of ``args``."""
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
     from fitting.run_directory import RunDirectory
+    from scene.errors import UserError
 
     run = RunDirectory.open(args.resume)
+    if "images" in run.options():
+        raise UserError(f"{run.root}: was made from pictures, which takes seconds; run fit_subject.py --image again")
     vars(args).update({key: value for key, value in run.options().items() if key in _REMEMBERED})
     args.weights = None if args.weights is None else Path(args.weights)
     return run, load_preset(run.config, FitConfig)

@@ -24,7 +24,7 @@ BUNDLE = ("fitting.avatars", "fitting.bundle", "fitting.config_files", "fitting.
 FILM_WRITER = "playback/films.py"  # the one file outside preprocess that uses a video library: it writes, reads nothing
 # Modules of playback that measure a fit, for the scripts: they may read runs, but nothing in playback may need them.
 MEASURING = ("playback.evaluation", "playback.demo_truth", "playback.inside", "playback.transfer.reenactment",
-             "playback.tracking_gain")  # fmt: skip
+             "playback.tracking_gain", "playback.few_pictures")  # fmt: skip
 # Modules of playback whose work is preprocessing: a video or a webcam cannot drive before landmarks are found and a
 # head is tracked, and a tracker of their own would be a second truth. All other drivers, and playing itself, work from
 # the bundle alone: these modules are imported inside the function that opens a driver, and by no one else.
