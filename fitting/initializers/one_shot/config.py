@@ -11,7 +11,7 @@ class BackboneConfig:
     """What turns the picture into features."""
 
     kind: Literal["conv", "dinov2"] = "conv"
-    """A name in BACKBONES. conv: compact, trained with the rest. dinov2: ViT-S/14 with its published weights, frozen."""
+    """A name in BACKBONES. conv: compact, trained with the rest. dinov2: ViT-S/14, published weights, frozen."""
     widths: tuple[int, ...] = (16, 32, 64, 96, 128)
     """conv: channels at 1/2, 1/4 ... of the resolution."""
     sees_mesh: bool = True
@@ -31,7 +31,7 @@ class LiftingConfig:
     planes: Literal["dual", "single"] = "dual"
     """dual: a front and a back Gaussian per cell. single: the front one alone (GAGAvatar's "one-plane lifting")."""
     region: Literal["beside", "all"] = "beside"
-    """beside: where the matte shows a person, but no mesh is seen (hair, clothes). all: the whole person, as GAGAvatar."""
+    """beside: where the matte shows a person, but no mesh is seen (hair, clothes). all: all of the person."""
     grid: int = 64
     """Cells along a side of the picture."""
     reach: float = 0.16
@@ -74,8 +74,6 @@ class OneShotConfig:
     """What turns the picture into features."""
     lifting: LiftingConfig = LiftingConfig()
     """Gaussians beside the head model."""
-    refiner: int = 0
-    """Channels of the refiner in screen space (GAGAvatar's); 0: none. Only live rendering can run it, exports cannot."""
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:

@@ -43,7 +43,7 @@ class Lifting(nn.Module):
         result = []
         for b, prediction in enumerate(found):
             places = view.cells[b][None]
-            read = [sample(source[b : b + 1], places)[0] for source in (fine, context, view.picture)]
+            read = [sample(source[b : b + 1], places)[0] for source in (fine, context)] + [view.cell_pixels[b]]
             where = encode(view.cell_points[b] / _EXTENT_M, _FREQUENCIES)
             inputs = torch.cat([*read, where, view.cell_heads[b][:, None]], -1)
             out = self.decoder(inputs).float().unflatten(-1, (self.planes, _OUTPUTS))
@@ -51,13 +51,12 @@ class Lifting(nn.Module):
         return result
 
     def _gaussians(self, out: Tensor, pixels: Tensor, view: View, b: int) -> tuple[GaussianCloud, Tensor]:
-        """Clouds of outputs [C, P, 7] and the cells' pixels [C, 4], flattened to [C P]."""
+        """Clouds of outputs [C, P, 7] and the cells' mean pixels [C, 4], flattened to [C P]."""
         side = out.new_tensor([-1.0, 1.0])[: self.planes]  # before the plane, behind it
         depth = side * self.reach * torch.sigmoid(out[..., 0] - 1)
         points = view.cell_points[b][:, None] + view.cell_rays[b][:, None] * depth[..., None]
         matte = pixels[:, None, 3:].clamp_min(0.05)
-        straight = (pixels[:, None, :3] - 0.5 * (1 - matte)) / matte  # the network sees colours on grey
-        colour = (straight + 0.5 * torch.tanh(out[..., 1:4])).clamp(0, 1)
+        colour = (pixels[:, None, :3] + 0.5 * torch.tanh(out[..., 1:4])).clamp(0, 1)
         opacity = torch.sigmoid(out[..., 4] + 2) * matte[..., 0]
         sizes = _COVER * view.cell_sizes[b][:, None] * torch.exp(torch.tanh(out[..., 5]))
         weights = torch.sigmoid(view.cell_heads[b][:, None] + 3 * torch.tanh(out[..., 6])).flatten()

@@ -60,8 +60,9 @@ class View:
         twin: place in [-1, 1]² (x right, y down), seen (0 or 1), cosine of normal and view, inside the picture.
     points, normals: [N, 3] at rest. cells: [C, 2] places of cells in [-1, 1]²; cell_points: [C, 3] and cell_rays:
         [C, 3] where they pierce the plane through the skull's centre, in the head frame, and metres of that frame per
-        metre of depth; cell_sizes: [C] metres of half a cell; cell_heads: [C] logits of how much they belong to the head,
-        by their height; T_head_body: [4, 4] of the picture.
+        metre of depth; cell_sizes: [C] metres of half a cell; cell_heads: [C] logits of how much they belong to the
+        head, by their height; cell_pixels: [C, 4] their mean colour (straight) and matte.
+    T_head_body: [4, 4] of the picture.
     """
 
     picture: Tensor
@@ -75,6 +76,7 @@ class View:
     cell_rays: Tensor
     cell_sizes: Tensor
     cell_heads: Tensor
+    cell_pixels: Tensor
     T_head_body: Tensor
 
     @classmethod
@@ -109,13 +111,14 @@ def make_view(
     depth = torch.from_numpy(raster.depth)
     template = raster.interpolate(surface.model.template.numpy() * 10, surface.model.faces.numpy())
     mesh = torch.from_numpy(np.concatenate([template, raster.mask[..., None]], -1)).float()
-    cells = _cells(pixels[..., 3], torch.from_numpy(raster.mask), camera, grid, region)
+    cells, shown = _cells(pixels, torch.from_numpy(raster.mask), camera, grid, region)
     return View(
         picture.movedim(-1, 0).contiguous(), mesh.movedim(-1, 0).contiguous(),
         _seen(surface.of(vertices), surface.of(normals), camera, depth),
         _seen(surface.twins(vertices), surface.twins(normals), camera, depth),
         surface.of(person.vertices), torch.nn.functional.normalize(surface.of(person.normals), dim=-1),
-        *cells, torch.logit(head_weights(cells[1], person.chin).clamp(0.03, 0.97)), state.T_head_body,
+        *cells, torch.logit(head_weights(cells[1], person.chin).clamp(0.03, 0.97)), shown,
+        state.T_head_body,
     )  # fmt: skip
 
 
@@ -144,16 +147,20 @@ def _seen(points: Tensor, normals: Tensor, camera: Camera, depth_map: Tensor) ->
 _SKULL_CENTRE = torch.tensor([0.0, 0.0, -0.09])  # metres, head frame
 
 
-def _cells(matte: Tensor, covered: Tensor, camera: Camera, grid: int, region: str) -> tuple[Tensor, ...]:
-    """places, points, rays and sizes of the cells to lift."""
+def _cells(
+    pixels: Tensor, covered: Tensor, camera: Camera, grid: int, region: str
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Places, points, rays and sizes of the cells to lift, and their mean pixels; of premultiplied ones [S, S, 4]."""
     if not grid:
-        return torch.zeros(0, 2), torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0)
+        return (torch.zeros(0, 2), torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0)), torch.zeros(0, 4)
     pool = torch.nn.functional.adaptive_avg_pool2d
-    share = pool(matte[None], grid)[0]
-    free = share > 0.25
+    means = pool(pixels.movedim(-1, 0), grid).movedim(0, -1)
+    free = means[..., 3] > 0.25
     if region == "beside":
         free &= pool(covered[None].float(), grid)[0] < 0.7
     rows, columns = free.nonzero(as_tuple=True)
+    shown = means[rows, columns]
+    shown = torch.cat([shown[:, :3] / shown[:, 3:], shown[:, 3:]], -1)
     places = (torch.stack([columns, rows], -1) + 0.5) / grid
     pixels = places * torch.tensor([camera.width, camera.height])
     rays = torch.cat([pixels, torch.ones(len(pixels), 1)], -1) @ torch.linalg.inv(camera.K).T
@@ -161,4 +168,4 @@ def _cells(matte: Tensor, covered: Tensor, camera: Camera, grid: int, region: st
     depth = transform_points(camera.T_cam_world, _SKULL_CENTRE[None])[0, 2]
     rays = rays @ rotation.T
     size = depth / camera.K[0, 0] * camera.width / grid / 2
-    return places * 2 - 1, camera.center + rays * depth, rays, size.expand(len(places)).contiguous()
+    return (places * 2 - 1, camera.center + rays * depth, rays, size.expand(len(places)).contiguous()), shown

@@ -47,7 +47,7 @@ def sample_loss(
 
 
 def reduced(colour: Tensor, matte: Tensor, divisor: int) -> tuple[Tensor, Tensor]:
-    """Premultiplied colour [h, w, 3] and matte [h, w, 1] of a premultiplied picture at 1 / divisor of its resolution."""
+    """Colour [h, w, 3] and matte [h, w, 1], premultiplied as they were, at 1 / divisor of their resolution."""
     both = torch.cat([colour, matte], -1)
     if divisor > 1:
         both = torch.nn.functional.avg_pool2d(both.movedim(-1, 0)[None], divisor)[0].movedim(0, -1)

@@ -26,8 +26,8 @@ from scene.transforms import make_transform, multiply_quats, rotvecs_to_matrices
 class Sample:
     """One source and T targets of a person; N queries.
 
-    view: of the source. head_logits: [N]. colours: [T, H, W, 3] premultiplied; mattes: [T, H, W, 1]; cameras: [T], in the
-    head frame; displacements: [T, N, 3] of the queries; T_head_body: [T, 4, 4]. vertices: [V, 3] at rest.
+    view: of the source. head_logits: [N]. colours: [T, H, W, 3] premultiplied; mattes: [T, H, W, 1]; cameras: [T], in
+    the head frame; displacements: [T, N, 3] of the queries; T_head_body: [T, 4, 4]. vertices: [V, 3] at rest.
     """
 
     view: View

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fitting.config_files import to_dict
 from fitting.initializers.one_shot.network import OneShotNetwork
 from fitting.initializers.one_shot.prediction import Prediction
+from fitting.initializers.one_shot.surface import make_surface
 from fitting.initializers.one_shot.training import checkpoint
 from fitting.initializers.one_shot.training.checkpoint import Progress
 from fitting.initializers.one_shot.training.config import TrainConfig
@@ -68,12 +69,17 @@ class Trainer:
         self.processes, self.perceptual, self.seed = processes, perceptual, seed
         self.samples = Samples(roots, config, seed, config.batch * config.accumulate)
         torch.manual_seed(seed)
-        vertices = len(self.samples.surface_of(0, self.samples.capture(0).head_model).model.template)
+        self.head_model = self.samples.capture(0).head_model
+        vertices = len(make_surface(self.head_model, config.model.queries, config.model.tokens).model.template)
         self.network = OneShotNetwork(config.model, vertices).to(self.device)
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=config.rate, weight_decay=config.weight_decay)
-        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.progress = Progress()
+        self.restart_average()
+
+    def restart_average(self) -> None:
+        """Starts the moving average at the network's weights."""
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     @property
     def kind(self) -> str:
@@ -144,7 +150,7 @@ class Trainer:
             generator = torch.Generator().manual_seed(int(sample.view.picture.sum()) & 0xFFFF)
             background = torch.rand(3, generator=generator).to(self.device)
             loss, terms = sample_loss(
-                prediction, _on(sample, self.device), self.renderer, self.config.loss, background, divisor,
+                prediction, self.on_device(sample), self.renderer, self.config.loss, background, divisor,
                 self.perceptual,
             )  # fmt: skip
             total = total + loss / len(batch)
@@ -154,13 +160,21 @@ class Trainer:
 
     def predict(self, batch: list[Sample]) -> list[Prediction]:
         """The network's answers to the samples' sources."""
-        surface = make_surface_of(batch[0], self).to(self.device)
+        model, count = self.config.model, len(batch[0].view.points)
+        surface = make_surface(self.head_model, model.queries, model.tokens)
+        surface = (surface if count == len(surface) else surface.first(count)).to(self.device)
         view = View.stack([sample.view for sample in batch]).to(self.device)
         logits = torch.stack([sample.head_logits for sample in batch]).to(self.device)
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.mixed_precision and self.device.type == "cuda"
         ):
             return self.network(view, surface, logits)
+
+    def on_device(self, sample: Sample) -> Sample:
+        """The sample where the network is."""
+        if self.device.type == "cpu":
+            return sample
+        return Sample(**{f.name: getattr(sample, f.name).to(self.device) for f in dataclasses.fields(sample)})
 
     def save(self, path: Path | None) -> None:
         """Writes the checkpoint, in the first process alone."""
@@ -209,20 +223,3 @@ class _Numbers:
 
 def _as_it_is(sample: Sample) -> Sample:
     return sample
-
-
-def _on(sample: Sample, device: torch.device) -> Sample:
-    if device.type == "cpu":
-        return sample
-    moved = {f.name: getattr(sample, f.name).to(device) for f in dataclasses.fields(sample)}
-    return Sample(**moved)
-
-
-def make_surface_of(sample: Sample, trainer: Trainer):
-    """The queries of a sample, by their number."""
-    from fitting.initializers.one_shot.surface import make_surface
-
-    model, name = trainer.config.model, trainer.samples.capture(0).head_model
-    surface = make_surface(name, model.queries, model.tokens)
-    count = len(sample.view.points)
-    return surface if count == len(surface) else surface.first(count)
