@@ -49,7 +49,11 @@ def predict(network: OneShotNetwork, surface: Surface, head: ShapedHead, sources
 
 
 def merged(predictions: Sequence[Prediction]) -> Prediction:
-    """One prediction of several of the same queries: queries are averaged by their confidence, lifted ones joined."""
+    """One prediction of several of the same queries, which are averaged by their confidence.
+
+    What is lifted comes from the picture that shows most queries alone: outlines of hair and clothes from several poses
+    do not agree, and their union would be too wide.
+    """
     first = predictions[0]
     if len(predictions) == 1:
         return first
@@ -74,8 +78,9 @@ def merged(predictions: Sequence[Prediction]) -> Prediction:
         opacities=mean(of_queries("opacities")),
         sh=mean(of_queries("sh")),
     )
-    lifted = {name: torch.cat([value, *[p.cloud.fields()[name][count:] for p in predictions]])
-              for name, value in queries.fields().items()}  # fmt: skip
-    heads = [mean([p.head_weights[:count] for p in predictions]), *[p.head_weights[count:] for p in predictions]]
+    heads = mean([p.head_weights[:count] for p in predictions])
     offsets = mean([p.offsets for p in predictions])
-    return Prediction(GaussianCloud(**lifted), torch.cat(heads), confidence.amax(0), offsets)
+    best = predictions[int(confidence.sum(1).argmax())]
+    lifted = GaussianCloud(**{name: value[count:] for name, value in best.cloud.fields().items()})
+    joined = Prediction(queries, heads, confidence.amax(0), offsets)
+    return joined.with_lifted(lifted, best.head_weights[count:])
