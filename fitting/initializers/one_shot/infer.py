@@ -82,5 +82,6 @@ def merged(predictions: Sequence[Prediction]) -> Prediction:
     offsets = mean([p.offsets for p in predictions])
     best = predictions[int(confidence.sum(1).argmax())]
     lifted = GaussianCloud(**{name: value[count:] for name, value in best.cloud.fields().items()})
-    joined = Prediction(queries, heads, confidence.amax(0), offsets)
+    departures = mean([p.departures for p in predictions])
+    joined = Prediction(queries, heads, confidence.amax(0), offsets, departures)
     return joined.with_lifted(lifted, best.head_weights[count:])

@@ -113,7 +113,7 @@ class OneShotNetwork(nn.Module):
         self, parts: dict[str, Tensor], pixels: Tensor | None, view: View, surface: Surface, head_logits: Tensor
     ) -> list[Prediction]:
         config = self.config
-        colour, confidence = _blended(parts, pixels, view)
+        colour, confidence, departures = _blended(parts, pixels, view)
         facing = quats_to(view.normals)
         reach = colour.new_tensor([config.tangent_reach, config.tangent_reach, config.normal_reach])
         offset = torch.tanh(parts["offset"]) * reach * float(config.offsets)
@@ -127,20 +127,24 @@ class OneShotNetwork(nn.Module):
             harmonics = torch.cat([harmonics, 0.1 * parts["harmonics"].unflatten(-1, (-1, 3))], -2)
         heads = torch.sigmoid(head_logits + parts["head"][..., 0])
         clouds = GaussianCloud(view.points + moved, quats, scales, opacity, harmonics)
-        return [Prediction(clouds[b], heads[b], confidence[b], offset[b]) for b in range(len(colour))]
+        return [
+            Prediction(clouds[b], heads[b], confidence[b], offset[b], departures[b]) for b in range(len(colour))
+        ]
 
 
-def _blended(parts: dict[str, Tensor], pixels: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
-    """Colours [B, N, 3] in [0, 1], and how far [B, N] each rests on a pixel that shows it."""
+def _blended(parts: dict[str, Tensor], pixels: Tensor | None, view: View) -> tuple[Tensor, Tensor, Tensor]:
+    """Colours [B, N, 3] in [0, 1], how far [B, N] each rests on a pixel that shows it, and departures [B, N]."""
     learned = torch.sigmoid(parts["colour"])
     if pixels is None:
-        return learned, view.own[..., 2].clamp(0.05, 0.95)
+        return learned, view.own[..., 2].clamp(0.05, 0.95), torch.zeros_like(learned[..., 0])
     bias = [_SEEN_BIAS * (2 * places[..., 2] * places[..., 3].clamp(0, 1) - 0.5) for places in (view.own, view.twin)]
     logits = parts["gates"] + torch.stack([bias[0], bias[1] - _TWIN_HANDICAP, torch.zeros_like(bias[0])], -1)
     gates = torch.softmax(logits, -1)
     sources = torch.cat([pixels, learned[..., None, :]], -2)
     colour = (gates[..., None] * sources).sum(-2) + 0.5 * torch.tanh(parts["residual"])
-    return colour.clamp(0, 1), gates[..., 0]
+    seen = view.own[..., 2] * view.own[..., 3].clamp(0, 1)
+    departures = (colour - pixels[..., 0, :]).abs().mean(-1) * seen
+    return colour.clamp(0, 1), gates[..., 0], departures
 
 
 def quats_to(normals: Tensor) -> Tensor:

@@ -17,13 +17,15 @@ class Prediction:
     """Gaussians at rest in the head frame; the N queries first, then lifted ones.
 
     cloud: N + L. head_weights: [N + L]. confidence: [N] in [0, 1], how far a query's colour rests on a pixel that
-    shows it. offsets: [N, 3] metres off the surface.
+    shows it. offsets: [N, 3] metres off the surface. departures: [N] how far the colours of queries that are well seen
+    are from the pixels that show them (0 for the others).
     """
 
     cloud: GaussianCloud
     head_weights: Tensor
     confidence: Tensor
     offsets: Tensor
+    departures: Tensor
 
     @property
     def num_queries(self) -> int:

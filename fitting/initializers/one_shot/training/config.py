@@ -47,6 +47,9 @@ class LossConfig:
     """Mean absolute difference of alpha and matte."""
     offsets: float = 0.02
     """Mean square of the queries' offsets, in centimetres."""
+    departures: float = 0.1
+    """Mean difference of well seen queries' colours and the pixels that show them: without it the network paints the
+    brows and lips of those whom it has learned from over those that it sees."""
     lifting: float = 0.0
     """GAGAvatar's lifting loss, per metre; meant for ``model.lifting.region=all``."""
 

@@ -40,6 +40,7 @@ def sample_loss(
             terms["perceptual"] = perceptual(picture, truth)
         sums = {name: sums[name] + terms[name] / count for name in names}
     sums["offsets"] = (prediction.offsets * _CM).square().sum(-1).mean()
+    sums["departures"] = prediction.departures.mean()
     if config.lifting:
         sums["lifting"] = lifting_loss(prediction, sample.vertices)
     total = sum(getattr(config, name) * term for name, term in sums.items())
