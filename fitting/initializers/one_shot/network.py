@@ -72,7 +72,9 @@ class OneShotNetwork(nn.Module):
         aligned, pixels = self._aligned(view, fine)
         inputs = torch.cat([static, aligned], -1)
         tokens = self._tokens(inputs[:, surface.tokens], levels)
-        near = sum(tokens[:, surface.near[:, k]] * surface.near_weights[:, k, None] for k in range(3))
+        near = tokens  # where all queries attend
+        if len(surface.tokens) < len(surface):
+            near = sum(tokens[:, surface.near[:, k]] * surface.near_weights[:, k, None] for k in range(3))
         out = self.decoder(torch.cat([inputs, near], -1)).float()
         parts = dict(zip(self.sizes, out.split(list(self.sizes.values()), -1)))
         found = self._decoded(parts, pixels, view, surface, head_logits)

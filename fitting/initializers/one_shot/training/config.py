@@ -47,7 +47,7 @@ class LossConfig:
     """Mean absolute difference of alpha and matte."""
     offsets: float = 0.02
     """Mean square of the queries' offsets, in centimetres."""
-    departures: float = 0.1
+    departures: float = 1.0
     """Mean difference of well seen queries' colours and the pixels that show them: without it the network paints the
     brows and lips of those whom it has learned from over those that it sees."""
     lifting: float = 0.0
