@@ -46,6 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--iterations", type=int, default=2000, metavar="N", help="of each fit (default: 2000)")
     parser.add_argument("--every", type=int, default=100, metavar="N", help="iterations between figures (default: 100)")
     parser.add_argument("--preset", default="default", help="preset of the fits (default: default)")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="a setting of every fit"
+    )
     parser.add_argument("--gaussians", type=int, default=10_000, metavar="N", help="of every method (default: 10000)")
     parser.add_argument("--ablations", type=Path, metavar="DIR", help="folder of captures to train on")
     parser.add_argument("--minutes-each", type=float, default=10.0, metavar="M", help="of a training (default: 10)")
@@ -58,6 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
     command_line.set_up_environment()
     from benchmarks.one_shot_ablations import train_and_measure
     from benchmarks.one_shot_figures import FIRST_SEED, cost, fit_curve, on_capture, on_made_person
+    from fitting.config import FitConfig
+    from fitting.config_files import load_preset
     from fitting.initializers import InitializerConfig
     from renderers import create
     from scene.capture import Capture
@@ -77,8 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(captures_table(result["captures"]), flush=True)
     for path in args.fits:
         capture = Capture.load(path)
-        curves = {start: fit_curve(capture, start, config, args.preset, args.iterations, args.every, renderer)
-                  for start in STARTS}  # fmt: skip
+        curves = {start: fit_curve(capture, load_preset(args.preset, FitConfig, args.overrides), start, config,
+                                   args.iterations, args.every, renderer) for start in STARTS}  # fmt: skip
         result.setdefault("fits", {})[name_of(path)] = curves
         print(fits_table({name_of(path): curves}), flush=True)
     if args.ablations:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fitting import metrics
+from fitting.config import FitConfig
 from fitting.initializers import INITIALIZERS, InitializerConfig
 from fitting.pictures import to_uint8
 from preprocess.head_models import HEAD_MODELS
@@ -190,18 +191,12 @@ def _white(frames: FrameStore, index: int) -> Tensor:
 
 
 def fit_curve(
-    capture: Capture, initializer: str, config: InitializerConfig, preset: str, iterations: int, every: int, renderer
+    capture: Capture, base: FitConfig, initializer: str, seeds: InitializerConfig, iterations: int, every: int, renderer
 ) -> list[tuple[int, float]]:
     """Iterations and mean PSNR of held-out frames of a fit, before the first step and then every few."""
     from fitting import loop
-    from fitting.config import FitConfig
-    from fitting.config_files import load_preset
 
-    base = load_preset(preset, FitConfig)
-    settings = dataclasses.replace(
-        config, num_gaussians=base.seeds.num_gaussians if config.num_gaussians == 0 else config.num_gaussians
-    )
-    fit_config = dataclasses.replace(base, initializer=initializer, seeds=settings)
+    fit_config = dataclasses.replace(base, initializer=initializer, seeds=seeds)
     tested = list(capture.test)[:: -(-len(capture.test) // 12)] or list(capture.train)[:12]
     held = FrameStore(capture, tested)
 
