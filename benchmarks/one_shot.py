@@ -60,7 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     command_line.set_up_environment()
     from benchmarks.one_shot_ablations import train_and_measure
-    from benchmarks.one_shot_figures import FIRST_SEED, cost, fit_curve, on_capture, on_made_person
+    from benchmarks.one_shot_figures import FIRST_SEED, cost, on_capture, on_made_person
+    from benchmarks.one_shot_fits import fit_curve
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
     from fitting.initializers import InitializerConfig
@@ -141,7 +142,7 @@ def captures_table(captures: dict[str, dict[str, Any]]) -> str:
 
 def fits_table(fits: dict[str, dict[str, list]]) -> str:
     """A row per capture and start: PSNR at the beginning and the end, iterations to the mesh start's end."""
-    from benchmarks.one_shot_figures import reached
+    from benchmarks.one_shot_fits import reached
 
     lines = ["| capture | start | at the start | at the end | iterations to the mesh's end |", "|---|---|---|---|---|"]
     for name, curves in fits.items():

@@ -1,4 +1,4 @@
-"""What benchmarks/one_shot.py measures: made people, real captures, fits that start from it, short trainings."""
+"""What benchmarks/one_shot.py measures on made people and on real captures, and what a picture costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from fitting import metrics
-from fitting.config import FitConfig
 from fitting.initializers import INITIALIZERS, InitializerConfig
 from fitting.pictures import to_uint8
 from preprocess.head_models import HEAD_MODELS
@@ -159,14 +158,14 @@ def on_capture(capture: Capture, config: InitializerConfig, renderer, most: int,
     others = others[:: -(-len(others) // most)]
     frames = FrameStore(capture, [source, *others])
     result: dict[str, Any] = {"source": source, "frames": len(others)}
-    mosaic = [torch.cat([_white(frames, index) for index in _few(source, others)], 1)]
+    mosaic = [torch.cat([on_white(frames, index) for index in _few(source, others)], 1)]
     for method in METHODS:
         begun = time.perf_counter()
         seeds = seeds_of(method, capture, source, config)
         seconds = time.perf_counter() - begun
         rows = []
         for index in others:
-            frame, target = capture.frames[index], _white(frames, index)
+            frame, target = capture.frames[index], on_white(frames, index)
             picture = shown(seeds, frame.state, frame.camera, renderer)
             rows.append((metrics.psnr(picture, target), metrics.ssim(picture, target)))
         psnr, ssim = (statistics.mean(column) for column in zip(*rows))
@@ -185,54 +184,10 @@ def _few(source: int, others: list[int]) -> list[int]:
     return [source, *others[:: max(len(others) // 5, 1)][:5]]
 
 
-def _white(frames: FrameStore, index: int) -> Tensor:
+def on_white(frames: FrameStore, index: int) -> Tensor:
+    """A frame on white [H, W, 3]."""
     colour, matte = frames.get(index)
     return colour * matte + 1 - matte
-
-
-def fit_curve(
-    capture: Capture, base: FitConfig, initializer: str, seeds: InitializerConfig, iterations: int, every: int, renderer
-) -> list[tuple[int, float]]:
-    """Iterations and mean PSNR of held-out frames of a fit, before the first step and then every few."""
-    from fitting import loop
-
-    fit_config = dataclasses.replace(base, initializer=initializer, seeds=seeds)
-    tested = list(capture.test)[:: -(-len(capture.test) // 12)] or list(capture.train)[:12]
-    held = FrameStore(capture, tested)
-
-    def measure(avatar: Any) -> float:
-        values = []
-        with torch.no_grad():
-            for index in tested:
-                frame = capture.frames[index]
-                output, _ = loop.render(avatar, renderer, frame.state, frame.camera, fit_config)
-                values.append(metrics.psnr(output.over(torch.ones(3)).clamp(0, 1), _white(held, index)))
-        return statistics.mean(values)
-
-    frames = FrameStore(capture, capture.train)
-    curve = [(0, measure(loop.create_avatar(fit_config, capture, frames, 0)))]
-    listener = _Every(every, iterations, lambda step, avatar: curve.append((step, measure(avatar))))
-    loop.fit(
-        capture, renderer, fit_config, loop.Budget(iterations=iterations), frames=frames, listeners=[listener]
-    )
-    return curve
-
-
-class _Every:
-    def __init__(self, every: int, last: int, call: Callable[[int, Any], None]) -> None:
-        self._every, self._last, self._call = every, last, call
-
-    def on_step(self, info: Any, avatar: Any) -> None:
-        if info.step % self._every == 0 or info.step == self._last:
-            self._call(info.step, avatar)
-
-    def on_end(self, avatar: Any) -> None:
-        return None
-
-
-def reached(curve: list[tuple[int, float]], psnr: float) -> int | None:
-    """The first iteration of a curve with so many dB, or None."""
-    return next((step for step, value in curve if value >= psnr), None)
 
 
 def cost(config: InitializerConfig, capture: Capture) -> dict[str, float]:

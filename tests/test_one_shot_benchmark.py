@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import one_shot, one_shot_figures
+from benchmarks import one_shot, one_shot_figures, one_shot_fits
 from fitting.config_files import CONFIGS, load_preset, presets, redundant_keys
 from fitting.initializers.one_shot import weights
 from fitting.initializers.one_shot.training.config import TrainConfig
@@ -41,7 +41,7 @@ def test_the_states_are_what_they_are_called():
 
 def test_iterations_to_a_goal():
     curve = [(0, 10.0), (100, 20.0), (200, 25.0)]
-    assert one_shot_figures.reached(curve, 19.0) == 100 and one_shot_figures.reached(curve, 30.0) is None
+    assert one_shot_fits.reached(curve, 19.0) == 100 and one_shot_fits.reached(curve, 30.0) is None
     lines = one_shot.fits_table({"me": {start: curve for start in one_shot.STARTS}}).splitlines()
     assert lines[2] == "| me | mesh | 10.00 | 25.00 | 200 |"
 
