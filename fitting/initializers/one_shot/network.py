@@ -117,13 +117,17 @@ class OneShotNetwork(nn.Module):
         config = self.config
         colour, confidence, departures = _blended(parts, pixels, view)
         facing = quats_to(view.normals)
+        freedom = torch.ones_like(view.own[..., 2:3])
+        if config.pixel_aligned:
+            freedom = freedom - (1 - config.seen_freedom) * _well_seen(view)[..., None]
         reach = colour.new_tensor([config.tangent_reach, config.tangent_reach, config.normal_reach])
+        reach = reach * torch.cat([freedom, freedom, torch.ones_like(freedom)], -1)
         offset = torch.tanh(parts["offset"]) * reach * float(config.offsets)
         moved = (quats_to_matrices(facing) @ offset[..., None])[..., 0]
         flat = surface.spacing[:, None] * colour.new_tensor(_FLATNESS)
-        scales = flat * torch.exp(1.5 * torch.tanh(parts["scales"]))
+        scales = flat * torch.exp(1.5 * freedom * torch.tanh(parts["scales"]))
         quats = multiply_quats(facing, rotvecs_to_quats(torch.tanh(parts["turn"])))
-        opacity = torch.sigmoid(parts["opacity"][..., 0] + torch.logit(torch.tensor(_OPACITY)))
+        opacity = torch.sigmoid((parts["opacity"] * freedom)[..., 0] + torch.logit(torch.tensor(_OPACITY)))
         harmonics = spherical_harmonics.from_rgb(colour)[..., None, :]
         if self.rest_harmonics:
             harmonics = torch.cat([harmonics, 0.1 * parts["harmonics"].unflatten(-1, (-1, 3))], -2)
@@ -144,9 +148,13 @@ def _blended(parts: dict[str, Tensor], pixels: Tensor | None, view: View) -> tup
     gates = torch.softmax(logits, -1)
     sources = torch.cat([pixels, learned[..., None, :]], -2)
     colour = (gates[..., None] * sources).sum(-2) + 0.5 * torch.tanh(parts["residual"])
-    seen = view.own[..., 2] * view.own[..., 3].clamp(0, 1)
-    departures = (colour - pixels[..., 0, :]).abs().mean(-1) * seen
+    departures = (colour - pixels[..., 0, :]).abs().mean(-1) * _well_seen(view)
     return colour.clamp(0, 1), gates[..., 0], departures
+
+
+def _well_seen(view: View) -> Tensor:
+    """[B, N] in [0, 1]: 1 where the picture shows a query from the front, 0 where it does not."""
+    return view.own[..., 2] * view.own[..., 3].clamp(0, 1)
 
 
 def quats_to(normals: Tensor) -> Tensor:

@@ -90,6 +90,20 @@ def test_switches(seen):
     assert front.cloud.num_gaussians == tiny.MODEL.queries + len(views[0].cells)
 
 
+def test_what_is_well_seen_stays_where_it_is(seen):
+    surface, person, views = seen
+
+    def along(freedom: float) -> torch.Tensor:
+        net = tiny.network(seen_freedom=freedom)
+        with torch.no_grad():
+            net.decoder[-1].bias.normal_(std=3.0, generator=torch.Generator().manual_seed(0))
+        return tiny.ask(net, surface, person, views[:1])[0].offsets[:, :2].norm(dim=-1)
+
+    shown = views[0].own[:, 2] * views[0].own[:, 3].clamp(0, 1)
+    free, held = along(1.0), along(0.2)
+    assert torch.allclose(held, free * (1 - 0.8 * shown), rtol=1e-3, atol=1e-7) and free.min() > 1e-4
+
+
 def test_lifting_of_the_whole_person_covers_the_mesh_too(capture):
     surface, person, beside = tiny.views(capture, [0])
     _, _, everything = tiny.views(capture, [0], region="all")
