@@ -64,10 +64,10 @@ class OneShotConfig:
     pixel_aligned: bool = True
     """Queries also read the picture where they are projected to, and where their mirrored twins are. Off: they know
     it by attention alone (LAM)."""
-    seen_freedom: float = 0.2
-    """How much of their reach along the surface, and of their range of sizes and opacities, queries have that the
-    picture shows well (with ``pixel_aligned``). With all of it, 1, a network that has seen few people shuffles them
-    about until brows are those that it knows and glasses are gone."""
+    seen_freedom: float = 0.05
+    """How much of their reach, and of their range of sizes and opacities, queries have that the picture shows well
+    (with ``pixel_aligned``). With all of it, 1, a network that has seen few people shuffles them about until brows are
+    those that it knows and glasses are gone."""
     offsets: bool = True
     """Queries may leave the surface. Off: they stay on the head model ("w/o offsets")."""
     normal_reach: float = 0.04

@@ -28,7 +28,7 @@ _FREQUENCIES = 5
 _HEAD_M = 0.15  # positions are divided by this before they are encoded
 _SEEN_BIAS, _TWIN_HANDICAP = 3.0, 1.0
 # Of a query before training: opacity, and standard deviations along and off the surface in units of the spacing.
-_OPACITY, _FLATNESS = 0.9, (0.6, 0.6, 0.25)
+_OPACITY, _FLATNESS = 0.9, (0.64, 0.64, 0.25)
 _GATES = 3  # own pixel, twin's pixel, learned colour
 _EXTRA = 3  # seen, cosine, inside
 
@@ -121,8 +121,7 @@ class OneShotNetwork(nn.Module):
         if config.pixel_aligned:
             freedom = freedom - (1 - config.seen_freedom) * _well_seen(view)[..., None]
         reach = colour.new_tensor([config.tangent_reach, config.tangent_reach, config.normal_reach])
-        reach = reach * torch.cat([freedom, freedom, torch.ones_like(freedom)], -1)
-        offset = torch.tanh(parts["offset"]) * reach * float(config.offsets)
+        offset = torch.tanh(parts["offset"]) * reach * freedom * float(config.offsets)
         moved = (quats_to_matrices(facing) @ offset[..., None])[..., 0]
         flat = surface.spacing[:, None] * colour.new_tensor(_FLATNESS)
         scales = flat * torch.exp(1.5 * freedom * torch.tanh(parts["scales"]))

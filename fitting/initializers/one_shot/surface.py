@@ -86,7 +86,8 @@ def make_surface(head_model: str, count: int, tokens: int) -> Surface:
     normals = torch.from_numpy(vertex_normals(model.template, model.faces))
     normals = torch.nn.functional.normalize(_mixed(normals, corners, barycentrics), dim=-1)
     area = float((_face_areas(model) * _densities(model)).sum())
-    spacing = (area / count / density).sqrt()
+    # Where the density changes quickly, neighbours are further off than it says.
+    spacing = torch.maximum((area / count / density).sqrt(), _neighbour_distance(template))
     own = torch.arange(count if tokens == 0 else min(tokens, count))
     near, weights = _nearest(template, template[own])
     return Surface(model, corners, barycentrics, spacing, template, normals, own, near, weights)
@@ -104,6 +105,16 @@ def _nearest(points: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     weights = 1 / np.maximum(distance, 1e-4)
     weights = torch.from_numpy(weights / weights.sum(1, keepdims=True)).float()
     return torch.from_numpy(index).long(), weights
+
+
+def _neighbour_distance(points: Tensor, neighbours: int = 6) -> Tensor:
+    """[N] side of the square that a point has to itself, if its six neighbours stood around it evenly."""
+    from scipy.spatial import cKDTree
+
+    if len(points) <= neighbours:
+        return points.new_zeros(len(points))
+    distance, _ = cKDTree(points.numpy()).query(points.numpy(), k=neighbours + 1)
+    return torch.from_numpy(distance[:, 1:].mean(1) * (3**0.5 / 2) ** 0.5).float()
 
 
 def _face_areas(model: HeadModel) -> Tensor:

@@ -97,7 +97,7 @@ def test_what_is_well_seen_stays_where_it_is(seen):
         net = tiny.network(seen_freedom=freedom)
         with torch.no_grad():
             net.decoder[-1].bias.normal_(std=3.0, generator=torch.Generator().manual_seed(0))
-        return tiny.ask(net, surface, person, views[:1])[0].offsets[:, :2].norm(dim=-1)
+        return tiny.ask(net, surface, person, views[:1])[0].offsets.norm(dim=-1)
 
     shown = views[0].own[:, 2] * views[0].own[:, 3].clamp(0, 1)
     free, held = along(1.0), along(0.2)
