@@ -37,7 +37,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            file.write(f"== {stamp} {os.uname().nodename}: python {' '.join(arguments)}\n".encode())
+            file.write(f"== {stamp} {os.uname().nodename}: python {' '.join(' '.join(arguments).split())}\n".encode())
             self._from = file.tell()
             file.flush()
             self._process = subprocess.Popen(
@@ -60,7 +60,7 @@ class Child:
         return self.code
 
     def stop(self) -> None:
-        """Asks it to save itself and end; by SIGTERM, as what a shell puts in the background is deaf to Ctrl-C's signal."""
+        """Asks it to save itself and end; by SIGTERM, as what shells put in the background is deaf to SIGINT."""
         if self._asked is None and self.poll() is None:
             self._asked = time.monotonic()
             with contextlib.suppress(ProcessLookupError):

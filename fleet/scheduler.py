@@ -113,13 +113,15 @@ class _Loop:
     def __init__(self, chains: tuple[tuple[Task, ...], ...], pool: Pool, view: View) -> None:
         self.chains, self.states, self.ran = chains, {}, set()
         self._pool, self._view = pool, view
-        self._next = {}
+        self._next: dict[str, tuple[int, Task | None]] = {}
+        self._behind: dict[str, int] = {}
         self._waiting: dict[int, deque[Task]] = {}  # by place in the chain
         self._elsewhere: list[tuple[float, Task]] = []
         self._running: list[Handle] = []
         for chain in chains:
             for place, task in enumerate(chain):
                 self._next[task.key] = (place, chain[place + 1] if place + 1 < len(chain) else None)
+                self._behind[task.key] = len(chain) - place - 1
         for chain in chains:
             self._resume(chain)
         view.begin(sum(map(len, chains)), self.states)
@@ -171,8 +173,8 @@ class _Loop:
 
     def _note(self, task: Task, got: TaskState) -> None:
         self.states[task.key] = got
-        self._view.ended(task, got)
         following = self._next[task.key][1]
+        self._view.ended(task, got, 0 if got.status == state.DONE else self._behind[task.key])
         if got.status == state.DONE and following is not None:
             done = state.finished(following)
             if done is None:

@@ -10,7 +10,7 @@ from fleet import state
 from fleet.state import TaskState
 from fleet.tasks import Task
 
-_EVERY_S = 1.0
+_EVERY_S = {True: 1.0, False: 30.0}  # on a terminal, in a log file
 _NAMED = 3  # tasks at work whose progress is spelt out
 
 
@@ -21,7 +21,8 @@ class View:
         self._what = what
         self._bar = None
         self._counts = dict.fromkeys((state.DONE, state.REFUSED, state.FAILED), 0)
-        self._shown = 0.0
+        self._shown = float("-inf")
+        self._every_s = _EVERY_S[sys.stderr.isatty()]
 
     def begin(self, total: int, finished: Mapping[str, TaskState]) -> None:
         """``finished``: what was so before, which does not count for the speed."""
@@ -29,11 +30,13 @@ class View:
 
         if finished:
             print(f"{len(finished)} of {total} tasks were finished before", file=sys.stderr)
-        quiet = {} if sys.stderr.isatty() else {"mininterval": 30.0}  # a log file gets a line now and then
-        self._bar = tqdm(total=total, initial=len(finished), desc=self._what, unit="task", dynamic_ncols=True, **quiet)
+        self._bar = tqdm(
+            total=total, initial=len(finished), desc=self._what, unit="task", dynamic_ncols=True,
+            mininterval=self._every_s,
+        )  # fmt: skip
 
     def show(self, running: Sequence[tuple[Task, str]], elsewhere: int) -> None:
-        if self._bar is None or time.monotonic() - self._shown < _EVERY_S:
+        if self._bar is None or time.monotonic() - self._shown < self._every_s:
             return
         self._shown = time.monotonic()
         parts = [f"{len(running)} running"]
@@ -42,7 +45,8 @@ class View:
         named = "; ".join(f"{task.subject}: {progress or task.stage}" for task, progress in running[:_NAMED])
         self._bar.set_postfix_str(", ".join(parts) + (f" | {named}" if named else ""))
 
-    def ended(self, task: Task, got: TaskState) -> None:
+    def ended(self, task: Task, got: TaskState, blocked: int = 0) -> None:
+        """``blocked``: tasks that will not be done because of this one."""
         if got.status in self._counts:
             self._counts[got.status] += 1
         if self._bar is None:
@@ -50,6 +54,7 @@ class View:
         if got.status in (state.FAILED, state.REFUSED):
             self._bar.write(f"{got.status}: {task.subject}: {task.stage}: {got.error}", file=sys.stderr)
         if got.status != state.STOPPED:
+            self._bar.total -= blocked
             self._bar.update()
 
     def stopping(self, running: int) -> None:
