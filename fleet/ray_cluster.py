@@ -30,23 +30,21 @@ _RETRIES = 10  # deaths of workers that one task survives; a task that kills its
 class RayPool:
     """Tasks on the workers of a cluster.
 
-    address: of a cluster that is there ("auto": of this machine, or RAY_ADDRESS), or "local" to start one here.
-    threads: cores for each task; None: 4, or what the largest machine has. jobs: how many at most, None for all there
-    is room for. gpus: for each task that wants one, where the cluster has any; may be a part of one. Raises UserError
-    where Ray or the cluster is missing.
+    address: of a cluster that is there ("auto": of this machine, or RAY_ADDRESS), or "local" to start one here, of
+    local_cores if not of all. threads: cores for each task; None: 4, or what the largest machine has. jobs: how many at
+    most, None for all there is room for. gpus: for each task that wants one, where the cluster has any; may be a part
+    of one. Raises UserError where Ray or the cluster is missing.
     """
 
     def __init__(
         self, address: str, threads: int | None = None, jobs: int | None = None, gpus: float = 1.0,
-        stale_s: float = STALE_S,
+        stale_s: float = STALE_S, local_cores: int | None = None,
     ) -> None:  # fmt: skip
         self._ray = _import_ray()
         self._jobs, self._gpus, self._stale_s = jobs, gpus, stale_s
-        self._connect(address)
-        cores, self._largest_memory = self._largest("CPU"), self._largest("memory")
-        self._threads = threads or max(1, min(_THREADS, int(cores)))
-        if self._threads > cores:
-            raise UserError(f"--threads {threads}: no machine of the cluster has more than {cores:g} cores; give fewer")
+        self._connect(address, local_cores)
+        self._largest_memory = self._largest("memory")
+        self._threads = threads_for(threads, self._largest("CPU"))
         self._running: list[RayHandle] = []
         self._ready: set[Any] = set()
         self._looked = self._counted = float("-inf")
@@ -118,11 +116,12 @@ class RayPool:
         """Of one machine of the cluster: a task must fit on one."""
         return max((node["Resources"].get(resource, 0.0) for node in self._ray.nodes() if node["Alive"]), default=0.0)
 
-    def _connect(self, address: str) -> None:
+    def _connect(self, address: str, local_cores: int | None) -> None:
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         try:
             self._ray.init(
-                address=address, log_to_driver=False, include_dashboard=False if address == "local" else None,
+                address=address, num_cpus=local_cores, log_to_driver=False,
+                include_dashboard=False if address == "local" else None,
                 runtime_env={"env_vars": {"PYTHONPATH": path}}, logging_level="error",
             )  # fmt: skip
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -166,6 +165,14 @@ def _do(task: Task, threads: int, stale_s: float) -> TaskState:
         while running.poll() is None:
             time.sleep(_POLL_S)
         raise
+
+
+def threads_for(asked: int | None, cores: float) -> int:
+    """Cores for each task where the largest machine has so many. Raises UserError where more are asked for: such tasks
+    would wait for ever."""
+    if asked is not None and asked > cores:
+        raise UserError(f"--threads {asked}: no machine of the cluster has more than {cores:g} cores; give fewer")
+    return asked or max(1, min(_THREADS, int(cores)))
 
 
 def _import_ray():
