@@ -180,16 +180,18 @@ def _check_many(args: argparse.Namespace, arguments: argparse.ArgumentParser) ->
 
 def _many(args: argparse.Namespace) -> int:
     """The subjects of a list: captures, runs and logs in one folder, a summary, and 1 where something failed."""
-    from fitting.config import FitConfig
-    from fitting.config_files import load_preset
     from fleet import summary
     from fleet.scheduler import run
     from fleet.subjects import merged, only, read_list
     from fleet.tasks import Place, subject_tasks
     from fleet.view import View
-    from preprocess.pipeline import PreprocessConfig
 
     subjects = only(read_list(args.list), args.only)
+
+    from fitting.config import FitConfig
+    from fitting.config_files import load_preset
+    from preprocess.pipeline import PreprocessConfig
+
     common = {name: getattr(args, name) for name in _FOR_EACH}
     options = [merged(common, subject.options) for subject in subjects]
     for preset in {chosen["preset"] for chosen in options}:  # what is wrong with them, now and once
