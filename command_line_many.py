@@ -48,10 +48,10 @@ FLEET = ("jobs", "threads", "memory", "gpus", "only", "cluster", "ray_address")
 def add_fleet(parser: argparse._ActionsContainer) -> None:
     """--jobs, --threads, --memory, --gpus, --only, --cluster, --ray-address; resolve them with ``pool``."""
     option(parser, "--jobs", type=positive_int, metavar="N",
-           help="tasks at once [default: 1; with --cluster as many as it takes]")  # fmt: skip
+           help="number of tasks at once [default: 1; with --cluster as many as it takes]")  # fmt: skip
     option(parser, "--threads", type=positive_int, metavar="N",
-           help="threads of each task [default: the cores, shared among the jobs; with --cluster 4, or what a machine "
-                "has]")  # fmt: skip
+           help="number of threads of each task [default: the cores, shared among the jobs; with --cluster 4, or "
+                "what a machine has]")  # fmt: skip
     option(parser, "--memory", type=positive_number, metavar="GB", unit="GB",
            help="memory that all tasks together may take; fewer than --jobs run where it is short [default: 90 %% of "
                 "what is free]")  # fmt: skip

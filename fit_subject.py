@@ -65,6 +65,10 @@ def parser() -> argparse.ArgumentParser:
         help="only this half of the work, such as one on machines without and one on machines with a GPU",
     )  # fmt: skip
     option(many, "--gpu-preprocessing", action="store_true", help="preprocess on the GPUs, too, not on CPUs alone")
+    option(
+        many, "--tidy", action="store_true",
+        help="remove the checkpoints of runs that are finished, two thirds of their size; nothing needs them any more",
+    )  # fmt: skip
     command_line_many.add_fleet(many)
     return parser
 
@@ -171,7 +175,7 @@ def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:
 
 def _check_many(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
     """Options that mean nothing with the others given are errors."""
-    for name in ("stage", "gpu_preprocessing", *command_line_many.FLEET):
+    for name in ("stage", "gpu_preprocessing", "tidy", *command_line_many.FLEET):
         if not args.list and getattr(args, name):
             arguments.error(f"--{name.replace('_', '-')} has no meaning without --list")
     if args.list and args.viewer:
@@ -205,7 +209,7 @@ def _many(args: argparse.Namespace) -> int:
     resources = command_line_many.resources(args, device), command_line_many.resources(args, args.device)
     chains = [
         subject_tasks(subject, place, chosen, *resources, gpu=args.device != "cpu", gpu_first=device != "cpu",
-                      stages=(args.stage,) if args.stage else ("preprocess", "fit"))
+                      tidy=args.tidy, stages=(args.stage,) if args.stage else ("preprocess", "fit"))
         for subject, chosen in zip(subjects, options)
     ]  # fmt: skip
     command_line.resume_with("the same command goes on: what is finished is kept")

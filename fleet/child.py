@@ -24,13 +24,13 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 class Child:
     """One run of ``python ARGUMENTS``, whose output goes to the end of a log file.
 
-    After its end: ``code`` (negative: the signal that ended it) and ``peak_mb``, the largest resident memory in MB that
-    it, or one process that it waited for, came to.
+    After its end: ``code`` (negative: the signal that ended it), ``cpu_seconds`` of all its cores, and ``peak_mb``, the
+    largest resident memory in MB that it, or one process that it waited for, came to.
     """
 
     def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.code: int | None = None
-        self.peak_mb = 0.0
+        self.peak_mb = self.cpu_seconds = 0.0
         self.begun = time.monotonic()
         self._asked: float | None = None
         self._log = log
@@ -56,6 +56,7 @@ class Child:
                 self.kill()
             return None
         self.code = self._process.returncode = os.waitstatus_to_exitcode(status)
+        self.cpu_seconds = usage.ru_utime + usage.ru_stime
         self.peak_mb = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
         return self.code
 

@@ -20,7 +20,7 @@ class TaskState:
     """status: done; refused: the program says that its input is of no use; failed; stopped: on request, goes on later;
     started: at work, or killed while it was (the claim tells which).
 
-    seconds: over all attempts. peak_mb: largest resident memory of one process. error: one line, empty unless refused
+    seconds, cpu_seconds: over all attempts that did not lose their machine. peak_mb: largest resident memory of one process. error: one line, empty unless refused
     or failed. reason: what a refusal is about, in a few words. result: what the program said of its product.
     """
 
@@ -29,6 +29,7 @@ class TaskState:
     judged_by: dict[str, Any] = dataclasses.field(default_factory=dict)
     attempts: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak_mb: float = 0.0
     exit_code: int | None = None
     error: str = ""

@@ -29,6 +29,7 @@ class Task:
     resume: a file, and the command that takes the command's place where it exists. result: a JSON file that the
     program may write to say more than its exit code. gpu: it wants a GPU where there are any.
     judged_by: limits that the result was judged by; with other ones, a finished task is run again to judge anew.
+    leftovers: a folder that serves to go on with the task, and is removed once it is done.
     """
 
     subject: str
@@ -41,6 +42,7 @@ class Task:
     result: Path | None = None
     gpu: bool = False
     judged_by: Options = dataclasses.field(default_factory=dict)
+    leftovers: Path | None = None
 
     @property
     def key(self) -> str:
@@ -98,9 +100,10 @@ def preprocess_task(
 
 
 def fit_task(
-    subject: Subject, place: Place, options: Options, resources: tuple[str, ...], *, gpu: bool = True
-) -> Task:
-    """Makes a subject's run from its capture, or goes on with it."""
+    subject: Subject, place: Place, options: Options, resources: tuple[str, ...], *, gpu: bool = True,
+    tidy: bool = False,
+) -> Task:  # fmt: skip
+    """Makes a subject's run from its capture, or goes on with it. tidy: without checkpoints once it is finished."""
     chosen, run = _chosen(options, _OPTIONS[FIT]), place.run(subject.name)
     program = str(_PROGRAMS / "fit_subject.py")
     command = (
@@ -109,17 +112,19 @@ def fit_task(
     return Task(
         subject.name, FIT, place.tasks(subject.name), command, run / "report.html",
         {"video": str(subject.video), **chosen}, resume=(run / "run.json", (program, "--resume", str(run))), gpu=gpu,
+        leftovers=run / "checkpoints" if tidy else None,
     )  # fmt: skip
 
 
 def subject_tasks(
     subject: Subject, place: Place, options: Options, preprocessing: tuple[str, ...], fitting: tuple[str, ...],
     *, stages: tuple[str, ...] = STAGES, gpu: bool = True, gpu_first: bool = False,
+    tidy: bool = False,
 ) -> list[Task]:  # fmt: skip
     """What makes a subject's avatar, in order; of that, the given stages. ``preprocessing``, ``fitting``: resources."""
     chain = [
         preprocess_task(subject, place, options, preprocessing, gpu=gpu and gpu_first),
-        fit_task(subject, place, options, fitting, gpu=gpu),
+        fit_task(subject, place, options, fitting, gpu=gpu, tidy=tidy),
     ]
     return [task for task in chain if task.stage in stages]
 

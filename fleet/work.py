@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import socket
 
 from fleet import claims, state
@@ -40,6 +41,8 @@ class Running:
         ended = self._ended(code)
         if not self._lost:
             state.save(self.task, ended)
+            if ended.status == state.DONE and self.task.leftovers is not None:
+                shutil.rmtree(self.task.leftovers, ignore_errors=True)
         self._claim.release()
         return ended
 
@@ -61,6 +64,7 @@ class Running:
         figures = {
             "exit_code": code,
             "seconds": round(self._state.seconds + self.child.seconds, 3),
+            "cpu_seconds": round(self._state.cpu_seconds + self.child.cpu_seconds, 3),
             "peak_mb": round(max(self._state.peak_mb, self.child.peak_mb), 1),
         }
         result = _result(self.task)

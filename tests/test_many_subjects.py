@@ -97,12 +97,13 @@ def test_a_list_is_fitted_and_only_what_failed_runs_again(listed, call, tmp_path
     before = (out / "runs/anna/metrics.json").stat().st_mtime_ns
 
     toys.make_capture(out / "captures" / "ben")
-    code, shown, errors = call(*arguments, "--only", 2)
+    code, shown, errors = call(*arguments, "--only", 2, "--tidy")
     assert code == 0 and "1 of 1 subjects are done (1 tasks ran now)" in shown, errors[-2000:]
     code, shown, _ = call(*arguments)
     assert code == 0 and "2 of 2 subjects are done (0 tasks ran now)" in shown
     assert (out / "runs/anna/metrics.json").stat().st_mtime_ns == before
     assert json.loads((out / "runs/ben/run.json").read_text())["options"]["iterations"] == 5
+    assert (out / "runs/anna/checkpoints").is_dir() and not (out / "runs/ben/checkpoints").exists()
     with pytest.raises(UserError, match="'anna' was made with seed=0.*another name"):
         call(*arguments, "--seed", 3)
 
