@@ -74,7 +74,7 @@ def measure(videos: Sequence[Path], subjects: int, jobs: int, options: Sequence[
     rows = read_json(folder / "out" / "summary.json", "summary of a list")["subjects"]
     return {
         "jobs": jobs, "wall_s": round(wall, 1), "per_hour": round(3600 * subjects / wall, 2),
-        "threads": rows[0]["tasks"]["fit"]["threads"], **_parts(rows, wall), "storage_mb": storage(folder / "out", subjects),
+        "threads": rows[0]["tasks"]["fit"]["threads"], **_parts(rows, wall), **storage(folder / "out", subjects),
     }  # fmt: skip
 
 
@@ -97,8 +97,8 @@ def _parts(rows: list[dict[str, Any]], wall: float) -> dict[str, Any]:
     return {"seconds": seconds, "peak_mb": peaks, "cores_busy": round(busy, 2)}
 
 
-def storage(out: Path, subjects: int) -> dict[str, float]:
-    """MB of a subject by part. What is linked into two places counts once, where it was made."""
+def storage(out: Path, subjects: int) -> dict[str, Any]:
+    """MB of a subject by part, and its number of files. What is linked into two places counts once."""
     parts = {
         "capture": out.glob("captures/*/*"), "preprocessing's work": out.glob("captures/*/work"),
         "bundle": out.glob("runs/*/bundle"), "checkpoints": out.glob("runs/*/checkpoints"),
@@ -114,7 +114,8 @@ def storage(out: Path, subjects: int) -> dict[str, float]:
                 if path.is_file() and entry.st_ino not in seen:
                     seen.add(entry.st_ino)
                     found[name] += entry.st_size
-    return {name: round(size / subjects / 1e6, 2) for name, size in found.items()}
+    sizes = {name: round(size / subjects / 1e6, 2) for name, size in found.items()}
+    return {"storage_mb": sizes, "files": round(len(seen) / subjects)}
 
 
 _TITLES = (
@@ -138,12 +139,14 @@ def report(found: dict[str, Any]) -> str:
         s, peak = row["seconds"], row["peak_mb"]
         names = ("preprocess", "preprocess, core-s", "fit", "fit, core-s", "of it optimising", "of it else")
         cells = [
-            str(row["jobs"]), str(row["threads"]), f"{row['per_hour']:.1f}", f"{row['per_hour'] / first['per_hour']:.2f}",
+            str(row["jobs"]), str(row["threads"]), f"{row['per_hour']:.1f}",
+            f"{row['per_hour'] / first['per_hour']:.2f}",
             f"{row['cores_busy']:.2f} of {machine['cores']}", *(f"{s[name]:.1f}" for name in names),
             f"{peak['preprocess']:.0f}", f"{peak['fit']:.0f}",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "MB on disk of one subject: " + ", ".join(f"{k} {v:.1f}" for k, v in first["storage_mb"].items())]
+    lines += ["", "MB on disk of one subject: " + ", ".join(f"{k} {v:.1f}" for k, v in first["storage_mb"].items())
+              + f"; {first['files']} files"]
     return "\n".join(lines)
 
 

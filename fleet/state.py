@@ -20,8 +20,9 @@ class TaskState:
     """status: done; refused: the program says that its input is of no use; failed; stopped: on request, goes on later;
     started: at work, or killed while it was (the claim tells which).
 
-    seconds, cpu_seconds: over all attempts that did not lose their machine. peak_mb: largest resident memory of one process. error: one line, empty unless refused
-    or failed. reason: what a refusal is about, in a few words. result: what the program said of its product.
+    seconds, cpu_seconds: over all attempts that did not lose their machine. peak_mb: largest resident memory of one
+    process. error: one line, empty unless refused or failed. reason: what a refusal is about, in a few words. result:
+    what the program said of its product.
     """
 
     status: str

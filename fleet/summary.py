@@ -25,7 +25,8 @@ def _row(chain: tuple[Task, ...], outcome: Outcome) -> dict[str, Any]:
     for task in chain:
         if (got := outcome.states.get(task.key)) is not None:
             tasks[task.stage] = {
-                "status": got.status, "seconds": got.seconds, "cpu_seconds": got.cpu_seconds, "attempts": got.attempts, "peak_mb": got.peak_mb,
+                "status": got.status, "seconds": got.seconds, "cpu_seconds": got.cpu_seconds,
+                "attempts": got.attempts, "peak_mb": got.peak_mb,
                 "threads": got.threads, "host": got.host, "error": got.error, "reason": got.reason,
                 "log": str(task.log),
             }  # fmt: skip
