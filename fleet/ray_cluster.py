@@ -7,6 +7,8 @@ as everywhere else, so that nothing is done twice even where Ray would.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -118,18 +120,25 @@ class RayPool:
 
     def _connect(self, address: str, local_cores: int | None) -> None:
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._ray.init(
                 address=address, num_cpus=local_cores, log_to_driver=False,
                 include_dashboard=False if address == "local" else None,
                 runtime_env={"env_vars": {"PYTHONPATH": path}}, logging_level="error",
             )  # fmt: skip
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises bare ones, too, such as for a machine too busy to start it
             reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"--cluster ray: no cluster at {address!r} ({reason}); start one with `ray start --head` and "
-                "`ray start --address=HEAD:6379` on the others, or give --ray-address, or --ray-address local"
-            ) from None
+            remedy = (
+                "start one with `ray start --head` and `ray start --address=HEAD:6379` on the others, or give "
+                "--ray-address, or --ray-address local"
+            )
+            if address == "local":
+                remedy = "try again when the machine is less busy, or do without --cluster"
+            raise UserError(f"--cluster ray: cannot use the cluster {address!r} ({reason}); {remedy}") from None
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():  # Ray puts its own there, which end us with a stack trace
+                signal.signal(number, handler)
 
 
 class RayHandle:
@@ -151,6 +160,8 @@ class RayHandle:
 
 def _do(task: Task, threads: int, stale_s: float) -> TaskState:
     """On a worker: does the task, waits while somebody else does it, or takes over from one who is gone."""
+    # What Ray cancels a task with; workers of a cluster that was started in the background are deaf to it otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     gpu = None if task.gpu else ""  # Ray says which; tasks that asked for none must not find any
     while (running := work.start(task, threads, gpu, beat_s=stale_s / 6, stale_s=stale_s)) is None:
         time.sleep(1.0)
