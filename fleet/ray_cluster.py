@@ -26,6 +26,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _THREADS = 4
 _POLL_S = 0.5
 _COUNT_AGAIN_S = 10.0
+_STARTS = 3  # of a cluster on this machine, before we give up
 _RETRIES = 10  # deaths of workers that one task survives; a task that kills its workers must end some time
 
 
@@ -119,26 +120,38 @@ class RayPool:
         return max((node["Resources"].get(resource, 0.0) for node in self._ray.nodes() if node["Alive"]), default=0.0)
 
     def _connect(self, address: str, local_cores: int | None) -> None:
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            self._ray.init(
-                address=address, num_cpus=local_cores, log_to_driver=False,
-                include_dashboard=False if address == "local" else None,
-                runtime_env={"env_vars": {"PYTHONPATH": path}}, logging_level="error",
-            )  # fmt: skip
-        except Exception as error:  # Ray raises bare ones, too, such as for a machine too busy to start it
-            reason = " ".join(str(error).split())[:200]
-            remedy = (
-                "start one with `ray start --head` and `ray start --address=HEAD:6379` on the others, or give "
-                "--ray-address, or --ray-address local"
-            )
-            if address == "local":
-                remedy = "try again when the machine is less busy, or do without --cluster"
-            raise UserError(f"--cluster ray: cannot use the cluster {address!r} ({reason}); {remedy}") from None
+        attempts = _STARTS if address == "local" else 1
+        for attempt in range(1, attempts + 1):
+            try:
+                self._init(address, local_cores)
+                break
+            except Exception as error:  # Ray raises bare ones, too, such as for a machine too busy to start it in time
+                self._ray.shutdown()
+                if attempt == attempts:
+                    raise UserError(_no_cluster(address, error)) from None
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():  # Ray puts its own there, which end us with a stack trace
                 signal.signal(number, handler)
+
+    def _init(self, address: str, local_cores: int | None) -> None:
+        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+        self._ray.init(
+            address=address, num_cpus=local_cores, log_to_driver=False,
+            include_dashboard=False if address == "local" else None,
+            runtime_env={"env_vars": {"PYTHONPATH": path}}, logging_level="error",
+        )  # fmt: skip
+
+
+def _no_cluster(address: str, error: Exception) -> str:
+    remedy = (
+        "start one with `ray start --head` and `ray start --address=HEAD:6379` on the others, or give --ray-address, "
+        "or --ray-address local"
+    )
+    if address == "local":
+        remedy = "try again when the machine is less busy, or do without --cluster"
+    reason = " ".join(str(error).split())[:200]
+    return f"--cluster ray: cannot use the cluster {address!r} ({reason}); {remedy}"
 
 
 class RayHandle:

@@ -149,15 +149,17 @@ class _Loop:
                 handle.abandon()
 
     def _resume(self, chain: tuple[Task, ...]) -> None:
-        """Queues the first task of a chain that is not finished."""
-        for task in chain:
-            done = state.finished(task)
-            if done is None:
-                self._queue(task)
-                return
-            self.states[task.key] = done
-            if done.status == state.REFUSED:
-                return
+        """Queues the task of a chain that comes after the last finished one. What came before that has served, and may
+        be gone by now (a capture takes much room), as long as it was made with these options."""
+        found = [state.finished(task) for task in chain]
+        begun = max((place + 1 for place, got in enumerate(found) if got is not None), default=0)
+        for task, got in zip(chain[:begun], found):
+            if got is None and (got := state.load(task)) is not None:
+                state.check_options(task, got)
+            self.states[task.key] = got or TaskState(state.DONE)
+        refused = begun > 0 and self.states[chain[begun - 1].key].status == state.REFUSED
+        if begun < len(chain) and not refused:
+            self._queue(chain[begun])
 
     def _queue(self, task: Task) -> None:
         self._waiting.setdefault(self._next[task.key][0], deque()).append(task)

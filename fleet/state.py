@@ -76,15 +76,19 @@ def finished(task: Task) -> TaskState | None:
         return None
     if state.status == DONE and not task.product.is_file():
         return None  # removed by hand, to be made anew
-    if state.options != task.options:
-        changed = sorted(
-            key for key in {*state.options, *task.options} if state.options.get(key) != task.options.get(key)
-        )
-        if state.status == REFUSED:
-            return None
-        was = ", ".join(f"{key}={state.options.get(key, '(default)')}" for key in changed)
-        raise UserError(
-            f"{task.product.parent}: subject {task.subject!r} was made with {was}, and now something else is asked "
-            "for; give it another name, choose another --out, or remove that folder to make it anew"
-        )
+    if state.status == REFUSED and state.options != task.options:
+        return None
+    check_options(task, state)
     return state
+
+
+def check_options(task: Task, state: TaskState) -> None:
+    """Raises UserError when a task was done with other options than are asked for now."""
+    if state.options == task.options:
+        return
+    changed = sorted(key for key in {*state.options, *task.options} if state.options.get(key) != task.options.get(key))
+    was = ", ".join(f"{key}={state.options.get(key, '(default)')}" for key in changed)
+    raise UserError(
+        f"{task.product.parent}: subject {task.subject!r} was made with {was}, and now something else is asked "
+        "for; give it another name, choose another --out, or remove that folder to make it anew"
+    )

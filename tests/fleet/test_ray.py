@@ -78,6 +78,20 @@ def test_a_failed_task_is_a_failure_and_not_tried_again_by_the_cluster(cluster, 
     assert trace(tmp_path, "begins").count("bad-preprocess") == 1 and "good-fit" in trace(tmp_path, "ends")
 
 
+@has_ray
+def test_what_is_stopped_saves_itself_and_goes_on(cluster, tmp_path):
+    handle = cluster.start(chain(tmp_path, "a", units=200, pause=0.1)[0])
+    wait_until(lambda: (tmp_path / "a-preprocess.place").exists(), "it was at work", 60)
+    handle.stop()
+    wait_until(lambda: handle.poll() is not None, "it ended", 60)
+    assert handle.poll().status == state.STOPPED == state.load(handle.task).status
+    cluster.ended(handle, handle.poll())
+    assert trace(tmp_path, "saved") == ["a-preprocess"] and not list(handle.task.folder.glob("*.claim-*"))
+    reached = int((tmp_path / "a-preprocess.place").read_text())
+    outcome = _run_on(cluster, [chain(tmp_path, "a", units=reached + 1)])
+    assert outcome.states["a/preprocess"].attempts == 2 and trace(tmp_path, "ends") == ["a-preprocess", "a-fit"]
+
+
 def test_threads_are_those_of_the_largest_machine_at_most():
     assert threads_for(None, 64) == 4 and threads_for(None, 2) == 2 and threads_for(8, 8) == 8
     with pytest.raises(UserError, match="--threads 16: no machine of the cluster has more than 8 cores"):

@@ -103,6 +103,25 @@ def test_what_is_done_is_not_done_otherwise(tmp_path):
     assert quietly([[task(tmp_path, "a", options={"minutes": 6})]])[0].ran == {"a/fit"}
 
 
+def test_what_a_finished_subject_no_longer_needs_may_be_removed(tmp_path):
+    quietly([chain(tmp_path, "a", options={"size": 5})])
+    (tmp_path / "a-preprocess.product").unlink()
+    outcome, _ = quietly([chain(tmp_path, "a", options={"size": 5})])
+    assert outcome.ran == frozenset() and len(outcome.states) == 2
+    with pytest.raises(UserError, match="'a' was made with size=5"):
+        quietly([chain(tmp_path, "a", options={"size": 6})])
+    (tmp_path / "a-fit.product").unlink()
+    assert quietly([chain(tmp_path, "a", options={"size": 5})])[0].ran == {"a/preprocess", "a/fit"}
+
+
+def test_leftovers_go_when_a_task_is_done(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    good, bad = task(tmp_path, "a", leftovers=tmp_path / "a"), task(tmp_path, "b", breaks=0, leftovers=tmp_path / "b")
+    quietly([[good], [bad]])
+    assert not (tmp_path / "a").exists() and (tmp_path / "b").exists()
+
+
 def test_a_task_goes_on_by_its_second_command(tmp_path):
     goes_on = Task("a", "fit", tmp_path, ("begin",), tmp_path / "p", resume=(tmp_path / "run.json", ("go on",)))
     assert goes_on.command_now() == ("begin",)
