@@ -3,6 +3,7 @@
 Examples: python fit_subject.py --video me.mp4
           python fit_subject.py --image me.jpg
           python fit_subject.py --image edited.png --base runs/me-20260101-120000
+          python fit_subject.py --list subjects.txt --jobs 2 --out runs/all
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import command_line
-from command_line import number, option, positive_int, positive_number
+import command_line_many
+from command_line import option, positive_int, positive_number
 
 _BEGUN = time.perf_counter()
 
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
     from fitting.subject import FitOptions
     from scene.capture import Capture
 
-# A resumed run takes these from the run that it goes on with, not from the command line.
 # What says nothing about pictures.
 _OF_VIDEOS = ("minutes", "iterations", "viewer", "start", "end", "tracking")
+# A resumed run takes these from the run that it goes on with, not from the command line.
 _REMEMBERED = ("demo", "minutes", "iterations", "seed", "device", "offline", "weights")
+# What the command line says for all subjects of a list, and a line of it for one.
+_FOR_EACH = ("minutes", "iterations", "preset", "overrides", "init", "seed", "size", "matting", "tracking", "start",
+             "end", "focal")  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
     option(source, "--capture", type=Path, metavar="DIR", help="preprocessed video: the folder `capture` of a run")
     option(source, "--demo", action="store_true", help="a made person whose truth is known; needs no file")
     option(source, "--resume", type=Path, metavar="RUN", help="go on with an interrupted run, by its own settings")
+    option(
+        source, "--list", type=Path, metavar="FILE",
+        help="text file with one video in each line, and options such as name=anna minutes=5 behind it",
+    )  # fmt: skip
     fitting = parser.add_argument_group("fitting")
     option(
         fitting, "--out", type=Path, metavar="DIR", help="run directory, not to exist yet [default: runs/<name>-<time>]"
@@ -73,35 +82,34 @@ def parser() -> argparse.ArgumentParser:
     option(watching, "--viewer", action="store_true", help="show the fit in the browser as it goes on, a few %% slower")
     command_line.add_viewer(watching)
     prepare = parser.add_argument_group("preprocessing")
-    option(prepare, "--size", type=positive_int, default=512, unit="pixels", help="side of the square pictures")
+    command_line.add_preprocessing(prepare)
+    many = parser.add_argument_group("many subjects (with --list)")
     option(
-        prepare, "--matting", choices=("auto", "modnet", "selfie"), default="auto",
-        help="what cuts the person out; auto takes modnet where its weights are",
+        many, "--stage", choices=("preprocess", "fit"),
+        help="only this half of the work, such as one on machines without and one on machines with a GPU",
     )  # fmt: skip
+    option(many, "--gpu-preprocessing", action="store_true", help="preprocess on the GPUs, too, not on CPUs alone")
     option(
-        prepare, "--tracking", choices=("pictures", "landmarks"),
-        help="pictures: poses and expressions are refined on the pictures; landmarks: quicker, a few dB worse "
-             "[default: pictures]",
+        many, "--tidy", action="store_true",
+        help="remove the checkpoints of runs that are finished, two thirds of their size; nothing needs them any more",
     )  # fmt: skip
-    option(prepare, "--start", type=number, metavar="S", unit="seconds", help="leave out the video before this")
-    option(prepare, "--end", type=number, metavar="S", unit="seconds", help="leave out the video after this")
-    option(
-        prepare, "--focal", type=positive_number, metavar="F", unit="long sides of the video's picture",
-        help="focal length; unless said, from the file, else 2.5 for square and 1.0 for other pictures",
-    )  # fmt: skip
+    command_line_many.add_fleet(many)
     return parser
 
 
-def main() -> None:
+def main() -> int | None:
     arguments = parser()
     args = arguments.parse_args()
     if args.help_config:
         return _list_settings()
-    if not (args.video or args.image or args.capture or args.demo or args.resume):
-        arguments.error("one of --video, --image, --capture, --demo, --resume is needed")
+    if not (args.video or args.image or args.capture or args.demo or args.resume or args.list):
+        arguments.error("one of --video, --image, --capture, --demo, --resume, --list is needed")
     for name in _OF_VIDEOS if args.image else ("refine", "base"):
-        if getattr(args, name) not in (None, False):
+        if getattr(args, name) != arguments.get_default(name):
             arguments.error(f"--{name} has no meaning {'with' if args.image else 'without'} --image")
+    _check_many(args, arguments)
+    if args.list:
+        return _many(args)
     device = str(command_line.device(args.device))
     if args.image:
         return _pictures(args, device)
@@ -171,8 +179,7 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     else:
         video = make_demo(_demo_folder(root)).video if args.demo else args.video
         settings = PreprocessConfig(
-            args.size, args.start, args.end, matting=args.matting, focal=args.focal,
-            tracking=args.tracking or "pictures",
+            args.size, args.start, args.end, matting=args.matting, focal=args.focal, tracking=args.tracking
         )
         source = find_or_build(
             video, root.parent / ".captures", settings,
@@ -261,6 +268,52 @@ def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:
     vars(args).update({key: value for key, value in run.options().items() if key in _REMEMBERED})
     args.weights = None if args.weights is None else Path(args.weights)
     return run, load_preset(run.config, FitConfig)
+
+
+def _check_many(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
+    """Options that mean nothing with the others given are errors."""
+    for name in ("stage", "gpu_preprocessing", "tidy", *command_line_many.FLEET):
+        if not args.list and getattr(args, name):
+            arguments.error(f"--{name.replace('_', '-')} has no meaning without --list")
+    if args.list and args.viewer:
+        arguments.error("--viewer has no meaning with --list; look at one of its runs with view_avatar.py")
+
+
+def _many(args: argparse.Namespace) -> int:
+    """The subjects of a list: captures, runs and logs in one folder, a summary, and 1 where something failed."""
+    from fleet import summary
+    from fleet.scheduler import run
+    from fleet.subjects import merged, only, read_list
+    from fleet.tasks import Place, subject_tasks
+    from fleet.view import View
+
+    subjects = only(read_list(args.list), args.only)
+
+    from fitting.config import FitConfig
+    from fitting.config_files import load_preset
+    from preprocess.pipeline import PreprocessConfig
+
+    common = {name: getattr(args, name) for name in _FOR_EACH} | {"preset": args.preset or "default"}
+    options = [merged(common, subject.options) for subject in subjects]
+    for preset in {chosen["preset"] for chosen in options}:  # what is wrong with them, now and once
+        load_preset(preset, FitConfig, args.overrides)
+    for chosen in options:
+        PreprocessConfig(chosen["size"], chosen.get("start"), chosen.get("end"), focal=chosen.get("focal"))
+    if args.cluster is None:
+        command_line.device(args.device)
+    place = Place((args.out or Path("runs") / args.list.stem).absolute())
+    device = args.device if args.gpu_preprocessing else "cpu"
+    resources = command_line_many.resources(args, device), command_line_many.resources(args, args.device)
+    chains = [
+        subject_tasks(subject, place, chosen, *resources, gpu=args.device != "cpu", gpu_first=device != "cpu",
+                      tidy=args.tidy, stages=(args.stage,) if args.stage else ("preprocess", "fit"))
+        for subject, chosen in zip(subjects, options)
+    ]  # fmt: skip
+    command_line.resume_with("the same command goes on: what is finished is kept")
+    outcome = run(chains, command_line_many.pool(args, len(chains)), View("subjects"))
+    found = summary.rows(outcome) if args.only else summary.write(place.root, outcome)
+    print(summary.text(place.root, outcome, found))
+    return summary.exit_code(outcome)
 
 
 def _demo_folder(root: Path) -> Path:
