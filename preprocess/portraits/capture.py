@@ -31,11 +31,12 @@ _log = logging.getLogger(__name__)
 
 MOST_PICTURES = 32
 MOST_YAW_DEGREES = 60.0  # beyond, half of the face is guessed, and the detector's points with it
-_MOST_RESIDUAL = 8.0  # per cent of the eye distance
+_MOST_RESIDUAL = 5.0  # per cent of the eye distance
 _USUAL_DISTANCE_M = 1.2  # at which portraits are taken that say nothing of their lens
 _FACE_HEIGHT_M = 0.165  # forehead to chin of the detector's points on the mean head
 _SAME_CUT = 0.85  # intersection over union at which alpha and matte show the same person
 _MATTE_COVERS = 0.5
+_FACE_COVERS = 0.88  # on profiles the detector sees a face whose further half lies before the nose
 _FAINT = 24  # of 255: up to here the parts of a matte do not hang together
 
 
@@ -187,10 +188,16 @@ def _write_pictures(
         image = crop.apply(still.rgb, options.size)
         alpha = _matte(matter, image, points, None if still.alpha is None else crop.apply(still.alpha, options.size))
         x, y = np.clip(points.astype(int), 0, options.size - 1).T
-        if (alpha[y, x] > 127).mean() < _MATTE_COVERS:
+        covered = float((alpha[y, x] > 127).mean())
+        if covered < _MATTE_COVERS:
             raise UserError(
                 f"{still.path}: the matte does not show the face; give a picture before a plainer background, one cut "
                 "out with transparency, or another --matting"
+            )
+        if covered < _FACE_COVERS:
+            raise UserError(
+                f"{still.path}: {100 * (1 - covered):.0f} % of the face's points lie on the background: it is seen too "
+                "much from the side, or the matte cuts it; give a picture from the front or half from the side"
             )
         write_pair(files, position, image, alpha)
     return {"name": name, "note": note}

@@ -27,6 +27,8 @@ from scene.rig import RigBinding
 from scene.seeds import Seeds
 
 _MOST_VIEWS = 8
+_BLINKS = ("eyeBlinkLeft", "eyeBlinkRight", "eyeSquintLeft", "eyeSquintRight")
+_CLOSED = 0.5  # radians of turning that one shut eye counts for
 _SHELL_SHARE, _UNSEEN_SHARE = 0.25, 0.25  # of all seeds
 
 
@@ -36,17 +38,17 @@ def lifted_seeds(capture: Capture, frames: FrameStore, count: int, seed: int) ->
     shaped = model.shaped(capture.identity)
     chosen = spread(capture.train, _MOST_VIEWS)
     views = [View.of(capture.frames[index], frames.get(index), shaped) for index in chosen]
-    front = min(range(len(views)), key=lambda index: views[index].turned)
+    front = _reference(capture, chosen, views)
     shaped = raised(shaped, views[front])
     shaped = drawn_in(shaped, View.of(capture.frames[chosen[front]], frames.get(chosen[front]), shaped))
     views = [View.of(capture.frames[index], frames.get(index), shaped) for index in chosen]
-    colours = vertex_colours(model, shaped, views)
+    colours = vertex_colours(model, shaped, views, front)
     views = [view.adjusted(gain) for view, gain in zip(views, colours.gains)]
     unseen_count, shell_count = round(_UNSEEN_SHARE * count), round(_SHELL_SHARE * count)
     parts: list[Patches] = [
         on_mesh(views, shaped, colours, count - unseen_count - shell_count),
         shells(views[front], shaped, shell_count),
-        unseen(views, shaped, colours, unseen_count, seed),
+        unseen(views, views[front], shaped, colours, unseen_count, seed),
         lids(shaped, torch.from_numpy(colours.rgb), seed),
     ]
     every = Patches.join(parts)
@@ -58,3 +60,10 @@ def lifted_seeds(capture: Capture, frames: FrameStore, count: int, seed: int) ->
         tied.vertices[loose], tied.weights[loose] = near.vertices, near.weights
     weights = torch.where(loose, every.head_weights, head_weights(every.cloud.means, chin)).clamp(0.02, 0.98)
     return Seeds(every.cloud, weights, tied)
+
+
+def _reference(capture: Capture, chosen: list[int], views: list[View]) -> int:
+    """Which picture gives the outline, and the face where others do not see much better: from the front, eyes open."""
+    shut = [capture.expression_names.index(name) for name in _BLINKS if name in capture.expression_names]
+    closed = [float(capture.frames[index].state.expression[shut].sum()) for index in chosen]
+    return min(range(len(views)), key=lambda number: views[number].turned + _CLOSED * closed[number])

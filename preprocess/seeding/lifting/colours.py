@@ -22,6 +22,7 @@ _SCLERA = (0.80, 0.77, 0.75)
 _USUAL_SKIN = (0.72, 0.54, 0.46)  # in the light that the colours above are of
 _LIGHT = (0.35, 1.15)  # times it: the least and the most that is believed
 _LEAST_WEIGHT = 0.02
+_PREFERRED = 3.0
 _FAR_M = 0.045  # from what is seen: there the scalp has its median colour
 _MIRRORED = 0.5  # of a mirrored vertex' weight
 _RIM_DEGREES = np.arange(0, 91, 6)
@@ -38,13 +39,14 @@ class VertexColours:
     gains: np.ndarray
 
 
-def vertex_colours(model: HeadModel, shaped: ShapedHead, views: list[View]) -> VertexColours:
-    """Colours of the vertices of a person from pictures."""
+def vertex_colours(model: HeadModel, shaped: ShapedHead, views: list[View], front: int = 0) -> VertexColours:
+    """Colours of the vertices of a person from pictures. front: the one that others must see much better than."""
     faces = model.faces.numpy()
     sums, weights = zip(*(_seen(view, faces, len(model.template)) for view in views))
     single = np.stack([total / np.maximum(weight, 1e-9)[:, None] for total, weight in zip(sums, weights)])
     weight = np.stack(weights)
     gains = _gains(single, weight)
+    weight[front] *= _PREFERRED  # a face of one moment, not of several
     best = np.where(weight.max(0) > 0, weight.argmax(0), _nearest_view(shaped, views))
     seen = weight.max(0) > _LEAST_WEIGHT
     rgb = np.take_along_axis(single * gains[:, None], weight.argmax(0)[None, :, None], 0)[0]

@@ -90,6 +90,10 @@ class View:
         ]
         return torch.where(inside, room * depth / self.camera.K[0, 0], torch.full((), torch.inf))
 
+    def below(self, points: Tensor) -> Tensor:
+        """[N] bool: points [N, 3] of the head frame that lie below the picture's lower border."""
+        return self.camera.project(points)[0][:, 1] > self.camera.height
+
     def usable(self, faces: np.ndarray) -> np.ndarray:
         """[H, W] bool: pixels that show the mesh, surely and not too much from the side."""
         return (self.matte > SURE) & (self.facing(faces)[1] > LEAST_FACING)

@@ -17,7 +17,9 @@ _LEAST_M = 0.0035
 _BEHIND_M = 0.004  # under the patches that show the pictures, so that it never hides them
 
 
-def unseen(views: list[View], shaped: ShapedHead, colours: VertexColours, count: int, seed: int) -> Patches:
+def unseen(
+    views: list[View], front: View, shaped: ShapedHead, colours: VertexColours, count: int, seed: int
+) -> Patches:
     """About ``count`` patches, a little below the surface, all over the mesh but where a picture shows background.
 
     They lie under what is seen, too, thinly: patches part when the face moves, and skin is behind them, not nothing.
@@ -44,7 +46,8 @@ def unseen(views: list[View], shaped: ShapedHead, colours: VertexColours, count:
     for view in views:
         posed = (torch.from_numpy(view.posed)[vertices] * inside[..., None]).sum(1)
         room = torch.minimum(room, view.room(posed))
-    kept = room > 0
+    # A person who is cut off by the picture's lower border ends there on all sides.
+    kept = (room > 0) & ~front.below((torch.from_numpy(front.posed)[vertices] * inside[..., None]).sum(1))
     rgb = (torch.from_numpy(colours.rgb)[vertices] * inside[..., None]).sum(1)
     spacing = (areas * weights.sum() / (count * weights.clamp_min(1e-12)))[drawn].sqrt()
     largest = torch.where(skin, _MOST_M[0], _MOST_M[1])[drawn]
