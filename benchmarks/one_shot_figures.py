@@ -29,6 +29,7 @@ from scene.transforms import make_transform, rotvecs_to_matrices
 
 METHODS = {
     "one-shot": "the network, one picture",
+    "lifted": "the picture lifted onto the head model, nothing learned",
     "mesh": "the fitted mesh with the picture projected on it",
     "picture": "the same, and what the matte shows beside the mesh",
     "mean head": "the mean head in one mean colour",
@@ -57,7 +58,7 @@ def seeds_of(method: str, capture: Capture, source: int, config: InitializerConf
     if method == "one-shot":
         return INITIALIZERS["one_shot"](capture, frames, dataclasses.replace(config, sources=1), 0)
     dense = dataclasses.replace(config, opacity=0.95, frames=1)  # as solid as a mesh
-    if method in ("mesh", "picture"):
+    if method in ("lifted", "mesh", "picture"):
         return INITIALIZERS[method](capture, frames, dense, 0)
     neutral = HEAD_MODELS[capture.head_model]().neutral_identity()
     seeds = INITIALIZERS["mesh"](dataclasses.replace(capture, identity=neutral), frames, dense, 0)
