@@ -28,7 +28,7 @@ _FREQUENCIES = 5
 _HEAD_M = 0.15  # positions are divided by this before they are encoded
 _SEEN_BIAS, _TWIN_HANDICAP = 3.0, 1.0
 # Of a query before training: opacity, and standard deviations along and off the surface in units of the spacing.
-_OPACITY, _FLATNESS = 0.9, (0.64, 0.64, 0.25)
+_OPACITY, _FLATNESS = 0.9, (0.6, 0.6, 0.25)
 _GATES = 3  # own pixel, twin's pixel, learned colour
 _EXTRA = 3  # seen, cosine, inside
 

@@ -22,6 +22,7 @@ _CANDIDATES = 5  # per point
 _DENSITY = {"skin": 1.0, "eye_left": 3.0, "eye_right": 3.0, "tongue": 1.0, "teeth_upper": 3.0, "teeth_lower": 3.0}
 _OTHER_DENSITY = 0.25
 _MOVING_GAIN, _MOVING_M = 3.0, 0.008  # skin that expressions move by so much has four times the density
+_ONE_SIDED = 0.8  # of the distance to the sixth neighbour: at the border of a dense region most stand on one side
 _MOST_EXACT = 24_000  # points in farthest-first order; the rest are drawn evenly
 
 
@@ -87,7 +88,9 @@ def make_surface(head_model: str, count: int, tokens: int) -> Surface:
     normals = torch.nn.functional.normalize(_mixed(normals, corners, barycentrics), dim=-1)
     area = float((_face_areas(model) * _densities(model)).sum())
     # Where the density changes quickly, neighbours are further off than it says.
-    spacing = torch.maximum((area / count / density).sqrt(), _neighbour_distance(template))
+    # What is drawn beyond those in order fills no gap that one could count on.
+    spacing = (area / min(count, _MOST_EXACT) / density).sqrt()
+    spacing = torch.maximum(spacing, _neighbour_distance(template))
     own = torch.arange(count if tokens == 0 else min(tokens, count))
     near, weights = _nearest(template, template[own])
     return Surface(model, corners, barycentrics, spacing, template, normals, own, near, weights)
@@ -114,7 +117,8 @@ def _neighbour_distance(points: Tensor, neighbours: int = 6) -> Tensor:
     if len(points) <= neighbours:
         return points.new_zeros(len(points))
     distance, _ = cKDTree(points.numpy()).query(points.numpy(), k=neighbours + 1)
-    return torch.from_numpy(distance[:, 1:].mean(1) * (3**0.5 / 2) ** 0.5).float()
+    even = distance[:, 1:].mean(1) * (3**0.5 / 2) ** 0.5
+    return torch.from_numpy(np.maximum(even, _ONE_SIDED * distance[:, -1])).float()
 
 
 def _face_areas(model: HeadModel) -> Tensor:
