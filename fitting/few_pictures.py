@@ -116,7 +116,7 @@ def fit_pictures(
         notes["refinement"] = f"{steps} steps on the pictures themselves in {refine_s:g} s"
     facts = {
         "seed": seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes,
-        "pictures": _names(capture),
+        "pictures": _names(capture), "extrapolates": True,
     }  # fmt: skip
     AvatarBundle.from_fit(avatar.eval(), capture, facts).save(run.bundle)
     return PicturesResult(AvatarBundle.load(run.bundle), seconds, notes)

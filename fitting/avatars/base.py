@@ -81,8 +81,6 @@ class AvatarModel(nn.Module):
     spherical: tuple[str, ...] = ()
     #: Whether the cloud of a fixed state changes with ``eye``; tells playback what it may cache.
     view_dependent: bool = False
-    #: Whether what it shows where no recording looked was put there on purpose: then playback holds nothing back.
-    extrapolates: bool = False
 
     def __init__(self, shape: AvatarShape, anchoring: AnchoringConfig) -> None:
         super().__init__()

@@ -46,7 +46,6 @@ class Rigged(AvatarModel):
 
     kind = "rigged"
     Config = RiggedConfig
-    extrapolates = True
 
     def __init__(self, config: RiggedConfig, shape: AvatarShape) -> None:
         super().__init__(shape, config.anchoring)

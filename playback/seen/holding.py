@@ -31,8 +31,6 @@ class HeldAvatar:
     @torch.no_grad()
     def cloud(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         """The Gaussians [N] of a state [] in the head frame, seen from ``eye`` [3] there; see ``Player.cloud``."""
-        if self._player.avatar.extrapolates:
-            return self._player.cloud(state, eye)
         player, state, eye = self._player, state.to(self._player.device), eye.to(self._player.device)
         held = self._views.held(state, eye)
         if not held.needed:

@@ -175,3 +175,13 @@ def test_the_preset_needs_no_fit(capture):
     config = dataclasses.replace(CONFIG, seeds=dataclasses.replace(CONFIG.seeds, num_gaussians=2000))
     avatar = create_avatar(config, capture, FrameStore(capture, capture.train), 0)
     assert avatar.kind == "rigged" and avatar.config.sh_degree == 0
+
+
+def test_what_was_guessed_on_purpose_is_not_held_back():
+    from playback.player import Player
+    from playback.seen.gaussians import SeenGaussians
+
+    bundle = toys.bundle(make("rigged"))
+    guessed = dataclasses.replace(bundle, facts={"extrapolates": True})
+    assert (SeenGaussians.of(Player(bundle)).confidence < 1).any()
+    assert (SeenGaussians.of(Player(guessed)).confidence == 1).all()
