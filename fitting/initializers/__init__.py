@@ -11,7 +11,7 @@ INITIALIZERS = {
     "random": random_seeds,
 }  # fmt: skip
 
-AUTO = {"video": "picture", "pictures": "lifted"}
+AUTO = {"video": "one_shot", "pictures": "lifted"}
 """What ``--init auto`` stands for, by what is fitted: what won in measurements."""
 
 __all__ = ["AUTO", "INITIALIZERS", "InitializerConfig"]
