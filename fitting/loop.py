@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -153,7 +154,7 @@ def fit(
             boxes[frame, divisor] = box
 
         output, cloud = render(avatar, renderer, state, camera, config, screen=densifier.wants_screen(nominal))
-        loss, terms = objective.compute(
+        loss, terms, squared_error = objective.compute(
             config.objective, output, target, background, avatar,
             perceptual if use_perceptual else None, boxes.get((frame, divisor)),
         )  # fmt: skip
@@ -169,9 +170,7 @@ def fit(
 
         progress.step += 1
         progress.seconds += time.monotonic() - started
-        with torch.no_grad():
-            truth = target[0] * target[1] + (1 - target[1]) * background
-            psnr = float(-10 * torch.log10((output.over(background) - truth).square().mean().clamp_min(1e-10)))
+        psnr = -10 * math.log10(max(float(squared_error), 1e-10))
         info = StepInfo(
             progress.step, nominal, budget.fraction(progress), progress.seconds, frame, float(loss.detach()),
             {name: float(value) for name, value in terms.items()}, psnr, avatar.num_gaussians,
