@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import math
 import time
@@ -14,6 +15,7 @@ import torch
 
 from fitting import checkpoint, memory, objective
 from fitting.avatars import AVATARS, AvatarModel, AvatarShape, TrainingStates
+from fitting.avatars.blending import factors_of
 from fitting.checkpoint import Progress
 from fitting.config import FitConfig
 from fitting.densify import DENSIFIERS
@@ -214,5 +216,6 @@ def _check_finite(loss: torch.Tensor, avatar: AvatarModel, step: int) -> None:
         raise FitDivergedError(f"iteration {step}: the loss is {float(loss.detach())}")
     if step % _FINITE_EVERY == 0:
         for name, parameter in avatar.named_parameters():
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+            gradients = [parameter.grad, *itertools.chain(*factors_of(parameter))]
+            if not all(torch.isfinite(gradient).all() for gradient in gradients if gradient is not None):
                 raise FitDivergedError(f"iteration {step}: the gradient of {name} is not finite")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fitting import loop, memory, picture_loss
+from fitting import fused_adam, loop, memory, picture_loss
 from fitting.avatars import AvatarModel
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
@@ -55,6 +55,7 @@ def fit_run(
     renderer.warm_up()  # compiles now, not in the middle of the fit
     if options.device == "cpu":
         picture_loss.compile_kernels()
+        fused_adam.compile_kernels()
     frames = FrameStore(capture, capture.train, options.device)
     notes: dict[str, str] = {}
     perceptual = _perceptual(config, options, notes)
