@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fitting import losses
+from fitting import losses, picture_loss
 from fitting.avatars import AvatarModel
 from renderers import Renderer
 from scene.camera import Camera
@@ -63,7 +63,7 @@ def refine(
     from tqdm import tqdm
 
     if next(avatar.parameters()).device.type == "cpu":
-        losses.compile_kernels()
+        picture_loss.compile_kernels()
     if not can_refine(avatar):
         raise ValueError(f"refine: an avatar of kind {avatar.kind} has not all of {FREEDOM}")
     start = {name: avatar.per_gaussian[name].detach().clone() for name in FREEDOM}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fitting import losses, memory
+from fitting import memory, picture_loss
 from fitting.initializers.one_shot import weights
 from fitting.initializers.one_shot.training.config import TrainConfig
 from fitting.initializers.one_shot.training.processes import Processes
@@ -37,7 +37,7 @@ def set_up(
     renderer = create("auto", str(device))
     renderer.warm_up()
     if device.type == "cpu":
-        losses.compile_kernels()
+        picture_loss.compile_kernels()
     perceptual = make_vgg_loss(folder, download, device) if config.loss.perceptual else None
     if config.loss.perceptual and perceptual is None:
         log.warning("the perceptual loss is off: VGG16's weights are not here (give them with --weights DIR)")
