@@ -3,6 +3,7 @@
 Examples: python fit_subject.py --video me.mp4
           python fit_subject.py --image me.jpg
           python fit_subject.py --image edited.png --base runs/me-20260101-120000
+          python fit_subject.py --list subjects.txt --jobs 2 --out runs/all
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import command_line
-from command_line import number, option, positive_int, positive_number
+import command_line_list
+import command_line_many
+import command_line_pictures
+from command_line import option, positive_int, positive_number
 
 _BEGUN = time.perf_counter()
 
 if TYPE_CHECKING:
     from fitting.config import FitConfig
-    from fitting.few_pictures import Base
     from fitting.result import FitResult
     from fitting.run_directory import RunDirectory
     from fitting.subject import FitOptions
     from scene.capture import Capture
 
 # A resumed run takes these from the run that it goes on with, not from the command line.
-# What says nothing about pictures.
-_OF_VIDEOS = ("minutes", "iterations", "viewer", "start", "end", "tracking")
 _REMEMBERED = ("demo", "minutes", "iterations", "seed", "device", "offline", "weights")
 
 
@@ -42,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
     option(source, "--capture", type=Path, metavar="DIR", help="preprocessed video: the folder `capture` of a run")
     option(source, "--demo", action="store_true", help="a made person whose truth is known; needs no file")
     option(source, "--resume", type=Path, metavar="RUN", help="go on with an interrupted run, by its own settings")
+    option(
+        source, "--list", type=Path, metavar="FILE",
+        help="text file with one video in each line, and options such as name=anna minutes=5 behind it",
+    )  # fmt: skip
     fitting = parser.add_argument_group("fitting")
     option(
         fitting, "--out", type=Path, metavar="DIR", help="run directory, not to exist yet [default: runs/<name>-<time>]"
@@ -61,50 +66,40 @@ def parser() -> argparse.ArgumentParser:
     command_line.add_seed(fitting)
     command_line.add_weights(fitting)
     pictures = parser.add_argument_group("with --image")
-    option(
-        pictures, "--refine", type=positive_number, metavar="S", unit="seconds",
-        help="then fit to the pictures themselves for so long; without it nothing is optimised",
-    )  # fmt: skip
-    option(
-        pictures, "--base", type=Path, metavar="RUN",
-        help="carry the colours of an edited picture into the avatar of this run; the result is a new run",
-    )  # fmt: skip
+    command_line_pictures.add_pictures(pictures)
     watching = parser.add_argument_group("watching")
     option(watching, "--viewer", action="store_true", help="show the fit in the browser as it goes on, a few %% slower")
     command_line.add_viewer(watching)
     prepare = parser.add_argument_group("preprocessing")
-    option(prepare, "--size", type=positive_int, default=512, unit="pixels", help="side of the square pictures")
+    command_line.add_preprocessing(prepare)
+    many = parser.add_argument_group("many subjects (with --list)")
     option(
-        prepare, "--matting", choices=("auto", "modnet", "selfie"), default="auto",
-        help="what cuts the person out; auto takes modnet where its weights are",
+        many, "--stage", choices=("preprocess", "fit"),
+        help="only this half of the work, such as one on machines without and one on machines with a GPU",
     )  # fmt: skip
+    option(many, "--gpu-preprocessing", action="store_true", help="preprocess on the GPUs, too, not on CPUs alone")
     option(
-        prepare, "--tracking", choices=("pictures", "landmarks"),
-        help="pictures: poses and expressions are refined on the pictures; landmarks: quicker, a few dB worse "
-             "[default: pictures]",
+        many, "--tidy", action="store_true",
+        help="remove the checkpoints of runs that are finished, two thirds of their size; nothing needs them any more",
     )  # fmt: skip
-    option(prepare, "--start", type=number, metavar="S", unit="seconds", help="leave out the video before this")
-    option(prepare, "--end", type=number, metavar="S", unit="seconds", help="leave out the video after this")
-    option(
-        prepare, "--focal", type=positive_number, metavar="F", unit="long sides of the video's picture",
-        help="focal length; unless said, from the file, else 2.5 for square and 1.0 for other pictures",
-    )  # fmt: skip
+    command_line_many.add_fleet(many)
     return parser
 
 
-def main() -> None:
+def main() -> int | None:
     arguments = parser()
     args = arguments.parse_args()
     if args.help_config:
         return _list_settings()
-    if not (args.video or args.image or args.capture or args.demo or args.resume):
-        arguments.error("one of --video, --image, --capture, --demo, --resume is needed")
-    for name in _OF_VIDEOS if args.image else ("refine", "base"):
-        if getattr(args, name) not in (None, False):
-            arguments.error(f"--{name} has no meaning {'with' if args.image else 'without'} --image")
+    if not (args.video or args.image or args.capture or args.demo or args.resume or args.list):
+        arguments.error("one of --video, --image, --capture, --demo, --resume, --list is needed")
+    command_line_pictures.check(args, arguments)
+    command_line_list.check(args, arguments)
+    if args.list:
+        return command_line_list.run_list(args)
     device = str(command_line.device(args.device))
     if args.image:
-        return _pictures(args, device)
+        return command_line_pictures.fit(args, device, _BEGUN)
     if args.viewer:
         from playback.viewer.server import check_address, require_viser
 
@@ -161,7 +156,7 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     from preprocess.pipeline import PreprocessConfig, find_or_build
     from scene.capture import Capture
 
-    config = load_preset(args.preset or "default", FitConfig, _overrides(args, "video"))
+    config = load_preset(args.preset or "default", FitConfig, command_line_pictures.initializer_override(args, "video"))
     name = "demo" if args.demo else (args.video or args.capture.absolute().parent).stem
     root = args.out or default_root(Path("runs"), name)
     RunDirectory.check_free(root)
@@ -171,8 +166,7 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     else:
         video = make_demo(_demo_folder(root)).video if args.demo else args.video
         settings = PreprocessConfig(
-            args.size, args.start, args.end, matting=args.matting, focal=args.focal,
-            tracking=args.tracking or "pictures",
+            args.size, args.start, args.end, matting=args.matting, focal=args.focal, tracking=args.tracking
         )
         source = find_or_build(
             video, root.parent / ".captures", settings,
@@ -181,71 +175,6 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     options = {key: getattr(args, key) for key in _REMEMBERED}
     options["weights"] = None if args.weights is None else str(args.weights.absolute())
     return RunDirectory.create(root, source.root, options, to_yaml(config)), config
-
-
-def _overrides(args: argparse.Namespace, kind: str) -> list[str]:
-    """--set with --init in its terms. kind: "video" or "pictures"."""
-    from fitting.initializers import AUTO
-
-    chosen = AUTO[kind] if args.init == "auto" else args.init
-    return args.overrides + ([] if chosen is None else [f"initializer={chosen}"])
-
-
-def _pictures(args: argparse.Namespace, device: str) -> None:
-    """An avatar of pictures, or one whose colours they change."""
-    import tempfile
-
-    from fitting.few_pictures import Base, fit_pictures, recolour_pictures
-    from fitting.perceptual import LPIPS
-    from fitting.report import write_report
-    from fitting.run_directory import RunDirectory, default_root
-    from playback.few_pictures import FOLDER, measure_pictures, show_edit
-    from preprocess.portraits.capture import PictureOptions, build_capture
-    from scene.capture import Capture
-
-    base = Base.open(args.base) if args.base else None
-    config, yaml = _picture_config(args, base)
-    root = args.out or default_root(Path("runs"), args.image[0].stem)
-    RunDirectory.check_free(root)
-    seconds = {"start": round(time.perf_counter() - _BEGUN, 3)}
-    with tempfile.TemporaryDirectory(prefix=".pictures-", dir=root.parent) as folder:
-        options = PictureOptions(args.size, args.focal, args.matting)
-        source = build_capture(
-            args.image, Path(folder), options if base is None else base.options(options),
-            identity=None if base is None else base.capture.identity,
-            device=device, weights=args.weights, download=not args.offline,
-        )  # fmt: skip
-        asked = {"images": [str(path) for path in args.image], "refine": args.refine, "seed": args.seed}
-        asked["base"] = None if args.base is None else str(args.base)
-        run = RunDirectory.create(root, source.root, asked, yaml)
-    capture = Capture.load(run.capture)
-    if base is None:
-        result = fit_pictures(run, capture, config, refine_s=args.refine, device=device, seed=args.seed)
-    else:
-        result = recolour_pictures(run, capture, base, device=device)
-        capture = Capture.load(run.capture)
-        show_edit(base.bundle, result.bundle, capture, run.root / FOLDER, device=device)
-    seconds |= {name: value for name, value in capture.report["seconds"].items() if name != "total"} | result.seconds
-    lpips = LPIPS.create(folder=args.weights, download=not args.offline)
-    measure_pictures(
-        run, result.bundle, capture, seconds, result.notes, device=device, lpips=lpips, extra=result.figures
-    )
-    report = write_report(run.root)
-    print(f"avatar: {run.bundle}\nreport: {report}\nseconds: {time.perf_counter() - _BEGUN:.1f}")
-
-
-def _picture_config(args: argparse.Namespace, base: Base | None) -> tuple[FitConfig | None, str]:
-    """The configuration of a run of pictures (none with a base: nothing is fitted), and the text that it is kept as."""
-    from fitting.config import FitConfig
-    from fitting.config_files import load_preset, to_yaml
-    from scene.errors import UserError
-
-    if base is None:
-        config = load_preset(args.preset or "one-picture", FitConfig, _overrides(args, "pictures"))
-        return config, to_yaml(config)
-    if args.preset or args.overrides or args.init or args.refine:
-        raise UserError("--base: takes everything from its run; leave out --preset, --set, --init and --refine")
-    return None, base.run.config.read_text()
 
 
 def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:

@@ -135,7 +135,7 @@ def figures(fit: Fit) -> dict[str, Any]:
     """What a fit gives; None for what cannot be measured here. Memory is of the whole process, measuring included."""
     import torch
 
-    from fitting import losses, memory
+    from fitting import fused_adam, memory, picture_loss
     from fitting.bundle import AvatarBundle
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
@@ -151,7 +151,8 @@ def figures(fit: Fit) -> dict[str, Any]:
     memory.keep_pages()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
-        losses.compile_kernels()
+        picture_loss.compile_kernels()
+        fused_adam.compile_kernels()
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     capture, last = Capture.load(fit.capture), _Last()
     config = load_preset(fit.preset, FitConfig, fit.settings)

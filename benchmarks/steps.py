@@ -39,7 +39,7 @@ PARTS = {
 
 def make_step(preset: str, size: int, count: int, threads: int) -> Callable[[], None]:
     """A function that takes one step of a preset on ``count`` Gaussians at ``size`` squared."""
-    from fitting import loop, losses, objective
+    from fitting import loop, objective, picture_loss
     from fitting.avatars import AVATARS, AvatarShape, TrainingStates
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
@@ -50,7 +50,7 @@ def make_step(preset: str, size: int, count: int, threads: int) -> Callable[[], 
     from scene.seeds import Seeds
 
     keep_pages()
-    losses.compile_kernels()
+    picture_loss.compile_kernels()
     torch.set_num_threads(threads)
     config = load_preset(preset, FitConfig)
     cloud, camera = head_like_scene(count, size, 0)
@@ -70,7 +70,7 @@ def make_step(preset: str, size: int, count: int, threads: int) -> Callable[[], 
         state = HeadState(torch.rand(52, generator=g), rest.joints, rest.T_world_head, rest.T_world_body)
         background = objective.background_colour(config.objective, g)
         output, _ = loop.render(avatar, renderer, state, camera, config)
-        loss, _ = objective.compute(config.objective, output, target, background, avatar, None, None)
+        loss, *_ = objective.compute(config.objective, output, target, background, avatar, None, None)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

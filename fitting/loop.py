@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 
 from fitting import checkpoint, memory, objective
 from fitting.avatars import AVATARS, AvatarModel, AvatarShape, TrainingStates
+from fitting.avatars.blending import factors_of
 from fitting.checkpoint import Progress
 from fitting.config import FitConfig
 from fitting.densify import DENSIFIERS
@@ -153,7 +156,7 @@ def fit(
             boxes[frame, divisor] = box
 
         output, cloud = render(avatar, renderer, state, camera, config, screen=densifier.wants_screen(nominal))
-        loss, terms = objective.compute(
+        loss, terms, squared_error = objective.compute(
             config.objective, output, target, background, avatar,
             perceptual if use_perceptual else None, boxes.get((frame, divisor)),
         )  # fmt: skip
@@ -169,9 +172,7 @@ def fit(
 
         progress.step += 1
         progress.seconds += time.monotonic() - started
-        with torch.no_grad():
-            truth = target[0] * target[1] + (1 - target[1]) * background
-            psnr = float(-10 * torch.log10((output.over(background) - truth).square().mean().clamp_min(1e-10)))
+        psnr = -10 * math.log10(max(float(squared_error), 1e-10))
         info = StepInfo(
             progress.step, nominal, budget.fraction(progress), progress.seconds, frame, float(loss.detach()),
             {name: float(value) for name, value in terms.items()}, psnr, avatar.num_gaussians,
@@ -215,5 +216,6 @@ def _check_finite(loss: torch.Tensor, avatar: AvatarModel, step: int) -> None:
         raise FitDivergedError(f"iteration {step}: the loss is {float(loss.detach())}")
     if step % _FINITE_EVERY == 0:
         for name, parameter in avatar.named_parameters():
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+            gradients = [parameter.grad, *itertools.chain(*factors_of(parameter))]
+            if not all(torch.isfinite(gradient).all() for gradient in gradients if gradient is not None):
                 raise FitDivergedError(f"iteration {step}: the gradient of {name} is not finite")

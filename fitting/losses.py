@@ -74,10 +74,10 @@ def window(dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
     return torch.tensor(weights, dtype=torch.float64, device=device).div(sum(weights)).to(dtype)
 
 
-def compile_kernels() -> None:
-    """Compiles the fused kernels for float32 (a few seconds once, then cached on the disk): call it before a fit."""
-    image = torch.zeros(1, 12, 12, 3, requires_grad=True)
-    ssim(image, torch.ones(1, 12, 12, 3)).backward()
+def kernel_arguments(dtype: torch.dtype, count: int) -> tuple:
+    """Half of the window and the constants of ``ssim_kernels.mean_ssim``, for so many values."""
+    constants = torch.tensor([C1, C2, 2, 1 / count], dtype=dtype)
+    return window(dtype)[WINDOW_RADIUS:].numpy(), constants.numpy()
 
 
 class _FusedSsim(torch.autograd.Function):
@@ -88,12 +88,10 @@ class _FusedSsim(torch.autograd.Function):
         batch, height, width, channels = image.shape
         x = image.detach().contiguous().reshape(batch, height, width * channels).numpy()
         y = target.detach().contiguous().reshape(batch, height, width * channels).numpy()
-        half_window = window(image.dtype)[WINDOW_RADIUS:].numpy()
         margin = WINDOW_RADIUS if valid else 0
         count = batch * (height - 2 * margin) * (width - 2 * margin) * channels
-        constants = torch.tensor([C1, C2, 2, 1 / count], dtype=image.dtype).numpy()
         value, gradient = _kernels().mean_ssim(
-            x, y, half_window, constants, margin, ctx.needs_input_grad[0]
+            x, y, *kernel_arguments(image.dtype, count), margin, ctx.needs_input_grad[0]
         )
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(torch.from_numpy(gradient).reshape(image.shape))

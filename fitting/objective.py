@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fitting import losses
 from fitting.avatars import AvatarModel
+from fitting.picture_loss import picture_loss
 from renderers.output import RenderOutput
 
 
@@ -57,26 +57,26 @@ def compute(
     avatar: AvatarModel,
     perceptual: Perceptual | None,
     head_box: tuple[int, int, int, int] | None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The total loss and its unweighted terms by name.
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """The total loss, its unweighted terms by name, and the mean squared error of the picture (both without gradient).
 
     target: straight colour [H, W, 3] and matte [H, W, 1]. head_box: left, top, right, bottom in pixels.
     """
     colour, matte = target
-    truth = colour * matte + (1 - matte) * background
-    picture = output.over(background)
-    terms = {"l1": losses.l1(picture, truth), "dssim": losses.dssim(picture, truth)}
-    weights = {"l1": config.l1, "dssim": config.dssim}
-    if config.matte:
-        terms["matte"], weights["matte"] = losses.l1(output.alpha, matte), config.matte
+    weights = {"l1": config.l1, "dssim": config.dssim, "matte": config.matte}
+    found = picture_loss(output.rgb, output.alpha, colour, matte, background, weights)
+    terms = {name: term for name, term in found.terms.items() if name != "matte" or config.matte}
+    parts = [found.total]
     if perceptual is not None and head_box is not None:
         left, top, right, bottom = head_box
         crop = (slice(top, bottom), slice(left, right))
-        terms["perceptual"], weights["perceptual"] = perceptual(picture[crop], truth[crop]), config.perceptual
+        picture = RenderOutput(output.rgb[crop], output.alpha[crop]).over(background)
+        terms["perceptual"] = perceptual(picture, found.truth[crop])
+        parts.append(config.perceptual * terms["perceptual"])
     penalties = {"scale": config.scale_penalty, "basis": config.basis_penalty}
     if any(penalties.values()):
         for name, value in avatar.regularizers().items():
             if penalties.get(name):
-                terms[name], weights[name] = value, penalties[name]
-    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-    return total, {name: term.detach() for name, term in terms.items()}
+                terms[name] = value
+                parts.append(penalties[name] * value)
+    return sum(parts), {name: term.detach() for name, term in terms.items()}, found.squared_error

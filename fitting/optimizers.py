@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars import AvatarModel
+from fitting.fused_adam import make_adam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,8 @@ def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> torch.optim.
         rates = getattr(avatar.config.rates, kind)
         group = {"params": parameters, "kind": kind, "lr": rates[0], "rates": rates}
         (curved if kind in avatar.spherical else flat).append(group)
-    adam = torch.optim.Adam(flat, eps=config.epsilon, fused=True)
+    means = avatar.per_gaussian["means"]
+    adam = make_adam(flat, means.device, means.dtype, config.epsilon)
     if not curved:
         return adam
     from geoopt.optim import RiemannianAdam

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fitting import loop, losses, memory
+from fitting import fused_adam, loop, memory, picture_loss
 from fitting.avatars import AvatarModel
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
@@ -54,7 +54,8 @@ def fit_run(
     renderer = create("auto", options.device)
     renderer.warm_up()  # compiles now, not in the middle of the fit
     if options.device == "cpu":
-        losses.compile_kernels()
+        picture_loss.compile_kernels()
+        fused_adam.compile_kernels()
     frames = FrameStore(capture, capture.train, options.device)
     notes: dict[str, str] = {}
     perceptual = _perceptual(config, options, notes)

@@ -6,10 +6,12 @@ import dataclasses
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.transforms import matrices_to_quats, multiply_quats, normalize_quats
+from scene.workers import run_shares
 
 
 def move_rigidly(cloud: GaussianCloud, T: Tensor) -> GaussianCloud:
@@ -21,7 +23,20 @@ def move_rigidly(cloud: GaussianCloud, T: Tensor) -> GaussianCloud:
 
 def blend_two_frames(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weights: Tensor) -> GaussianCloud:
     """Linear blend skinning of a cloud [*b, N] between two transforms [*b, 4, 4] that are less than a half turn from
-    the identity, with weights [N] of the first."""
+    the identity, with weights [N] of the first.
+
+    What is fixed to the body keeps its look when the head turns: its harmonics turn with it.
+    """
+    fixed = not (torch.is_grad_enabled() and (T_head.requires_grad or T_body.requires_grad))
+    tensors = (*cloud.fields().values(), T_head, T_body, weights)
+    if fixed and not cloud.batch_shape and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
+        means, quats, sh = _Blend.apply(cloud.means, cloud.quats, cloud.sh, weights, T_head, T_body)
+        return dataclasses.replace(cloud, means=means, quats=quats, sh=sh)
+    return blend_two_frames_torch(cloud, T_head, T_body, weights)
+
+
+def blend_two_frames_torch(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weights: Tensor) -> GaussianCloud:
+    """``blend_two_frames`` in plain PyTorch operations: any device and batch, differentiable in the transforms too."""
     w = weights[:, None]
     head = cloud.means @ T_head[..., :3, :3].transpose(-1, -2) + T_head[..., None, :3, 3]
     body = cloud.means @ T_body[..., :3, :3].transpose(-1, -2) + T_body[..., None, :3, 3]
@@ -30,7 +45,6 @@ def blend_two_frames(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weigh
     q_body = matrices_to_quats(T_body[..., :3, :3])[..., None, :]
     blended = normalize_quats(q_body + w * (q_head - q_body))
     quats = multiply_quats(blended, cloud.quats.expand_as(blended))
-    # What is fixed to the body keeps its look when the head turns: its harmonics turn with it.
     degree = round(cloud.sh.shape[-2] ** 0.5) - 1
     colours = cloud.sh
     if degree > 0:
@@ -40,3 +54,57 @@ def blend_two_frames(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weigh
         turned = (by_channel.flatten(-3, -2) @ turn.transpose(-1, -2)).reshape(by_channel.shape).transpose(-1, -2)
         colours = torch.cat([cloud.sh[..., :1, :], turned + w[..., None] * (rest - turned)], -2)
     return dataclasses.replace(cloud, means=means, quats=quats, sh=colours)
+
+
+def compile_kernels() -> None:
+    """Compiles what ``blend_two_frames`` needs on the CPU (seconds, once; then kept on disk): call it before a fit."""
+    leaves = torch.zeros(1, 3), torch.ones(1, 4), torch.zeros(1, 1, 3), torch.zeros(1)
+    eye = torch.eye(4)
+    results = _Blend.apply(*(leaf.requires_grad_() for leaf in leaves), eye, eye)
+    sum(result.sum() for result in results).backward()
+
+
+class _Blend(torch.autograd.Function):
+    """Means, quaternions and harmonics of one cloud, by the kernels; no gradient reaches the transforms."""
+
+    @staticmethod
+    def forward(ctx, means: Tensor, quats: Tensor, sh: Tensor, weights: Tensor, T_head: Tensor, T_body: Tensor):
+        from scene import skinning_kernels  # numba loads slowly: only when used
+
+        inputs = [tensor.detach().contiguous() for tensor in (means, quats, sh, weights)]
+        frames, turn = _frames(T_head, T_body), _turn(T_body, sh.shape[1])
+        outputs = [torch.empty_like(tensor) for tensor in inputs[:3]]
+        _in_shares(skinning_kernels.blend, len(means), [*inputs, frames, turn, *outputs])
+        ctx.save_for_backward(*inputs, frames, turn)
+        return tuple(outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *upstream: Tensor):
+        from scene import skinning_kernels
+
+        saved = ctx.saved_tensors
+        gradients = [torch.empty_like(tensor) for tensor in saved[:4]]
+        arrays = [*saved, *(tensor.contiguous() for tensor in upstream), *gradients]
+        _in_shares(skinning_kernels.blend_backward, len(saved[0]), arrays)
+        return *gradients, None, None
+
+
+def _frames(*transforms: Tensor) -> Tensor:
+    """[2, 16] as the kernels read them."""
+    rows = [
+        torch.cat([T[:3, :3].flatten(), T[:3, 3], matrices_to_quats(T[:3, :3])]) for T in map(Tensor.detach, transforms)
+    ]
+    return torch.stack(rows)
+
+
+def _turn(T_body: Tensor, coefficients: int) -> Tensor:
+    degree = round(coefficients**0.5) - 1
+    if degree == 0:
+        return T_body.new_empty(0, 0)
+    return spherical_harmonics.rotation_matrices(T_body.detach()[:3, :3], degree)[1:, 1:].contiguous()
+
+
+def _in_shares(kernel, count: int, tensors: list[Tensor]) -> None:
+    shares, arrays = torch.get_num_threads(), [tensor.numpy() for tensor in tensors]
+    run_shares(lambda t: kernel(count * t // shares, count * (t + 1) // shares, *arrays), shares)

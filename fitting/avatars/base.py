@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
+from scene import bases, skinning
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.rig import displace, empty_binding
@@ -173,6 +174,10 @@ class AvatarModel(nn.Module):
 
     def warm_up(self) -> None:
         """Compiles what it needs, so that no fit or playback is held up."""
+        if self.per_gaussian["means"].device.type == "cpu":
+            bases.compile_kernels()
+            if self.anchoring.config.two_frames:
+                skinning.compile_kernels()
 
     def advance(self, nominal: float) -> None:
         """Sets what goes with the course of a fit, as buffers; ``nominal`` is the iteration in the preset's units."""

@@ -187,6 +187,7 @@ class GaussianHead(AvatarModel):
                 self.sh_rest.bias.zero_()
 
     def warm_up(self) -> None:
+        super().warm_up()
         compile_kernels()
 
     def advance(self, nominal: float) -> None:

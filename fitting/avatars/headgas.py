@@ -17,6 +17,7 @@ from fitting.avatars.anchoring import AnchoringConfig
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
 from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode, encoded_size
+from fitting.avatars.layers import apply_layers
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
@@ -237,7 +238,7 @@ class HeadGaS(AvatarModel):
             features = p["features"] + BlendBasis.apply(p["basis"], codes)
         if self.config.blending == "parameters":
             return features
-        return self.mlp(torch.cat([features, self._encoding()], -1))
+        return apply_layers(self.mlp, [features, self._encoding()])
 
     def regularizers(self) -> dict[str, Tensor]:
         penalties, p = super().regularizers(), self.per_gaussian

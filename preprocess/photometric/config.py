@@ -40,8 +40,9 @@ class PhotometricConfig:
     sway_rate: float = 0.04
     """Learning rate of the sway of hair, neck and clothes, in centimetres; 0: there is none."""
 
-    sway_weight: float = 3e-4
+    sway_weight: float = 3e-3
     """Cost of its mean square in square centimetres, and of that of the differences between control points."""
 
-    sway_steadiness: float = 2.0
-    """As ``steadiness``, of the sway: what swings once a second stays, noise halves."""
+    sway_interval_s: float = 0.12
+    """Seconds from one knot of the sway in time to the next. Offsets of each frame alone take in noise, of which poses
+    shake along."""

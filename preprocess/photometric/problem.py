@@ -12,6 +12,7 @@ from torch import Tensor
 from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric.cloud import TrackingCloud
 from preprocess.photometric.config import PhotometricConfig
+from preprocess.photometric.knots import Knots
 from preprocess.photometric.row_adam import RowAdam
 from preprocess.seeding import seeds_from_pictures
 from preprocess.seeding.surface import spread
@@ -19,7 +20,7 @@ from preprocess.tracking.landmark_groups import LID_PAIRS, LIP_PAIRS
 from scene.capture import Capture
 from scene.head_state import HeadState
 from scene.pictures import FrameStore
-from scene.sway import COLUMNS, ROWS
+from scene.sway import COLUMNS, NUM_POINTS, ROWS
 from scene.transforms import make_transform, rotvecs_to_matrices
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ _UNSEEN = ("tongueOut",)
 
 class Problem:
     """The cloud, the corrections of all T frames' poses [T, 12] (rotation and translation of the head, then of the
-    body, each in its own frame), their expressions [T, E] and sway [T, 2 C], and the optimizers of each."""
+    body, each in its own frame), their expressions [T, E], sway at knots in time [K, 2 C], and the optimizers of
+    each."""
 
     def __init__(self, capture: Capture, config: PhotometricConfig, device: str) -> None:
         self.config, self._device = config, device
@@ -58,7 +60,8 @@ class Problem:
         self._optimizer = torch.optim.Adam(self.cloud.parameter_groups(), betas=(0.9, 0.99), eps=1e-15)
         self._poses = RowAdam(torch.zeros(self._num_frames, 12, device=device), _POSE_EPSILON)
         self._expressions = RowAdam(self._initial.expression.clone(), _EXPRESSION_EPSILON)
-        self._sway = RowAdam(self._initial.sway.flatten(1) / _SWAY_UNIT_M, _SWAY_EPSILON)
+        self._knots = Knots([frame.time_s for frame in capture.frames], config.sway_interval_s)
+        self._sway = RowAdam(torch.zeros(self._knots.count, 2 * NUM_POINTS, device=device), _SWAY_EPSILON)
         names = capture.expression_names
         self._moving = torch.tensor([float(name not in _UNSEEN) for name in names], device=device)
         model = HEAD_MODELS[capture.head_model]()
@@ -89,7 +92,7 @@ class Problem:
             expression=self._expressions.table.clone(),
             T_world_head=initial.T_world_head @ _transforms(corrections[:, :6]),
             T_world_body=initial.T_world_body @ _transforms(corrections[:, 6:]),
-            sway=_sheet(self._sway.table),
+            sway=_sheet(self._knots.between(self._sway.table, range(self._num_frames))),
         )
 
     def step(self, number: int, renderer: Renderer) -> float:
@@ -101,7 +104,9 @@ class Problem:
         fade = _FINAL_RATE + (1 - _FINAL_RATE) * fade
         correction = self._poses.table[rows].requires_grad_()
         expression = self._expressions.table[rows].requires_grad_(config.expression_rate > 0)
-        sway = self._sway.table[rows].requires_grad_(config.sway_rate > 0)
+        knots = self._knots.around(rows.tolist())
+        at_knots = self._sway.table[knots].requires_grad_(config.sway_rate > 0)
+        sway = self._knots.between(at_knots, rows.tolist(), knots)
         output = self._render(rows, correction, expression, sway, renderer)
         colour, matte = self._targets(rows)
         background = torch.rand(len(rows), 1, 1, 3, generator=generator).to(self._device)
@@ -119,7 +124,7 @@ class Problem:
             # The loss is a mean over the batch; a frame's own gradient must not depend on its company.
             self._poses.step(rows, correction.grad * len(rows), config.pose_rate * fade)
             if config.sway_rate > 0 and number >= _SWAY_FROM * self.num_steps:
-                self._sway.step(rows, sway.grad * len(rows), config.sway_rate * fade)
+                self._sway.step(knots, at_knots.grad * len(rows), config.sway_rate * fade)
             if config.expression_rate > 0:
                 gradient = expression.grad * len(rows) * self._moving
                 self._expressions.step(rows, gradient, config.expression_rate * fade)

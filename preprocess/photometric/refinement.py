@@ -16,7 +16,7 @@ from torch import Tensor
 from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric.config import PhotometricConfig
 from preprocess.photometric.problem import Problem
-from preprocess.photometric.steadying import steadied, steadied_values
+from preprocess.photometric.steadying import steadied
 from preprocess.tracking.tracker import eye_distance_px, measure_residuals
 from scene.capture import Capture
 from scene.errors import UserError
@@ -146,15 +146,13 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
 
 
 def _steadied(states: HeadState, kept: Tensor, capture: Capture, config: PhotometricConfig) -> HeadState:
-    """States whose heads, bodies and hair shake less in the frames that are ``kept`` [T]; the others pull at none."""
+    """States whose heads and bodies shake less in the frames that are ``kept`` [T]; the others pull at none."""
     rows = torch.nonzero(kept)[:, 0]
     times = np.array([capture.frames[row].time_s for row in rows.tolist()])
     poses = {name: getattr(states, name).clone() for name in ("T_world_head", "T_world_body")}
     for table in poses.values():
         table[rows] = steadied(table[rows], times, config.steadiness, _MAX_GAP_S)
-    sway = states.sway.clone()
-    sway[rows] = steadied_values(sway[rows], times, config.sway_steadiness, _MAX_GAP_S)
-    return dataclasses.replace(states, **poses, sway=sway)
+    return dataclasses.replace(states, **poses)
 
 
 def _sizes(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:

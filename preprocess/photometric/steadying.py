@@ -28,22 +28,3 @@ def steadied(poses: Tensor, times: np.ndarray, stiffness: float, max_gap_s: floa
     moves = torch.from_numpy(solve_in_time(blocks, prior.first, prior.second, -prior.gradient))
     rotation = rotvecs_to_matrices(moves[:, :3]) @ given[:, :3, :3]
     return make_transform(rotation, given[:, :3, 3] + moves[:, 3:]).to(poses)
-
-
-def steadied_values(values: Tensor, times: np.ndarray, stiffness: float, max_gap_s: float) -> Tensor:
-    """The same for values [T, ...] that are no poses: (I + stiffness Dᵀ D)⁻¹ of them, D the second difference."""
-    if stiffness <= 0 or len(values) < 3:
-        return values
-    from scipy.linalg import solveh_banded
-
-    gaps = np.diff(times)
-    tied = stiffness * (np.maximum(gaps[1:], gaps[:-1]) <= max_gap_s) / (30 * np.median(gaps)) ** 4
-    bands = np.zeros((3, len(values)))  # the diagonal and the two below it
-    bands[0] = 1
-    for place, weight in enumerate((1.0, 4.0, 1.0)):
-        bands[0, place : len(values) - 2 + place] += weight * tied
-    bands[1, :-2] -= 2 * tied
-    bands[1, 1:-1] -= 2 * tied
-    bands[2, :-2] = tied
-    found = solveh_banded(bands, values.double().flatten(1).numpy(), lower=True)
-    return torch.from_numpy(found).reshape(values.shape).to(values)

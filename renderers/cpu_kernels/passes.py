@@ -12,9 +12,9 @@ from renderers.cpu_kernels.compositing_backward import COMPOSITE_ROWS_BACKWARD
 from renderers.cpu_kernels.projection import pack_camera, project
 from renderers.cpu_kernels.projection_backward import project_backward
 from renderers.cpu_kernels.sorting import sort_by_depth
-from renderers.cpu_kernels.workers import run_shares
 from renderers.cpu_kernels.workspace import Workspace
 from scene.camera import Camera
+from scene.workers import run_shares
 
 
 def run_forward(

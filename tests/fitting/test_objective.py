@@ -28,13 +28,14 @@ def test_the_total_is_the_weighted_sum_over_the_background():
     output, (colour, matte) = pictures()
     config = ObjectiveConfig(l1=0.7, dssim=0.3, matte=0.5, basis_penalty=2.0)
     avatar, green = make("headgas"), torch.tensor([0.0, 1.0, 0.0])
-    total, terms = compute(config, output, (colour, matte), green, avatar, None, None)
+    total, terms, squared_error = compute(config, output, (colour, matte), green, avatar, None, None)
     picture = output.rgb + (1 - output.alpha) * green
     truth = colour * matte + (1 - matte) * green
     expected = 0.7 * losses.l1(picture, truth) + 0.3 * losses.dssim(picture, truth)
     expected = expected + 0.5 * (output.alpha - matte).abs().mean() + 2.0 * avatar.regularizers()["basis"]
     torch.testing.assert_close(total, expected)
     assert set(terms) == {"l1", "dssim", "matte", "basis"}
+    torch.testing.assert_close(squared_error, (picture - truth).square().mean())
 
 
 def test_a_matte_that_is_right_costs_nothing_on_any_background():

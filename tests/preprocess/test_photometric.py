@@ -10,9 +10,10 @@ import torch
 
 from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric import PhotometricConfig, refine, refinement
+from preprocess.photometric.knots import Knots
 from preprocess.photometric.problem import Problem
 from preprocess.photometric.row_adam import RowAdam
-from preprocess.photometric.steadying import steadied, steadied_values
+from preprocess.photometric.steadying import steadied
 from preprocess.seeding.shapes import expression_shapes
 from renderers import create
 from scene.capture import Capture, TrackedFrame
@@ -261,19 +262,23 @@ def test_steadied_poses_keep_the_motion_and_lose_the_noise():
     assert steadied(seen, times, 0.0, 0.5) is seen
 
 
-def test_steadied_values_solve_their_equation_up_to_cuts():
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(40, 3, 2, generator=generator, dtype=torch.float64)
-    times = np.arange(40) / 30
-    times[25:] += 2.0  # a cut
-    differences = np.zeros((38, 40))
-    for row in (row for row in range(38) if row not in (23, 24)):
-        differences[row, row : row + 3] = 1, -2, 1
-    expected = np.linalg.solve(np.eye(40) + 2 * differences.T @ differences, values.flatten(1).numpy())
-    found = steadied_values(values, times, 2.0, 0.5)
-    torch.testing.assert_close(found.flatten(1), torch.from_numpy(expected))
-    assert float(found.std()) < 0.6 * float(values.std())
-    assert steadied_values(values, times, 0.0, 0.5) is values
+def test_knots_are_linear_between_and_tell_what_a_frame_depends_on():
+    times = [1.0, 1.05, 1.1, 1.2, 2.0]  # knots at 1, 1.1, ... (a cut before the last)
+    knots = Knots(times, 0.1)
+    values = torch.randn(knots.count, 3, 2, generator=torch.Generator().manual_seed(0))
+    found = knots.between(values, range(5))
+    at = (torch.tensor(times) - 1) / 0.1
+    expected = torch.stack([
+        torch.from_numpy(np.array([np.interp(at, np.arange(len(values)), column) for column in values[:, i].T.numpy()]))
+        for i in range(3)
+    ])  # [3, 2, 5]
+    torch.testing.assert_close(found.double(), expected.permute(2, 0, 1), atol=1e-5, rtol=0)
+    around = knots.around([1, 4])
+    leaf = values[around].requires_grad_()
+    torch.testing.assert_close(knots.between(leaf, [1, 4], around), found[[1, 4]])
+    knots.between(leaf, [1, 4], around).sum().backward()
+    torch.testing.assert_close(leaf.grad[:2], torch.full((2, 3, 2), 0.5), atol=1e-5, rtol=0)
+    assert knots.between(values, [0]).equal(values[:1])
 
 
 def test_a_lost_frame_shakes_no_other_one(truth):

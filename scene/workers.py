@@ -25,7 +25,7 @@ if hasattr(os, "register_at_fork"):
 def run_shares(function: Callable[[int], None], shares: int) -> None:
     """Calls ``function(0)`` to ``function(shares - 1)``, the first in this thread, and waits for all.
 
-    The threads are shared by all renderers, and a share never waits for another, so that any number of callers may
+    The threads are shared by all who call, and a share never waits for another, so that any number of callers may
     be at it at the same time.
     """
     if shares == 1:
@@ -34,7 +34,7 @@ def run_shares(function: Callable[[int], None], shares: int) -> None:
     global _pool
     with _lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(_MAX_WORKERS, thread_name_prefix="renderer")
+            _pool = ThreadPoolExecutor(_MAX_WORKERS, thread_name_prefix="shares")
     others = [_pool.submit(function, share) for share in range(1, shares)]
     try:
         function(0)

@@ -1,0 +1,82 @@
+"""Adam's update in numba: one sweep over a parameter, its two moments and its gradient.
+
+A gradient that is a sum of outer products (of blended bases, see ``fitting.avatars.blending``) is made row by row in
+the cache and never lies in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+# A NaN must stay one. No approximate divisions or roots: updates are those of PyTorch but for roundings.
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+_PART = 1 << 14  # numbers of a task
+
+
+@numba.njit(**_OPTIONS)
+def _update(values, first, second, gradient, keep, square_keep, rate, root, epsilon):
+    """Adam for one row [M], in place; the numbers are those of ``sweep``."""
+    one = values.dtype.type(1)
+    change, square_change = one - keep, one - square_keep
+    for i in range(values.shape[0]):
+        g = gradient[i]
+        m = first[i] + change * (g - first[i])
+        v = square_keep * second[i] + square_change * g * g
+        first[i] = m
+        second[i] = v
+        values[i] -= rate * m / (math.sqrt(v) * root + epsilon)
+
+
+@numba.njit(parallel=True, **_OPTIONS)
+def sweep(values, first, second, gradient, numbers):
+    """One step of Adam on values, moments and gradient [M].
+
+    numbers: [5] β1, β2, the rate over the first bias correction, one over the root of the second, epsilon; all in the
+    values' dtype.
+    """
+    keep, square_keep, rate, root, epsilon = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    count = values.shape[0]
+    parts = (count + _PART - 1) // _PART
+    for part in numba.prange(parts):
+        a, b = part * _PART, min((part + 1) * _PART, count)
+        _update(values[a:b], first[a:b], second[a:b], gradient[a:b], keep, square_keep, rate, root, epsilon)
+
+
+@numba.njit(**_OPTIONS)
+def _expand(codes, columns, row):
+    """Writes the outer product of codes [B] and columns [f] into ``row`` [B * f]."""
+    size = columns.shape[0]
+    for b in range(codes.shape[0]):
+        code, part = codes[b], row[b * size : (b + 1) * size]
+        for j in range(size):
+            part[j] = code * columns[j]
+
+
+@numba.njit(**_OPTIONS)
+def _add(a, row):
+    for i in range(row.shape[0]):
+        row[i] += a[i]
+
+
+@numba.njit(parallel=True, **_OPTIONS)
+def sweep_factors(values, first, second, dense, codes, columns, numbers):
+    """One step on rows [N, B * f] whose gradient is Σ_k codes[k] ⊗ columns[k, n], plus ``dense`` [N or 0, B * f].
+
+    codes: [K, B]. columns: [K, N, f].
+    """
+    keep, square_keep, rate, root, epsilon = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    length, count = values.shape[1], values.shape[0]
+    parts = max(1, count // 256)
+    for part in numba.prange(parts):
+        row, other = np.empty(length, values.dtype), np.empty(length, values.dtype)
+        for n in range(count * part // parts, count * (part + 1) // parts):
+            _expand(codes[0], columns[0, n], row)
+            for k in range(1, codes.shape[0]):
+                _expand(codes[k], columns[k, n], other)
+                _add(other, row)
+            if dense.shape[0] > 0:
+                _add(dense[n], row)
+            _update(values[n], first[n], second[n], row, keep, square_keep, rate, root, epsilon)

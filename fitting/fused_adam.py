@@ -1,0 +1,85 @@
+"""Adam (Kingma and Ba, 2015) in one sweep per parameter on the CPU; elsewhere PyTorch's own fused Adam."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fitting.avatars.blending import BASIS_DIMENSIONS, collect_factors, factors_of
+
+_BETAS = (0.9, 0.999)
+
+
+class FusedAdam(torch.optim.Optimizer):
+    """``torch.optim.Adam`` on float32 parameters on the CPU: same state, same updates but for roundings.
+
+    ``zero_grad`` asks blended bases for their gradients as factors (``fitting.avatars.blending``), so that the largest
+    tensor of a step is never made.
+    """
+
+    def __init__(self, params, *, eps: float) -> None:
+        super().__init__(params, {"lr": 1e-3, "betas": _BETAS, "eps": eps})
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.ndim == BASIS_DIMENSIONS:
+                    collect_factors(parameter)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Updates every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                factors = factors_of(parameter)
+                if parameter.grad is not None or factors:
+                    _update(parameter, factors, self.state[parameter], group)
+
+
+def make_adam(groups: list[dict], device: torch.device, dtype: torch.dtype, epsilon: float) -> torch.optim.Optimizer:
+    """The fastest Adam for parameters of a device and precision."""
+    if device.type == "cpu" and dtype == torch.float32:
+        return FusedAdam(groups, eps=epsilon)
+    return torch.optim.Adam(groups, eps=epsilon, fused=True)
+
+
+def _update(parameter: Tensor, factors: list[tuple[Tensor, Tensor]], state: dict, group: dict) -> None:
+    from fitting import adam_kernels  # numba loads slowly: only when used
+
+    if not state:
+        state["step"] = torch.zeros(())
+        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+    state["step"] += 1
+    tensors = (parameter.detach(), state["exp_avg"], state["exp_avg_sq"])
+    if not all(tensor.is_contiguous() for tensor in tensors):
+        raise ValueError(f"FusedAdam: expected contiguous parameters and moments, got one of {list(parameter.shape)}")
+    numbers = _numbers(int(state["step"]), group).numpy()
+    if factors:
+        rows = [tensor.view(len(parameter), -1).numpy() for tensor in tensors]
+        dense = parameter.grad if parameter.grad is not None else parameter.new_empty(0, *parameter.shape[1:])
+        codes, columns = (torch.stack(part).contiguous().numpy() for part in zip(*factors))
+        dense = dense.contiguous().reshape(len(dense), rows[0].shape[1]).numpy()
+        adam_kernels.sweep_factors(*rows, dense, codes, columns, numbers)
+        return
+    adam_kernels.sweep(*(tensor.reshape(-1).numpy() for tensor in (*tensors, parameter.grad.contiguous())), numbers)
+
+
+def compile_kernels() -> None:
+    """Compiles the kernels (seconds, once; then kept on disk): call it before a fit."""
+    basis = torch.nn.Parameter(torch.zeros(1, 1, 1))
+    optimizer = FusedAdam([{"params": [basis]}], eps=1e-15)
+    basis.grad = torch.ones(1, 1, 1)
+    optimizer.step()
+    collect_factors(basis)
+    factors_of(basis).append((torch.ones(1), torch.ones(1, 1)))
+    optimizer.step()
+
+
+def _numbers(step: int, group: dict) -> Tensor:
+    """[5] what the kernels read; computed in double precision, as PyTorch does."""
+    (beta1, beta2), rate = group["betas"], group["lr"]
+    root = 1 / math.sqrt(1 - beta2**step)
+    return torch.tensor([beta1, beta2, rate / (1 - beta1**step), root, group["eps"]], dtype=torch.float32)

@@ -1,0 +1,34 @@
+"""Blending per-Gaussian bases by one state's codes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scene.workers import run_shares
+
+
+def blend(basis: Tensor, codes: Tensor) -> Tensor:
+    """Σ_b codes[b] basis[n, b] of basis [N, B, f] and codes [B]: [N, f]. No gradient; see ``fitting.avatars.blending``.
+
+    On a CPU in single precision one sweep through the basis, which is all that it can cost.
+    """
+    plain = basis.device.type != "cpu" or {basis.dtype, codes.dtype} != {torch.float32} or not basis.is_contiguous()
+    if plain:
+        return torch.matmul(codes, basis)
+    from scene import basis_kernels  # numba loads slowly: only when used
+
+    count, shares = len(basis), torch.get_num_threads()
+    out = basis.new_empty(count, basis.shape[2])
+    arrays = basis.detach().numpy(), codes.detach().contiguous().numpy(), out.numpy()
+
+    def share(t: int) -> None:
+        basis_kernels.blend(arrays[0], arrays[1], count * t // shares, count * (t + 1) // shares, arrays[2])
+
+    run_shares(share, shares)
+    return out
+
+
+def compile_kernels() -> None:
+    """Compiles what ``blend`` needs (a second, once; then kept on disk): call it before a fit."""
+    blend(torch.zeros(1, 1, 1), torch.zeros(1))

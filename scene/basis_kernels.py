@@ -1,0 +1,27 @@
+"""Blends of per-Gaussian bases, in numba: float32 on the CPU. See ``scene.bases``."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+
+
+@numba.njit(**_OPTIONS)
+def blend(basis, codes, first, last, out):
+    """Writes the rows ``first`` to ``last`` of ``out`` [N, f]: Σ_b codes[b] basis[n, b]. basis: [N, B, f]."""
+    count, size = basis.shape[1], basis.shape[2]
+    pairs = count // 4
+    for n in range(first, last):
+        table, row = basis[n], out[n]
+        row[:] = np.float32(0)
+        for k in range(pairs):
+            a, b, c, d = table[4 * k], table[4 * k + 1], table[4 * k + 2], table[4 * k + 3]
+            u, v, w, z = codes[4 * k], codes[4 * k + 1], codes[4 * k + 2], codes[4 * k + 3]
+            for j in range(size):
+                row[j] += u * a[j] + v * b[j] + w * c[j] + z * d[j]
+        for k in range(4 * pairs, count):
+            code, a = codes[k], table[k]
+            for j in range(size):
+                row[j] += code * a[j]

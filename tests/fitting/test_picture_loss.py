@@ -1,0 +1,63 @@
+"""The fused losses are their twin in plain PyTorch, values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fitting.picture_loss import TERMS, picture_loss, picture_loss_torch
+
+WEIGHTS = {"l1": 0.7, "dssim": 0.3, "matte": 0.4}
+
+
+def inputs(seed: int, dtype=torch.float64, height: int = 21, width: int = 34):
+    generator = torch.Generator().manual_seed(seed)
+    rgb, alpha, colour, matte = (torch.rand(height, width, c, generator=generator, dtype=dtype) for c in (3, 1, 3, 1))
+    rgba = torch.cat([colour, matte], -1)  # as a store of frames gives them: parts of one picture
+    leaves = (rgb * alpha).requires_grad_(), alpha.requires_grad_()
+    return *leaves, rgba[..., :3], rgba[..., 3:], torch.rand(3, generator=generator)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("weights", [WEIGHTS, {"l1": 1.0}, {"dssim": 1.0}, {"matte": 1.0}])
+def test_values_and_gradients_are_the_twins(seed, weights):
+    *tensors, background = inputs(seed)
+    found = [f(*tensors, background, weights) for f in (picture_loss, picture_loss_torch)]
+    gradients = []
+    for result in found:
+        gradients.append(torch.autograd.grad(3 * result.total, tensors[:2], allow_unused=True, materialize_grads=True))
+    torch.testing.assert_close(found[0].total, found[1].total, rtol=1e-12, atol=0)
+    for name in TERMS:
+        torch.testing.assert_close(found[0].terms[name], found[1].terms[name], rtol=1e-12, atol=0)
+    torch.testing.assert_close(found[0].squared_error, found[1].squared_error, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found[0].truth, found[1].truth, rtol=1e-12, atol=0)
+    for fused, plain in zip(*gradients):
+        torch.testing.assert_close(fused, plain, rtol=1e-9, atol=1e-14)
+
+
+def test_in_single_precision_it_stays_close():
+    *tensors, background = inputs(1, torch.float32, 96, 80)
+    results = [f(*tensors, background, WEIGHTS) for f in (picture_loss, picture_loss_torch)]
+    torch.testing.assert_close(results[0].total, results[1].total, rtol=1e-5, atol=0)
+    first, second = (torch.autograd.grad(result.total, tensors[0])[0] for result in results)
+    assert (first - second).norm() < 1e-4 * second.norm()
+
+
+def test_where_both_agree_l1_has_no_gradient():
+    rgb, alpha, *_ = inputs(2)
+    result = picture_loss(rgb, alpha, (rgb / alpha).detach(), alpha.detach(), torch.zeros(3), {"matte": 1.0, "l1": 0.0})
+    result.total.backward()
+    assert result.total == 0 and not alpha.grad.any() and not rgb.grad.any()
+
+
+def test_what_is_not_a_number_is_not_hidden():
+    *tensors, background = inputs(3)
+    with torch.no_grad():
+        tensors[0][5, 6, 1] = float("nan")
+    assert picture_loss(*tensors, background, WEIGHTS).total.isnan()
+
+
+def test_nothing_is_differentiated_in_vain():
+    rgb, alpha, colour, matte, background = inputs(4)
+    result = picture_loss(rgb.detach(), alpha.detach(), colour, matte, background, WEIGHTS)
+    assert not result.total.requires_grad and result.total > 0
