@@ -9,7 +9,7 @@ import os
 import pytest
 import torch
 
-from benchmarks import ablations, fits, playback, scale, scale_plan, steps, tracking
+from benchmarks import ablations, fits, one_picture, playback, scale, scale_plan, steps, tracking
 from fitting.config import FitConfig
 from fitting.config_files import load_preset
 from scene.errors import UserError
@@ -135,6 +135,15 @@ def test_a_made_person_is_tracked_once(tmp_path):
     assert tracking.on_person(0, 60, 1.0, tmp_path)["pictures"] == {}
     with pytest.raises(SystemExit, match="other options"):
         tracking.on_person(0, 61, 1.0, tmp_path)
+
+
+def test_one_picture_has_a_line_for_each_run():
+    row = {"picture": "me.jpg", "wall_s": 8.25, "processor_s": 6.0, "peak_mib": 650, "gaussians": 39000,
+           "source_psnr": 27.31, "seconds": {"start": 2.0, "head": 1.5}}  # fmt: skip
+    refined = {**row, "seconds": {**row["seconds"], "refine": 10.0}}
+    lines = one_picture.markdown([row, refined]).splitlines()
+    assert lines[-2] == "| me.jpg | 8.2 | 6.0 | 2.0 | 1.5 | – | 650 | 39000 | 27.3 |"
+    assert "| refine |" in lines[2] and "| 10.0 |" in lines[-1]
 
 
 SCALE = {
