@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
 from preprocess.portraits.faces import Face, find_face, open_detector
+from preprocess.portraits.mattes import MatteChoice, write_pictures
 from preprocess.portraits.reading import Still, read_still
 from preprocess.portraits.warnings import find_warnings
 from preprocess.quality import head_angles, tracking_quality
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from preprocess.head_models.base import HeadModel
-    from preprocess.matting import Matter
     from preprocess.tracking import Tracking
     from scene.camera import Camera
     from scene.capture import Capture, Identity
@@ -34,10 +34,6 @@ MOST_YAW_DEGREES = 60.0  # beyond, half of the face is guessed, and the detector
 _MOST_RESIDUAL = 5.0  # per cent of the eye distance
 _USUAL_DISTANCE_M = 1.2  # at which portraits are taken that say nothing of their lens
 _FACE_HEIGHT_M = 0.165  # forehead to chin of the detector's points on the mean head
-_SAME_CUT = 0.85  # intersection over union at which alpha and matte show the same person
-_MATTE_COVERS = 0.5
-_FACE_COVERS = 0.88  # on profiles the detector sees a face whose further half lies before the nose
-_FAINT = 24  # of 255: up to here the parts of a matte do not hang together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +80,8 @@ def build_capture(
     model = HEAD_MODELS[options.head_model]()
     tracking, landmarks = _tracked(stills, faces, crops, cameras, model, identity, options)
     clock.lap("head")
-    note = _write_pictures(Path(root), stills, crops, landmarks, options, device, weights, download)
+    choice = MatteChoice(options.matting, device, weights, download)
+    note = write_pictures(Path(root), stills, crops, landmarks, options.size, choice)
     clock.lap("matte")
     frames = _Gathered(tuple(stills), tuple(faces), tuple(crops), tuple(cameras), tuple(sources), landmarks)
     report = _report(frames, tracking, model, note) | {"seconds": clock.seconds()}
@@ -164,76 +161,6 @@ def _tracked(
                 f"expected at most {_MOST_RESIDUAL:.0f} %): give one with nothing before the face, and no grimace"
             )
     return tracking, points
-
-
-def _write_pictures(
-    root: Path, stills: Sequence[Still], crops: Sequence[Crop], landmarks: np.ndarray, options: PictureOptions,
-    device: str, weights: Path | None, download: bool,
-) -> dict[str, str]:  # fmt: skip
-    """Writes pictures and mattes; returns what made the mattes, for the report."""
-    import numpy as np
-
-    from preprocess import matting
-    from preprocess import weights as published
-    from preprocess.frames import FrameFiles, write_pair
-
-    before = published.offline
-    published.offline = before or not download
-    try:
-        matter, note = matting.choose(options.matting, device, weights)
-    finally:
-        published.offline = before
-    files, name = FrameFiles(root), matter.name
-    for position, (still, crop, points) in enumerate(zip(stills, crops, landmarks)):
-        image = crop.apply(still.rgb, options.size)
-        alpha = _matte(matter, image, points, None if still.alpha is None else crop.apply(still.alpha, options.size))
-        x, y = np.clip(points.astype(int), 0, options.size - 1).T
-        covered = float((alpha[y, x] > 127).mean())
-        if covered < _MATTE_COVERS:
-            raise UserError(
-                f"{still.path}: the matte does not show the face; give a picture before a plainer background, one cut "
-                "out with transparency, or another --matting"
-            )
-        if covered < _FACE_COVERS:
-            raise UserError(
-                f"{still.path}: {100 * (1 - covered):.0f} % of the face's points lie on the background: it is seen too "
-                "much from the side, or the matte cuts it; give a picture from the front or half from the side"
-            )
-        write_pair(files, position, image, alpha)
-    return {"name": name, "note": note}
-
-
-def _matte(matter: Matter, image: np.ndarray, points: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    """uint8 [H, W]. A picture's own alpha bounds the matte, and is the matte where it cuts out the same person."""
-    import numpy as np
-
-    if alpha is None:
-        return _connected(next(iter(matter.mattes([image]))), points)
-    cover = alpha[..., None].astype(np.float32) / 255
-    grey = (image * cover + 200 * (1 - cover)).astype(np.uint8)
-    matte = next(iter(matter.mattes([grey])))
-    both, either = ((matte > 127) & (alpha > 127)).sum(), ((matte > 127) | (alpha > 127)).sum()
-    if both > _SAME_CUT * either:
-        return alpha
-    return _connected((matte.astype(np.uint16) * alpha // 255).astype(np.uint8), points)
-
-
-def _connected(matte: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The part of a matte [H, W] that hangs together with the face at landmarks [478, 2]; all where none does."""
-    import numpy as np
-
-    from preprocess.video import import_cv2
-
-    cv2 = import_cv2()
-    _, labels = cv2.connectedComponents((matte > _FAINT).astype(np.uint8))
-    x, y = np.clip(points.astype(int), 0, len(matte) - 1).T
-    counts = np.bincount(labels[y, x], minlength=labels.max() + 1)
-    counts[0] = 0
-    if counts.max() == 0:
-        return matte
-    kept = labels == counts.argmax()
-    near = cv2.dilate(kept.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # its faint border goes with it
-    return np.where(near, matte, 0).astype(np.uint8)
 
 
 def _assemble(

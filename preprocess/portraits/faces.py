@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from preprocess.landmarks import FaceMeshDetector, eye_distances, face_widths
+from preprocess.landmarks import FaceMeshDetector, face_widths
 from preprocess.portraits.reading import Still
 from preprocess.video import import_cv2
 from scene.errors import UserError
@@ -109,12 +109,3 @@ def _starts(length: int, side: int) -> Iterator[int]:
     last = max(length - side, 0)
     count = -(-last // max(side // 2, 1)) + 1
     yield from sorted({round(last * i / max(count - 1, 1)) for i in range(count)})
-
-
-def looks_to_the_side(points: np.ndarray) -> float:
-    """How far the nose lies from the middle of the outer eye corners, in units of their distance."""
-    import numpy as np
-
-    eyes = (points[33] + points[263]) / 2
-    along = points[263] - points[33]
-    return float(abs(np.dot(points[4] - eyes, along)) / max(float(eye_distances(points)) ** 2, 1e-6))
