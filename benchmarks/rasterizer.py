@@ -213,7 +213,7 @@ def main() -> None:
     plain = against_plain_torch(threads[-1], seconds)
     print(f"  {plain['ratio']:6.1f}  plain PyTorch against this renderer (64², 500 Gaussians, {threads[-1]} threads)")
     print("\nwhole training steps at 512², 20000 Gaussians, without the VGG loss")
-    from benchmarks.steps import whole_steps
+    from benchmarks.fitting import whole_steps
 
     steps = [whole_steps(preset, 512, 20_000, threads[-1], 4 * seconds) for preset in ("headgas", "default")]
     for row in steps:

@@ -9,7 +9,19 @@ import os
 import pytest
 import torch
 
-from benchmarks import ablations, fits, one_picture, playback, scale, scale_plan, steps, tracking
+from benchmarks import (
+    ablations,
+    fits,
+    fitting,
+    limits,
+    one_picture,
+    playback,
+    scale,
+    scale_plan,
+    scaling,
+    tracking,
+    training_step,
+)
 from fitting.config import FitConfig
 from fitting.config_files import load_preset
 from scene.errors import UserError
@@ -40,12 +52,33 @@ def test_only_some_ablations():
     assert ablations.chosen("headgas", None) == list(ablations.ABLATIONS["headgas"])
 
 
+def test_a_step_cut_into_parts_is_the_step():
+    whole, apart = (training_step.TrainingStep("default", 32, 60, 1, densifying=True) for _ in range(2))
+    for _ in range(3):
+        whole.take()
+        apart.take_apart()
+    for (name, a), b in zip(whole.avatar.named_parameters(), apart.avatar.parameters()):
+        torch.testing.assert_close(a, b, msg=name)
+    assert whole.densifier.state()["counts"].max() == 3
+
+
 @pytest.mark.parametrize("preset", ["headgas", "gaussianhead"])
-def test_shares_of_a_step_are_shares(preset):
-    found = steps.shares(preset, 32, 50, 1, steps=2)
-    assert sum(found.values()) == pytest.approx(1, abs=0.02) and all(0 < share <= 1 for share in found.values())
-    assert ("tri-plane" in found) == (preset == "gaussianhead")
-    assert {"networks", "optimizer"} <= set(found)
+def test_parts_of_a_step_and_their_limits(preset):
+    slow = {"gigabytes_per_s": 1e-3, "gigaflops": 1e-3}
+    rows = fitting.parts_of_a_step(preset, 32, 50, 1, 0, slow)
+    assert [row["part"] for row in rows] == list(training_step.PARTS)
+    assert sum(row["share"] for row in rows) == pytest.approx(1, abs=0.01)
+    limited = {row["part"]: row["of_the_limit"] for row in rows if "of_the_limit" in row}
+    assert set(limited) == {"avatar forward", "avatar backward", "losses and their gradient", "optimizer"}
+    table = fitting.parts_table(preset, rows).splitlines()
+    assert len(table) == 2 + len(rows) + 1 and {line.count("|") for line in table} == {6}
+
+
+def test_limits_are_bytes_and_operations_one_after_the_other(monkeypatch):
+    assert limits.least_ms((3e9, 5e9), {"gigabytes_per_s": 10, "gigaflops": 50}) == pytest.approx(400)
+    monkeypatch.setattr(limits, "_NUMBERS", 1 << 16)
+    monkeypatch.setattr(limits, "_SIDE", 64)
+    assert all(value > 0 for value in limits.machine_limits(1, repeats=2).values())
 
 
 @pytest.fixture
@@ -207,3 +240,19 @@ def test_a_plan_from_another_file(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(UserError, match="x.json"):
         scale_plan.main(["--measured", str(tmp_path / "x.json")])
+
+
+def test_how_it_grows_is_a_table_and_a_plot(tmp_path):
+    rows = scaling.measure(["headgas"], 24, 60, 2, 0)
+    assert {(row["what"], row["grows"]) for row in rows} == {
+        (what, grows) for what in ("headgas, step", "headgas, frame") for grows in scaling.AXES
+    }
+    table = scaling.markdown(rows).splitlines()
+    assert len(table) == 2 + len(rows)
+    scaling.plot(rows, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_growth_is_the_exponent():
+    assert scaling.exponent([1, 2, 4], [3.0, 6.0, 12.0]) == pytest.approx(1)
+    assert scaling.exponent([1, 2, 4], [3.0, 3.0, 3.0]) == pytest.approx(0)

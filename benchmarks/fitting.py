@@ -1,0 +1,118 @@
+"""Whole training steps a second by preset, where the time of a step goes, and how near that is to the machine's limits.
+
+    python benchmarks/fitting.py [--presets headgas gaussianhead default] [--gaussians 20000] [--size 512] [--threads 2]
+    python benchmarks/fitting.py --scaling docs/scaling.png
+
+A step is what a fit does: frame, avatar, rendering, losses (without VGG), all gradients, the optimizer. The scene is
+that of benchmarks/rasterizer.py. The parts are timed with the graph cut between them; their limit is what the bytes
+and the operations that they cannot do without would take at the speeds measured in the same run. With --scaling: how a
+step and a frame of playback grow with Gaussians, pixels and threads, as a table and a plot.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.limits import least_ms, machine_limits
+from benchmarks.rasterizer import machine, time_runs
+from benchmarks.training_step import PARTS, TrainingStep
+from scene.files import write_json
+
+
+def whole_steps(
+    preset: str, size: int, count: int, threads: int, seconds: float, densifying: bool = False
+) -> dict[str, Any]:
+    """How many steps a second, and the milliseconds of one."""
+    (times,) = time_runs(TrainingStep(preset, size, count, threads, densifying).take, seconds, most=1000)
+    return {
+        "preset": preset, "size": size, "gaussians": count, "threads": threads, **times,
+        "steps_per_s": round(1000 / times["median_ms"], 1), "best_steps_per_s": round(1000 / times["min_ms"], 1),
+    }  # fmt: skip
+
+
+def parts_of_a_step(
+    preset: str, size: int, count: int, threads: int, seconds: float, limits: dict[str, float]
+) -> list[dict[str, Any]]:
+    """One row per part of PARTS, of a step that densifies: milliseconds, its share of the step and of its limit.
+
+    Milliseconds are the fastest of processor time, over all threads: other work on the machine does not count.
+    """
+    step = TrainingStep(preset, size, count, threads, densifying=True)
+    times = [row["cpu_ms"] for row in time_runs(step.take_apart, seconds, most=1000)]
+    rows, work = [], step.work()
+    for name, cpu_ms in zip(PARTS, times):
+        row = {"part": name, "cpu_ms": cpu_ms, "share": round(cpu_ms / sum(times), 3)}
+        if name in work:
+            least = threads * least_ms(work[name], limits)
+            row |= {"least_cpu_ms": round(least, 2), "of_the_limit": round(least / cpu_ms, 2)}
+        rows.append(row)
+    return rows
+
+
+def parts_table(preset: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The parts of one preset's step as a table."""
+    lines = [f"| `{preset}`: part | CPU, ms | share | limit, ms | of the limit |", "|" + "---|" * 5]
+    for row in rows:
+        limit = ("–", "–")
+        if "of_the_limit" in row:
+            limit = (f"{row['least_cpu_ms']:.1f}", f"{100 * row['of_the_limit']:.0f}%")
+        cells = [row["part"], f"{row['cpu_ms']:.1f}", f"{100 * row['share']:.0f}%", *limit]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, f"| whole | {sum(row['cpu_ms'] for row in rows):.1f} | | | |"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=["headgas", "gaussianhead", "default"], metavar="NAME")
+    parser.add_argument("--gaussians", type=int, nargs="+", default=[20_000], metavar="N", help="default: 20000")
+    parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of the picture (default: 512)")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: 2")
+    parser.add_argument("--seconds", type=float, default=8.0, help="time per preset (default: 8)")
+    parser.add_argument("--scaling", type=Path, metavar="PNG", help="instead: how it grows, with a plot in this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    options = parser.parse_args(arguments)
+    before = machine() | {"device": "cpu"}
+    print(", ".join(f"{key} {value}" for key, value in before.items()), flush=True)
+    found = _scaling(options) if options.scaling else _steps(options)
+    if options.json:
+        after = {"load_average_after": machine()["load_average"]}
+        write_json(options.json, {"machine": before | after, **found})
+
+
+def _steps(options: argparse.Namespace) -> dict[str, Any]:
+    limits, rows = machine_limits(options.threads), []
+    print(f"at most {limits['gigabytes_per_s']} GB/s and {limits['gigaflops']} GFLOP/s", flush=True)
+    for preset in options.presets:
+        for count in options.gaussians:
+            sizes = preset, options.size, count, options.threads
+            row = whole_steps(*sizes, options.seconds)
+            row["parts"] = parts_of_a_step(*sizes, options.seconds, limits)
+            row["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
+            rows.append(row)
+            print(f"\n{preset}, {count} Gaussians: {row['steps_per_s']} steps/s (best {row['best_steps_per_s']}, "
+                  f"{row['cpu_ms']:.0f} ms of CPU each)\n")  # fmt: skip
+            print(parts_table(preset, row["parts"]), flush=True)
+    return {"limits": limits, "rows": rows}
+
+
+def _scaling(options: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks import scaling
+
+    rows = scaling.measure(options.presets, options.size, options.gaussians[-1], options.threads, options.seconds)
+    print(f"\n{scaling.markdown(rows)}")
+    scaling.plot(rows, options.scaling)
+    return {"rows": rows}
+
+
+if __name__ == "__main__":
+    main()

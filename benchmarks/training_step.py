@@ -1,0 +1,144 @@
+"""A training step on a made head, whole as the training loop takes it, or part by part with the clock read between."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.rasterizer import Clock, clock, head_like_scene
+from renderers.cpu import CpuRenderer
+from scene.camera import Camera
+
+_RIG_VERTICES = 4706  # of the default head model
+_FRAMES = 4
+PARTS = (
+    "frame", "avatar forward", "rasteriser forward", "losses and their gradient", "rasteriser backward",
+    "avatar backward", "densify statistics", "optimizer",
+)  # fmt: skip
+
+
+class TrainingStep:
+    """Steps of a preset on ``count`` Gaussians at ``size`` squared, on the CPU, without the VGG loss.
+
+    densifying: with the screen's gradients, which a fit gathers as long as it densifies.
+    """
+
+    def __init__(self, preset: str, size: int, count: int, threads: int, densifying: bool = False) -> None:
+        from fitting import fused_adam, picture_loss
+        from fitting.avatars import AVATARS, AvatarShape, TrainingStates
+        from fitting.config import FitConfig
+        from fitting.config_files import load_preset
+        from fitting.densify import DENSIFIERS
+        from fitting.memory import keep_pages
+        from fitting.optimizers import make_optimizer
+        from scene.head_state import HeadState
+        from scene.rig import empty_binding
+        from scene.seeds import Seeds
+
+        keep_pages()
+        picture_loss.compile_kernels()
+        fused_adam.compile_kernels()
+        torch.set_num_threads(threads)
+        self.config, self.size, self.densifying = load_preset(preset, FitConfig), size, densifying
+        cloud, camera = head_like_scene(count, size, 0)
+        self._random = torch.Generator().manual_seed(0)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            shape = AvatarShape(count, 52, 2, _RIG_VERTICES)
+            avatar = AVATARS[self.config.avatar](self.config.avatar_config(), shape)
+        seen = TrainingStates(torch.rand(100, 52, generator=self._random), torch.eye(4).expand(100, 4, 4))
+        avatar.initialize(Seeds(cloud, torch.full((count,), 0.5), empty_binding(count, 52, _RIG_VERTICES)), seen)
+        avatar.warm_up()
+        avatar.advance(self.config.schedule.iterations)
+        self.avatar, self.renderer = avatar, CpuRenderer(threads)
+        self.optimizer = make_optimizer(avatar, self.config.optimizer)
+        self.densifier = DENSIFIERS[self.config.densifier](self.config.densify)
+        self.camera = Camera(camera.K, torch.eye(4), size, size)  # the world is the camera's frame, as in a capture
+        self._rest = HeadState.neutral(52, 2, camera.T_cam_world)
+        pictures = torch.rand(_FRAMES, size, size, 4, generator=self._random)
+        self._frames, self._taken = (pictures * 255).to(torch.uint8), 0
+
+    def _next(self):
+        """State, background and target of the next step; every coefficient moves, which costs the most."""
+        from fitting import objective
+
+        self._taken += 1
+        state = dataclasses.replace(self._rest, expression=torch.rand(52, generator=self._random))
+        background = objective.background_colour(self.config.objective, self._random)
+        rgba = self._frames[self._taken % _FRAMES].float() / 255  # as scene.pictures.FrameStore gives it
+        return state, background, (rgba[..., :3], rgba[..., 3:])
+
+    def take(self) -> list[Clock]:
+        """One step; the clock at its start and its end."""
+        from fitting import loop, objective
+
+        start = clock()
+        state, background, target = self._next()
+        output, cloud = loop.render(
+            self.avatar, self.renderer, state, self.camera, self.config, screen=self.densifying
+        )
+        loss, _, error = objective.compute(self.config.objective, output, target, background, self.avatar, None, None)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.densifier.observe(output, cloud, self.size)
+        self.optimizer.step()
+        math.log10(max(float(error), 1e-10))
+        return [start, clock()]
+
+    def take_apart(self) -> list[Clock]:
+        """The same step with its graph cut between the parts; the clock at the borders of PARTS."""
+        from fitting import objective
+
+        times = [clock()]
+        state, background, target = self._next()
+        in_head = self.camera.in_frame(state.T_world_head)
+        times.append(clock())
+        cloud = self.avatar(state, in_head.center)
+        times.append(clock())
+        leaves = cloud.map(_leaf)
+        output = self.renderer.render(leaves, in_head, screen=self.densifying)
+        times.append(clock())
+        cut = dataclasses.replace(output, rgb=_leaf(output.rgb), alpha=_leaf(output.alpha))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, _, error = objective.compute(self.config.objective, cut, target, background, self.avatar, None, None)
+        loss.backward()
+        math.log10(max(float(error), 1e-10))
+        times.append(clock())
+        torch.autograd.backward([output.rgb, output.alpha], [cut.rgb.grad, cut.alpha.grad])
+        times.append(clock())
+        fields = [(v, leaves.fields()[name].grad) for name, v in cloud.fields().items() if v.requires_grad]
+        torch.autograd.backward(*zip(*fields))
+        times.append(clock())
+        self.densifier.observe(output, cloud, self.size)
+        times.append(clock())
+        self.optimizer.step()
+        return [*times, clock()]
+
+    def work(self) -> dict[str, tuple[float, float]]:
+        """(bytes, operations) that the parts with a simple count cannot do without, by name.
+
+        Bytes: what is read and written of numbers too many for a cache. A parameter updated by Adam is read and written
+        with its two moments. A network's gradient by weights and by inputs costs twice its forward pass.
+        """
+        bases = sum(p.numel() for p in self.avatar.per_gaussian.values() if p.ndim == 3 and p.requires_grad)
+        learned = sum(p.numel() for p in self.avatar.parameters() if p.requires_grad)
+        rows = self.avatar.num_gaussians
+        network = 2 * rows * sum(m.in_features * m.out_features for m in self.avatar.modules() if _is_layer(m))
+        pixels = self.size**2
+        # SSIM: four blurs there, three back, of three channels, two directions and 11 taps each.
+        ssim = 7 * 3 * pixels * 2 * 11 * 2
+        return {
+            "avatar forward": (4 * learned, network), "avatar backward": (4 * (learned - bases), 2 * network),
+            "losses and their gradient": (4 * pixels * (8 + 6 + 4), ssim), "optimizer": (6 * 4 * learned, 0),
+        }  # fmt: skip
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_()
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear)
