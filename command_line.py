@@ -21,7 +21,7 @@ from scene.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-_PACKAGES = ("scene", "renderers", "preprocess", "fitting", "playback")
+_PACKAGES = ("scene", "renderers", "preprocess", "fitting", "playback", "fleet")
 _resume_hint = "run the same command again"
 
 
@@ -275,14 +275,17 @@ def add_viewer(parser: argparse._ActionsContainer) -> None:
     option(parser, "--port", type=port, default=8080, metavar="N", unit="number", help="port of the live viewer")
 
 
-def add_config(parser: argparse._ActionsContainer, default: str = "default") -> None:
-    """--preset, --set and --help-config; resolve them with ``fitting.config_files.load_preset`` and ``listing``."""
+def add_config(parser: argparse._ActionsContainer, default: str | None = "default", note: str = "") -> None:
+    """--preset, --set and --help-config; resolve them with ``fitting.config_files.load_preset`` and ``listing``.
+
+    note: goes with the help of --preset, where its default depends on other options.
+    """
     option(
         parser,
         "--preset",
         default=default,
         metavar="NAME",
-        help="settings to start from: a file of configs/ without .yaml, or the path of a YAML file",
+        help="settings to start from: a file of configs/ without .yaml, or the path of a YAML file" + note,
     )
     option(
         parser,
@@ -294,3 +297,22 @@ def add_config(parser: argparse._ActionsContainer, default: str = "default") -> 
         help="change one setting of the preset, such as a.b=1e-3; repeat for more (last one wins)",
     )
     option(parser, "--help-config", action="store_true", help="list every setting, its meaning and default, and exit")
+
+
+def add_preprocessing(parser: argparse._ActionsContainer) -> None:
+    """How a video becomes a capture: --size, --matting, --tracking, --start, --end, --focal."""
+    option(parser, "--size", type=positive_int, default=512, unit="pixels", help="side of the square pictures")
+    option(
+        parser, "--matting", choices=("auto", "modnet", "selfie"), default="auto",
+        help="what cuts the person out; auto takes modnet where its weights are",
+    )  # fmt: skip
+    option(
+        parser, "--tracking", choices=("pictures", "landmarks"), default="pictures",
+        help="pictures: poses and expressions are refined on the pictures; landmarks: quicker, a few dB worse",
+    )  # fmt: skip
+    option(parser, "--start", type=number, metavar="S", unit="seconds", help="leave out the video before this")
+    option(parser, "--end", type=number, metavar="S", unit="seconds", help="leave out the video after this")
+    option(
+        parser, "--focal", type=positive_number, metavar="F", unit="long sides of the video's picture",
+        help="focal length; unless said, from the file, else 2.5 for square and 1.0 for other pictures",
+    )  # fmt: skip

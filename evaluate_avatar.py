@@ -53,6 +53,7 @@ def main() -> None:
     from playback.evaluation import evaluate_bundle, evenly, table
     from playback.tracking_gain import summary, tracking_gain
     from scene.capture import Capture
+    from scene.errors import UserError
     from scene.files import write_bytes
 
     run = RunDirectory.open(args.run)
@@ -60,6 +61,11 @@ def main() -> None:
     capture = Capture.load(args.capture or run.capture)
     frames = args.frames or "test"
     indices = {"test": capture.test, "train": capture.train, "all": range(len(capture.frames))}[frames]
+    if not indices:
+        raise UserError(
+            f"{capture.root}: nothing of it is held out; --frames train measures on what the avatar was made from, "
+            "--capture DIR on other frames of the same person"
+        )
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
     result = evaluate_bundle(bundle, capture, indices, device=device, lpips=lpips, progress=f"measuring {frames}")
     print(table(result))

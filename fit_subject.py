@@ -1,16 +1,25 @@
-"""Fits a drivable head avatar to one person's video.
+"""Fits a drivable head avatar to one person's video, or makes one from a single picture.
 
-Example: python fit_subject.py --video me.mp4
+Examples: python fit_subject.py --video me.mp4
+          python fit_subject.py --image me.jpg
+          python fit_subject.py --image edited.png --base runs/me-20260101-120000
+          python fit_subject.py --list subjects.txt --jobs 2 --out runs/all
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import command_line
-from command_line import number, option, positive_int, positive_number
+import command_line_list
+import command_line_many
+import command_line_pictures
+from command_line import option, positive_int, positive_number
+
+_BEGUN = time.perf_counter()
 
 if TYPE_CHECKING:
     from fitting.config import FitConfig
@@ -27,14 +36,26 @@ def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__)
     source = parser.add_argument_group("what to fit (one of these)").add_mutually_exclusive_group()
     option(source, "--video", type=Path, metavar="FILE", help="video of one person's head and shoulders")
+    option(
+        source, "--image", type=Path, action="append", metavar="FILE",
+        help="picture of one person's face instead of a video: an avatar within seconds; repeat for more of one person",
+    )  # fmt: skip
     option(source, "--capture", type=Path, metavar="DIR", help="preprocessed video: the folder `capture` of a run")
     option(source, "--demo", action="store_true", help="a made person whose truth is known; needs no file")
     option(source, "--resume", type=Path, metavar="RUN", help="go on with an interrupted run, by its own settings")
+    option(
+        source, "--list", type=Path, metavar="FILE",
+        help="text file with one video in each line, and options such as name=anna minutes=5 behind it",
+    )  # fmt: skip
     fitting = parser.add_argument_group("fitting")
     option(
         fitting, "--out", type=Path, metavar="DIR", help="run directory, not to exist yet [default: runs/<name>-<time>]"
     )
-    command_line.add_config(fitting)
+    command_line.add_config(fitting, None, " [default: default; for --image one-picture]")
+    option(
+        fitting, "--init", metavar="NAME",
+        help="where the Gaussians start: mesh, picture, lifted, random, or auto [default: the preset's own]",
+    )  # fmt: skip
     length = fitting.add_mutually_exclusive_group()
     option(
         length, "--minutes", type=positive_number, metavar="M", unit="minutes",
@@ -44,36 +65,41 @@ def parser() -> argparse.ArgumentParser:
     command_line.add_device(fitting)
     command_line.add_seed(fitting)
     command_line.add_weights(fitting)
+    pictures = parser.add_argument_group("with --image")
+    command_line_pictures.add_pictures(pictures)
     watching = parser.add_argument_group("watching")
     option(watching, "--viewer", action="store_true", help="show the fit in the browser as it goes on, a few %% slower")
     command_line.add_viewer(watching)
     prepare = parser.add_argument_group("preprocessing")
-    option(prepare, "--size", type=positive_int, default=512, unit="pixels", help="side of the square pictures")
+    command_line.add_preprocessing(prepare)
+    many = parser.add_argument_group("many subjects (with --list)")
     option(
-        prepare, "--matting", choices=("auto", "modnet", "selfie"), default="auto",
-        help="what cuts the person out; auto takes modnet where its weights are",
+        many, "--stage", choices=("preprocess", "fit"),
+        help="only this half of the work, such as one on machines without and one on machines with a GPU",
     )  # fmt: skip
+    option(many, "--gpu-preprocessing", action="store_true", help="preprocess on the GPUs, too, not on CPUs alone")
     option(
-        prepare, "--tracking", choices=("pictures", "landmarks"), default="pictures",
-        help="pictures: poses and expressions are refined on the pictures; landmarks: quicker, a few dB worse",
+        many, "--tidy", action="store_true",
+        help="remove the checkpoints of runs that are finished, two thirds of their size; nothing needs them any more",
     )  # fmt: skip
-    option(prepare, "--start", type=number, metavar="S", unit="seconds", help="leave out the video before this")
-    option(prepare, "--end", type=number, metavar="S", unit="seconds", help="leave out the video after this")
-    option(
-        prepare, "--focal", type=positive_number, metavar="F", unit="long sides of the video's picture",
-        help="focal length; unless said, from the file, else 2.5 for square and 1.0 for other pictures",
-    )  # fmt: skip
+    command_line_many.add_fleet(many)
     return parser
 
 
-def main() -> None:
+def main() -> int | None:
     arguments = parser()
     args = arguments.parse_args()
     if args.help_config:
         return _list_settings()
-    if not (args.video or args.capture or args.demo or args.resume):
-        arguments.error("one of --video, --capture, --demo, --resume is needed")
+    if not (args.video or args.image or args.capture or args.demo or args.resume or args.list):
+        arguments.error("one of --video, --image, --capture, --demo, --resume, --list is needed")
+    command_line_pictures.check(args, arguments)
+    command_line_list.check(args, arguments)
+    if args.list:
+        return command_line_list.run_list(args)
     device = str(command_line.device(args.device))
+    if args.image:
+        return command_line_pictures.fit(args, device, _BEGUN)
     if args.viewer:
         from playback.viewer.server import check_address, require_viser
 
@@ -130,7 +156,7 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     from preprocess.pipeline import PreprocessConfig, find_or_build
     from scene.capture import Capture
 
-    config = load_preset(args.preset, FitConfig, args.overrides)
+    config = load_preset(args.preset or "default", FitConfig, command_line_pictures.initializer_override(args, "video"))
     name = "demo" if args.demo else (args.video or args.capture.absolute().parent).stem
     root = args.out or default_root(Path("runs"), name)
     RunDirectory.check_free(root)
@@ -156,8 +182,11 @@ def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
     from fitting.run_directory import RunDirectory
+    from scene.errors import UserError
 
     run = RunDirectory.open(args.resume)
+    if "images" in run.options():
+        raise UserError(f"{run.root}: was made from pictures, which takes seconds; run fit_subject.py --image again")
     vars(args).update({key: value for key, value in run.options().items() if key in _REMEMBERED})
     args.weights = None if args.weights is None else Path(args.weights)
     return run, load_preset(run.config, FitConfig)

@@ -69,6 +69,11 @@ class AvatarBundle:
             train, torch.tensor([capture.frames[index].time_s for index in capture.train], dtype=torch.float64), facts,
         )  # fmt: skip
 
+    @property
+    def extrapolates(self) -> bool:
+        """Whether what no recorded frame shows of it was put there on purpose, and not left to chance by a fit."""
+        return self.facts.get("extrapolates") is True
+
     def tensors(self) -> dict[str, Tensor]:
         """All its tensors by the names that they have on disk."""
         tensors = {f"avatar.{name}": value for name, value in self.avatar.state_dict().items()}

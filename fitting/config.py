@@ -41,7 +41,7 @@ class FitConfig(_Avatars):
 
     avatar: Literal[tuple(AVATARS)] = "headgas"
     """Which model, a name in AVATARS; its settings are the section of that name."""
-    initializer: Literal["mesh", "picture", "random"] = "mesh"
+    initializer: Literal["mesh", "picture", "lifted", "one_shot", "random"] = "mesh"
     """Where the Gaussians start, a name in INITIALIZERS."""
     seeds: InitializerConfig = InitializerConfig()
     """The initializer's settings."""

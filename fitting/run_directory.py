@@ -14,7 +14,7 @@ from typing import Any
 from preprocess.cache import link_capture
 from scene.capture import check_format
 from scene.errors import UserError
-from scene.files import read_json, storage_error, write_bytes, write_json
+from scene.files import new_folder, read_json, storage_error, write_bytes, write_json
 
 FORMAT_VERSION = 1
 _PACKAGES = (
@@ -70,17 +70,18 @@ class RunDirectory:
 
     @classmethod
     def create(cls, root: Path, capture: Path, options: dict[str, Any], config_yaml: str) -> RunDirectory:
-        """A new run of a finished capture, which is linked into it. The settings come last: they make it a run.
+        """A new run of a finished capture, which is linked into it. The folder is there with all of that or not at all.
 
         Raises UserError when the folder exists and holds anything, or cannot be written.
         """
         cls.check_free(root)
-        run = cls(Path(root))
-        link_capture(capture, run.capture)
-        write_bytes(run.config, config_yaml.encode())
-        settings = {"format": "run", "format_version": FORMAT_VERSION, "options": options}
-        write_json(run.settings, {**settings, "versions": versions(), "machine": machine()})
-        return run
+        with new_folder(root) as temporary:
+            run = cls(temporary)
+            link_capture(capture, run.capture)
+            write_bytes(run.config, config_yaml.encode())
+            settings = {"format": "run", "format_version": FORMAT_VERSION, "options": options}
+            write_json(run.settings, {**settings, "versions": versions(), "machine": machine()})
+        return cls(Path(root))
 
     @classmethod
     def open(cls, root: Path) -> RunDirectory:

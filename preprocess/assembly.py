@@ -12,10 +12,10 @@ from preprocess.crop import Crop
 from preprocess.frames import FrameFiles, read_image
 from preprocess.landmarks import eye_distances
 from preprocess.scan import Scan
-from preprocess.selection import Selection
+from preprocess.selection import Selection, crowded
 from preprocess.video import VideoInfo
 from scene.capture import Capture, TrackedFrame
-from scene.errors import UserError
+from scene.errors import UnusableVideo
 from scene.files import atomic_path
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def assemble(
     if not covered.all():
         dropped["matte does not show the face"] = int((~covered).sum())
     if covered.sum() < 2:
-        raise UserError(f"{info.path}: the mattes show no head; film before a plain wall, or choose another --matting")
+        message = f"{info.path}: the mattes show no head; film before a plain wall, or choose another --matting"
+        raise UnusableVideo("matte does not show the face", message)
     places = np.flatnonzero(covered)
     kept = keep[covered]
 
@@ -138,6 +139,7 @@ def assemble(
             "dropped": dropped,
             "cuts_s": selection.cut_times_s,
             "most_faces": selection.num_people,
+            "crowded": round(crowded(scanned), 4),
         },
         "crop": {**dataclasses.asdict(crop), "size": size},
         "camera": {"focal_px": round(float(camera.K[0, 0]), 3)},

@@ -78,7 +78,7 @@ def write_frames(
         for alpha in matter.mattes(crops()):
             image = waiting.popleft()
             if position in wanted:
-                pending.append(pool.submit(_write, files, position, image, alpha))
+                pending.append(pool.submit(write_pair, files, position, image, alpha))
                 bar.update()
             position += 1
             while len(pending) > _MAX_PENDING:
@@ -102,7 +102,8 @@ def read_image(path: Path, what: str = "picture") -> np.ndarray:
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _write(files: FrameFiles, position: int, image: np.ndarray, alpha: np.ndarray) -> None:
+def write_pair(files: FrameFiles, position: int, image: np.ndarray, alpha: np.ndarray) -> None:
+    """Writes one frame, uint8 [H, W, 3] and alpha [H, W] in [0, 1] or uint8, the background's colour removed."""
     from preprocess.matting import foreground
 
     alpha = _to_uint8(alpha)

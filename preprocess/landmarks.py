@@ -30,13 +30,14 @@ class Landmarks:
 
 
 class FaceMeshDetector:
-    """Finds up to ``max_faces`` faces in each picture of a sequence (tracking mode: less noisy than single pictures).
+    """Finds up to ``max_faces`` faces in each picture of a sequence (tracking mode: less noisy than single pictures),
+    or with ``static`` in pictures that have nothing to do with each other.
 
     Measured on the test clips: the points of a lone face do not depend on ``max_faces``; looking out for more than one
     costs 2 ms a frame. Use as a context manager, or call ``close``.
     """
 
-    def __init__(self, max_faces: int = 3, min_confidence: float = 0.5) -> None:
+    def __init__(self, max_faces: int = 3, min_confidence: float = 0.5, *, static: bool = False) -> None:
         import numpy as np
 
         self._faces_to_silence = _WARM_UP_FACES
@@ -44,7 +45,7 @@ class FaceMeshDetector:
             import mediapipe
 
             self._mesh = mediapipe.solutions.face_mesh.FaceMesh(
-                static_image_mode=False,
+                static_image_mode=static,
                 max_num_faces=max_faces,
                 refine_landmarks=True,
                 min_detection_confidence=min_confidence,

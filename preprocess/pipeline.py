@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preprocess import cache, quality
+from preprocess.acceptance import Limits, check, of_report
 from preprocess.assembly import assemble, assess, frame_rate, load_tracking, save_tracking
 from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
 from preprocess.frames import FrameFiles, write_frames
+from preprocess.landmarks import eye_distances
 from preprocess.photometric.config import PhotometricConfig
 from preprocess.scan import Scan, scan
-from preprocess.selection import Selection, SelectionConfig, select, thin
+from preprocess.selection import Selection, SelectionConfig, crowded, select, thin
 from preprocess.tracking.config import TrackerConfig
 from preprocess.video import VideoInfo, open_video
 from scene.capture import MANIFEST, Capture
-from scene.errors import UserError
+from scene.errors import UnusableVideo, UserError
 from scene.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -109,15 +111,17 @@ def build_capture(
     weights: Path | None = None,
     download: bool = True,
     progress: bool = True,
+    limits: Limits = Limits(),
 ) -> Capture:
     """Makes the capture of a video in ``root``, or takes up work that was begun there, or returns it if finished.
 
     device: where networks and picture tracking run. weights, download: where weights may come from
-    (``preprocess.weights``). The stages: landmarks, tracking, frames with mattes, quality, picture tracking; the
-    manifest comes last. Work files lie in
-    ``root/work``. Raises UserError for videos that cannot be used, and when ``root`` holds something else.
+    (``preprocess.weights``). limits: what the video must keep to; no part of what makes a capture. The stages:
+    landmarks, tracking, frames with mattes, quality, picture tracking; the manifest comes last. Work files lie in
+    ``root/work``. Raises UnusableVideo for videos that cannot be used, other UserErrors when ``root`` holds something
+    else or cannot be written.
     """
-    return _build(_Job.of(Path(video), options, device, weights, download, progress), Path(root))
+    return _build(_Job.of(Path(video), options, device, weights, download, progress, limits), Path(root))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +134,7 @@ class _Job:
     matting_note: str
     device: str
     progress: bool
+    limits: Limits
     key: str
 
     @classmethod
@@ -141,25 +146,30 @@ class _Job:
         weights: Path | None = None,
         download: bool = True,
         progress: bool = True,
+        limits: Limits = Limits(),
     ) -> _Job:
         info = open_video(video)
         if min(info.width, info.height) < _MIN_PICTURE:
-            raise UserError(
+            raise UnusableVideo(
+                "picture too small",
                 f"{video}: its picture has {info.width}x{info.height} pixels; expected at least {_MIN_PICTURE} on each "
-                "side, and a face that fills a good part of it"
+                "side, and a face that fills a good part of it",
             )
         matter, note = _choose_matter(options.matting, device, weights, download)
         settings = {**dataclasses.asdict(options), "matting": matter.name}
-        return cls(info, options, matter, note, device, progress, cache.source_hash(video, settings))
+        return cls(info, options, matter, note, device, progress, limits, cache.source_hash(video, settings))
 
 
 def _build(job: _Job, root: Path) -> Capture:
+    import numpy as np
+
     info, options = job.info, job.options
     with cache.locked(root):
         if (root / MANIFEST).is_file():
             capture = Capture.load(root)
             if capture.source_hash != job.key:
                 raise UserError(f"{root}: holds the capture of another video or of other settings; choose another one")
+            check(info.path, of_report(capture.report), job.limits)
             return capture
         for debris in root.rglob(".*.partial*"):  # of a writer that was killed; the lock says that none is at work
             debris.unlink(missing_ok=True)
@@ -167,6 +177,9 @@ def _build(job: _Job, root: Path) -> Capture:
         with work.stage("landmarks"):
             scanned = _landmarks(info, options, work)
         selection = _usable(info, scanned, options)
+        eye_distance = float(np.median(eye_distances(selection.points)))
+        cuts = len(selection.cut_times_s)
+        check(info.path, {"crowded": crowded(scanned), "cuts": cuts, "eye_distance": eye_distance}, job.limits)
         crop = choose_crop(selection.points, info.width, info.height)
         focal_px, focal_source = focal_pixels(info, options.focal)
         camera = crop_camera(info, crop, focal_px, options.size)
@@ -174,6 +187,7 @@ def _build(job: _Job, root: Path) -> Capture:
             model = _head_model(options.head_model)
             tracking = _tracking(selection, scanned, crop, camera, model, options, work)
         keep = _followed(info.path, tracking, selection, options)
+        check(info.path, {"residual": float(np.median(tracking.residual_percent[keep]))}, job.limits)
         with work.stage("frames"):
             indices = scanned.index[selection.frames[keep]].tolist()
             write_frames(info, indices, crop, options.size, job.matter, FrameFiles(root), job.progress)
@@ -257,22 +271,26 @@ def _usable(info: VideoInfo, scanned: Scan, options: PreprocessConfig) -> Select
     """The usable frames. Raises UserError when there are too few, with the reason that weighs most."""
     seen, least = len(scanned.index), options.min_frames
     if seen < least:
-        raise UserError(
+        raise UnusableVideo(
+            "too short",
             f"{info.path}: has {_frames(seen)} to look at; at least {least} are needed: "
-            "film some seconds (one to two minutes are best), or widen --start and --end"
+            "film some seconds (one to two minutes are best), or widen --start and --end",
         )
     if float(scanned.luminance.max()) < _BLACK:
-        raise UserError(f"{info.path}: all {_frames(seen)} are black; check lens and light, and film again")
+        message = f"{info.path}: all {_frames(seen)} are black; check lens and light, and film again"
+        raise UnusableVideo("black", message)
     selection = select(scanned, info.width, info.height, options.selection)
     if len(scanned.points) == 0:
-        raise UserError(
+        raise UnusableVideo(
+            "no face",
             f"{info.path}: no face was found in any of its {_frames(seen)}; expected one person's head, "
-            "large, facing the camera and well lit"
+            "large, facing the camera and well lit",
         )
     if len(selection.frames) < least:
-        raise UserError(
+        raise UnusableVideo(
+            max(selection.dropped, key=selection.dropped.__getitem__),
             f"{info.path}: only {len(selection.frames)} of {_frames(seen)} can be used "
-            f"({quality.describe(selection.dropped)}); at least {least} are needed: film one head, in focus, uncut"
+            f"({quality.describe(selection.dropped)}); at least {least} are needed: film one head, in focus, uncut",
         )
     return thin(selection, options.max_frames)
 
@@ -319,9 +337,10 @@ def _followed(video: Path, tracking: Tracking, selection: Selection, options: Pr
     percent = tracking.residual_percent.numpy()
     keep = np.flatnonzero(percent <= max(_LOST[0], _LOST[1] * float(np.median(percent))))
     if len(keep) < options.min_frames:
-        raise UserError(
+        raise UnusableVideo(
+            "head could not be followed",
             f"{video}: the head could be followed in only {len(keep)} of {len(percent)} frames; at least "
-            f"{options.min_frames} are needed: film the face larger, in focus, with nothing before it"
+            f"{options.min_frames} are needed: film the face larger, in focus, with nothing before it",
         )
     if len(keep) < len(percent):
         selection.dropped["head could not be followed"] = len(percent) - len(keep)

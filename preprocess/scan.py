@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from preprocess.landmarks import NUM_LANDMARKS, FaceMeshDetector
 from preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
-from scene.errors import UserError
+from scene.errors import UnusableVideo
 from scene.files import atomic_path
 
 if TYPE_CHECKING:
@@ -93,11 +93,13 @@ def scan(
                 bar.set_postfix(with_face=faces_found, refresh=False)
             bar.total = bar.n
     if reader.num_decoded == 0:
-        raise UserError(f"{info.path}: no frame of it can be decoded; the file is damaged, copy or record it again")
+        message = f"{info.path}: no frame of it can be decoded; the file is damaged, copy or record it again"
+        raise UnusableVideo("no frame can be decoded", message)
     if not rows:
-        raise UserError(
+        raise UnusableVideo(
+            "too short",
             f"{info.path}: no frame between --start {start or 0:g} and --end {'the end' if end is None else f'{end:g}'}"
-            f"; the video is {reader.duration_s:.1f} s long"
+            f"; the video is {reader.duration_s:.1f} s long",
         )
     return _gather(rows, reader)
 

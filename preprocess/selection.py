@@ -100,6 +100,13 @@ def thin(selection: Selection, max_frames: int) -> Selection:
     )
 
 
+def crowded(scan: Scan) -> float:
+    """The part of the frames looked at in which more than one face was found."""
+    import numpy as np
+
+    return float((np.bincount(scan.face_frame, minlength=len(scan.index)) > 1).mean())
+
+
 def _make(scan: Scan, chosen, dropped, cuts, width: int, height: int) -> Selection:
     import numpy as np
 

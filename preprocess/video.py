@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from preprocess.mp4 import focal_length_35mm, has_index
-from scene.errors import UserError
+from scene.errors import UnusableVideo, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -207,7 +207,8 @@ def _check_file(path: Path) -> None:
         if not path.exists():
             raise UserError(f"{path}: no such file; give the path of a video")
         if path.stat().st_size == 0:
-            raise UserError(f"{path}: an empty file (0 bytes), expected a video; copy or record it again")
+            message = f"{path}: an empty file (0 bytes), expected a video; copy or record it again"
+            raise UnusableVideo("empty file", message)
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:
@@ -222,13 +223,15 @@ def _open(path: Path):
         return capture
     capture.release()
     if has_index(path) is False:
-        raise UserError(
+        raise UnusableVideo(
+            "file cut off",
             f"{path}: cut off: the index that closes an mp4/mov file is missing, so no frame can be read; "
-            "copy it again from the camera, or record again"
+            "copy it again from the camera, or record again",
         )
-    raise UserError(
+    raise UnusableVideo(
+        "not a video",
         f"{path}: not a video that can be decoded; expected e.g. mp4, mov, mkv, webm or avi; "
-        "convert it (ffmpeg -i FILE -c:v libx264 out.mp4) or give another file"
+        "convert it (ffmpeg -i FILE -c:v libx264 out.mp4) or give another file",
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ORDER = ("scene", "renderers", "preprocess", "fitting", "playback")
+ORDER = ("scene", "renderers", "preprocess", "fitting", "playback", "fleet")
 PROGRAMS = ("benchmarks", "tools")  # beside the scripts at the top: they may import everything
 STANDARD_LIBRARY = sys.stdlib_module_names
 
@@ -24,7 +24,7 @@ BUNDLE = ("fitting.avatars", "fitting.bundle", "fitting.config_files", "fitting.
 FILM_WRITER = "playback/films.py"  # the one file outside preprocess that uses a video library: it writes, reads nothing
 # Modules of playback that measure a fit, for the scripts: they may read runs, but nothing in playback may need them.
 MEASURING = ("playback.evaluation", "playback.demo_truth", "playback.inside", "playback.transfer.reenactment",
-             "playback.tracking_gain")  # fmt: skip
+             "playback.tracking_gain", "playback.few_pictures")  # fmt: skip
 # Modules of playback whose work is preprocessing: a video or a webcam cannot drive before landmarks are found and a
 # head is tracked, and a tracker of their own would be a second truth. All other drivers, and playing itself, work from
 # the bundle alone: these modules are imported inside the function that opens a driver, and by no one else.
@@ -75,7 +75,8 @@ def violations(root: Path) -> list[str]:
         imported = sorted(set(imports(tree, path)))
         graph[module_name(path)] = imported
         in_package = path.parts[0] in ORDER
-        for check in (_order, _avatars, _gsplat, _video, _lazy, _arguments) if in_package else (_gsplat, _video):
+        everywhere, packaged = (_gsplat, _video), (_order, _avatars, _fleet, _lazy, _arguments)
+        for check in (*everywhere, *packaged) if in_package else everywhere:
             found += [f"{path.as_posix()}: {what}" for what in check(path, imported, tree, scripts)]
     return found + list(_playback(graph))
 
@@ -92,6 +93,16 @@ def _avatars(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -
     for name in imported:
         if not within(name, ("scene", "torch", "fitting.avatars", *STANDARD_LIBRARY)):
             yield f"an avatar imports {name}, not only scene and torch"
+
+
+def _fleet(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
+    """What hands out tasks stays small: it knows the programs by their command lines, and Ray in one file alone."""
+    if path.parts[0] != "fleet":
+        return
+    allowed = ("scene.errors", "scene.files", "fleet", "tqdm", *STANDARD_LIBRARY)
+    allowed += ("ray",) if path.as_posix() == "fleet/ray_cluster.py" else ()
+    named = {name for name in imported if name != "scene"}  # of `from scene import x`, scene.x is among them too
+    yield from (f"fleet imports {name}" for name in sorted(named) if not within(name, allowed))
 
 
 def _gsplat(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
@@ -176,6 +187,11 @@ BREACHES = [
     ("fitting/avatars/a.py", "import numpy", "an avatar imports numpy"),
     ("fitting/avatars/a.py", "from fitting import losses", "an avatar imports fitting"),
     ("fitting/avatars/a.py", "from renderers.output import RenderOutput", "an avatar imports renderers.output"),
+    ("fleet/a.py", "from preprocess.pipeline import build_capture", "fleet imports preprocess.pipeline"),
+    ("fleet/a.py", "from scene.capture import Capture", "fleet imports scene.capture"),
+    ("fleet/a.py", "import torch", "fleet imports torch"),
+    ("fleet/scheduler.py", "import ray", "fleet imports ray"),
+    ("playback/a.py", "from fleet import tasks", "playback imports fleet"),
     ("renderers/cpu.py", "from gsplat import rasterization", "imports gsplat"),
     ("benchmarks/a.py", "import gsplat", "imports gsplat"),
     ("fitting/a.py", "import mediapipe", "imports mediapipe"),
@@ -215,6 +231,8 @@ def _healthy_tree(root: Path) -> None:
         "playback/drivers/__init__.py": "def f():\n    from playback.drivers.video import load",
         "playback/drivers/video.py": "def load():\n    from preprocess.video import x",
         "playback/evaluation.py": "from fitting.evaluation import evaluate\nfrom playback.player import Player",
+        "fleet/tasks.py": "import json\nfrom scene.errors import UserError\nfrom fleet import work\nimport tqdm",
+        "fleet/ray_cluster.py": "def connect():\n    import ray",
         "command_line.py": "from scene import cloud",
         "script.py": "import argparse, sys\nfrom playback import player\nprint(sys.argv)",
         "benchmarks/speed.py": "import argparse\nfrom fitting import loop",

@@ -4,7 +4,13 @@ from fitting.avatars.base import AvatarModel, AvatarShape, TrainingStates
 from fitting.avatars.gaussianhead import GaussianHead
 from fitting.avatars.headgas import HeadGaS
 from fitting.avatars.linear import Linear
+from fitting.avatars.rigged import Rigged
 
-AVATARS: dict[str, type[AvatarModel]] = {"headgas": HeadGaS, "gaussianhead": GaussianHead, "linear": Linear}
+AVATARS: dict[str, type[AvatarModel]] = {
+    "headgas": HeadGaS,
+    "gaussianhead": GaussianHead,
+    "linear": Linear,
+    "rigged": Rigged,
+}
 
 __all__ = ["AVATARS", "AvatarModel", "AvatarShape", "TrainingStates"]

@@ -188,6 +188,11 @@ class AvatarModel(nn.Module):
     def advance(self, nominal: float) -> None:
         """Sets what goes with the course of a fit, as buffers; ``nominal`` is the iteration in the preset's units."""
 
+    def base_colours(self) -> Tensor | None:
+        """The constant harmonics [N, 3] that Gaussians have of their own whatever the state, as a view of a parameter:
+        what an edit may change. None where a network alone gives colours."""
+        return None
+
     def pictures(self) -> dict[str, Tensor]:
         """What it has learned that can be looked at, for reports: pictures [H, W, 3] in [0, 1] by name."""
         return {}

@@ -182,6 +182,9 @@ class HeadGaS(AvatarModel):
             quats = multiply_quats(rotvecs_to_quats(values["turn"] * 0.1), quats)
         return GaussianCloud(means, quats, fixed["scales"], torch.sigmoid(logits), colours)
 
+    def base_colours(self) -> Tensor | None:
+        return self.per_gaussian["base_colors"][:, 0] if "base_colors" in self.per_gaussian else None
+
     def fixed(self) -> dict[str, Tensor]:
         p = self.per_gaussian
         return {"quats": normalize_quats(p["quats"]), "scales": bounded_scales(p["log_scales"])}

@@ -83,6 +83,9 @@ class Linear(AvatarModel):
             looks[:, 0] = torch.logit(seeds.cloud.opacities.clamp(0.01, 0.99))
             looks[:, 1:4] = seeds.cloud.sh[:, 0]
 
+    def base_colours(self) -> Tensor:
+        return self.per_gaussian["base_looks"][:, 1:4]
+
     def codes(self, state: HeadState) -> Tensor:
         """The codes [R] of one state."""
         return self.coder(torch.cat([state.expression, bent_pose(state)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,8 +13,13 @@ class InitializerConfig:
     num_gaussians: int = 2500
     """Gaussians at the start."""
     mesh_share: float = 0.6
-    """Share of them on the head model's surface; the others on what the matte shows beside it (``picture`` only)."""
+    """Share of them on the head model's surface; the others on what the matte shows beside it (``picture`` and
+    ``one_shot``)."""
     frames: int = 12
-    """Training frames that colours and hair are taken from."""
+    """Training frames that colours and hair are taken from (``mesh`` and ``picture``)."""
     opacity: float = 0.5
-    """Opacity at the start."""
+    """Opacity at the start (all but ``one_shot``, which predicts it)."""
+    sources: int = 3
+    """Training frames that the network sees (``one_shot``)."""
+    weights: Path | None = None
+    """File of the network's weights (``one_shot``); unless said, those that come with the program."""

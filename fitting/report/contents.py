@@ -32,8 +32,8 @@ _METRICS = (  # label, path in metrics.json, digits, unit, whether more is bette
     ("PSNR without the outline", ("regions", "inside", "psnr"), 2, "dB", True),
 )
 _SHOWN_ELSEWHERE = (
-    "num_frames", "heldout", "regions", "error_share", "lpips_net", "per_frame", "train", "baseline", "num_gaussians",
-    "bundle_mb", "seconds", "notes", "versions",
+    "num_frames", "source", "heldout", "regions", "error_share", "lpips_net", "per_frame", "train", "baseline",
+    "num_gaussians", "bundle_mb", "seconds", "notes", "versions",
 )  # fmt: skip
 _SHARES = (
     ("border", "outline (the matte's border band)"),
@@ -70,6 +70,7 @@ def gather(run_dir: Path) -> dict[str, Any]:
         "heldout": _heldout(run_dir / "heldout", metrics),
         "heldout_chart": _heldout_chart(metrics),
         "inside": _inside(run_dir / "inside"),
+        "pictures": _pictures(run_dir / "pictures"),
         "capture": tracking.section(capture) if capture is not None else None,
         "capture_missing": capture_problem,
         "training": _training(log),
@@ -211,6 +212,24 @@ def _inside(folder: Path) -> list[Figure]:
         scale = f", {path.stem.partition('_')[2]} times the base" if stem == "planes" else ""
         figures.append(Figure(images.data_uri(images.read_picture(path)), _INSIDE.get(stem, path.stem) + scale))
     return figures
+
+
+_PICTURES = {
+    "source": "a picture that the avatar was made from, the avatar in its place, and the error",
+    "turntable": "the avatar at rest, turned by 30 degrees to either side",
+    "expressions": "five expressions that no picture showed",
+    "edit": "the avatar before, the edited picture, the avatar with its colours",
+}
+
+
+def _pictures(folder: Path) -> list[Figure]:
+    """What an avatar of pictures shows."""
+    order = list(_PICTURES)
+    paths = sorted(folder.glob("*.png"), key=lambda path: (order.index(path.stem.partition("_")[0]), path.stem))
+    return [
+        Figure(images.data_uri(images.read_picture(path), 1280), _PICTURES[path.stem.partition("_")[0]])
+        for path in paths
+    ]
 
 
 def _chosen(names: list[str], measured: dict[str, Any]) -> list[tuple[str, str]]:

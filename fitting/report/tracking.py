@@ -64,7 +64,8 @@ def _facts(capture: Capture, percent: np.ndarray) -> list[tuple[str, str]]:
     facts.append(("frames", f"{used}, of {seen} looked at" if seen else used))
     if dropped := frames.get("dropped"):
         facts.append(("left out", ", ".join(f"{reason}: {number}" for reason, number in dropped.items())))
-    facts.append(("split", f"{len(capture.train)} for training, the last {len(capture.test)} held out"))
+    held = f"the last {len(capture.test)} held out" if capture.test else "none held out"
+    facts.append(("split", f"{len(capture.train)} for training, {held}"))
     facts.append(("pictures", f"{camera.width}×{camera.height}, focal length {float(camera.K[0, 0]):.0f} pixels"))
     if matting := (report.get("matting") or {}).get("name"):
         facts.append(("matting", str(matting)))

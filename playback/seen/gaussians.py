@@ -45,9 +45,12 @@ class SeenGaussians:
 
     @classmethod
     def of(cls, player: Player, progress: bool = False) -> SeenGaussians:
-        """Those of a player's avatar. It looks through the recording. progress: say so on a
-        terminal."""
-        confidence = (_shown(player, progress) / _SHOWN).clamp(0, 1)
+        """Those of a player's avatar. It looks through the recording (progress: and says so on a
+        terminal), unless the bundle says that all of it is meant to be seen."""
+        if player.bundle.extrapolates:
+            confidence = torch.ones(player.avatar.num_gaussians, device=player.device)
+        else:
+            confidence = (_shown(player, progress) / _SHOWN).clamp(0, 1)
         sure = (confidence >= 1).nonzero()[:, 0]
         return cls(confidence, _nearest(_at_rest(player), sure))
 

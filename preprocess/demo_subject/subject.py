@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from preprocess.demo_subject.glasses import Glasses, worn
 from preprocess.demo_subject.hair import Hair, Lashes, build_hair, build_lashes
 from preprocess.demo_subject.look import Look, to_linear
 from preprocess.demo_subject.noise import lattice_noise, octave_noise
@@ -46,6 +47,7 @@ class Person:
     look: Look
     light: Light
     seed: int
+    glasses: Glasses | None = None
 
     @classmethod
     def random(cls, model: HeadModel, seed: int) -> Person:
@@ -70,6 +72,8 @@ class Subject:
         self.torso: Torso = build_torso(vertices.astype(np.float64), faces, person.seed)
         template, skin = model.template.numpy(), model.skin_faces.numpy()
         self.hair: Hair = build_hair(template, vertices, skin, regions_of(model), person.look, person.seed)
+        if person.glasses is not None:
+            self.hair = worn(self.hair, person.glasses, self.shaped.joint_centers.numpy())
         self.lashes: Lashes = build_lashes(model, person.seed)
         self._build_topology()
         self.texture = self._build_texture()

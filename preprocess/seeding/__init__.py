@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from preprocess.seeding.beside import beside_mesh, tie_to_nearest
-from preprocess.seeding.surface import head_weights, mean_colours, sample_surface, seed_cloud, spread
+from preprocess.seeding.painting import surface_colours
+from preprocess.seeding.surface import head_weights, sample_surface, seed_cloud, spread
 from scene.capture import Capture
 from scene.cloud import GaussianCloud
 from scene.pictures import FrameStore
@@ -25,8 +26,8 @@ def seeds_on_mesh(
     frames: holds the training frames; ``num_frames`` of them, evenly spread, give the colours.
     """
     generator = torch.Generator().manual_seed(seed)
-    points, normals, chin, rig = sample_surface(capture, count, generator)
-    colours = mean_colours(capture, frames, spread(capture.train, num_frames), points, normals)
+    points, chin, rig = sample_surface(capture, count, generator)
+    colours = surface_colours(capture, frames, spread(capture.train, num_frames), rig)
     spacing = 0.6 * (_HEAD_AREA_M2 / count) ** 0.5
     cloud = seed_cloud(points, colours, torch.full((len(points),), spacing), opacity)
     return Seeds(cloud, head_weights(points, chin), rig)

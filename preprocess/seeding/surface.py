@@ -1,4 +1,4 @@
-"""Points on the surface of the fitted head model and what the training frames show there."""
+"""Points on the surface of the fitted head model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from preprocess.seeding.shapes import expression_shapes
 from scene import sh as spherical_harmonics
 from scene.capture import Capture
 from scene.cloud import GaussianCloud
-from scene.pictures import FrameStore
 from scene.rig import RigBinding
 
 # The inside of the mouth is small and matters: it is sampled more densely than the skin.
@@ -42,8 +41,8 @@ def head_weights(points: Tensor, chin: Tensor) -> Tensor:
 
 def sample_surface(
     capture: Capture, count: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, RigBinding]:
-    """Points [N, 3] drawn over the rest mesh, their unit normals [N, 3], the tip of the chin [3], and the ties."""
+) -> tuple[Tensor, Tensor, RigBinding]:
+    """Points [N, 3] drawn over the rest mesh, the tip of the chin [3], and the ties."""
     model = HEAD_MODELS[capture.head_model]()
     shaped = model.shaped(capture.identity)
     vertices, faces = shaped.vertices, model.faces
@@ -58,9 +57,8 @@ def sample_surface(
     u, v = torch.where(flip, 1 - u, u), torch.where(flip, 1 - v, v)
     barycentrics = torch.stack([1 - u - v, u, v], -1)
     points = (corners[drawn] * barycentrics[..., None]).sum(1)
-    normals = torch.nn.functional.normalize(cross[drawn], dim=-1)
     rig = RigBinding(expression_shapes(shaped), faces[drawn], barycentrics)
-    return points, normals, chin_of(model, vertices), rig
+    return points, chin_of(model, vertices), rig
 
 
 def chin_of(model: HeadModel, vertices: Tensor) -> Tensor:
@@ -72,23 +70,3 @@ def spread(indices: tuple[int, ...], count: int) -> list[int]:
     """So many of the indices, evenly spread."""
     positions = torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long().tolist()
     return [indices[position] for position in positions]
-
-
-def mean_colours(capture: Capture, frames: FrameStore, chosen: list[int], points: Tensor, normals: Tensor) -> Tensor:
-    """Mean colour of rest-shape points over frames that see them from the front; grey where none does."""
-    total, weight = torch.zeros(len(points), 3), torch.zeros(len(points), 1)
-    for index in chosen:
-        frame = capture.frames[index]
-        camera = frame.camera.in_frame(frame.state.T_world_head)
-        pixels, depth = camera.project(points)
-        toward = torch.nn.functional.normalize(camera.center - points, dim=-1)
-        facing = (normals * toward).sum(-1).clamp_min(0) ** 2
-        image, matte = (tensor.cpu() for tensor in frames.get(index))
-        column = pixels[:, 0].long().clamp(0, camera.width - 1)
-        row = pixels[:, 1].long().clamp(0, camera.height - 1)
-        inside = (pixels[:, 0] >= 0) & (pixels[:, 0] < camera.width)
-        inside &= (pixels[:, 1] >= 0) & (pixels[:, 1] < camera.height) & (depth > 0)
-        seen = (facing * inside * matte[row, column, 0])[:, None]
-        total += seen * image[row, column]
-        weight += seen
-    return torch.where(weight > 0.05, total / weight.clamp_min(1e-6), torch.full_like(total, 0.4))

@@ -74,11 +74,24 @@ class TrackerConfig:
     offset_modes: int = 200
     """Smooth modes of the offset field per axis."""
 
+    snap_steps: int = 0
+    """Last steps of the shape alone, with offsets that cost ``snap_relief`` of their prior: the surface meets the
+    landmarks of few pictures, whose expressions have been told from the shape by strong priors before."""
+
+    snap_relief: float = 1e-3
+    """See ``snap_steps``."""
+
     max_gap_s: float = 0.5
     """Frames further apart than this are not tied to each other in time."""
 
     gaze_smoothness: float = 1.0
     """Cost of the change of gaze between frames against the irises' residuals; jumps (saccades) are let through."""
+
+    open_eye: float = 0.0
+    """Least height over width of an eye that counts as open: for pictures too few to show it both open and shut."""
+
+    min_frames: int = 3
+    """Fewer frames with a face than this are refused: a clip must show its person in motion."""
 
     chunk_frames: int = 128
     """Frames whose Jacobians are held in memory at a time."""

@@ -22,10 +22,10 @@ _SHUT, _OPEN = 0.35, 0.6  # of the clip's wide-open eye: below, the iris is not 
 UNIT = 0.1  # radians
 
 
-def eye_openness(points: Tensor, eye: str) -> Tensor:
-    """[T] the opening of an eye relative to the clip's open eye; from pixels [T, L, 2]."""
+def eye_openness(points: Tensor, eye: str, least: float = 0.0) -> Tensor:
+    """[T] the opening of an eye relative to the clip's open eye (at least ``least``); from pixels [T, L, 2]."""
     ratio = opening(points, eye)
-    return ratio / ratio.quantile(0.8).clamp_min(1e-6)
+    return ratio / ratio.quantile(0.8).clamp_min(max(least, 1e-6))
 
 
 def opening(points: Tensor, eye: str) -> Tensor:
@@ -54,7 +54,7 @@ def gaze_step(
     result = angles.clone()
     for index, eye in enumerate(EYES):
         mine = irises[belongs == index]
-        believed = trust(eye_openness(seen.points, eye)) * (seen.weights.sum(-1) > 0)
+        believed = trust(eye_openness(seen.points, eye, config.open_eye)) * (seen.weights.sum(-1) > 0)
         matrix, right = iris_terms(angles[:, index], neutral[mine], centers[index], mine, motion, seen)
         matrix, right = matrix * believed[:, None, None], right * believed[:, None]
         result[:, index] = _smooth_solution(angles[:, index], matrix, right, seen.timeline, config)

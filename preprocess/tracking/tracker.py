@@ -36,7 +36,6 @@ from scene.transforms import (
 
 _log = logging.getLogger(__name__)
 
-MIN_FRAMES = 3
 SATURATED = 0.99
 
 
@@ -116,7 +115,8 @@ def track(
     K: [3, 3] intrinsics in pixels, held fixed (a talking head does not show the focal length). model: a HeadModel.
     times: [T] seconds, where frames are not 1 / fps apart.
     One energy over all frames is lowered by turns: poses and expressions of all frames (Gauss-Newton, bounds by an
-    active set, banded in time), the shape they share, the gaze. Raises UserError for fewer than 3 found frames.
+    active set, banded in time), the shape they share, the gaze. Raises UserError for fewer found frames than
+    ``config.min_frames``.
     """
     config = config or TrackerConfig()
     begun = time.perf_counter()
@@ -125,15 +125,16 @@ def track(
     num_frames = len(landmarks)
     clock = np.arange(num_frames) / fps if times is None else torch.as_tensor(times).double().numpy()
     found = (confidence.sum(-1) > 0) & torch.isfinite(landmarks).all(-1).all(-1)
-    if int(found.sum()) < MIN_FRAMES:
+    if int(found.sum()) < config.min_frames:
         raise UserError(
-            f"tracking: the face was found in {int(found.sum())} of {num_frames} frames, and at least {MIN_FRAMES} are "
-            "needed; use a video in which the face is visible and large"
+            f"tracking: the face was found in {int(found.sum())} of {num_frames} frames, and at least "
+            f"{config.min_frames} are needed; use a video in which the face is visible and large"
         )
     basis = build_shape_basis(model, config)
     rig = build_rig(model, basis.landmarks, config)
     seen, motion = _start(landmarks[found], confidence[found], K, rig, clock[found.numpy()], config)
     motion, angles, coefficients, energies = _alternate(model, rig, basis, seen, motion, config, progress)
+    coefficients = _snapped(coefficients, basis, motion, rig, seen, config)
 
     states = _states(motion, angles, rig, clock, found)
     identity = _identity(coefficients, basis)
@@ -239,6 +240,19 @@ def _alternate(
             break
     bar.close()
     return motion, angles, coefficients, energies
+
+
+def _snapped(
+    coefficients: Tensor, basis: ShapeBasis, motion: Motion, rig: LandmarkRig, seen: Observations, config: TrackerConfig
+) -> Tensor:
+    """The shape [S] after ``config.snap_steps``."""
+    prior = basis.prior.clone()
+    prior[basis.num_identity :] *= config.snap_relief
+    eased = dataclasses.replace(basis, prior=prior)
+    trust = torch.ones(len(seen), dtype=torch.float64)
+    for _ in range(config.snap_steps):
+        coefficients = shape_step(coefficients, eased, motion, rig, seen, trust, config)
+    return coefficients
 
 
 def _identity(coefficients: Tensor, basis: ShapeBasis) -> Identity:

@@ -61,6 +61,8 @@ class TestEveryAvatar:
             assert torch.equal(value, before[name]), name
 
     def test_reads_the_expression(self, kind, anchoring):
+        if kind == "rigged" and not anchoring.rigged:
+            pytest.skip("the rig is all that moves it")
         avatar = make(kind, anchoring)
         state = toys.random_states(())
         other = dataclasses.replace(state, expression=1 - state.expression)

@@ -1,0 +1,79 @@
+"""Gaussians whose looks never change, moved by the head model's shapes and the two frames alone.
+
+What a single picture can say: how somebody looks, not how their skin changes as they move. Cheap to play everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from fitting.avatars.anchoring import AnchoringConfig
+from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
+from scene import sh as spherical_harmonics
+from scene.cloud import GaussianCloud
+from scene.head_state import HeadState
+from scene.seeds import Seeds
+from scene.transforms import normalize_quats
+
+
+@dataclasses.dataclass(frozen=True)
+class RiggedRates(Rates):
+    """Learning rates at the start and the end of the fit."""
+
+    colors: tuple[float, float] = (2.5e-3, 2.5e-3)
+    """Spherical harmonics."""
+    opacity_logits: tuple[float, float] = (2.5e-2, 2.5e-2)
+    """Opacities."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RiggedConfig:
+    """Sizes of the model."""
+
+    sh_degree: int = 0
+    """Degree of the spherical harmonics of the colour, 0 to 3."""
+    anchoring: AnchoringConfig = AnchoringConfig(two_frames=True, rigged=True)
+    """Two frames, the rig, sway and pose correction."""
+    rates: RiggedRates = RiggedRates()
+    """Learning rates."""
+
+
+class Rigged(AvatarModel):
+    """See the module."""
+
+    kind = "rigged"
+    Config = RiggedConfig
+
+    def __init__(self, config: RiggedConfig, shape: AvatarShape) -> None:
+        super().__init__(shape, config.anchoring)
+        self.config = config
+        count, p = shape.num_gaussians, self.per_gaussian
+        p["colors"] = nn.Parameter(torch.zeros(count, spherical_harmonics.num_coefficients(config.sh_degree), 3))
+        p["opacity_logits"] = nn.Parameter(torch.zeros(count))
+
+    def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
+        super().initialize(seeds, states)
+        p, cloud = self.per_gaussian, seeds.cloud
+        with torch.no_grad():
+            kept = min(p["colors"].shape[1], cloud.sh.shape[1])
+            p["colors"].zero_()
+            p["colors"][:, :kept] = cloud.sh[:, :kept]
+            p["opacity_logits"].copy_(torch.logit(cloud.opacities.clamp(0.01, 0.99)))
+
+    def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        p, fixed = self.per_gaussian, self.constants()
+        return GaussianCloud(p["means"], fixed["quats"], fixed["scales"], fixed["opacities"], p["colors"])
+
+    def base_colours(self) -> Tensor:
+        return self.per_gaussian["colors"][:, 0]
+
+    def fixed(self) -> dict[str, Tensor]:
+        p = self.per_gaussian
+        return {
+            "quats": normalize_quats(p["quats"]),
+            "scales": bounded_scales(p["log_scales"]),
+            "opacities": torch.sigmoid(p["opacity_logits"]),
+        }

@@ -1,0 +1,38 @@
+"""The transformer of the tokens: self-attention, cross-attention to the picture, MLP (LAM, section 3.2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention of ``x`` [B, N, D] to ``context`` [B, M, D']."""
+
+    def __init__(self, dim: int, context_dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key_value = nn.Linear(dim, dim), nn.Linear(context_dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.key_value(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """One layer; each part is added to its input, which it sees normalised."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.itself, self.picture = Attention(dim, dim, heads), Attention(dim, dim, heads)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
+        """x: [B, N, D] tokens; picture: [B, M, D] features of the picture."""
+        normed = self.norms[0](x)
+        x = x + self.itself(normed, normed)
+        x = x + self.picture(self.norms[1](x), picture)
+        return x + self.mlp(self.norms[2](x))

@@ -1,0 +1,116 @@
+"""The initializer: seeds that the one-shot network sees in one or a few training frames."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fitting.initializers.base import InitializerConfig
+from fitting.initializers.one_shot import weights
+from fitting.initializers.one_shot.infer import Source, predict
+from fitting.initializers.one_shot.prediction import Prediction
+from fitting.initializers.one_shot.surface import make_surface
+from preprocess.seeding.beside import tie_to_nearest
+from preprocess.seeding.shapes import expression_shapes
+from scene.capture import Capture
+from scene.cloud import GaussianCloud
+from scene.errors import UserError
+from scene.pictures import FrameStore
+from scene.rig import RigBinding
+from scene.seeds import Seeds
+
+_LEAST_OPACITY = 0.05
+_YAW_QUANTILES = (0.05, 0.95)  # of the training frames, that sources are spread between
+_EXPRESSION_COST = 0.15  # radians of yaw that a whole coefficient of expression is worth when sources are chosen
+
+
+def one_shot_seeds(capture: Capture, frames: FrameStore, config: InitializerConfig, seed: int) -> Seeds:
+    """``num_gaussians`` seeds: the network's queries, and Gaussians lifted beside the mesh.
+
+    ``mesh_share`` of them are queries (more where little is lifted). The network sees ``sources`` training frames.
+    Raises UserError where its weights are missing, damaged or of another head model than the capture.
+    """
+    network, head_model = weights.load(config.weights)
+    if head_model != capture.head_model:
+        raise UserError(
+            f"{config.weights or weights.SHIPPED}: weights for the head model {head_model}, the capture is tracked "
+            f"with {capture.head_model}; choose --set initializer=picture"
+        )
+    model = make_surface(head_model, 1, 0).model
+    head = model.shaped(capture.identity)
+    sources = [_source(capture, frames, index) for index in chosen_frames(capture, config.sources)]
+    tokens, count = network.config.tokens, config.num_gaussians
+    generator = torch.Generator().manual_seed(seed)
+    beside = round(count * (1 - config.mesh_share)) if network.config.lifting.enabled else 0
+    # What can be lifted is known only when the network has been asked: first for as many queries as expected.
+    surface = make_surface(head_model, max(count - beside, tokens, 1), tokens)
+    prediction = predict(network, surface, head, sources)
+    kept, weight = _lifted(prediction, beside, generator)
+    queries = count - len(weight)
+    if queries != count - beside:
+        surface = make_surface(head_model, max(queries, tokens, 1), tokens)
+        prediction = predict(network, surface, head, sources)
+    cloud, heads = _of_queries(prediction, queries)
+    rig = RigBinding(expression_shapes(head), surface.corners[:queries], surface.barycentrics[:queries])
+    if len(weight) == 0:
+        return Seeds(cloud, heads, rig)
+    near = tie_to_nearest(capture, kept.means)
+    own, lifted = cloud.fields(), kept.fields()
+    joined = {name: torch.cat([own[name], lifted[name]]) for name in own}
+    rig = RigBinding(rig.shapes, torch.cat([rig.vertices, near.vertices]), torch.cat([rig.weights, near.weights]))
+    return Seeds(GaussianCloud(**joined), torch.cat([heads, weight]), rig)
+
+
+def chosen_frames(capture: Capture, count: int) -> list[int]:
+    """``count`` training frames (fewer where there are not so many) spread over yaw, with calm faces."""
+    train = list(capture.train)
+    states = capture.states[train]
+    rotation = capture.cameras[train].T_cam_world[:, :3, :3] @ states.T_world_head[:, :3, :3]
+    yaw = torch.atan2(rotation[:, 0, 2], -rotation[:, 2, 2])
+    effort = states.expression.clamp_min(0).sum(-1) * _EXPRESSION_COST
+    if count <= 1:
+        wanted = torch.zeros(1)
+    else:
+        low, high = torch.quantile(yaw, torch.tensor(_YAW_QUANTILES)).tolist()
+        wanted = torch.linspace(low, high, count)
+        wanted[count // 2] = 0.0 if low < 0 < high else wanted[count // 2]
+    chosen: list[int] = []
+    for angle in wanted:
+        cost = (yaw - angle).abs() + effort
+        cost[chosen] = torch.inf
+        if torch.isfinite(cost).any():
+            chosen.append(int(cost.argmin()))
+    return [train[position] for position in sorted(chosen)]
+
+
+def _source(capture: Capture, frames: FrameStore, index: int) -> Source:
+    frame = capture.frames[index]
+    colour, matte = (tensor.cpu() for tensor in frames.get(index))
+    return Source(colour, matte, frame.camera, frame.state)
+
+
+def _of_queries(prediction: Prediction, count: int) -> tuple[GaussianCloud, Tensor]:
+    """The first ``count`` queries; fewer than the network was asked for are enlarged to cover as much."""
+    grow = (prediction.num_queries / max(count, 1)) ** 0.5
+    cloud = {name: value[:count] for name, value in prediction.cloud.fields().items()}
+    cloud["scales"] = cloud["scales"] * grow
+    return GaussianCloud(**cloud), prediction.head_weights[:count]
+
+
+def _lifted(prediction: Prediction, most: int, generator: torch.Generator) -> tuple[GaussianCloud, Tensor]:
+    """At most so many of the lifted Gaussians, the more likely the more they cover; enlarged for those left out."""
+    start = prediction.num_queries
+    cloud = {name: value[start:] for name, value in prediction.cloud.fields().items()}
+    heads = prediction.head_weights[start:]
+    seen = (cloud["opacities"] > _LEAST_OPACITY).nonzero()[:, 0]
+    cover = cloud["opacities"][seen] * cloud["scales"][seen].square().mean(-1)
+    if 0 < most < len(seen):
+        drawn = torch.multinomial(cover, most, replacement=False, generator=generator)
+        grow = (cover.sum() / cover[drawn].sum()).sqrt()
+        seen = seen[drawn].sort().values
+    else:
+        seen, grow = seen[:most], 1.0
+    cloud = {name: value[seen] for name, value in cloud.items()}
+    cloud["scales"] = cloud["scales"] * grow
+    return GaussianCloud(**cloud), heads[seen]
+

@@ -1,0 +1,1 @@
+"""Training of the one-shot network on captures of many people."""

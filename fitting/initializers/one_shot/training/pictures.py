@@ -1,0 +1,31 @@
+"""Pictures of how a training run goes: source, target and prediction side by side."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fitting.initializers.one_shot.prediction import Prediction
+from fitting.initializers.one_shot.training.samples import Sample
+from renderers import Renderer
+
+
+def mosaic(samples: list[Sample], predictions: list[Prediction], renderer: Renderer) -> Tensor:
+    """[rows, columns, 3] in [0, 1] on white: a row per sample, its source, then each target beside its prediction."""
+    rows = []
+    for sample, prediction in zip(samples, predictions):
+        size = sample.colours.shape[1]
+        matte = sample.view.picture[3:].movedim(0, -1)
+        source = sample.view.picture[:3].movedim(0, -1) + 0.5 * (1 - matte)  # grey behind it becomes white
+        tiles = [_sized(source, size)]
+        for t in range(len(sample.colours)):
+            cloud = prediction.posed(sample.displacements[t], sample.T_head_body[t])
+            output = renderer.render(cloud, sample.cameras[t])
+            tiles += [sample.colours[t] + 1 - sample.mattes[t], output.over(torch.ones(3, device=cloud.means.device))]
+        rows.append(torch.cat([tile.detach().cpu().clamp(0, 1) for tile in tiles], 1))
+    return torch.cat(rows)
+
+
+def _sized(image: Tensor, size: int) -> Tensor:
+    resized = torch.nn.functional.interpolate(image.movedim(-1, 0)[None], (size, size), mode="bilinear")
+    return resized[0].movedim(0, -1)

@@ -1,0 +1,101 @@
+"""Files of trained weights: safetensors whose header says version, configuration, head model and what they hold."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fitting.config_files import apply, to_dict
+from fitting.initializers.one_shot.config import OneShotConfig
+from fitting.initializers.one_shot.network import OneShotNetwork
+from scene.errors import UserError
+from scene.tensor_files import load_tensors_and_metadata, save_tensors
+
+SHIPPED = Path(__file__).parent / "assets" / "one_shot.safetensors"
+FORMAT, FORMAT_VERSION = "one_shot", 1
+_PUBLISHED = "backbone.vision."  # a published network inside ours: found by its own hash, not stored
+
+
+def save(
+    path: Path, tensors: dict[str, Tensor], config: OneShotConfig, head_model: str, facts: dict[str, Any]
+) -> None:
+    """Writes weights by the network's names. facts: plain values for the model card: data, steps, figures."""
+    stored = {name: value.detach().cpu() for name, value in tensors.items() if not name.startswith(_PUBLISHED)}
+    header = {
+        "format": FORMAT, "format_version": str(FORMAT_VERSION), "config": json.dumps(to_dict(config)),
+        "head_model": head_model, "sha256": _digest(stored), "facts": json.dumps(facts),
+    }  # fmt: skip
+    save_tensors(path, stored, header)
+
+
+def load(path: Path | None = None, folder: Path | None = None, download: bool = True) -> tuple[OneShotNetwork, str]:
+    """The network of a file (the shipped one if none), ready to be asked, and the name of its head model.
+
+    folder, download: where the published weights of a pretrained backbone may come from.
+    Raises UserError when the file is missing, damaged, of another kind or of another version.
+    """
+    path = SHIPPED if path is None else Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"{path}: the one-shot network's weights are not here; train some with train_one_shot.py and name them "
+            "with --set seeds.weights=FILE, or choose another initializer"
+        )
+    return _loaded(path, path.stat().st_mtime_ns, folder, download)
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(path: Path, changed: int, folder: Path | None, download: bool) -> tuple[OneShotNetwork, str]:
+    del changed  # only a part of the key
+    tensors, header = load_tensors_and_metadata(path)
+    config = _checked(path, tensors, header)
+    if config.backbone.kind == "dinov2":
+        tensors |= _published(folder, download)
+    network = OneShotNetwork(config, len(tensors.get("vertex_features", ())))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path}: its weights do not fit its configuration ({reason}); train them again") from None
+    return network.eval().requires_grad_(False), header["head_model"]
+
+
+def _checked(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> OneShotConfig:
+    """The configuration in the header of a whole file of ours."""
+    if header.get("format") != FORMAT:
+        raise UserError(f"{path}: not weights of the one-shot network; give a file that train_one_shot.py wrote")
+    if header.get("format_version") != str(FORMAT_VERSION):
+        raise UserError(
+            f"{path}: weights of version {header.get('format_version')}, this program's are of {FORMAT_VERSION}; "
+            "take the file that belongs to this program, or train again"
+        )
+    if header.get("sha256") != _digest(tensors):
+        raise UserError(f"{path}: damaged (sha256 differs); copy or train it again")
+    if any(not torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
+        raise UserError(f"{path}: holds values that are not finite; train it again")
+    try:
+        return apply(OneShotConfig(), json.loads(header["config"]), str(path))
+    except (KeyError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: damaged ({error}); copy or train it again") from None
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _published(folder: Path | None, download: bool) -> dict[str, Tensor]:
+    from fitting.initializers.one_shot.backbones.dinov2 import pretrained
+
+    return {f"{_PUBLISHED}{name}": value for name, value in pretrained(folder, download).state_dict().items()}

@@ -1,0 +1,66 @@
+"""Lays an avatar over a picture: the head pose made right to the pixel, by outlines and features, not colours."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from fitting.bundle import AvatarBundle
+from fitting.losses import window
+from renderers import Renderer
+from scene.camera import Camera
+from scene.head_state import HeadState
+from scene.skinning import move_rigidly
+from scene.transforms import make_transform, rotvecs_to_matrices
+
+_RATE, _METRES = 2e-3, 0.1  # radians and this many metres per step of Adam; it falls to a tenth
+_LUMA = (0.299, 0.587, 0.114)
+_MATTE_WEIGHT = 0.3
+
+
+def align(
+    bundle: AvatarBundle, renderer: Renderer, state: HeadState, camera: Camera, target: tuple[Tensor, Tensor],
+    steps: int = 60,
+) -> HeadState:  # fmt: skip
+    """The state [] with head and body moved together so that the avatar lies over a picture.
+
+    target: colour [H, W, 3] and matte [H, W, 1]. What is compared is the detail of the luminance, without its local
+    mean, and the matte: another colour of hair or lips does not pull the head about.
+    """
+    colour, matte = target
+    in_head = camera.in_frame(state.T_world_head)
+    with torch.no_grad():
+        cloud = bundle.avatar(bundle.tuned(state), in_head.center)
+    wanted = _detail(colour * matte + 1 - matte)
+    pose = torch.zeros(6, requires_grad=True)
+    optimizer = torch.optim.Adam([pose], lr=_RATE)
+    best, kept = float("inf"), pose.detach().clone()
+    for step in range(steps + 1):
+        moved = move_rigidly(cloud, _transform(pose))
+        output = renderer.render(moved, in_head)
+        loss = (_detail(output.over(torch.ones(3))) - wanted).abs().mean()
+        loss = loss + _MATTE_WEIGHT * (output.alpha - matte).abs().mean()
+        if float(loss.detach()) < best:
+            best, kept = float(loss.detach()), pose.detach().clone()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.param_groups[0]["lr"] = _RATE * 0.1 ** (step / max(steps, 1))
+        optimizer.step()
+    delta = _transform(kept)
+    body = state.T_world_head @ delta @ torch.linalg.inv(state.T_world_head) @ state.T_world_body
+    return dataclasses.replace(state, T_world_head=state.T_world_head @ delta, T_world_body=body)
+
+
+def _transform(pose: Tensor) -> Tensor:
+    return make_transform(rotvecs_to_matrices(pose[:3]), pose[3:] * _METRES)
+
+
+def _detail(picture: Tensor) -> Tensor:
+    """[1, 1, H, W] luminance of a picture [H, W, 3] less its mean around each pixel."""
+    luma = (picture @ picture.new_tensor(_LUMA))[None, None]
+    taps = window(luma.dtype, luma.device)
+    rows = torch.nn.functional.pad(luma, (5, 5, 5, 5), mode="replicate")
+    blurred = torch.nn.functional.conv2d(rows, taps.reshape(1, 1, -1, 1))
+    return luma - torch.nn.functional.conv2d(blurred, taps.reshape(1, 1, 1, -1))

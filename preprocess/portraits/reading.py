@@ -1,0 +1,200 @@
+"""Reads a still picture of any usual kind: upright, 8-bit RGB, with its alpha where it has one."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from preprocess.video import import_cv2
+from scene.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_log = logging.getLogger(__name__)
+
+KINDS = "JPEG, PNG, WebP, TIFF, BMP or HEIC"
+_MOST_SIDE = 4096  # pixels of the long side that are kept: a face there is sharper than any capture
+_LEAST_SIDE = 64
+_MOST_PIXELS = 400_000_000
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif")
+_FOCAL_35MM = 0xA405  # EXIF FocalLengthIn35mmFilm
+_EXIF_IFD = 0x8769
+
+
+@dataclasses.dataclass(frozen=True)
+class Still:
+    """A picture as it is looked at.
+
+    rgb: uint8 [H, W, 3], upright. alpha: uint8 [H, W], or None where the picture has none or it is opaque everywhere.
+    focal_35mm: 35 mm equivalent focal length in millimetres by the file, or None. original: (width, height) upright,
+    before a huge picture was reduced. mode: of the file, as Pillow names it.
+    """
+
+    path: Path
+    rgb: np.ndarray
+    alpha: np.ndarray | None
+    focal_35mm: float | None
+    original: tuple[int, int]
+    mode: str
+
+    @property
+    def width(self) -> int:
+        return self.rgb.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.rgb.shape[0]
+
+
+def read_still(path: Path) -> Still:
+    """Raises UserError for what is missing, no picture, damaged, moving, smaller than 64 pixels, or beyond memory."""
+    path = Path(path)
+    _check_file(path)
+    image, focal, mode, original = _opened(path)
+    if min(original) < _LEAST_SIDE:
+        raise UserError(
+            f"{path}: has {original[0]}x{original[1]} pixels; expected at least {_LEAST_SIDE} on each side, and a face "
+            "that fills a good part of it"
+        )
+    rgb, alpha = image[..., :3], image[..., 3] if image.shape[2] == 4 else None
+    if alpha is not None and alpha.min() == 255:
+        alpha = None
+    elif alpha is not None and alpha.max() == 0:
+        raise UserError(f"{path}: is transparent everywhere; save it with the person visible")
+    return Still(path, rgb, alpha, focal, original, mode)
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        problem = "is a folder; give one picture" if path.is_dir() else "there is no such file"
+        raise UserError(f"{path}: {problem}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    if not head:
+        raise UserError(f"{path}: is empty; copy it again")
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        _register_heif(path)
+
+
+def _register_heif(path: Path) -> None:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise UserError(
+            f"{path}: is a HEIC picture, which needs the package pillow-heif (pip install pillow-heif); or save it as "
+            "JPEG or PNG"
+        ) from None
+    pillow_heif.register_heif_opener()
+
+
+def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]:
+    """uint8 [H, W, 3 or 4], focal length, mode and full size of a picture."""
+    import numpy as np
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large pictures: they are reduced below; beyond the bound they are refused
+        try:
+            with Image.open(path) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise UserError(f"{path}: has {image.width}x{image.height} pixels; reduce it to 8192 on a side")
+                if getattr(image, "n_frames", 1) > 1 and image.format not in ("TIFF", "MPO"):
+                    raise UserError(f"{path}: holds {image.n_frames} moving pictures; give one still picture")
+                mode, focal = image.mode, _focal(image)
+                turned = image.getexif().get(0x0112, 1) >= 5
+                original = image.size[::-1] if turned else image.size
+                image.draft("RGB", (_MOST_SIDE, _MOST_SIDE))  # JPEG alone: decodes a huge one at a fraction
+                upright = _bounded(ImageOps.exif_transpose(image))
+                return np.asarray(_eight_bit(upright)), focal, mode, original
+        except UserError:
+            raise
+        except Image.DecompressionBombError:
+            raise UserError(f"{path}: is too large to be opened; reduce it to 8192 pixels on a side") from None
+        except UnidentifiedImageError:
+            return _by_opencv(path)
+        except (OSError, ValueError, SyntaxError, EOFError, TypeError, MemoryError) as error:
+            reason = " ".join(str(error).split())[:80]
+            raise UserError(f"{path}: damaged ({reason}); copy it again, or save it anew as PNG") from None
+
+
+def _bounded(image: Any) -> Any:
+    """A picture whose long side is at most _MOST_SIDE."""
+    from PIL import Image
+
+    if max(image.size) <= _MOST_SIDE:
+        return image
+    if image.mode not in ("RGB", "RGBA", "L", "CMYK"):
+        image = _eight_bit(image)
+    scale = _MOST_SIDE / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def _eight_bit(image: Any) -> Any:
+    """The picture as RGB or RGBA of 8 bits in sRGB."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits of grey
+        values = np.asarray(image).astype(np.float32)
+        full = 65535.0 if image.mode.startswith("I") else max(1.0, float(np.nanmax(values)))
+        values = np.nan_to_num(values / full).clip(0, 1) * 255
+        return Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB")
+    image = _in_srgb(image)
+    transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    return image.convert("RGBA" if transparent else "RGB")
+
+
+def _in_srgb(image: Any) -> Any:
+    """Colours by the file's own profile, where it has one that can be used (CMYK and wide gamuts look dull else)."""
+    import io
+
+    from PIL import ImageCms
+
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "CMYK", "RGBA"):
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        output = "RGBA" if image.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=output)
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        _log.warning("the picture's colour profile is damaged; its colours are taken for sRGB")
+        return image
+
+
+def _focal(image: Any) -> float | None:
+    try:
+        value = float(image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM, 0))
+    except (TypeError, ValueError, SyntaxError, OSError):
+        return None
+    return value if 8 <= value <= 1200 else None
+
+
+def _by_opencv(path: Path) -> tuple[np.ndarray, None, str, tuple[int, int]]:
+    """What Pillow does not know, such as 16-bit RGB in TIFF."""
+    import numpy as np
+
+    cv2 = import_cv2()
+    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None:
+        raise UserError(f"{path}: no picture that can be read; expected {KINDS}")
+    if array.dtype == np.uint16:
+        array = np.rint(array / 257.0).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        array = np.rint(np.nan_to_num(array).clip(0, 1) * 255).astype(np.uint8)
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, -1)
+    original = (array.shape[1], array.shape[0])
+    scale = _MOST_SIDE / max(original)
+    if scale < 1:
+        array = cv2.resize(array, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    code = cv2.COLOR_BGRA2RGBA if array.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return cv2.cvtColor(array, code), None, "as stored", original

@@ -1,0 +1,44 @@
+"""The queries."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fitting.initializers.one_shot.surface import make_surface
+
+
+def test_queries_lie_on_the_mesh_and_never_twice():
+    surface = make_surface("anny", 500, 40)
+    assert torch.allclose(surface.barycentrics.sum(-1), torch.ones(500)) and surface.barycentrics.min() >= 0
+    assert torch.allclose(surface.of(surface.model.template), surface.template)
+    distances = torch.cdist(surface.template, surface.template) + torch.eye(500)
+    assert distances.min() > 1e-4
+    assert torch.allclose(surface.near_weights.sum(-1), torch.ones(500)) and surface.near.max() < 40
+    assert torch.equal(surface.near[:40, 0], torch.arange(40))
+
+
+def test_twins_are_mirrored():
+    surface = make_surface("anny", 500, 40)
+    twins = surface.twins(surface.model.template)
+    assert torch.allclose(twins, surface.template * torch.tensor([-1.0, 1.0, 1.0]), atol=1e-3)
+
+
+def test_any_first_ones_cover_the_head():
+    """Of 1000 in farthest-first order the first 250 leave gaps about twice as wide, not holes."""
+    surface = make_surface("anny", 1000, 40)
+    few = surface.first(250)
+    assert len(few) == 250 and torch.allclose(few.spacing, surface.spacing[:250] * 2)
+    skin = surface.model.template[surface.model.skin_faces.unique()]
+    gaps = [torch.cdist(skin, s.template).amin(1).max() for s in (few, surface)]
+    assert gaps[0] < 3 * gaps[1] and gaps[0] < 0.035
+    with pytest.raises(ValueError, match="40 to 1000"):
+        surface.first(20)
+
+
+def test_the_same_points_every_time():
+    make_surface.cache_clear()
+    first = make_surface("anny", 300, 0)
+    make_surface.cache_clear()
+    assert torch.equal(first.template, make_surface("anny", 300, 0).template)
+    assert torch.equal(first.tokens, torch.arange(300))

@@ -1,0 +1,72 @@
+"""Files of weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fitting.initializers.one_shot import weights
+from scene.errors import UserError
+from scene.tensor_files import load_tensors_and_metadata, save_tensors
+from tests.fitting.one_shot import tiny
+
+
+@pytest.fixture
+def path(tmp_path):
+    net = tiny.network()
+    weights.save(tmp_path / "one.safetensors", net.state_dict(), net.config, "anny", {"steps": 3})
+    return tmp_path / "one.safetensors"
+
+
+def test_round_trip(path):
+    found, head_model = weights.load(path)
+    expected = tiny.network()
+    assert head_model == "anny" and found.config == expected.config
+    assert all(torch.equal(value, found.state_dict()[name]) for name, value in expected.state_dict().items())
+    assert not any(p.requires_grad for p in found.parameters())
+
+
+def changed(path, edit):
+    tensors, header = load_tensors_and_metadata(path)
+    edit(tensors, header)
+    other = path.with_name("other.safetensors")
+    save_tensors(other, tensors, header)
+    return other
+
+
+def test_a_changed_number_is_found(path):
+    def edit(tensors, header):
+        tensors["token_in.bias"][0] += 1
+
+    with pytest.raises(UserError, match="damaged .sha256"):
+        weights.load(changed(path, edit))
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [("format", "avatar", "not weights of the one-shot"), ("format_version", "2", "version 2"),
+     ("config", '{"dim": 999}', "dim"), ("config", "{", "damaged"), ("config", '{"hidden": 24}', "do not fit")],
+)  # fmt: skip
+def test_foreign_headers(path, key, value, message):
+    with pytest.raises(UserError, match=message):
+        weights.load(changed(path, lambda _, header: header.update({key: value})))
+
+
+def test_cut_short_and_missing(path, tmp_path):
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="damaged"):
+        weights.load(path)
+    with pytest.raises(UserError, match="train_one_shot.py"):
+        weights.load(tmp_path / "none.safetensors")
+
+
+def test_a_published_network_inside_is_not_stored(tmp_path):
+    tensors = {"a": torch.ones(2), "backbone.vision.cls_token": torch.ones(3)}
+    weights.save(tmp_path / "x.safetensors", tensors, tiny.MODEL, "anny", {})
+    assert set(load_tensors_and_metadata(tmp_path / "x.safetensors")[0]) == {"a"}
+
+
+@pytest.mark.skipif(not weights.SHIPPED.is_file(), reason="no weights are shipped")
+def test_the_shipped_file():
+    network, head_model = weights.load()
+    assert head_model == "anny" and weights.SHIPPED.stat().st_size < 30e6 and network.config.pixel_aligned
