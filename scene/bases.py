@@ -29,6 +29,27 @@ def blend(basis: Tensor, codes: Tensor) -> Tensor:
     return out
 
 
+def blend_by_code(table: Tensor, codes: Tensor) -> Tensor:
+    """Σ_b codes[b] table[b] of a table [B, M] that lies in memory code by code: [M]. No gradient.
+
+    For playback: on a CPU in single precision what has a code of 0 is not even read.
+    """
+    if table.device.type != "cpu" or {table.dtype, codes.dtype} != {torch.float32} or not table.is_contiguous():
+        return codes @ table
+    from scene import basis_kernels
+
+    out, columns, shares = table.new_empty(table.shape[1]), table.shape[1], torch.get_num_threads()
+    arrays = table.detach().numpy(), codes.detach().contiguous().numpy()
+    used, result = codes.detach().nonzero()[:, 0].numpy(), out.numpy()
+
+    def share(t: int) -> None:
+        basis_kernels.blend_by_code(*arrays, used, columns * t // shares, columns * (t + 1) // shares, result)
+
+    run_shares(share, shares)
+    return out
+
+
 def compile_kernels() -> None:
-    """Compiles what ``blend`` needs (a second, once; then kept on disk): call it before a fit."""
+    """Compiles what blending needs (seconds, once; then kept on disk): call it before a fit or playback."""
     blend(torch.zeros(1, 1, 1), torch.zeros(1))
+    blend_by_code(torch.zeros(1, 1), torch.ones(1))

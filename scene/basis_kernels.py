@@ -5,6 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+_COLUMNS = 4096  # of a block: its sums stay in the nearest cache
+
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 
 
@@ -25,3 +27,23 @@ def blend(basis, codes, first, last, out):
             code, a = codes[k], table[k]
             for j in range(size):
                 row[j] += code * a[j]
+
+
+@numba.njit(**_OPTIONS)
+def blend_by_code(table, codes, used, first, last, out):
+    """Writes the columns ``first`` to ``last`` of ``out`` [M]: Σ codes[b] table[b] over ``used`` b of table [B, M]."""
+    pairs = used.shape[0] // 4
+    for a in range(first, last, _COLUMNS):
+        part = out[a : min(a + _COLUMNS, last)]
+        size = part.shape[0]
+        part[:] = np.float32(0)
+        for k in range(pairs):
+            b, c, d, e = used[4 * k], used[4 * k + 1], used[4 * k + 2], used[4 * k + 3]
+            t, u, v, w = table[b, a : a + size], table[c, a : a + size], table[d, a : a + size], table[e, a : a + size]
+            p, q, r, s = codes[b], codes[c], codes[d], codes[e]
+            for j in range(size):
+                part[j] += p * t[j] + q * u[j] + r * v[j] + s * w[j]
+        for k in range(4 * pairs, used.shape[0]):
+            t, p = table[used[k], a : a + size], codes[used[k]]
+            for j in range(size):
+                part[j] += p * t[j]

@@ -35,6 +35,11 @@ def displace(
     return dataclasses.replace(cloud, means=cloud.means + (corners * weights[..., None]).sum(-2))
 
 
+def shapes_of_gaussians(shapes: Tensor, vertices: Tensor, weights: Tensor) -> Tensor:
+    """What each coefficient moves each Gaussian by, [E, N * 3]: what ``displace`` blends; see RigBinding."""
+    return (shapes[:, vertices] * weights[..., None]).sum(2).flatten(1).contiguous()
+
+
 def empty_binding(num_gaussians: int, num_expressions: int, num_vertices: int) -> RigBinding:
     """A binding of the right sizes that moves nothing; its values are to be loaded or set."""
     return RigBinding(

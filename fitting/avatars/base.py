@@ -15,7 +15,7 @@ from fitting.avatars.anchoring import Anchoring, AnchoringConfig
 from scene import bases, skinning
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
-from scene.rig import displace, empty_binding
+from scene.rig import displace, empty_binding, shapes_of_gaussians
 from scene.seeds import Seeds
 
 
@@ -89,6 +89,7 @@ class AvatarModel(nn.Module):
         self.num_joints = shape.num_joints
         self.per_gaussian = nn.ParameterDict()
         self._frozen: dict[str, Tensor] | None = None
+        self._rig_table: Tensor | None = None  # of a frozen avatar
         self.anchoring = Anchoring(anchoring, shape.num_expressions)
         if anchoring.two_frames:
             self.per_gaussian["head_logits"] = nn.Parameter(torch.zeros(shape.num_gaussians))
@@ -146,7 +147,10 @@ class AvatarModel(nn.Module):
     def placed(self, cloud: GaussianCloud, state: HeadState) -> GaussianCloud:
         """A canonical cloud [*b, N] of states [*b], moved by the rig, the two frames and the pose correction."""
         p = self.per_gaussian
-        if self.anchoring.config.rigged:
+        if self._rig_table is not None and not state.batch_shape:
+            shift = bases.blend_by_code(self._rig_table, state.expression)
+            cloud = dataclasses.replace(cloud, means=cloud.means + shift.view_as(cloud.means))
+        elif self.anchoring.config.rigged:
             cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
         return self.anchoring(cloud, state, p["head_logits"] if "head_logits" in p else None)
 
@@ -160,9 +164,11 @@ class AvatarModel(nn.Module):
 
     def freeze(self) -> None:
         """Computes once what no state changes, for playback. From here on its parameters must stay as they are."""
-        self._frozen = None
+        self._frozen, p = None, self.per_gaussian
         with torch.no_grad():
             self._frozen = self.fixed()
+            if self.anchoring.config.rigged:
+                self._rig_table = shapes_of_gaussians(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
 
     def fixed(self) -> dict[str, Tensor]:
         """What depends on the parameters alone, by names of the subclass; see ``freeze``."""

@@ -18,6 +18,7 @@ from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates
 from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.layers import apply_layers
+from scene import bases
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
@@ -208,22 +209,25 @@ class HeadGaS(AvatarModel):
         if self.config.blending == "none":
             weight = self.mlp[0].weight[:, size : size + self.num_codes]
             return self._further_layers(first, (weight @ codes).expand(1, -1), None)
-        blended = (codes @ p["basis"].transpose(0, 1).flatten(1)).reshape(self.num_gaussians, -1)
+        blended = bases.blend_by_code(p["basis"].transpose(0, 1).flatten(1), codes).reshape(self.num_gaussians, -1)
         if first is None:
             return p["features"] + blended
         return self._further_layers(first, blended, self.mlp[0].weight[:, :size].T)
 
     def _further_layers(self, first: Tensor, inputs: Tensor, weight: Tensor | None) -> Tensor:
         """The network from the sums ``first`` [N, H] of the first layer on, to which ``inputs`` add."""
+        if len(self.mlp) == 1:
+            return first + inputs if weight is None else torch.addmm(first, inputs, weight)
         # On a CPU by parts that stay in the cache.
-        rows = _CACHED_ROWS if first.device.type == "cpu" else len(first)
-        outputs = []
-        for part, start in zip(first.split(rows), range(0, len(first), rows)):
+        rows = _CACHED_ROWS if first.device.type == "cpu" else max(len(first), 1)
+        outputs = first.new_empty(len(first), self.mlp[-1].out_features)
+        for start in range(0, len(first), rows):
+            part = first[start : start + rows]
             x = part + inputs if weight is None else torch.addmm(part, inputs[start : start + rows], weight)
-            for layer in self.mlp[1:]:
+            for layer in self.mlp[1:-1]:
                 x = x.relu_() if isinstance(layer, nn.ReLU) else layer(x)
-            outputs.append(x)
-        return torch.cat(outputs)
+            torch.addmm(self.mlp[-1].bias, x, self.mlp[-1].weight.T, out=outputs[start : start + rows])
+        return outputs
 
     def _encoding(self) -> Tensor:
         return encode(self.per_gaussian["means"].detach() / SCENE_RADIUS_M, self.config.encoding_frequencies)
