@@ -30,10 +30,10 @@ from scene.files import write_json
 
 
 def whole_steps(
-    preset: str, size: int, count: int, threads: int, seconds: float, densifying: bool = False
+    preset: str, size: int, count: int, threads: int, seconds: float, device: str = "cpu"
 ) -> dict[str, Any]:
     """How many steps a second, and the milliseconds of one."""
-    (times,) = time_runs(TrainingStep(preset, size, count, threads, densifying).take, seconds, most=1000)
+    (times,) = time_runs(TrainingStep(preset, size, count, threads, device=device).take, seconds, most=1000)
     return {
         "preset": preset, "size": size, "gaussians": count, "threads": threads, **times,
         "steps_per_s": round(1000 / times["median_ms"], 1), "best_steps_per_s": round(1000 / times["min_ms"], 1),
@@ -41,34 +41,35 @@ def whole_steps(
 
 
 def parts_of_a_step(
-    preset: str, size: int, count: int, threads: int, seconds: float, limits: dict[str, float]
+    preset: str, size: int, count: int, threads: int, seconds: float, limits: dict[str, float], device: str = "cpu"
 ) -> list[dict[str, Any]]:
     """One row per part of PARTS, of a step that densifies: milliseconds, its share of the step and of its limit.
 
-    Milliseconds are the fastest of processor time, over all threads: other work on the machine does not count.
+    Milliseconds are the fastest; on a CPU of processor time over all threads: other work there does not count.
     """
-    step = TrainingStep(preset, size, count, threads, densifying=True)
-    times = [row["cpu_ms"] for row in time_runs(step.take_apart, seconds, most=1000)]
+    step = TrainingStep(preset, size, count, threads, densifying=True, device=device)
+    on_cpu = device == "cpu"
+    times = [row["cpu_ms" if on_cpu else "min_ms"] for row in time_runs(step.take_apart, seconds, most=1000)]
     rows, work = [], step.work()
-    for name, cpu_ms in zip(PARTS, times):
-        row = {"part": name, "cpu_ms": cpu_ms, "share": round(cpu_ms / sum(times), 3)}
+    for name, ms in zip(PARTS, times):
+        row = {"part": name, "ms": ms, "share": round(ms / sum(times), 3)}
         if name in work:
-            least = threads * least_ms(work[name], limits)
-            row |= {"least_cpu_ms": round(least, 2), "of_the_limit": round(least / cpu_ms, 2)}
+            least = (threads if on_cpu else 1) * least_ms(work[name], limits)
+            row |= {"least_ms": round(least, 2), "of_the_limit": round(least / ms, 2)}
         rows.append(row)
     return rows
 
 
 def parts_table(preset: str, rows: Sequence[dict[str, Any]]) -> str:
     """The parts of one preset's step as a table."""
-    lines = [f"| `{preset}`: part | CPU, ms | share | limit, ms | of the limit |", "|" + "---|" * 5]
+    lines = [f"| `{preset}`: part | ms | share | limit, ms | of the limit |", "|" + "---|" * 5]
     for row in rows:
         limit = ("–", "–")
         if "of_the_limit" in row:
-            limit = (f"{row['least_cpu_ms']:.1f}", f"{100 * row['of_the_limit']:.0f}%")
-        cells = [row["part"], f"{row['cpu_ms']:.1f}", f"{100 * row['share']:.0f}%", *limit]
+            limit = (f"{row['least_ms']:.1f}", f"{100 * row['of_the_limit']:.0f}%")
+        cells = [row["part"], f"{row['ms']:.1f}", f"{100 * row['share']:.0f}%", *limit]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, f"| whole | {sum(row['cpu_ms'] for row in rows):.1f} | | | |"])
+    return "\n".join([*lines, f"| whole | {sum(row['ms'] for row in rows):.1f} | | | |"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,11 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--gaussians", type=int, nargs="+", default=[20_000], metavar="N", help="default: 20000")
     parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of the picture (default: 512)")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: 2")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
     parser.add_argument("--seconds", type=float, default=8.0, help="time per preset (default: 8)")
     parser.add_argument("--scaling", type=Path, metavar="PNG", help="instead: how it grows, with a plot in this file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args(arguments)
-    before = machine() | {"device": "cpu"}
+    before = machine() | {"device": options.device}
     print(", ".join(f"{key} {value}" for key, value in before.items()), flush=True)
     found = _scaling(options) if options.scaling else _steps(options)
     if options.json:
@@ -90,13 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _steps(options: argparse.Namespace) -> dict[str, Any]:
-    limits, rows = machine_limits(options.threads), []
+    limits, rows = machine_limits(options.threads, options.device), []
     print(f"at most {limits['gigabytes_per_s']} GB/s and {limits['gigaflops']} GFLOP/s", flush=True)
     for preset in options.presets:
         for count in options.gaussians:
             sizes = preset, options.size, count, options.threads
-            row = whole_steps(*sizes, options.seconds)
-            row["parts"] = parts_of_a_step(*sizes, options.seconds, limits)
+            row = whole_steps(*sizes, options.seconds, options.device)
+            row["parts"] = parts_of_a_step(*sizes, options.seconds, limits, options.device)
             row["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
             rows.append(row)
             print(f"\n{preset}, {count} Gaussians: {row['steps_per_s']} steps/s (best {row['best_steps_per_s']}, "

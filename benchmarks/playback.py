@@ -5,7 +5,9 @@
 Each RUN (or bundle) plays its own recording: every frame has a new expression and pose, so that nothing comes from
 memory. Without one, a made head plays random states: the avatar of --preset with --gaussians Gaussians. Every renderer
 that runs on this machine is measured. A frame is Player.step; avatar and rasteriser are timed apart in a second round,
-on CUDA with the GPU waited for. Times are by the clock: nothing else should run.
+on CUDA with the GPU waited for. Times are by the clock: nothing else should run. With --graph, on CUDA, also with the
+avatar's evaluation as a CUDA graph. "Times plain" in the JSON is against the avatar as it trains, in PyTorch's
+operations, with the same rasteriser.
 """
 
 from __future__ import annotations
@@ -38,12 +40,14 @@ _LEAST_FRAMES = 20
 PARTS = ("frame", "avatar", "rasteriser")
 
 
-def renderers() -> dict[str, str]:
-    """The device of each fast renderer that runs here, by name."""
+def renderers(only: Sequence[str] | None = None) -> dict[str, str]:
+    """The device of each fast renderer that runs here, by name; those asked for, where some are."""
     found = {"cpu": "cpu"}
     if torch.cuda.is_available() and importlib.util.find_spec("gsplat"):
         found["gsplat"] = "cuda"
-    return found
+    if unknown := set(only or ()) - set(found):
+        raise SystemExit(f"--renderers: {', '.join(sorted(unknown))} does not run here, only {', '.join(found)}")
+    return {name: device for name, device in found.items() if only is None or name in only}
 
 
 def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> AvatarBundle:
@@ -83,9 +87,12 @@ def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> A
     )
 
 
-def measure(bundle: AvatarBundle, renderer: str, device: str, size: int, seconds: float) -> dict[str, Any]:
+def measure(
+    bundle: AvatarBundle, renderer: str, device: str, size: int, seconds: float, graph: bool = False
+) -> dict[str, Any]:
     """Frames a second, and milliseconds (median and 99th percentile) of a frame, the avatar and the rasteriser."""
-    player = Player(bundle, device, renderer)
+    player = Player(bundle, device, renderer, graph=graph)
+    as_trained = bundle.avatar.duplicate(lambda tensor: tensor.to(device))
     camera = player.camera.resized(size, size)
     states = [bundle.recording[index].to(device) for index in range(len(bundle.recording))]
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
@@ -93,6 +100,14 @@ def measure(bundle: AvatarBundle, renderer: str, device: str, size: int, seconds
     def step(state: HeadState) -> list[float]:
         begun = time.perf_counter()
         player.step(state, camera)
+        wait()
+        return [begun, time.perf_counter()]
+
+    @torch.no_grad()
+    def plain(state: HeadState) -> list[float]:
+        begun = time.perf_counter()
+        in_head = camera.in_frame(state.T_world_head)
+        player.renderer.render(as_trained(state, in_head.center), in_head)
         wait()
         return [begun, time.perf_counter()]
 
@@ -109,9 +124,12 @@ def measure(bundle: AvatarBundle, renderer: str, device: str, size: int, seconds
         return [begun, middle, time.perf_counter()]
 
     (frame,), (avatar, rasteriser) = _rounds(step, states, seconds), _rounds(apart, states, seconds)
+    (unprepared,) = _rounds(plain, states, seconds)
     times = dict(zip(PARTS, map(summary, (frame, avatar, rasteriser))))
+    times_plain = summary(unprepared)["median_ms"] / times["frame"]["median_ms"]
     return {
-        "avatar": bundle.avatar.kind, "gaussians": bundle.avatar.num_gaussians, "renderer": renderer, "size": size,
+        "avatar": bundle.avatar.kind, "gaussians": bundle.avatar.num_gaussians, "size": size,
+        "renderer": f"{renderer}, graph" if graph else renderer, "times_plain": round(times_plain, 2),
         "frames": len(frame), "fps": round(1000 / times["frame"]["median_ms"], 1),
         "fps_of_the_slowest_percent": round(1000 / times["frame"]["p99_ms"], 1), "times": times,
     }  # fmt: skip
@@ -164,6 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], metavar="PIXELS",
                         help="sides of the pictures (default: 256 512)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="default: all cores")
+    parser.add_argument("--renderers", nargs="+", metavar="NAME", help="only these (default: all that run here)")
+    parser.add_argument("--graph", action="store_true", help="on CUDA: also the avatar as a CUDA graph")
     parser.add_argument("--seconds", type=float, default=5.0, help="time for each figure (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
@@ -173,10 +193,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before, rows = machine(), []
     print(", ".join(f"{key} {value}" for key, value in before.items()), flush=True)
     for name, bundle in _what_plays(options):
-        for renderer, device in renderers().items():
+        for renderer, device in renderers(options.renderers).items():
             for size in options.sizes:
-                row = measure(bundle, renderer, device, size, options.seconds)
-                rows.append({"name": name, "threads": options.threads, **row})
+                for graph in (False, True) if options.graph and device == "cuda" else (False,):
+                    row = measure(bundle, renderer, device, size, options.seconds, graph)
+                    rows.append({"name": name, "threads": options.threads, **row})
     print(f"\n{markdown(rows)}")
     if options.json:
         after = {"load_average_after": machine()["load_average"]}

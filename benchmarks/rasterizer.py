@@ -62,8 +62,10 @@ def head_like_scene(count: int, size: int, degree: int = 3) -> tuple[GaussianClo
 Clock = tuple[float, float]
 
 
-def clock() -> Clock:
-    """Seconds of time and of processor time (all threads of this process)."""
+def clock(device: str = "cpu") -> Clock:
+    """Seconds of time and of processor time (all threads of this process), when a GPU has done what it was asked."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
     return time.perf_counter(), time.process_time()
 
 
@@ -177,6 +179,7 @@ def machine() -> dict:
     return {
         "processor": name, "cores": os.cpu_count(), "load_average": round(load, 2),
         "python": platform.python_version(), "torch": torch.__version__, "numba": numba.__version__,
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.rasterizer import Clock, clock, head_like_scene
+from renderers import create
 from renderers.cpu import CpuRenderer
 from scene.camera import Camera
 
@@ -21,12 +22,14 @@ PARTS = (
 
 
 class TrainingStep:
-    """Steps of a preset on ``count`` Gaussians at ``size`` squared, on the CPU, without the VGG loss.
+    """Steps of a preset on ``count`` Gaussians at ``size`` squared, without the VGG loss.
 
-    densifying: with the screen's gradients, which a fit gathers as long as it densifies.
+    threads: of the CPU. densifying: with the screen's gradients, which a fit gathers as long as it densifies.
     """
 
-    def __init__(self, preset: str, size: int, count: int, threads: int, densifying: bool = False) -> None:
+    def __init__(
+        self, preset: str, size: int, count: int, threads: int, densifying: bool = False, device: str = "cpu"
+    ) -> None:
         from fitting import fused_adam, picture_loss
         from fitting.avatars import AVATARS, AvatarShape, TrainingStates
         from fitting.config import FitConfig
@@ -39,9 +42,11 @@ class TrainingStep:
         from scene.seeds import Seeds
 
         keep_pages()
-        picture_loss.compile_kernels()
-        fused_adam.compile_kernels()
+        if device == "cpu":
+            picture_loss.compile_kernels()
+            fused_adam.compile_kernels()
         torch.set_num_threads(threads)
+        self.device = device
         self.config, self.size, self.densifying = load_preset(preset, FitConfig), size, densifying
         cloud, camera = head_like_scene(count, size, 0)
         self._random = torch.Generator().manual_seed(0)
@@ -51,23 +56,25 @@ class TrainingStep:
             avatar = AVATARS[self.config.avatar](self.config.avatar_config(), shape)
         seen = TrainingStates(torch.rand(100, 52, generator=self._random), torch.eye(4).expand(100, 4, 4))
         avatar.initialize(Seeds(cloud, torch.full((count,), 0.5), empty_binding(count, 52, _RIG_VERTICES)), seen)
+        self.avatar = avatar.to(device)
         avatar.warm_up()
         avatar.advance(self.config.schedule.iterations)
-        self.avatar, self.renderer = avatar, CpuRenderer(threads)
+        self.renderer = CpuRenderer(threads) if device == "cpu" else create("gsplat", device)
         self.optimizer = make_optimizer(avatar, self.config.optimizer)
         self.densifier = DENSIFIERS[self.config.densifier](self.config.densify)
-        self.camera = Camera(camera.K, torch.eye(4), size, size)  # the world is the camera's frame, as in a capture
-        self._rest = HeadState.neutral(52, 2, camera.T_cam_world)
+        # The world is the camera's frame, as in a capture.
+        self.camera = Camera(camera.K, torch.eye(4), size, size).to(device)
+        self._rest = HeadState.neutral(52, 2, camera.T_cam_world).to(device)
         pictures = torch.rand(_FRAMES, size, size, 4, generator=self._random)
-        self._frames, self._taken = (pictures * 255).to(torch.uint8), 0
+        self._frames, self._taken = (pictures * 255).to(device, torch.uint8), 0
 
     def _next(self):
         """State, background and target of the next step; every coefficient moves, which costs the most."""
         from fitting import objective
 
         self._taken += 1
-        state = dataclasses.replace(self._rest, expression=torch.rand(52, generator=self._random))
-        background = objective.background_colour(self.config.objective, self._random)
+        state = dataclasses.replace(self._rest, expression=torch.rand(52, generator=self._random).to(self.device))
+        background = objective.background_colour(self.config.objective, self._random).to(self.device)
         rgba = self._frames[self._taken % _FRAMES].float() / 255  # as scene.pictures.FrameStore gives it
         return state, background, (rgba[..., :3], rgba[..., 3:])
 
@@ -75,7 +82,7 @@ class TrainingStep:
         """One step; the clock at its start and its end."""
         from fitting import loop, objective
 
-        start = clock()
+        start = clock(self.device)
         state, background, target = self._next()
         output, cloud = loop.render(
             self.avatar, self.renderer, state, self.camera, self.config, screen=self.densifying
@@ -86,36 +93,36 @@ class TrainingStep:
         self.densifier.observe(output, cloud, self.size)
         self.optimizer.step()
         math.log10(max(float(error), 1e-10))
-        return [start, clock()]
+        return [start, clock(self.device)]
 
     def take_apart(self) -> list[Clock]:
         """The same step with its graph cut between the parts; the clock at the borders of PARTS."""
         from fitting import objective
 
-        times = [clock()]
+        times = [clock(self.device)]
         state, background, target = self._next()
         in_head = self.camera.in_frame(state.T_world_head)
-        times.append(clock())
+        times.append(clock(self.device))
         cloud = self.avatar(state, in_head.center)
-        times.append(clock())
+        times.append(clock(self.device))
         leaves = cloud.map(_leaf)
         output = self.renderer.render(leaves, in_head, screen=self.densifying)
-        times.append(clock())
+        times.append(clock(self.device))
         cut = dataclasses.replace(output, rgb=_leaf(output.rgb), alpha=_leaf(output.alpha))
         self.optimizer.zero_grad(set_to_none=True)
         loss, _, error = objective.compute(self.config.objective, cut, target, background, self.avatar, None, None)
         loss.backward()
         math.log10(max(float(error), 1e-10))
-        times.append(clock())
+        times.append(clock(self.device))
         torch.autograd.backward([output.rgb, output.alpha], [cut.rgb.grad, cut.alpha.grad])
-        times.append(clock())
+        times.append(clock(self.device))
         fields = [(v, leaves.fields()[name].grad) for name, v in cloud.fields().items() if v.requires_grad]
         torch.autograd.backward(*zip(*fields))
-        times.append(clock())
+        times.append(clock(self.device))
         self.densifier.observe(output, cloud, self.size)
-        times.append(clock())
+        times.append(clock(self.device))
         self.optimizer.step()
-        return [*times, clock()]
+        return [*times, clock(self.device)]
 
     def work(self) -> dict[str, tuple[float, float]]:
         """(bytes, operations) that the parts with a simple count cannot do without, by name.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fitting.avatars import AvatarModel
 from fitting.densify import Densifier
+from fitting.optimizers import Optimizer
 from scene.errors import UserError
 from scene.tensor_files import load_tensors_and_metadata, save_tensors
 
@@ -24,7 +25,7 @@ class Progress:
 
 
 def save(
-    path: Path, avatar: AvatarModel, optimizer: torch.optim.Optimizer, densifier: Densifier, progress: Progress
+    path: Path, avatar: AvatarModel, optimizer: Optimizer, densifier: Densifier, progress: Progress
 ) -> None:
     """Writes everything that going on needs."""
     tensors: dict[str, Tensor] = {f"avatar.{name}": value for name, value in avatar.state_dict().items()}
@@ -37,7 +38,7 @@ def save(
 
 
 def load(
-    path: Path, avatar: AvatarModel, optimizer: torch.optim.Optimizer, densifier: Densifier
+    path: Path, avatar: AvatarModel, optimizer: Optimizer, densifier: Densifier
 ) -> Progress:
     """Restores a fit in place; the avatar may have another number of Gaussians than the checkpoint.
 
@@ -70,7 +71,7 @@ def _restore_avatar(avatar: AvatarModel, tensors: dict[str, Tensor]) -> None:
     avatar.load_state_dict(tensors)
 
 
-def _restore_optimizer(avatar: AvatarModel, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(avatar: AvatarModel, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     parameters = dict(avatar.named_parameters())
     optimizer.state.clear()
     for name, value in tensors.items():

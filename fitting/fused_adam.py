@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 
 import torch
@@ -12,25 +13,28 @@ from fitting.avatars.blending import BASIS_DIMENSIONS, collect_factors, factors_
 _BETAS = (0.9, 0.999)
 
 
-class FusedAdam(torch.optim.Optimizer):
-    """``torch.optim.Adam`` on float32 parameters on the CPU: same state, same updates but for roundings.
+class FusedAdam:
+    """``torch.optim.Adam`` on float32 parameters on the CPU: same groups and state, same updates but for roundings.
 
     ``zero_grad`` asks blended bases for their gradients as factors (``fitting.avatars.blending``), so that the largest
-    tensor of a step is never made.
+    tensor of a step is never made. Not a ``torch.optim.Optimizer``: to make one of those costs a second of imports.
     """
 
-    def __init__(self, params, *, eps: float) -> None:
-        super().__init__(params, {"lr": 1e-3, "betas": _BETAS, "eps": eps})
+    def __init__(self, groups: list[dict], *, eps: float) -> None:
+        defaults = {"lr": 1e-3, "betas": _BETAS, "eps": eps}
+        self.param_groups = [defaults | group for group in groups]
+        self.state: dict[Tensor, dict] = collections.defaultdict(dict)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        super().zero_grad(set_to_none)
+        """Forgets all gradients; buffers are never kept, whatever ``set_to_none`` says."""
         for group in self.param_groups:
             for parameter in group["params"]:
+                parameter.grad = None
                 if parameter.ndim == BASIS_DIMENSIONS:
                     collect_factors(parameter)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self) -> None:
         """Updates every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -39,7 +43,9 @@ class FusedAdam(torch.optim.Optimizer):
                     _update(parameter, factors, self.state[parameter], group)
 
 
-def make_adam(groups: list[dict], device: torch.device, dtype: torch.dtype, epsilon: float) -> torch.optim.Optimizer:
+def make_adam(
+    groups: list[dict], device: torch.device, dtype: torch.dtype, epsilon: float
+) -> FusedAdam | torch.optim.Optimizer:
     """The fastest Adam for parameters of a device and precision."""
     if device.type == "cpu" and dtype == torch.float32:
         return FusedAdam(groups, eps=epsilon)

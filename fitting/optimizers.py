@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars import AvatarModel
-from fitting.fused_adam import make_adam
+from fitting.fused_adam import FusedAdam, make_adam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class JointOptimizer:
     They share one ``state``, by parameter, and their groups are listed together.
     """
 
-    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+    def __init__(self, *parts: FusedAdam | torch.optim.Optimizer) -> None:
         self._parts = parts
         for part in parts[1:]:
             part.state = parts[0].state
@@ -49,7 +49,10 @@ class JointOptimizer:
             part.step()
 
 
-def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> torch.optim.Optimizer | JointOptimizer:
+Optimizer = FusedAdam | torch.optim.Optimizer | JointOptimizer
+
+
+def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> Optimizer:
     """Adam with one named group per kind of parameter: a per-Gaussian one's name, or the first part of a shared one's.
 
     What the avatar names in ``spherical`` becomes a geoopt.ManifoldParameter on the unit sphere of its last dimension
@@ -93,7 +96,7 @@ def _to_sphere(avatar: AvatarModel) -> None:
             avatar.per_gaussian[name] = geoopt.ManifoldParameter(sphere.projx(flat.detach()), manifold=sphere)
 
 
-def set_rates(optimizer: torch.optim.Optimizer | JointOptimizer, progress: float, factor: float = 1.0) -> None:
+def set_rates(optimizer: Optimizer, progress: float, factor: float = 1.0) -> None:
     """Sets every group's learning rate for a progress in [0, 1], times ``factor``.
 
     Log-linear from start to end, linear where it ends at 0.
@@ -121,7 +124,7 @@ class Surgery:
     overrides: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
-def operate(avatar: AvatarModel, optimizer: torch.optim.Optimizer | JointOptimizer, surgery: Surgery) -> None:
+def operate(avatar: AvatarModel, optimizer: Optimizer, surgery: Surgery) -> None:
     """Resizes every per-Gaussian parameter together with its optimiser's state. The only place that does so.
 
     Children inherit all parameters of their source, unless overridden. Raises ValueError for an empty result or an

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fitting.bundle import AvatarBundle
+from playback.graphs import GraphedAvatar
 from playback.seen.holding import HeldAvatar
 from renderers import create
 from renderers.output import RenderOutput
@@ -27,8 +28,15 @@ class Player:
     bundle nor what is given to ``step`` is changed.
     """
 
-    def __init__(self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto") -> None:
-        """bundle: a loaded bundle or its folder. renderer: a name in RENDERERS, or the best one for the device."""
+    def __init__(
+        self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto", *, graph: bool = False
+    ) -> None:
+        """bundle: a loaded bundle or its folder. renderer: a name in RENDERERS, or the best one for the device.
+
+        graph: the avatar is evaluated by a CUDA graph (``playback.graphs``), captured at the first state; CUDA only.
+        """
+        if graph and torch.device(device).type != "cuda":
+            raise ValueError(f"Player: graph needs a CUDA device, got {device}")
         bundle = bundle if isinstance(bundle, AvatarBundle) else AvatarBundle.load(Path(bundle))
         self.device = torch.device(device)
         self.avatar = bundle.avatar.duplicate(lambda tensor: tensor.to(self.device))
@@ -38,6 +46,7 @@ class Player:
         self.renderer = create(renderer, device)
         self.camera = self.bundle.default_camera.to(self.device)
         self._memory: _Memory | None = None
+        self._graph, self._graphed = graph, None
 
     @torch.no_grad()
     def step(
@@ -69,8 +78,15 @@ class Player:
         if self._memory is None or not self._memory.holds(state, eye):
             seen = self.bundle.tuned(state.to(self.device))
             position = torch.zeros(3, device=self.device) if eye is None else eye.to(self.device)
-            self._memory = _Memory.of(state, eye, self.avatar(seen, position))
+            self._memory = _Memory.of(state, eye, self._evaluate(seen, position))
         return self._memory.cloud
+
+    def _evaluate(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        if not self._graph:
+            return self.avatar(state, eye)
+        if self._graphed is None:
+            self._graphed = GraphedAvatar(self.avatar, state, eye)
+        return self._graphed(state, eye)
 
     @functools.cached_property
     def held(self) -> HeldAvatar:

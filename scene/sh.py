@@ -74,9 +74,16 @@ def rotation_matrices(rotations: Tensor, degree: int) -> Tensor:
     If f has coefficients c, then d -> f(Rᵀ d) has coefficients ``D @ c``. Found by sampling: the harmonics of each
     band are closed under rotation, so that the least-squares solution is exact.
     """
-    directions, solve = rotation_samples(degree)
-    turned = basis(directions.to(rotations) @ rotations, degree)
-    return solve.to(rotations) @ turned
+    directions, solve = _samples_on(degree, rotations.dtype, rotations.device)
+    return solve @ basis(directions @ rotations, degree)
+
+
+@functools.lru_cache
+def _samples_on(degree: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """``rotation_samples`` where they are needed: copied to a GPU once, not at every step."""
+    with torch.inference_mode(False):  # whoever asks next may want gradients
+        directions, solve = rotation_samples(degree)
+        return directions.to(device, dtype), solve.to(device, dtype)
 
 
 @functools.lru_cache

@@ -28,7 +28,7 @@ def multiply_quats(a: Tensor, b: Tensor) -> Tensor:
 
 def conjugate_quats(quats: Tensor) -> Tensor:
     """The inverse rotations of unit quaternions [*b, 4]."""
-    return quats * quats.new_tensor([1.0, -1.0, -1.0, -1.0])
+    return torch.cat([quats[..., :1], -quats[..., 1:]], -1)
 
 
 def quats_to_matrices(quats: Tensor) -> Tensor:
@@ -119,7 +119,8 @@ def rotation_angles(matrices: Tensor) -> Tensor:
 def make_transform(rotation: Tensor, translation: Tensor) -> Tensor:
     """Rigid transforms [*b, 4, 4] from rotation matrices [*b, 3, 3] and translations [*b, 3]."""
     top = torch.cat([rotation, translation[..., None]], -1)
-    bottom = rotation.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*rotation.shape[:-2], 1, 4)
+    # Filled on the device: numbers copied to a GPU would make it wait.
+    bottom = torch.cat([rotation.new_zeros(3), rotation.new_ones(1)]).expand(*rotation.shape[:-2], 1, 4)
     return torch.cat([top, bottom], -2)
 
 

@@ -132,6 +132,8 @@ class GaussianHead(AvatarModel):
         count, p = shape.num_gaussians, self.per_gaussian
         self._num_sh = spherical_harmonics.num_coefficients(config.sh_degree)
         self.register_buffer("deforming", torch.tensor(True))
+        self.register_buffer("centre", torch.tensor(_CENTRE), persistent=False)
+        self._deforms: bool | None = None  # of a frozen avatar: to ask a GPU for it would make it wait
         if config.deformation:
             condition = shape.num_expressions + (3 * shape.num_joints + 6) * config.deform_by_pose
             self.deformation = Deformation(config, condition)
@@ -186,6 +188,13 @@ class GaussianHead(AvatarModel):
                 self.sh_rest.weight.mul_(0.1)
                 self.sh_rest.bias.zero_()
 
+    def freeze(self) -> None:
+        super().freeze()
+        self._deforms = self._reads_deforming()
+
+    def _reads_deforming(self) -> bool:
+        return bool(self.deforming)
+
     def warm_up(self) -> None:
         super().warm_up()
         compile_kernels()
@@ -196,12 +205,13 @@ class GaussianHead(AvatarModel):
     def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p = self.per_gaussian
         means, quats, log_scales = p["means"], normalize_quats(p["quats"]), p["log_scales"]
-        if self.config.deformation and self.deforming:
+        deforms = self._reads_deforming() if self._deforms is None else self._deforms
+        if self.config.deformation and deforms:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.config.deform_bfloat16 and _fast_bfloat16()):
                 offsets = self.deformation(self._normalized(means).detach(), self._condition(state))
             shift, turn, growth = (offset.to(means.dtype) for offset in offsets)
             means = means + shift * self.config.scene_radius
-            quats = multiply_quats(normalize_quats(turn + turn.new_tensor([1.0, 0.0, 0.0, 0.0])), quats)
+            quats = multiply_quats(normalize_quats(torch.cat([turn[:, :1] + 1, turn[:, 1:]], -1)), quats)
             log_scales = log_scales + growth
         scales = bounded_scales(log_scales)
         if self.config.triplane:
@@ -211,7 +221,7 @@ class GaussianHead(AvatarModel):
         return GaussianCloud(means, quats, scales, opacities, colours)
 
     def _normalized(self, means: Tensor) -> Tensor:
-        return (means - means.new_tensor(_CENTRE)) / self.config.scene_radius
+        return (means - self.centre) / self.config.scene_radius
 
     def _condition(self, state: HeadState) -> Tensor:
         """What the deformation depends on, as one vector."""

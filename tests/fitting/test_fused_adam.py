@@ -29,7 +29,7 @@ def close(a, b):
 
 def test_dense_updates_are_pytorchs():
     plain, fused = both((7, 3), (20_011,), (2, 40, 40, 8), ())
-    optimizers = [torch.optim.Adam(plain, eps=EPSILON), FusedAdam(fused, eps=EPSILON)]
+    optimizers = [torch.optim.Adam(plain, eps=EPSILON), FusedAdam([{"params": fused}], eps=EPSILON)]
     generator = torch.Generator().manual_seed(1)
     for step in range(12):
         for optimizer in optimizers:
@@ -48,7 +48,7 @@ def test_dense_updates_are_pytorchs():
 @pytest.mark.parametrize("states, dense", [(1, False), (3, False), (2, True)])
 def test_factored_gradients_update_as_whole_ones(states, dense):
     (plain,), (fused,) = both((301, 5, 6))
-    optimizers = [torch.optim.Adam([plain], eps=EPSILON), FusedAdam([fused], eps=EPSILON)]
+    optimizers = [torch.optim.Adam([plain], eps=EPSILON), FusedAdam([{"params": [fused]}], eps=EPSILON)]
     generator = torch.Generator().manual_seed(2)
     for _ in range(4):
         codes, weights = torch.rand(states, 5, generator=generator), torch.randn(301, 6, generator=generator)
@@ -68,7 +68,7 @@ def test_factored_gradients_update_as_whole_ones(states, dense):
 
 def test_what_has_no_gradient_is_left_alone():
     _, (first, second) = both((4, 2, 3), (5,))
-    before, optimizer = first.detach().clone(), FusedAdam([first, second], eps=EPSILON)
+    before, optimizer = first.detach().clone(), FusedAdam([{"params": [first, second]}], eps=EPSILON)
     optimizer.zero_grad()
     second.grad = torch.ones(5)
     optimizer.step()

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# All figures of a GPU in one call of at most ten minutes, and the tests that only run there.
+#
+#   benchmarks/gpu.sh CAPTURE [FOLDER]
+#
+# CAPTURE: a prepared capture (fit_subject.py or preprocess_video.py made it), of 512x512 pixels for figures that compare.
+# FOLDER: where the figures go as JSON, with each part's output as a log (default: $OUT, else gpu-figures).
+# PYTHON: the interpreter (default: .venv/bin/python). A part that fails or takes too long does not stop the others;
+# summary.txt says how each ended, and the exit status is 1 if any failed.
+set -u
+fail() { echo "gpu.sh: $1" >&2; exit 2; }
+[ $# -ge 1 ] || fail "usage: benchmarks/gpu.sh CAPTURE [FOLDER]"
+capture=$(realpath -m "$1")
+folder=$(realpath -m "${2:-${OUT:-gpu-figures}}")
+cd "$(dirname "$0")/.." || exit 2
+python=${PYTHON:-.venv/bin/python}
+[ -f "$capture/manifest.json" ] || fail "$1 is not a capture: it has no manifest.json"
+"$python" -c "import sys, torch; sys.exit(not torch.cuda.is_available())" || fail "no CUDA device was found"
+mkdir -p "$folder" || fail "$folder cannot be made"
+: > "$folder/summary.txt"
+failed=0
+
+part() { # name, seconds at most, command
+    local name=$1 limit=$2 begun=$SECONDS status=0
+    shift 2
+    echo "== $name"
+    timeout -k 5 "$limit" "$@" > "$folder/$name.log" 2>&1 || status=$?
+    tail -n 15 "$folder/$name.log"
+    echo "$name: status $status after $((SECONDS - begun)) s" | tee -a "$folder/summary.txt"
+    [ "$status" -eq 0 ] || failed=1
+}
+
+# First, because gsplat compiles its CUDA code at its first use. Limits add up to 570 s.
+part tests 200 "$python" -m pytest -q -rs tests/contract/test_renderers.py tests/contract/test_avatars.py \
+    tests/renderers/test_gsplat.py tests/playback/test_graphs.py
+part playback 120 "$python" benchmarks/playback.py --preset default --gaussians 20000 50000 100000 --sizes 512 \
+    --renderers gsplat --graph --seconds 4 --json "$folder/playback.json"
+part playback_headgas 50 "$python" benchmarks/playback.py --preset headgas --gaussians 20000 --sizes 512 \
+    --renderers gsplat --graph --seconds 4 --json "$folder/playback_headgas.json"
+part fitting 80 "$python" benchmarks/fitting.py --device cuda --presets headgas gaussianhead default --seconds 4 \
+    --json "$folder/fitting.json"
+part rasterizer 20 "$python" benchmarks/rasterizer.py --quick --json "$folder/rasterizer.json"
+run=$(mktemp -d)/run
+part fit 100 "$python" fit_subject.py --capture "$capture" --preset default --minutes 0.75 --device cuda --out "$run"
+for name in run.json metrics.json log.jsonl; do
+    [ -f "$run/$name" ] && cp "$run/$name" "$folder/fit_$name"
+done
+exit "$failed"

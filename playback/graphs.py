@@ -1,0 +1,52 @@
+"""An avatar's evaluation as a CUDA graph: one launch for a hundred small kernels.
+
+The rasteriser is not part of it: how many tiles Gaussians meet decides the size of its lists, which gsplat reads back
+to the host in the middle of every picture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from fitting.avatars import AvatarModel
+from scene.cloud import GaussianCloud
+from scene.head_state import HeadState
+
+_WARM_UPS = 3  # PyTorch's advice: allocations and library handles must exist before a capture
+
+
+class GraphedAvatar:
+    """Evaluates one frozen avatar on CUDA by replaying what its first evaluation did.
+
+    Every state must have the shapes of the one it was made with. The avatar's tensors must stay where they are. Not for
+    several threads at a time: all replays share their memory.
+    """
+
+    def __init__(self, avatar: AvatarModel, state: HeadState, eye: Tensor) -> None:
+        """Raises ValueError where the state is not on CUDA."""
+        if eye.device.type != "cuda" or state.expression.device.type != "cuda":
+            raise ValueError(f"GraphedAvatar: expected states on CUDA, got {state.expression.device} and {eye.device}")
+        self._state, self._eye = state.map(torch.clone), eye.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.no_grad():
+            # Beside the current stream, as captures need it; PyTorch's caching allocator follows.
+            side = torch.cuda.Stream(eye.device)
+            side.wait_stream(torch.cuda.current_stream(eye.device))
+            with torch.cuda.stream(side):
+                for _ in range(_WARM_UPS):
+                    avatar(self._state, self._eye)
+            torch.cuda.current_stream(eye.device).wait_stream(side)
+            with torch.cuda.graph(self._graph):
+                self._cloud = avatar(self._state, self._eye)
+
+    @torch.no_grad()
+    def __call__(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        """The cloud of one state; it is the caller's own."""
+        for field in dataclasses.fields(state):
+            getattr(self._state, field.name).copy_(getattr(state, field.name), non_blocking=True)
+        self._eye.copy_(eye, non_blocking=True)
+        self._graph.replay()
+        return self._cloud.map(torch.clone)
