@@ -27,16 +27,19 @@ def parser() -> argparse.ArgumentParser:
         data, "--data", type=Path, nargs="+", default=[], metavar="PATH",
         help="captures, folders that hold some, or text files that list some",
     )  # fmt: skip
-    option(data, "--people", type=positive_int, metavar="N", help="also N made people; those missing are drawn first")
+    option(
+        data, "--people", type=positive_int, metavar="N",
+        help="also this number of made people; those missing are drawn first",
+    )  # fmt: skip
     option(data, "--people-dir", type=Path, default=Path("runs/.people"), metavar="DIR", help="where made people are")
-    option(data, "--processes", type=positive_int, default=1, metavar="N", help="processes that draw them")
+    option(data, "--processes", type=positive_int, default=1, metavar="N", help="number of processes that draw them")
     training = parser.add_argument_group("training")
     option(training, "--out", type=Path, default=Path("runs/one_shot"), metavar="DIR",
            help="folder of the run; one with a checkpoint in it goes on")  # fmt: skip
     command_line.add_config(training, default="embedded")
     length = training.add_mutually_exclusive_group()
     option(length, "--minutes", type=positive_number, metavar="M", unit="minutes", help="time to train")
-    option(length, "--steps", type=positive_int, metavar="N", help="steps to train")
+    option(length, "--steps", type=positive_int, metavar="N", help="number of steps to train")
     command_line.add_device(training)
     command_line.add_seed(training)
     command_line.add_weights(training)
