@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,8 @@ def performance(frames: int = 40, fps: float = 25.0, amount: float = 0.5, rest: 
     poses = head_pose() @ make_transform(rotvecs_to_matrices(turns), 0.01 * turns)
     states = HeadState(expression, gaze_quats(angles), poses, head_pose().expand(frames, 4, 4).clone())
     return states, torch.arange(frames, dtype=torch.float64) / fps
+
+
+def hears_ctrl_c() -> None:
+    """In the child: shells let what they run in the background ignore Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

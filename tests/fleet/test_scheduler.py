@@ -19,6 +19,7 @@ from fleet.scheduler import LocalPool
 from fleet.subjects import Subject
 from fleet.tasks import Place, Task, preprocess_task
 from scene.errors import UserError
+from tests import toys
 from tests.fleet.fake_work import chain, is_gone, process, quietly, task, trace, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -215,7 +216,9 @@ command_line.run(main)
 
 def _begin(folder: Path) -> subprocess.Popen:
     command = [sys.executable, "-c", _SCHEDULER, str(folder)]
-    found = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    found = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=toys.hears_ctrl_c
+    )
     wait_until(lambda: len(trace(folder, "begins")) >= 2 and (folder / "a-preprocess.place").exists(), "both began")
     return found
 

@@ -204,11 +204,6 @@ def test_it_listens_on_this_machine_alone_and_shares_nothing(viewing):
     assert bound.get_host() == "127.0.0.1" and bound.request_share_url() is None
 
 
-def _hears_ctrl_c() -> None:
-    """In the child: shells let what they run in the background ignore Ctrl-C, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def test_the_program_serves_until_it_is_stopped(tmp_path, taken_port):
     pytest.importorskip("viser", reason="viser is not installed (the live viewer's package)")
     toys.bundle(make("headgas"), 32).save(tmp_path / "a" / "bundle")
@@ -222,7 +217,7 @@ def test_the_program_serves_until_it_is_stopped(tmp_path, taken_port):
         port = free.getsockname()[1]
     program = subprocess.Popen(
         [*command, str(port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
-        preexec_fn=_hears_ctrl_c,
+        preexec_fn=toys.hears_ctrl_c,
     )  # fmt: skip
     try:
         assert program.stdout.readline() == f"look at http://localhost:{port} (Ctrl-C ends it)\n"
