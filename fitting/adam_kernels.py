@@ -17,10 +17,10 @@ _PART = 1 << 14  # numbers of a task
 
 
 @numba.njit(**_OPTIONS)
-def _update(values, first, second, gradient, keep, square_keep, rate, root, epsilon):
+def _update(values, first, second, gradient, numbers):
     """Adam for one row [M], in place; the numbers are those of ``sweep``."""
-    one = values.dtype.type(1)
-    change, square_change = one - keep, one - square_keep
+    change, square_keep, square_change = numbers[0], numbers[1], numbers[2]
+    rate, root, epsilon = numbers[3], numbers[4], numbers[5]
     for i in range(values.shape[0]):
         g = gradient[i]
         m = first[i] + change * (g - first[i])
@@ -34,15 +34,14 @@ def _update(values, first, second, gradient, keep, square_keep, rate, root, epsi
 def sweep(values, first, second, gradient, numbers):
     """One step of Adam on values, moments and gradient [M].
 
-    numbers: [5] β1, β2, the rate over the first bias correction, one over the root of the second, epsilon; all in the
-    values' dtype.
+    numbers: [6] 1 - β1, β2, 1 - β2, the rate over the first bias correction, one over the root of the second, epsilon;
+    all in the values' dtype.
     """
-    keep, square_keep, rate, root, epsilon = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     count = values.shape[0]
     parts = (count + _PART - 1) // _PART
     for part in numba.prange(parts):
         a, b = part * _PART, min((part + 1) * _PART, count)
-        _update(values[a:b], first[a:b], second[a:b], gradient[a:b], keep, square_keep, rate, root, epsilon)
+        _update(values[a:b], first[a:b], second[a:b], gradient[a:b], numbers)
 
 
 @numba.njit(**_OPTIONS)
@@ -67,7 +66,6 @@ def sweep_factors(values, first, second, dense, codes, columns, numbers):
 
     codes: [K, B]. columns: [K, N, f].
     """
-    keep, square_keep, rate, root, epsilon = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     length, count = values.shape[1], values.shape[0]
     parts = max(1, count // 256)
     for part in numba.prange(parts):
@@ -79,4 +77,4 @@ def sweep_factors(values, first, second, dense, codes, columns, numbers):
                 _add(other, row)
             if dense.shape[0] > 0:
                 _add(dense[n], row)
-            _update(values[n], first[n], second[n], row, keep, square_keep, rate, root, epsilon)
+            _update(values[n], first[n], second[n], row, numbers)

@@ -24,7 +24,7 @@ def both(*shapes):
 
 
 def close(a, b):
-    torch.testing.assert_close(a, b, rtol=1e-6, atol=5e-7)
+    torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
 
 
 def test_dense_updates_are_pytorchs():
