@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     command_line.add_config(fitting, None, " [default: default; for --image one-picture]")
     option(
         fitting, "--init", metavar="NAME",
-        help="where the Gaussians start: mesh, picture, lifted, random, or auto [default: the preset's own]",
+        help="where the Gaussians start: one_shot, lifted, picture, mesh, random, or auto [default: the preset's own]",
     )  # fmt: skip
     length = fitting.add_mutually_exclusive_group()
     option(
