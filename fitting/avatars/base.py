@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
+from fitting.avatars.blocks import BlockedNetwork
+from fitting.avatars.blocks import compile_kernels as compile_blocks
 from scene import bases, skinning
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
@@ -90,6 +92,7 @@ class AvatarModel(nn.Module):
         self.per_gaussian = nn.ParameterDict()
         self._frozen: dict[str, Tensor] | None = None
         self._rig_table: Tensor | None = None  # of a frozen avatar
+        self._blocks: BlockedNetwork | None = None  # of a frozen avatar that has one, on a CPU
         self.anchoring = Anchoring(anchoring, shape.num_expressions)
         if anchoring.two_frames:
             self.per_gaussian["head_logits"] = nn.Parameter(torch.zeros(shape.num_gaussians))
@@ -182,6 +185,8 @@ class AvatarModel(nn.Module):
         """Compiles what it needs, so that no fit or playback is held up."""
         if self.per_gaussian["means"].device.type == "cpu":
             bases.compile_kernels()
+            if self._blocks is not None:
+                compile_blocks()
             if self.anchoring.config.two_frames:
                 skinning.compile_kernels()
 

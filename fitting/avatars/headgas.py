@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fitting.avatars import blocks
 from fitting.avatars.anchoring import AnchoringConfig
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
 from fitting.avatars.blending import BlendBasis
@@ -193,6 +194,13 @@ class HeadGaS(AvatarModel):
         super().freeze()
         p, config = self.per_gaussian, self.config
         with torch.no_grad():
+            if "basis" in p and blocks.suits(p["basis"]):
+                start, layers = p["features"], []
+                if config.blending != "parameters":
+                    layers = [layer for layer in self.mlp if isinstance(layer, nn.Linear)]
+                    start = layers[0](torch.cat([start, self._encoding()], -1))
+                self._blocks = blocks.BlockedNetwork(p["basis"], start, layers)
+                return
             if "basis" in p:
                 # The same numbers, by coefficient in memory: a blend then reads them in one sweep.
                 by_code = p["basis"].transpose(0, 1).contiguous()
@@ -205,6 +213,8 @@ class HeadGaS(AvatarModel):
 
     def _frozen_network(self, codes: Tensor) -> Tensor:
         """What ``_network`` gives, without what no expression changes: the first layer is linear."""
+        if self._blocks is not None:
+            return self._blocks(codes)
         p, first, size = self.per_gaussian, self.constants().get("first"), self.config.feature_size
         if self.config.blending == "none":
             weight = self.mlp[0].weight[:, size : size + self.num_codes]

@@ -12,6 +12,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
+from fitting.avatars import blocks
 from fitting.avatars.anchoring import AnchoringConfig, bent_pose
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
 from fitting.avatars.blending import BlendBasis
@@ -92,15 +93,36 @@ class Linear(AvatarModel):
 
     def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p, codes = self.per_gaussian, self.codes(state)
-        looks = p["base_looks"] + BlendBasis.apply(p["look_modes"], codes)
+        looks, motions = self._blended(codes)
         means, quats, log_scales = p["means"], normalize_quats(p["quats"]), p["log_scales"]
-        if self.config.motion:
-            shift, turn, growth = BlendBasis.apply(p["motion_modes"], codes).split(3, -1)
+        if motions is not None:
+            shift, turn, growth = motions.split(3, -1)
             means = means + SHIFT_M * shift
             quats = multiply_quats(rotvecs_to_quats(TURN_RAD * turn), quats)
             log_scales = log_scales + growth
         colours = looks[:, 1:].reshape(self.num_gaussians, -1, 3)
         return GaussianCloud(means, quats, bounded_scales(log_scales), torch.sigmoid(looks[:, 0]), colours)
+
+    def _blended(self, codes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Looks [N, L] and, where there are any, motions [N, 9]."""
+        p = self.per_gaussian
+        if self._blocks is not None:
+            blended, looks = self._blocks(codes), p["base_looks"].shape[1]
+            return blended[:, :looks], blended[:, looks:] if self.config.motion else None
+        looks = p["base_looks"] + BlendBasis.apply(p["look_modes"], codes)
+        return looks, BlendBasis.apply(p["motion_modes"], codes) if self.config.motion else None
+
+    def freeze(self) -> None:
+        super().freeze()
+        p = self.per_gaussian
+        if not blocks.suits(p["look_modes"]):
+            return
+        with torch.no_grad():
+            modes, start = p["look_modes"], p["base_looks"]
+            if self.config.motion:
+                modes = torch.cat([modes, p["motion_modes"]], -1)
+                start = torch.nn.functional.pad(start, (0, p["motion_modes"].shape[2]))
+            self._blocks = blocks.BlockedNetwork(modes, start)
 
     def regularizers(self) -> dict[str, Tensor]:
         return super().regularizers() | {"basis": self.per_gaussian["look_modes"].square().mean()}

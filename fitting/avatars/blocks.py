@@ -1,0 +1,95 @@
+"""What playback evaluates per Gaussian on a CPU: a table blended by the state's codes, then a small network.
+
+One sweep through memory: of 8 Gaussians at a time the table's entries are read, blended and taken through all layers
+before the next 8. Tables are kept in 16 bits (whole numbers with a factor for each code and channel: an error of at
+most 1/65 000 of the largest entry), half of what must be read for each picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from scene.workers import run_shares
+
+_LARGEST = 32767
+
+
+class BlockedNetwork:
+    """``network(start + W Σ_b codes[b] table[:, b])`` for all Gaussians, on the CPU in single precision.
+
+    ``W`` is the first layer's weight; without layers the blend itself is added to ``start``.
+    """
+
+    def __init__(self, table: Tensor, start: Tensor, layers: Sequence[nn.Linear] = ()) -> None:
+        """table: [N, B, f]. start: [N, H], the first layer's sums without the blend (its bias included), or without
+        layers [N, f]. layers: linear layers with ReLUs between them; ``layers[0]`` has f inputs, its bias is not read.
+        """
+        from fitting.avatars import block_kernels  # numba loads slowly: only when used
+
+        self._kernels = block_kernels
+        self._count, self._outputs = len(table), layers[-1].out_features if layers else table.shape[2]
+        largest = table.abs().amax(0).clamp_min(1e-30)  # [B, f]
+        self._factors = (largest / _LARGEST).T.contiguous()  # [f, B]
+        self._table = self._blocked((table / self._factors.T).round_().to(torch.int16).transpose(1, 2)).numpy()
+        weights = [_padded(layer.weight.detach()) for layer in layers]
+        biases = [_padded(layer.bias.detach()[:, None])[:, 0] for layer in layers[1:]]
+        if layers:
+            start = torch.nn.functional.pad(start, (0, len(weights[0]) - start.shape[1]))
+        self._start = self._blocked(start).numpy()
+        sizes = [len(weight) for weight in weights] or [table.shape[2]]
+        inputs = [table.shape[2], *sizes][: len(weights)]
+        packed = [_packed(weight, size, block_kernels.ROWS) for weight, size in zip(weights, inputs)]
+        self._weights = torch.cat(packed or [table.new_empty(0)]).contiguous().numpy()
+        self._biases = torch.cat(biases or [table.new_empty(0)]).contiguous().numpy()
+        self._sizes = torch.tensor(sizes).numpy()
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """The outputs [N, O] for codes [B]. What has a code of 0 is not even read."""
+        out, shares = torch.empty(self._count, self._outputs), torch.get_num_threads()
+        codes = codes.detach()
+        used = codes.nonzero()[:, 0]
+        factors = torch.nn.functional.pad(self._factors[:, used] * codes[used], (0, -len(used) % 4)).numpy()
+        used = torch.nn.functional.pad(used, (0, -len(used) % 4)).numpy()
+        blocks, result = len(self._table), out.numpy()
+
+        def share(t: int) -> None:
+            self._kernels.evaluate(
+                blocks * t // shares, blocks * (t + 1) // shares, self._table, factors, used, self._start,
+                self._weights, self._biases, self._sizes, result,
+            )  # fmt: skip
+
+        run_shares(share, shares)
+        return out
+
+    def _blocked(self, rows: Tensor) -> Tensor:
+        """[N, *, c] as [blocks, *, c, 8], the last block filled up with zeros."""
+        lanes = self._kernels.LANES
+        missing = -len(rows) % lanes
+        rows = torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
+        return rows.unflatten(0, (-1, lanes)).movedim(1, -1).contiguous()
+
+
+def compile_kernels() -> None:
+    """Compiles what evaluation needs (seconds, once; then kept on disk): call it before playback."""
+    BlockedNetwork(torch.ones(1, 1, 1), torch.zeros(1, 1), [nn.Linear(1, 1)])(torch.ones(1))
+
+
+def suits(*tensors: Tensor) -> bool:
+    """Whether such tensors can be evaluated here: on the CPU and in single precision."""
+    return all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
+
+
+def _padded(weight: Tensor) -> Tensor:
+    """Rows of zeros below, up to a multiple of what the kernel sums up at once."""
+    from fitting.avatars.block_kernels import ROWS
+
+    return torch.nn.functional.pad(weight, (0, 0, 0, -len(weight) % ROWS))
+
+
+def _packed(weight: Tensor, inputs: int, rows: int) -> Tensor:
+    """[J, K] flat as [J / rows, inputs, rows]; inputs beyond K are what an earlier layer's padding gives: zeros."""
+    weight = torch.nn.functional.pad(weight, (0, inputs - weight.shape[1]))
+    return weight.unflatten(0, (-1, rows)).transpose(1, 2).flatten()
