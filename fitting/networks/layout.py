@@ -40,9 +40,9 @@ class Layout:
     def __post_init__(self) -> None:
         if not self.hidden:
             raise UnsupportedNetwork("it has no hidden layer")
-        if max(self.hidden) >= WIDTHS[-1]:
+        if (most := max(self.hidden)) >= WIDTHS[-1]:
             raise UnsupportedNetwork(
-                f"a hidden layer has {max(self.hidden)} units; with the one that carries biases {WIDTHS[-1]} is the most"
+                f"a hidden layer has {most} units; with the one that carries biases {WIDTHS[-1]} is the most"
             )
 
     @classmethod
