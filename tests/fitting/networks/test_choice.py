@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import types
 
 import pytest
 import torch
@@ -11,7 +12,11 @@ import torch
 from fitting.avatars import AVATARS
 from fitting.config import FitConfig
 from fitting.config_files import listing
+from fitting.few_pictures import fit_pictures
+from fitting.loop import Budget
 from fitting.networks import NetworksConfig, choice, choose, choose_for, describe, require, settle, why_not
+from fitting.subject import FitOptions, fit_run
+from playback import evaluation
 from playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, fields_close, make
@@ -199,3 +204,34 @@ def test_a_damaged_manifest_is_said(known):
 def test_the_setting_is_listed_with_what_it_does_not_do():
     text = " ".join(listing(FitConfig).split())
     assert "networks.backend" in text and "never in the fit itself" in text
+
+
+def test_fits_begin_with_asking_for_the_backend():
+    """Before anything else: none of what they are given is real."""
+    config = dataclasses.replace(FitConfig(), networks=FUSED)
+    with pytest.raises(ValueError, match="networks.backend=tinycudann"):
+        fit_run(None, None, config, FitOptions(Budget(iterations=1)))
+    with pytest.raises(ValueError, match="networks.backend=tinycudann"):
+        fit_pictures(None, None, config)
+
+
+def test_what_was_chosen_is_a_note_of_the_run(monkeypatch):
+    bundle, frame = toys.bundle(make("headgas")), types.SimpleNamespace(state=toys.random_states(()))
+    capture = types.SimpleNamespace(frames=[frame])
+    assert evaluation.network_notes(bundle, capture, "cpu") == {}
+
+    def note(choices) -> str:
+        stand_in = types.SimpleNamespace(choices=choices, step=lambda state: None)
+        monkeypatch.setattr(evaluation, "Player", lambda *_: stand_in)
+        return evaluation.network_notes(bundle, capture, "cuda")["networks"]
+
+    times = {"torch": 0.5, "tinycudann": 0.25}
+    fused = choice.Choice("tinycudann", "faster", times, 0.00123)
+    assert note({"mlp": fused}) == (
+        "mlp by tinycudann (faster: 0.25 ms with tinycudann, 0.5 ms with torch; "
+        "largest difference 0.0012 of the largest output)"
+    )
+    monkeypatch.setitem(sys.modules, "tinycudann", None)
+    assert note({}).startswith("all by torch (the package tinycudann cannot be imported")
+    fake_tinycudann.install(monkeypatch)
+    assert note({}) == "all by torch (as asked for)"
