@@ -160,9 +160,10 @@ def choose_for(
 
     Networks are compared at the inputs that they have at this state, and timed as parts of the avatar's evaluation.
     """
-    networks, choices = avatar.networks(), {}
-    if config.backend == "torch" or not networks:
-        return choices
+    networks = {} if config.backend == "torch" else avatar.networks()
+    if not networks:
+        return {}
+    choices: dict[str, Choice] = {}
     inputs: dict[str, list[Tensor]] = {}
 
     def recording(name: str, network: nn.Module) -> Evaluator:
