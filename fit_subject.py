@@ -151,12 +151,14 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     """A new run with its capture in it, and the configuration."""
     from fitting.config import FitConfig
     from fitting.config_files import load_preset, to_yaml
+    from fitting.networks import require
     from fitting.run_directory import RunDirectory, default_root
     from preprocess.demo_subject.truth import make_demo
     from preprocess.pipeline import PreprocessConfig, find_or_build
     from scene.capture import Capture
 
     config = load_preset(args.preset or "default", FitConfig, command_line_pictures.initializer_override(args, "video"))
+    require(config.networks, device)
     name = "demo" if args.demo else (args.video or args.capture.absolute().parent).stem
     root = args.out or default_root(Path("runs"), name)
     RunDirectory.check_free(root)

@@ -32,7 +32,7 @@ part() { # name, seconds at most, command
 
 # First, because gsplat compiles its CUDA code at its first use. Limits add up to 570 s.
 part tests 200 "$python" -m pytest -q -rs tests/contract/test_renderers.py tests/contract/test_avatars.py \
-    tests/renderers/test_gsplat.py tests/playback/test_graphs.py
+    tests/renderers/test_gsplat.py tests/playback/test_graphs.py tests/fitting/networks/test_tinycudann.py
 part playback 120 "$python" benchmarks/playback.py --preset default --gaussians 20000 50000 100000 --sizes 512 \
     --renderers gsplat --graph --seconds 4 --json "$folder/playback.json"
 part playback_headgas 50 "$python" benchmarks/playback.py --preset headgas --gaussians 20000 --sizes 512 \

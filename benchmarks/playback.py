@@ -6,7 +6,8 @@ Each RUN (or bundle) plays its own recording: every frame has a new expression a
 memory. Without one, a made head plays random states: the avatar of --preset with --gaussians Gaussians. Every renderer
 that runs on this machine is measured. A frame is Player.step; avatar and rasteriser are timed apart in a second round,
 on CUDA with the GPU waited for. Times are by the clock: nothing else should run. With --graph, on CUDA, also with the
-avatar's evaluation as a CUDA graph. "Times plain" in the JSON is against the avatar as it trains, in PyTorch's
+avatar's evaluation as a CUDA graph. Where tinycudann is, there is a row more, of networks evaluated by it; "networks"
+in the JSON says which it could take. "Times plain" in the JSON is against the avatar as it trains, in PyTorch's
 operations, with the same rasteriser.
 """
 
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
 import importlib.util
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +32,7 @@ import torch
 
 from benchmarks.rasterizer import head_like_scene, machine
 from fitting.bundle import AvatarBundle
+from fitting.networks import NetworksConfig, describe, why_not
 from playback.player import Player
 from renderers.cpu import THREADS_VARIABLE
 from scene.files import write_json
@@ -88,10 +91,11 @@ def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> A
 
 
 def measure(
-    bundle: AvatarBundle, renderer: str, device: str, size: int, seconds: float, graph: bool = False
-) -> dict[str, Any]:
+    bundle: AvatarBundle, renderer: str, device: str, size: int, seconds: float, graph: bool = False,
+    networks: str = "torch",
+) -> dict[str, Any]:  # fmt: skip
     """Frames a second, and milliseconds (median and 99th percentile) of a frame, the avatar and the rasteriser."""
-    player = Player(bundle, device, renderer, graph=graph)
+    player = Player(bundle, device, renderer, graph=graph, networks=NetworksConfig(networks))
     as_trained = bundle.avatar.duplicate(lambda tensor: tensor.to(device))
     camera = player.camera.resized(size, size)
     states = [bundle.recording[index].to(device) for index in range(len(bundle.recording))]
@@ -129,7 +133,8 @@ def measure(
     times_plain = summary(unprepared)["median_ms"] / times["frame"]["median_ms"]
     return {
         "avatar": bundle.avatar.kind, "gaussians": bundle.avatar.num_gaussians, "size": size,
-        "renderer": f"{renderer}, graph" if graph else renderer, "times_plain": round(times_plain, 2),
+        "renderer": ", ".join([renderer, *["graph"] * graph, *["tinycudann"] * (networks == "tinycudann")]),
+        "networks": describe(player.choices or {}), "times_plain": round(times_plain, 2),
         "frames": len(frame), "fps": round(1000 / times["frame"]["median_ms"], 1),
         "fps_of_the_slowest_percent": round(1000 / times["frame"]["p99_ms"], 1), "times": times,
     }  # fmt: skip
@@ -195,8 +200,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, bundle in _what_plays(options):
         for renderer, device in renderers(options.renderers).items():
             for size in options.sizes:
-                for graph in (False, True) if options.graph and device == "cuda" else (False,):
-                    row = measure(bundle, renderer, device, size, options.seconds, graph)
+                graphs = (False, True) if options.graph and device == "cuda" else (False,)
+                backends = ("torch",) if why_not(device) or not bundle.avatar.networks() else ("torch", "tinycudann")
+                for graph, networks in itertools.product(graphs, backends):
+                    row = measure(bundle, renderer, device, size, options.seconds, graph, networks)
                     rows.append({"name": name, "threads": options.threads, **row})
     print(f"\n{markdown(rows)}")
     if options.json:

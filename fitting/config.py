@@ -8,6 +8,7 @@ from typing import Literal
 from fitting.avatars import AVATARS
 from fitting.densify import AdaptiveConfig
 from fitting.initializers.base import InitializerConfig
+from fitting.networks import NetworksConfig
 from fitting.objective import ObjectiveConfig
 from fitting.optimizers import OptimizerConfig
 
@@ -55,6 +56,8 @@ class FitConfig(_Avatars):
     """The loss."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Lengths and stages."""
+    networks: NetworksConfig = NetworksConfig()
+    """What evaluates the finished avatar's networks."""
 
     def avatar_config(self):
         """The settings of the chosen avatar."""

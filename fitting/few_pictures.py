@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fitting import networks
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
 from fitting.loop import create_avatar
@@ -95,8 +96,9 @@ def fit_pictures(
     """Makes the avatar of a run of pictures and saves its bundle.
 
     refine_s: seconds of fitting to the pictures themselves; none if None. Raises UserError for an avatar that cannot be
-    refined so.
+    refined so, and where the networks' backend was asked for and is not there.
     """
+    networks.require(config.networks, device)
     frames, seconds = FrameStore(capture, capture.train, device), {}
     begun = time.perf_counter()
     avatar = create_avatar(config, capture, frames, seed).to(device)
@@ -116,7 +118,7 @@ def fit_pictures(
         notes["refinement"] = f"{steps} steps on the pictures themselves in {refine_s:g} s"
     facts = {
         "seed": seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes,
-        "pictures": _names(capture), "extrapolates": True,
+        "pictures": _names(capture), "extrapolates": True, "networks": dataclasses.asdict(config.networks),
     }  # fmt: skip
     AvatarBundle.from_fit(avatar.eval(), capture, facts).save(run.bundle)
     return PicturesResult(AvatarBundle.load(run.bundle), seconds, notes)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fitting import fused_adam, loop, memory, picture_loss
+from fitting import fused_adam, loop, memory, networks, picture_loss
 from fitting.avatars import AvatarModel
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
@@ -48,8 +48,10 @@ def fit_run(
     """Fits baseline and avatar of a run, resuming what is there, and saves the bundle.
 
     watch: makes one more listener for each of the two fits, given what it is called.
-    Raises FitInterrupted when a signal asked to stop; the state is saved by then.
+    Raises FitInterrupted when a signal asked to stop; the state is saved by then. Raises UserError at once where the
+    networks' backend was asked for and is not there.
     """
+    networks.require(config.networks, options.device)
     memory.keep_pages()
     renderer = create("auto", options.device)
     renderer.warm_up()  # compiles now, not in the middle of the fit
@@ -59,7 +61,10 @@ def fit_run(
     frames = FrameStore(capture, capture.train, options.device)
     notes: dict[str, str] = {}
     perceptual = _perceptual(config, options, notes)
-    facts = {"seed": options.seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes}
+    facts = {
+        "seed": options.seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes,
+        "networks": dataclasses.asdict(config.networks),
+    }  # fmt: skip
     stop = _StopOnSignal()
     with stop:
         def stage(name: str, stage_config: FitConfig, budget: Budget, loss, text: str) -> tuple[AvatarModel, float]:

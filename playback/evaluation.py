@@ -11,6 +11,7 @@ import torch
 
 from fitting.bundle import AvatarBundle
 from fitting.evaluation import Evaluation, evaluate
+from fitting.networks import describe, why_not
 from fitting.pictures import error_map, to_uint8
 from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
@@ -64,6 +65,16 @@ def picture_of(player: Player, capture: Capture, expressionless: bool = False):
         return player.step(state, frame.camera, white).rgb.clamp(0, 1).cpu()
 
     return picture
+
+
+def network_notes(bundle: AvatarBundle, capture: Capture, device: str) -> dict[str, str]:
+    """What evaluates the networks of an avatar on this device, as a note of a run; nothing to say on a CPU."""
+    if torch.device(device).type != "cuda" or not bundle.avatar.networks():
+        return {}
+    player = Player(bundle, device)
+    player.step(capture.frames[0].state)
+    text = describe(player.choices) if player.choices else f"all by torch ({why_not(device) or 'as asked for'})"
+    return {"networks": text}
 
 
 def write_heldout(bundle: AvatarBundle, capture: Capture, root: Path, *, device: str = "cpu") -> None:
@@ -126,7 +137,7 @@ def measure_run(
         "num_gaussians": bundle.avatar.num_gaussians,
         "bundle_mb": round(size / 1e6, 3),
         "seconds": {"preprocess": capture.report.get("seconds", {}).get("total"), **result.seconds},
-        "notes": result.notes,
+        "notes": {**result.notes, **network_notes(bundle, capture, device)},
         "versions": versions(),
         **(extra or {}),
     }

@@ -13,7 +13,7 @@ import torch
 from fitting.bundle import AvatarBundle
 from fitting.pictures import error_map, to_uint8
 from fitting.run_directory import RunDirectory, versions
-from playback.evaluation import evaluate_bundle, picture_of
+from playback.evaluation import evaluate_bundle, network_notes, picture_of
 from playback.player import Player
 from playback.views.sheets import sheet
 from playback.views.trajectories import HEAD_CENTRE, Angle, in_world, turned
@@ -57,7 +57,7 @@ def measure_pictures(
         "num_gaussians": bundle.avatar.num_gaussians,
         "bundle_mb": round(sum(path.stat().st_size for path in run.bundle.iterdir()) / 1e6, 3),
         "seconds": seconds,
-        "notes": notes,
+        "notes": {**notes, **network_notes(bundle, capture, device)},
         "versions": versions(),
         **(extra or {}),
     }

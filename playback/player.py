@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fitting.bundle import AvatarBundle
+from fitting.networks import Choice, NetworksConfig, choose_for, require, settle
 from playback.graphs import GraphedAvatar
 from playback.seen.holding import HeldAvatar
 from renderers import create
@@ -29,16 +30,23 @@ class Player:
     """
 
     def __init__(
-        self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto", *, graph: bool = False
-    ) -> None:
+        self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto", *, graph: bool = False,
+        networks: NetworksConfig | None = None,
+    ) -> None:  # fmt: skip
         """bundle: a loaded bundle or its folder. renderer: a name in RENDERERS, or the best one for the device.
 
         graph: the avatar is evaluated by a CUDA graph (``playback.graphs``), captured at the first state; CUDA only.
+        networks: what evaluates the avatar's networks on CUDA; None: what its fit asked for, as far as it is there.
+        Chosen at the first state; ``choices`` then says how. Raises UserError where tinycudann is given and missing.
         """
         if graph and torch.device(device).type != "cuda":
             raise ValueError(f"Player: graph needs a CUDA device, got {device}")
         bundle = bundle if isinstance(bundle, AvatarBundle) else AvatarBundle.load(Path(bundle))
         self.device = torch.device(device)
+        if networks is not None:
+            require(networks, self.device)
+        self._wish = settle(networks or NetworksConfig.of_bundle(bundle.facts), self.device)
+        self.choices: dict[str, Choice] | None = None
         self.avatar = bundle.avatar.duplicate(lambda tensor: tensor.to(self.device))
         self.avatar.freeze()
         self.bundle = dataclasses.replace(bundle, avatar=self.avatar)
@@ -82,6 +90,8 @@ class Player:
         return self._memory.cloud
 
     def _evaluate(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        if self.choices is None:
+            self.choices = choose_for(self.avatar, state, eye, self._wish)
         if not self._graph:
             return self.avatar(state, eye)
         if self._graphed is None:

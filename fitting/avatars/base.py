@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,7 @@ class AvatarModel(nn.Module):
         self._frozen: dict[str, Tensor] | None = None
         self._rig_table: Tensor | None = None  # of a frozen avatar
         self._blocks: BlockedNetwork | None = None  # of a frozen avatar that has one, on a CPU
+        self._evaluators: dict[str, Callable[[list[Tensor]], Tensor]] = {}  # of a frozen avatar
         self.anchoring = Anchoring(anchoring, shape.num_expressions)
         if anchoring.two_frames:
             self.per_gaussian["head_logits"] = nn.Parameter(torch.zeros(shape.num_gaussians))
@@ -159,7 +160,7 @@ class AvatarModel(nn.Module):
 
     def duplicate(self, move: Callable[[Tensor], Tensor]) -> AvatarModel:
         """A copy for looking at: its parameters and buffers are ``move`` of these, and want no gradients."""
-        tensors: dict[int, Tensor] = {}
+        tensors: dict[int, object] = {id(self._evaluators): {}}
         for tensor in itertools.chain(self.parameters(), self.buffers()):
             moved = move(tensor.detach())
             tensors[id(tensor)] = nn.Parameter(moved, False) if isinstance(tensor, nn.Parameter) else moved
@@ -167,11 +168,23 @@ class AvatarModel(nn.Module):
 
     def freeze(self) -> None:
         """Computes once what no state changes, for playback. From here on its parameters must stay as they are."""
-        self._frozen, p = None, self.per_gaussian
+        self._frozen, self._evaluators, p = None, {}, self.per_gaussian
         with torch.no_grad():
             self._frozen = self.fixed()
             if self.anchoring.config.rigged:
                 self._rig_table = shapes_of_gaussians(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Networks that are evaluated for every Gaussian, by name, as they are now: what another backend may evaluate
+        in playback where it can represent them (``fitting.networks``)."""
+        return {}
+
+    def evaluate_by(self, evaluators: Mapping[str, Callable[[list[Tensor]], Tensor]]) -> None:
+        """From here on a frozen avatar has these networks, by their names in ``networks``, evaluated so: inputs [N, *],
+        which are to be laid side by side, to outputs [N, *]. All others are evaluated by itself."""
+        if self._frozen is None:
+            raise ValueError("evaluate_by: expected a frozen avatar; call freeze first")
+        self._evaluators = dict(evaluators)
 
     def fixed(self) -> dict[str, Tensor]:
         """What depends on the parameters alone, by names of the subclass; see ``freeze``."""

@@ -192,6 +192,22 @@ class GaussianHead(AvatarModel):
         super().freeze()
         self._deforms = self._reads_deforming()
 
+    def networks(self) -> dict[str, nn.Module]:
+        networks: dict[str, nn.Module] = {"deformation": self.deformation} if self.config.deformation else {}
+        if self.config.triplane:
+            networks |= {"opacity_mlp": self.opacity_mlp, "color_mlp": nn.Sequential(*self.color_mlp, self._sh_layer())}
+        return networks
+
+    @torch.no_grad()
+    def _sh_layer(self) -> nn.Linear:
+        """The layers of the harmonics as one."""
+        parts = [self.sh_dc] + ([self.sh_rest] if self._num_sh > 1 else [])
+        weight = torch.cat([part.weight for part in parts])
+        layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype, device=weight.device)
+        layer.weight.copy_(weight)
+        layer.bias.copy_(torch.cat([part.bias for part in parts]))
+        return layer.requires_grad_(False)
+
     def _reads_deforming(self) -> bool:
         return bool(self.deforming)
 
@@ -255,10 +271,16 @@ class GaussianHead(AvatarModel):
 
     def _looks(self, means: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
         """Opacities [N] and harmonics [N, K, 3] of Gaussians at means [N, 3], seen along ``view`` [N, 3]."""
-        logits, latent = self.opacity_mlp(self.features(means)).split([1, self.config.hidden_size], -1)
-        hidden = self.color_mlp(torch.cat([torch.relu(latent), view], -1))
-        parts = [self.sh_dc(hidden)] + ([self.sh_rest(hidden)] if self._num_sh > 1 else [])
-        return torch.sigmoid(logits[:, 0]), torch.cat(parts, -1).reshape(len(means), self._num_sh, 3)
+        features, evaluators = self.features(means), self._evaluators
+        found = evaluators["opacity_mlp"]([features]) if "opacity_mlp" in evaluators else self.opacity_mlp(features)
+        logits, latent = found.split([1, self.config.hidden_size], -1)
+        inputs = [torch.relu(latent), view]
+        if "color_mlp" in evaluators:
+            sh = evaluators["color_mlp"](inputs)
+        else:
+            hidden = self.color_mlp(torch.cat(inputs, -1))
+            sh = torch.cat([self.sh_dc(hidden)] + ([self.sh_rest(hidden)] if self._num_sh > 1 else []), -1)
+        return torch.sigmoid(logits[:, 0]), sh.reshape(len(means), self._num_sh, 3)
 
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:

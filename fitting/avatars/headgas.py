@@ -211,8 +211,13 @@ class HeadGaS(AvatarModel):
                 first = self.mlp[0].bias + encoding @ weight[:, -encoding.shape[1] :].T
                 self._frozen["first"] = first + p["features"] @ weight[:, :size].T
 
+    def networks(self) -> dict[str, nn.Module]:
+        return {} if self.config.blending == "parameters" else {"mlp": self.mlp}
+
     def _frozen_network(self, codes: Tensor) -> Tensor:
         """What ``_network`` gives, without what no expression changes: the first layer is linear."""
+        if "mlp" in self._evaluators:
+            return self._evaluators["mlp"](self._frozen_inputs(codes))
         if self._blocks is not None:
             return self._blocks(codes)
         p, first, size = self.per_gaussian, self.constants().get("first"), self.config.feature_size
@@ -223,6 +228,16 @@ class HeadGaS(AvatarModel):
         if first is None:
             return p["features"] + blended
         return self._further_layers(first, blended, self.mlp[0].weight[:, :size].T)
+
+    def _frozen_inputs(self, codes: Tensor) -> list[Tensor]:
+        """What the network sees, as tensors [N, *] side by side."""
+        p = self.per_gaussian
+        if "encoding" not in self._frozen:
+            self._frozen["encoding"] = self._encoding()
+        if self.config.blending == "none":
+            return [p["features"], codes.expand(self.num_gaussians, -1), self._frozen["encoding"]]
+        blended = bases.blend_by_code(p["basis"].transpose(0, 1).flatten(1), codes)
+        return [p["features"] + blended.reshape(self.num_gaussians, -1), self._frozen["encoding"]]
 
     def _further_layers(self, first: Tensor, inputs: Tensor, weight: Tensor | None) -> Tensor:
         """The network from the sums ``first`` [N, H] of the first layer on, to which ``inputs`` add."""

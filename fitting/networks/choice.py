@@ -1,0 +1,210 @@
+"""Chooses what evaluates an avatar's networks in playback: the faster backend, where both give the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from fitting.avatars import AvatarModel
+from fitting.networks.fused import INSTALL, FusedMLP, why_not
+from fitting.networks.layout import Layout, UnsupportedNetwork
+from scene.errors import UserError
+from scene.head_state import HeadState
+
+log = logging.getLogger(__name__)
+
+Evaluator = Callable[[list[Tensor]], Tensor]
+_WARM_UPS, _REPEATS = 3, 20
+Backend = Literal["auto", "torch", "tinycudann"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworksConfig:
+    """What evaluates the avatar's networks once it is fitted. Fits themselves learn by PyTorch, whatever is said."""
+
+    backend: Backend = "auto"
+    """In playback and measuring on CUDA, never in the fit itself. torch: PyTorch, in float32. tinycudann: fully fused
+    networks of tiny-cuda-nn, in half precision, wherever they can be and give the same. auto: of these two the faster,
+    where that package is."""
+    tolerance: float = 0.01
+    """Most that a fully fused network may differ, as a share of its largest output; else it stays in PyTorch."""
+
+    @classmethod
+    def of_bundle(cls, facts: Mapping[str, Any]) -> NetworksConfig:
+        """What the fit of a bundle with these facts asked for; the defaults where it says nothing. Raises UserError."""
+        known = facts.get("networks", {})
+        tolerance = known.get("tolerance", cls.tolerance) if isinstance(known, dict) else None
+        backend = known.get("backend", cls.backend) if isinstance(known, dict) else None
+        if backend not in get_args(Backend) or type(tolerance) not in (int, float):
+            raise UserError(
+                "manifest of an avatar: networks: expected a backend (one of "
+                f"{', '.join(get_args(Backend))}) and a tolerance, got {known!r}; export the avatar again"
+            )
+        return cls(backend, float(tolerance))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What evaluates one network.
+
+    backend: torch or tinycudann. reason: for people. milliseconds: by backend, where both were timed. difference: the
+    largest, as a share of the largest output, where both were evaluated. evaluator: None for PyTorch.
+    """
+
+    backend: str
+    reason: str
+    milliseconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    difference: float | None = None
+    evaluator: Evaluator | None = None
+
+
+def require(config: NetworksConfig, device: torch.device | str) -> None:
+    """Raises UserError where ``tinycudann`` was asked for and is not there."""
+    if config.backend == "tinycudann" and (reason := why_not(device)):
+        raise UserError(f"networks.backend=tinycudann: {reason}; {_remedy(device)}")
+
+
+def _remedy(device: torch.device | str) -> str:
+    on_cuda = torch.device(device).type == "cuda"
+    return (f"install it ({INSTALL}, with a CUDA toolkit), or set" if on_cuda else "set") + " networks.backend=auto"
+
+
+def settle(wished: NetworksConfig, device: torch.device | str) -> NetworksConfig:
+    """What of a wish can be met on a device; where ``tinycudann`` cannot, that is said once."""
+    if wished.backend == "torch" or not (reason := why_not(device)):
+        return wished
+    if wished.backend == "tinycudann":
+        _say_once(f"networks are evaluated by PyTorch, not by tinycudann as the avatar's fit asked for: {reason}")
+    return dataclasses.replace(wished, backend="torch")
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    log.warning(message)
+
+
+@torch.no_grad()
+def choose(
+    network: nn.Module, inputs: list[Tensor], config: NetworksConfig,
+    time_of: Callable[[Evaluator | None], float] | None = None,
+) -> Choice:  # fmt: skip
+    """Chooses what evaluates a network on its device for such inputs [N, *], real ones: they decide what half precision
+    does to it.
+
+    time_of: the milliseconds that an evaluator takes, None for PyTorch; that of the network itself if not given.
+    Raises UserError where tiny-cuda-nn fails and was asked for.
+    """
+    try:
+        fused = FusedMLP(network)
+        found, expected = fused(inputs), network(torch.cat(inputs, -1))
+    except UnsupportedNetwork as error:
+        return Choice("torch", str(error))
+    except RuntimeError as error:
+        reason = f"tinycudann fails ({' '.join(str(error).split())})"
+        if config.backend == "tinycudann":
+            raise UserError(f"networks.backend=tinycudann: {reason}; set networks.backend=torch") from error
+        return Choice("torch", reason)
+    difference = largest_difference(found, expected)
+    if not difference <= config.tolerance:  # NaN neither
+        return Choice("torch", f"half precision would change it by {difference:.2g}", difference=difference)
+
+    def of_the_network(evaluator: Evaluator | None) -> float:
+        run = evaluator or (lambda parts: network(torch.cat(parts, -1)))
+        return milliseconds(lambda: run(inputs), inputs[0].device)
+
+    time_of = time_of or of_the_network
+    times = {"torch": time_of(None), "tinycudann": time_of(fused)}
+    if config.backend == "auto" and times["tinycudann"] >= times["torch"]:
+        return Choice("torch", "not slower", times, difference)
+    reason = "as asked for" if config.backend == "tinycudann" else "faster"
+    return Choice("tinycudann", reason, times, difference, fused)
+
+
+def largest_difference(found: Tensor, expected: Tensor) -> float:
+    """The largest difference as a share of the largest expected magnitude; infinite where a value is not finite."""
+    if expected.numel() == 0:
+        return 0.0
+    if not torch.isfinite(found).all():
+        return float("inf")
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+
+
+def milliseconds(run: Callable[[], Any], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
+    """The least time of several runs, with the device waited for."""
+    wait = functools.partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    for _ in range(_WARM_UPS):
+        run()
+    times = []
+    for _ in range(_REPEATS):
+        wait()
+        begun = clock()
+        run()
+        wait()
+        times.append(clock() - begun)
+    return 1000 * min(times)
+
+
+@torch.no_grad()
+def choose_for(
+    avatar: AvatarModel, state: HeadState, eye: Tensor, config: NetworksConfig,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Choice]:  # fmt: skip
+    """Chooses what evaluates the networks of a frozen avatar, by name, and has it do so from here on.
+
+    Networks are compared at the inputs that they have at this state, and timed as parts of the avatar's evaluation.
+    """
+    networks = {} if config.backend == "torch" else avatar.networks()
+    if not networks:
+        return {}
+    choices: dict[str, Choice] = {}
+    inputs: dict[str, list[Tensor]] = {}
+
+    def recording(name: str, network: nn.Module) -> Evaluator:
+        def evaluate(parts: list[Tensor]) -> Tensor:
+            inputs[name] = [part.clone() for part in parts]
+            return network(torch.cat(parts, -1))
+
+        return evaluate
+
+    for name, network in networks.items():
+        try:
+            Layout.of(network)
+        except UnsupportedNetwork as error:
+            choices[name] = Choice("torch", str(error))
+    avatar.evaluate_by({name: recording(name, networks[name]) for name in networks if name not in choices})
+    avatar(state, eye)
+
+    taken: dict[str, Evaluator] = {}
+    for name, parts in inputs.items():
+
+        def time_of(evaluator: Evaluator | None, name: str = name) -> float:
+            avatar.evaluate_by(taken if evaluator is None else {**taken, name: evaluator})
+            return milliseconds(lambda: avatar(state, eye), eye.device, clock)
+
+        choices[name] = choose(networks[name], parts, config, time_of)
+        if choices[name].evaluator is not None:
+            taken[name] = choices[name].evaluator
+    avatar.evaluate_by(taken)
+    log.info("networks: %s", describe(choices))
+    return choices
+
+
+def describe(choices: Mapping[str, Choice]) -> str:
+    """Choices in one line, for people and for the run's notes."""
+    texts = []
+    for name, choice in choices.items():
+        text = f"{name} by {choice.backend} ({choice.reason}"
+        if choice.milliseconds:
+            fused, plain = choice.milliseconds["tinycudann"], choice.milliseconds["torch"]
+            text += f": {fused:.3g} ms with tinycudann, {plain:.3g} ms with torch"
+        if choice.milliseconds and choice.difference is not None:
+            text += f"; largest difference {choice.difference:.2g} of the largest output"
+        texts.append(text + ")")
+    return "; ".join(texts)
