@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from fitting.avatars.blocks import BlockedNetwork
-from fitting.avatars.blocks import compile_kernels as compile_blocks
-from scene import bases, skinning
+from scene import bases, blocks, skinning
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.rig import displace, empty_binding, shapes_of_gaussians
@@ -92,7 +90,7 @@ class AvatarModel(nn.Module):
         self.per_gaussian = nn.ParameterDict()
         self._frozen: dict[str, Tensor] | None = None
         self._rig_table: Tensor | None = None  # of a frozen avatar
-        self._blocks: BlockedNetwork | None = None  # of a frozen avatar that has one, on a CPU
+        self._blocks: blocks.BlockedNetwork | None = None  # of a frozen avatar that has one, on a CPU
         self._evaluators: dict[str, Callable[[list[Tensor]], Tensor]] = {}  # of a frozen avatar
         self.anchoring = Anchoring(anchoring, shape.num_expressions)
         if anchoring.two_frames:
@@ -199,7 +197,7 @@ class AvatarModel(nn.Module):
         if self.per_gaussian["means"].device.type == "cpu":
             bases.compile_kernels()
             if self._blocks is not None:
-                compile_blocks()
+                blocks.compile_kernels()
             if self.anchoring.config.two_frames:
                 skinning.compile_kernels()
 

@@ -13,13 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fitting.avatars import blocks
 from fitting.avatars.anchoring import AnchoringConfig
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
 from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.layers import apply_layers
-from scene import bases
+from scene import bases, blocks
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState

@@ -12,10 +12,10 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from fitting.avatars import blocks
 from fitting.avatars.anchoring import AnchoringConfig, bent_pose
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
 from fitting.avatars.blending import BlendBasis
+from scene import blocks
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState

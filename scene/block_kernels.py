@@ -1,6 +1,6 @@
 """Blended tables and small networks of many Gaussians, in numba: by blocks of 8 Gaussians that never leave the cache.
 
-See ``fitting.avatars.blocks``. A block's numbers lie channel by channel, [channels, 8], so that every instruction
+See ``scene.blocks``. A block's numbers lie channel by channel, [channels, 8], so that every instruction
 works on several Gaussians.
 """
 
@@ -13,12 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 8
-"""Gaussians of a block."""
-ROWS = 8
-"""Outputs that are summed up at once; networks' layers are padded to multiples of it."""
-
-_PARTS = 4  # sums side by side, because one addition waits for the one before
+from scene.blocks import LANES, PARTS, ROWS
 
 _VECTOR, _HALVES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(16), LANES)
 _WHOLES = ir.VectorType(ir.IntType(32), LANES)
@@ -82,12 +77,12 @@ def _blend(typing_context, table, row, factors, first, used, count, x, channel):
         e, kinds = _Emitter(context, builder), signature.args
         table, factors, used, x = (e.data(arguments[i], kinds[i]) for i in (0, 2, 4, 6))
         row, first, count, channel = (e.index(arguments[i], kinds[i]) for i in (1, 3, 5, 7))
-        sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(_PARTS)]
+        sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(PARTS)]
         for total in sums:
             builder.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
-        with cgutils.for_range(builder, builder.sdiv(count, e.number(_PARTS))) as four:
+        with cgutils.for_range(builder, builder.sdiv(count, e.number(PARTS))) as four:
             for i, total in enumerate(sums):
-                u = builder.add(builder.mul(four.index, e.number(_PARTS)), e.number(i))
+                u = builder.add(builder.mul(four.index, e.number(PARTS)), e.number(i))
                 entry = e.load(table, builder.add(row, builder.load(builder.gep(used, [u]))), _HALVES)
                 value = builder.sitofp(builder.sext(entry, _WHOLES), _VECTOR)
                 factor = builder.load(builder.gep(factors, [builder.add(first, u)]))

@@ -14,6 +14,13 @@ from torch import Tensor, nn
 
 from scene.workers import run_shares
 
+# numba keeps what it has compiled by file: who changes one of these must touch block_kernels.py too.
+LANES = 8
+"""Gaussians of a block."""
+ROWS = 8
+"""Outputs of a layer that are summed up at once; layers are padded to multiples of it."""
+PARTS = 4
+"""Entries of a table that are blended at once; what is left is filled up with factors of 0."""
 _LARGEST = 32767
 
 
@@ -27,9 +34,6 @@ class BlockedNetwork:
         """table: [N, B, f]. start: [N, H], the first layer's sums without the blend (its bias included), or without
         layers [N, f]. layers: linear layers with ReLUs between them; ``layers[0]`` has f inputs, its bias is not read.
         """
-        from fitting.avatars import block_kernels  # numba loads slowly: only when used
-
-        self._kernels = block_kernels
         self._count, self._outputs = len(table), layers[-1].out_features if layers else table.shape[2]
         largest = table.abs().amax(0).clamp_min(1e-30)  # [B, f]
         self._factors = (largest / _LARGEST).T.contiguous()  # [f, B]
@@ -41,22 +45,24 @@ class BlockedNetwork:
         self._start = self._blocked(start).numpy()
         sizes = [len(weight) for weight in weights] or [table.shape[2]]
         inputs = [table.shape[2], *sizes][: len(weights)]
-        packed = [_packed(weight, size, block_kernels.ROWS) for weight, size in zip(weights, inputs)]
+        packed = [_packed(weight, size) for weight, size in zip(weights, inputs)]
         self._weights = torch.cat(packed or [table.new_empty(0)]).contiguous().numpy()
         self._biases = torch.cat(biases or [table.new_empty(0)]).contiguous().numpy()
         self._sizes = torch.tensor(sizes).numpy()
 
     def __call__(self, codes: Tensor) -> Tensor:
         """The outputs [N, O] for codes [B]. What has a code of 0 is not even read."""
-        out, shares = torch.empty(self._count, self._outputs), torch.get_num_threads()
-        codes = codes.detach()
+        from scene.block_kernels import evaluate  # numba loads slowly: only when used
+
+        out, shares, codes = torch.empty(self._count, self._outputs), torch.get_num_threads(), codes.detach()
         used = codes.nonzero()[:, 0]
-        factors = torch.nn.functional.pad(self._factors[:, used] * codes[used], (0, -len(used) % 4)).numpy()
-        used = torch.nn.functional.pad(used, (0, -len(used) % 4)).numpy()
+        missing = 0, -len(used) % PARTS
+        factors = torch.nn.functional.pad(self._factors[:, used] * codes[used], missing).numpy()
+        used = torch.nn.functional.pad(used, missing).numpy()
         blocks, result = len(self._table), out.numpy()
 
         def share(t: int) -> None:
-            self._kernels.evaluate(
+            evaluate(
                 blocks * t // shares, blocks * (t + 1) // shares, self._table, factors, used, self._start,
                 self._weights, self._biases, self._sizes, result,
             )  # fmt: skip
@@ -64,12 +70,12 @@ class BlockedNetwork:
         run_shares(share, shares)
         return out
 
-    def _blocked(self, rows: Tensor) -> Tensor:
+    @staticmethod
+    def _blocked(rows: Tensor) -> Tensor:
         """[N, *, c] as [blocks, *, c, 8], the last block filled up with zeros."""
-        lanes = self._kernels.LANES
-        missing = -len(rows) % lanes
+        missing = -len(rows) % LANES
         rows = torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
-        return rows.unflatten(0, (-1, lanes)).movedim(1, -1).contiguous()
+        return rows.unflatten(0, (-1, LANES)).movedim(1, -1).contiguous()
 
 
 def compile_kernels() -> None:
@@ -84,12 +90,10 @@ def suits(*tensors: Tensor) -> bool:
 
 def _padded(weight: Tensor) -> Tensor:
     """Rows of zeros below, up to a multiple of what the kernel sums up at once."""
-    from fitting.avatars.block_kernels import ROWS
-
     return torch.nn.functional.pad(weight, (0, 0, 0, -len(weight) % ROWS))
 
 
-def _packed(weight: Tensor, inputs: int, rows: int) -> Tensor:
-    """[J, K] flat as [J / rows, inputs, rows]; inputs beyond K are what an earlier layer's padding gives: zeros."""
+def _packed(weight: Tensor, inputs: int) -> Tensor:
+    """[J, K] flat as [J / ROWS, inputs, ROWS]; inputs beyond K are what an earlier layer's padding gives: zeros."""
     weight = torch.nn.functional.pad(weight, (0, inputs - weight.shape[1]))
-    return weight.unflatten(0, (-1, rows)).transpose(1, 2).flatten()
+    return weight.unflatten(0, (-1, ROWS)).transpose(1, 2).flatten()

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fitting.avatars.block_kernels import LANES, ROWS
-from fitting.avatars.blocks import BlockedNetwork, suits
+from scene.blocks import LANES, ROWS, BlockedNetwork, suits
 
 
 def make(count: int, codes: int, channels: int, sizes: list[int], seed: int = 0):
