@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fitting.initializers.one_shot.surface import make_surface
+from fitting.initializers.one_shot.surface_kernels import farthest_first
 
 
 def test_queries_lie_on_the_mesh_and_never_twice():
@@ -42,3 +43,17 @@ def test_the_same_points_every_time():
     make_surface.cache_clear()
     assert torch.equal(first.template, make_surface("anny", 300, 0).template)
     assert torch.equal(first.tokens, torch.arange(300))
+
+
+def test_points_are_the_farthest_from_those_before():
+    """Against the definition, point by point; equal distances go to the first."""
+    g = torch.Generator().manual_seed(3)
+    points, gains = torch.rand(400, 3, generator=g), 1 + 3 * torch.rand(400, generator=g)
+    points[350:] = points[:50]
+    gains[350:] = gains[:50]
+    found = farthest_first(points.numpy(), gains.numpy(), 90)
+    expected, nearest = [0], torch.full((400,), 1e9)
+    for _ in range(89):
+        nearest = torch.minimum(nearest, (points - points[expected[-1]]).square().sum(-1))
+        expected.append(int((nearest * gains).argmax()))
+    assert found.tolist() == expected
