@@ -13,18 +13,6 @@ from renderers.cpu_kernels.layout import (
     ALPHA_MAX,
     BLUE,
     DEPTH,
-    G_1,
-    G_ABS_X,
-    G_ABS_Y,
-    G_BLUE,
-    G_DEPTH,
-    G_GREEN,
-    G_RED,
-    G_X,
-    G_XX,
-    G_XY,
-    G_Y,
-    G_YY,
     GREEN,
     HALF,
     LANES,
@@ -52,9 +40,9 @@ from renderers.cpu_kernels.layout import (
 from renderers.cpu_kernels.memory import AHEAD, prefetch_row
 from renderers.cpu_kernels.vectors import (
     WIDTH,
+    add_lane_sums,
     broadcast,
     exp2,
-    lane_sum,
     load,
     muladd,
     smaller,
@@ -104,20 +92,11 @@ def _unblend(scratch, splat, gradient, center_x, center_y, position, depth, abso
             abs_x = abs_x + abs(v * muladd(xy, dy, slope_x))
             abs_y = abs_y + abs(v * muladd(yy + yy, dy, slope))
     sum_x = sum_1 * dx
-    gradient[G_RED] += lane_sum(sum_red)
-    gradient[G_GREEN] += lane_sum(sum_green)
-    gradient[G_BLUE] += lane_sum(sum_blue)
-    if depth:
-        gradient[G_DEPTH] += lane_sum(sum_depth)
-    gradient[G_1] += lane_sum(sum_1)
-    gradient[G_X] += lane_sum(sum_x)
-    gradient[G_Y] += lane_sum(sum_y)
-    gradient[G_XX] += lane_sum(sum_x * dx)
-    gradient[G_XY] += lane_sum(sum_y * dx)
-    gradient[G_YY] += lane_sum(sum_yy)
-    if absolute:
-        gradient[G_ABS_X] += lane_sum(abs_x) * LN2
-        gradient[G_ABS_Y] += lane_sum(abs_y) * LN2
+    ln2 = broadcast(LN2)
+    add_lane_sums(  # in the order of the columns G_...
+        gradient, sum_red, sum_green, sum_blue, sum_depth, sum_1, sum_x, sum_y, sum_x * dx, sum_y * dx, sum_yy,
+        abs_x * ln2, abs_y * ln2, zero, zero, zero, zero,
+    )  # fmt: skip
 
 
 def _make_kernel(with_depth: bool, absolute: bool):
