@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from renderers.cpu_kernels.compiling import AS_WRITTEN, inlined, kernel
+from renderers.cpu_kernels.exponential import exp2
 from renderers.cpu_kernels.layout import (
     ALPHA_MAX,
     BLUE,
@@ -38,7 +39,6 @@ from renderers.cpu_kernels.vectors import (
     WIDTH,
     any_lane,
     broadcast,
-    exp2,
     larger,
     load,
     muladd,
@@ -48,9 +48,9 @@ from renderers.cpu_kernels.vectors import (
 )  # fmt: skip
 
 
-@inlined()
+@inlined(AS_WRITTEN)
 def in_tile(scratch, splat, center_x, center_y):
-    """One Gaussian in a tile: the mean, dx of each pixel of two rows, and the exponent there as a polynomial in dy.
+    """One Gaussian in a tile: the mean's y, dx of the pixels of any row, and the exponent there as a polynomial in dy.
 
     log2(alpha) = constant + dy (slope + YY dy), with dx, dy from the pixel to the mean.
     """
@@ -60,7 +60,7 @@ def in_tile(scratch, splat, center_x, center_y):
     return my, dx, constant, broadcast(splat[XY]) * dx
 
 
-@inlined()
+@inlined(AS_WRITTEN)
 def _blend(scratch, splat, center_x, center_y, position, depth, for_backward):
     """Blends one Gaussian over the 64 pixels of a tile; returns whether any was unfinished and reached."""
     my, _, constant, slope = in_tile(scratch, splat, center_x, center_y)
@@ -90,7 +90,7 @@ def _blend(scratch, splat, center_x, center_y, position, depth, for_backward):
     return any_lane(drawn > zero)
 
 
-@inlined()
+@inlined(AS_WRITTEN)
 def _any_unfinished(scratch):
     best = load(scratch, S_T)
     for row in range(WIDTH, LANES, WIDTH):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from renderers.cpu_kernels.compiling import AS_WRITTEN, inlined, kernel
 from renderers.cpu_kernels.compositing import in_tile
+from renderers.cpu_kernels.exponential import exp2
 from renderers.cpu_kernels.layout import (
     ALPHA_MAX,
     BLUE,
@@ -42,7 +43,6 @@ from renderers.cpu_kernels.vectors import (
     WIDTH,
     add_lane_sums,
     broadcast,
-    exp2,
     load,
     muladd,
     smaller,
@@ -51,7 +51,7 @@ from renderers.cpu_kernels.vectors import (
 )  # fmt: skip
 
 
-@inlined()
+@inlined(AS_WRITTEN)
 def _unblend(scratch, splat, gradient, center_x, center_y, position, depth, absolute):
     """Takes one Gaussian off the 64 pixels of a tile and adds to its row of gradients."""
     my, dx, constant, slope = in_tile(scratch, splat, center_x, center_y)
@@ -94,7 +94,7 @@ def _unblend(scratch, splat, gradient, center_x, center_y, position, depth, abso
     sum_x = sum_1 * dx
     ln2 = broadcast(LN2)
     add_lane_sums(  # in the order of the columns G_...
-        gradient, sum_red, sum_green, sum_blue, sum_depth, sum_1, sum_x, sum_y, sum_x * dx, sum_y * dx, sum_yy,
+        gradient, 0, sum_red, sum_green, sum_blue, sum_depth, sum_1, sum_x, sum_y, sum_x * dx, sum_y * dx, sum_yy,
         abs_x * ln2, abs_y * ln2, zero, zero, zero, zero,
     )  # fmt: skip
 

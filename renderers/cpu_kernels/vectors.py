@@ -1,8 +1,8 @@
-"""Vectors of WIDTH float32 for kernels: one operator is one vector instruction (or a few, on narrower machines).
+"""Vectors of WIDTH float32 for kernels: LLVM makes as many instructions of an operation as the machine needs.
 
-``a + b``, ``a - b``, ``a * b``, ``a / b``, ``-a``, ``abs(a)``, comparisons (which make masks) and ``mask & mask`` work as
-on numbers. Nothing is reordered, and only ``muladd`` may fuse: equal expressions have equal bits in every kernel.
-All values are assumed finite where they matter, as under ``compiling.FINITE``.
+``a + b``, ``a - b``, ``a * b``, ``a / b``, ``-a``, ``abs(a)``, comparisons (which make masks) and ``mask & mask`` work
+as on numbers. Nothing is reordered, and only ``muladd`` may fuse: equal expressions have equal bits in all kernels that
+are compiled ``AS_WRITTEN`` (else numba adds the kernel's flags). All values are assumed finite where they matter.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
-WIDTH = 16
-"""Two rows of a tile: AVX-512's width; elsewhere LLVM makes two or four narrower instructions of one."""
+WIDTH = 32
+"""Four rows of a tile: two instructions of AVX-512, four of AVX2, side by side, so that neither waits for the other."""
 
 _FLOAT, _INT, _BIT = ir.FloatType(), ir.IntType(32), ir.IntType(1)
 _FLOATS, _INTS, _BITS = (ir.VectorType(kind, WIDTH) for kind in (_FLOAT, _INT, _BIT))
@@ -85,24 +85,23 @@ _compare(operator.gt, ">")
 _compare(operator.ge, ">=")
 
 
-def _splat(builder, number, kind=_FLOATS):
-    """The same number in every lane."""
-    if isinstance(number, ir.Constant):
-        return ir.Constant(kind, [number.constant] * WIDTH)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(_INT, 0))
-    lanes = ir.Constant(ir.VectorType(_INT, WIDTH), [0] * WIDTH)
-    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), lanes)
-
-
-def _pointer(context, builder, kind, array, index, index_kind):
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [context.cast(builder, index, index_kind, types.intp)]), _FLOATS.as_pointer())
+def _pointer(context, builder, signature, values, kind=_FLOATS):
+    """Where a vector lies in the array and at the index that are the first two of the values."""
+    data = context.make_array(signature.args[0])(context, builder, values[0]).data
+    index = context.cast(builder, values[1], signature.args[1], types.intp)
+    return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 
 
 @intrinsic
 def broadcast(typing_context, number):
     """The same float32 in every lane."""
-    return vector(types.float32), lambda context, builder, signature, values: _splat(builder, values[0])
+
+    def generate(context, builder, signature, values):
+        undefined = ir.Constant(_FLOATS, ir.Undefined)
+        first = builder.insert_element(undefined, values[0], ir.Constant(_INT, 0))
+        return builder.shuffle_vector(first, undefined, ir.Constant(_INTS, [0] * WIDTH))
+
+    return vector(types.float32), generate
 
 
 @intrinsic
@@ -110,8 +109,7 @@ def load(typing_context, array, index):
     """WIDTH numbers of a contiguous float32 array, from an index on."""
 
     def generate(context, builder, signature, values):
-        pointer = _pointer(context, builder, signature.args[0], values[0], values[1], signature.args[1])
-        return builder.load(pointer, align=4)
+        return builder.load(_pointer(context, builder, signature, values), align=4)
 
     return vector(array, index), generate
 
@@ -121,8 +119,7 @@ def store(typing_context, array, index, value):
     """Writes WIDTH numbers to a contiguous float32 array, from an index on."""
 
     def generate(context, builder, signature, values):
-        pointer = _pointer(context, builder, signature.args[0], values[0], values[1], signature.args[1])
-        builder.store(values[2], pointer, align=4)
+        builder.store(values[2], _pointer(context, builder, signature, values), align=4)
         return context.get_dummy_value()
 
     return types.void(array, index, vector), generate
@@ -176,6 +173,17 @@ def any_lane(typing_context, condition):
     return types.boolean(mask), generate
 
 
+@intrinsic
+def times_power_of_two(typing_context, mantissa, exponent):
+    """mantissa 2^n, by adding n to the exponent's bits: n is in the lowest bits of the second vector's."""
+
+    def generate(context, builder, signature, values):
+        bits, n = (builder.bitcast(value, _INTS) for value in values)
+        return builder.bitcast(builder.add(bits, builder.shl(n, ir.Constant(_INTS, [23] * WIDTH))), _FLOATS)
+
+    return vector(vector, vector), generate
+
+
 def _pick(builder, a, b, lanes):
     """A vector of chosen lanes of two vectors, counted through."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT, len(lanes)), lanes))
@@ -187,15 +195,14 @@ def _added(builder, a, b, first, second):
 
 
 @intrinsic
-def add_lane_sums(typing_context, row, *vectors):
-    """Adds each of 16 vectors' sum over its lanes to the number at its place in a row of 16.
+def add_lane_sums(typing_context, array, index, *vectors):
+    """Adds the sums over the lanes of 16 vectors to the 16 numbers of a contiguous float32 array from an index on.
 
     A tree that halves the vectors and their lanes in turn: a third of the instructions of 16 separate sums.
     """
 
     def generate(context, builder, signature, values):
-        kinds = signature.args[1]
-        vectors = cgutils.unpack_tuple(builder, values[1], len(kinds))
+        vectors = cgutils.unpack_tuple(builder, values[2], 16)
         chunks = range(0, WIDTH, 16)
         for index, whole in enumerate(vectors):
             parts = [_pick(builder, whole, whole, list(range(start, start + 16))) for start in chunks]
@@ -210,32 +217,8 @@ def add_lane_sums(typing_context, row, *vectors):
                 even = [source + 4 * four + lane for source in (0, 16) for four in (0, 2) for lane in range(4)]
                 odd = [lane + 4 for lane in even]
             vectors = [_added(builder, a, b, even, odd) for a, b in zip(vectors[::2], vectors[1::2])]
-        pointer = _pointer(context, builder, signature.args[0], values[0], context.get_constant(types.intp, 0), types.intp)
-        pointer = builder.bitcast(pointer, _SIXTEEN.as_pointer())
+        pointer = _pointer(context, builder, signature, values, _SIXTEEN)
         builder.store(builder.fadd(builder.load(pointer, align=4), vectors[0], flags=_FLAGS), pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(row, types.UniTuple(vector, 16)), generate
-
-
-# Minimax polynomial of 2^f on [-1/2, 1/2] with the value 1 at 0: relative error 9e-8, 1.7e-7 in float32.
-_EXP2 = 0.0013254603, 0.0096719991, 0.055507794, 0.24022232, 0.69314694, 1.0
-_ROUNDING = 1.5 * 2**23  # added, it leaves the nearest whole number in the lowest bits
-
-
-@intrinsic
-def exp2(typing_context, exponent):
-    """2^x for -126 < x < 127, with a relative error of 3e-7; meaningless (but harmless) beyond."""
-
-    def generate(context, builder, signature, values):
-        x, rounding = values[0], ir.Constant(_FLOATS, [_ROUNDING] * WIDTH)
-        shifted = builder.fadd(x, rounding)
-        f = builder.fsub(x, builder.fsub(shifted, rounding))
-        result = None
-        for coefficient in _EXP2:
-            term = ir.Constant(_FLOATS, [coefficient] * WIDTH)
-            result = term if result is None else _call(builder, f"llvm.fmuladd.{_NAME}", _FLOATS, result, f, term)
-        power = builder.shl(builder.bitcast(shifted, _INTS), ir.Constant(_INTS, [23] * WIDTH))
-        return builder.bitcast(builder.add(builder.bitcast(result, _INTS), power), _FLOATS)
-
-    return vector(vector), generate
+    return types.void(array, index, types.UniTuple(vector, 16)), generate
