@@ -112,7 +112,9 @@ class CpuRenderer:
         )
         for depth in (False, True):
             for screen in (False, True):
-                output = self.render(cloud, Camera.from_fov(1.0, 16, 16), depth=depth, screen=screen)
+                camera = Camera.from_fov(1.0, 16, 16)
+                self.render(cloud.map(torch.Tensor.detach), camera, depth=depth, screen=screen)
+                output = self.render(cloud, camera, depth=depth, screen=screen)
                 images = [output.rgb, output.alpha, output.depth]
                 sum(image.sum() for image in images if image is not None).backward()
 

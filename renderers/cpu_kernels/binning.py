@@ -25,6 +25,7 @@ from renderers.cpu_kernels.layout import (
     ZERO,
     F,
 )  # fmt: skip
+from renderers.cpu_kernels.memory import AHEAD, prefetch_row
 
 # Rounding must never lose a pixel: the ellipse is grown by this much (pixels; share and amount of log2 alpha).
 _SLACK_PIXELS, _SLACK_SHARE, _SLACK_LOG2 = F(0.002), F(1.0005), F(0.002)
@@ -47,6 +48,7 @@ def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts
     used, capacity = 0, spans.shape[0]
     for k in range(drawn):
         g = order[k]
+        prefetch_row(splats, order[min(k + AHEAD, drawn - 1)])
         splat = splats[g]
         my, extent_y = splat[MEAN_Y], splat[EXTENT_Y] + _SLACK_PIXELS
         top = max(0, int(math.floor((my - extent_y - HALF) / _TILE)))

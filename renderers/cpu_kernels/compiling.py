@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 # false, so that a broken Gaussian is not drawn).
 FINITE = True
 ANY_NUMBER = {"contract", "reassoc", "nsz", "arcp"}
+# Kernels of explicit vectors: these say themselves what may be assumed (numba would add its flags to theirs).
+AS_WRITTEN = False
 
 
 def helper(fastmath=ANY_NUMBER) -> Callable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from renderers.cpu_kernels.compiling import FINITE, inlined, kernel
+from renderers.cpu_kernels.compiling import AS_WRITTEN, inlined, kernel
 from renderers.cpu_kernels.exponential import exp2
 from renderers.cpu_kernels.layout import (
     ALPHA_MAX,
@@ -28,7 +28,6 @@ from renderers.cpu_kernels.layout import (
     S_Y,
     TILE,
     TRANSMITTANCE_MIN,
-    TWO,
     XX,
     XY,
     YY,
@@ -36,61 +35,75 @@ from renderers.cpu_kernels.layout import (
     F,
 )  # fmt: skip
 from renderers.cpu_kernels.memory import AHEAD, prefetch_row
+from renderers.cpu_kernels.vectors import (
+    WIDTH,
+    any_lane,
+    broadcast,
+    larger,
+    load,
+    muladd,
+    smaller,
+    store,
+    where,
+)  # fmt: skip
 
 
-@inlined()
-def polynomial(splat, center_x, center_y):
-    """The exponent in a tile's own coordinates: the mean there, and the coefficients of 1, X and Y.
+@inlined(AS_WRITTEN)
+def in_tile(scratch, splat, center_x, center_y):
+    """One Gaussian in a tile: the mean's y, dx of the pixels of any row, and the exponent there as a polynomial in dy.
 
-    log2(alpha) = constant + X (linear_x + XX X + XY Y) + Y (linear_y + YY Y).
+    log2(alpha) = constant + dy (slope + YY dy), with dx, dy from the pixel to the mean.
     """
-    mx, my = splat[MEAN_X] - center_x, splat[MEAN_Y] - center_y
-    xx, xy, yy = splat[XX], splat[XY], splat[YY]
-    constant = splat[LOG2_OPACITY] + mx * (xx * mx + xy * my) + yy * my * my
-    return mx, my, constant, -(TWO * xx * mx + xy * my), -(TWO * yy * my + xy * mx)
+    mx, my = broadcast(splat[MEAN_X] - center_x), broadcast(splat[MEAN_Y] - center_y)
+    dx = mx - load(scratch, S_X)
+    constant = muladd(broadcast(splat[XX]) * dx, dx, broadcast(splat[LOG2_OPACITY]))
+    return my, dx, constant, broadcast(splat[XY]) * dx
 
 
-@inlined()
-def _blend(scratch, splat, center_x, center_y, position, depth):
-    """Blends one Gaussian over the 64 pixels of a tile; returns the sum of its weights."""
-    _, _, constant, linear_x, linear_y = polynomial(splat, center_x, center_y)
-    xx, xy, yy = splat[XX], splat[XY], splat[YY]
-    red, green, blue, z = splat[RED], splat[GREEN], splat[BLUE], splat[DEPTH]
-    total = ZERO
-    for lane in range(LANES):
-        x, y, t = scratch[S_X + lane], scratch[S_Y + lane], scratch[S_T + lane]
-        exponent = constant + x * (linear_x + xx * x + xy * y) + y * (linear_y + yy * y)
-        alpha = min(exp2(exponent), ALPHA_MAX)
-        alpha = alpha if exponent >= LOG2_ALPHA_MIN else ZERO
-        weight = alpha * max(t, ZERO)
+@inlined(AS_WRITTEN)
+def _blend(scratch, splat, center_x, center_y, position, depth, for_backward):
+    """Blends one Gaussian over the 64 pixels of a tile; returns whether any was unfinished and reached."""
+    my, _, constant, slope = in_tile(scratch, splat, center_x, center_y)
+    yy, z, place = broadcast(splat[YY]), broadcast(splat[DEPTH]), broadcast(position)
+    red, green, blue = broadcast(splat[RED]), broadcast(splat[GREEN]), broadcast(splat[BLUE])
+    zero, least, most = broadcast(ZERO), broadcast(LOG2_ALPHA_MIN), broadcast(ALPHA_MAX)
+    enough = broadcast(TRANSMITTANCE_MIN)
+    drawn = zero
+    for row in range(0, LANES, WIDTH):
+        dy = my - load(scratch, S_Y + row)
+        exponent = muladd(dy, muladd(yy, dy, slope), constant)
+        alpha = where(exponent >= least, smaller(exp2(exponent), most), zero)
+        t = load(scratch, S_T + row)
+        weight = alpha * larger(t, zero)
         after = t - weight
-        finished = (after <= TRANSMITTANCE_MIN) and (t > ZERO)
-        weight = ZERO if finished else weight
-        scratch[S_T + lane] = -t if finished else after
-        scratch[S_STOP + lane] = position if finished else scratch[S_STOP + lane]
-        scratch[S_RED + lane] += red * weight
-        scratch[S_GREEN + lane] += green * weight
-        scratch[S_BLUE + lane] += blue * weight
+        finished = abs(after) <= enough  # never where t < 0: then after = t < -TRANSMITTANCE_MIN
+        weight = where(finished, zero, weight)
+        store(scratch, S_T + row, where(finished, -t, after))
+        if for_backward:
+            store(scratch, S_STOP + row, where(finished, place, load(scratch, S_STOP + row)))
+        store(scratch, S_RED + row, muladd(red, weight, load(scratch, S_RED + row)))
+        store(scratch, S_GREEN + row, muladd(green, weight, load(scratch, S_GREEN + row)))
+        store(scratch, S_BLUE + row, muladd(blue, weight, load(scratch, S_BLUE + row)))
         if depth:
-            scratch[S_DEPTH + lane] += z * weight
-        total += weight
-    return total
+            store(scratch, S_DEPTH + row, muladd(z, weight, load(scratch, S_DEPTH + row)))
+        drawn = drawn + weight
+    return any_lane(drawn > zero)
 
 
-@inlined()
+@inlined(AS_WRITTEN)
 def _any_unfinished(scratch):
-    best = -ONE
-    for lane in range(LANES):
-        best = max(best, scratch[S_T + lane])
-    return best > ZERO
+    best = load(scratch, S_T)
+    for row in range(WIDTH, LANES, WIDTH):
+        best = larger(best, load(scratch, S_T + row))
+    return any_lane(best > broadcast(ZERO))
 
 
-def _make_kernel(with_depth: bool):
+def _make_kernel(with_depth: bool, for_backward: bool):
     """One kernel for each case: the inner loop needs every vector register."""
 
-    @kernel(FINITE)
+    @kernel(AS_WRITTEN)
     def composite_rows(
-        thread, threads, splats, starts, counts, entries, for_backward, scratch, rgb,
+        thread, threads, splats, starts, counts, entries, scratch, rgb,
         alpha, depth, transmittances, stops,
     ):  # fmt: skip
         """Renders the tile rows of one thread.
@@ -122,8 +135,7 @@ def _make_kernel(with_depth: bool):
                 for k in range(start, end):
                     g = entries[k]
                     prefetch_row(splats, entries[min(k + AHEAD, end - 1)])
-                    total = _blend(scratch, splats[g], center_x, center_y, F(kept), with_depth)
-                    if total > ZERO:
+                    if _blend(scratch, splats[g], center_x, center_y, F(kept), with_depth, for_backward):
                         if for_backward:
                             entries[start + kept] = g
                         kept += 1
@@ -149,5 +161,9 @@ def _make_kernel(with_depth: bool):
     return composite_rows
 
 
-COMPOSITE_ROWS = {with_depth: _make_kernel(with_depth) for with_depth in (False, True)}
-"""Kernels by ``with_depth``."""
+COMPOSITE_ROWS = {
+    (with_depth, for_backward): _make_kernel(with_depth, for_backward)
+    for with_depth in (False, True)
+    for for_backward in (False, True)
+}
+"""Kernels by ``with_depth`` and ``for_backward``."""

@@ -7,25 +7,13 @@ the sum of w_j (c_j . g) over j > i, minus T_end dL/dalpha_pixel.
 
 from __future__ import annotations
 
-from renderers.cpu_kernels.compiling import FINITE, inlined, kernel
-from renderers.cpu_kernels.compositing import polynomial
+from renderers.cpu_kernels.compiling import AS_WRITTEN, inlined, kernel
+from renderers.cpu_kernels.compositing import in_tile
 from renderers.cpu_kernels.exponential import exp2
 from renderers.cpu_kernels.layout import (
     ALPHA_MAX,
     BLUE,
     DEPTH,
-    G_1,
-    G_ABS_X,
-    G_ABS_Y,
-    G_BLUE,
-    G_DEPTH,
-    G_GREEN,
-    G_RED,
-    G_X,
-    G_XX,
-    G_XY,
-    G_Y,
-    G_YY,
     GREEN,
     HALF,
     LANES,
@@ -51,70 +39,70 @@ from renderers.cpu_kernels.layout import (
     F,
 )  # fmt: skip
 from renderers.cpu_kernels.memory import AHEAD, prefetch_row
+from renderers.cpu_kernels.vectors import (
+    WIDTH,
+    add_lane_sums,
+    broadcast,
+    load,
+    muladd,
+    smaller,
+    store,
+    where,
+)  # fmt: skip
 
 
-@inlined()
+@inlined(AS_WRITTEN)
 def _unblend(scratch, splat, gradient, center_x, center_y, position, depth, absolute):
     """Takes one Gaussian off the 64 pixels of a tile and adds to its row of gradients."""
-    mx, my, constant, linear_x, linear_y = polynomial(splat, center_x, center_y)
-    xx, xy, yy = splat[XX], splat[XY], splat[YY]
-    red, green, blue, z = splat[RED], splat[GREEN], splat[BLUE], splat[DEPTH]
-    sum_red, sum_green, sum_blue, sum_depth = ZERO, ZERO, ZERO, ZERO
-    # Moments of v = alpha dL/dalpha over the pixel's position in the tile.
-    sum_1, sum_x, sum_y, sum_xx, sum_xy, sum_yy, abs_x, abs_y = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
-    for lane in range(LANES):
-        x, y = scratch[S_X + lane], scratch[S_Y + lane]
-        exponent = constant + x * (linear_x + xx * x + xy * y) + y * (linear_y + yy * y)
-        unclamped = exp2(exponent)
-        drawn = (exponent >= LOG2_ALPHA_MIN) and (position < scratch[S_STOP + lane])
-        alpha = min(unclamped, ALPHA_MAX) if drawn else ZERO
-        ratio = ONE / (ONE - alpha)
-        t = scratch[S_T + lane] * ratio
+    my, dx, constant, slope = in_tile(scratch, splat, center_x, center_y)
+    yy, z, place = broadcast(splat[YY]), broadcast(splat[DEPTH]), broadcast(position)
+    red, green, blue = broadcast(splat[RED]), broadcast(splat[GREEN]), broadcast(splat[BLUE])
+    slope_x, xy = broadcast(TWO * splat[XX]) * dx, broadcast(splat[XY])
+    zero, one, least, most = broadcast(ZERO), broadcast(ONE), broadcast(LOG2_ALPHA_MIN), broadcast(ALPHA_MAX)
+    sum_red, sum_green, sum_blue, sum_depth = zero, zero, zero, zero
+    # Moments of v = alpha dL/dalpha over dy; dx is the same in all rows and comes in afterwards.
+    sum_1, sum_y, sum_yy, abs_x, abs_y = zero, zero, zero, zero, zero
+    for row in range(0, LANES, WIDTH):
+        dy = my - load(scratch, S_Y + row)
+        exponent = muladd(dy, muladd(yy, dy, slope), constant)
+        drawn = (exponent >= least) & (place < load(scratch, S_STOP + row))
+        unclamped = where(drawn, exp2(exponent), zero)
+        alpha = smaller(unclamped, most)
+        ratio = one / (one - alpha)
+        t = load(scratch, S_T + row) * ratio
+        store(scratch, S_T + row, t)
         weight = alpha * t
-        scratch[S_T + lane] = t
-        g_red, g_green, g_blue = scratch[S_RED + lane], scratch[S_GREEN + lane], scratch[S_BLUE + lane]
-        own = red * g_red + green * g_green + blue * g_blue
+        g_red, g_green, g_blue = load(scratch, S_RED + row), load(scratch, S_GREEN + row), load(scratch, S_BLUE + row)
+        own = muladd(red, g_red, muladd(green, g_green, blue * g_blue))
         if depth:
-            own += z * scratch[S_DEPTH + lane]
-            sum_depth += weight * scratch[S_DEPTH + lane]
-        behind = scratch[S_BEHIND + lane]
-        scratch[S_BEHIND + lane] = behind + weight * own
-        sum_red += weight * g_red
-        sum_green += weight * g_green
-        sum_blue += weight * g_blue
-        v = (alpha if unclamped <= ALPHA_MAX else ZERO) * (t * own - ratio * behind)
-        vx, vy = v * x, v * y
-        sum_1 += v
-        sum_x += vx
-        sum_y += vy
-        sum_xx += vx * x
-        sum_xy += vx * y
-        sum_yy += vy * y
+            g_depth = load(scratch, S_DEPTH + row)
+            own = muladd(z, g_depth, own)
+            sum_depth = muladd(weight, g_depth, sum_depth)
+        behind = load(scratch, S_BEHIND + row)
+        store(scratch, S_BEHIND + row, muladd(weight, own, behind))
+        sum_red = muladd(weight, g_red, sum_red)
+        sum_green = muladd(weight, g_green, sum_green)
+        sum_blue = muladd(weight, g_blue, sum_blue)
+        v = where(unclamped <= most, muladd(weight, own, -alpha * ratio * behind), zero)
+        vy = v * dy
+        sum_1 = sum_1 + v
+        sum_y = sum_y + vy
+        sum_yy = muladd(vy, dy, sum_yy)
         if absolute:
-            abs_x += abs(v * (linear_x + TWO * xx * x + xy * y))
-            abs_y += abs(v * (linear_y + TWO * yy * y + xy * x))
-    gradient[G_RED] += sum_red
-    gradient[G_GREEN] += sum_green
-    gradient[G_BLUE] += sum_blue
-    if depth:
-        gradient[G_DEPTH] += sum_depth
-    # From positions (x, y) in the tile to (dx, dy) = (mx - x, my - y).
-    sum_dx, sum_dy = mx * sum_1 - sum_x, my * sum_1 - sum_y
-    gradient[G_1] += sum_1
-    gradient[G_X] += sum_dx
-    gradient[G_Y] += sum_dy
-    gradient[G_XX] += mx * (sum_dx - sum_x) + sum_xx
-    gradient[G_XY] += mx * sum_dy - my * sum_x + sum_xy
-    gradient[G_YY] += my * (sum_dy - sum_y) + sum_yy
-    if absolute:
-        gradient[G_ABS_X] += abs_x * LN2
-        gradient[G_ABS_Y] += abs_y * LN2
+            abs_x = abs_x + abs(v * muladd(xy, dy, slope_x))
+            abs_y = abs_y + abs(v * muladd(yy + yy, dy, slope))
+    sum_x = sum_1 * dx
+    ln2 = broadcast(LN2)
+    add_lane_sums(  # in the order of the columns G_...
+        gradient, 0, sum_red, sum_green, sum_blue, sum_depth, sum_1, sum_x, sum_y, sum_x * dx, sum_y * dx, sum_yy,
+        abs_x * ln2, abs_y * ln2, zero, zero, zero, zero,
+    )  # fmt: skip
 
 
 def _make_kernel(with_depth: bool, absolute: bool):
     """One kernel for each case: the inner loop needs every vector register."""
 
-    @kernel(FINITE)
+    @kernel(AS_WRITTEN)
     def composite_rows_backward(
         thread, threads, splats, starts, counts, entries, transmittances, stops, scratch, g_rgb, g_alpha,
         g_depth, gradients,

@@ -1,6 +1,6 @@
 """What the columns of the kernels' tables mean, and the constants in float32.
 
-Everything is float32: one float64 constant would halve the width of the vector instructions.
+Everything is float32: vectors are, and one float64 constant would halve the width of the other loops' instructions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from renderers import constants
 F = np.float32
 ZERO, HALF, ONE, TWO = F(0), F(0.5), F(1), F(2)
 
-# Tiles of 8x8 pixels: one flat loop over 64 lanes, which the compiler turns into vector instructions.
+# Tiles of 8x8 pixels, row by row in 64 lanes, which the blending takes several rows at a time.
 TILE = 8
 LANES = TILE * TILE
 

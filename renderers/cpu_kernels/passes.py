@@ -42,7 +42,7 @@ def run_forward(
     run_shares(project_share, threads)
     drawn, row = sort_by_depth(w.splats, w.keys, w.indices)
     order = w.indices[row]
-    composite_rows = COMPOSITE_ROWS[depth]
+    composite_rows = COMPOSITE_ROWS[depth, for_backward]
 
     def composite_share(t: int) -> None:
         while True:
@@ -53,7 +53,7 @@ def run_forward(
                 break
         fill_lists(w.spans[t], spans, w.starts, w.counts, w.entries[t])
         composite_rows(
-            t, threads, w.splats, w.starts, w.counts, w.entries[t], for_backward, w.scratch[t],
+            t, threads, w.splats, w.starts, w.counts, w.entries[t], w.scratch[t],
             rgb_out, alpha_out, depth_out, w.transmittances, w.stops,
         )  # fmt: skip
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from renderers.cpu_kernels.compiling import kernel
-from renderers.cpu_kernels.exponential import float_bits
 from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, ZERO
 
 _DIGIT_BITS = 12
+
+
+@intrinsic
+def float_bits(typing_context, x):
+    """The bits of a float32 as uint32; ordered like the numbers where these are positive."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.uint32(types.float32), generate
 
 
 @kernel()

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from renderers.cpu_kernels import compiling
+from renderers.cpu_kernels import compiling, vectors
 from renderers.cpu_kernels.binning import bin_rows, fill_lists
 from renderers.cpu_kernels.exponential import exp2
-from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, XX, XY, YY
+from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, XX, XY, YY, F
 from renderers.cpu_kernels.passes import run_forward
 from renderers.cpu_kernels.sorting import sort_by_depth
+from renderers.cpu_kernels.vectors import WIDTH
 from renderers.cpu_kernels.workspace import Workspace, aligned
 from tests.renderers.scenes import SCENES, random_camera, random_cloud
 
@@ -23,14 +24,65 @@ from tests.renderers.scenes import SCENES, random_camera, random_cloud
 def test_exp2() -> None:
     @numba.njit
     def apply(values, out):
-        for i in range(values.shape[0]):
-            out[i] = exp2(values[i])
+        for i in range(0, values.shape[0], WIDTH):
+            vectors.store(out, i, exp2(vectors.load(values, i)))
 
     x = np.concatenate([np.linspace(-20, 5, 20001), np.arange(-125, 126)]).astype(np.float32)
+    x = np.resize(x, len(x) + -len(x) % WIDTH)
     out = np.empty_like(x)
     apply(x, out)
     exact = np.exp2(x.astype(np.float64))
     assert np.abs(out / exact - 1).max() < 4e-7
+
+
+def test_vectors() -> None:
+    """Every operation, lane by lane, with numbers whose sums and products are exact."""
+
+    @numba.njit
+    def apply(a, b, out):
+        x, y, row = vectors.load(a, 0), vectors.load(b, 0), 0
+        zero, one = vectors.broadcast(F(0)), vectors.broadcast(F(1))
+        for value in (
+            x + y, x - y, x * y, x / y, -x, abs(x), vectors.muladd(x, y, x), vectors.smaller(x, y),
+            vectors.larger(x, y), vectors.where(x < y, one, zero), vectors.where(x <= y, one, zero),
+            vectors.where(x > y, one, zero), vectors.where(x >= y, one, zero),
+            vectors.where((x > zero) & (y > zero), x, y),
+        ):  # fmt: skip
+            vectors.store(out, row * WIDTH, value)
+            row += 1
+        return vectors.any_lane(x > y), vectors.any_lane(x > x)
+
+    rng = np.random.default_rng(0)
+    a = rng.integers(-50, 50, WIDTH).astype(np.float32)
+    b = np.exp2(rng.integers(0, 5, WIDTH)).astype(np.float32) * rng.choice([-1, 1], WIDTH).astype(np.float32)
+    a[:3] = b[:3]
+    wanted = np.stack([
+        a + b, a - b, a * b, a / b, -a, abs(a), a * b + a, np.minimum(a, b), np.maximum(a, b),
+        a < b, a <= b, a > b, a >= b, np.where((a > 0) & (b > 0), a, b),
+    ])  # fmt: skip
+    out = np.empty((len(wanted), WIDTH), np.float32)
+    assert apply(a, b, out.reshape(-1)) == (True, False)
+    np.testing.assert_array_equal(out, wanted)
+
+
+def test_sums_over_lanes() -> None:
+    @numba.njit
+    def apply(a, out):
+        x = vectors.load(a, 0)
+        x2, x3, x4, one = x + x, x + x + x, x * x, vectors.broadcast(F(1))
+        vectors.add_lane_sums(
+            out, 1, x, x2, x3, x4, x4 + x, x4 + x2, x4 + x3, x4 + x4, -x, -x2, -x3, -x4, x * x4, one, one - x, one + x
+        )
+
+    a = np.random.default_rng(0).integers(-9, 9, WIDTH).astype(np.float32)
+    square, one = a * a, np.ones_like(a)
+    wanted = np.stack([
+        a, 2 * a, 3 * a, square, square + a, square + 2 * a, square + 3 * a, 2 * square, -a, -2 * a, -3 * a, -square,
+        a * square, one, one - a, one + a,
+    ]).sum(1)  # fmt: skip
+    out = np.arange(18, dtype=np.float32)
+    apply(a, out)
+    np.testing.assert_array_equal(out, np.arange(18) + np.concatenate([[0], wanted, [0]]))
 
 
 @pytest.mark.parametrize("count", [0, 1, 5000])
