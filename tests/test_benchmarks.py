@@ -18,6 +18,7 @@ from benchmarks import (
     fitting,
     limits,
     one_picture,
+    page,
     playback,
     scale,
     scale_plan,
@@ -272,3 +273,16 @@ def test_figures_of_a_gpu_need_one_and_say_so(tmp_path):
     toys.make_capture(tmp_path / "capture")
     run = subprocess.run(["bash", script, tmp_path / "capture"], env=environment, capture_output=True, text=True)
     assert run.returncode == 2 and run.stderr == "gpu.sh: no CUDA device was found\n"
+
+
+def test_the_page_is_named_where_it_is_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["page.py", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        page.main()
+    assert stop.value.code == 2 and "--format web" in capsys.readouterr().err
+
+
+def test_the_pages_table_says_what_drew():
+    row = {"size": 512, "width": 512, "height": 300, "maths": 8.0, "drawing": 400.0}
+    lines = page.markdown({"gaussians": 20000, "draws_with": "a card", "rows": [row]}).splitlines()
+    assert "a card" in lines[0] and "| 512² | 512 x 300 | 8.0 | 400.0 | 125 |" == lines[-1]

@@ -3,7 +3,9 @@
 import { createInterface } from "node:readline";
 
 const { chromium } = await import(process.env.PLAYWRIGHT_PACKAGE);
-const FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+const DRAWING = process.env.LIKENESS_CHROMIUM_GPU ? ["--enable-gpu", "--ignore-gpu-blocklist"]
+  : ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"];
+const FLAGS = ["--no-sandbox", ...DRAWING,
   "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]; // a webcam that shows a test picture
 let browser, page, log = [], requests = [];
 
