@@ -29,11 +29,13 @@ class Player:
     """
 
     def __init__(
-        self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto", *, graph: bool = False
-    ) -> None:
+        self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto", *, graph: bool = False,
+        refine: bool = True,
+    ) -> None:  # fmt: skip
         """bundle: a loaded bundle or its folder. renderer: a name in RENDERERS, or the best one for the device.
 
         graph: the avatar is evaluated by a CUDA graph (``playback.graphs``), captured at the first state; CUDA only.
+        refine: pictures are refined by the bundle's screen refiner, where it has one.
         """
         if graph and torch.device(device).type != "cuda":
             raise ValueError(f"Player: graph needs a CUDA device, got {device}")
@@ -45,6 +47,7 @@ class Player:
         self.avatar.warm_up()
         self.renderer = create(renderer, device)
         self.camera = self.bundle.default_camera.to(self.device)
+        self._refinement = bundle.refinement.to(self.device) if refine and bundle.refinement is not None else None
         self._memory: _Memory | None = None
         self._graph, self._graphed = graph, None
 
@@ -63,6 +66,8 @@ class Player:
         in_head = camera.in_frame(state.T_world_head.to(self.device))
         cloud = (self.held.cloud if hold else self.cloud)(state, in_head.center)
         output = self.renderer.render(cloud, in_head, depth=depth)
+        if self._refinement is not None:
+            output = self._refinement(output, self.renderer, cloud, in_head)
         if background is None:
             return output
         return RenderOutput(output.over(background.to(self.device)), torch.ones_like(output.alpha), output.depth)
