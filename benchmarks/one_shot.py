@@ -32,6 +32,7 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "without offsets": ("model.offsets=false",),
     "attention alone (LAM)": ("model.pixel_aligned=false",),
     "pixels alone": ("model.blocks=0",),
+    "with the screen refiner": ("model.refiner.enabled=true",),
 }
 
 
