@@ -1,9 +1,9 @@
 """A small network that corrects rendered pictures: the neural renderer of GAGAvatar (Chu and Harada 2024, section 3.4).
 
 Gaussians carry a few features beside their colour. They are splatted with the same geometry, and a light U-Net turns
-colour, alpha and features into a correction of the colour. Its last layer starts at zero: before training the refined
-picture is the coarse one. It corrects where alpha is above 0 alone, in proportion to it, so that premultiplied colours
-stay premultiplied and any background can be put behind them.
+colour, alpha and features into a correction of the colour and of the odds of alpha, which can make soft outlines sharp.
+Its last layer starts at zero: before training the refined picture is the coarse one. Where alpha is 0 or 1 it stays so,
+and colours stay premultiplied: any background can be put behind a refined picture, too.
 
 It sees pictures of ``RefinerConfig.size`` pixels whatever the size that is shown: what it has learned is of that scale.
 """
@@ -22,6 +22,7 @@ from scene.camera import Camera
 from scene.cloud import GaussianCloud
 
 _LARGEST = 0.5  # most that a channel of opaque colour is changed
+_MOST_ODDS = 6.0  # most that the logarithm of alpha's odds is changed
 _GRAIN = 8  # sides in pixels are multiples of it: it shrinks pictures three times by half
 
 
@@ -56,7 +57,7 @@ class ScreenRefiner(nn.Module):
         self.down = nn.ModuleList(_stage(width << level) for level in range(2))
         self.up = nn.ModuleList(nn.Conv2d(width << level + 1, width << level, 1) for level in range(2))
         self.join = nn.ModuleList(nn.Conv2d(width << level, width << level, 3, padding=1) for level in range(2))
-        self.exit = nn.Conv2d(width, 4 * 3, 3, padding=1)
+        self.exit = nn.Conv2d(width, 4 * 4, 3, padding=1)
         nn.init.zeros_(self.exit.weight)
         nn.init.zeros_(self.exit.bias)
 
@@ -66,18 +67,21 @@ class ScreenRefiner(nn.Module):
         width, height = (max(round(side * scale / _GRAIN), 1) * _GRAIN for side in (width, height))
         return width, height
 
-    def forward(self, rgb: Tensor, alpha: Tensor, features: Tensor | None) -> Tensor:
-        """Refined colour [H, W, 3] of premultiplied colour [H, W, 3], alpha [H, W, 1] and splatted features
-        [h, w, F] at half the working size (None where there are none)."""
+    def forward(self, rgb: Tensor, alpha: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Refined colour [H, W, 3] and alpha [H, W, 1] of premultiplied colour, alpha and splatted features [h, w, F]
+        at half the working size (None where there are none)."""
         height, width = rgb.shape[:2]
         columns, rows = self.working_size(width, height)
         seen = _resized(torch.cat([rgb, alpha], -1).movedim(-1, 0)[None], (rows, columns))
         x = nn.functional.pixel_unshuffle(seen, 2)
         if features is not None:
             x = torch.cat([x, features.movedim(-1, 0)[None]], 1)
-        correction = nn.functional.pixel_shuffle(self.exit(self._body(self.enter(x))), 2)
-        correction = _resized(correction.clamp(-_LARGEST, _LARGEST), (height, width))[0].movedim(0, -1)
-        return rgb + alpha * correction
+        change = nn.functional.pixel_shuffle(self.exit(self._body(self.enter(x))), 2)
+        change = _resized(change, (height, width))[0].movedim(0, -1)
+        colour = change[..., :3].clamp(-_LARGEST, _LARGEST)
+        odds = change[..., 3:].clamp(-_MOST_ODDS, _MOST_ODDS).exp()
+        growth = odds / (1 + alpha * (odds - 1))
+        return (rgb + alpha * colour) * growth, alpha * growth
 
     def _body(self, x: Tensor) -> Tensor:
         x = nn.functional.relu(x)
@@ -149,7 +153,7 @@ class Refinement:
     def __call__(
         self, output: RenderOutput, renderer: Renderer, cloud: GaussianCloud, camera: Camera
     ) -> RenderOutput:
-        """What a renderer made of a cloud [N] by a camera, with its colour refined; alpha and depth as they were."""
+        """What a renderer made of a cloud [N] by a camera, refined; depth as it was."""
         if len(self.features) != cloud.num_gaussians:
             raise ValueError(
                 f"Refinement.features: of {len(self.features)} Gaussians, the cloud has {cloud.num_gaussians}"
@@ -158,7 +162,8 @@ class Refinement:
         if self.network.config.features:
             width, height = self.network.working_size(camera.width, camera.height)
             maps = splat_features(renderer, cloud, self.features, camera.resized(width // 2, height // 2))
-        return dataclasses.replace(output, rgb=self.network(output.rgb, output.alpha, maps))
+        rgb, alpha = self.network(output.rgb, output.alpha, maps)
+        return dataclasses.replace(output, rgb=rgb, alpha=alpha)
 
     def to(self, device: torch.device | str) -> Refinement:
         """A copy on a device that wants no gradients."""

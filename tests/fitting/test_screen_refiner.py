@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def test_it_starts_as_the_identity(features):
     renderer, cloud, camera, output = rendered()
     refined = refinement(cloud.num_gaussians, trained=False, features=features)(output, renderer, cloud, camera)
     assert torch.equal(refined.rgb, output.rgb)
-    assert refined.alpha is output.alpha and refined.depth is output.depth
+    assert torch.equal(refined.alpha, output.alpha) and refined.depth is output.depth
 
 
 @pytest.mark.parametrize("features", [0, 4])
@@ -55,20 +56,24 @@ def test_backgrounds_stay_as_they_are_where_nothing_is_drawn(features):
     refined = refinement(cloud.num_gaussians, features=features)(output, renderer, cloud, camera)
     nothing, wall = output.alpha[..., 0] == 0, torch.rand(40, 40, 3)
     assert nothing.sum() > 100 and torch.equal(refined.over(wall)[nothing], wall[nothing])
-    change = (refined.rgb - output.rgb).abs()
-    assert change.max() > 0.01 and (change <= 0.5 * output.alpha + 1e-6).all()
+    assert (refined.alpha[~nothing] > 0).all() and refined.alpha.max() <= 1
+    change = (refined.rgb / refined.alpha - output.rgb / output.alpha).abs()[~nothing]  # of straight colours
+    assert 0.01 < change.max() <= 0.5 + 1e-4 and (refined.alpha - output.alpha).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("width, height", [(40, 40), (33, 20), (64, 64), (9, 31)])
 def test_every_size_is_corrected_alike(width, height):
-    """A network that always says 0.2 adds 0.2 of alpha, whatever the size and shape."""
+    """A network that always says the same does the same, whatever the size and shape: colours become brighter by 0.2,
+    the odds of alpha three times as large."""
     network = refiner(trained=False)
-    network.exit.bias.fill_(0.2)
+    network.exit.bias[:12], network.exit.bias[12:] = 0.2, math.log(3)
     columns, rows = network.working_size(width, height)
     assert columns % 8 == rows % 8 == 0 and max(columns, rows) == 32
     rgb, alpha = torch.rand(height, width, 3), torch.rand(height, width, 1)
-    found = network(rgb, alpha, torch.rand(rows // 2, columns // 2, 4))
-    torch.testing.assert_close(found, rgb + 0.2 * alpha)
+    rgb = rgb * alpha
+    found, opaque = network(rgb, alpha, torch.rand(rows // 2, columns // 2, 4))
+    torch.testing.assert_close(opaque / (1 - opaque), 3 * alpha / (1 - alpha), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(found / opaque, rgb / alpha + 0.2, rtol=1e-4, atol=1e-4)
 
 
 def test_it_reads_its_inputs_where_they_are():
@@ -77,7 +82,7 @@ def test_it_reads_its_inputs_where_they_are():
     rgb, alpha, features = torch.full((128, 128, 3), 0.5), torch.ones(128, 128, 1), torch.zeros(64, 64, 4)
     changed = features.clone()
     changed[:8, :8] = 1
-    moved = (network(rgb, alpha, changed) - network(rgb, alpha, features)).abs().amax(-1)
+    moved = (network(rgb, alpha, changed)[0] - network(rgb, alpha, features)[0]).abs().amax(-1)
     assert moved[:16, :16].max() > 1e-3 and moved[-32:, -32:].max() == 0
 
 
@@ -193,7 +198,8 @@ def test_the_player_shows_what_it_makes_of_the_picture(bundle):
     cloud = bundle.avatar(state, camera.center)
     expected = bundle.refinement(coarse, create("cpu"), cloud, camera)
     torch.testing.assert_close(refined.rgb, expected.rgb, atol=1e-5, rtol=0)
-    assert (refined.rgb - coarse.rgb).abs().max() > 0.01 and torch.equal(refined.alpha, coarse.alpha)
+    torch.testing.assert_close(refined.alpha, expected.alpha, atol=1e-5, rtol=0)
+    assert (refined.rgb - coarse.rgb).abs().max() > 0.01
     torch.testing.assert_close(Player(bundle).step(state, background=wall).rgb, refined.over(wall))
     assert torch.equal(Player(bundle.coarse()).step(state).rgb, coarse.rgb)
     assert not refined.rgb.requires_grad

@@ -119,7 +119,7 @@ def test_it_alone_learns(capture, files, features, tmp_path):
     made = set_up(settings, [capture.root], torch.device("cpu"), 0, Processes(), None, False)
     probe = [made.samples[2**20 + k] for k in range(2)]
     before, terms = made.loss(probe, 1)
-    picture = made.config.loss.l1 * terms["l1"] + made.config.loss.dssim * terms["dssim"]
+    picture = sum(getattr(made.config.loss, name) * terms[name] for name in ("l1", "dssim", "matte"))
     assert terms["refined"] == pytest.approx(picture, rel=1e-5)  # the identity
     batches = itertools.cycle(probe)
     for _ in range(12):

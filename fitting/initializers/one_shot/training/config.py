@@ -55,7 +55,7 @@ class LossConfig:
     lifting: float = 0.0
     """GAGAvatar's lifting loss, per metre; meant for ``model.lifting.region=all``."""
     refined: float = 1.0
-    """The picture's losses (l1, dssim, perceptual) of the refined one, beside those of the coarse one (with
+    """The picture's losses (l1, dssim, matte, perceptual) of the refined one, beside those of the coarse one (with
     ``model.refiner.enabled``)."""
 
 

@@ -40,7 +40,9 @@ def sample_loss(
         terms = _of_picture(output.over(background), truth, perceptual)
         terms["matte"] = losses.l1(output.alpha, matte)
         if refine is not None:
-            refined = _of_picture(refine(output, renderer, cloud, camera).over(background), truth, perceptual)
+            output = refine(output, renderer, cloud, camera)
+            refined = _of_picture(output.over(background), truth, perceptual)
+            refined["matte"] = losses.l1(output.alpha, matte)
             terms["refined"] = sum(getattr(config, name) * term for name, term in refined.items())
         sums = {name: sums[name] + terms[name] / count for name in names}
     sums["offsets"] = (prediction.offsets * _CM).square().sum(-1).mean()
