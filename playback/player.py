@@ -51,6 +51,11 @@ class Player:
         self._memory: _Memory | None = None
         self._graph, self._graphed = graph, None
 
+    @property
+    def refines(self) -> bool:
+        """Whether a screen refiner corrects its pictures."""
+        return self._refinement is not None
+
     @torch.no_grad()
     def step(
         self, state: HeadState, camera: Camera | None = None, background: Tensor | None = None, *, depth: bool = False,

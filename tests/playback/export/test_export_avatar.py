@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import torch
 
 import export_avatar
 from fitting.bundle import AvatarBundle
-from fitting.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
 from playback.export import codes, distil
 from playback.export.fidelity import agreement, pictures
 from playback.export.formats import EXPORTERS, ExportOptions
@@ -131,11 +129,7 @@ def test_the_program_ends_with_2_and_one_line(saved, tmp_path):
 @pytest.fixture(scope="module")
 def refined(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("refined") / "bundle"
-    avatar = make("linear", EXTENDED)
-    network = ScreenRefiner(RefinerConfig(enabled=True, features=3, width=2, size=32)).requires_grad_(False)
-    network.exit.bias[:12] = 0.2  # brightens everything
-    refinement = Refinement(network, torch.rand(avatar.num_gaussians, 3))
-    dataclasses.replace(toys.bundle(avatar, 40), refinement=refinement).save(folder)
+    toys.refined(toys.bundle(make("linear", EXTENDED), 40)).save(folder)
     return folder
 
 
