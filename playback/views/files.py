@@ -166,8 +166,9 @@ def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
     first = shots[0].cameras[0]
     background = renderer.background
     digest.update(b"" if background.transparent else background.tensor(first.width, first.height).numpy().tobytes())
-    root = Path(__file__).resolve().parent.parent
-    for source in sorted(path for folder in _SOURCES for path in (root / folder).rglob("*.py")):
+    root = Path(__file__).resolve().parents[2]
+    sources = {path for folder in _SOURCES for path in (root / folder).rglob("*.py")}
+    for source in sorted(sources | {root / "fitting" / "screen_refiner.py"}):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 
