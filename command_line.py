@@ -266,6 +266,14 @@ def port(text: str) -> int:
     return int(text)
 
 
+def add_coarse(parser: argparse._ActionsContainer) -> None:
+    """--coarse, for what shows avatars."""
+    option(
+        parser, "--coarse", action="store_true",
+        help="show the Gaussians alone, without the screen refiner where the avatar has one, as exported files do",
+    )  # fmt: skip
+
+
 def add_viewer(parser: argparse._ActionsContainer) -> None:
     """--host and --port of the live viewer."""
     option(

@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     option(parser, "--tracking-gain", type=positive_int, metavar="N",
            help="also optimise poses and expressions of N of these frames on their own pictures, and say what that "
                 "gains: a diagnostic of the tracking, never a result")  # fmt: skip
+    command_line.add_coarse(parser)
     command_line.add_device(parser)
     command_line.add_weights(parser)
     driven = parser.add_argument_group("reenactment (CSIM, AED, APD, AKD instead of the metrics above)")
@@ -58,6 +59,7 @@ def main() -> None:
 
     run = RunDirectory.open(args.run)
     bundle = AvatarBundle.load(run.bundle)
+    bundle = bundle.coarse() if args.coarse else bundle
     capture = Capture.load(args.capture or run.capture)
     frames = args.frames or "test"
     indices = {"test": capture.test, "train": capture.train, "all": range(len(capture.frames))}[frames]
@@ -90,6 +92,7 @@ def _reenactment(args: argparse.Namespace, device: str) -> None:
 
     run = RunDirectory.open(args.run)
     bundle = AvatarBundle.load(run.bundle)
+    bundle = bundle.coarse() if args.coarse else bundle
     identity = None if args.identity_model is None else IdentityModel(args.identity_model)
     settings = DriverOptions(args.fps, args.cache, args.weights, not args.offline, device, progress=True)
     driver = open_driver(args.driver, bundle, settings, args.kind)

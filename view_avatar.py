@@ -20,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
     option(parser, "--fps", type=positive_int, default=60, unit="pictures a second", help="render no more than these")
     option(parser, "--extrapolate", action="store_true",
            help="beyond the recording's views, too, show the avatar as it is; else what no frame showed is held")
+    command_line.add_coarse(parser)
     command_line.add_viewer(parser)
     command_line.add_device(parser)
     return parser
@@ -36,8 +37,9 @@ def main() -> None:
 
     paths = [args.run] + ([args.other] if args.other else [])
     viewer = Viewer.open(
-        paths, device, args.host, args.port, size=args.size, fps=args.fps, extrapolate=args.extrapolate
-    )
+        paths, device, args.host, args.port, size=args.size, fps=args.fps, extrapolate=args.extrapolate,
+        refine=not args.coarse,
+    )  # fmt: skip
     try:
         print(f"look at {viewer.url} (Ctrl-C ends it)", flush=True)
         viewer.wait()

@@ -32,6 +32,7 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "without offsets": ("model.offsets=false",),
     "attention alone (LAM)": ("model.pixel_aligned=false",),
     "pixels alone": ("model.blocks=0",),
+    "with the screen refiner": ("model.refiner.enabled=true",),
 }
 
 
@@ -114,7 +115,7 @@ def people_table(people: list[dict[str, Any]]) -> str:
         f"{len(people)} made people that no training drew. PSNR / SSIM; errors in % of the eye distance.", "",
         "| method | " + " | ".join(groups) + " | identity | expression |", "|---" * (len(groups) + 3) + "|",
     ]  # fmt: skip
-    for method, what in METHODS.items():
+    for method in (method for method in METHODS if method in people[0]):
         cells = []
         for names in groups.values():
             rows = [person[method]["pictures"][name] for person in people for name in names]
@@ -122,7 +123,7 @@ def people_table(people: list[dict[str, Any]]) -> str:
         for error in ("identity", "expression"):
             values = [person[method][error] for person in people if person[method][error] is not None]
             cells.append(f"{statistics.mean(values):.2f}" if values else "–")
-        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+        lines.append(f"| {METHODS[method]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -130,12 +131,14 @@ def captures_table(captures: dict[str, dict[str, Any]]) -> str:
     """A row per capture."""
     from benchmarks.one_shot_figures import METHODS
 
+    first = next(iter(captures.values()))
+    methods = [method for method in METHODS if method in first]
     lines = [
         "One frame in, all others as targets. PSNR / SSIM.", "",
-        "| capture | targets | " + " | ".join(METHODS) + " | seconds |", "|---" * (len(METHODS) + 3) + "|",
+        "| capture | targets | " + " | ".join(methods) + " | seconds |", "|---" * (len(methods) + 3) + "|",
     ]  # fmt: skip
     for name, row in captures.items():
-        cells = [f"{row[method]['psnr']:.2f} / {row[method]['ssim']:.3f}" for method in METHODS]
+        cells = [f"{row[method]['psnr']:.2f} / {row[method]['ssim']:.3f}" for method in methods]
         lines.append(f"| {name} | {row['frames']} | " + " | ".join(cells) + f" | {row['cost']['again_s']:.1f} |")
     return "\n".join(lines)
 

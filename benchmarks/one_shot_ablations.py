@@ -18,6 +18,7 @@ _SAMPLES = 24
 def train_and_measure(folder: Path, settings: tuple[str, ...], minutes: float) -> dict[str, Any]:
     """Mean PSNR and SSIM of targets on white after a training, its steps and sources per second."""
     from fitting.config_files import CONFIGS, load_preset
+    from fitting.initializers.one_shot.prediction import refinement
     from fitting.initializers.one_shot.training.config import TrainConfig
     from fitting.initializers.one_shot.training.processes import Processes
     from fitting.initializers.one_shot.training.run import set_up
@@ -36,9 +37,12 @@ def train_and_measure(folder: Path, settings: tuple[str, ...], minutes: float) -
         sample = trainer.on_device(held[number])
         with torch.no_grad():
             (prediction,) = trainer.predict([sample])
+            refine = refinement(trainer.network.refiner, prediction)
             for t in range(len(sample.colours)):
                 cloud = prediction.posed(sample.displacements[t], sample.T_head_body[t])
                 output = renderer.render(cloud, sample.cameras[t])
+                if refine is not None:
+                    output = refine(output, renderer, cloud, sample.cameras[t])
                 picture = output.over(torch.ones(3, device=device)).clamp(0, 1)
                 target = sample.colours[t] + 1 - sample.mattes[t]
                 rows.append((metrics.psnr(picture, target), metrics.ssim(picture, target)))

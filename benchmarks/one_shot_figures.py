@@ -18,6 +18,7 @@ from torch import Tensor
 from fitting import metrics
 from fitting.initializers import INITIALIZERS, InitializerConfig
 from fitting.pictures import to_uint8
+from fitting.screen_refiner import Refinement, ScreenRefiner
 from preprocess.head_models import HEAD_MODELS
 from scene.capture import Capture, Identity
 from scene.head_state import HeadState
@@ -29,6 +30,7 @@ from scene.transforms import make_transform, rotvecs_to_matrices
 
 METHODS = {
     "one-shot": "the network, one picture",
+    "refined": "the same with the refiner",
     "lifted": "the picture lifted onto the head model, nothing learned",
     "mesh": "the fitted mesh with the picture projected on it",
     "picture": "the same, and what the matte shows beside the mesh",
@@ -44,18 +46,37 @@ _MEAN_COLOUR = torch.tensor([0.62, 0.47, 0.40])
 _ABOUT = torch.tensor([0.0, -0.03, -0.06])  # metres, head frame: what views turn about
 
 
-def shown(seeds: Seeds, state: HeadState, camera, renderer) -> Tensor:
+def methods(config: InitializerConfig) -> list[str]:
+    """Those of METHODS that there are: refined pictures need weights with a refiner."""
+    return [method for method in METHODS if method != "refined" or _refiner(config) is not None]
+
+
+def refinement_of(method: str, seeds: Seeds, config: InitializerConfig) -> Refinement | None:
+    """What corrects a method's pictures."""
+    return Refinement.of(_refiner(config), seeds.features, len(seeds.head_weights)) if method == "refined" else None
+
+
+def _refiner(config: InitializerConfig) -> ScreenRefiner | None:
+    from fitting.initializers.one_shot import weights
+
+    return weights.load(config.weights)[0].refiner
+
+
+def shown(seeds: Seeds, state: HeadState, camera, renderer, refinement: Refinement | None = None) -> Tensor:
     """Seeds as a rigged avatar with two frames moves them, on white: [H, W, 3]."""
     cloud = displace(seeds.cloud, state.expression, seeds.rig.shapes, seeds.rig.vertices, seeds.rig.weights)
     cloud = blend_two_frames(cloud, torch.eye(4), state.T_head_body, seeds.head_weights)
-    return renderer.render(cloud, camera.in_frame(state.T_world_head)).over(torch.ones(3)).clamp(0, 1)
+    camera = camera.in_frame(state.T_world_head)
+    output = renderer.render(cloud, camera)
+    output = output if refinement is None else refinement(output, renderer, cloud, camera)
+    return output.over(torch.ones(3)).clamp(0, 1)
 
 
 def seeds_of(method: str, capture: Capture, source: int, config: InitializerConfig) -> Seeds:
     """What a method makes of one frame of a capture."""
     capture = dataclasses.replace(capture, train=(source,), test=())
     frames = FrameStore(capture, [source])
-    if method == "one-shot":
+    if method in ("one-shot", "refined"):
         return INITIALIZERS["one_shot"](capture, frames, dataclasses.replace(config, sources=1), 0)
     dense = dataclasses.replace(config, opacity=0.95, frames=1)  # as solid as a mesh
     if method in ("lifted", "mesh", "picture"):
@@ -87,15 +108,16 @@ def on_made_person(seed: int, config: InitializerConfig, renderer, errors: bool 
         frames = (dataclasses.replace(truth.frames[0], state=state), *truth.frames[1:])
         tracked = dataclasses.replace(truth, frames=frames, identity=Identity(*dataclasses.astuple(identity)))
         result: dict[str, Any] = {}
-        for method in METHODS:
+        for method in methods(config):
             seeds = seeds_of(method, tracked, 0, config)
+            refinement = refinement_of(method, seeds, config)
             rows, found, wanted = {}, [], []
             for index, name in enumerate(names):
                 colour, matte = pictures.get(index)
                 target = colour * matte + 1 - matte
                 # The source is shown as it was tracked, all else as the driver says.
                 given = state if index == 0 else truth.frames[index].state
-                picture = shown(seeds, given, camera, renderer)
+                picture = shown(seeds, given, camera, renderer, refinement)
                 rows[name] = {"psnr": metrics.psnr(picture, target), "ssim": metrics.ssim(picture, target)}
                 found.append(to_uint8(picture))
                 wanted.append(to_uint8(target))
@@ -160,19 +182,21 @@ def on_capture(capture: Capture, config: InitializerConfig, renderer, most: int,
     frames = FrameStore(capture, [source, *others])
     result: dict[str, Any] = {"source": source, "frames": len(others)}
     mosaic = [torch.cat([on_white(frames, index) for index in _few(source, others)], 1)]
-    for method in METHODS:
+    for method in methods(config):
         begun = time.perf_counter()
         seeds = seeds_of(method, capture, source, config)
+        refinement = refinement_of(method, seeds, config)
         seconds = time.perf_counter() - begun
         rows = []
         for index in others:
             frame, target = capture.frames[index], on_white(frames, index)
-            picture = shown(seeds, frame.state, frame.camera, renderer)
+            picture = shown(seeds, frame.state, frame.camera, renderer, refinement)
             rows.append((metrics.psnr(picture, target), metrics.ssim(picture, target)))
         psnr, ssim = (statistics.mean(column) for column in zip(*rows))
         result[method] = {"psnr": psnr, "ssim": ssim, "seconds": round(seconds, 2)}
         few = [capture.frames[index] for index in _few(source, others)]
-        mosaic.append(torch.cat([shown(seeds, frame.state, frame.camera, renderer) for frame in few], 1))
+        views = [shown(seeds, frame.state, frame.camera, renderer, refinement) for frame in few]
+        mosaic.append(torch.cat(views, 1))
     if keep is not None:
         import cv2
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fitting.avatars import AVATARS, AvatarModel, AvatarShape
 from fitting.config_files import apply, to_dict
+from fitting.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
 from scene.camera import Camera
 from scene.capture import Capture, check_format
 from scene.errors import UserError
@@ -22,9 +23,11 @@ from scene.quantisation import pack, unpack
 from scene.tensor_files import load_tensors, save_tensors
 from scene.transforms import mean_transform
 
-FORMAT_VERSION, _OLDEST = 4, 2  # 3 may store tensors in fewer bits; 4 sways
+FORMAT_VERSION, _OLDEST = 5, 2  # 3 may store tensors in fewer bits; 4 sways; 5 may have a screen refiner
+_UNREFINED = 4  # what programs read that know of no refiner
 MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
+_FEATURES, _NETWORK = "refiner.features", "refiner.network."
 _MOST_SIDE = 16384  # pixels of the camera's picture
 
 
@@ -37,6 +40,7 @@ class AvatarBundle:
     recording: [T] states of the training frames in their order, by their times [T] in seconds: what the person did.
     facts: plain JSON (seed, versions, capture hash, metrics).
     tuning: a neutral face and gains that were set after the fit; None: as it was fitted.
+    refinement: what corrects the rendered pictures of this avatar's Gaussians; None: nothing does.
     """
 
     avatar: AvatarModel
@@ -50,10 +54,15 @@ class AvatarBundle:
     times: Tensor
     facts: dict[str, Any]
     tuning: ExpressionTuning | None = None
+    refinement: Refinement | None = None
 
     def tuned(self, state: HeadState) -> HeadState:
         """The states [*b] that the avatar is to be given to show ``state``: what plays or exports it asks this."""
         return state if self.tuning is None else self.tuning.to(state.expression.device)(state)
+
+    def coarse(self) -> AvatarBundle:
+        """The same without its screen refiner."""
+        return self if self.refinement is None else dataclasses.replace(self, refinement=None)
 
     @classmethod
     def from_fit(cls, avatar: AvatarModel, capture: Capture, facts: dict[str, Any]) -> AvatarBundle:
@@ -85,6 +94,9 @@ class AvatarBundle:
             "recording.times": self.times,
         }
         tensors |= {f"recording.{f.name}": getattr(self.recording, f.name) for f in dataclasses.fields(HeadState)}
+        if self.refinement is not None:
+            tensors[_FEATURES] = self.refinement.features
+            tensors |= {f"{_NETWORK}{name}": v for name, v in self.refinement.network.state_dict().items()}
         return tensors
 
     def save(self, folder: Path, encodings: Mapping[str, str] | None = None) -> None:
@@ -95,7 +107,7 @@ class AvatarBundle:
         save_tensors(folder / _TENSORS, stored)
         manifest = {
             "format": "avatar",
-            "format_version": FORMAT_VERSION,
+            "format_version": _UNREFINED if self.refinement is None else FORMAT_VERSION,
             "avatar": self.avatar.kind,
             "config": to_dict(self.avatar.config),
             "head_model": self.head_model,
@@ -109,6 +121,8 @@ class AvatarBundle:
         }
         if self.tuning is not None and not self.tuning.is_identity:
             manifest["tuning"] = self.tuning.to_json(self.expression_names)
+        if self.refinement is not None:
+            manifest["screen_refiner"] = to_dict(self.refinement.network.config)
         write_json(folder / MANIFEST, manifest)
 
     @classmethod
@@ -150,15 +164,24 @@ class AvatarBundle:
         parts = {f.name: tensors.get(f"recording.{f.name}") for f in dataclasses.fields(HeadState)}
         recording = HeadState(**parts)  # those of earlier programs have no sway
         known = {"format", "format_version", "avatar", "config", "head_model", "expression_names", "joint_names"}
-        known |= {"num_gaussians", "width", "height", "tuning", "storage"}
+        known |= {"num_gaussians", "width", "height", "tuning", "storage", "screen_refiner"}
         tuning = ExpressionTuning.from_json(manifest["tuning"], names, str(path)) if "tuning" in manifest else None
         facts = {key: value for key, value in manifest.items() if key not in known}
         bundle = cls(
             avatar.eval(), manifest["head_model"], names, joints, tensors["expression_range"], camera, state,
-            recording, tensors["recording.times"], facts, tuning,
+            recording, tensors["recording.times"], facts, tuning, _refinement(manifest, tensors, str(path)),
         )  # fmt: skip
         _check_parts(bundle)
         return bundle
+
+
+def _refinement(manifest: dict[str, Any], tensors: dict[str, Tensor], path: str) -> Refinement | None:
+    if "screen_refiner" not in manifest:
+        return None
+    network = ScreenRefiner(apply(RefinerConfig(), manifest["screen_refiner"], path))
+    stored = {name.removeprefix(_NETWORK): v for name, v in tensors.items() if name.startswith(_NETWORK)}
+    network.load_state_dict(stored)
+    return Refinement(network.eval().requires_grad_(False), tensors[_FEATURES])
 
 
 def _check_values(tensors: dict[str, Tensor]) -> None:
@@ -181,6 +204,8 @@ def _check_parts(bundle: AvatarBundle) -> None:
             raise ValueError(f"{field}: expected different texts")
     if not isinstance(bundle.head_model, str):
         raise ValueError(f"head_model: expected a text, got {bundle.head_model!r}")
+    if bundle.refinement is not None and len(bundle.refinement.features) != bundle.avatar.num_gaussians:
+        raise ValueError(f"{_FEATURES}: expected those of {bundle.avatar.num_gaussians} Gaussians")
     camera, times = bundle.default_camera, bundle.times
     if not all(type(side) is int and side <= _MOST_SIDE for side in (camera.width, camera.height)):
         raise ValueError(f"width, height: expected whole numbers of at most {_MOST_SIDE}")

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from fitting import networks
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
-from fitting.loop import create_avatar
+from fitting.initializers import INITIALIZERS
+from fitting.loop import avatar_of
 from fitting.recolouring import check_recolourable, recolour
 from fitting.refinement import FREEDOM, can_refine, refine
 from fitting.run_directory import RunDirectory, versions
+from fitting.screen_refiner import Refinement
 from renderers import create
 from scene.capture import Capture
 from scene.errors import UserError
 from scene.pictures import FrameStore
+from scene.seeds import Seeds
 
 if TYPE_CHECKING:
     from preprocess.portraits.capture import PictureOptions
@@ -25,6 +28,12 @@ if TYPE_CHECKING:
 _NOTHING_HELD = (
     "nothing: the avatar has all the pictures there are, and its figures are those of pictures that it was made from"
 )
+
+_REFINED = (
+    "pictures are refined by a network that came with the weights (render_views.py --coarse shows them without it); "
+    ".ply, .spz and web pages leave it out"
+)
+_UNREFINED = "left out: it knows the Gaussians as the network gives them, and --refine changed them"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +88,10 @@ def recolour_pictures(run: RunDirectory, capture: Capture, base: Base, *, device
         "held_out": _NOTHING_HELD,
         "recoloured": f"{base.run.root} with the colours of {', '.join(_names(capture))}; all else is as it was",
     }
+    if base.bundle.refinement is not None:
+        notes["screen_refiner"] = "left out: it knows the colours as the network gives them"
     facts = {**base.bundle.facts, "recoloured": {"base": str(base.run.root), **found.figures}, "notes": notes}
-    dataclasses.replace(found.bundle, facts=facts).save(run.bundle)
+    dataclasses.replace(found.bundle.coarse(), facts=facts).save(run.bundle)
     seconds = {"recolouring": round(time.perf_counter() - begun, 3)}
     return PicturesResult(AvatarBundle.load(run.bundle), seconds, notes, {"recoloured": found.figures})
 
@@ -101,10 +112,15 @@ def fit_pictures(
     networks.require(config.networks, device)
     frames, seconds = FrameStore(capture, capture.train, device), {}
     begun = time.perf_counter()
-    avatar = create_avatar(config, capture, frames, seed).to(device)
+    seeds = INITIALIZERS[config.initializer](capture, frames, config.seeds, seed)
+    avatar = avatar_of(seeds, config, capture, seed).to(device)
     seconds["seeds"] = round(time.perf_counter() - begun, 3)
     notes = {"held_out": _NOTHING_HELD}
+    refinement = _refinement(config, seeds)
+    if refinement is not None:
+        notes["screen_refiner"] = _REFINED if refine_s is None else _UNREFINED
     if refine_s is not None:
+        refinement = None
         if not can_refine(avatar):
             raise UserError(
                 f"--refine: avatars of kind {avatar.kind} are not refined (they lack one of {', '.join(FREEDOM)}); "
@@ -120,5 +136,16 @@ def fit_pictures(
         "seed": seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes,
         "pictures": _names(capture), "extrapolates": True, "networks": dataclasses.asdict(config.networks),
     }  # fmt: skip
-    AvatarBundle.from_fit(avatar.eval(), capture, facts).save(run.bundle)
+    bundle = AvatarBundle.from_fit(avatar.eval(), capture, facts)
+    dataclasses.replace(bundle, refinement=refinement).save(run.bundle)
     return PicturesResult(AvatarBundle.load(run.bundle), seconds, notes)
+
+
+def _refinement(config: FitConfig, seeds: Seeds) -> Refinement | None:
+    """The one-shot network's screen refiner, where that made the seeds and has one."""
+    if config.initializer != "one_shot":
+        return None
+    from fitting.initializers.one_shot import weights
+
+    refiner = weights.load(config.seeds.weights)[0].refiner
+    return None if refiner is None else Refinement.of(refiner, seeds.features, seeds.cloud.num_gaussians)

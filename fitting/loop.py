@@ -27,6 +27,7 @@ from renderers import Renderer
 from scene.capture import Capture
 from scene.head_state import HeadState
 from scene.pictures import FrameStore
+from scene.seeds import Seeds
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,12 @@ class FitInterrupted(KeyboardInterrupt):
 
 def create_avatar(config: FitConfig, capture: Capture, frames: FrameStore, seed: int) -> AvatarModel:
     """A fresh avatar for a capture, started by the configured initializer."""
-    seeds = INITIALIZERS[config.initializer](capture, frames, config.seeds, seed)
+    return avatar_of(INITIALIZERS[config.initializer](capture, frames, config.seeds, seed), config, capture, seed)
+
+
+def avatar_of(seeds: Seeds, config: FitConfig, capture: Capture, seed: int) -> AvatarModel:
+    """A fresh avatar that starts from seeds. What a screen refiner would read of them is dropped: a fit changes the
+    Gaussians that it was trained for."""
     shape = AvatarShape(
         seeds.cloud.num_gaussians, len(capture.expression_names), len(capture.joint_names), seeds.rig.shapes.shape[1]
     )

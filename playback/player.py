@@ -31,13 +31,14 @@ class Player:
 
     def __init__(
         self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto", *, graph: bool = False,
-        networks: NetworksConfig | None = None,
+        networks: NetworksConfig | None = None, refine: bool = True,
     ) -> None:  # fmt: skip
         """bundle: a loaded bundle or its folder. renderer: a name in RENDERERS, or the best one for the device.
 
         graph: the avatar is evaluated by a CUDA graph (``playback.graphs``), captured at the first state; CUDA only.
         networks: what evaluates the avatar's networks on CUDA; None: what its fit asked for, as far as it is there.
         Chosen at the first state; ``choices`` then says how. Raises UserError where tinycudann is given and missing.
+        refine: pictures are refined by the bundle's screen refiner, where it has one.
         """
         if graph and torch.device(device).type != "cuda":
             raise ValueError(f"Player: graph needs a CUDA device, got {device}")
@@ -53,8 +54,14 @@ class Player:
         self.avatar.warm_up()
         self.renderer = create(renderer, device)
         self.camera = self.bundle.default_camera.to(self.device)
+        self._refinement = bundle.refinement.to(self.device) if refine and bundle.refinement is not None else None
         self._memory: _Memory | None = None
         self._graph, self._graphed = graph, None
+
+    @property
+    def refines(self) -> bool:
+        """Whether a screen refiner corrects its pictures."""
+        return self._refinement is not None
 
     @torch.no_grad()
     def step(
@@ -71,6 +78,8 @@ class Player:
         in_head = camera.in_frame(state.T_world_head.to(self.device))
         cloud = (self.held.cloud if hold else self.cloud)(state, in_head.center)
         output = self.renderer.render(cloud, in_head, depth=depth)
+        if self._refinement is not None:
+            output = self._refinement(output, self.renderer, cloud, in_head)
         if background is None:
             return output
         return RenderOutput(output.over(background.to(self.device)), torch.ones_like(output.alpha), output.depth)

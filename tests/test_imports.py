@@ -21,7 +21,7 @@ PARSERS = {"argparse", "tyro", "click", "fire", "typer", "optparse", "getopt"}
 
 # What an exported avatar needs to be loaded and shown; fitting.pictures only turns arrays into pictures for people.
 BUNDLE = ("fitting.avatars", "fitting.bundle", "fitting.config_files", "fitting.config_values", "fitting.networks",
-          "fitting.pictures")  # fmt: skip
+          "fitting.pictures", "fitting.screen_refiner")  # fmt: skip
 FILM_WRITER = "playback/films.py"  # the one file outside preprocess that uses a video library: it writes, reads nothing
 # Modules of playback that measure a fit, for the scripts: they may read runs, but nothing in playback may need them.
 MEASURING = ("playback.evaluation", "playback.demo_truth", "playback.inside", "playback.transfer.reenactment",

@@ -56,6 +56,20 @@ def test_a_frame_by_the_camera_that_recorded_it_is_the_player_s_picture(program,
     assert np.abs(read(tmp_path / "a.png") - 255 * expected.numpy()).max() <= 0.51
 
 
+def test_coarse_pictures_are_those_without_the_screen_refiner(program, tmp_path):
+    bundle = toys.refined(toys.bundle(make("rigged", EXTENDED), 40))
+    bundle.save(tmp_path / "bundle")
+    options = ("--trajectory", "still", "--extrapolate", "--out")
+    for flags, refine in (((), True), (("--coarse",), False)):
+        assert program(*options, tmp_path / f"{refine}.png", *flags, avatar=tmp_path / "bundle")[0] == 0
+        expected = Player(bundle, refine=refine).step(bundle.default_state, None, torch.ones(3)).rgb.clamp(0, 1)
+        assert np.abs(read(tmp_path / f"{refine}.png") - 255 * expected.numpy()).max() <= 0.51
+    assert not np.array_equal(read(tmp_path / "True.png"), read(tmp_path / "False.png"))
+    assert program(*options, tmp_path / "pngs", avatar=tmp_path / "bundle")[0] == 0
+    code, _, error = program(*options, tmp_path / "pngs", "--coarse", avatar=tmp_path / "bundle")
+    assert code == 2 and "other views" in error  # the refined ones are not mixed with coarse ones
+
+
 def test_pngs_with_depth_and_normals_are_gone_on_with(program, tmp_path):
     out = tmp_path / "frames"
     options = ("--sequence", "recording", "--end", 0.16, "--background", "transparent", "--depth", "--normals",

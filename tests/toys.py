@@ -141,6 +141,16 @@ def bundle(avatar, size: int = 32, state: HeadState | None = None, frames: int =
     return AvatarBundle(avatar, "none", names, ("a", "b"), ranges, camera(size), neutral, recording, times, {})
 
 
+def refined(bundle):
+    """The bundle with a screen refiner that makes everything brighter by 0.2."""
+    from fitting.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
+
+    network = ScreenRefiner(RefinerConfig(enabled=True, features=3, width=2, size=32)).requires_grad_(False)
+    network.exit.bias[:12] = 0.2
+    refinement = Refinement(network, torch.rand(bundle.avatar.num_gaussians, 3))
+    return dataclasses.replace(bundle, refinement=refinement)
+
+
 def arkit_bundle(size: int = 32, frames: int = 40):
     """A toy avatar in the names of the head model anny, whose recording has a rest, blinks, speech and turns."""
     from preprocess.head_models.arkit import ARKIT_EXPRESSIONS

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fitting.bundle import AvatarBundle
 from scene.head_state import HeadState
+
+LEFT_OUT = "left out"
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Exporter:
 
     write: writes an avatar at states [T] (those that read them) to a file or folder that is not there yet, whole or not
         at all, and returns facts: ``bytes``, ``psnr`` in dB of what was written against the avatar's own pictures (None
-        where it is not measured), and more of its own.
+        where it is not measured; without their screen refiner), and more of its own. A format that cannot run a screen
+        refiner says that it leaves it out.
     name: of the file or folder by default. takes: the options that it reads, ``states`` among them if it reads those.
     """
 
@@ -46,16 +52,29 @@ class Exporter:
     takes: frozenset[str]
 
 
+def _left_out(bundle: AvatarBundle, what: str) -> tuple[AvatarBundle, dict[str, str]]:
+    """The bundle without its screen refiner, and the fact that says so; warns where there was one."""
+    if bundle.refinement is None:
+        return bundle, {}
+    log.warning(
+        "the screen refiner is left out: %s cannot run it; what is written looks as render_views.py --coarse shows",
+        what,
+    )  # fmt: skip
+    return bundle.coarse(), {"refiner": LEFT_OUT}
+
+
 def _ply(bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions) -> dict[str, Any]:
     from playback.export.clouds import write_ply_files
 
-    return write_ply_files(bundle, states, out, options)
+    bundle, said = _left_out(bundle, ".ply")
+    return write_ply_files(bundle, states, out, options) | said
 
 
 def _spz(bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions) -> dict[str, Any]:
     from playback.export.clouds import write_spz_files
 
-    return write_spz_files(bundle, states, out, options)
+    bundle, said = _left_out(bundle, ".spz")
+    return write_spz_files(bundle, states, out, options) | said
 
 
 def _bundle(bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions) -> dict[str, Any]:
@@ -67,7 +86,8 @@ def _bundle(bundle: AvatarBundle, states: HeadState, out: Path, options: ExportO
 def _web(bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions) -> dict[str, Any]:
     from playback.export.web import write_web_page
 
-    return write_web_page(bundle, out, options)
+    bundle, said = _left_out(bundle, "a web page")
+    return write_web_page(bundle, out, options, **said) | said
 
 
 EXPORTERS: dict[str, Exporter] = {

@@ -21,8 +21,10 @@ KIND = "linear"
 
 def write_playback_bundle(bundle: AvatarBundle, out: Path, options: ExportOptions) -> dict[str, Any]:
     """An Exporter. The avatar is distilled unless it is linear already or ``options.exact`` asks for itself, which is
-    then stored in half precision. What it costs is measured on recorded frames that distillation did not see."""
+    then stored in half precision. What it costs is measured on recorded frames that distillation did not see. A screen
+    refiner is kept as it is: the Gaussians stay the same."""
     check_absent(out)
+    refinement, bundle = bundle.refinement, bundle.coarse()
     kept = teaching_states(bundle).kept
     shown = bundle
     if not options.exact and bundle.avatar.kind != KIND:
@@ -40,9 +42,12 @@ def write_playback_bundle(bundle: AvatarBundle, out: Path, options: ExportOption
         "frames": len(kept),
         "exact": options.exact,
     }
-    shown = dataclasses.replace(shown, facts={**shown.facts, "export": export})
+    if refinement is not None:
+        export["refiner"] = "kept"
+    shown = dataclasses.replace(shown, facts={**shown.facts, "export": export}, refinement=refinement)
     with new_folder(out) as folder:
         shown.save(folder, encodings)
     size = sum(path.stat().st_size for path in out.iterdir())
     details = {"codes": shown.avatar.config.codes} if shown.avatar.kind == KIND else {}
+    details |= {} if refinement is None else {"refiner": "kept"}
     return {"bytes": size, "psnr": psnr, "avatar": shown.avatar.kind, **details}

@@ -13,7 +13,8 @@ The folder holds the page (index.html, style.css, js/, vendor/: copied from ``we
     (how far an eye turns at a coefficient of 1); seen (from where the recording saw the avatar: head and body, each low
     and high [2] of yaw and pitch in radians about centre in its own frame; fade_rad beyond these what was not seen is
     filled in full, its standard deviations then longest_m at most; see ``playback.seen.holding``); ``arrays``: where
-    each array stands in avatar.bin and how it is quantised, see ``playback.export.quantized``.
+    each array stands in avatar.bin and how it is quantised, see ``playback.export.quantized``; refiner "left out"
+    where the avatar has a screen refiner.
 ``avatar.bin``
     gzip. Arrays [rows, columns], little-endian, each at a multiple of 4 bytes. N Gaussians, R codes, L = 1 + 3 K looks
     (opacity logit, K harmonics of 3 channels), E expressions, J joints, V vertices, T recorded frames:
@@ -70,8 +71,11 @@ SIZE_LIMIT = 20_000_000
 log = logging.getLogger(__name__)
 
 
-def write_web_page(bundle: AvatarBundle, out: Path, options: ExportOptions) -> dict[str, Any]:
-    """An Exporter. The avatar is distilled unless it is linear already; ``psnr`` is what distilling costs."""
+def write_web_page(bundle: AvatarBundle, out: Path, options: ExportOptions, **said: str) -> dict[str, Any]:
+    """An Exporter. The avatar is distilled unless it is linear already; ``psnr`` is what distilling costs.
+
+    said: further entries of avatar.json.
+    """
     check_absent(out)
     kept = teaching_states(bundle).kept
     shown = bundle
@@ -79,7 +83,7 @@ def write_web_page(bundle: AvatarBundle, out: Path, options: ExportOptions) -> d
         shown, _ = distil(bundle, options.codes, progress=options.progress)
     psnr = None if shown is bundle else agreement(pictures(shown, kept), pictures(bundle, kept))
     with new_folder(out) as folder:
-        facts = export_web(shown, folder)
+        facts = export_web(shown, folder, **said)
     if facts["bytes"] > SIZE_LIMIT:
         log.warning(
             "%s: %.0f MB is much for a page; fewer Gaussians (densify.max_gaussians in the fit) or --codes make it "
@@ -88,7 +92,7 @@ def write_web_page(bundle: AvatarBundle, out: Path, options: ExportOptions) -> d
     return {"bytes": facts["bytes"], "psnr": psnr, "codes": shown.avatar.config.codes}
 
 
-def export_web(bundle: AvatarBundle, folder: Path) -> dict[str, Any]:
+def export_web(bundle: AvatarBundle, folder: Path, **said: str) -> dict[str, Any]:
     """Writes the page of a bundle. Returns what it wrote: files with their bytes, and their sum.
 
     Raises ValueError when the avatar is not linear, UserError when the folder cannot be written to. The avatar's own
@@ -103,7 +107,7 @@ def export_web(bundle: AvatarBundle, folder: Path) -> dict[str, Any]:
     _add_seen(arrays, SeenGaussians.of(Player(bundle)))
     _add_shared(arrays, avatar)
     _add_recording(arrays, bundle)
-    description = _description(bundle, avatar) | {"arrays": arrays.index}
+    description = _description(bundle, avatar) | said | {"arrays": arrays.index}
     pages = sorted(path for path in PAGE.rglob("*") if path.is_file())
     for path in pages:
         with atomic_path(folder / path.relative_to(PAGE)) as temporary:

@@ -46,12 +46,13 @@ class Show:
 
     def __init__(
         self, bundles: Sequence[AvatarBundle], device: str = "cpu", *, size: int = 512,
-        hold: bool = True, clock: Callable[[], float] = time.monotonic,
+        hold: bool = True, refine: bool = True, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """hold: beyond the views of the recording the avatars are held; see ``playback.seen.holding``."""
-        self.device, self._hold, self._clock = device, hold, clock
+        """hold: beyond the views of the recording the avatars are held; see ``playback.seen.holding``.
+        refine: they are shown as their screen refiners, where they have one, correct them."""
+        self.device, self._hold, self._refine, self._clock = device, hold, refine, clock
         self.changed = threading.Condition()
-        self._players = [Player(bundle, device) for bundle in bundles]
+        self._players = [Player(bundle, device, refine=refine) for bundle in bundles]
         self._next: AvatarBundle | None = None
         first = self._players[0].bundle
         self.names, self.ranges = first.expression_names, first.expression_range.cpu()
@@ -128,7 +129,7 @@ class Show:
         if self._next is not None:
             with self.changed:
                 bundle, self._next = self._next, None
-            self._players[0] = Player(bundle, self.device)
+            self._players[0] = Player(bundle, self.device, refine=self._refine)
         width, height = picture_size(settings.size, view.aspect, len(self._players))
         state = driven(self.bundles[0], settings, frame)
         background, pictures = torch.tensor(settings.background), []

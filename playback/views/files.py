@@ -150,9 +150,12 @@ def _prepare(folder: Path, manifest: dict[str, Any], overwrite: bool) -> None:
 
 def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
     """A hash of all that decides the pictures: avatar, states, cameras, background, renderer and programs."""
-    settings = (_FORMAT_VERSION, renderer.channels, renderer.extrapolate, renderer.player.renderer.name)
+    settings = (_FORMAT_VERSION, renderer.channels, renderer.extrapolate, renderer.player.renderer.name,
+                renderer.player.refines)  # fmt: skip
     digest = hashlib.sha256(repr(settings).encode())
-    for name, tensor in sorted(renderer.player.avatar.state_dict().items()):
+    player = renderer.player
+    refiner = {name: t for name, t in player.bundle.tensors().items() if name.startswith("refiner.")}
+    for name, tensor in sorted((player.avatar.state_dict() | refiner).items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     for shot in shots:
         for field in dataclasses.fields(shot.state):
@@ -163,8 +166,9 @@ def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
     first = shots[0].cameras[0]
     background = renderer.background
     digest.update(b"" if background.transparent else background.tensor(first.width, first.height).numpy().tobytes())
-    root = Path(__file__).resolve().parent.parent
-    for source in sorted(path for folder in _SOURCES for path in (root / folder).rglob("*.py")):
+    root = Path(__file__).resolve().parents[2]
+    sources = {path for folder in _SOURCES for path in (root / folder).rglob("*.py")}
+    for source in sorted(sources | {root / "fitting" / "screen_refiner.py"}):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 

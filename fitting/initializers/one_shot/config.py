@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from fitting.screen_refiner import RefinerConfig
+
 
 @dataclasses.dataclass(frozen=True)
 class BackboneConfig:
@@ -78,6 +80,8 @@ class OneShotConfig:
     """What turns the picture into features."""
     lifting: LiftingConfig = LiftingConfig()
     """Gaussians beside the head model."""
+    refiner: RefinerConfig = RefinerConfig()
+    """What corrects the rendered pictures."""
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:

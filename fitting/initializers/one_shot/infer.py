@@ -84,4 +84,7 @@ def merged(predictions: Sequence[Prediction]) -> Prediction:
     lifted = GaussianCloud(**{name: value[count:] for name, value in best.cloud.fields().items()})
     departures = mean([p.departures for p in predictions])
     joined = Prediction(queries, heads, confidence.amax(0), offsets, departures)
-    return joined.with_lifted(lifted, best.head_weights[count:])
+    if best.features is None:
+        return joined.with_lifted(lifted, best.head_weights[count:], None)
+    joined = dataclasses.replace(joined, features=mean([p.features[:count] for p in predictions]))
+    return joined.with_lifted(lifted, best.head_weights[count:], best.features[count:])

@@ -14,6 +14,7 @@ from fitting.initializers.one_shot.config import OneShotConfig
 from fitting.initializers.one_shot.prediction import Prediction, to_rest
 from fitting.initializers.one_shot.sampling import sample
 from fitting.initializers.one_shot.views import View
+from fitting.screen_refiner import feature_head
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 
@@ -36,6 +37,7 @@ class Lifting(nn.Module):
         )  # fmt: skip
         nn.init.normal_(self.decoder[-1].weight, std=0.01)
         nn.init.zeros_(self.decoder[-1].bias)
+        self.feature_head = feature_head(_HIDDEN, config.refiner, self.planes)
 
     def forward(self, found: list[Prediction], view: View, fine: Tensor, levels: list[Tensor]) -> list[Prediction]:
         """The predictions with the lifted Gaussians of every picture's cells behind the queries."""
@@ -46,8 +48,12 @@ class Lifting(nn.Module):
             read = [sample(source[b : b + 1], places)[0] for source in (fine, context)] + [view.cell_pixels[b]]
             where = encode(view.cell_points[b] / _EXTENT_M, _FREQUENCIES)
             inputs = torch.cat([*read, where, view.cell_heads[b][:, None]], -1)
-            out = self.decoder(inputs).float().unflatten(-1, (self.planes, _OUTPUTS))
-            result.append(prediction.with_lifted(*self._gaussians(out, read[-1].float(), view, b)))
+            known = self.decoder[:-1](inputs)
+            out = self.decoder[-1](known).float().unflatten(-1, (self.planes, _OUTPUTS))
+            features = None
+            if self.feature_head is not None:
+                features = self.feature_head(known).float().unflatten(-1, (self.planes, -1)).flatten(0, 1)
+            result.append(prediction.with_lifted(*self._gaussians(out, read[-1].float(), view, b), features))
         return result
 
     def _gaussians(self, out: Tensor, pixels: Tensor, view: View, b: int) -> tuple[GaussianCloud, Tensor]:

@@ -4,9 +4,12 @@ After LAM (He et al., 2025): canonical points as queries, a stack of cross-atten
 picture, heads for Gaussians. With little training, attention alone tells colours badly: a query therefore also reads
 the picture where it is projected to and where its mirrored twin is, and chooses between them and what it has learned
 (``pixel_aligned``). What the head model lacks is lifted from the picture's plane (``lifting.py``, after GAGAvatar).
+With a refiner (``config.refiner``) Gaussians also get the features that it reads.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +23,7 @@ from fitting.initializers.one_shot.prediction import Prediction
 from fitting.initializers.one_shot.sampling import sample
 from fitting.initializers.one_shot.surface import Surface
 from fitting.initializers.one_shot.views import View
+from fitting.screen_refiner import ScreenRefiner, feature_head
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.transforms import multiply_quats, quats_to_matrices, rotvecs_to_quats
@@ -31,6 +35,12 @@ _SEEN_BIAS, _TWIN_HANDICAP = 3.0, 1.0
 _OPACITY, _FLATNESS = 0.9, (0.6, 0.6, 0.25)
 _GATES = 3  # own pixel, twin's pixel, learned colour
 _EXTRA = 3  # seen, cosine, inside
+_OF_REFINER = ("refiner.", "feature_head.", "lifting.feature_head.")
+
+
+def is_of_refiner(name: str) -> bool:
+    """Whether a parameter of the network, by its name, serves refined pictures alone."""
+    return name.startswith(_OF_REFINER)
 
 
 class OneShotNetwork(nn.Module):
@@ -61,6 +71,8 @@ class OneShotNetwork(nn.Module):
         nn.init.normal_(self.decoder[-1].weight, std=0.01)
         nn.init.zeros_(self.decoder[-1].bias)
         self.lifting = Lifting(config, channels[-1]) if config.lifting.enabled else None
+        self.feature_head = feature_head(hidden, config.refiner)
+        self.refiner = ScreenRefiner(config.refiner) if config.refiner.enabled else None
 
     def forward(self, view: View, surface: Surface, head_logits: Tensor) -> list[Prediction]:
         """Predictions for pictures [B]; cells of the batch's views are in lists.
@@ -75,9 +87,13 @@ class OneShotNetwork(nn.Module):
         near = tokens  # where all queries attend
         if len(surface.tokens) < len(surface):
             near = sum(tokens[:, surface.near[:, k]] * surface.near_weights[:, k, None] for k in range(3))
-        out = self.decoder(torch.cat([inputs, near], -1)).float()
+        known = self.decoder[:-1](torch.cat([inputs, near], -1))
+        out = self.decoder[-1](known).float()
         parts = dict(zip(self.sizes, out.split(list(self.sizes.values()), -1)))
         found = self._decoded(parts, pixels, view, surface, head_logits)
+        if self.feature_head is not None:
+            features = self.feature_head(known).float()
+            found = [dataclasses.replace(prediction, features=features[b]) for b, prediction in enumerate(found)]
         if self.lifting is not None:
             found = self.lifting(found, view, fine, levels)
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -45,20 +47,24 @@ def one_shot_seeds(capture: Capture, frames: FrameStore, config: InitializerConf
     # What can be lifted is known only when the network has been asked: first for as many queries as expected.
     surface = make_surface(head_model, max(count - beside, tokens, 1), tokens)
     prediction = predict(network, surface, head, sources)
-    kept, weight = _lifted(prediction, beside, generator)
-    queries = count - len(weight)
+    kept = _lifted(prediction, beside, generator)
+    queries = count - len(kept.head_weights)
     if queries != count - beside:
         surface = make_surface(head_model, max(queries, tokens, 1), tokens)
         prediction = predict(network, surface, head, sources)
-    cloud, heads = _of_queries(prediction, queries)
+    own = _of_queries(prediction, queries)
     rig = RigBinding(expression_shapes(head), surface.corners[:queries], surface.barycentrics[:queries])
-    if len(weight) == 0:
-        return Seeds(cloud, heads, rig)
-    near = tie_to_nearest(capture, kept.means)
-    own, lifted = cloud.fields(), kept.fields()
-    joined = {name: torch.cat([own[name], lifted[name]]) for name in own}
+    if len(kept.head_weights) == 0:
+        return Seeds(own.cloud, own.head_weights, rig, own.features)
+    near = tie_to_nearest(capture, kept.cloud.means)
     rig = RigBinding(rig.shapes, torch.cat([rig.vertices, near.vertices]), torch.cat([rig.weights, near.weights]))
-    return Seeds(GaussianCloud(**joined), torch.cat([heads, weight]), rig)
+    both = own.cloud.fields(), kept.cloud.fields()
+    return Seeds(
+        GaussianCloud(**{name: torch.cat([part[name] for part in both]) for name in both[0]}),
+        torch.cat([own.head_weights, kept.head_weights]),
+        rig,
+        None if own.features is None else torch.cat([own.features, kept.features]),
+    )
 
 
 def chosen_frames(capture: Capture, count: int) -> list[int]:
@@ -89,28 +95,34 @@ def _source(capture: Capture, frames: FrameStore, index: int) -> Source:
     return Source(colour, matte, frame.camera, frame.state)
 
 
-def _of_queries(prediction: Prediction, count: int) -> tuple[GaussianCloud, Tensor]:
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Gaussians of a prediction; see Prediction."""
+
+    cloud: GaussianCloud
+    head_weights: Tensor
+    features: Tensor | None
+
+    @classmethod
+    def of(cls, prediction: Prediction, index: slice | Tensor, grow: float | Tensor) -> _Part:
+        """Those of an index, enlarged."""
+        cloud = {name: value[index] for name, value in prediction.cloud.fields().items()}
+        cloud["scales"] = cloud["scales"] * grow
+        features = None if prediction.features is None else prediction.features[index]
+        return cls(GaussianCloud(**cloud), prediction.head_weights[index], features)
+
+
+def _of_queries(prediction: Prediction, count: int) -> _Part:
     """The first ``count`` queries; fewer than the network was asked for are enlarged to cover as much."""
-    grow = (prediction.num_queries / max(count, 1)) ** 0.5
-    cloud = {name: value[:count] for name, value in prediction.cloud.fields().items()}
-    cloud["scales"] = cloud["scales"] * grow
-    return GaussianCloud(**cloud), prediction.head_weights[:count]
+    return _Part.of(prediction, slice(count), (prediction.num_queries / max(count, 1)) ** 0.5)
 
 
-def _lifted(prediction: Prediction, most: int, generator: torch.Generator) -> tuple[GaussianCloud, Tensor]:
+def _lifted(prediction: Prediction, most: int, generator: torch.Generator) -> _Part:
     """At most so many of the lifted Gaussians, the more likely the more they cover; enlarged for those left out."""
-    start = prediction.num_queries
-    cloud = {name: value[start:] for name, value in prediction.cloud.fields().items()}
-    heads = prediction.head_weights[start:]
-    seen = (cloud["opacities"] > _LEAST_OPACITY).nonzero()[:, 0]
-    cover = cloud["opacities"][seen] * cloud["scales"][seen].square().mean(-1)
+    start, cloud = prediction.num_queries, prediction.cloud
+    seen = (cloud.opacities[start:] > _LEAST_OPACITY).nonzero()[:, 0] + start
+    cover = cloud.opacities[seen] * cloud.scales[seen].square().mean(-1)
     if 0 < most < len(seen):
         drawn = torch.multinomial(cover, most, replacement=False, generator=generator)
-        grow = (cover.sum() / cover[drawn].sum()).sqrt()
-        seen = seen[drawn].sort().values
-    else:
-        seen, grow = seen[:most], 1.0
-    cloud = {name: value[seen] for name, value in cloud.items()}
-    cloud["scales"] = cloud["scales"] * grow
-    return GaussianCloud(**cloud), heads[seen]
-
+        return _Part.of(prediction, seen[drawn].sort().values, (cover.sum() / cover[drawn].sum()).sqrt())
+    return _Part.of(prediction, seen[:most], 1.0)

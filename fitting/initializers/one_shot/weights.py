@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fitting.config_files import apply, to_dict
 from fitting.initializers.one_shot.config import OneShotConfig
-from fitting.initializers.one_shot.network import OneShotNetwork
+from fitting.initializers.one_shot.network import OneShotNetwork, is_of_refiner
 from scene.errors import UserError
 from scene.tensor_files import load_tensors_and_metadata, save_tensors
 
@@ -63,6 +63,31 @@ def _loaded(path: Path, changed: int, folder: Path | None, download: bool) -> tu
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{path}: its weights do not fit its configuration ({reason}); train them again") from None
     return network.eval().requires_grad_(False), header["head_model"]
+
+
+def start_from(path: Path, network: OneShotNetwork, head_model: str) -> None:
+    """Gives a network the weights of a file. Those of a refiner may be missing in it: they stay as they are.
+
+    Raises UserError when the file is missing, damaged, of another kind, head model or network.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not found; expected weights to start from (start=FILE)")
+    tensors, header = load_tensors_and_metadata(path)
+    _checked(path, tensors, header)
+    if header["head_model"] != head_model:
+        raise UserError(f"{path}: weights for the head model {header['head_model']}, the captures have {head_model}")
+    try:
+        found = network.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path}: its weights do not fit model.* ({reason}); give those settings, too") from None
+    missing = [name for name in found.missing_keys if not (is_of_refiner(name) or name.startswith(_PUBLISHED))]
+    if missing or found.unexpected_keys:
+        odd = (missing + found.unexpected_keys)[0]
+        raise UserError(
+            f"{path}: its weights do not fit model.* ({odd} is {'missing' if missing else 'not of this network'}); "
+            "give those settings, too"
+        )
 
 
 def _checked(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> OneShotConfig:

@@ -124,3 +124,30 @@ def test_the_program_ends_with_2_and_one_line(saved, tmp_path):
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert "exists already and is not overwritten" in result.stderr
     assert (tmp_path / "a.ply").read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def refined(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("refined") / "bundle"
+    toys.refined(toys.bundle(make("linear", EXTENDED), 40)).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["ply", "spz", "web"])
+def test_files_leave_the_screen_refiner_out_and_say_so(name, refined, saved, tmp_path, monkeypatch, caplog, capsys):
+    _run(monkeypatch, refined, "--format", name, "--out", tmp_path / "out")
+    said = [record for record in caplog.records if "the screen refiner is left out" in record.message]
+    assert len(said) == 1 and "refiner left out" in capsys.readouterr().out
+    if name == "web":
+        assert json.loads((tmp_path / "out" / "avatar.json").read_text())["refiner"] == "left out"
+    _run(monkeypatch, saved, "--format", "ply", "--out", tmp_path / "other.ply")  # has none to leave out
+    assert len(caplog.records) == 1 and "refiner" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", [[], ["--exact"]])
+def test_a_playback_bundle_keeps_the_screen_refiner(how, refined, tmp_path, monkeypatch, capsys):
+    _run(monkeypatch, refined, "--format", "bundle", *how, "--out", tmp_path / "small")
+    small, own = AvatarBundle.load(tmp_path / "small"), AvatarBundle.load(refined)
+    assert "refiner kept" in capsys.readouterr().out and small.facts["export"]["refiner"] == "kept"
+    assert agreement(pictures(small, own.recording), pictures(own, own.recording)) > 35
+    assert agreement(pictures(small, own.recording), pictures(own.coarse(), own.recording)) < 30

@@ -189,6 +189,15 @@ def test_the_picture_is_the_players_and_two_stand_side_by_side(bundle):
     assert np.abs(both[:, 32:].astype(int) - alone).max() > 20
 
 
+def test_coarse_shows_leave_the_screen_refiner_out(bundle):
+    view, refined = seen_from(orbit.start_of(bundle)), toys.refined(bundle)
+    shown, coarse, plain = (
+        show.picture(view, show.settings, 4)
+        for show in (Show([refined], size=32), Show([refined], size=32, refine=False), Show([bundle], size=32))
+    )
+    assert np.array_equal(coarse, plain) and not np.array_equal(shown, plain)
+
+
 def test_beyond_the_recording_avatars_are_held_unless_it_is_not_wanted(bundle):
     start = orbit.start_of(bundle)
     beside = seen_from(dataclasses.replace(start, position=(0.7, 0.0, 0.3)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Literal
 
 from fitting.initializers.one_shot.config import OneShotConfig
 
@@ -52,6 +54,9 @@ class LossConfig:
     brows and lips of those whom it has learned from over those that it sees."""
     lifting: float = 0.0
     """GAGAvatar's lifting loss, per metre; meant for ``model.lifting.region=all``."""
+    refined: float = 1.0
+    """The picture's losses (l1, dssim, matte, perceptual) of the refined one, beside those of the coarse one (with
+    ``model.refiner.enabled``)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +69,10 @@ class TrainConfig:
     """The samples."""
     loss: LossConfig = LossConfig()
     """The objective."""
+    start: Path | None = None
+    """File of weights to start from; a refiner that it lacks starts as the identity."""
+    trained: Literal["all", "refiner"] = "all"
+    """refiner: the refiner and its features alone learn, all else stays as in ``start``."""
     batch: int = 2
     """Sources per step over all processes, before accumulation."""
     accumulate: int = 1

@@ -91,7 +91,8 @@ def averaged_mosaic(trainer: Trainer, count: int = 3) -> torch.Tensor:
         trainer.network.load_state_dict(trainer.average)
         with torch.no_grad():
             predictions = trainer.predict(batch)
-            return mosaic([trainer.on_device(sample) for sample in batch], predictions, trainer.renderer)
+            samples = [trainer.on_device(sample) for sample in batch]
+            return mosaic(samples, predictions, trainer.renderer, trainer.network.refiner)
     finally:
         trainer.network.load_state_dict(own)
 

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from fitting import losses
 from fitting.initializers.one_shot.lifting import lifting_loss
-from fitting.initializers.one_shot.prediction import Prediction
+from fitting.initializers.one_shot.prediction import Prediction, refinement
 from fitting.initializers.one_shot.training.config import LossConfig
 from fitting.initializers.one_shot.training.samples import Sample
+from fitting.screen_refiner import ScreenRefiner
 from renderers import Renderer
 
 _CM = 100.0
@@ -17,14 +18,17 @@ _CM = 100.0
 
 def sample_loss(
     prediction: Prediction, sample: Sample, renderer: Renderer, config: LossConfig, background: Tensor,
-    divisor: int, perceptual=None,
+    divisor: int, perceptual=None, refiner: ScreenRefiner | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """The total loss and its unweighted terms, means over the targets.
 
     background: [3] behind both pictures. divisor: targets are compared at 1 / divisor of their resolution.
-    perceptual: compares two pictures [H, W, 3].
+    perceptual: compares two pictures [H, W, 3]. refiner: both the coarse picture and the refined one are compared with
+    the truth (GAGAvatar's L_image).
     """
     names = ["l1", "dssim", "matte"] + (["perceptual"] if perceptual is not None else [])
+    names += ["refined"] if refiner is not None else []
+    refine = refinement(refiner, prediction)
     sums = dict.fromkeys(names, torch.zeros(()))
     count = len(sample.colours)
     for t in range(count):
@@ -33,11 +37,13 @@ def sample_loss(
         cloud = prediction.posed(sample.displacements[t], sample.T_head_body[t])
         output = renderer.render(cloud, camera)
         truth = colour + (1 - matte) * background
-        picture = output.over(background)
-        terms = {"l1": losses.l1(picture, truth), "dssim": losses.dssim(picture, truth),
-                 "matte": losses.l1(output.alpha, matte)}  # fmt: skip
-        if perceptual is not None:
-            terms["perceptual"] = perceptual(picture, truth)
+        terms = _of_picture(output.over(background), truth, perceptual)
+        terms["matte"] = losses.l1(output.alpha, matte)
+        if refine is not None:
+            output = refine(output, renderer, cloud, camera)
+            refined = _of_picture(output.over(background), truth, perceptual)
+            refined["matte"] = losses.l1(output.alpha, matte)
+            terms["refined"] = sum(getattr(config, name) * term for name, term in refined.items())
         sums = {name: sums[name] + terms[name] / count for name in names}
     sums["offsets"] = (prediction.offsets * _CM).square().sum(-1).mean()
     sums["departures"] = prediction.departures.mean()
@@ -45,6 +51,11 @@ def sample_loss(
         sums["lifting"] = lifting_loss(prediction, sample.vertices)
     total = sum(getattr(config, name) * term for name, term in sums.items())
     return total, {name: term.detach() for name, term in sums.items()}
+
+
+def _of_picture(picture: Tensor, truth: Tensor, perceptual) -> dict[str, Tensor]:
+    terms = {"l1": losses.l1(picture, truth), "dssim": losses.dssim(picture, truth)}
+    return terms if perceptual is None else {**terms, "perceptual": perceptual(picture, truth)}
 
 
 def reduced(colour: Tensor, matte: Tensor, divisor: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from fitting.initializers.one_shot.training.trainer import Trainer
 from fitting.perceptual import make_vgg_loss
 from fitting.run_directory import code_version
 from renderers import create
+from scene.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,11 @@ def set_up(
     """A trainer with everything compiled and every published network in its place.
 
     folder, download: as ``preprocess.weights.find`` takes them.
-    Raises UserError where a backbone's weights are missing.
+    Raises UserError where a backbone's weights are missing or ``start`` and ``trained`` do not fit the model.
     """
+    if config.trained == "refiner" and (config.start is None or not config.model.refiner.enabled):
+        needed = "start=FILE, weights for all else" if config.start is None else "model.refiner.enabled=true"
+        raise UserError(f"trained=refiner: needs {needed}; set it, too")
     memory.keep_pages()
     if device.type == "cuda" and processes.count > 1:
         torch.cuda.set_device(processes.local_rank)
@@ -47,6 +51,9 @@ def set_up(
 
         trainer.network.backbone.vision.load_state_dict(pretrained(folder, download).state_dict())
         trainer.restart_average()
+    if config.start is not None:
+        weights.start_from(config.start, trainer.network, trainer.head_model)
+        trainer.restart_average()
     return trainer
 
 
@@ -57,6 +64,8 @@ def write_weights(path: Path, trainer: Trainer) -> None:
         "captures": len(trainer.samples.roots), "steps": progress.step, "sources": progress.samples,
         "seconds": round(progress.seconds), "code": code_version(), "perceptual": trainer.perceptual is not None,
     }  # fmt: skip
+    if trainer.config.start is not None:
+        facts |= {"start": trainer.config.start.name, "trained": trainer.config.trained}
     weights.save(path, trainer.average, trainer.config.model, trainer.head_model, facts)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.config_files import to_dict
-from fitting.initializers.one_shot.network import OneShotNetwork
+from fitting.initializers.one_shot.network import OneShotNetwork, is_of_refiner
 from fitting.initializers.one_shot.prediction import Prediction
 from fitting.initializers.one_shot.surface import make_surface
 from fitting.initializers.one_shot.training import checkpoint
@@ -72,6 +72,9 @@ class Trainer:
         self.head_model = self.samples.capture(0).head_model
         vertices = len(make_surface(self.head_model, config.model.queries, config.model.tokens).model.template)
         self.network = OneShotNetwork(config.model, vertices).to(self.device)
+        if config.trained == "refiner":
+            for name, parameter in self.network.named_parameters():
+                parameter.requires_grad_(is_of_refiner(name))
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=config.rate, weight_decay=config.weight_decay)
         self.progress = Progress()
@@ -84,7 +87,11 @@ class Trainer:
     @property
     def kind(self) -> str:
         """What a checkpoint must agree with."""
-        return json.dumps(to_dict(self.config.model), sort_keys=True)
+        model = to_dict(self.config.model)
+        if not self.config.model.refiner.enabled:
+            del model["refiner"]  # as checkpoints say that know of none
+        kind = model if self.config.trained == "all" else {**model, "trained": self.config.trained}
+        return json.dumps(kind, sort_keys=True)
 
     def train(
         self, budget: Budget, path: Path | None = None, listeners: Sequence[Listener] = (),
@@ -151,7 +158,7 @@ class Trainer:
             background = torch.rand(3, generator=generator).to(self.device)
             loss, terms = sample_loss(
                 prediction, self.on_device(sample), self.renderer, self.config.loss, background, divisor,
-                self.perceptual,
+                self.perceptual, self.network.refiner,
             )  # fmt: skip
             total = total + loss / len(batch)
             for name, value in terms.items():
