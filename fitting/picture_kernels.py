@@ -6,9 +6,8 @@ rows later. Written as plain PyTorch operations the same are some sixty passes o
 
 from __future__ import annotations
 
-from fitting.ssim_rows import (
-    RADIUS, STEP, blur_derivatives, derivatives, first_step, gradient_row, note_span, row_of, scratch, skip_row
-)  # fmt: skip
+from fitting import ssim_rows as sweep
+from fitting.ssim_rows import RADIUS, STEP
 from renderers.cpu_kernels.compiling import ANY_NUMBER, AS_WRITTEN, helper, kernel
 
 
@@ -82,26 +81,26 @@ def picture_band(
     [H, W * 3] and by alpha [H, W]. What a row gets does not depend on the band that it is in.
     """
     height, length = rgb.shape
-    kept = scratch(length, taps)
+    kept = sweep.scratch(length, taps)
     reach = RADIUS if want_gradient else 0
     wanted = max(first - reach, 0), min(last + reach, height)
-    for row in range(first_step(first - reach), last + reach + RADIUS, STEP):
+    for row in range(sweep.first_step(first - reach), last + reach + RADIUS, STEP):
         for r in range(row, row + STEP):
             if r < 0 or r >= height:
-                skip_row(kept, r, length)
+                sweep.skip_row(kept, r, length)
                 continue
-            a, b = row_of(kept[0], r, length), row_of(kept[1], r, length)
+            a, b = sweep.row_of(kept[0], r, length), sweep.row_of(kept[1], r, length)
             _composite_row(rgb[r], alpha[r], rgba[r], background, a, b)
-            note_span(kept, r, length)
+            sweep.note_span(kept, r, length)
             if first <= r < last:
                 truth[r] = b
                 sums[0, r], sums[1, r] = _differences(a, b)
                 sums[2, r] = _matte_difference(alpha[r], rgba[r])
-        derivatives(kept, row - RADIUS, wanted, (first, last), length, taps, constants, 0, sums[3])
+        sweep.derivatives(kept, row - RADIUS, wanted, (first, last), length, taps, constants, 0, sums[3])
         if want_gradient and row - 2 * RADIUS + STEP > first:
-            start, stop = blur_derivatives(kept, row - 2 * RADIUS, length)
+            start, stop = sweep.blur_derivatives(kept, row - 2 * RADIUS, length)
             for r in range(max(row - 2 * RADIUS, first), min(row - 2 * RADIUS + STEP, last)):
-                of_ssim = gradient_row(kept, r - row + 2 * RADIUS, r, start, stop, length, taps, constants[2])
-                a, b = row_of(kept[0], r, length), row_of(kept[1], r, length)
+                of_ssim = sweep.gradient_row(kept, r - row + 2 * RADIUS, r, start, stop, length, taps, constants[2])
+                a, b = sweep.row_of(kept[0], r, length), sweep.row_of(kept[1], r, length)
                 _gradient_by_rgb(of_ssim, a, b, weights, g_rgb[r])
                 _gradient_by_alpha(g_rgb[r], alpha[r], rgba[r], background, weights[2], g_alpha[r])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from fitting.ssim_rows import (
-    RADIUS, STEP, blur_derivatives, derivatives, first_step, gradient_row, note_span, row_of, scratch, skip_row
-)  # fmt: skip
+from fitting import ssim_rows as sweep
+from fitting.ssim_rows import RADIUS, STEP
 from renderers.cpu_kernels.compiling import AS_WRITTEN, kernel
 
 
@@ -18,19 +17,19 @@ def ssim_band(x, y, first, last, taps, constants, margin, want_gradient, sums, g
     row gets does not depend on the band that it is in.
     """
     height, length = x.shape
-    kept = scratch(length, taps)
+    kept = sweep.scratch(length, taps)
     reach = RADIUS if want_gradient else 0
     wanted = max(first - reach, margin), min(last + reach, height - margin)
-    for row in range(first_step(first - reach), last + reach + RADIUS, STEP):
+    for row in range(sweep.first_step(first - reach), last + reach + RADIUS, STEP):
         for r in range(row, row + STEP):
             if r < 0 or r >= height:
-                skip_row(kept, r, length)
+                sweep.skip_row(kept, r, length)
                 continue
-            row_of(kept[0], r, length)[:] = x[r]
-            row_of(kept[1], r, length)[:] = y[r]
-            note_span(kept, r, length)
-        derivatives(kept, row - RADIUS, wanted, (first, last), length, taps, constants, margin, sums)
+            sweep.row_of(kept[0], r, length)[:] = x[r]
+            sweep.row_of(kept[1], r, length)[:] = y[r]
+            sweep.note_span(kept, r, length)
+        sweep.derivatives(kept, row - RADIUS, wanted, (first, last), length, taps, constants, margin, sums)
         if want_gradient and row - 2 * RADIUS + STEP > first:
-            start, stop = blur_derivatives(kept, row - 2 * RADIUS, length)
+            start, stop = sweep.blur_derivatives(kept, row - 2 * RADIUS, length)
             for r in range(max(row - 2 * RADIUS, first), min(row - 2 * RADIUS + STEP, last)):
-                gradient[r] = gradient_row(kept, r - row + 2 * RADIUS, r, start, stop, length, taps, constants[2])
+                gradient[r] = sweep.gradient_row(kept, r - row + 2 * RADIUS, r, start, stop, length, taps, constants[2])
