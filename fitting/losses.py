@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -79,6 +80,7 @@ def window(dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
     return torch.tensor(weights, dtype=torch.float64, device=device).div(sum(weights)).to(dtype)
 
 
+@lru_cache(maxsize=16)
 def kernel_arguments(dtype: torch.dtype, count: int) -> tuple:
     """Half of the window and the constants of ``ssim_kernels.ssim_band``, for so many values."""
     constants = torch.tensor([C1, C2, 2, 1 / count], dtype=dtype)

@@ -70,15 +70,15 @@ def _gradient_by_alpha(g_rgb, alpha, rgba, background, weight, out):
 
 @kernel(AS_WRITTEN)
 def picture_band(
-    rgb, alpha, rgba, background, first, last, taps, constants, weights, want_gradient, sums, truth, g_rgb, g_alpha
+    rgb, alpha, rgba, background, first, last, taps, constants, weights, want_gradient, sums, g_rgb, g_alpha
 ):
     """Rows from ``first`` to ``last`` of a picture's losses.
 
     rgb: [H, W * 3] premultiplied, with alpha [H, W]. rgba: [H, W * 4] the frame, straight. background: [4] a colour
     and 1. taps, constants: as for ``ssim_kernels.ssim_band``. weights: [3] of SSIM's gradient, of each value's
     |picture - truth| and of each pixel's |alpha - matte|. All of rgb's dtype. Writes sums [4, H] of |picture - truth|,
-    its square, |alpha - matte| and the rows' part of SSIM, truth [H, W * 3], and, if wanted, the gradients by rgb
-    [H, W * 3] and by alpha [H, W]. What a row gets does not depend on the band that it is in.
+    its square, |alpha - matte| and the rows' part of SSIM, and, if wanted, the gradients by rgb [H, W * 3] and by alpha
+    [H, W]. What a row gets does not depend on the band that it is in.
     """
     height, length = rgb.shape
     kept = sweep.scratch(length, taps)
@@ -93,7 +93,6 @@ def picture_band(
             _composite_row(rgb[r], alpha[r], rgba[r], background, a, b)
             sweep.note_span(kept, r, length)
             if first <= r < last:
-                truth[r] = b
                 sums[0, r], sums[1, r] = _differences(a, b)
                 sums[2, r] = _matte_difference(alpha[r], rgba[r])
         sweep.derivatives(kept, row - RADIUS, wanted, (first, last), length, taps, constants, 0, sums[3])

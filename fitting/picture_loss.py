@@ -20,13 +20,12 @@ TERMS = ("l1", "dssim", "matte")
 @dataclasses.dataclass(frozen=True)
 class PictureLoss:
     """total: the weighted sum, differentiable. terms: by the names of TERMS, unweighted, without gradient.
-    squared_error: mean over pixels and channels, without gradient. truth: the frame over the background [H, W, 3].
+    squared_error: mean over pixels and channels, without gradient.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
     squared_error: Tensor
-    truth: Tensor
 
 
 def picture_loss(
@@ -40,8 +39,8 @@ def picture_loss(
     if rgb.device.type != "cpu" or rgb.dtype not in (torch.float32, torch.float64):
         return picture_loss_torch(rgb, alpha, colour, matte, background, weights)
     factors = tuple(weights.get(name, 0.0) for name in TERMS)
-    total, values, truth = _Fused.apply(rgb, alpha, colour, matte, background, factors)
-    return PictureLoss(total, dict(zip(TERMS, values)), values[3], truth)
+    total, values = _Fused.apply(rgb, alpha, colour, matte, background, factors)
+    return PictureLoss(total, dict(zip(TERMS, values)), values[3])
 
 
 def picture_loss_torch(
@@ -55,7 +54,7 @@ def picture_loss_torch(
     }  # fmt: skip
     total = torch.stack([weights.get(name, 0.0) * term for name, term in terms.items()]).sum()
     squared_error = (picture.detach() - truth).square().mean()
-    return PictureLoss(total, {name: term.detach() for name, term in terms.items()}, squared_error, truth)
+    return PictureLoss(total, {name: term.detach() for name, term in terms.items()}, squared_error)
 
 
 def compile_kernels() -> None:
@@ -77,22 +76,25 @@ class _Fused(torch.autograd.Function):
         frame = _rows(_joined(colour, matte, rgb.dtype))
         behind = torch.cat([background.to(rgb.dtype), rgb.new_ones(1)]).numpy()
         l1, dssim, of_matte = factors
-        weights = torch.tensor([-dssim, l1 / count, of_matte / pixels], dtype=rgb.dtype).numpy()
-        truth, rows = torch.empty_like(rgb, memory_format=torch.contiguous_format), height if wanted else 0
+        taps, constants = losses.kernel_arguments(rgb.dtype, count)
+        weights = np.array([-dssim, l1 / count, of_matte / pixels], taps.dtype)
+        rows = height if wanted else 0
         g_rgb, g_alpha = rgb.new_empty(rows, width, 3), rgb.new_empty(rows, width, 1)
-        outputs = np.zeros((4, height)), _rows(truth), _rows(g_rgb), _rows(g_alpha)
-        arguments = *losses.kernel_arguments(rgb.dtype, count), weights, wanted, *outputs
+        outputs = np.zeros((4, height)), _rows(g_rgb), _rows(g_alpha)
+        arguments = taps, constants, weights, wanted, *outputs
 
         def band(first: int, last: int) -> None:
             picture_kernels.picture_band(*rendering, frame, behind, first, last, *arguments)
 
         losses.in_bands(band, height)
         absolute, squared, by_matte, ssim = outputs[0].sum(1)
-        values = torch.tensor([absolute / count, 1 - ssim, by_matte / pixels, squared / count], dtype=rgb.dtype)
+        values = absolute / count, 1 - ssim, by_matte / pixels, squared / count
+        total = rgb.new_tensor(sum(factor * value for factor, value in zip(factors, values)))
+        values = rgb.new_tensor(values)
         if wanted:
             ctx.save_for_backward(g_rgb, g_alpha)
-        ctx.mark_non_differentiable(values, truth)
-        return (values[:3] * values.new_tensor(factors)).sum(), values, truth
+        ctx.mark_non_differentiable(values)
+        return total, values
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from renderers.cpu_kernels.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined
-from renderers.cpu_kernels.vectors import WIDTH, broadcast, lanes, load, muladd, store
+from renderers.cpu_kernels.vectors import WIDTH, broadcast, differ, lanes, load, muladd, store
 
 STEP = 4
 """Rows that a step of the sweep takes in."""
@@ -54,14 +54,6 @@ def scratch(length, taps):
 
 
 @helper(AS_WRITTEN)
-def _differs(x, y, start):
-    found = False
-    for i in range(start, start + WIDTH):
-        found |= x[i] != y[i]
-    return found
-
-
-@helper(AS_WRITTEN)
 def row_of(ring, row, length):
     """Where an image's row lies in its ring [length]."""
     base = row % _RING * padded_length(length) + LEAD
@@ -76,14 +68,15 @@ def first_step(first):
 
 @helper(AS_WRITTEN)
 def note_span(kept, row, length):
-    """Notes between which whole vectors of a ring's row both images differ."""
+    """Notes between which whole vectors of a ring's row both images differ (what is not a number does)."""
     x, y, spans = kept[0], kept[1], kept[5]
-    base = row % _RING * padded_length(length)
-    first, last = LEAD, padded_length(length) - LEAD
-    while first < last and not _differs(x, y, base + first):
-        first += WIDTH
-    while first < last and not _differs(x, y, base + last - WIDTH):
-        last -= WIDTH
+    base, step = row % _RING * padded_length(length), lanes(x)
+    first, last = base + LEAD, base + padded_length(length) - LEAD
+    while first < last and not differ(load(x, first), load(y, first)):
+        first += step
+    while first < last and not differ(load(x, last - step), load(y, last - step)):
+        last -= step
+    first, last = (first - base) // WIDTH * WIDTH, -(-(last - base) // WIDTH) * WIDTH
     spans[0, row % _RING, 0], spans[0, row % _RING, 1] = first, last
 
 

@@ -4,8 +4,8 @@
 as on numbers. Nothing is reordered, and only ``muladd`` may fuse: equal expressions have equal bits in all kernels that
 are compiled ``AS_WRITTEN`` (else numba adds the kernel's flags). All values are assumed finite where they matter.
 
-A float64 is a vector of one for ``lanes``, ``broadcast``, ``load``, ``store``, ``muladd`` and the operators of numbers,
-so that a kernel of these alone can be tested in double precision.
+A float64 is a vector of one for ``lanes``, ``broadcast``, ``load``, ``store``, ``muladd``, ``differ`` and the operators
+of numbers, so that a kernel of these alone can be tested in double precision.
 """
 
 from __future__ import annotations
@@ -192,6 +192,21 @@ def any_lane(typing_context, condition):
         return builder.call(cgutils.get_or_insert_function(builder.module, function, name), values)
 
     return types.boolean(mask), generate
+
+
+@intrinsic
+def differ(typing_context, a, b):
+    """Whether two vectors differ in any lane; what is not a number differs from all."""
+
+    def generate(context, builder, signature, values):
+        lanes_differ = builder.fcmp_unordered("!=", *values)
+        if a == types.float64:
+            return lanes_differ
+        function = ir.FunctionType(_BIT, [_BITS])
+        name = f"llvm.vector.reduce.or.v{WIDTH}i1"
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [lanes_differ])
+
+    return types.boolean(a, a), generate
 
 
 @intrinsic
