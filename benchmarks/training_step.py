@@ -139,7 +139,7 @@ class TrainingStep:
         ssim = 7 * 3 * pixels * 2 * 11 * 2
         return {
             "avatar forward": (4 * learned, network), "avatar backward": (4 * (learned - bases), 2 * network),
-            "losses and their gradient": (4 * pixels * (8 + 6 + 4), ssim), "optimizer": (6 * 4 * learned, 0),
+            "losses and their gradient": (4 * pixels * (8 + 4), ssim), "optimizer": (6 * 4 * learned, 0),
         }  # fmt: skip
 
 

@@ -8,13 +8,19 @@ gives value and gradient together (`ssim_torch` is its slow, obvious twin, and t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from scene.workers import run_shares
 
 WINDOW_RADIUS = 5
 WINDOW_SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2
+_LEAST_BAND = 24  # rows: a band has to make up to 10 rows of statistics more than its own
 
 
 def l1(image: Tensor, target: Tensor) -> Tensor:
@@ -74,10 +80,17 @@ def window(dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
     return torch.tensor(weights, dtype=torch.float64, device=device).div(sum(weights)).to(dtype)
 
 
+@lru_cache(maxsize=16)
 def kernel_arguments(dtype: torch.dtype, count: int) -> tuple:
-    """Half of the window and the constants of ``ssim_kernels.mean_ssim``, for so many values."""
+    """Half of the window and the constants of ``ssim_kernels.ssim_band``, for so many values."""
     constants = torch.tensor([C1, C2, 2, 1 / count], dtype=dtype)
     return window(dtype)[WINDOW_RADIUS:].numpy(), constants.numpy()
+
+
+def in_bands(function: Callable[[int, int], None], rows: int) -> None:
+    """Calls ``function(first, last)`` side by side for bands that cover so many rows, by the number of threads."""
+    shares = max(1, min(torch.get_num_threads(), rows // _LEAST_BAND))
+    run_shares(lambda t: function(rows * t // shares, rows * (t + 1) // shares), shares)
 
 
 class _FusedSsim(torch.autograd.Function):
@@ -86,16 +99,23 @@ class _FusedSsim(torch.autograd.Function):
     @staticmethod
     def forward(ctx, image: Tensor, target: Tensor, valid: bool) -> Tensor:
         batch, height, width, channels = image.shape
-        x = image.detach().contiguous().reshape(batch, height, width * channels).numpy()
-        y = target.detach().contiguous().reshape(batch, height, width * channels).numpy()
+        x = image.detach().reshape(batch, height, width * channels).contiguous().numpy()
+        y = target.detach().reshape(batch, height, width * channels).contiguous().numpy()
         margin = WINDOW_RADIUS if valid else 0
         count = batch * (height - 2 * margin) * (width - 2 * margin) * channels
-        value, gradient = _kernels().mean_ssim(
-            x, y, *kernel_arguments(image.dtype, count), margin, ctx.needs_input_grad[0]
-        )
+        wanted, sums = ctx.needs_input_grad[0], np.zeros((batch, height))
+        gradient = np.empty_like(x) if wanted else x[:, :0]
+        arguments = *kernel_arguments(image.dtype, count), margin, wanted
+
+        def band(first: int, last: int) -> None:
+            for b in range(first // height, -(-last // height)):
+                rows = max(first - b * height, 0), min(last - b * height, height)
+                _kernels().ssim_band(x[b], y[b], *rows, *arguments, sums[b], gradient[b])
+
+        in_bands(band, batch * height)
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(torch.from_numpy(gradient).reshape(image.shape))
-        return image.new_tensor(value)
+        return image.new_tensor(sums.sum())
 
     @staticmethod
     @torch.autograd.function.once_differentiable

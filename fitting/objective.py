@@ -71,7 +71,8 @@ def compute(
         left, top, right, bottom = head_box
         crop = (slice(top, bottom), slice(left, right))
         picture = RenderOutput(output.rgb[crop], output.alpha[crop]).over(background)
-        terms["perceptual"] = perceptual(picture, found.truth[crop])
+        truth = RenderOutput(colour[crop] * matte[crop], matte[crop]).over(background)
+        terms["perceptual"] = perceptual(picture, truth)
         parts.append(config.perceptual * terms["perceptual"])
     penalties = {"scale": config.scale_penalty, "basis": config.basis_penalty}
     if any(penalties.values()):

@@ -1,98 +1,105 @@
-"""The pixel-wise part of a fit's losses in numba: compositing, L1, squared error and matte, and their gradients.
+"""A fit's losses of a band of rows in numba: compositing, L1, squared error, matte and SSIM, and their gradients.
 
-Two passes over the picture, with SSIM's kernel between them; written as plain PyTorch operations the same are some
-twenty. Rows are independent tasks that write their own sums: the result does not depend on the number of threads.
+One sweep down the picture: a row is composited when SSIM takes it in, and gets its gradient when SSIM's is ready, a few
+rows later. Written as plain PyTorch operations the same are some sixty passes over memory.
 """
 
 from __future__ import annotations
 
-import numba
-import numpy as np
-
-# A NaN must stay one, so that a fit that diverges is noticed.
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+from fitting import ssim_rows as sweep
+from fitting.ssim_rows import RADIUS, STEP
+from renderers.cpu_kernels.compiling import ANY_NUMBER, AS_WRITTEN, helper, kernel
 
 
-@numba.njit(**_OPTIONS)
-def _composite_row(rgb, alpha, colour, matte, background, picture, truth):
-    """One row of both pictures [W * 3] over the background; ``colour`` is straight, ``rgb`` premultiplied."""
+@helper(ANY_NUMBER)
+def _composite_row(rgb, alpha, rgba, background, picture, truth):
+    """One row of both pictures [W * 3] over the background; ``rgba`` [W * 4] is straight, ``rgb`` premultiplied."""
     red, green, blue, one = background[0], background[1], background[2], background[3]
     for i in range(alpha.shape[0]):
-        a, m = one - alpha[i], matte[i]
-        b = one - m
+        a = one - alpha[i]
         picture[3 * i] = rgb[3 * i] + a * red
         picture[3 * i + 1] = rgb[3 * i + 1] + a * green
         picture[3 * i + 2] = rgb[3 * i + 2] + a * blue
-        truth[3 * i] = colour[i, 0] * m + b * red
-        truth[3 * i + 1] = colour[i, 1] * m + b * green
-        truth[3 * i + 2] = colour[i, 2] * m + b * blue
+    for i in range(alpha.shape[0]):
+        m = rgba[4 * i + 3]
+        b = one - m
+        truth[3 * i] = rgba[4 * i] * m + b * red
+        truth[3 * i + 1] = rgba[4 * i + 1] * m + b * green
+        truth[3 * i + 2] = rgba[4 * i + 2] * m + b * blue
 
 
-@numba.njit(**_OPTIONS)
-def _absolute(a, b):
-    total = a.dtype.type(0)
+@helper(ANY_NUMBER)
+def _differences(a, b):
+    """The sums of |a - b| and its square."""
+    total, squares = a.dtype.type(0), a.dtype.type(0)
     for i in range(a.shape[0]):
-        total += abs(a[i] - b[i])
+        difference = abs(a[i] - b[i])
+        total += difference
+        squares += difference * difference
+    return total, squares
+
+
+@helper(ANY_NUMBER)
+def _matte_difference(alpha, rgba):
+    total = alpha.dtype.type(0)
+    for i in range(alpha.shape[0]):
+        total += abs(alpha[i] - rgba[4 * i + 3])
     return total
 
 
-@numba.njit(**_OPTIONS)
-def _squared(a, b):
-    total = a.dtype.type(0)
-    for i in range(a.shape[0]):
-        total += (a[i] - b[i]) * (a[i] - b[i])
-    return total
-
-
-@numba.njit(parallel=True, **_OPTIONS)
-def composite(rgb, alpha, colour, matte, background, picture, truth):
-    """Fills ``picture`` and ``truth`` [H, W * 3]; returns sums of |picture - truth|, its square and |alpha - matte|.
-
-    rgb: [H, W * 3] premultiplied. alpha, matte: [H, W]. colour: [H, W, 3] straight. background: [4] a colour and 1, in
-    rgb's dtype.
-    """
-    height = alpha.shape[0]
-    sums = np.zeros((3, height))
-    for row in numba.prange(height):
-        _composite_row(rgb[row], alpha[row], colour[row], matte[row], background, picture[row], truth[row])
-        sums[0, row] = _absolute(picture[row], truth[row])
-        sums[1, row] = _squared(picture[row], truth[row])
-        sums[2, row] = _absolute(alpha[row], matte[row])
-    return sums[0].sum(), sums[1].sum(), sums[2].sum()
-
-
-@numba.njit(**_OPTIONS)
-def _add_signs(a, b, weight, out):
-    """Adds ``weight`` times the sign of a - b."""
-    zero = a.dtype.type(0)
-    for i in range(a.shape[0]):
+@helper(ANY_NUMBER)
+def _gradient_by_rgb(of_ssim, a, b, weights, out):
+    """``weights[0]`` times SSIM's gradient, and ``weights[1]`` times the sign of a - b."""
+    zero, weight = a.dtype.type(0), weights[1]
+    for i in range(out.shape[0]):
         difference = a[i] - b[i]
-        step = weight if difference > zero else -weight
-        out[i] += step if difference != zero else zero
+        sign = weight if difference > zero else -weight
+        out[i] = weights[0] * of_ssim[i] + (sign if difference != zero else zero)
 
 
-@numba.njit(**_OPTIONS)
-def _alpha_row(g_rgb, background, g_alpha):
-    """The gradient by alpha of a picture [W * 3] over the background."""
-    red, green, blue = background[0], background[1], background[2]
-    for i in range(g_alpha.shape[0]):
-        g_alpha[i] = -(g_rgb[3 * i] * red + g_rgb[3 * i + 1] * green + g_rgb[3 * i + 2] * blue)
+@helper(ANY_NUMBER)
+def _gradient_by_alpha(g_rgb, alpha, rgba, background, weight, out):
+    """Through the background that shows, and ``weight`` times the sign of the matte's difference."""
+    red, green, blue, zero = background[0], background[1], background[2], alpha.dtype.type(0)
+    for i in range(out.shape[0]):
+        difference = alpha[i] - rgba[4 * i + 3]
+        sign = weight if difference > zero else -weight
+        through = g_rgb[3 * i] * red + g_rgb[3 * i + 1] * green + g_rgb[3 * i + 2] * blue
+        out[i] = (sign if difference != zero else zero) - through
 
 
-@numba.njit(**_OPTIONS)
-def _scale(values, factor):
-    for i in range(values.shape[0]):
-        values[i] *= factor
+@kernel(AS_WRITTEN)
+def picture_band(
+    rgb, alpha, rgba, background, first, last, taps, constants, weights, want_gradient, sums, g_rgb, g_alpha
+):
+    """Rows from ``first`` to ``last`` of a picture's losses.
 
-
-@numba.njit(parallel=True, **_OPTIONS)
-def differentiate(picture, truth, alpha, matte, background, weights, g_rgb, g_alpha):
-    """From SSIM's gradient in ``g_rgb`` [H, W * 3] to that of all losses by rgb, in place, and by alpha [H, W].
-
-    weights: [3] of SSIM's gradient, of each pixel's |picture - truth| and |alpha - matte|, in the pictures' dtype.
+    rgb: [H, W * 3] premultiplied, with alpha [H, W]. rgba: [H, W * 4] the frame, straight. background: [4] a colour
+    and 1. taps, constants: as for ``ssim_kernels.ssim_band``. weights: [3] of SSIM's gradient, of each value's
+    |picture - truth| and of each pixel's |alpha - matte|. All of rgb's dtype. Writes sums [4, H] of |picture - truth|,
+    its square, |alpha - matte| and the rows' part of SSIM, and, if wanted, the gradients by rgb [H, W * 3] and by alpha
+    [H, W]. What a row gets does not depend on the band that it is in.
     """
-    for row in numba.prange(alpha.shape[0]):
-        _scale(g_rgb[row], weights[0])
-        _add_signs(picture[row], truth[row], weights[1], g_rgb[row])
-        _alpha_row(g_rgb[row], background, g_alpha[row])
-        _add_signs(alpha[row], matte[row], weights[2], g_alpha[row])
+    height, length = rgb.shape
+    kept = sweep.scratch(length, taps)
+    reach = RADIUS if want_gradient else 0
+    wanted = max(first - reach, 0), min(last + reach, height)
+    for row in range(sweep.first_step(first - reach), last + reach + RADIUS, STEP):
+        for r in range(row, row + STEP):
+            if r < 0 or r >= height:
+                sweep.skip_row(kept, r, length)
+                continue
+            a, b = sweep.row_of(kept[0], r, length), sweep.row_of(kept[1], r, length)
+            _composite_row(rgb[r], alpha[r], rgba[r], background, a, b)
+            sweep.note_span(kept, r, length)
+            if first <= r < last:
+                sums[0, r], sums[1, r] = _differences(a, b)
+                sums[2, r] = _matte_difference(alpha[r], rgba[r])
+        sweep.derivatives(kept, row - RADIUS, wanted, (first, last), length, taps, constants, 0, sums[3])
+        if want_gradient and row - 2 * RADIUS + STEP > first:
+            start, stop = sweep.blur_derivatives(kept, row - 2 * RADIUS, length)
+            for r in range(max(row - 2 * RADIUS, first), min(row - 2 * RADIUS + STEP, last)):
+                of_ssim = sweep.gradient_row(kept, r - row + 2 * RADIUS, r, start, stop, length, taps, constants[2])
+                a, b = sweep.row_of(kept[0], r, length), sweep.row_of(kept[1], r, length)
+                _gradient_by_rgb(of_ssim, a, b, weights, g_rgb[r])
+                _gradient_by_alpha(g_rgb[r], alpha[r], rgba[r], background, weights[2], g_alpha[r])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,13 +20,12 @@ TERMS = ("l1", "dssim", "matte")
 @dataclasses.dataclass(frozen=True)
 class PictureLoss:
     """total: the weighted sum, differentiable. terms: by the names of TERMS, unweighted, without gradient.
-    squared_error: mean over pixels and channels, without gradient. truth: the frame over the background [H, W, 3].
+    squared_error: mean over pixels and channels, without gradient.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
     squared_error: Tensor
-    truth: Tensor
 
 
 def picture_loss(
@@ -39,8 +39,8 @@ def picture_loss(
     if rgb.device.type != "cpu" or rgb.dtype not in (torch.float32, torch.float64):
         return picture_loss_torch(rgb, alpha, colour, matte, background, weights)
     factors = tuple(weights.get(name, 0.0) for name in TERMS)
-    total, values, truth = _Fused.apply(rgb, alpha, colour, matte, background, factors)
-    return PictureLoss(total, dict(zip(TERMS, values)), values[3], truth)
+    total, values = _Fused.apply(rgb, alpha, colour, matte, background, factors)
+    return PictureLoss(total, dict(zip(TERMS, values)), values[3])
 
 
 def picture_loss_torch(
@@ -54,7 +54,7 @@ def picture_loss_torch(
     }  # fmt: skip
     total = torch.stack([weights.get(name, 0.0) * term for name, term in terms.items()]).sum()
     squared_error = (picture.detach() - truth).square().mean()
-    return PictureLoss(total, {name: term.detach() for name, term in terms.items()}, squared_error, truth)
+    return PictureLoss(total, {name: term.detach() for name, term in terms.items()}, squared_error)
 
 
 def compile_kernels() -> None:
@@ -67,34 +67,34 @@ def compile_kernels() -> None:
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rgb, alpha, colour, matte, background, factors):
-        from fitting import picture_kernels, ssim_kernels  # numba loads slowly: only when used
+        from fitting import picture_kernels  # numba loads slowly: only when used
 
         height, width = alpha.shape[:2]
-        flat_rgb = rgb.detach().contiguous().reshape(height, width * 3).numpy()
-        flat_alpha = alpha.detach().contiguous().reshape(height, width).numpy()
-        colour, flat_matte = colour.to(rgb.dtype).numpy(), matte.to(rgb.dtype)[..., 0].numpy()
-        behind = torch.cat([background.to(rgb.dtype), rgb.new_ones(1)]).numpy()
-        picture, truth = rgb.new_empty(height, width * 3).numpy(), rgb.new_empty(height, width, 3)
-        flat_truth = truth.view(height, width * 3).numpy()
-        absolute, squared, by_matte = picture_kernels.composite(
-            flat_rgb, flat_alpha, colour, flat_matte, behind, picture, flat_truth
-        )
         pixels, count = height * width, 3 * height * width
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        ssim, gradient = ssim_kernels.mean_ssim(
-            picture[None], flat_truth[None], *losses.kernel_arguments(rgb.dtype, count), 0, wanted
-        )
-        values = torch.tensor([absolute / count, 1 - ssim, by_matte / pixels, squared / count], dtype=rgb.dtype)
+        rendering = _rows(rgb), _rows(alpha)
+        frame = _rows(_joined(colour, matte, rgb.dtype))
+        behind = torch.cat([background.to(rgb.dtype), rgb.new_ones(1)]).numpy()
+        l1, dssim, of_matte = factors
+        taps, constants = losses.kernel_arguments(rgb.dtype, count)
+        weights = np.array([-dssim, l1 / count, of_matte / pixels], taps.dtype)
+        rows = height if wanted else 0
+        g_rgb, g_alpha = rgb.new_empty(rows, width, 3), rgb.new_empty(rows, width, 1)
+        outputs = np.zeros((4, height)), _rows(g_rgb), _rows(g_alpha)
+        arguments = taps, constants, weights, wanted, *outputs
+
+        def band(first: int, last: int) -> None:
+            picture_kernels.picture_band(*rendering, frame, behind, first, last, *arguments)
+
+        losses.in_bands(band, height)
+        absolute, squared, by_matte, ssim = outputs[0].sum(1)
+        values = absolute / count, 1 - ssim, by_matte / pixels, squared / count
+        total = rgb.new_tensor(sum(factor * value for factor, value in zip(factors, values)))
+        values = rgb.new_tensor(values)
         if wanted:
-            l1, dssim, of_matte = factors
-            weights = torch.tensor([-dssim, l1 / count, of_matte / pixels], dtype=rgb.dtype).numpy()
-            g_rgb, g_alpha = gradient[0], rgb.new_empty(height, width)
-            picture_kernels.differentiate(
-                picture, flat_truth, flat_alpha, flat_matte, behind, weights, g_rgb, g_alpha.numpy()
-            )
-            ctx.save_for_backward(torch.from_numpy(g_rgb).view(rgb.shape), g_alpha.view(alpha.shape))
-        ctx.mark_non_differentiable(values, truth)
-        return (values[:3] * values.new_tensor(factors)).sum(), values, truth
+            ctx.save_for_backward(g_rgb, g_alpha)
+        ctx.mark_non_differentiable(values)
+        return total, values
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -103,3 +103,18 @@ class _Fused(torch.autograd.Function):
         if float(upstream) != 1:
             g_rgb, g_alpha = g_rgb * upstream, g_alpha * upstream
         return g_rgb, g_alpha, None, None, None, None
+
+
+def _rows(picture: Tensor) -> np.ndarray:
+    """[H, W, C] as [H, W * C], contiguous."""
+    return picture.detach().contiguous().view(picture.shape[0], picture.shape[1] * picture.shape[2]).numpy()
+
+
+def _joined(colour: Tensor, matte: Tensor, dtype: torch.dtype) -> Tensor:
+    """Colour and matte as one picture [H, W, 4]: without a copy where they are parts of one, as frames come."""
+    height, width = matte.shape[:2]
+    strides = (4 * width, 4, 1)
+    beside = colour.data_ptr() + 3 * colour.element_size() == matte.data_ptr()
+    if beside and colour.dtype == matte.dtype == dtype and colour.stride() == strides == matte.stride():
+        return colour.as_strided((height, width, 4), strides)
+    return torch.cat([colour.to(dtype), matte.to(dtype)], -1)

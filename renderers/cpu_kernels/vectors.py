@@ -3,6 +3,9 @@
 ``a + b``, ``a - b``, ``a * b``, ``a / b``, ``-a``, ``abs(a)``, comparisons (which make masks) and ``mask & mask`` work
 as on numbers. Nothing is reordered, and only ``muladd`` may fuse: equal expressions have equal bits in all kernels that
 are compiled ``AS_WRITTEN`` (else numba adds the kernel's flags). All values are assumed finite where they matter.
+
+A float64 is a vector of one for ``lanes``, ``broadcast``, ``load``, ``store``, ``muladd``, ``differ`` and the operators
+of numbers, so that a kernel of these alone can be tested in double precision.
 """
 
 from __future__ import annotations
@@ -85,44 +88,60 @@ _compare(operator.gt, ">")
 _compare(operator.ge, ">=")
 
 
+def _vector_of(number):
+    """The vector type for numbers of a type."""
+    return number if number == types.float64 else vector
+
+
 def _pointer(context, builder, signature, values, kind=_FLOATS):
     """Where a vector lies in the array and at the index that are the first two of the values."""
+    if signature.args[0].dtype == types.float64:
+        kind = ir.DoubleType()
     data = context.make_array(signature.args[0])(context, builder, values[0]).data
     index = context.cast(builder, values[1], signature.args[1], types.intp)
     return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 
 
 @intrinsic
+def lanes(typing_context, array):
+    """How many numbers of an array make a vector, known when a kernel is compiled."""
+    count = 1 if array.dtype == types.float64 else WIDTH
+    return types.intp(array), lambda context, builder, signature, values: context.get_constant(types.intp, count)
+
+
+@intrinsic
 def broadcast(typing_context, number):
-    """The same float32 in every lane."""
+    """The same number in every lane."""
 
     def generate(context, builder, signature, values):
+        if number == types.float64:
+            return values[0]
         undefined = ir.Constant(_FLOATS, ir.Undefined)
         first = builder.insert_element(undefined, values[0], ir.Constant(_INT, 0))
         return builder.shuffle_vector(first, undefined, ir.Constant(_INTS, [0] * WIDTH))
 
-    return vector(types.float32), generate
+    return _vector_of(number)(number), generate
 
 
 @intrinsic
 def load(typing_context, array, index):
-    """WIDTH numbers of a contiguous float32 array, from an index on."""
+    """As many numbers of a contiguous array as ``lanes`` says, from an index on."""
 
     def generate(context, builder, signature, values):
         return builder.load(_pointer(context, builder, signature, values), align=4)
 
-    return vector(array, index), generate
+    return _vector_of(array.dtype)(array, index), generate
 
 
 @intrinsic
 def store(typing_context, array, index, value):
-    """Writes WIDTH numbers to a contiguous float32 array, from an index on."""
+    """Writes a vector to a contiguous array, from an index on."""
 
     def generate(context, builder, signature, values):
         builder.store(values[2], _pointer(context, builder, signature, values), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, index, vector), generate
+    return types.void(array, index, _vector_of(array.dtype)), generate
 
 
 @intrinsic
@@ -130,9 +149,11 @@ def muladd(typing_context, a, b, c):
     """a b + c, rounded once where the machine can."""
 
     def generate(context, builder, signature, values):
+        if a == types.float64:
+            return _call(builder, "llvm.fmuladd.f64", values[0].type, *values)
         return _call(builder, f"llvm.fmuladd.{_NAME}", _FLOATS, *values)
 
-    return vector(vector, vector, vector), generate
+    return _vector_of(a)(_vector_of(a), _vector_of(a), _vector_of(a)), generate
 
 
 @intrinsic
@@ -171,6 +192,21 @@ def any_lane(typing_context, condition):
         return builder.call(cgutils.get_or_insert_function(builder.module, function, name), values)
 
     return types.boolean(mask), generate
+
+
+@intrinsic
+def differ(typing_context, a, b):
+    """Whether two vectors differ in any lane; what is not a number differs from all."""
+
+    def generate(context, builder, signature, values):
+        lanes_differ = builder.fcmp_unordered("!=", *values)
+        if a == types.float64:
+            return lanes_differ
+        function = ir.FunctionType(_BIT, [_BITS])
+        name = f"llvm.vector.reduce.or.v{WIDTH}i1"
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [lanes_differ])
+
+    return types.boolean(a, a), generate
 
 
 @intrinsic

@@ -65,19 +65,49 @@ def test_valid_ssim_equals_scikit_image():
     assert losses.ssim(x, y, valid=True).item() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("valid", [False, True])
+def test_where_images_are_equal_nothing_is_lost(valid):
+    """Most of a frame is background in both: only what differs, up to the reach of the windows, is computed."""
+    x, y = _pair(61, 90, 3, seed=5, dtype=torch.float64)
+    same = torch.ones(61, 90, 1, dtype=torch.bool)
+    same[24:31, 40:47], same[45, 88] = False, False
+    x = torch.where(same, y, x).requires_grad_()
+    losses.ssim(x, y, valid=valid).backward()
+    fused, x.grad = x.grad, None
+    expected = losses.ssim_torch(x[None], y[None], valid=valid)
+    expected.backward()
+    assert losses.ssim(x, y, valid=valid).item() == pytest.approx(expected.item(), abs=1e-14)
+    torch.testing.assert_close(fused, x.grad, rtol=1e-9, atol=1e-17)
+    assert fused[34:36, 50].any() and not fused[:14].any() and not fused[:34, :8].any()
+
+
 def test_value_does_not_depend_on_memory_layout_or_threads():
-    numba = pytest.importorskip("numba")
-    x, y = _pair(40, 48, 3, seed=4)
-    expected = losses.ssim(x, y).item()
-    padded = torch.zeros(44, 60, 3)
-    padded[2:42, 5:53] = x
-    assert losses.ssim(padded[2:42, 5:53], y).item() == expected
-    threads = numba.get_num_threads()
+    x, y = _pair(100, 48, 3, seed=4)
+    y[:, 20:], y[30:50] = x[:, 20:], x[30:50]
+    padded = torch.zeros(104, 60, 3)
+    padded[2:102, 5:53] = x
+    threads, found = torch.get_num_threads(), []
     try:
-        numba.set_num_threads(1)
-        assert losses.ssim(x, y).item() == expected
+        for count, image in ((1, x), (2, x), (4, x), (1, padded[2:102, 5:53])):
+            torch.set_num_threads(count)
+            image = image.detach().requires_grad_()
+            value = losses.ssim(image, y)
+            found.append((value.item(), *torch.autograd.grad(value, image)))
     finally:
-        numba.set_num_threads(threads)
+        torch.set_num_threads(threads)
+    for value, gradient in found[1:]:
+        assert value == found[0][0] and torch.equal(gradient, found[0][1])
+
+
+def test_batches_are_split_anywhere():
+    x, y = _pair(3, 40, 20, 3, seed=6)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)  # of which one band goes over a border between two pictures
+        together = losses.ssim(x, y).item()
+    finally:
+        torch.set_num_threads(threads)
+    assert together == pytest.approx(sum(losses.ssim(a, b).item() for a, b in zip(x, y)) / 3, abs=1e-6)
 
 
 def test_other_channel_counts_and_dtypes_take_the_plain_path():

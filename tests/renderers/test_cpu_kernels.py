@@ -35,6 +35,23 @@ def test_exp2() -> None:
     assert np.abs(out / exact - 1).max() < 4e-7
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_vectors_differ_in_any_lane(dtype) -> None:
+    @numba.njit
+    def apply(a, b):
+        return vectors.differ(vectors.load(a, 0), vectors.load(b, 0)), vectors.lanes(a)
+
+    a = np.arange(WIDTH, dtype=dtype)
+    differs, lanes = apply(a, a.copy())
+    assert not differs and lanes == (WIDTH if dtype == np.float32 else 1)
+    for lane in (0, lanes - 1):
+        for value in (-1, np.nan):
+            b = a.copy()
+            b[lane] = value
+            assert apply(a, b)[0] and apply(b, a)[0]
+        assert apply(b, b)[0]  # what is not a number
+
+
 def test_vectors() -> None:
     """Every operation, lane by lane, with numbers whose sums and products are exact."""
 
