@@ -17,7 +17,7 @@ from fitting.avatars.anchoring import AnchoringConfig
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
 from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode, encoded_size
-from fitting.avatars.layers import apply_layers
+from fitting.avatars.layers import apply_layers, compile_kernels
 from scene import bases, blocks
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
@@ -209,6 +209,11 @@ class HeadGaS(AvatarModel):
                 encoding = self._encoding()
                 first = self.mlp[0].bias + encoding @ weight[:, -encoding.shape[1] :].T
                 self._frozen["first"] = first + p["features"] @ weight[:, :size].T
+
+    def warm_up(self) -> None:
+        super().warm_up()
+        if self._frozen is None and self.networks() and self.per_gaussian["means"].device.type == "cpu":
+            compile_kernels()
 
     def networks(self) -> dict[str, nn.Module]:
         return {} if self.config.blending == "parameters" else {"mlp": self.mlp}
