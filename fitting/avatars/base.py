@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from scene import bases, blocks, rig, skinning, sway
+from scene import bases, blocks, rig, skinning, sway, unit_quats
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.rig import displace, empty_binding, shapes_of_gaussians
@@ -197,6 +197,7 @@ class AvatarModel(nn.Module):
         """Compiles what it needs, so that no fit or playback is held up."""
         if self.per_gaussian["means"].device.type == "cpu":
             bases.compile_kernels()
+            unit_quats.compile_kernels()
             if self._blocks is not None:
                 blocks.compile_kernels()
             if self.anchoring.config.rigged:
