@@ -11,7 +11,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from scene import bases
 from scene.cloud import GaussianCloud
+from scene.workers import run_shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +32,38 @@ def displace(
     cloud: GaussianCloud, expression: Tensor, shapes: Tensor, vertices: Tensor, weights: Tensor
 ) -> GaussianCloud:
     """The cloud [*b, N] with its means moved by expressions [*b, E]; see RigBinding."""
-    moved = (expression @ shapes.flatten(1)).reshape(*expression.shape[:-1], -1, 3)
-    corners = moved[..., vertices.flatten(), :].reshape(*expression.shape[:-1], *vertices.shape, 3)
-    return dataclasses.replace(cloud, means=cloud.means + (corners * weights[..., None]).sum(-2))
+    driven = expression, shapes, weights
+    fixed = not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in driven))
+    on_cpu = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in (*driven, cloud.means))
+    if fixed and on_cpu and expression.ndim == 1:
+        shift = _shifts(expression, shapes, vertices, weights)
+    else:
+        moved = (expression @ shapes.flatten(1)).reshape(*expression.shape[:-1], -1, 3)
+        corners = moved[..., vertices.flatten(), :].reshape(*expression.shape[:-1], *vertices.shape, 3)
+        shift = (corners * weights[..., None]).sum(-2)
+    return dataclasses.replace(cloud, means=cloud.means + shift)
+
+
+def _shifts(expression: Tensor, shapes: Tensor, vertices: Tensor, weights: Tensor) -> Tensor:
+    """What one expression [E] moves each Gaussian by, [N, 3], by the kernels."""
+    from scene import motion_kernels  # numba loads slowly: only when used
+
+    lowest, highest = vertices.aminmax() if len(vertices) else (0, 0)
+    if lowest < 0 or highest >= shapes.shape[1]:
+        raise IndexError(f"displace: vertices from {lowest} to {highest}, but the rig has {shapes.shape[1]}")
+    shift, count, shares = torch.empty_like(weights), len(weights), torch.get_num_threads()
+    moved = bases.blend_by_code(shapes.detach().flatten(1), expression).view(-1, 3)
+    tensors = moved, vertices.detach().contiguous(), weights.detach().contiguous(), shift
+    arrays = [tensor.numpy() for tensor in tensors]
+    run_shares(
+        lambda t: motion_kernels.weigh_corners(count * t // shares, count * (t + 1) // shares, *arrays), shares
+    )
+    return shift
+
+
+def compile_kernels() -> None:
+    """Compiles what ``displace`` needs on the CPU (seconds, once; then kept on disk): call it before a fit."""
+    _shifts(torch.ones(1), torch.zeros(1, 1, 3), torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 3))
 
 
 def shapes_of_gaussians(shapes: Tensor, vertices: Tensor, weights: Tensor) -> Tensor:

@@ -92,10 +92,9 @@ class _Blend(torch.autograd.Function):
 
 def _frames(*transforms: Tensor) -> Tensor:
     """[2, 16] as the kernels read them."""
-    rows = [
-        torch.cat([T[:3, :3].flatten(), T[:3, 3], matrices_to_quats(T[:3, :3])]) for T in map(Tensor.detach, transforms)
-    ]
-    return torch.stack(rows)
+    T = torch.stack([transform.detach() for transform in transforms])
+    rotations = T[:, :3, :3]
+    return torch.cat([rotations.flatten(1), T[:, :3, 3], matrices_to_quats(rotations)], 1)
 
 
 def _turn(T_body: Tensor, coefficients: int) -> Tensor:

@@ -58,6 +58,33 @@ def _turned(turn, sh, k, first, last):
     return red, green, blue
 
 
+@numba.njit(inline="always", **_OPTIONS)
+def _blend_linear(turn, own, w, out):
+    """Writes the harmonics of degree 1, the default avatar's, for a head weight w: loops of known length."""
+    v = _ONE - w
+    for c in range(3):
+        a, b, d = own[1, c], own[2, c], own[3, c]
+        out[1, c] = w * a + v * (turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * d)
+        out[2, c] = w * b + v * (turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * d)
+        out[3, c] = w * d + v * (turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * d)
+
+
+@numba.njit(inline="always", **_OPTIONS)
+def _blend_linear_backward(turn, own, w, gradient, out):
+    """Writes their gradients to ``out``; returns the gradient by the weight."""
+    v, total = _ONE - w, np.float32(0)
+    for c in range(3):
+        a, b, d = own[1, c], own[2, c], own[3, c]
+        r, s, t = gradient[1, c], gradient[2, c], gradient[3, c]
+        out[1, c] = w * r + v * (turn[0, 0] * r + turn[1, 0] * s + turn[2, 0] * t)
+        out[2, c] = w * s + v * (turn[0, 1] * r + turn[1, 1] * s + turn[2, 1] * t)
+        out[3, c] = w * t + v * (turn[0, 2] * r + turn[1, 2] * s + turn[2, 2] * t)
+        total += r * (a - turn[0, 0] * a - turn[0, 1] * b - turn[0, 2] * d)
+        total += s * (b - turn[1, 0] * a - turn[1, 1] * b - turn[1, 2] * d)
+        total += t * (d - turn[2, 0] * a - turn[2, 1] * b - turn[2, 2] * d)
+    return total
+
+
 @numba.njit(cache=True, **_OPTIONS)
 def blend(first, last, means, quats, sh, weights, frames, turn, out_means, out_quats, out_sh):
     """Writes the Gaussians ``first`` to ``last``; weights [N] of the head."""
@@ -73,6 +100,9 @@ def blend(first, last, means, quats, sh, weights, frames, turn, out_means, out_q
         )
         own, out = sh[n], out_sh[n]
         out[0, 0], out[0, 1], out[0, 2] = own[0, 0], own[0, 1], own[0, 2]
+        if count == 4:
+            _blend_linear(turn, own, w, out)
+            continue
         start, end = 1, 4
         while start < count:
             for k in range(start, end):
@@ -113,6 +143,9 @@ def blend_backward(
 
         own, gradient, out = sh[n], by_sh[n], g_sh[n]
         out[0, 0], out[0, 1], out[0, 2] = gradient[0, 0], gradient[0, 1], gradient[0, 2]
+        if count == 4:
+            g_weights[n] = total + _blend_linear_backward(turn, own, w, gradient, out)
+            continue
         start, end = 1, 4
         while start < count:
             for k in range(start, end):

@@ -7,8 +7,13 @@ what moves there is an expression.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from scene.workers import run_shares
 
 # What captures and bundles hold refers to these: a change of any of them is a new version of both formats.
 COLUMNS, ROWS = 13, 11
@@ -23,6 +28,15 @@ _FACE_EDGE = 0.6  # beyond it, as a part of the radii, until where sway is whole
 
 def swayed(points: Tensor, sway: Tensor) -> Tensor:
     """Points [*b, N, 3] at rest, moved by offsets [*b, NUM_POINTS, 2] of the control points, in metres."""
+    fixed = not (torch.is_grad_enabled() and sway.requires_grad)
+    on_cpu = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in (points, sway))
+    if fixed and on_cpu and points.ndim == 2 and sway.ndim == 2:
+        return _Swayed.apply(points, sway)
+    return swayed_torch(points, sway)
+
+
+def swayed_torch(points: Tensor, sway: Tensor) -> Tensor:
+    """``swayed`` in plain PyTorch operations: any device and batch, differentiable in the offsets too."""
     batch = torch.broadcast_shapes(points.shape[:-2], sway.shape[:-2])
     flat = points.expand(*batch, *points.shape[-2:]).reshape(-1, *points.shape[-2:])
     # Numbers, not tensors: those would be copied to a GPU at every step.
@@ -41,6 +55,48 @@ def description() -> dict[str, int | float | list[float]]:
         "columns": COLUMNS, "rows": ROWS, "low_m": list(LOW_M), "high_m": list(HIGH_M),
         "face_m": list(_FACE_M), "radii_m": list(_FACE_RADII_M), "edge": _FACE_EDGE,
     }  # fmt: skip
+
+
+def compile_kernels() -> None:
+    """Compiles what ``swayed`` needs on the CPU (seconds, once; then kept on disk): call it before a fit."""
+    swayed(torch.zeros(1, 3, requires_grad=True), torch.zeros(NUM_POINTS, 2)).sum().backward()
+
+
+class _Swayed(torch.autograd.Function):
+    """One cloud's points by the kernels; no gradient reaches the offsets."""
+
+    @staticmethod
+    def forward(ctx, points: Tensor, sway: Tensor) -> Tensor:
+        from scene import motion_kernels  # numba loads slowly: only when used
+
+        points, sway = points.detach().contiguous(), sway.detach().contiguous()
+        out = torch.empty_like(points)
+        _in_shares(motion_kernels.sway, points, sway, out)
+        ctx.save_for_backward(points, sway)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        from scene import motion_kernels
+
+        out = torch.empty_like(grad, memory_format=torch.contiguous_format)
+        _in_shares(motion_kernels.sway_backward, *ctx.saved_tensors, grad.contiguous(), out)
+        return out, None
+
+
+def _in_shares(kernel, points: Tensor, sway: Tensor, *further: Tensor) -> None:
+    count, shares = len(points), torch.get_num_threads()
+    arrays = points.numpy(), sway.view(ROWS, COLUMNS, 2).numpy(), _constants(), *(t.numpy() for t in further)
+    run_shares(lambda t: kernel(count * t // shares, count * (t + 1) // shares, *arrays), shares)
+
+
+@functools.lru_cache
+def _constants():
+    """As the kernels read them: where the lattice starts, cells per metre, the face, one over its radii, and edge."""
+    cells = [(n - 1) / (high - low) for n, low, high in zip((COLUMNS, ROWS), LOW_M, HIGH_M)]
+    inverse = [1 / radius for radius in _FACE_RADII_M]
+    return torch.tensor([*LOW_M, *cells, *_FACE_M, *inverse, 1 / _FACE_EDGE]).numpy()
 
 
 def _softness(points: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from scene import bases, blocks, skinning
+from scene import bases, blocks, rig, skinning, sway, unit_quats
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.rig import displace, empty_binding, shapes_of_gaussians
@@ -89,17 +89,17 @@ class AvatarModel(nn.Module):
         self.num_joints = shape.num_joints
         self.per_gaussian = nn.ParameterDict()
         self._frozen: dict[str, Tensor] | None = None
-        self._rig_table: Tensor | None = None  # of a frozen avatar
+        self._rig_table: Tensor | None = None  # of a frozen avatar that is not on a CPU
         self._blocks: blocks.BlockedNetwork | None = None  # of a frozen avatar that has one, on a CPU
         self._evaluators: dict[str, Callable[[list[Tensor]], Tensor]] = {}  # of a frozen avatar
         self.anchoring = Anchoring(anchoring, shape.num_expressions)
         if anchoring.two_frames:
             self.per_gaussian["head_logits"] = nn.Parameter(torch.zeros(shape.num_gaussians))
         if anchoring.rigged:
-            rig = empty_binding(shape.num_gaussians, shape.num_expressions, shape.num_rig_vertices)
-            self.register_buffer("rig_shapes", rig.shapes)
-            self.per_gaussian["rig_vertices"] = nn.Parameter(rig.vertices, requires_grad=False)
-            self.per_gaussian["rig_weights"] = nn.Parameter(rig.weights, requires_grad=False)
+            binding = empty_binding(shape.num_gaussians, shape.num_expressions, shape.num_rig_vertices)
+            self.register_buffer("rig_shapes", binding.shapes)
+            self.per_gaussian["rig_vertices"] = nn.Parameter(binding.vertices, requires_grad=False)
+            self.per_gaussian["rig_weights"] = nn.Parameter(binding.weights, requires_grad=False)
         self.per_gaussian["means"] = nn.Parameter(torch.zeros(shape.num_gaussians, 3))
         self.per_gaussian["log_scales"] = nn.Parameter(torch.full((shape.num_gaussians, 3), -6.0))
         self.per_gaussian["quats"] = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(shape.num_gaussians, 1))
@@ -169,7 +169,8 @@ class AvatarModel(nn.Module):
         self._frozen, self._evaluators, p = None, {}, self.per_gaussian
         with torch.no_grad():
             self._frozen = self.fixed()
-            if self.anchoring.config.rigged:
+            if self.anchoring.config.rigged and not blocks.suits(self.rig_shapes):
+                # On a CPU few vertices are blended, which stay in the cache, and Gaussians look up theirs.
                 self._rig_table = shapes_of_gaussians(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
 
     def networks(self) -> dict[str, nn.Module]:
@@ -196,8 +197,13 @@ class AvatarModel(nn.Module):
         """Compiles what it needs, so that no fit or playback is held up."""
         if self.per_gaussian["means"].device.type == "cpu":
             bases.compile_kernels()
+            unit_quats.compile_kernels()
             if self._blocks is not None:
                 blocks.compile_kernels()
+            if self.anchoring.config.rigged:
+                rig.compile_kernels()
+            if self.anchoring.config.swaying:
+                sway.compile_kernels()
             if self.anchoring.config.two_frames:
                 skinning.compile_kernels()
 

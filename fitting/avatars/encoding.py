@@ -18,5 +18,23 @@ def encode(points: Tensor, frequencies: int) -> Tensor:
     if frequencies == 0:
         return points
     octaves = math.pi * 2.0 ** torch.arange(frequencies, dtype=points.dtype, device=points.device)
+    fixed = not (torch.is_grad_enabled() and points.requires_grad)
+    if fixed and points.ndim == 2 and points.device.type == "cpu" and points.dtype in (torch.float32, torch.float64):
+        return _encode_columns(points, octaves)
     angles = (points[..., None, :] * octaves[:, None]).flatten(-2)
     return torch.cat([points, angles.sin(), angles.cos()], -1)
+
+
+def _encode_columns(points: Tensor, octaves: Tensor) -> Tensor:
+    """The same numbers [N, *], computed column by column: in long runs of memory."""
+    from scene import row_kernels  # numba loads slowly: only when used
+
+    count, size = points.shape
+    out = points.new_empty(encoded_size(size, len(octaves)), count)
+    out[:size] = points.detach().T
+    angles = torch.outer(octaves, out[:size].flatten()).view(-1, count)
+    torch.sin(angles, out=out[size : size + len(angles)])
+    torch.cos(angles, out=out[size + len(angles) :])
+    rows = out.new_empty(count, len(out))
+    row_kernels.turn(out.numpy(), rows.numpy())
+    return rows

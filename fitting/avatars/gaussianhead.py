@@ -31,6 +31,7 @@ from scene.transforms import (
     quats_to_matrices,
     transform_points,
 )
+from scene.unit_quats import unit_quats
 
 _CENTRE = (0.0, 0.0, -0.08)  # metres in the head frame: the scene's box is around the skull
 
@@ -220,7 +221,7 @@ class GaussianHead(AvatarModel):
 
     def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p = self.per_gaussian
-        means, quats, log_scales = p["means"], normalize_quats(p["quats"]), p["log_scales"]
+        means, quats, log_scales = p["means"], unit_quats(p["quats"]), p["log_scales"]
         deforms = self._reads_deforming() if self._deforms is None else self._deforms
         if self.config.deformation and deforms:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.config.deform_bfloat16 and _fast_bfloat16()):

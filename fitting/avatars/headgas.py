@@ -17,13 +17,14 @@ from fitting.avatars.anchoring import AnchoringConfig
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
 from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode, encoded_size
-from fitting.avatars.layers import apply_layers
+from fitting.avatars.layers import apply_layers, compile_kernels
 from scene import bases, blocks
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.seeds import Seeds
-from scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
+from scene.transforms import multiply_quats, rotvecs_to_quats
+from scene.unit_quats import unit_quats
 
 # Means are divided by this before they are encoded, so that the head fills about [-1, 1].
 SCENE_RADIUS_M = 0.25
@@ -187,7 +188,7 @@ class HeadGaS(AvatarModel):
 
     def fixed(self) -> dict[str, Tensor]:
         p = self.per_gaussian
-        return {"quats": normalize_quats(p["quats"]), "scales": bounded_scales(p["log_scales"])}
+        return {"quats": unit_quats(p["quats"]), "scales": bounded_scales(p["log_scales"])}
 
     def freeze(self) -> None:
         super().freeze()
@@ -209,6 +210,12 @@ class HeadGaS(AvatarModel):
                 encoding = self._encoding()
                 first = self.mlp[0].bias + encoding @ weight[:, -encoding.shape[1] :].T
                 self._frozen["first"] = first + p["features"] @ weight[:, :size].T
+
+    def warm_up(self) -> None:
+        super().warm_up()
+        if self._frozen is None and self.networks() and self.per_gaussian["means"].device.type == "cpu":
+            compile_kernels()
+            self._encoding()
 
     def networks(self) -> dict[str, nn.Module]:
         return {} if self.config.blending == "parameters" else {"mlp": self.mlp}

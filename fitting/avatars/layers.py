@@ -13,28 +13,43 @@ def apply_layers(mlp: nn.Sequential, inputs: list[Tensor]) -> Tensor:
     """``mlp(torch.cat(inputs, -1))`` for inputs [N, *]; mlp: linear layers with biases and ReLUs in turn.
 
     On a CPU value and gradient are computed block by block, and what is laid side by side is never copied together.
+    Between the matrix products there is one sweep each (``scene.row_kernels``).
     """
-    if inputs[0].device.type != "cpu":
+    if inputs[0].device.type != "cpu" or inputs[0].dtype not in (torch.float32, torch.float64):
         return mlp(torch.cat(inputs, -1))
     weights = [tensor for layer in mlp if isinstance(layer, nn.Linear) for tensor in (layer.weight, layer.bias)]
     return _Layers.apply(len(inputs), *inputs, *weights)
 
 
+def compile_kernels() -> None:
+    """Compiles what ``apply_layers`` needs on the CPU (seconds, once; then kept on disk): call it before a fit."""
+    mlp = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))
+    apply_layers(mlp, [torch.ones(1, 1)]).sum().backward()
+
+
 class _Layers(torch.autograd.Function):
     @staticmethod
     def forward(ctx, num_inputs: int, *tensors: Tensor) -> Tensor:
+        from scene import row_kernels  # numba loads slowly: only when used
+
         inputs, parameters = tensors[:num_inputs], tensors[num_inputs:]
         weights, biases = parameters[::2], parameters[1::2]
-        parts = weights[0].split([tensor.shape[1] for tensor in inputs], 1)
-        layers = [inputs[0].new_empty(len(inputs[0]), len(weight)) for weight in weights]  # each layer's values
-        for a in range(0, len(inputs[0]), BLOCK_ROWS):
-            rows = slice(a, a + BLOCK_ROWS)
-            x = layers[0][rows]
-            torch.addmm(biases[0], inputs[0][rows], parts[0].T, out=x)
+        parts = [part.T for part in weights[0].split([tensor.shape[1] for tensor in inputs], 1)]
+        turned = [weight.T for weight in weights[1:]]
+        count = len(inputs[0])
+        layers = [inputs[0].new_empty(count, len(weight)) for weight in weights]  # each layer's values
+        arrays = [layer.numpy() for layer in layers]
+        offsets = [bias.detach().numpy() for bias in biases]
+        for first in range(0, count, BLOCK_ROWS):
+            last = min(first + BLOCK_ROWS, count)
+            x = layers[0][first:last]
+            torch.mm(inputs[0][first:last], parts[0], out=x)
             for part, tensor in zip(parts[1:], inputs[1:]):
-                x.addmm_(tensor[rows], part.T)
-            for weight, bias, layer in zip(weights[1:], biases[1:], layers[1:]):
-                x = torch.addmm(bias, x.relu_(), weight.T, out=layer[rows])
+                x.addmm_(tensor[first:last], part)
+            for weight, layer, array, offset in zip(turned, layers[1:], arrays, offsets):
+                row_kernels.add_bias(first, last, array, offset, True)
+                x = torch.mm(x, weight, out=layer[first:last])
+            row_kernels.add_bias(first, last, arrays[-1], offsets[-1], False)
         ctx.save_for_backward(*inputs, *weights, *layers[:-1])
         ctx.num_inputs = num_inputs
         return layers[-1]
@@ -42,7 +57,9 @@ class _Layers(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        k, saved = ctx.num_inputs, ctx.saved_tensors
+        from scene import row_kernels
+
+        k, saved, grad = ctx.num_inputs, ctx.saved_tensors, grad.contiguous()
         depth = (len(saved) - k + 1) // 2
         inputs, weights, hidden = saved[:k], saved[k : k + depth], saved[k + depth :]
         sizes = [tensor.shape[1] for tensor in inputs]
@@ -51,15 +68,17 @@ class _Layers(torch.autograd.Function):
         g_biases = [weight.new_zeros(len(weight)) for weight in weights]
         first = g_weights[0].split(sizes, 1)
         g_inputs = [torch.empty_like(t) if need else None for t, need in zip(inputs, ctx.needs_input_grad[1:])]
-        for a in range(0, len(grad), BLOCK_ROWS):
-            rows = slice(a, a + BLOCK_ROWS)
-            g = grad[rows]
+        whole, values = grad.numpy(), [tensor.numpy() for tensor in hidden]
+        totals = [total.numpy() for total in g_biases]
+        spaces = [torch.empty_like(tensor[:BLOCK_ROWS]) for tensor in hidden]
+        for start in range(0, len(grad), BLOCK_ROWS):
+            end = min(start + BLOCK_ROWS, len(grad))
+            rows, g = slice(start, end), grad[start:end]
+            row_kernels.add_rows(start, end, whole, totals[-1])
             for layer in reversed(range(1, depth)):
-                values = hidden[layer - 1][rows]
-                g_weights[layer].addmm_(g.T, values)
-                g_biases[layer].add_(g.sum(0))
-                g = torch.ops.aten.threshold_backward(g @ weights[layer], values, 0)  # where ReLU let it through
-            g_biases[0].add_(g.sum(0))
+                g_weights[layer].addmm_(g.T, hidden[layer - 1][rows])
+                g = torch.mm(g, weights[layer], out=spaces[layer - 1][: end - start])
+                row_kernels.stop_at_relu(start, end - start, g.numpy(), values[layer - 1], totals[layer - 1])
             for tensor, part, g_part, g_input in zip(inputs, parts, first, g_inputs):
                 g_part.addmm_(g.T, tensor[rows])
                 if g_input is not None:

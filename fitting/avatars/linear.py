@@ -20,7 +20,8 @@ from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.seeds import Seeds
-from scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
+from scene.transforms import multiply_quats, rotvecs_to_quats
+from scene.unit_quats import unit_quats
 
 SHIFT_M, TURN_RAD = 0.01, 0.1
 """Metres and radians that a motion mode of 1 stands for at a code of 1."""
@@ -94,7 +95,7 @@ class Linear(AvatarModel):
     def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p, codes = self.per_gaussian, self.codes(state)
         looks, motions = self._blended(codes)
-        means, quats, log_scales = p["means"], normalize_quats(p["quats"]), p["log_scales"]
+        means, quats, log_scales = p["means"], unit_quats(p["quats"]), p["log_scales"]
         if motions is not None:
             shift, turn, growth = motions.split(3, -1)
             means = means + SHIFT_M * shift

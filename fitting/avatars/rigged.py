@@ -16,7 +16,7 @@ from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.seeds import Seeds
-from scene.transforms import normalize_quats
+from scene.unit_quats import unit_quats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Rigged(AvatarModel):
     def fixed(self) -> dict[str, Tensor]:
         p = self.per_gaussian
         return {
-            "quats": normalize_quats(p["quats"]),
+            "quats": unit_quats(p["quats"]),
             "scales": bounded_scales(p["log_scales"]),
             "opacities": torch.sigmoid(p["opacity_logits"]),
         }

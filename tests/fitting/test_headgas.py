@@ -97,3 +97,10 @@ def test_codes_are_clamped_to_what_training_showed():
     inside = avatar.codes(seen)
     raw = (seen.expression - avatar.code_mean) @ avatar.code_projection
     torch.testing.assert_close(inside, raw)  # the training frames themselves are not clamped
+
+
+@pytest.mark.parametrize("frequencies", [0, 1, 4])
+def test_encodings_without_gradients_are_the_same_numbers(frequencies):
+    points = torch.randn(77, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    expected = encode(points, frequencies)
+    assert expected.requires_grad and torch.equal(encode(points.detach(), frequencies), expected)

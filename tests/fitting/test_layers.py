@@ -25,3 +25,9 @@ def test_values_and_gradients_are_the_whole_networks(layers, count):
     torch.testing.assert_close(*results)
     for a, b in zip(*(torch.autograd.grad((result * weights).sum(), wanted) for result in results)):
         torch.testing.assert_close(a, b)
+
+
+def test_what_is_not_a_number_stays_so():
+    mlp = _make_mlp(2, 3, 2, 2)
+    found = apply_layers(mlp, [torch.tensor([[1.0, float("nan")], [1.0, 2.0]])])
+    assert found[0].isnan().all() and found[1].isfinite().all()

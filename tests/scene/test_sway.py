@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from scene.head_state import HeadState
-from scene.sway import COLUMNS, HIGH_M, LOW_M, NUM_POINTS, swayed
+from scene.sway import COLUMNS, HIGH_M, LOW_M, NUM_POINTS, swayed, swayed_torch
 
 
 def points(count: int = 50) -> torch.Tensor:
@@ -57,6 +57,32 @@ def test_gradients_match_finite_differences():
     rest = points(6).requires_grad_()
     sway = (0.01 * torch.randn(NUM_POINTS, 2, generator=generator, dtype=torch.float64)).requires_grad_()
     torch.autograd.gradcheck(swayed, (rest, sway), eps=1e-7)
+
+
+def test_the_kernels_are_their_twin_in_plain_pytorch_also_beyond_the_sheet_and_by_shares():
+    g = torch.Generator().manual_seed(3)
+    rest = (0.2 * torch.randn(1001, 3, generator=g)).requires_grad_()  # in the face, around it and beyond the sheet
+    sway = 0.02 * torch.randn(NUM_POINTS, 2, generator=g)
+    upstream = torch.randn(rest.shape, generator=g)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        found = swayed(rest, sway)
+        (by_kernels,) = torch.autograd.grad((found * upstream).sum(), rest)
+    finally:
+        torch.set_num_threads(before)
+    double = rest.detach().double().requires_grad_()
+    expected = swayed_torch(double, sway.double())
+    (by_twin,) = torch.autograd.grad((expected * upstream.double()).sum(), double)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected.float(), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(by_kernels, by_twin.float(), atol=2e-5, rtol=1e-5)
+
+
+def test_single_precision_still_has_gradients_by_the_offsets():
+    rest, sway = points().float(), torch.zeros(NUM_POINTS, 2, requires_grad=True)
+    swayed(rest, sway).sum().backward()
+    assert sway.grad.abs().max() > 0
 
 
 def test_a_state_without_sway_is_at_rest_in_its_batch_shape():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from scene.transforms import (
@@ -20,6 +21,7 @@ from scene.transforms import (
     rotvecs_to_quats,
     transform_points,
 )
+from scene.unit_quats import unit_quats
 
 D = torch.float64
 
@@ -73,3 +75,16 @@ def test_the_mean_of_poses_around_one_is_that_one():
     wiggles = torch.cat([torch.eye(3, dtype=D), -torch.eye(3, dtype=D)]) * 0.2
     poses = T @ make_transform(rotvecs_to_matrices(wiggles), wiggles)
     torch.testing.assert_close(mean_transform(poses), T, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_unit_quats_of_gaussians_are_normalised_ones_values_and_gradients(dtype):
+    g = torch.Generator().manual_seed(4)
+    wide = torch.randn(50, 5, generator=g, dtype=dtype).requires_grad_()
+    upstream, found = torch.randn(50, 4, generator=g, dtype=dtype), []
+    for function in (unit_quats, normalize_quats):
+        units = function(wide[:, 1:])
+        found.append((units, *torch.autograd.grad((units * upstream).sum(), wide)))
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b)
+    assert not unit_quats(torch.zeros(2, 4, dtype=dtype)).any()

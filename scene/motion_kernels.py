@@ -1,0 +1,98 @@
+"""Points that follow a mesh and that sway, in numba: float32 on the CPU. See ``scene.rig`` and ``scene.sway``."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+# Points may be NaN (they are then taken for the first cell), so that comparisons must be honest.
+_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+_ZERO, _ONE = np.float32(0), np.float32(1)
+
+
+@numba.njit(cache=True, **_OPTIONS)
+def weigh_corners(first, last, moved, vertices, weights, out):
+    """Writes the rows ``first`` to ``last`` of out [N, 3]: Σ_k weights[n, k] moved[vertices[n, k]]; moved: [V, 3]."""
+    for n in range(first, last):
+        a, b, c = moved[vertices[n, 0]], moved[vertices[n, 1]], moved[vertices[n, 2]]
+        u, v, w = weights[n, 0], weights[n, 1], weights[n, 2]
+        for axis in range(3):
+            out[n, axis] = u * a[axis] + v * b[axis] + w * c[axis]
+
+
+@numba.njit(inline="always", **_OPTIONS)
+def _cell(value, low, per_metre, points):
+    """The control point below a coordinate, the weight of the next one, and whether it moves with the value."""
+    at, last = (value - low) * per_metre, np.float32(points - 1)
+    inside = at > _ZERO and at < last
+    if not at > _ZERO:
+        at = _ZERO
+    if at > last:
+        at = last
+    cell = min(int(at), points - 2)
+    return cell, at - np.float32(cell), inside
+
+
+@numba.njit(inline="always", **_OPTIONS)
+def _softness(x, y, z, constants):
+    """0 inside the face, 1 well outside of it; and its gradient."""
+    ix, iy, iz = constants[7], constants[8], constants[9]
+    u, v, w = (x - constants[4]) * ix, (y - constants[5]) * iy, (z - constants[6]) * iz
+    distance = math.sqrt(u * u + v * v + w * w)
+    soft = (distance - _ONE) * constants[10]
+    if soft <= _ZERO:
+        return _ZERO, _ZERO, _ZERO, _ZERO
+    if soft >= _ONE:
+        return _ONE, _ZERO, _ZERO, _ZERO
+    scale = constants[10] / distance
+    return soft, scale * u * ix, scale * v * iy, scale * w * iz
+
+
+@numba.njit(cache=True, **_OPTIONS)
+def sway(first, last, points, sheet, constants, out):
+    """Writes the rows ``first`` to ``last`` of out [N, 3]: points at rest, moved by the sheet [rows, columns, 2]."""
+    rows, columns = sheet.shape[0], sheet.shape[1]
+    for n in range(first, last):
+        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+        soft, _, _, _ = _softness(x, y, z, constants)
+        if soft != _ZERO:
+            j, u, _ = _cell(x, constants[0], constants[2], columns)
+            i, v, _ = _cell(y, constants[1], constants[3], rows)
+            low, high = sheet[i], sheet[i + 1]
+            w11 = u * v
+            w10, w01 = v - w11, u - w11
+            w00 = _ONE - u - w10
+            x += soft * (w00 * low[j, 0] + w01 * low[j + 1, 0] + w10 * high[j, 0] + w11 * high[j + 1, 0])
+            y += soft * (w00 * low[j, 1] + w01 * low[j + 1, 1] + w10 * high[j, 1] + w11 * high[j + 1, 1])
+        out[n, 0], out[n, 1], out[n, 2] = x, y, z
+
+
+@numba.njit(cache=True, **_OPTIONS)
+def sway_backward(first, last, points, sheet, constants, grad, out):
+    """Writes the rows ``first`` to ``last`` of out [N, 3]: the gradient by points for grad [N, 3] of the result."""
+    rows, columns = sheet.shape[0], sheet.shape[1]
+    for n in range(first, last):
+        gx, gy, gz = grad[n, 0], grad[n, 1], grad[n, 2]
+        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+        soft, sx, sy, sz = _softness(x, y, z, constants)
+        if soft != _ZERO:
+            j, u, moves_x = _cell(x, constants[0], constants[2], columns)
+            i, v, moves_y = _cell(y, constants[1], constants[3], rows)
+            low, high = sheet[i], sheet[i + 1]
+            # What the upstream gradient is along the offsets of the four control points.
+            d00 = gx * low[j, 0] + gy * low[j, 1]
+            d01 = gx * low[j + 1, 0] + gy * low[j + 1, 1]
+            d10 = gx * high[j, 0] + gy * high[j, 1]
+            d11 = gx * high[j + 1, 0] + gy * high[j + 1, 1]
+            below, above = d00 + u * (d01 - d00), d10 + u * (d11 - d10)
+            shift = below + v * (above - below)
+            gx += shift * sx
+            gy += shift * sy
+            gz += shift * sz
+            if moves_x:
+                gx += soft * constants[2] * ((_ONE - v) * (d01 - d00) + v * (d11 - d10))
+            if moves_y:
+                gy += soft * constants[3] * (above - below)
+        out[n, 0], out[n, 1], out[n, 2] = gx, gy, gz
