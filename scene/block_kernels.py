@@ -1,6 +1,6 @@
-"""Blended tables and small networks of many Gaussians, in numba: by blocks of 8 Gaussians that never leave the cache.
+"""Blended tables and small networks of many Gaussians, in numba: by blocks of Gaussians that never leave the cache.
 
-See ``scene.blocks``. A block's numbers lie channel by channel, [channels, 8], so that every instruction
+See ``scene.blocks``. A block's numbers lie channel by channel, [channels, LANES], so that every instruction
 works on several Gaussians.
 """
 
@@ -13,8 +13,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from scene.blocks import LANES, PARTS, ROWS
+from scene.blocks import PARTS, ROWS, lanes
 
+LANES = lanes()
 _VECTOR, _HALVES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(16), LANES)
 _WHOLES = ir.VectorType(ir.IntType(32), LANES)
 _FUSED = ("contract", "reassoc", "nsz")
@@ -65,9 +66,9 @@ def _are_arrays(*checked: tuple[types.Type, types.Type]) -> bool:
 
 @intrinsic
 def _blend(typing_context, table, row, factors, first, used, count, x, channel):
-    """x[channel] = Σ_u factors[first + u] table[row + used[u]] for u < count, a multiple of 4; x: [*, 8] float32.
+    """x[channel] = Σ_u factors[first + u] table[row + used[u]] for u < count, a multiple of 4; x: [*, LANES] float32.
 
-    table: int16, its rows of 8 one after the other. Sums stay in registers.
+    table: int16, its rows of LANES one after the other. Sums stay in registers.
     """
     numbers = (table, types.int16), (factors, types.float32), (used, types.intp), (x, types.float32)
     if not _are_arrays(*numbers):
@@ -96,7 +97,7 @@ def _blend(typing_context, table, row, factors, first, used, count, x, channel):
 
 @intrinsic
 def _layer(typing_context, weights, at, x, inputs, y, outputs, relu):
-    """y[j] += Σ_k weights[at + ...] x[k] for the rows j < outputs of y [*, 8] and k < inputs of x [*, 8]; then, if
+    """y[j] += Σ_k weights[at + ...] x[k] for the rows j < outputs of y and k < inputs of x, both [*, LANES]; then, if
     ``relu``, what is negative becomes 0. Weights lie as [outputs / ROWS, inputs, ROWS]. Sums stay in registers."""
     if not _are_arrays(*((array, types.float32) for array in (weights, x, y))):
         return None
@@ -131,8 +132,8 @@ def _layer(typing_context, weights, at, x, inputs, y, outputs, relu):
 def evaluate(first, last, table, factors, used, start, weights, biases, sizes, out):
     """Writes the rows of ``out`` [N, O] that belong to the blocks ``first`` to ``last``.
 
-    table: [blocks, f, B, 8] int16; factors: [f, U], what each entry is multiplied with, for the U ``used`` b.
-    start: [blocks, sizes[0], 8], what the blended channels, taken through the first layer, are added to.
+    table: [blocks, f, B, LANES] int16; factors: [f, U], what each entry is multiplied with, for the U ``used`` b.
+    start: [blocks, sizes[0], LANES], what the blended channels, taken through the first layer, are added to.
     weights: of all layers one after the other, as ``_layer`` reads them; biases: [sizes[1] + ...]; sizes: the layers'
     padded outputs. Without layers (weights are empty, sizes is [f]) the blend itself is added.
     """

@@ -1,12 +1,13 @@
 """What playback evaluates per Gaussian on a CPU: a table blended by the state's codes, then a small network.
 
-One sweep through memory: of 8 Gaussians at a time the table's entries are read, blended and taken through all layers
-before the next 8. Tables are kept in 16 bits (whole numbers with a factor for each code and channel: an error of at
-most 1/65 000 of the largest entry), half of what must be read for each picture.
+One sweep through memory: of a few Gaussians at a time the table's entries are read, blended and taken through all
+layers before the next. Tables are kept in 16 bits (whole numbers with a factor for each code and channel: an error of
+at most 1/65 000 of the largest entry), half of what must be read for each picture.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -15,13 +16,19 @@ from torch import Tensor, nn
 from scene.workers import run_shares
 
 # numba keeps what it has compiled by file: who changes one of these must touch block_kernels.py too.
-LANES = 8
-"""Gaussians of a block."""
 ROWS = 8
 """Outputs of a layer that are summed up at once; layers are padded to multiples of it."""
 PARTS = 4
 """Entries of a table that are blended at once; what is left is filled up with factors of 0."""
 _LARGEST = 32767
+
+
+@functools.cache
+def lanes() -> int:
+    """Gaussians of a block: the numbers that one instruction of this processor works on, 8 or with AVX-512 16."""
+    from llvmlite import binding
+
+    return 16 if binding.get_host_cpu_features().get("avx512f") else 8
 
 
 class BlockedNetwork:
@@ -72,10 +79,10 @@ class BlockedNetwork:
 
     @staticmethod
     def _blocked(rows: Tensor) -> Tensor:
-        """[N, *, c] as [blocks, *, c, 8], the last block filled up with zeros."""
-        missing = -len(rows) % LANES
+        """[N, *, c] as [blocks, *, c, lanes], the last block filled up with zeros."""
+        missing = -len(rows) % lanes()
         rows = torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
-        return rows.unflatten(0, (-1, LANES)).movedim(1, -1).contiguous()
+        return rows.unflatten(0, (-1, lanes())).movedim(1, -1).contiguous()
 
 
 def compile_kernels() -> None:

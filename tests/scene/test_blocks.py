@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from scene.blocks import LANES, ROWS, BlockedNetwork, suits
+from scene.blocks import ROWS, BlockedNetwork, lanes, suits
+
+LANES = lanes()
 
 
 def make(count: int, codes: int, channels: int, sizes: list[int], seed: int = 0):
