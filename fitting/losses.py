@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scene.workers import run_shares
+from scene.workers import run_rows
 
 WINDOW_RADIUS = 5
 WINDOW_SIGMA = 1.5
@@ -88,9 +88,8 @@ def kernel_arguments(dtype: torch.dtype, count: int) -> tuple:
 
 
 def in_bands(function: Callable[[int, int], None], rows: int) -> None:
-    """Calls ``function(first, last)`` side by side for bands that cover so many rows, by the number of threads."""
-    shares = max(1, min(torch.get_num_threads(), rows // _LEAST_BAND))
-    run_shares(lambda t: function(rows * t // shares, rows * (t + 1) // shares), shares)
+    """Calls ``function(first, last)`` side by side for bands that cover so many rows of a picture."""
+    run_rows(function, rows, _LEAST_BAND)
 
 
 class _FusedSsim(torch.autograd.Function):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scene.workers import run_shares
+from scene.workers import run_rows, suit_kernels
 
 
 def blend(basis: Tensor, codes: Tensor) -> Tensor:
@@ -13,19 +13,13 @@ def blend(basis: Tensor, codes: Tensor) -> Tensor:
 
     On a CPU in single precision one sweep through the basis, which is all that it can cost.
     """
-    plain = basis.device.type != "cpu" or {basis.dtype, codes.dtype} != {torch.float32} or not basis.is_contiguous()
-    if plain:
+    if not suit_kernels(basis, codes) or not basis.is_contiguous():
         return torch.matmul(codes, basis)
     from scene import basis_kernels  # numba loads slowly: only when used
 
-    count, shares = len(basis), torch.get_num_threads()
-    out = basis.new_empty(count, basis.shape[2])
+    out = basis.new_empty(len(basis), basis.shape[2])
     arrays = basis.detach().numpy(), codes.detach().contiguous().numpy(), out.numpy()
-
-    def share(t: int) -> None:
-        basis_kernels.blend(arrays[0], arrays[1], count * t // shares, count * (t + 1) // shares, arrays[2])
-
-    run_shares(share, shares)
+    run_rows(lambda first, last: basis_kernels.blend(first, last, *arrays), len(basis))
     return out
 
 
@@ -34,18 +28,13 @@ def blend_by_code(table: Tensor, codes: Tensor) -> Tensor:
 
     For playback: on a CPU in single precision what has a code of 0 is not even read.
     """
-    if table.device.type != "cpu" or {table.dtype, codes.dtype} != {torch.float32} or not table.is_contiguous():
+    if not suit_kernels(table, codes) or not table.is_contiguous():
         return codes @ table
     from scene import basis_kernels
 
-    out, columns, shares = table.new_empty(table.shape[1]), table.shape[1], torch.get_num_threads()
-    arrays = table.detach().numpy(), codes.detach().contiguous().numpy()
-    used, result = codes.detach().nonzero()[:, 0].numpy(), out.numpy()
-
-    def share(t: int) -> None:
-        basis_kernels.blend_by_code(*arrays, used, columns * t // shares, columns * (t + 1) // shares, result)
-
-    run_shares(share, shares)
+    out, codes = table.new_empty(table.shape[1]), codes.detach().contiguous()
+    arrays = table.detach().numpy(), codes.numpy(), codes.nonzero()[:, 0].numpy(), out.numpy()
+    run_rows(lambda first, last: basis_kernels.blend_by_code(first, last, *arrays), len(out))
     return out
 
 

@@ -11,7 +11,7 @@ _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"
 
 
 @numba.njit(**_OPTIONS)
-def blend(basis, codes, first, last, out):
+def blend(first, last, basis, codes, out):
     """Writes the rows ``first`` to ``last`` of ``out`` [N, f]: Σ_b codes[b] basis[n, b]. basis: [N, B, f]."""
     count, size = basis.shape[1], basis.shape[2]
     pairs = count // 4
@@ -30,7 +30,7 @@ def blend(basis, codes, first, last, out):
 
 
 @numba.njit(**_OPTIONS)
-def blend_by_code(table, codes, used, first, last, out):
+def blend_by_code(first, last, table, codes, used, out):
     """Writes the columns ``first`` to ``last`` of ``out`` [M]: Σ codes[b] table[b] over ``used`` b of table [B, M]."""
     pairs = used.shape[0] // 4
     for a in range(first, last, _COLUMNS):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scene.workers import run_shares
+from scene.workers import run_rows
 
 # numba keeps what it has compiled by file: who changes one of these must touch block_kernels.py too.
 ROWS = 8
@@ -61,20 +61,13 @@ class BlockedNetwork:
         """The outputs [N, O] for codes [B]. What has a code of 0 is not even read."""
         from scene.block_kernels import evaluate  # numba loads slowly: only when used
 
-        out, shares, codes = torch.empty(self._count, self._outputs), torch.get_num_threads(), codes.detach()
+        out, codes = torch.empty(self._count, self._outputs), codes.detach()
         used = codes.nonzero()[:, 0]
         missing = 0, -len(used) % PARTS
         factors = torch.nn.functional.pad(self._factors[:, used] * codes[used], missing).numpy()
         used = torch.nn.functional.pad(used, missing).numpy()
-        blocks, result = len(self._table), out.numpy()
-
-        def share(t: int) -> None:
-            evaluate(
-                blocks * t // shares, blocks * (t + 1) // shares, self._table, factors, used, self._start,
-                self._weights, self._biases, self._sizes, result,
-            )  # fmt: skip
-
-        run_shares(share, shares)
+        arrays = self._table, factors, used, self._start, self._weights, self._biases, self._sizes, out.numpy()
+        run_rows(lambda first, last: evaluate(first, last, *arrays), len(self._table))
         return out
 
     @staticmethod
@@ -88,11 +81,6 @@ class BlockedNetwork:
 def compile_kernels() -> None:
     """Compiles what evaluation needs (seconds, once; then kept on disk): call it before playback."""
     BlockedNetwork(torch.ones(1, 1, 1), torch.zeros(1, 1), [nn.Linear(1, 1)])(torch.ones(1))
-
-
-def suits(*tensors: Tensor) -> bool:
-    """Whether such tensors can be evaluated here: on the CPU and in single precision."""
-    return all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
 
 
 def _padded(weight: Tensor) -> Tensor:

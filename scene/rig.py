@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scene import bases
 from scene.cloud import GaussianCloud
-from scene.workers import run_shares
+from scene.workers import run_rows, suit_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,7 @@ def displace(
     """The cloud [*b, N] with its means moved by expressions [*b, E]; see RigBinding."""
     driven = expression, shapes, weights
     fixed = not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in driven))
-    on_cpu = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in (*driven, cloud.means))
-    if fixed and on_cpu and expression.ndim == 1:
+    if fixed and suit_kernels(*driven, cloud.means) and expression.ndim == 1:
         shift = _shifts(expression, shapes, vertices, weights)
     else:
         moved = (expression @ shapes.flatten(1)).reshape(*expression.shape[:-1], -1, 3)
@@ -51,13 +50,11 @@ def _shifts(expression: Tensor, shapes: Tensor, vertices: Tensor, weights: Tenso
     lowest, highest = vertices.aminmax() if len(vertices) else (0, 0)
     if lowest < 0 or highest >= shapes.shape[1]:
         raise IndexError(f"displace: vertices from {lowest} to {highest}, but the rig has {shapes.shape[1]}")
-    shift, count, shares = torch.empty_like(weights), len(weights), torch.get_num_threads()
+    shift = torch.empty_like(weights)
     moved = bases.blend_by_code(shapes.detach().flatten(1), expression).view(-1, 3)
     tensors = moved, vertices.detach().contiguous(), weights.detach().contiguous(), shift
     arrays = [tensor.numpy() for tensor in tensors]
-    run_shares(
-        lambda t: motion_kernels.weigh_corners(count * t // shares, count * (t + 1) // shares, *arrays), shares
-    )
+    run_rows(lambda first, last: motion_kernels.weigh_corners(first, last, *arrays), len(weights))
     return shift
 
 

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.transforms import matrices_to_quats, multiply_quats, normalize_quats
-from scene.workers import run_shares
+from scene.workers import run_rows, suit_kernels
 
 
 def move_rigidly(cloud: GaussianCloud, T: Tensor) -> GaussianCloud:
@@ -29,7 +29,7 @@ def blend_two_frames(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weigh
     """
     fixed = not (torch.is_grad_enabled() and (T_head.requires_grad or T_body.requires_grad))
     tensors = (*cloud.fields().values(), T_head, T_body, weights)
-    if fixed and not cloud.batch_shape and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
+    if fixed and not cloud.batch_shape and suit_kernels(*tensors):
         means, quats, sh = _Blend.apply(cloud.means, cloud.quats, cloud.sh, weights, T_head, T_body)
         return dataclasses.replace(cloud, means=means, quats=quats, sh=sh)
     return blend_two_frames_torch(cloud, T_head, T_body, weights)
@@ -105,5 +105,5 @@ def _turn(T_body: Tensor, coefficients: int) -> Tensor:
 
 
 def _in_shares(kernel, count: int, tensors: list[Tensor]) -> None:
-    shares, arrays = torch.get_num_threads(), [tensor.numpy() for tensor in tensors]
-    run_shares(lambda t: kernel(count * t // shares, count * (t + 1) // shares, *arrays), shares)
+    arrays = [tensor.numpy() for tensor in tensors]
+    run_rows(lambda first, last: kernel(first, last, *arrays), count)

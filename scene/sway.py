@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scene.workers import run_shares
+from scene.workers import run_rows, suit_kernels
 
 # What captures and bundles hold refers to these: a change of any of them is a new version of both formats.
 COLUMNS, ROWS = 13, 11
@@ -29,8 +29,7 @@ _FACE_EDGE = 0.6  # beyond it, as a part of the radii, until where sway is whole
 def swayed(points: Tensor, sway: Tensor) -> Tensor:
     """Points [*b, N, 3] at rest, moved by offsets [*b, NUM_POINTS, 2] of the control points, in metres."""
     fixed = not (torch.is_grad_enabled() and sway.requires_grad)
-    on_cpu = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in (points, sway))
-    if fixed and on_cpu and points.ndim == 2 and sway.ndim == 2:
+    if fixed and suit_kernels(points, sway) and points.ndim == 2 and sway.ndim == 2:
         return _Swayed.apply(points, sway)
     return swayed_torch(points, sway)
 
@@ -86,9 +85,8 @@ class _Swayed(torch.autograd.Function):
 
 
 def _in_shares(kernel, points: Tensor, sway: Tensor, *further: Tensor) -> None:
-    count, shares = len(points), torch.get_num_threads()
     arrays = points.numpy(), sway.view(ROWS, COLUMNS, 2).numpy(), _constants(), *(t.numpy() for t in further)
-    run_shares(lambda t: kernel(count * t // shares, count * (t + 1) // shares, *arrays), shares)
+    run_rows(lambda first, last: kernel(first, last, *arrays), len(points))
 
 
 @functools.lru_cache

@@ -1,4 +1,7 @@
-"""Runs the shares of a kernel side by side. Kernels release the GIL, so plain threads do."""
+"""Kernels on the CPU: which tensors suit them, and their shares side by side.
+
+Kernels release the GIL, so plain threads do.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
 
 _MAX_WORKERS = 64
 _lock = threading.Lock()
@@ -20,6 +26,18 @@ def _forget_pool() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
+
+
+def suit_kernels(*tensors: Tensor) -> bool:
+    """Whether all tensors are on the CPU and in single precision, as most kernels want them."""
+    return all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
+
+
+def run_rows(function: Callable[[int, int], None], count: int, least: int = 1) -> None:
+    """Calls ``function(first, last)`` side by side for parts of ``count`` rows, of at least ``least`` rows each, by as
+    many threads as PyTorch uses."""
+    shares = max(1, min(torch.get_num_threads(), count // least))
+    run_shares(lambda t: function(count * t // shares, count * (t + 1) // shares), shares)
 
 
 def run_shares(function: Callable[[int], None], shares: int) -> None:

@@ -17,6 +17,7 @@ from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.rig import displace, empty_binding, shapes_of_gaussians
 from scene.seeds import Seeds
+from scene.workers import suit_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +170,7 @@ class AvatarModel(nn.Module):
         self._frozen, self._evaluators, p = None, {}, self.per_gaussian
         with torch.no_grad():
             self._frozen = self.fixed()
-            if self.anchoring.config.rigged and not blocks.suits(self.rig_shapes):
+            if self.anchoring.config.rigged and not suit_kernels(self.rig_shapes):
                 # On a CPU few vertices are blended, which stay in the cache, and Gaussians look up theirs.
                 self._rig_table = shapes_of_gaussians(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
 

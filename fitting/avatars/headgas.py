@@ -25,10 +25,10 @@ from scene.head_state import HeadState
 from scene.seeds import Seeds
 from scene.transforms import multiply_quats, rotvecs_to_quats
 from scene.unit_quats import unit_quats
+from scene.workers import suit_kernels
 
 # Means are divided by this before they are encoded, so that the head fills about [-1, 1].
 SCENE_RADIUS_M = 0.25
-_CACHED_ROWS = 2048  # of a network's layer: half a megabyte at 64 channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +194,7 @@ class HeadGaS(AvatarModel):
         super().freeze()
         p, config = self.per_gaussian, self.config
         with torch.no_grad():
-            if "basis" in p and blocks.suits(p["basis"]):
+            if "basis" in p and suit_kernels(p["basis"]):
                 start, layers = p["features"], []
                 if config.blending != "parameters":
                     layers = [layer for layer in self.mlp if isinstance(layer, nn.Linear)]
@@ -229,11 +229,11 @@ class HeadGaS(AvatarModel):
         p, first, size = self.per_gaussian, self.constants().get("first"), self.config.feature_size
         if self.config.blending == "none":
             weight = self.mlp[0].weight[:, size : size + self.num_codes]
-            return self._further_layers(first, (weight @ codes).expand(1, -1), None)
-        blended = bases.blend_by_code(p["basis"].transpose(0, 1).flatten(1), codes).reshape(self.num_gaussians, -1)
+            return self._further_layers(first + weight @ codes)
+        blended = self._frozen_blend(codes)
         if first is None:
             return p["features"] + blended
-        return self._further_layers(first, blended, self.mlp[0].weight[:, :size].T)
+        return self._further_layers(torch.addmm(first, blended, self.mlp[0].weight[:, :size].T))
 
     def _frozen_inputs(self, codes: Tensor) -> list[Tensor]:
         """What the network sees, as tensors [N, *] side by side."""
@@ -242,23 +242,18 @@ class HeadGaS(AvatarModel):
             self._frozen["encoding"] = self._encoding()
         if self.config.blending == "none":
             return [p["features"], codes.expand(self.num_gaussians, -1), self._frozen["encoding"]]
-        blended = bases.blend_by_code(p["basis"].transpose(0, 1).flatten(1), codes)
-        return [p["features"] + blended.reshape(self.num_gaussians, -1), self._frozen["encoding"]]
+        return [p["features"] + self._frozen_blend(codes), self._frozen["encoding"]]
 
-    def _further_layers(self, first: Tensor, inputs: Tensor, weight: Tensor | None) -> Tensor:
-        """The network from the sums ``first`` [N, H] of the first layer on, to which ``inputs`` add."""
-        if len(self.mlp) == 1:
-            return first + inputs if weight is None else torch.addmm(first, inputs, weight)
-        # On a CPU by parts that stay in the cache.
-        rows = _CACHED_ROWS if first.device.type == "cpu" else max(len(first), 1)
-        outputs = first.new_empty(len(first), self.mlp[-1].out_features)
-        for start in range(0, len(first), rows):
-            part = first[start : start + rows]
-            x = part + inputs if weight is None else torch.addmm(part, inputs[start : start + rows], weight)
-            for layer in self.mlp[1:-1]:
-                x = x.relu_() if isinstance(layer, nn.ReLU) else layer(x)
-            torch.addmm(self.mlp[-1].bias, x, self.mlp[-1].weight.T, out=outputs[start : start + rows])
-        return outputs
+    def _frozen_blend(self, codes: Tensor) -> Tensor:
+        """Σ_b codes[b] F_b [N, f] by a frozen basis, which lies in memory coefficient by coefficient."""
+        by_code = self.per_gaussian["basis"].transpose(0, 1).flatten(1)
+        return bases.blend_by_code(by_code, codes).view(self.num_gaussians, -1)
+
+    def _further_layers(self, x: Tensor) -> Tensor:
+        """What the network makes of the sums [N, H] of its first layer."""
+        for layer in self.mlp[1:]:
+            x = layer(x)
+        return x
 
     def _encoding(self) -> Tensor:
         return encode(self.per_gaussian["means"].detach() / SCENE_RADIUS_M, self.config.encoding_frequencies)

@@ -22,6 +22,7 @@ from scene.head_state import HeadState
 from scene.seeds import Seeds
 from scene.transforms import multiply_quats, rotvecs_to_quats
 from scene.unit_quats import unit_quats
+from scene.workers import suit_kernels
 
 SHIFT_M, TURN_RAD = 0.01, 0.1
 """Metres and radians that a motion mode of 1 stands for at a code of 1."""
@@ -116,7 +117,7 @@ class Linear(AvatarModel):
     def freeze(self) -> None:
         super().freeze()
         p = self.per_gaussian
-        if not blocks.suits(p["look_modes"]):
+        if not suit_kernels(p["look_modes"]):
             return
         with torch.no_grad():
             modes, start = p["look_modes"], p["base_looks"]

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitting.avatars import headgas
 from playback.player import Player
 from renderers import create
 from renderers.cpu import CpuRenderer
@@ -95,8 +94,7 @@ def test_playing_leaves_the_bundle_as_it_was():
      {"hidden_layers": 0}, {"hidden_layers": 1}],
     ids=str,
 )  # fmt: skip
-def test_the_frozen_avatar_is_the_same_avatar(changes, monkeypatch):
-    monkeypatch.setattr(headgas, "_CACHED_ROWS", 16)  # several parts, the last one shorter
+def test_the_frozen_avatar_is_the_same_avatar(changes):
     avatar = make("headgas", EXTENDED, **changes)
     player, eye = Player(toys.bundle(avatar)), torch.tensor([0.0, 0.1, 0.9])
     for seed in range(3):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scene.blocks import ROWS, BlockedNetwork, lanes, suits
+from scene.blocks import ROWS, BlockedNetwork, lanes
 
 LANES = lanes()
 
@@ -74,8 +74,3 @@ def test_threads_change_no_bit(threads):
         assert torch.equal(BlockedNetwork(table, start, layers)(codes), expected)
     finally:
         torch.set_num_threads(before)
-
-
-def test_only_the_cpu_in_single_precision_suits():
-    assert suits(torch.zeros(1)) and not suits(torch.zeros(1), torch.zeros(1, dtype=torch.float64))
-    assert not suits(torch.zeros(1, device="meta"))
