@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,8 +44,9 @@ class BlockedNetwork:
         """
         self._count, self._outputs = len(table), layers[-1].out_features if layers else table.shape[2]
         largest = table.abs().amax(0).clamp_min(1e-30)  # [B, f]
-        self._factors = (largest / _LARGEST).T.contiguous()  # [f, B]
-        self._table = self._blocked((table / self._factors.T).round_().to(torch.int16).transpose(1, 2)).numpy()
+        factors = largest / _LARGEST
+        self._factors = factors.T.contiguous().numpy()  # [f, B]
+        self._table = self._blocked((table / factors).round_().to(torch.int16).transpose(1, 2)).numpy()
         weights = [_padded(layer.weight.detach()) for layer in layers]
         biases = [_padded(layer.bias.detach()[:, None])[:, 0] for layer in layers[1:]]
         if layers:
@@ -61,11 +63,11 @@ class BlockedNetwork:
         """The outputs [N, O] for codes [B]. What has a code of 0 is not even read."""
         from scene.block_kernels import evaluate  # numba loads slowly: only when used
 
-        out, codes = torch.empty(self._count, self._outputs), codes.detach()
-        used = codes.nonzero()[:, 0]
-        missing = 0, -len(used) % PARTS
-        factors = torch.nn.functional.pad(self._factors[:, used] * codes[used], missing).numpy()
-        used = torch.nn.functional.pad(used, missing).numpy()
+        out, codes = torch.empty(self._count, self._outputs), codes.detach().numpy()
+        (used,) = codes.nonzero()
+        factors = np.zeros((len(self._factors), len(used) + -len(used) % PARTS), np.float32)
+        np.multiply(self._factors[:, used], codes[used], out=factors[:, : len(used)])
+        used = np.append(used, np.zeros(factors.shape[1] - len(used), used.dtype))
         arrays = self._table, factors, used, self._start, self._weights, self._biases, self._sizes, out.numpy()
         run_rows(lambda first, last: evaluate(first, last, *arrays), len(self._table))
         return out

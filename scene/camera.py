@@ -84,7 +84,8 @@ class Camera:
     @property
     def center(self) -> Tensor:
         """The camera's centre in the world, [*b, 3]."""
-        return self.T_world_cam[..., :3, 3]
+        rotation, translation = self.T_cam_world[..., :3, :3], self.T_cam_world[..., :3, 3:]
+        return -(rotation.transpose(-1, -2) @ translation)[..., 0]
 
     def to(self, *args, **kwargs) -> Camera:
         return dataclasses.replace(

@@ -13,13 +13,16 @@ def check_shape(owner: str, field: str, tensor: Tensor, trailing: tuple[int | st
     """
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{owner}.{field}: expected a tensor, got {type(tensor).__name__}")
-    wanted = "[*b, " + ", ".join(str(size) for size in trailing) + "]"
     shape = tuple(tensor.shape)
-    count = len(trailing)
-    tail = shape[len(shape) - count :]
-    if len(shape) < count or any(isinstance(want, int) and want != got for want, got in zip(trailing, tail)):
-        raise ValueError(f"{owner}.{field}: expected shape {wanted}, got {list(shape)}")
-    return shape[: len(shape) - count]
+    lead = len(shape) - len(trailing)
+    fits = lead >= 0
+    for want, got in zip(trailing, shape[lead:]):  # a plain loop: this is called dozens of times for every frame
+        if want != got and isinstance(want, int):
+            fits = False
+    if not fits:
+        wanted = ", ".join(["*b", *map(str, trailing)])
+        raise ValueError(f"{owner}.{field}: expected shape [{wanted}], got {list(shape)}")
+    return shape[:lead]
 
 
 def check_same_batch(owner: str, batches: dict[str, tuple[int, ...]]) -> None:

@@ -14,12 +14,19 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 @numba.njit(cache=True, **_OPTIONS)
 def weigh_corners(first, last, moved, vertices, weights, out):
-    """Writes the rows ``first`` to ``last`` of out [N, 3]: Σ_k weights[n, k] moved[vertices[n, k]]; moved: [V, 3]."""
+    """Writes the rows ``first`` to ``last`` of out [N, 3]: Σ_k weights[n, k] moved[vertices[n, k]]; moved: [V, 3].
+
+    Returns whether all vertices exist; the first that does not ends it.
+    """
     for n in range(first, last):
-        a, b, c = moved[vertices[n, 0]], moved[vertices[n, 1]], moved[vertices[n, 2]]
+        i, j, k = vertices[n, 0], vertices[n, 1], vertices[n, 2]
+        if min(i, j, k) < 0 or max(i, j, k) >= moved.shape[0]:
+            return False
+        a, b, c = moved[i], moved[j], moved[k]
         u, v, w = weights[n, 0], weights[n, 1], weights[n, 2]
         for axis in range(3):
             out[n, axis] = u * a[axis] + v * b[axis] + w * c[axis]
+    return True
 
 
 @numba.njit(inline="always", **_OPTIONS)

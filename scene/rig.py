@@ -47,14 +47,15 @@ def _shifts(expression: Tensor, shapes: Tensor, vertices: Tensor, weights: Tenso
     """What one expression [E] moves each Gaussian by, [N, 3], by the kernels."""
     from scene import motion_kernels  # numba loads slowly: only when used
 
-    lowest, highest = vertices.aminmax() if len(vertices) else (0, 0)
-    if lowest < 0 or highest >= shapes.shape[1]:
-        raise IndexError(f"displace: vertices from {lowest} to {highest}, but the rig has {shapes.shape[1]}")
     shift = torch.empty_like(weights)
     moved = bases.blend_by_code(shapes.detach().flatten(1), expression).view(-1, 3)
     tensors = moved, vertices.detach().contiguous(), weights.detach().contiguous(), shift
     arrays = [tensor.numpy() for tensor in tensors]
-    run_rows(lambda first, last: motion_kernels.weigh_corners(first, last, *arrays), len(weights))
+    found = []
+    run_rows(lambda first, last: found.append(motion_kernels.weigh_corners(first, last, *arrays)), len(weights))
+    if not all(found):
+        lowest, highest = vertices.aminmax()
+        raise IndexError(f"displace: vertices from {lowest} to {highest}, but the rig has {shapes.shape[1]}")
     return shift
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from renderers.cpu_kernels.layout import GRADIENT_COLUMNS, LANES, SCRATCH, SPLAT_COLUMNS, TILE
@@ -11,7 +13,7 @@ _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 def aligned(shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
     """An uninitialised array that starts at a cache line."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     offset = -raw.ctypes.data % _ALIGNMENT
     return raw[offset : offset + size].view(dtype).reshape(shape)
@@ -56,7 +58,7 @@ class Workspace:
         return True
 
     def _array(self, name: str, shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         stored = self._storage.get(name)
         if stored is None or stored.shape[0] < size:
             stored = self._storage[name] = aligned((size + size // 8,), dtype)

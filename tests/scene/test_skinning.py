@@ -7,8 +7,14 @@ import torch
 
 from scene.bases import blend, blend_by_code
 from scene.cloud import GaussianCloud
-from scene.skinning import blend_two_frames, blend_two_frames_torch
-from scene.transforms import make_transform, rotvecs_to_matrices
+from scene.skinning import _frames, blend_two_frames, blend_two_frames_torch
+from scene.transforms import (
+    make_transform,
+    matrices_to_quats,
+    normalize_quats,
+    quats_to_matrices,
+    rotvecs_to_matrices,
+)
 
 
 def example(coefficients: int, count: int = 33, seed: int = 0):
@@ -35,6 +41,17 @@ def test_values_and_gradients_are_the_twins(coefficients):
     for fused, plain in zip(found[0], found[1]):
         for a, b in zip(fused, plain):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("largest", range(4))
+def test_frames_know_the_quaternions_of_any_rotation(largest):
+    quats = torch.tensor([[0.2, -0.3, 0.1, -0.25], [-0.1, 0.2, 0.3, 0.2]])
+    quats[:, largest] = torch.tensor([0.9, -0.8])
+    T = torch.eye(4).repeat(2, 1, 1)
+    T[:, :3, :3] = quats_to_matrices(normalize_quats(quats))
+    rows = _frames(*T)
+    assert torch.equal(rows[:, :9], T[:, :3, :3].flatten(1))
+    torch.testing.assert_close(rows[:, 12:], matrices_to_quats(T[:, :3, :3]), rtol=0, atol=1e-6)
 
 
 def test_gradients_still_reach_the_transforms():
