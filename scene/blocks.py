@@ -7,7 +7,6 @@ at most 1/65 000 of the largest entry), half of what must be read for each pictu
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,20 +15,7 @@ from torch import Tensor, nn
 
 from scene.workers import run_rows
 
-# numba keeps what it has compiled by file: who changes one of these must touch block_kernels.py too.
-ROWS = 8
-"""Outputs of a layer that are summed up at once; layers are padded to multiples of it."""
-PARTS = 4
-"""Entries of a table that are blended at once; what is left is filled up with factors of 0."""
 _LARGEST = 32767
-
-
-@functools.cache
-def lanes() -> int:
-    """Gaussians of a block: the numbers that one instruction of this processor works on, 8 or with AVX-512 16."""
-    from llvmlite import binding
-
-    return 16 if binding.get_host_cpu_features().get("avx512f") else 8
 
 
 class BlockedNetwork:
@@ -61,7 +47,7 @@ class BlockedNetwork:
 
     def __call__(self, codes: Tensor) -> Tensor:
         """The outputs [N, O] for codes [B]. What has a code of 0 is not even read."""
-        from scene.block_kernels import evaluate  # numba loads slowly: only when used
+        from scene.block_kernels import PARTS, evaluate  # numba loads slowly: only when used
 
         out, codes = torch.empty(self._count, self._outputs), codes.detach().numpy()
         (used,) = codes.nonzero()
@@ -75,9 +61,10 @@ class BlockedNetwork:
     @staticmethod
     def _blocked(rows: Tensor) -> Tensor:
         """[N, *, c] as [blocks, *, c, lanes], the last block filled up with zeros."""
-        missing = -len(rows) % lanes()
-        rows = torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
-        return rows.unflatten(0, (-1, lanes())).movedim(1, -1).contiguous()
+        from scene.block_kernels import LANES
+
+        rows = torch.cat([rows, rows.new_zeros(-len(rows) % LANES, *rows.shape[1:])])
+        return rows.unflatten(0, (-1, LANES)).movedim(1, -1).contiguous()
 
 
 def compile_kernels() -> None:
@@ -87,10 +74,14 @@ def compile_kernels() -> None:
 
 def _padded(weight: Tensor) -> Tensor:
     """Rows of zeros below, up to a multiple of what the kernel sums up at once."""
+    from scene.block_kernels import ROWS
+
     return torch.nn.functional.pad(weight, (0, 0, 0, -len(weight) % ROWS))
 
 
 def _packed(weight: Tensor, inputs: int) -> Tensor:
     """[J, K] flat as [J / ROWS, inputs, ROWS]; inputs beyond K are what an earlier layer's padding gives: zeros."""
+    from scene.block_kernels import ROWS
+
     weight = torch.nn.functional.pad(weight, (0, inputs - weight.shape[1]))
     return weight.unflatten(0, (-1, ROWS)).transpose(1, 2).flatten()

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from scene.blocks import ROWS, BlockedNetwork, lanes
-
-LANES = lanes()
+from scene.block_kernels import LANES, ROWS
+from scene.blocks import BlockedNetwork
 
 
 def make(count: int, codes: int, channels: int, sizes: list[int], seed: int = 0):
