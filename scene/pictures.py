@@ -11,6 +11,9 @@ from torch import Tensor
 
 from scene.capture import Capture, TrackedFrame
 from scene.errors import UserError
+from scene.workers import run_rows
+
+_LEAST_WEIGHT = 0.255  # of a pixel's colour, where opaque ones have 255
 
 
 def load_rgba(frame: TrackedFrame) -> np.ndarray:
@@ -26,7 +29,9 @@ def load_rgba(frame: TrackedFrame) -> np.ndarray:
             raise UserError(
                 f"{path}: {width}x{height} pixels, but the capture says {size[1]}x{size[0]}; preprocess the video again"
             )
-    return np.dstack([image[..., ::-1], matte])
+    rgba = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)
+    rgba[..., 3] = matte
+    return rgba
 
 
 def composite(rgba: np.ndarray, background: Tensor | float = 1.0) -> Tensor:
@@ -56,13 +61,19 @@ class FrameStore:
         resolution alone, which all divisors of ``get`` then refer to."""
         from concurrent.futures import ThreadPoolExecutor
 
-        def read(index: int) -> Tensor:
-            picture = torch.from_numpy(load_rgba(capture.frames[index]))[None]
-            return picture if held_at == 1 else _reduce(picture, held_at)
+        cameras = [capture.frames[index].camera for index in indices]
+        sizes = {(camera.height // held_at, camera.width // held_at) for camera in cameras}
+        if len(sizes) != 1:
+            raise ValueError(f"FrameStore: expected frames of one size, got {sorted(sizes)}")
+        pictures = torch.empty(len(indices), *sizes.pop(), 4, dtype=torch.uint8)
 
-        with ThreadPoolExecutor(2) as pool:
-            pictures = list(pool.map(read, indices))
-        self._levels: dict[int, Tensor] = {1: torch.cat(pictures).to(device)}
+        def read(row: int) -> None:
+            picture = torch.from_numpy(load_rgba(capture.frames[indices[row]]))
+            pictures[row] = picture if held_at == 1 else _reduce(picture[None], held_at)[0]
+
+        with ThreadPoolExecutor(max(2, torch.get_num_threads())) as pool:
+            list(pool.map(read, range(len(indices))))
+        self._levels: dict[int, Tensor] = {1: pictures.to(device)}
         self._rows = {index: row for row, index in enumerate(indices)}
 
     def get(self, index: int, divisor: int = 1) -> tuple[Tensor, Tensor]:
@@ -77,14 +88,25 @@ class FrameStore:
 
 
 def _reduce(frames: Tensor, divisor: int) -> Tensor:
-    pool = torch.nn.functional.avg_pool2d
-    reduced = []
-    for frame in frames:
-        rgba = frame.float().permute(2, 0, 1)[None]
-        alpha = rgba[:, 3:]
-        # Colour is averaged with the matte's weights (and a little everywhere), so that no background bleeds in.
-        weight = alpha / 255 + 1e-3
-        colour = pool(rgba[:, :3] * weight, divisor) / pool(weight, divisor)
-        out = torch.cat([colour, pool(alpha, divisor)], 1)[0].permute(1, 2, 0)
-        reduced.append(out.round().clamp(0, 255).to(torch.uint8))
-    return torch.stack(reduced)
+    """Frames [T, H, W, 4] uint8 at 1 / divisor of their resolution, what is left over at the end cut off.
+
+    Colour is averaged with the matte's weights (and a little everywhere), so that no background bleeds in.
+    """
+    if frames.device.type == "cpu":
+        from scene.pixel_kernels import reduce_frames  # numba loads slowly: only when used
+
+        out = frames.new_empty(len(frames), frames.shape[1] // divisor, frames.shape[2] // divisor, 4)
+        arrays = frames.contiguous().numpy(), divisor, np.float32(_LEAST_WEIGHT), out.numpy()
+        run_rows(lambda first, last: reduce_frames(first, last, *arrays), len(frames))
+        return out
+    return torch.stack([_reduced(frame, divisor) for frame in frames])
+
+
+def _reduced(frame: Tensor, divisor: int) -> Tensor:
+    """``_reduce`` of one frame [H, W, 4] in PyTorch's operations."""
+    pool, rgba = torch.nn.functional.avg_pool2d, frame.float().permute(2, 0, 1)[None]
+    alpha = rgba[:, 3:]
+    weight = alpha + _LEAST_WEIGHT
+    colour = pool(rgba[:, :3] * weight, divisor) / pool(weight, divisor)
+    out = torch.cat([colour, pool(alpha, divisor)], 1)[0].permute(1, 2, 0)
+    return out.round().clamp(0, 255).to(torch.uint8)
