@@ -6,8 +6,11 @@ import os
 
 # Before NumPy and torch start their thread pools: idle threads that spin would slow each other on small machines.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ.setdefault("NUMBA_NUM_THREADS", "2")
+# No more threads than cores, shared by the test processes.
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "2" if (os.cpu_count() or 1) >= 2 * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)) else "1"
+)
+os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 os.environ.setdefault("LIKENESS_OFFLINE", "1")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -18,6 +21,14 @@ from pathlib import Path
 import pytest
 
 _DATA = Path(os.environ.get("LIKENESS_DATA", Path(__file__).resolve().parents[1].parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tests.compiling import compile_once
+
+        compile_once(tmp_path_factory.getbasetemp().parent)
 
 
 @pytest.fixture(autouse=True)

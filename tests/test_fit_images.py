@@ -13,7 +13,7 @@ import pytest
 
 from scene.errors import UserError
 from tests import made_pictures
-from tests.test_fit_subject import program
+from tests.programs import program
 
 SMALL = ("--size", "224", "--offline", "--device", "cpu", "--set", "seeds.num_gaussians=4000")
 

@@ -13,30 +13,17 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SMALL = ("--size", "128", "--offline", "--device", "cpu")
+from tests import toys
+from tests.programs import ROOT, called, fails, program
 
-
-def program(name: str, *arguments, **kwargs) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=kwargs.pop("cwd", ROOT), **kwargs)
-
-
-def fails(result: subprocess.CompletedProcess, *words: str) -> None:
-    """Exit code 2, one line of error that holds the words, no traceback."""
-    assert result.returncode == 2, result.stderr[-2000:]
-    assert "Traceback" not in result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, result.stderr[-2000:]
-    for word in words:
-        assert word in errors[0], errors[0]
+SMALL = ("--size", "96", "--offline", "--device", "cpu", "--set", "seeds.num_gaussians=2000")
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
     from preprocess.demo_subject.truth import make_demo
 
-    return make_demo(tmp_path_factory.mktemp("demo"), frames=48, size=256).video
+    return make_demo(tmp_path_factory.mktemp("demo"), frames=32, size=192, texture_size=256).video
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +66,8 @@ class TestARun:
         assert metrics["versions"]["torch"] and metrics["versions"]["code"]
 
     def test_is_measured_again_by_evaluate_avatar(self, finished, tmp_path):
-        result = program("evaluate_avatar.py", finished, "--offline", "--json", tmp_path / "again.json",
-                         "--tracking-gain", "1")  # fmt: skip
+        result = called("evaluate_avatar.py", finished, "--offline", "--json", tmp_path / "again.json",
+                        "--tracking-gain", "1")  # fmt: skip
         assert result.returncode == 0, result.stderr[-2000:]
         again = json.loads((tmp_path / "again.json").read_text())
         first = json.loads((finished / "metrics.json").read_text())
@@ -106,32 +93,35 @@ class TestGoingOn:
         again = finished.with_name("again")
         images = finished.parent / ".captures"
         before = {path: path.stat().st_mtime_ns for path in images.rglob("*.png")}
-        result = program("fit_subject.py", "--video", video, "--out", again, "--iterations", 5, *SMALL)
+        result = called("fit_subject.py", "--video", video, "--out", again, "--iterations", 5, *SMALL)
         assert result.returncode == 0, result.stderr[-2000:]
         assert {path: path.stat().st_mtime_ns for path in images.rglob("*.png")} == before
         assert "tracking:" not in result.stderr and "landmarks:" not in result.stderr
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["int", "term", "kill"])
-    def test_a_stopped_fit_goes_on(self, number, finished, tmp_path):
-        run = tmp_path / "run"
-        arguments = ["--capture", finished / "capture", "--out", run, "--iterations", "4000", *SMALL[2:]]
+    def test_a_stopped_fit_goes_on(self, number, tmp_path):
+        run, capture = tmp_path / "run", toys.make_capture(tmp_path / "capture")
+        arguments = ["--capture", capture.root, "--out", run, "--iterations", "4000", *SMALL[2:]]
         command = [sys.executable, str(ROOT / "fit_subject.py"), *map(str, arguments)]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        wait_for(run / "log_baseline.jsonl", process)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        try:
+            wait_for(run / "log_baseline.jsonl", process)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
         if number != signal.SIGKILL:
             assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], errors[-2000:]
             assert "Traceback" not in errors and f"--resume {run}" in errors
             assert (run / "checkpoints" / "baseline.safetensors").is_file()
         shorten(run, 30)
-        result = program("fit_subject.py", "--resume", run, "--offline")
+        result = called("fit_subject.py", "--resume", run, "--offline")
         assert result.returncode == 0, result.stderr[-2000:]
         assert (run / "report.html").is_file() and json.loads((run / "metrics.json").read_text())["num_gaussians"] > 0
 
     def test_a_run_is_never_overwritten(self, finished, video):
         before = (finished / "metrics.json").read_bytes()
-        fails(program("fit_subject.py", "--video", video, "--out", finished, *SMALL), str(finished), "--resume")
+        fails(called("fit_subject.py", "--video", video, "--out", finished, *SMALL), str(finished), "--resume")
         assert (finished / "metrics.json").read_bytes() == before
 
 
@@ -170,19 +160,20 @@ class TestErrors:
         ],
         ids=lambda value: " ".join(value)[:40] or "nothing",
     )
-    def test_bad_arguments(self, arguments, words, video, tmp_path):
+    def test_bad_arguments(self, arguments, words, video, tmp_path, monkeypatch):
         import torch
 
         if "cuda" in arguments and torch.cuda.is_available():
             pytest.skip("CUDA is available here")
         places = {"VIDEO": str(video), "FOLDER": str(tmp_path)}
-        fails(program("fit_subject.py", *[places.get(a, a) for a in arguments], cwd=tmp_path), *words)
+        monkeypatch.chdir(tmp_path)
+        fails(called("fit_subject.py", *[places.get(a, a) for a in arguments]), *words)
         assert not list(tmp_path.glob("runs/*"))  # nothing is left behind
 
     def test_an_output_folder_that_cannot_be_written(self, video, tmp_path):
         (tmp_path / "file").write_text("")
         out = tmp_path / "file" / "run"
-        fails(program("fit_subject.py", "--video", video, "--out", out, *SMALL), str(out), "--out")
+        fails(called("fit_subject.py", "--video", video, "--out", out, *SMALL), str(out), "--out")
 
     def test_captures_that_are_none_newer_or_incomplete(self, finished, tmp_path):
         run = copy(finished, tmp_path)
@@ -190,7 +181,7 @@ class TestErrors:
         content = json.loads(manifest.read_text())
         picture = run / "capture" / content["frames"][3]["matte"]
         def fit(name: str) -> subprocess.CompletedProcess:
-            return program(
+            return called(
                 "fit_subject.py", "--capture", run / "capture", "--out", tmp_path / name, "--iterations", 5, "--offline"
             )
 
@@ -219,19 +210,19 @@ class TestErrors:
             ({"num_gaussians": 3}, "damaged"),
         ):
             manifest.write_text(json.dumps({**content, **change}))
-            fails(program("evaluate_avatar.py", run, "--offline"), word)
+            fails(called("evaluate_avatar.py", run, "--offline"), word)
         manifest.write_text(json.dumps(content))
         tensors.write_bytes(data[: len(data) // 2])
-        fails(program("evaluate_avatar.py", run, "--offline"), str(tensors), "damaged")
+        fails(called("evaluate_avatar.py", run, "--offline"), str(tensors), "damaged")
         tensors.unlink()
-        fails(program("evaluate_avatar.py", run, "--offline"), str(tensors), "missing")
-        fails(program("evaluate_avatar.py", tmp_path, "--offline"), str(tmp_path), "not a run")
+        fails(called("evaluate_avatar.py", run, "--offline"), str(tensors), "missing")
+        fails(called("evaluate_avatar.py", tmp_path, "--offline"), str(tmp_path), "not a run")
 
     def test_a_checkpoint_that_is_damaged(self, finished, tmp_path):
         run = copy(finished, tmp_path)
         checkpoint = run / "checkpoints" / "avatar.safetensors"
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-        fails(program("fit_subject.py", "--resume", run, "--offline"), str(checkpoint), "damaged")
+        fails(called("fit_subject.py", "--resume", run, "--offline"), str(checkpoint), "damaged")
 
     @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs a small file system to fill")
     def test_a_full_disk_loses_nothing_and_goes_on(self, finished, tmp_path):

@@ -44,7 +44,7 @@ def videos(tmp_path_factory) -> Path:
     from preprocess.demo_subject.truth import make_demo
 
     folder = tmp_path_factory.mktemp("videos")
-    made = make_demo(tmp_path_factory.mktemp("demo"), frames=36, size=192).video
+    made = make_demo(tmp_path_factory.mktemp("demo"), frames=36, size=192, texture_size=256).video
     os.link(made, folder / "anna.mp4")
     (folder / "more").mkdir()
     write_video(folder / "more" / "wall.mp4", (np.full((128, 128, 3), 90 + i % 9 * 10, np.uint8) for i in range(36)))
@@ -86,7 +86,7 @@ def listed(tmp_path) -> Path:
 def test_a_list_is_fitted_and_only_what_failed_runs_again(listed, call, tmp_path):
     out = tmp_path / "out"
     arguments = ("fit_subject.py", "--list", listed, "--out", out, "--stage", "fit", "--jobs", 2, "--iterations", 5,
-                 "--device", "cpu", "--offline")  # fmt: skip
+                 "--device", "cpu", "--offline", "--set", "seeds.num_gaussians=1000")  # fmt: skip
     code, shown, errors = call(*arguments)
     assert code == 1, errors[-2000:]
     assert "1 of 2 subjects are done" in shown and "held-out PSNR" in shown

@@ -120,7 +120,8 @@ def test_a_file_in_the_webcams_place_drives_live(folder, tmp_path, run):
     assert parts == pytest.approx(figures["median_ms"], rel=0.5) and "| median |" in live.markdown(figures)
 
 
-def test_a_video_is_tracked_once_and_drives(folder, tmp_path, run):
+def test_a_video_is_tracked_once_and_drives(folder, tmp_path, run, monkeypatch):
+    monkeypatch.setattr("playback.drivers.video._SIZE", 128)
     video = write_video(tmp_path / "friend.mp4", face_images(36))
     options = ("--driver", video, "--cache", tmp_path / "cache", "--offline", "--size", 32, "--frames", 2)
     run(folder / "avatar", *options, "--out", tmp_path / "a.mp4")

@@ -41,7 +41,7 @@ def fit_coder(
     scaled = (inputs - mean) / deviation.clamp_min(1e-4) * changing
     importance = importance / importance.sum().clamp_min(1e-12)
     share = (weights / weights.sum())[:, None]
-    optimizer = torch.optim.Adam(coder.parameters(), lr=_RATE)
+    optimizer = torch.optim.Adam(coder.parameters(), lr=_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, CODER_STEPS, 1e-2 * _RATE)
     for _ in range(CODER_STEPS):
         loss = ((coder(scaled) - codes).square() * importance * share).sum()

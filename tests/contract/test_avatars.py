@@ -17,12 +17,13 @@ from tests import toys
 
 COUNT, EXPRESSIONS, JOINTS = 40, 52, 2
 EYE = (toys.camera(32).in_frame(toys.head_pose())).center
+SMALLER = {"gaussianhead": {"resolution": 8}}  # planes of its own size are slow to make and show nothing more
 EXTENDED = AnchoringConfig(two_frames=True, rigged=True, swaying=True, pose_correction=True)
 
 
 def make(kind: str, anchoring: AnchoringConfig = AnchoringConfig(), seed: int = 0, **changes):
     """An initialised avatar whose parameters are all disturbed, so that nothing is at a stationary start."""
-    config = dataclasses.replace(AVATARS[kind].Config(), anchoring=anchoring, **changes)
+    config = dataclasses.replace(AVATARS[kind].Config(), anchoring=anchoring, **{**SMALLER.get(kind, {}), **changes})
     torch.manual_seed(seed)
     avatar = AVATARS[kind](config, AvatarShape(COUNT, EXPRESSIONS, JOINTS, toys.RIG_VERTICES))
     states = toys.random_states((30,), seed=seed)

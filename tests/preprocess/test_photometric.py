@@ -56,7 +56,7 @@ def made_person(folder, frames=20, size=96):
 
     from preprocess.demo_subject.truth import make_demo
 
-    demo = make_demo(folder / "demo", frames=frames, size=size)
+    demo = make_demo(folder / "demo", frames=frames, size=size, texture_size=256)
     model = demo.model
     tracked = []
     for index in range(frames):
@@ -207,7 +207,7 @@ def test_expressions_are_found_again(tmp_path):
         dataclasses.replace(frame, state=dataclasses.replace(frame.state, expression=0 * frame.state.expression))
         for frame in capture.frames
     ]
-    config = dataclasses.replace(QUICK, num_gaussians=2000, visits=30, gap_weight=0.0)
+    config = dataclasses.replace(QUICK, num_gaussians=1000, visits=30, gap_weight=0.0)
     found = refine(dataclasses.replace(capture, frames=tuple(shut)), config, progress=False)
     truth = capture.states.expression[:, jaw]
     assert torch.corrcoef(torch.stack([truth, found.states.expression[:, jaw]]))[0, 1] > 0.5

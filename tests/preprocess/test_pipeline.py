@@ -306,7 +306,8 @@ def test_two_processes_do_not_work_on_the_same_capture(tmp_path):
 
 
 def test_real_footage_end_to_end(shared_clip, tmp_path, capfd):
-    options = PreprocessConfig(end=2.0, size=256, matting="selfie")
+    quick = PhotometricConfig(num_gaussians=2000, visits=8)
+    options = PreprocessConfig(end=2.0, size=256, matting="selfie", photometric=quick)
     capture = build(shared_clip("subject_c"), tmp_path / "capture", options)
     assert len(capture.frames) == 60 and capture.fps == pytest.approx(30)
     assert capture.report["tracking"]["residual_percent"]["median"] < 2.0

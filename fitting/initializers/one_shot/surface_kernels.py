@@ -8,22 +8,34 @@ from numba import njit
 _CELLS = 16  # along the longest side
 
 
-@njit(cache=True, nogil=True)
-def farthest_first(points, gains, count):
+def farthest_first(points: np.ndarray, gains: np.ndarray, count: int) -> np.ndarray:
     """Indices [count] of points [C, 3] (float32), each the farthest from those before it.
 
     gains: [C] what distances to a point are multiplied by: larger where points shall lie closer. Points are kept in
     the cells of a grid: a new point changes nothing in cells that lie further from it than their points from what was
     chosen before, so that most are left alone.
     """
-    order = np.empty(count, np.int64)
     members, starts = _in_cells(points)
+    ordered = points[members]
+    low, high = (reduce.reduceat(ordered, starts[:-1]) for reduce in (np.minimum, np.maximum))
+    return _choose(points, gains, count, members, starts, low, high)
+
+
+def _in_cells(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the points cell by cell, in each by number, and where the cells that have any start [cells + 1]."""
+    low = points.min(0)
+    size = float((points.max(0) - low).max()) / _CELLS + 1e-9
+    cells = ((points - low).astype(np.float64) / size).astype(np.int64) @ (_CELLS + 1) ** np.array([2, 1, 0])
+    members = np.argsort(cells, kind="stable")
+    starts = np.flatnonzero(np.diff(cells[members])) + 1
+    return members, np.concatenate([[0], starts, [len(members)]])
+
+
+@njit(cache=True, nogil=True)
+def _choose(points, gains, count, members, starts, low, high):
+    """As ``farthest_first``. low, high: [cells, 3] around the points of each cell."""
+    order = np.empty(count, np.int64)
     cells = len(starts) - 1
-    low, high = np.empty((cells, 3), np.float32), np.empty((cells, 3), np.float32)
-    for cell in range(cells):
-        for axis in range(3):
-            values = points[members[starts[cell] : starts[cell + 1]], axis]
-            low[cell, axis], high[cell, axis] = values.min(), values.max()
     nearest = np.full(len(points), np.float32(1e9))
     reach = np.full(cells, np.float32(1e9))  # of each cell, the largest of ``nearest``
     best, chosen = np.empty(cells, np.float64), np.zeros(cells, np.int64)  # the largest score and whose it is
@@ -51,21 +63,3 @@ def farthest_first(points, gains, count):
             if best[cell] > top or (best[cell] == top and chosen[cell] < current):
                 top, current = best[cell], chosen[cell]
     return order
-
-
-@njit(cache=True)
-def _in_cells(points):
-    """Indices of the points cell by cell, in each by number, and where the cells that have any start [cells + 1]."""
-    low = np.array([points[:, axis].min() for axis in range(3)])
-    size = max([points[:, axis].max() - low[axis] for axis in range(3)]) / _CELLS + 1e-9
-    cell = np.zeros(len(points), np.int64)
-    for c in range(len(points)):
-        for axis in range(3):
-            cell[c] = cell[c] * (_CELLS + 1) + int((points[c, axis] - low[axis]) / size)
-    members = np.argsort(cell, kind="mergesort")
-    starts = [0]
-    for m in range(1, len(members)):
-        if cell[members[m]] != cell[members[m - 1]]:
-            starts.append(m)
-    starts.append(len(members))
-    return members, np.array(starts)

@@ -45,6 +45,14 @@ def _acted(bundle):
     return dataclasses.replace(bundle, recording=recording, expression_range=ranges)
 
 
+@pytest.fixture
+def few_steps(monkeypatch) -> None:
+    """As many as these small networks need."""
+    for name in ("codes", "distil"):
+        monkeypatch.setattr(f"playback.export.{name}.CODER_STEPS", 600)
+
+
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("motion", [False, True])
 def test_a_linear_avatar_is_found_again(motion):
     bundle = _acted(toys.bundle(_linear_teacher(motion), frames=120))
@@ -57,6 +65,7 @@ def test_a_linear_avatar_is_found_again(motion):
     assert distilled.facts["distilled"]["from"] == "linear" and "distilled" not in bundle.facts
 
 
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("kind", ["headgas", "gaussianhead"])
 def test_other_avatars_agree_with_their_teachers(kind):
     bundle = toys.bundle(make(kind, EXTENDED))

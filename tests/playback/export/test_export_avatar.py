@@ -33,6 +33,7 @@ def saved(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch) -> None:
     """These tests are of files, not of how well the network is fitted."""
+    monkeypatch.setitem(distil.distil.__kwdefaults__, "states", 200)
     for module in (codes, distil):
         monkeypatch.setattr(module, "CODER_STEPS", 300)
 
