@@ -59,6 +59,7 @@ class Player:
         self.camera = self.bundle.default_camera.to(self.device)
         self._refinement = bundle.refinement.to(self.device) if refine and bundle.refinement is not None else None
         self._memory: _Memory | None = None
+        self._tuning = _on(bundle.tuning, self.device)
         self._graph, self._graphed = graph if self.device.type == "cuda" else False, None
 
     @property
@@ -108,11 +109,14 @@ class Player:
             return state
         return HeadState(*sent(_tensors(state, None), self.device))
 
+    def _tuned(self, there: HeadState) -> HeadState:
+        return there if self._tuning is None else self._tuning(there)
+
     def _cloud(self, state: HeadState, there: HeadState | None, eye: Tensor) -> GaussianCloud:
         """``cloud`` of a state as it was given, which is told apart by that, and as it is on the device, if it is."""
         eye = eye if self.avatar.view_dependent else None
         if self._memory is None or not self._memory.holds(state, eye):
-            seen = self.bundle.tuned(self._there(state) if there is None else there)
+            seen = self._tuned(self._there(state) if there is None else there)
             position = torch.zeros(3, device=self.device) if eye is None else sent((eye,), self.device)[0]
             self._memory = _Memory.of(state, eye, self._evaluate(seen, position))
         return self._memory.cloud
@@ -123,7 +127,7 @@ class Player:
             if self._graph:
                 self._graphed = GraphedAvatar(self.avatar, state, eye)
             elif self._graph is None:
-                other = self.bundle.tuned(self._there(self.bundle.recording[len(self.bundle.recording) // 2]))
+                other = self._tuned(self._there(self.bundle.recording[len(self.bundle.recording) // 2]))
                 self.choices[EVALUATION], self._graphed = choose_graph(self.avatar, state, other, eye)
         return (self._graphed or self.avatar)(state, eye)
 
@@ -136,6 +140,7 @@ class Player:
         """From here on plays with another neutral and other gains; see ``AvatarBundle.tuning``."""
         if tuning is not self.bundle.tuning:
             self.bundle, self._memory = dataclasses.replace(self.bundle, tuning=tuning), None
+            self._tuning = _on(tuning, self.device)
 
     def stream(
         self, driver: Iterable[HeadState], camera: Camera | None = None, background: Tensor | None = None,
@@ -172,6 +177,11 @@ class _Memory:
             else tensor is given and _version(tensor) == version
             for tensor, given, version, copied in zip(now, self.given, self.versions, self.copied)
         )  # fmt: skip
+
+
+def _on(tuning: ExpressionTuning | None, device: torch.device) -> ExpressionTuning | None:
+    """Moved once: a tuning checks its numbers, for which a GPU would have to be waited for."""
+    return None if tuning is None else tuning.to(device)
 
 
 def _tensors(state: HeadState, eye: Tensor | None) -> tuple[Tensor, ...]:

@@ -12,8 +12,11 @@ from playback import graphs
 from playback.graphs import EVALUATION, choose_graph
 from playback.inside import write_inside
 from playback.player import Player
+from playback.viewer.orbit import View
+from playback.viewer.show import Show
 from playback.views.backgrounds import Background
 from playback.views.rendering import ViewRenderer
+from scene.expression_tuning import ExpressionTuning
 from scene.sending import sent
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
@@ -108,6 +111,28 @@ class TestGraphs:
             for state in (other, one):
                 found, expected = graphed(state, eye).fields(), avatar(state, eye).fields()
                 assert all(torch.equal(found[name].values, expected[name].values) for name in found)
+
+
+def test_a_tuned_avatar_waits_for_nothing(cuda, graphs_win):
+    bundle = toys.bundle(make("headgas", EXTENDED))
+    tuning = ExpressionTuning(torch.full((52,), 0.1), torch.full((52,), 0.5))
+    players = Player(bundle, "cuda"), Player(bundle)
+    for player in players:
+        player.step(bundle.recording[0])
+        player.tune(tuning)
+    with cuda.refusing_waits():
+        output = players[0].step(bundle.recording[0])
+    torch.testing.assert_close(output.rgb.cpu(), players[1].step(bundle.recording[0]).rgb, atol=1e-4, rtol=1e-4)
+
+
+def test_the_viewer_shows_what_it_shows_on_the_cpu(cuda, graphs_win):
+    bundle = toys.arkit_bundle()
+    pictures = []
+    for device in ("cuda", "cpu"):
+        show = Show([bundle], device, size=32)
+        view = View((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0), 0.5, 1.0)
+        pictures.append(show.picture(view, show.settings, 3))
+    assert abs(pictures[0].astype(int) - pictures[1]).max() <= 1
 
 
 def test_what_is_sent_together_arrives(cuda):
