@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import sys
 import types
 
@@ -19,6 +20,7 @@ _FIELDS = ("means", "quats", "scales", "opacities", "colors", "viewmats")
 def install(monkeypatch) -> None:
     """Puts it where ``import gsplat`` finds it."""
     module = types.ModuleType("gsplat")
+    module.__spec__ = importlib.machinery.ModuleSpec("gsplat", None)
     module.rasterization = rasterization
     monkeypatch.setitem(sys.modules, "gsplat", module)
 
