@@ -39,9 +39,9 @@ class GraphedAvatar:
         """Raises ValueError where the state is not on CUDA."""
         if eye.device.type != "cuda" or state.expression.device.type != "cuda":
             raise ValueError(f"GraphedAvatar: expected states on CUDA, got {state.expression.device} and {eye.device}")
-        self._state, self._eye = state.map(torch.clone), eye.clone()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # what is replayed into may be written to by anybody later
+            self._state, self._eye = state.map(torch.clone), eye.clone()
             # Beside the current stream, as captures need it; PyTorch's caching allocator follows.
             side = torch.cuda.Stream(eye.device)
             side.wait_stream(torch.cuda.current_stream(eye.device))

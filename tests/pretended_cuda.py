@@ -5,7 +5,8 @@ Every operation passes through here, those of C++ and of backward passes too. It
 tensors of two devices in one operation (but for numbers, and for indices on the CPU), ``numpy()``, random generators of
 the other device. It also counts where the host waits for the device, and where it would in a graph's capture raises.
 
-What it does not show: speed, memory, the order of streams, differences of rounding, and autocast. C++ sees the tensors
+What it does not show: speed, memory, the order of streams, differences of rounding, and autocast; views in inference
+mode fail here alone. C++ sees the tensors
 on PyTorch's device "meta", which no operation here may otherwise use. Other threads than the one that pretends can work
 with such tensors, but not make any from numbers.
 """

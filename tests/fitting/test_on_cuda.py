@@ -15,6 +15,7 @@ from fitting.initializers.one_shot.training.listeners import averaged_mosaic
 from fitting.initializers.one_shot.training.trainer import Trainer
 from fitting.listeners import JsonLog, ProgressBar
 from fitting.loop import Budget, FitDivergedError, FitInterrupted
+from fitting.perceptual import VGG16, VGGLoss
 from fitting.recolouring import recolour
 from fitting.recolouring.alignment import align
 from fitting.recolouring.colours import RecolourConfig
@@ -75,6 +76,13 @@ def test_steps_wait_only_where_figures_are_read(cuda, capture, preset, tmp_path)
     listeners = [alone, JsonLog(tmp_path / "log.jsonl"), ProgressBar(preset)]
     run(capture, "cuda", config, 12, listeners=listeners)
     assert alone.waits[10] - alone.waits[8] == 1, cuda.waits[alone.waits[8] :]  # one reading, at the tenth step
+
+
+def test_steps_with_the_perceptual_loss_wait_no_more(cuda, capture):
+    changes = [*TINY, "objective.perceptual=0.1", "objective.perceptual_from=0", "objective.perceptual_region=frame"]
+    loss, alone = VGGLoss(VGG16()).requires_grad_(False).to("cuda"), LeftAlone(cuda)
+    _, infos = run(capture, "cuda", load_preset("headgas", FitConfig, changes), 4, listeners=[alone], perceptual=loss)
+    assert infos[-1].figures.terms["perceptual"] > 0
 
 
 @pytest.mark.parametrize("kind", SMALL_OF)
