@@ -5,10 +5,9 @@ Every operation passes through here, those of C++ and of backward passes too. It
 tensors of two devices in one operation (but for numbers, and for indices on the CPU), ``numpy()``, random generators of
 the other device. It also counts where the host waits for the device, and where it would in a graph's capture raises.
 
-What it does not show: speed, memory, the order of streams, differences of rounding, and autocast; views in inference
-mode fail here alone. C++ sees the tensors
-on PyTorch's device "meta", which no operation here may otherwise use. Other threads than the one that pretends can work
-with such tensors, but not make any from numbers.
+What it does not show: speed, memory, the order of streams, differences of rounding, and autocast; and views in
+inference mode fail here alone. C++ sees the tensors on PyTorch's device "meta", which no operation here may otherwise
+use. Other threads than the one that pretends can work with such tensors, but not make any from numbers.
 """
 
 from __future__ import annotations
@@ -28,6 +27,9 @@ import torch
 from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from fitting import losses, perceptual
+from scene import sh
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 _ROOT = Path(__file__).resolve().parents[1]
@@ -375,12 +377,17 @@ def pretended_cuda() -> Iterator[Device]:
     }  # fmt: skip
     makers = mock.patch.multiple(torch, tensor=_from_numbers(torch.tensor), as_tensor=_from_numbers(torch.as_tensor))
     tensors = mock.patch.multiple(torch.Tensor, **methods)
+    kept = losses.window, perceptual._constant, sh._samples_on  # constants by device: neither's are the other's
     only_lift = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # numbers come to the device by a copy that is seen
     _device = Device()
+    for cache in kept:
+        cache.cache_clear()
     try:
         with mock.patch.multiple(torch.cuda, **functions), tensors, makers, _Mode():
             yield _device
     finally:
         _device = None
+        for cache in kept:
+            cache.cache_clear()
         torch._C._set_only_lift_cpu_tensors(only_lift)
