@@ -12,6 +12,7 @@ from benchmarks.rasterizer import Clock, clock, head_like_scene
 from renderers import create
 from renderers.cpu import CpuRenderer
 from scene.camera import Camera
+from scene.sending import sent
 
 _RIG_VERTICES = 4706  # of the default head model
 _FRAMES = 4
@@ -50,7 +51,7 @@ class TrainingStep:
         self.config, self.size, self.densifying = load_preset(preset, FitConfig), size, densifying
         cloud, camera = head_like_scene(count, size, 0)
         self._random = torch.Generator().manual_seed(0)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             shape = AvatarShape(count, 52, 2, _RIG_VERTICES)
             avatar = AVATARS[self.config.avatar](self.config.avatar_config(), shape)
@@ -73,8 +74,9 @@ class TrainingStep:
         from fitting import objective
 
         self._taken += 1
-        state = dataclasses.replace(self._rest, expression=torch.rand(52, generator=self._random).to(self.device))
-        background = objective.background_colour(self.config.objective, self._random).to(self.device)
+        drawn = torch.rand(52, generator=self._random), objective.background_colour(self.config.objective, self._random)
+        expression, background = sent(drawn, self.device)
+        state = dataclasses.replace(self._rest, expression=expression)
         rgba = self._frames[self._taken % _FRAMES].float() / 255  # as scene.pictures.FrameStore gives it
         return state, background, (rgba[..., :3], rgba[..., 3:])
 

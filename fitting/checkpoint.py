@@ -49,7 +49,8 @@ def load(
         progress = Progress(**json.loads(metadata["progress"]))
         _restore_avatar(avatar, _part(tensors, "avatar."))
         _restore_optimizer(avatar, optimizer, _part(tensors, "optimizer."))
-        densifier.load(_part(tensors, "densifier."))
+        place = next(avatar.parameters()).device
+        densifier.load({name: value.to(place) for name, value in _part(tensors, "densifier.").items()})
     except (KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
         raise UserError(f"{path}: damaged or of another model ({error}); remove it to start this fit anew") from None
     return progress

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fitting.avatars import AvatarModel
+from fitting.figures import Figures
 from fitting.loop import StepInfo
 
 _SMOOTHING = 0.05
@@ -24,12 +25,18 @@ class ProgressBar:
         self._description = description
         self._bar = None
         self._psnr: float | None = None
+        self._unseen: list[Figures] = []
         self._shown = 0.0
 
     def on_step(self, info: StepInfo, avatar: AvatarModel) -> None:
         if self._bar is None:
             self._bar = self._open()
-        self._psnr = info.psnr if self._psnr is None else self._psnr + _SMOOTHING * (info.psnr - self._psnr)
+        self._unseen.append(info.figures)
+        if not info.figures.ready and info.fraction < 1:
+            return
+        for psnr in (figures.psnr for figures in self._unseen):
+            self._psnr = psnr if self._psnr is None else self._psnr + _SMOOTHING * (psnr - self._psnr)
+        self._unseen = []
         if time.monotonic() - self._shown < 0.5 and info.fraction < 1:
             return
         self._shown = time.monotonic()
@@ -70,11 +77,11 @@ class JsonLog:
             "step": info.step,
             "seconds": round(info.seconds, 3),
             "fraction": round(info.fraction, 5),
-            "loss": round(info.loss, 6),
-            "psnr": round(info.psnr, 3),
+            "loss": round(info.figures.loss, 6),
+            "psnr": round(info.figures.psnr, 3),
             "num_gaussians": info.num_gaussians,
             "steps_per_s": round(info.step / max(info.seconds, 1e-9), 2),
-            **{f"loss_{name}": round(value, 6) for name, value in info.terms.items()},
+            **{f"loss_{name}": round(value, 6) for name, value in info.figures.terms.items()},
         }
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
@@ -114,10 +121,10 @@ class TensorBoardLog:
 
     def on_step(self, info: StepInfo, avatar: AvatarModel) -> None:
         if info.step % self._every == 0:
-            self._writer.add_scalar("train/loss", info.loss, info.step)
-            self._writer.add_scalar("train/psnr", info.psnr, info.step)
+            self._writer.add_scalar("train/loss", info.figures.loss, info.step)
+            self._writer.add_scalar("train/psnr", info.figures.psnr, info.step)
             self._writer.add_scalar("gaussians", info.num_gaussians, info.step)
-            for name, value in info.terms.items():
+            for name, value in info.figures.terms.items():
                 self._writer.add_scalar(f"loss/{name}", value, info.step)
         if self._picture is not None and info.seconds >= self._next_picture:
             self._next_picture = info.seconds + self._picture_seconds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from fitting.avatars.blending import factors_of
 from fitting.checkpoint import Progress
 from fitting.config import FitConfig
 from fitting.densify import DENSIFIERS
+from fitting.figures import Figures, FitDivergedError, Unread
 from fitting.initializers import INITIALIZERS
 from fitting.objective import Perceptual
 from fitting.optimizers import make_optimizer, operate, set_rates
@@ -28,11 +28,13 @@ from scene.capture import Capture
 from scene.head_state import HeadState
 from scene.pictures import FrameStore
 from scene.seeds import Seeds
+from scene.sending import sent
 
 log = logging.getLogger(__name__)
 
 _CHECKPOINT_EVERY_S = 30.0
 _FINITE_EVERY = 50
+_READ_EVERY = 10  # on a GPU, which the host leaves alone in between: about how far it runs ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,16 +57,17 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class StepInfo:
-    """What listeners hear after a step. ``nominal`` is the iteration in the preset's own units."""
+    """What listeners hear after a step. ``nominal`` is the iteration in the preset's own units.
+
+    On a GPU ``figures`` are ready after every tenth step; to read them after others makes the fit wait.
+    """
 
     step: int
     nominal: float
     fraction: float
     seconds: float
     frame: int
-    loss: float
-    terms: dict[str, float]
-    psnr: float
+    figures: Figures
     num_gaussians: int
 
 
@@ -74,10 +77,6 @@ class Listener(Protocol):
     def on_step(self, info: StepInfo, avatar: AvatarModel) -> None: ...
 
     def on_end(self, avatar: AvatarModel) -> None: ...
-
-
-class FitDivergedError(RuntimeError):
-    """A loss or a gradient became NaN or infinite; the message names it."""
 
 
 class FitInterrupted(KeyboardInterrupt):
@@ -121,7 +120,8 @@ def fit(
     With a ``checkpoint_path`` the fit goes on from there if the file exists, and saves itself there every half minute,
     at the end and when ``should_stop`` says so (then FitInterrupted is raised). Everything random depends on the seed
     and the step alone, so that a resumed fit takes the same steps as an uninterrupted one.
-    Raises FitDivergedError when a loss or gradient is not finite; the last checkpoint stays.
+    Raises FitDivergedError when a loss or gradient is not finite (a GPU's are looked at every ten steps); the last
+    checkpoint stays.
     """
     frames = frames or FrameStore(capture, capture.train, device)
     avatar = create_avatar(config, capture, frames, seed).to(device)
@@ -133,9 +133,11 @@ def fit(
         progress = checkpoint.load(checkpoint_path, avatar, optimizer, densifier)
         log.info("going on from iteration %d", progress.step)
     states, cameras = capture.states.to(device), capture.cameras.to(device)
-    last_save, boxes = time.monotonic(), {}
+    last_save, boxes, unread = time.monotonic(), {}, Unread()
+    read_every = 1 if torch.device(device).type == "cpu" else _READ_EVERY
 
     def save() -> None:
+        unread.read()
         if checkpoint_path is not None:
             checkpoint.save(checkpoint_path, avatar, optimizer, densifier, progress)
 
@@ -154,7 +156,7 @@ def fit(
         set_rates(optimizer, fraction, _stride(config, nominal, progress.step))
         avatar.advance(nominal)
         target = frames.get(frame, divisor)
-        background = objective.background_colour(config.objective, generator).to(device)
+        (background,) = sent((objective.background_colour(config.objective, generator),), device)
         use_perceptual = perceptual is not None and nominal >= config.objective.perceptual_from
         if use_perceptual and (frame, divisor) not in boxes:
             whole = config.objective.perceptual_region == "frame"
@@ -168,7 +170,11 @@ def fit(
         )  # fmt: skip
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        _check_finite(loss, avatar, progress.step)
+        figures = unread.add(progress.step, loss, terms, squared_error)
+        if (progress.step + 1) % read_every == 0:
+            unread.read()  # waits for the device: what it has worked is in the time that is measured
+        if progress.step % _FINITE_EVERY == 0:
+            _check_gradients(avatar, progress.step)
         densifier.observe(output, cloud, max(camera.width, camera.height))
         optimizer.step()
         surgery = densifier.plan(nominal, avatar, generator)
@@ -178,11 +184,9 @@ def fit(
 
         progress.step += 1
         progress.seconds += time.monotonic() - started
-        psnr = -10 * math.log10(max(float(squared_error), 1e-10))
         info = StepInfo(
-            progress.step, nominal, budget.fraction(progress), progress.seconds, frame, float(loss.detach()),
-            {name: float(value) for name, value in terms.items()}, psnr, avatar.num_gaussians,
-        )  # fmt: skip
+            progress.step, nominal, budget.fraction(progress), progress.seconds, frame, figures, avatar.num_gaussians
+        )
         for listener in listeners:
             listener.on_step(info, avatar)
         if time.monotonic() - last_save > _CHECKPOINT_EVERY_S:
@@ -217,11 +221,13 @@ def _frame_at(train: tuple[int, ...], step: int, seed: int) -> int:
     return train[int(torch.randperm(len(train), generator=generator)[position])]
 
 
-def _check_finite(loss: torch.Tensor, avatar: AvatarModel, step: int) -> None:
-    if not torch.isfinite(loss):
-        raise FitDivergedError(f"iteration {step}: the loss is {float(loss.detach())}")
-    if step % _FINITE_EVERY == 0:
-        for name, parameter in avatar.named_parameters():
-            gradients = [parameter.grad, *itertools.chain(*factors_of(parameter))]
-            if not all(torch.isfinite(gradient).all() for gradient in gradients if gradient is not None):
-                raise FitDivergedError(f"iteration {step}: the gradient of {name} is not finite")
+def _check_gradients(avatar: AvatarModel, step: int) -> None:
+    names, finite = [], []
+    for name, parameter in avatar.named_parameters():
+        gradients = [parameter.grad, *itertools.chain(*factors_of(parameter))]
+        flags = [torch.isfinite(gradient).all() for gradient in gradients if gradient is not None]
+        names += [name] * len(flags)
+        finite += flags
+    for name, is_finite in zip(names, torch.stack(finite).tolist() if finite else []):
+        if not is_finite:
+            raise FitDivergedError(f"iteration {step}: the gradient of {name} is not finite")

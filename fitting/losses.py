@@ -74,10 +74,12 @@ def ssim_torch(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
     return (luminance * structure).mean()
 
 
+@lru_cache(maxsize=16)
 def window(dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
-    """The 11 taps of the separable Gaussian window, summing to 1."""
+    """The 11 taps of the separable Gaussian window, summing to 1; copied to a GPU once. Not to be changed."""
     weights = [math.exp(-0.5 * (k / WINDOW_SIGMA) ** 2) for k in range(-WINDOW_RADIUS, WINDOW_RADIUS + 1)]
-    return torch.tensor(weights, dtype=torch.float64, device=device).div(sum(weights)).to(dtype)
+    with torch.inference_mode(False):  # whoever asks next may want gradients
+        return torch.tensor(weights, dtype=torch.float64).div(sum(weights)).to(device, dtype)
 
 
 @lru_cache(maxsize=16)

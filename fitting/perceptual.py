@@ -9,6 +9,7 @@ Weights that cannot be had are no error: ``VGGLoss.create`` and ``LPIPS.create``
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -183,7 +184,15 @@ def _load(network: Features, folder: Path | None, download: bool) -> Features | 
 def _normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """[H, W, 3] or [B, H, W, 3] in [0, 1] to normalised [B, 3, H, W]."""
     images = images[None] if images.ndim == 3 else images
-    return ((images - images.new_tensor(mean)) / images.new_tensor(std)).movedim(-1, 1)
+    mean, std = (_constant(values, images.dtype, images.device) for values in (mean, std))
+    return ((images - mean) / std).movedim(-1, 1)
+
+
+@functools.lru_cache
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers on a device, copied there once: a copy at every step would make the host wait for a GPU."""
+    with torch.inference_mode(False):  # whoever asks next may want gradients
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from scene.camera import Camera
 from scene.capture import Capture
 from scene.head_state import HeadState
 from scene.pictures import FrameStore
+from scene.sending import sent
 from scene.sh import C0
 
 
@@ -62,7 +63,8 @@ def refine(
     parameters of FREEDOM."""
     from tqdm import tqdm
 
-    if next(avatar.parameters()).device.type == "cpu":
+    device = next(avatar.parameters()).device
+    if device.type == "cpu":
         picture_loss.compile_kernels()
     if not can_refine(avatar):
         raise ValueError(f"refine: an avatar of kind {avatar.kind} has not all of {FREEDOM}")
@@ -70,8 +72,8 @@ def refine(
     free = {name: torch.zeros_like(value, requires_grad=True) for name, value in start.items()}
     groups = [{"params": [free[name]], "lr": rate} for name, rate in zip(FREEDOM, config.rates)]
     optimizer = torch.optim.Adam(groups, eps=1e-12)
-    states, cameras = capture.states, capture.cameras
-    shown = shown_share(avatar, renderer, states, cameras, capture.train) > config.least_shown
+    states, cameras = capture.states.to(device), capture.cameras.to(device)
+    hidden = ~(shown_share(avatar, renderer, states, cameras, capture.train) > config.least_shown)
     generator, begun, steps = torch.Generator().manual_seed(seed), time.monotonic(), 0
     with tqdm(total=round(seconds), desc="refining", unit="s", disable=not progress) as bar:
         while (spent := time.monotonic() - begun) < seconds:
@@ -83,7 +85,7 @@ def refine(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             for tensor in free.values():
-                tensor.grad[~shown] = 0
+                tensor.grad[hidden] = 0
             optimizer.step()
             steps += 1
         bar.update(round(seconds) - bar.n)
@@ -116,7 +118,7 @@ def _loss(
     cloud = torch.func.functional_call(avatar, named, (state, in_head.center))
     output = renderer.render(cloud, in_head)
     colour, matte = target
-    background = torch.rand(3, generator=generator)
+    (background,) = sent((torch.rand(3, generator=generator),), colour.device)
     truth, picture = colour * matte + (1 - matte) * background, output.over(background)
     fit = (1 - config.dssim) * losses.l1(picture, truth) + config.dssim * losses.dssim(picture, truth)
     return fit + config.matte * losses.l1(output.alpha, matte)
@@ -128,12 +130,13 @@ def shown_share(
 ) -> Tensor:  # fmt: skip
     """[N] in [0, 1]: how much of each Gaussian some frame shows, the rest being hidden behind others or outside.
 
-    looked_at: per index the pixels [H, W] that count (0 or 1), all if None.
+    states, cameras: [T], on the avatar's device. looked_at: per index the pixels [H, W] that count (0 or 1), all if
+    None.
 
     The blending weights of a Gaussian, summed over the picture, are the derivative of the picture's sum by its colour;
     what they would be with nothing before it is its opacity times its area in the picture.
     """
-    share = torch.zeros(avatar.num_gaussians)
+    share = torch.zeros(avatar.num_gaussians, device=states.expression.device)
     for number, index in enumerate(indices):
         camera = cameras[index].in_frame(states[index].T_world_head)
         with torch.no_grad():
@@ -146,5 +149,5 @@ def shown_share(
         pixels = (camera.K[0, 0] * cloud.scales / depth[:, None].clamp_min(1e-3)).square() + _DILATION
         area = 2 * torch.pi * pixels.sort(-1).values[:, 1:].prod(-1).sqrt()  # of the two larger axes: seen from before
         alone = (cloud.opacities * area).clamp_min(1e-6)
-        share = torch.maximum(share, (weights / alone).clamp(0, 1).cpu())
+        share = torch.maximum(share, (weights / alone).clamp(0, 1))
     return share

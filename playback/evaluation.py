@@ -16,6 +16,7 @@ from fitting.pictures import error_map, to_uint8
 from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
 from playback.films import open_film
+from playback.graphs import EVALUATION
 from playback.inside import write_inside
 from playback.player import Player
 from scene.capture import Capture
@@ -68,13 +69,19 @@ def picture_of(player: Player, capture: Capture, expressionless: bool = False):
 
 
 def network_notes(bundle: AvatarBundle, capture: Capture, device: str) -> dict[str, str]:
-    """What evaluates the networks of an avatar on this device, as a note of a run; nothing to say on a CPU."""
-    if torch.device(device).type != "cuda" or not bundle.avatar.networks():
+    """What evaluates an avatar and its networks on this device, as notes of a run; nothing to say on a CPU."""
+    if torch.device(device).type != "cuda":
         return {}
     player = Player(bundle, device)
     player.step(capture.frames[0].state)
-    text = describe(player.choices) if player.choices else f"all by torch ({why_not(device) or 'as asked for'})"
-    return {"networks": text}
+    whole = {name: choice for name, choice in player.choices.items() if name == EVALUATION}
+    of_networks = {name: choice for name, choice in player.choices.items() if name != EVALUATION}
+    notes = {EVALUATION: describe(whole)} if whole else {}
+    if of_networks:
+        notes["networks"] = describe(of_networks)
+    elif bundle.avatar.networks():
+        notes["networks"] = f"all by torch ({why_not(device) or 'as asked for'})"
+    return notes
 
 
 def write_heldout(bundle: AvatarBundle, capture: Capture, root: Path, *, device: str = "cpu") -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fitting.bundle import AvatarBundle
 from fitting.networks import Choice, NetworksConfig, choose_for, require, settle
-from playback.graphs import GraphedAvatar
+from playback.graphs import EVALUATION, GraphedAvatar, choose_graph
 from playback.seen.holding import HeldAvatar
 from renderers import create
 from renderers.output import RenderOutput
@@ -20,6 +20,7 @@ from scene.camera import Camera
 from scene.cloud import GaussianCloud
 from scene.expression_tuning import ExpressionTuning
 from scene.head_state import HeadState
+from scene.sending import sent
 
 
 class Player:
@@ -30,14 +31,16 @@ class Player:
     """
 
     def __init__(
-        self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto", *, graph: bool = False,
-        networks: NetworksConfig | None = None, refine: bool = True,
+        self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto", *,
+        graph: bool | None = None, networks: NetworksConfig | None = None, refine: bool = True,
     ) -> None:  # fmt: skip
         """bundle: a loaded bundle or its folder. renderer: a name in RENDERERS, or the best one for the device.
 
-        graph: the avatar is evaluated by a CUDA graph (``playback.graphs``), captured at the first state; CUDA only.
+        graph: whether the avatar is evaluated by a CUDA graph (``playback.graphs``); CUDA only. None: where there is
+        CUDA, it works, gives the same and is faster.
         networks: what evaluates the avatar's networks on CUDA; None: what its fit asked for, as far as it is there.
-        Chosen at the first state; ``choices`` then says how. Raises UserError where tinycudann is given and missing.
+        Both are chosen at the first state; ``choices`` then says how. Raises UserError where tinycudann is given and
+        missing.
         refine: pictures are refined by the bundle's screen refiner, where it has one.
         """
         if graph and torch.device(device).type != "cuda":
@@ -56,7 +59,8 @@ class Player:
         self.camera = self.bundle.default_camera.to(self.device)
         self._refinement = bundle.refinement.to(self.device) if refine and bundle.refinement is not None else None
         self._memory: _Memory | None = None
-        self._graph, self._graphed = graph, None
+        self._tuning = _on(bundle.tuning, self.device)
+        self._graph, self._graphed = graph if self.device.type == "cuda" else False, None
 
     @property
     def refines(self) -> bool:
@@ -74,15 +78,21 @@ class Player:
         stays premultiplied. depth: also the expected depth in metres. hold: where the camera sees what the recording
         never showed, the avatar is held; see ``playback.seen.holding``.
         """
-        camera = self.camera if camera is None else camera.to(self.device)
-        in_head = camera.in_frame(state.T_world_head.to(self.device))
-        cloud = (self.held.cloud if hold else self.cloud)(state, in_head.center)
+        if camera is None:
+            camera = self.camera
+        else:
+            K, T_cam_world = sent((camera.K, camera.T_cam_world), self.device)
+            camera = dataclasses.replace(camera, K=K, T_cam_world=T_cam_world)
+        there = self._there(state)
+        in_head = camera.in_frame(there.T_world_head)
+        cloud = self.held.cloud(there, in_head.center) if hold else self._cloud(state, there, in_head.center)
         output = self.renderer.render(cloud, in_head, depth=depth)
         if self._refinement is not None:
             output = self._refinement(output, self.renderer, cloud, in_head)
         if background is None:
             return output
-        return RenderOutput(output.over(background.to(self.device)), torch.ones_like(output.alpha), output.depth)
+        (background,) = sent((background,), self.device)
+        return RenderOutput(output.over(background), torch.ones_like(output.alpha), output.depth)
 
     @torch.no_grad()
     def cloud(self, state: HeadState, eye: Tensor) -> GaussianCloud:
@@ -91,21 +101,35 @@ class Player:
         The last cloud is kept: the same state again costs nothing, where the avatar looks the same from everywhere or
         the eye has not moved. Treat the cloud as read-only.
         """
+        return self._cloud(state, None, eye)
+
+    def _there(self, state: HeadState) -> HeadState:
+        """The state on the player's device."""
+        if state.expression.device == self.device:
+            return state
+        return HeadState(*sent(_tensors(state, None), self.device))
+
+    def _tuned(self, there: HeadState) -> HeadState:
+        return there if self._tuning is None else self._tuning(there)
+
+    def _cloud(self, state: HeadState, there: HeadState | None, eye: Tensor) -> GaussianCloud:
+        """``cloud`` of a state as it was given, which is told apart by that, and as it is on the device, if it is."""
         eye = eye if self.avatar.view_dependent else None
         if self._memory is None or not self._memory.holds(state, eye):
-            seen = self.bundle.tuned(state.to(self.device))
-            position = torch.zeros(3, device=self.device) if eye is None else eye.to(self.device)
+            seen = self._tuned(self._there(state) if there is None else there)
+            position = torch.zeros(3, device=self.device) if eye is None else sent((eye,), self.device)[0]
             self._memory = _Memory.of(state, eye, self._evaluate(seen, position))
         return self._memory.cloud
 
     def _evaluate(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         if self.choices is None:
             self.choices = choose_for(self.avatar, state, eye, self._wish)
-        if not self._graph:
-            return self.avatar(state, eye)
-        if self._graphed is None:
-            self._graphed = GraphedAvatar(self.avatar, state, eye)
-        return self._graphed(state, eye)
+            if self._graph:
+                self._graphed = GraphedAvatar(self.avatar, state, eye)
+            elif self._graph is None:
+                other = self._tuned(self._there(self.bundle.recording[len(self.bundle.recording) // 2]))
+                self.choices[EVALUATION], self._graphed = choose_graph(self.avatar, state, other, eye)
+        return (self._graphed or self.avatar)(state, eye)
 
     @functools.cached_property
     def held(self) -> HeldAvatar:
@@ -116,6 +140,7 @@ class Player:
         """From here on plays with another neutral and other gains; see ``AvatarBundle.tuning``."""
         if tuning is not self.bundle.tuning:
             self.bundle, self._memory = dataclasses.replace(self.bundle, tuning=tuning), None
+            self._tuning = _on(tuning, self.device)
 
     def stream(
         self, driver: Iterable[HeadState], camera: Camera | None = None, background: Tensor | None = None,
@@ -152,6 +177,11 @@ class _Memory:
             else tensor is given and _version(tensor) == version
             for tensor, given, version, copied in zip(now, self.given, self.versions, self.copied)
         )  # fmt: skip
+
+
+def _on(tuning: ExpressionTuning | None, device: torch.device) -> ExpressionTuning | None:
+    """Moved once: a tuning checks its numbers, for which a GPU would have to be waited for."""
+    return None if tuning is None else tuning.to(device)
 
 
 def _tensors(state: HeadState, eye: Tensor | None) -> tuple[Tensor, ...]:

@@ -89,7 +89,7 @@ class GsplatRenderer:
         try:
             self.render(cloud, Camera.from_fov(1.0, 16, 16).to("cuda"))
         except (AttributeError, ImportError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise UserError(
                 f"renderer 'gsplat': its CUDA code cannot be compiled or run ({reason}); "
                 "install a CUDA toolkit with nvcc that fits PyTorch's, or choose --device cpu"

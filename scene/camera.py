@@ -100,8 +100,10 @@ class Camera:
 
     def resized(self, width: int, height: int) -> Camera:
         """The same view at another resolution."""
-        scale = self.K.new_tensor([[width / self.width], [height / self.height], [1.0]])
-        return dataclasses.replace(self, K=self.K * scale, width=width, height=height)
+        K = self.K.clone()
+        K[..., 0, :] *= width / self.width  # numbers, not a tensor: that would be copied to a GPU for every picture
+        K[..., 1, :] *= height / self.height
+        return dataclasses.replace(self, K=K, width=width, height=height)
 
     def reduced(self, divisor: int) -> Camera:
         """The camera of pictures whose blocks of ``divisor`` squared pixels were averaged, the remainder cut off."""

@@ -25,8 +25,9 @@ def look_up(levels: list[Tensor], points: Tensor, groups: Tensor, num_groups: in
     total = None
     for level in levels:
         product = None
-        for plane, axes in zip(level, AXES):
-            values = _sampled(plane, points[:, axes], groups, num_groups)
+        for plane, (a, b) in zip(level, AXES):
+            # Not points[:, (a, b)]: a list as an index is copied to a GPU at every step, which makes the host wait.
+            values = _sampled(plane, torch.stack([points[:, a], points[:, b]], -1), groups, num_groups)
             product = values if product is None else product * values
         total = product if total is None else total + product
     return total

@@ -62,3 +62,14 @@ def shared_data() -> Callable[[str], Path]:
 def shared_clip(shared_data: Callable[[str], Path]) -> Callable[[str], Path]:
     """Gives the path of a clip of the shared test data by name (``subject_a`` ...), or skips with the reason."""
     return lambda name: shared_data(f"clips/{name}.mp4")
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """A pretended CUDA device (``tests.pretended_cuda``) with a pretended gsplat, for the length of a test."""
+    from tests import pretended_gsplat
+    from tests.pretended_cuda import pretended_cuda
+
+    pretended_gsplat.install(monkeypatch)
+    with pretended_cuda() as device:
+        yield device

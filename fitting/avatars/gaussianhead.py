@@ -134,7 +134,8 @@ class GaussianHead(AvatarModel):
         self._num_sh = spherical_harmonics.num_coefficients(config.sh_degree)
         self.register_buffer("deforming", torch.tensor(True))
         self.register_buffer("centre", torch.tensor(_CENTRE), persistent=False)
-        self._deforms: bool | None = None  # of a frozen avatar: to ask a GPU for it would make it wait
+        self._deforms: bool | None = None  # the same, once it is known: to ask a GPU for it would make the host wait
+        self.register_load_state_dict_post_hook(_forget_deforming)
         if config.deformation:
             condition = shape.num_expressions + (3 * shape.num_joints + 6) * config.deform_by_pose
             self.deformation = Deformation(config, condition)
@@ -217,7 +218,10 @@ class GaussianHead(AvatarModel):
         compile_kernels()
 
     def advance(self, nominal: float) -> None:
-        self.deforming.fill_(nominal >= self.config.deform_from)
+        deforms = nominal >= self.config.deform_from
+        if deforms is not self._deforms:
+            self._deforms = deforms
+            self.deforming.fill_(deforms)
 
     def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p = self.per_gaussian
@@ -295,6 +299,10 @@ class GaussianHead(AvatarModel):
             colours = ((colours - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
             found[f"planes_{scale}"] = torch.cat(list(colours.reshape(*level.shape[:3], 3)), 1)
         return found
+
+
+def _forget_deforming(avatar: GaussianHead, _) -> None:
+    avatar._deforms = None
 
 
 class Deformation(nn.Module):

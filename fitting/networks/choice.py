@@ -52,10 +52,11 @@ class NetworksConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What evaluates one network.
+    """What evaluates one network, or a whole avatar.
 
-    backend: torch or tinycudann. reason: for people. milliseconds: by backend, where both were timed. difference: the
-    largest, as a share of the largest output, where both were evaluated. evaluator: None for PyTorch.
+    backend: torch, tinycudann, or for an avatar graph. reason: for people. milliseconds: by backend, where both were
+    timed. difference: the largest, as a share of the largest output, where both were evaluated. evaluator: None for
+    PyTorch.
     """
 
     backend: str
@@ -202,8 +203,8 @@ def describe(choices: Mapping[str, Choice]) -> str:
     for name, choice in choices.items():
         text = f"{name} by {choice.backend} ({choice.reason}"
         if choice.milliseconds:
-            fused, plain = choice.milliseconds["tinycudann"], choice.milliseconds["torch"]
-            text += f": {fused:.3g} ms with tinycudann, {plain:.3g} ms with torch"
+            times = sorted((took, name) for name, took in choice.milliseconds.items())
+            text += ": " + ", ".join(f"{took:.3g} ms with {name}" for took, name in times)
         if choice.milliseconds and choice.difference is not None:
             text += f"; largest difference {choice.difference:.2g} of the largest output"
         texts.append(text + ")")

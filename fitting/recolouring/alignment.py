@@ -34,16 +34,18 @@ def align(
     with torch.no_grad():
         cloud = bundle.avatar(bundle.tuned(state), in_head.center)
     wanted = _detail(colour * matte + 1 - matte)
-    pose = torch.zeros(6, requires_grad=True)
+    pose = torch.zeros(6, device=wanted.device, requires_grad=True)
+    white = torch.ones(3, device=wanted.device)
     optimizer = torch.optim.Adam([pose], lr=_RATE)
     best, kept = float("inf"), pose.detach().clone()
     for step in range(steps + 1):
         moved = move_rigidly(cloud, _transform(pose))
         output = renderer.render(moved, in_head)
-        loss = (_detail(output.over(torch.ones(3))) - wanted).abs().mean()
+        loss = (_detail(output.over(white)) - wanted).abs().mean()
         loss = loss + _MATTE_WEIGHT * (output.alpha - matte).abs().mean()
-        if float(loss.detach()) < best:
-            best, kept = float(loss.detach()), pose.detach().clone()
+        value = float(loss.detach())
+        if value < best:
+            best, kept = value, pose.detach().clone()
         optimizer.zero_grad()
         loss.backward()
         optimizer.param_groups[0]["lr"] = _RATE * 0.1 ** (step / max(steps, 1))

@@ -76,8 +76,8 @@ class FollowedFit:
             return
         begun = time.monotonic()
         self._follower.show(avatar, (
-            f"{self._text}: {100 * info.fraction:.0f} %, step {info.step}, {info.psnr:.1f} dB on the last training "
-            f"frame, {info.num_gaussians} Gaussians"
+            f"{self._text}: {100 * info.fraction:.0f} %, step {info.step}, {info.figures.psnr:.1f} dB on the last "
+            f"training frame, {info.num_gaussians} Gaussians"
         ))  # fmt: skip
         now = time.monotonic()
         self._due = now + max((now - begun) / _COPY_SHARE, _LEAST_S)

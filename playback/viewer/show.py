@@ -129,7 +129,8 @@ class Show:
         if self._next is not None:
             with self.changed:
                 bundle, self._next = self._next, None
-            self._players[0] = Player(bundle, self.device, refine=self._refine)
+            # The next copy of a fit, seen for seconds: to try a graph would take more from the fit than it gives.
+            self._players[0] = Player(bundle, self.device, refine=self._refine, graph=False)
         width, height = picture_size(settings.size, view.aspect, len(self._players))
         state = driven(self.bundles[0], settings, frame)
         background, pictures = torch.tensor(settings.background), []

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scene.sending import sent
+
 
 class Knots:
     """Knots ``interval_s`` seconds apart over the ``times`` [T] of frames. What swings slower than they lie is held by
@@ -24,9 +26,8 @@ class Knots:
 
     def between(self, values: Tensor, rows: Sequence[int], knots: Tensor | None = None) -> Tensor:
         """Values [B, ...] of frames from those of all knots [K, ...], or of ``knots`` [n] alone (``around``)."""
-        first, after = self._first[list(rows)], self._share[list(rows)].to(values)
+        first, after = self._first[list(rows)], self._share[list(rows)].to(values.dtype)
         before = first if knots is None else torch.searchsorted(knots, first)
         # Both knots of a frame are there, so that the later one is next.
-        share = after.reshape(-1, *[1] * (values.ndim - 1))
-        before = before.to(values.device)
+        share, before = sent((after.reshape(-1, *[1] * (values.ndim - 1)), before), values.device)
         return values[before] * (1 - share) + values[before + 1] * share

@@ -20,6 +20,7 @@ from preprocess.tracking.landmark_groups import LID_PAIRS, LIP_PAIRS
 from scene.capture import Capture
 from scene.head_state import HeadState
 from scene.pictures import FrameStore
+from scene.sending import sent
 from scene.sway import COLUMNS, NUM_POINTS, ROWS
 from scene.transforms import make_transform, rotvecs_to_matrices
 
@@ -95,21 +96,23 @@ class Problem:
             sway=_sheet(self._knots.between(self._sway.table, range(self._num_frames))),
         )
 
-    def step(self, number: int, renderer: Renderer) -> float:
-        """One step on ``batch`` frames: every frame is visited once per epoch. Returns the loss."""
+    def step(self, number: int, renderer: Renderer) -> Tensor:
+        """One step on ``batch`` frames: every frame is visited once per epoch. Returns the loss []."""
         config = self.config
-        rows = self._rows(number)
+        numbers = self._rows(number)
+        (rows,) = sent((numbers,), self._device)
         generator = torch.Generator().manual_seed(number)
         fade = 0.5 * (1 + math.cos(math.pi * number / self.num_steps))
         fade = _FINAL_RATE + (1 - _FINAL_RATE) * fade
         correction = self._poses.table[rows].requires_grad_()
         expression = self._expressions.table[rows].requires_grad_(config.expression_rate > 0)
-        knots = self._knots.around(rows.tolist())
+        around = self._knots.around(numbers.tolist())
+        (knots,) = sent((around,), self._device)
         at_knots = self._sway.table[knots].requires_grad_(config.sway_rate > 0)
-        sway = self._knots.between(at_knots, rows.tolist(), knots)
+        sway = self._knots.between(at_knots, numbers.tolist(), around)
         output = self._render(rows, correction, expression, sway, renderer)
-        colour, matte = self._targets(rows)
-        background = torch.rand(len(rows), 1, 1, 3, generator=generator).to(self._device)
+        colour, matte = self._targets(numbers)
+        (background,) = sent((torch.rand(len(rows), 1, 1, 3, generator=generator),), self._device)
         shown = output.rgb + (1 - output.alpha) * background
         loss = (shown - (colour * matte + (1 - matte) * background)).abs().mean()
         loss = loss + config.matte_weight * (output.alpha - matte).abs().mean()
@@ -129,7 +132,7 @@ class Problem:
                 gradient = expression.grad * len(rows) * self._moving
                 self._expressions.step(rows, gradient, config.expression_rate * fade)
                 self._expressions.table[rows] = self._capped(self._expressions.table[rows].clamp(0, 1))
-        return float(loss.detach())
+        return loss.detach()
 
     @torch.no_grad()
     def errors(self, states: HeadState, renderer: Renderer) -> Tensor:

@@ -62,11 +62,12 @@ def refine(
     saved = time.monotonic()
     with tqdm(total=problem.num_steps, initial=step, desc="picture tracking", unit="step", disable=not progress) as bar:
         while step < problem.num_steps:
-            loss = problem.step(step, renderer)
+            last = problem.step(step, renderer)
             step += 1
             bar.update()
             due = checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY_S
             if due or step % _CHECK_EVERY == 0 or step == problem.num_steps:
+                loss = float(last)
                 if not (math.isfinite(loss) and problem.is_finite()):
                     if checkpoint is not None:
                         checkpoint.unlink(missing_ok=True)

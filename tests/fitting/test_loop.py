@@ -15,6 +15,7 @@ from fitting.avatars.gaussianhead import GaussianHeadConfig
 from fitting.avatars.headgas import HeadGaSConfig
 from fitting.config import FitConfig, ScheduleConfig
 from fitting.densify import AdaptiveConfig
+from fitting.figures import Unread
 from fitting.initializers import InitializerConfig
 from fitting.listeners import JsonLog
 from fitting.loop import Budget, FitDivergedError, FitInterrupted
@@ -83,7 +84,7 @@ def run(capture, renderer, iterations=80, config=SMALL, **kwargs):
 def test_it_learns_densifies_and_sees_every_frame(capture, renderer):
     _, infos = run(capture, renderer)
     first, last = infos[:10], infos[-10:]
-    assert sum(i.psnr for i in last) / 10 > sum(i.psnr for i in first) / 10 + 3
+    assert sum(i.figures.psnr for i in last) / 10 > sum(i.figures.psnr for i in first) / 10 + 3
     assert infos[-1].num_gaussians != infos[0].num_gaussians
     epoch = [i.frame for i in infos[: len(capture.train)]]
     assert sorted(epoch) == sorted(capture.train)
@@ -102,7 +103,7 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(capture, renderer, tmp_path, 
         )  # fmt: skip
     resumed, rest = run(capture, renderer, config=config, checkpoint_path=path)
     assert [i.step for i in rest] == list(range(38, 81))
-    assert [i.loss for i in rest] == [i.loss for i in infos[37:]]
+    assert [i.figures.loss for i in rest] == [i.figures.loss for i in infos[37:]]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
@@ -119,7 +120,7 @@ def test_expressions_matter_to_the_fit_and_the_baseline_never_sees_them(capture,
     avatar, blind_infos = run(capture, renderer, iterations=240, config=blind)
     assert not avatar.per_gaussian["basis"].any()  # without expressions nothing pulls at the bases
     _, infos = run(capture, renderer, iterations=240, config=dataclasses.replace(SMALL, schedule=longer))
-    assert sum(i.psnr for i in infos[-13:]) > sum(i.psnr for i in blind_infos[-13:])
+    assert sum(i.figures.psnr for i in infos[-13:]) > sum(i.figures.psnr for i in blind_infos[-13:])
 
 
 def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_last_good_state(capture, renderer, tmp_path):
@@ -151,7 +152,8 @@ def test_the_log_of_a_killed_fit_goes_on_without_repetition(tmp_path):
     path.write_text("\n".join(entries) + '\n{"step": 4')
     log = JsonLog(path, every=10)
     for step in range(21, 31):
-        log.on_step(loop.StepInfo(step, step, 0.5, 1.0, 0, 0.1, {}, 20.0, 5), None)
+        figures = Unread().add(step, torch.tensor(0.1), {}, torch.tensor(0.01))
+        log.on_step(loop.StepInfo(step, step, 0.5, 1.0, 0, figures, 5), None)
     log.on_end(None)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20, 30]
 

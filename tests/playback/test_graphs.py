@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fitting.avatars import AVATARS
 from fitting.avatars.gaussianhead import GaussianHead
-from playback.graphs import GraphedAvatar
+from playback.graphs import EVALUATION, GraphedAvatar
 from playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
@@ -70,3 +70,18 @@ def test_captured_clouds_are_the_same(kind):
         seen.append((found, {name: value.clone() for name, value in found.fields().items()}))
     for cloud, before in seen:  # a cloud stays what it was when others are made
         assert all(torch.equal(value, before[name]) for name, value in cloud.fields().items())
+
+
+@needs_cuda
+@pytest.mark.parametrize("kind", AVATARS)
+def test_players_on_cuda_choose_and_then_wait_for_nothing(kind):
+    bundle = toys.bundle(make(kind, EXTENDED))
+    player = Player(bundle, "cuda")
+    player.cloud(bundle.recording[0], EYE)
+    assert "fails" not in player.choices[EVALUATION].reason
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for index in range(1, 4):
+            player.cloud(bundle.recording[index], EYE)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -19,7 +19,7 @@ from tests.contract.test_avatars import EXTENDED, make
 from tests.fitting.test_loop import SMALL
 from tests.playback.viewer.test_server import Client, camera_message, until
 
-INFO = types.SimpleNamespace(fraction=0.5, step=7, psnr=20.0, num_gaussians=40)
+INFO = types.SimpleNamespace(fraction=0.5, step=7, figures=types.SimpleNamespace(psnr=20.0), num_gaussians=40)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,70 @@
+"""What a training step found, left on its device until somebody asks: every reading makes the host wait for a GPU."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+class FitDivergedError(RuntimeError):
+    """A loss or a gradient became NaN or infinite; the message names it."""
+
+
+class Figures:
+    """Loss, its unweighted terms and the PSNR in dB of one step. To ask for any reads all that are unread so far."""
+
+    def __init__(self, unread: Unread, step: int, names: tuple[str, ...], values: Tensor) -> None:
+        """values: [2 + terms] loss, mean squared error, and the terms of these names."""
+        self._unread, self.step, self._names, self._values = unread, step, names, values
+        self._numbers: list[float] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether they can be had without a wait."""
+        return self._numbers is not None
+
+    @property
+    def loss(self) -> float:
+        return self._read()[0]
+
+    @property
+    def psnr(self) -> float:
+        return -10 * math.log10(max(self._read()[1], 1e-10))
+
+    @property
+    def terms(self) -> dict[str, float]:
+        return dict(zip(self._names, self._read()[2:]))
+
+    def _read(self) -> list[float]:
+        if self._numbers is None:
+            self._unread.read()
+        return self._numbers
+
+
+class Unread:
+    """The figures of steps that nobody has read yet."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Figures] = []
+
+    def add(self, step: int, loss: Tensor, terms: dict[str, Tensor], squared_error: Tensor) -> Figures:
+        """Those of one more step, as tensors without dimensions on one device."""
+        values = torch.stack([tensor.detach() for tensor in (loss, squared_error, *terms.values())])
+        figures = Figures(self, step, tuple(terms), values)
+        self._waiting.append(figures)
+        return figures
+
+    def read(self) -> None:
+        """Reads all of them in one transfer. Raises FitDivergedError for the first step whose loss is not finite."""
+        if not self._waiting:
+            return
+        done, self._waiting = self._waiting, []
+        numbers = iter(torch.cat([figures._values for figures in done]).tolist())
+        for figures in done:
+            figures._numbers = [next(numbers) for _ in range(2 + len(figures._names))]
+            figures._values = None
+        for figures in done:
+            if not math.isfinite(figures.loss):
+                raise FitDivergedError(f"iteration {figures.step}: the loss is {figures.loss}")

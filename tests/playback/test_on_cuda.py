@@ -1,0 +1,146 @@
+"""Playback on a pretended CUDA device: it shows what the CPU shows, waits for nothing, and chooses how it evaluates."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from fitting.avatars import AVATARS
+from playback import graphs
+from playback.graphs import EVALUATION, choose_graph
+from playback.inside import write_inside
+from playback.player import Player
+from playback.viewer.orbit import View
+from playback.viewer.show import Show
+from playback.views.backgrounds import Background
+from playback.views.rendering import ViewRenderer
+from scene.expression_tuning import ExpressionTuning
+from scene.sending import sent
+from tests import toys
+from tests.contract.test_avatars import EXTENDED, EYE, make
+
+
+@pytest.fixture
+def graphs_win(monkeypatch):
+    """Clocks by which the first of two is faster, without running either."""
+    times = iter([1.0, 2.0] * 100)
+    monkeypatch.setattr(graphs, "milliseconds", lambda *_: next(times))
+
+
+@pytest.mark.parametrize("kind", AVATARS)
+def test_pictures_are_those_of_the_cpu_and_nothing_waits(cuda, kind, graphs_win):
+    bundle = toys.refined(toys.bundle(make(kind, EXTENDED)))
+    camera, background = bundle.default_camera.resized(24, 24), torch.rand(3)
+    players = Player(bundle, "cuda"), Player(bundle)
+    players[0].step(bundle.recording[0], camera, background)
+    assert players[0].choices[EVALUATION].backend == "graph"
+    for index in (1, 2, 2):
+        state = bundle.recording[index]
+        with cuda.refusing_waits():
+            output = players[0].step(state, camera, background, depth=True)
+        expected = players[1].step(state, camera, background, depth=True)
+        for name in ("rgb", "alpha", "depth"):
+            torch.testing.assert_close(getattr(output, name).cpu(), getattr(expected, name), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["headgas", "gaussianhead"])
+def test_held_views_and_pictures_of_the_inside(cuda, kind, graphs_win, tmp_path):
+    bundle = toys.bundle(make(kind, EXTENDED))
+    players = Player(bundle, "cuda"), Player(bundle)
+    turned = dataclasses.replace(bundle.recording[0], T_world_head=toys.head_pose(1.2))
+    shown = [ViewRenderer(p, Background("white"), depth=True, normals=True) for p in players]
+    there, here = (views.render(turned, bundle.default_camera) for views in shown)
+    assert abs(there["colour"].picture.astype(int) - here["colour"].picture).max() <= 1
+    write_inside(bundle, [bundle.recording[0]], [bundle.default_camera], tmp_path, "cuda")
+    assert (tmp_path / "inside" / "depth_0.png").is_file()
+
+
+class TestGraphs:
+    def arguments(self, kind="headgas"):
+        bundle = toys.bundle(make(kind, EXTENDED))
+        avatar = bundle.avatar.duplicate(lambda tensor: tensor.to("cuda"))
+        avatar.freeze()
+        states = bundle.recording[:2].to("cuda")
+        return avatar, states[0], states[1], EYE.to("cuda")
+
+    def test_the_faster_is_taken(self, cuda, monkeypatch):
+        for graph_ms, backend in ((1.0, "graph"), (3.0, "torch")):
+            times = iter([graph_ms, 2.0])
+            monkeypatch.setattr(graphs, "milliseconds", lambda *_, times=times: next(times))
+            choice, graphed = choose_graph(*self.arguments())
+            assert choice.backend == backend and (graphed is not None) == (backend == "graph")
+            assert choice.milliseconds == {"graph": graph_ms, "torch": 2.0} and choice.difference < 1e-6
+
+    def test_one_that_changes_clouds_is_not(self, cuda, graphs_win, monkeypatch):
+        def forgetful(self, state, eye):
+            self._graph.replay()
+            return self._cloud.map(torch.clone)
+
+        monkeypatch.setattr(graphs.GraphedAvatar, "__call__", forgetful)
+        choice, graphed = choose_graph(*self.arguments())
+        assert graphed is None and "would change it" in choice.reason
+
+    @pytest.mark.parametrize("error", [RuntimeError("no capture\nhere"), AssertionError("x"), MemoryError("full")])
+    def test_one_that_fails_is_said_once_and_playing_goes_on(self, cuda, monkeypatch, caplog, error):
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr(torch.cuda, "graph", fail)
+        bundle = toys.bundle(make("headgas"))
+        player = Player(bundle, "cuda")
+        for index in range(3):
+            player.step(bundle.recording[index])
+        assert player.choices[EVALUATION].backend == "torch" and "fails" in player.choices[EVALUATION].reason
+        assert len([record for record in caplog.records if "playing without it" in record.message]) == 1
+        with pytest.raises(type(error)):  # but who asked for it is told
+            Player(bundle, "cuda", graph=True).step(bundle.recording[0])
+
+    def test_none_is_tried_where_that_is_said_or_there_is_no_cuda(self, cuda):
+        bundle = toys.bundle(make("headgas"))
+        for player in (Player(bundle, "cuda", graph=False), Player(bundle)):
+            player.step(bundle.recording[0])
+            assert EVALUATION not in player.choices
+
+    @pytest.mark.parametrize("kind", AVATARS)
+    def test_replays_follow_the_state(self, cuda, kind):
+        avatar, one, other, eye = self.arguments(kind)
+        graphed = graphs.GraphedAvatar(avatar, one, eye)
+        with torch.no_grad(), cuda.refusing_waits():
+            for state in (other, one):
+                found, expected = graphed(state, eye).fields(), avatar(state, eye).fields()
+                assert all(torch.equal(found[name].values, expected[name].values) for name in found)
+
+
+def test_a_tuned_avatar_waits_for_nothing(cuda, graphs_win):
+    bundle = toys.bundle(make("headgas", EXTENDED))
+    tuning = ExpressionTuning(torch.full((52,), 0.1), torch.full((52,), 0.5))
+    players = Player(bundle, "cuda"), Player(bundle)
+    for player in players:
+        player.step(bundle.recording[0])
+        player.tune(tuning)
+    with cuda.refusing_waits():
+        output = players[0].step(bundle.recording[0])
+    torch.testing.assert_close(output.rgb.cpu(), players[1].step(bundle.recording[0]).rgb, atol=1e-4, rtol=1e-4)
+
+
+def test_the_viewer_shows_what_it_shows_on_the_cpu(cuda, graphs_win):
+    bundle = toys.arkit_bundle()
+    pictures = []
+    for device in ("cuda", "cpu"):
+        show = Show([bundle], device, size=32)
+        view = View((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0), 0.5, 1.0)
+        pictures.append(show.picture(view, show.settings, 3))
+    assert abs(pictures[0].astype(int) - pictures[1]).max() <= 1
+
+
+def test_what_is_sent_together_arrives(cuda):
+    tensors = torch.rand(2, 3), torch.rand(()), torch.rand(0, 4), torch.rand(5)[::2]
+    with cuda.refusing_waits():
+        there = sent(tensors, "cuda")
+        mixed = sent((torch.arange(3), torch.rand(2)), "cuda")
+    for one, other in zip(tensors, there):
+        assert other.shape == one.shape and torch.equal(other.cpu(), one)
+    assert [tensor.dtype for tensor in mixed] == [torch.long, torch.float32]
+    assert all(one is other for one, other in zip(tensors, sent(tensors, "cpu")))
