@@ -87,12 +87,12 @@ class _Swayed(torch.autograd.Function):
 
 def _in_shares(kernel, points: Tensor, sway: Tensor, *further: Tensor) -> None:
     count, shares = len(points), torch.get_num_threads()
-    arrays = points.numpy(), sway.view(ROWS, COLUMNS, 2).numpy(), _constants(), *(t.numpy() for t in further)
+    arrays = points.numpy(), sway.view(ROWS, COLUMNS, 2).numpy(), constants(), *(t.numpy() for t in further)
     run_shares(lambda t: kernel(count * t // shares, count * (t + 1) // shares, *arrays), shares)
 
 
 @functools.lru_cache
-def _constants():
+def constants():
     """As the kernels read them: where the lattice starts, cells per metre, the face, one over its radii, and edge."""
     cells = [(n - 1) / (high - low) for n, low, high in zip((COLUMNS, ROWS), LOW_M, HIGH_M)]
     inverse = [1 / radius for radius in _FACE_RADII_M]

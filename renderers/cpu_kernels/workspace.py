@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from renderers.cpu_kernels.layout import GRADIENT_COLUMNS, LANES, SCRATCH, SPLAT_COLUMNS, TILE
@@ -56,7 +58,7 @@ class Workspace:
         return True
 
     def _array(self, name: str, shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         stored = self._storage.get(name)
         if stored is None or stored.shape[0] < size:
             stored = self._storage[name] = aligned((size + size // 8,), dtype)
