@@ -6,45 +6,28 @@ the cache and never lies in memory as a whole.
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 
-# A NaN must stay one. No approximate divisions or roots: updates are those of PyTorch but for roundings.
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+from scene.adam_kernels import OPTIONS, update
+
 _PART = 1 << 14  # numbers of a task
 
 
-@numba.njit(**_OPTIONS)
-def _update(values, first, second, gradient, numbers):
-    """Adam for one row [M], in place; the numbers are those of ``sweep``."""
-    change, square_keep, square_change = numbers[0], numbers[1], numbers[2]
-    rate, root, epsilon = numbers[3], numbers[4], numbers[5]
-    for i in range(values.shape[0]):
-        g = gradient[i]
-        m = first[i] + change * (g - first[i])
-        v = square_keep * second[i] + square_change * g * g
-        first[i] = m
-        second[i] = v
-        values[i] -= rate * m / (math.sqrt(v) * root + epsilon)
-
-
-@numba.njit(parallel=True, **_OPTIONS)
+@numba.njit(parallel=True, **OPTIONS)
 def sweep(values, first, second, gradient, numbers):
     """One step of Adam on values, moments and gradient [M].
 
-    numbers: [6] 1 - β1, β2, 1 - β2, the rate over the first bias correction, one over the root of the second, epsilon;
-    all in the values' dtype.
+    numbers: as for ``scene.adam_kernels.update``.
     """
     count = values.shape[0]
     parts = (count + _PART - 1) // _PART
     for part in numba.prange(parts):
         a, b = part * _PART, min((part + 1) * _PART, count)
-        _update(values[a:b], first[a:b], second[a:b], gradient[a:b], numbers)
+        update(values[a:b], first[a:b], second[a:b], gradient[a:b], numbers)
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(**OPTIONS)
 def _expand(codes, columns, row):
     """Writes the outer product of codes [B] and columns [f] into ``row`` [B * f]."""
     size = columns.shape[0]
@@ -54,13 +37,13 @@ def _expand(codes, columns, row):
             part[j] = code * columns[j]
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(**OPTIONS)
 def _add(a, row):
     for i in range(row.shape[0]):
         row[i] += a[i]
 
 
-@numba.njit(parallel=True, **_OPTIONS)
+@numba.njit(parallel=True, **OPTIONS)
 def sweep_factors(values, first, second, dense, codes, columns, numbers):
     """One step on rows [N, B * f] whose gradient is Σ_k codes[k] ⊗ columns[k, n], plus ``dense`` [N or 0, B * f].
 
@@ -77,4 +60,4 @@ def sweep_factors(values, first, second, dense, codes, columns, numbers):
                 _add(other, row)
             if dense.shape[0] > 0:
                 _add(dense[n], row)
-            _update(values[n], first[n], second[n], row, numbers)
+            update(values[n], first[n], second[n], row, numbers)

@@ -6,15 +6,18 @@ The kernels are compiled by the first rendering of a machine (about ten seconds)
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import logging
+import math
 import os
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from renderers.batches import add_screen_gradients, render_batch
+from renderers.batches import add_screen_gradients, check_batches
 from renderers.output import RenderOutput, ScreenStats
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
@@ -52,12 +55,12 @@ class CpuRenderer:
         self.threads = default_threads() if threads is None else threads
         if self.threads < 1:
             raise ValueError(f"CpuRenderer: expected at least 1 thread, got {threads}")
-        self._free: list = []
+        self._free: dict[int, list] = collections.defaultdict(list)  # workspaces by their number of threads
 
     def render(
         self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: bool = False
     ) -> RenderOutput:
-        """Renders a cloud; batches of cameras, clouds or both are rendered one after the other."""
+        """Renders a cloud; pictures of a batch of cameras, clouds or both share the threads."""
         for name, tensor in {**cloud.fields(), "K": camera.K, "T_cam_world": camera.T_cam_world}.items():
             if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
                 raise ValueError(
@@ -65,36 +68,36 @@ class CpuRenderer:
                 )
         if camera.K.requires_grad:
             raise ValueError("CpuRenderer: no gradient reaches camera.K; detach it")
-        return render_batch(self._render_one, cloud, camera, depth=depth, screen=screen)
-
-    def _render_one(self, cloud: GaussianCloud, camera: Camera, depth: bool, screen: bool) -> RenderOutput:
-        from renderers.cpu_kernels.passes import run_backward, run_forward
+        from renderers.cpu_kernels.passes import run_forward
 
         tensors = [*cloud.fields().values(), camera.T_cam_world]
-        workspace = self._take()
-        inputs = [tensor.detach().contiguous() for tensor in tensors]
-        call = _Call(run_backward, workspace, inputs, camera, depth, screen)
-        if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
-            images = run_forward(workspace, inputs, camera.K, camera.width, camera.height, depth, False)
-            stats = call.make_stats() if screen else None
-            self._free.append(workspace)
-        else:
-            images = run_forward(workspace, inputs, camera.K, camera.width, camera.height, depth, True)
-            stats = call.make_stats() if screen else None
-            images = _Rendering.apply(_Lease(workspace, self._free), call, images, *tensors)
+        call = _Call.of(cloud, camera, depth, screen, self.threads)
+        differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        pictures = len(call.cameras)
+        owned = pictures if differentiable or screen else min(pictures, self.threads)
+        leases = [_Lease(self._take(call.threads_per_picture), self._free) for _ in range(owned)]
+        call.workspaces = [leases[i % owned].workspace for i in range(pictures)]
+        images = run_forward(
+            call.workspaces, call.clouds, call.cameras, (camera.width, camera.height), depth, differentiable,
+            self.threads,
+        )  # fmt: skip
+        images = tuple(image.view(*call.batch, *image.shape[1:]) for image in images)
+        stats = call.make_stats() if screen else None
+        if differentiable:
+            images = _Rendering.apply(leases, call, images, *tensors)
         rgb, alpha, weighted_depth = images
         if depth:
             # The expected depth, and its gradient by PyTorch; alpha is either 0 or at least ALPHA_MIN.
             weighted_depth = torch.where(alpha > 0, weighted_depth / torch.where(alpha > 0, alpha, 1), 0)
         return RenderOutput(rgb, alpha, weighted_depth if depth else None, stats)
 
-    def _take(self):
+    def _take(self, threads: int):
         from renderers.cpu_kernels.workspace import Workspace
 
         try:
-            return self._free.pop()
+            return self._free[threads].pop()
         except IndexError:
-            return Workspace(self.threads)
+            return Workspace(threads)
 
     def warm_up(self) -> None:
         """Compiles every kernel, or loads it from the disk, by rendering two Gaussians in every way there is."""
@@ -121,54 +124,94 @@ class CpuRenderer:
 
 @dataclasses.dataclass
 class _Call:
-    """What the backward pass of one rendering needs to know."""
+    """What the backward pass of B pictures needs to know. clouds: arrays of each picture's fields; poses: [B, 4, 4]."""
 
-    run_backward: object
-    workspace: object
-    inputs: list[Tensor]
-    camera: Camera
+    batch: tuple[int, ...]
+    clouds: list[list[np.ndarray]]
+    cameras: np.ndarray
+    poses: np.ndarray
+    size: tuple[int, int]
     depth: bool
     screen: bool
+    threads: int
+    threads_per_picture: int
+    workspaces: list = dataclasses.field(default_factory=list)
     means2d: Tensor | None = None
+
+    @classmethod
+    def of(cls, cloud: GaussianCloud, camera: Camera, depth: bool, screen: bool, threads: int) -> _Call:
+        from renderers.cpu_kernels.passes import threads_per_picture
+        from renderers.cpu_kernels.projection import pack_cameras
+
+        batch = check_batches(cloud, camera)
+        count = math.prod(batch)
+        fields = [_pictures(t, len(cloud.batch_shape), count).numpy() for t in cloud.fields().values()]
+        K, poses = (
+            _pictures(t, len(camera.batch_shape), count).double().numpy() for t in (camera.K, camera.T_cam_world)
+        )
+        clouds = [[np.ascontiguousarray(field[i]) for field in fields] for i in range(count)]
+        cameras = pack_cameras(K, poses, camera.width, camera.height)
+        size = camera.width, camera.height
+        return cls(batch, clouds, cameras, poses, size, depth, screen, threads, threads_per_picture(threads, count))
 
     def make_stats(self) -> ScreenStats:
         from renderers.cpu_kernels.layout import EXTENT_X, MEAN_X
 
-        splats = torch.from_numpy(self.workspace.splats)
-        extents = splats[:, EXTENT_X : EXTENT_X + 2]
-        visible = extents[:, 0] > 0
-        means2d = torch.where(visible[:, None], splats[:, MEAN_X : MEAN_X + 2], 0.0)
+        splats = torch.stack([torch.from_numpy(workspace.splats) for workspace in self.workspaces])
+        splats = splats.view(*self.batch, *splats.shape[1:])
+        extents = splats[..., EXTENT_X : EXTENT_X + 2]
+        visible = extents[..., 0] > 0
+        means2d = torch.where(visible[..., None], splats[..., MEAN_X : MEAN_X + 2], 0.0)
         radii = torch.where(visible, extents.amax(-1).ceil(), 0.0)
         self.means2d = means2d.requires_grad_()
         return ScreenStats(means2d, radii, visible)
 
 
+def _pictures(tensor: Tensor, batch_dimensions: int, count: int) -> Tensor:
+    """[count, ...], one for each picture, of a tensor with these leading batch dimensions or, if none, shared."""
+    tensor = tensor.detach()
+    if batch_dimensions == 0:
+        return tensor.expand(count, *tensor.shape)
+    return tensor if batch_dimensions == 1 else tensor.flatten(0, batch_dimensions - 1)
+
+
 class _Lease:
     """Gives a workspace back when the graph that holds it is gone."""
 
-    def __init__(self, workspace, free: list) -> None:
+    def __init__(self, workspace, free: dict[int, list]) -> None:
         self.workspace, self.free = workspace, free
 
     def __del__(self) -> None:
-        self.free.append(self.workspace)
+        self.free[self.workspace.threads].append(self.workspace)
 
 
 class _Rendering(torch.autograd.Function):
     """Hangs a finished forward pass into PyTorch's graph."""
 
     @staticmethod
-    def forward(ctx, lease: _Lease, call: _Call, images: tuple[Tensor, ...], *tensors: Tensor):
-        ctx.lease, ctx.call = lease, call
+    def forward(ctx, leases: list[_Lease], call: _Call, images: tuple[Tensor, ...], *tensors: Tensor):
+        ctx.leases, ctx.call = leases, call
+        ctx.shapes = [tensor.shape for tensor in tensors]
         ctx.set_materialize_grads(False)
         return images
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g_rgb: Tensor | None, g_alpha: Tensor | None, g_depth: Tensor | None):
+    def backward(ctx, *upstream: Tensor | None):
+        from renderers.cpu_kernels.passes import pose_gradients, run_backward
+
         call = ctx.call
-        gradients, g_means2d, g_absolute = call.run_backward(
-            call.workspace, call.inputs, call.camera, g_rgb, g_alpha, g_depth if call.depth else None, call.screen
-        )
+        g_rgb, g_alpha, g_depth = (None if g is None else g.reshape(-1, *g.shape[-3:]) for g in upstream)
+        gradients, sums, g_means2d, g_absolute = run_backward(
+            call.workspaces, call.clouds, call.size, g_rgb, g_alpha, g_depth if call.depth else None, call.screen,
+            call.threads,
+        )  # fmt: skip
         if call.means2d is not None:
-            add_screen_gradients(call.means2d, grad=g_means2d, absgrad=g_absolute)
-        return None, None, None, *gradients
+            shape = call.means2d.shape
+            add_screen_gradients(call.means2d, grad=g_means2d.view(shape), absgrad=g_absolute.view(shape))
+        gradients.append(torch.from_numpy(pose_gradients(call.poses, sums)).float())
+        # What all pictures share gets the sum of their gradients.
+        summed = [
+            g.reshape(shape) if g.numel() == shape.numel() else g.sum(0) for g, shape in zip(gradients, ctx.shapes)
+        ]
+        return None, None, None, *summed

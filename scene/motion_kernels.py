@@ -30,7 +30,7 @@ def weigh_corners(first, last, moved, vertices, weights, out):
 
 
 @numba.njit(inline="always", **_OPTIONS)
-def _cell(value, low, per_metre, points):
+def cell(value, low, per_metre, points):
     """The control point below a coordinate, the weight of the next one, and whether it moves with the value."""
     at, last = (value - low) * per_metre, np.float32(points - 1)
     inside = at > _ZERO and at < last
@@ -65,8 +65,8 @@ def sway(first, last, points, sheet, constants, out):
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         soft, _, _, _ = _softness(x, y, z, constants)
         if soft != _ZERO:
-            j, u, _ = _cell(x, constants[0], constants[2], columns)
-            i, v, _ = _cell(y, constants[1], constants[3], rows)
+            j, u, _ = cell(x, constants[0], constants[2], columns)
+            i, v, _ = cell(y, constants[1], constants[3], rows)
             low, high = sheet[i], sheet[i + 1]
             w11 = u * v
             w10, w01 = v - w11, u - w11
@@ -85,8 +85,8 @@ def sway_backward(first, last, points, sheet, constants, grad, out):
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         soft, sx, sy, sz = _softness(x, y, z, constants)
         if soft != _ZERO:
-            j, u, moves_x = _cell(x, constants[0], constants[2], columns)
-            i, v, moves_y = _cell(y, constants[1], constants[3], rows)
+            j, u, moves_x = cell(x, constants[0], constants[2], columns)
+            i, v, moves_y = cell(y, constants[1], constants[3], rows)
             low, high = sheet[i], sheet[i + 1]
             # What the upstream gradient is along the offsets of the four control points.
             d00 = gx * low[j, 0] + gy * low[j, 1]

@@ -86,6 +86,11 @@ class FrameStore:
         rgba = self._levels[divisor][self._rows[index]].float() / 255
         return rgba[..., :3], rgba[..., 3:]
 
+    def rgba(self, indices: Sequence[int]) -> Tensor:
+        """Colour and matte of frames as they are held, uint8 [B, H, W, 4]."""
+        frames = self._levels[1]
+        return torch.stack([frames[self._rows[index]] for index in indices])
+
 
 def _reduce(frames: Tensor, divisor: int) -> Tensor:
     """Frames [T, H, W, 4] uint8 at 1 / divisor of their resolution, what is left over at the end cut off.

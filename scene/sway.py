@@ -85,12 +85,12 @@ class _Swayed(torch.autograd.Function):
 
 
 def _in_shares(kernel, points: Tensor, sway: Tensor, *further: Tensor) -> None:
-    arrays = points.numpy(), sway.view(ROWS, COLUMNS, 2).numpy(), _constants(), *(t.numpy() for t in further)
+    arrays = points.numpy(), sway.view(ROWS, COLUMNS, 2).numpy(), constants(), *(t.numpy() for t in further)
     run_rows(lambda first, last: kernel(first, last, *arrays), len(points))
 
 
 @functools.lru_cache
-def _constants():
+def constants():
     """As the kernels read them: where the lattice starts, cells per metre, the face, one over its radii, and edge."""
     cells = [(n - 1) / (high - low) for n, low, high in zip((COLUMNS, ROWS), LOW_M, HIGH_M)]
     inverse = [1 / radius for radius in _FACE_RADII_M]

@@ -10,19 +10,22 @@ import torch
 from torch import Tensor
 
 from preprocess.head_models import HEAD_MODELS
-from preprocess.photometric.cloud import TrackingCloud
+from preprocess.photometric.adam import Adam, RowAdam
+from preprocess.photometric.cloud import RATES, TrackingCloud
 from preprocess.photometric.config import PhotometricConfig
 from preprocess.photometric.knots import Knots
-from preprocess.photometric.row_adam import RowAdam
+from preprocess.photometric.picture_error import picture_errors
+from preprocess.photometric.posing import resting_frames, transforms
 from preprocess.seeding import seeds_from_pictures
 from preprocess.seeding.surface import spread
 from preprocess.tracking.landmark_groups import LID_PAIRS, LIP_PAIRS
+from scene.camera import Camera
 from scene.capture import Capture
+from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.pictures import FrameStore
 from scene.sending import sent
 from scene.sway import COLUMNS, NUM_POINTS, ROWS
-from scene.transforms import make_transform, rotvecs_to_matrices
 
 if TYPE_CHECKING:
     from renderers import Renderer
@@ -33,8 +36,8 @@ _MESH_SHARE = 0.6
 _OPACITY = 0.5
 _WARM_STEPS = 20  # of the cloud alone: grey seeds must not push heads about
 _FINAL_RATE = 0.05  # of the first one
-_METRES = 0.1  # the unit of translations, so that they and radians move pixels alike
 # Gradients are per frame of the mean error over its picture; these move nothing (noise, or what is out of sight).
+_CLOUD_EPSILON = 1e-15
 _POSE_EPSILON, _EXPRESSION_EPSILON = 1e-4, 1e-5
 _SWAY_EPSILON = 1e-5
 _SWAY_UNIT_M = 0.01
@@ -55,10 +58,15 @@ class Problem:
         divisor = max(1, 2 ** round(math.log2(width / config.size)))
         self._frames = FrameStore(capture, range(self._num_frames), device, held_at=divisor)
         self._cameras = capture.cameras.reduced(divisor).to(device)
+        # Steps work in the tracked heads' frames: there, quaternions of head and body are near the identity and can be
+        # blended.
+        self._in_heads = self._cameras.in_frame(self._initial.T_world_head)
+        self._resting = resting_frames(self._initial.T_head_body)
         first = FrameStore(capture, spread(capture.train, _SEED_FRAMES))
         seeds = seeds_from_pictures(capture, first, config.num_gaussians, _MESH_SHARE, _SEED_FRAMES, _OPACITY, _SEED)
         self.cloud = TrackingCloud(seeds).to(device)
-        self._optimizer = torch.optim.Adam(self.cloud.parameter_groups(), betas=(0.9, 0.99), eps=1e-15)
+        parameters = [getattr(self.cloud, name) for name in RATES]
+        self._adam = Adam(parameters, RATES.values(), _CLOUD_EPSILON)
         self._poses = RowAdam(torch.zeros(self._num_frames, 12, device=device), _POSE_EPSILON)
         self._expressions = RowAdam(self._initial.expression.clone(), _EXPRESSION_EPSILON)
         self._knots = Knots([frame.time_s for frame in capture.frames], config.sway_interval_s)
@@ -69,8 +77,10 @@ class Problem:
         self._capped = model.capped
         at_landmarks = model.landmark_vertices(model.expression_basis)
         one, other = torch.tensor([*LID_PAIRS["left"], *LID_PAIRS["right"], *LIP_PAIRS]).T
-        self._gaps_mm = 1000 * (at_landmarks[:, one] - at_landmarks[:, other]).flatten(1).to(device)
-        self._num_pairs = len(one)
+        gaps_mm = 1000 * (at_landmarks[:, one] - at_landmarks[:, other]).flatten(1)
+        # Costs that are squares, summed up as x^T C x: the mean over pairs of a gap's squared change, and sway.
+        self._gap_cost = (gaps_mm @ gaps_mm.T / len(one)).to(device)
+        self._bend_cost = _bend_cost().to(device)
 
     @property
     def num_steps(self) -> int:
@@ -83,7 +93,7 @@ class Problem:
 
     def head_corrections(self) -> Tensor:
         """[T, 4, 4] of the heads, in their own frames."""
-        return _transforms(self._poses.table[:, :6])
+        return transforms(self._poses.table[:, :6])
 
     def states(self) -> HeadState:
         """The states of all frames as they stand."""
@@ -91,8 +101,8 @@ class Problem:
         return dataclasses.replace(
             initial,
             expression=self._expressions.table.clone(),
-            T_world_head=initial.T_world_head @ _transforms(corrections[:, :6]),
-            T_world_body=initial.T_world_body @ _transforms(corrections[:, 6:]),
+            T_world_head=initial.T_world_head @ transforms(corrections[:, :6]),
+            T_world_body=initial.T_world_body @ transforms(corrections[:, 6:]),
             sway=_sheet(self._knots.between(self._sway.table, range(self._num_frames))),
         )
 
@@ -110,19 +120,13 @@ class Problem:
         (knots,) = sent((around,), self._device)
         at_knots = self._sway.table[knots].requires_grad_(config.sway_rate > 0)
         sway = self._knots.between(at_knots, numbers.tolist(), around)
-        output = self._render(rows, correction, expression, sway, renderer)
-        colour, matte = self._targets(numbers)
-        (background,) = sent((torch.rand(len(rows), 1, 1, 3, generator=generator),), self._device)
-        shown = output.rgb + (1 - output.alpha) * background
-        loss = (shown - (colour * matte + (1 - matte) * background)).abs().mean()
-        loss = loss + config.matte_weight * (output.alpha - matte).abs().mean()
-        loss = loss + config.gap_weight * self._gap_changes(expression - self._initial.expression[rows])
-        loss = loss + config.sway_weight * _bent(sway)
-        self._optimizer.zero_grad(set_to_none=True)
+        cloud = self.cloud(expression, correction, self._resting[rows], _sheet(sway))
+        (background,) = sent((torch.rand(len(rows), 3, generator=generator),), self._device)
+        loss = self._errors(numbers, cloud, self._in_heads[rows], background, renderer).mean()
+        loss = loss + config.gap_weight * _quadratic(expression - self._initial.expression[rows], self._gap_cost)
+        loss = loss + config.sway_weight * _quadratic(sway, self._bend_cost)
         loss.backward()
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["rate"] * (0.1 + 0.9 * fade)
-        self._optimizer.step()
+        self._adam.step(0.1 + 0.9 * fade)
         if number >= _WARM_STEPS:
             # The loss is a mean over the batch; a frame's own gradient must not depend on its company.
             self._poses.step(rows, correction.grad * len(rows), config.pose_rate * fade)
@@ -138,11 +142,11 @@ class Problem:
     def errors(self, states: HeadState, renderer: Renderer) -> Tensor:
         """[T] mean absolute errors of the cloud's pictures, over black, of frames at these states."""
         states, result = states.to(self._device), []
+        cameras, frames = self._cameras.in_frame(states.T_world_head), resting_frames(states.T_head_body)
         for rows in torch.arange(self._num_frames).split(self.config.batch):
-            colour, matte = self._targets(rows)
-            output = self._render_states(rows, states[rows], renderer)
-            result.append((output.rgb - colour * matte).abs().mean((1, 2, 3)))
-            result[-1] += self.config.matte_weight * (output.alpha - matte).abs().mean((1, 2, 3))
+            unmoved, black = (torch.zeros(len(rows), size, device=self._device) for size in (12, 3))
+            cloud = self.cloud(states.expression[rows], unmoved, frames[rows], states.sway[rows])
+            result.append(self._errors(rows, cloud, cameras[rows], black, renderer))
         return torch.cat(result).cpu()
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -151,8 +155,7 @@ class Problem:
         tensors |= {f"poses.{name}": value for name, value in self._poses.state().items()}
         tensors |= {f"expressions.{name}": value for name, value in self._expressions.state().items()}
         tensors |= {f"sway.{name}": value for name, value in self._sway.state().items()}
-        for index, entries in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
+        tensors |= {f"adam.{name}": value for name, value in self._adam.state().items()}
         return tensors
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
@@ -165,12 +168,7 @@ class Problem:
         self._poses.load(part("poses."))
         self._expressions.load(part("expressions."))
         self._sway.load(part("sway."))
-        groups = self._optimizer.state_dict()["param_groups"]
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("adam.").items():
-            index, _, entry = name.partition(".")
-            state.setdefault(int(index), {})[entry] = value
-        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self._adam.load(part("adam."))
 
     def _rows(self, number: int) -> Tensor:
         """The frames [B] of a step, each at most once: the last of an epoch are followed by the next epoch's first."""
@@ -183,31 +181,13 @@ class Problem:
             rows = torch.cat([rows, after[~torch.isin(after, rows)][: batch - len(rows)]])
         return rows
 
-    def _targets(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        pictures = [self._frames.get(row) for row in rows.tolist()]
-        return torch.stack([colour for colour, _ in pictures]), torch.stack([matte for _, matte in pictures])
-
-    def _render(self, rows: Tensor, correction: Tensor, expression: Tensor, sway: Tensor, renderer: Renderer):
-        # In the tracked head's frame: there, quaternions of both frames are near the identity and can be blended.
-        initial = self._initial[rows]
-        T_body = initial.T_head_body @ _transforms(correction[:, 6:])
-        cloud = self.cloud(expression, _transforms(correction[:, :6]), T_body, _sheet(sway))
-        return renderer.render(cloud, self._cameras[rows].in_frame(initial.T_world_head))
-
-    def _render_states(self, rows: Tensor, states: HeadState, renderer: Renderer):
-        T_head = torch.eye(4, device=self._device).expand(len(rows), 4, 4)
-        cloud = self.cloud(states.expression, T_head, states.T_head_body, states.sway)
-        return renderer.render(cloud, self._cameras[rows].in_frame(states.T_world_head))
-
-    def _gap_changes(self, change: Tensor) -> Tensor:
-        """Mean over pairs and frames of the squared change in millimetres, of expressions changed by [B, E]."""
-        moved = (change @ self._gaps_mm).unflatten(-1, (self._num_pairs, 3))
-        return moved.square().sum(-1).mean()
-
-
-def _transforms(corrections: Tensor) -> Tensor:
-    """[B, 4, 4] from rotation vectors in radians and translations in tenths of a metre, [B, 6]."""
-    return make_transform(rotvecs_to_matrices(corrections[:, :3]), corrections[:, 3:] * _METRES)
+    def _errors(
+        self, rows: Tensor, cloud: GaussianCloud, cameras: Camera, background: Tensor, renderer: Renderer
+    ) -> Tensor:
+        """[B] of the frames ``rows`` (on the host) over background [B, 3]."""
+        output = renderer.render(cloud, cameras)
+        rgba = self._frames.rgba(rows.tolist())
+        return picture_errors(output.rgb, output.alpha, rgba, background, self.config.matte_weight)
 
 
 def _sheet(rows: Tensor) -> Tensor:
@@ -215,10 +195,16 @@ def _sheet(rows: Tensor) -> Tensor:
     return rows.unflatten(1, (-1, 2)) * _SWAY_UNIT_M
 
 
-def _bent(rows: Tensor) -> Tensor:
-    """What sway costs: the mean square of rows [B, 2 C], and of the differences between neighbouring control points."""
-    sheets = rows.unflatten(1, (ROWS, COLUMNS, 2))
-    return sheets.square().mean() + sheets.diff(dim=1).square().mean() + sheets.diff(dim=2).square().mean()
+def _quadratic(rows: Tensor, cost: Tensor) -> Tensor:
+    """The mean over rows x [B, n] of x^T C x."""
+    return (rows @ cost * rows).sum() / len(rows)
+
+
+def _bend_cost() -> Tensor:
+    """[2 C, 2 C], what sway costs: the mean square of its offsets and of the differences between neighbouring ones."""
+    units = torch.eye(2 * NUM_POINTS).unflatten(1, (ROWS, COLUMNS, 2))
+    differences = [units, units.diff(dim=1), units.diff(dim=2)]
+    return sum(part.flatten(1) @ part.flatten(1).T / part[0].numel() for part in differences)
 
 
 def _order(epoch: int, count: int) -> Tensor:

@@ -49,17 +49,16 @@ def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts
     for k in range(drawn):
         g = order[k]
         prefetch_row(splats, order[min(k + AHEAD, drawn - 1)])
-        splat = splats[g]
-        my, extent_y = splat[MEAN_Y], splat[EXTENT_Y] + _SLACK_PIXELS
+        my, extent_y = splats[g, MEAN_Y], splats[g, EXTENT_Y] + _SLACK_PIXELS
         top = max(0, int(math.floor((my - extent_y - HALF) / _TILE)))
         bottom = min(tiles_y - 1, int(math.floor((my + extent_y - HALF) / _TILE)))
         row = top + (thread - top) % threads
         if row > bottom:
             continue
         # The ellipse a dx² + b dx dy + c dy² <= q, with dx, dy from the mean to the pixel.
-        mx, extent_x = splat[MEAN_X], splat[EXTENT_X] + _SLACK_PIXELS
-        a, b, c = -splat[XX], -splat[XY], -splat[YY]
-        q = (splat[LOG2_OPACITY] - LOG2_ALPHA_MIN) * _SLACK_SHARE + _SLACK_LOG2
+        mx, extent_x = splats[g, MEAN_X], splats[g, EXTENT_X] + _SLACK_PIXELS
+        a, b, c = -splats[g, XX], -splats[g, XY], -splats[g, YY]
+        q = (splats[g, LOG2_OPACITY] - LOG2_ALPHA_MIN) * _SLACK_SHARE + _SLACK_LOG2
         half_a, slope = HALF / a, -b * HALF / c
         curvature, constant = b * b - TWO * TWO * a * c, TWO * TWO * a * q
         rightmost = slope * extent_x  # dy of the rightmost point; the leftmost lies opposite

@@ -49,23 +49,23 @@ from renderers.cpu_kernels.vectors import (
 
 
 @inlined(AS_WRITTEN)
-def in_tile(scratch, splat, center_x, center_y):
+def in_tile(scratch, splats, g, center_x, center_y):
     """One Gaussian in a tile: the mean's y, dx of the pixels of any row, and the exponent there as a polynomial in dy.
 
     log2(alpha) = constant + dy (slope + YY dy), with dx, dy from the pixel to the mean.
     """
-    mx, my = broadcast(splat[MEAN_X] - center_x), broadcast(splat[MEAN_Y] - center_y)
+    mx, my = broadcast(splats[g, MEAN_X] - center_x), broadcast(splats[g, MEAN_Y] - center_y)
     dx = mx - load(scratch, S_X)
-    constant = muladd(broadcast(splat[XX]) * dx, dx, broadcast(splat[LOG2_OPACITY]))
-    return my, dx, constant, broadcast(splat[XY]) * dx
+    constant = muladd(broadcast(splats[g, XX]) * dx, dx, broadcast(splats[g, LOG2_OPACITY]))
+    return my, dx, constant, broadcast(splats[g, XY]) * dx
 
 
 @inlined(AS_WRITTEN)
-def _blend(scratch, splat, center_x, center_y, position, depth, for_backward):
+def _blend(scratch, splats, g, center_x, center_y, position, depth, for_backward):
     """Blends one Gaussian over the 64 pixels of a tile; returns whether any was unfinished and reached."""
-    my, _, constant, slope = in_tile(scratch, splat, center_x, center_y)
-    yy, z, place = broadcast(splat[YY]), broadcast(splat[DEPTH]), broadcast(position)
-    red, green, blue = broadcast(splat[RED]), broadcast(splat[GREEN]), broadcast(splat[BLUE])
+    my, _, constant, slope = in_tile(scratch, splats, g, center_x, center_y)
+    yy, z, place = broadcast(splats[g, YY]), broadcast(splats[g, DEPTH]), broadcast(position)
+    red, green, blue = broadcast(splats[g, RED]), broadcast(splats[g, GREEN]), broadcast(splats[g, BLUE])
     zero, least, most = broadcast(ZERO), broadcast(LOG2_ALPHA_MIN), broadcast(ALPHA_MAX)
     enough = broadcast(TRANSMITTANCE_MIN)
     drawn = zero
@@ -135,7 +135,7 @@ def _make_kernel(with_depth: bool, for_backward: bool):
                 for k in range(start, end):
                     g = entries[k]
                     prefetch_row(splats, entries[min(k + AHEAD, end - 1)])
-                    if _blend(scratch, splats[g], center_x, center_y, F(kept), with_depth, for_backward):
+                    if _blend(scratch, splats, g, center_x, center_y, F(kept), with_depth, for_backward):
                         if for_backward:
                             entries[start + kept] = g
                         kept += 1

@@ -14,6 +14,7 @@ from renderers.cpu_kernels.layout import (
     ALPHA_MAX,
     BLUE,
     DEPTH,
+    GRADIENT_COLUMNS,
     GREEN,
     HALF,
     LANES,
@@ -52,12 +53,12 @@ from renderers.cpu_kernels.vectors import (
 
 
 @inlined(AS_WRITTEN)
-def _unblend(scratch, splat, gradient, center_x, center_y, position, depth, absolute):
-    """Takes one Gaussian off the 64 pixels of a tile and adds to its row of gradients."""
-    my, dx, constant, slope = in_tile(scratch, splat, center_x, center_y)
-    yy, z, place = broadcast(splat[YY]), broadcast(splat[DEPTH]), broadcast(position)
-    red, green, blue = broadcast(splat[RED]), broadcast(splat[GREEN]), broadcast(splat[BLUE])
-    slope_x, xy = broadcast(TWO * splat[XX]) * dx, broadcast(splat[XY])
+def _unblend(scratch, splats, g, sums, center_x, center_y, position, depth, absolute):
+    """Takes one Gaussian off the 64 pixels of a tile and adds to its row of gradients (``sums``: all, flat)."""
+    my, dx, constant, slope = in_tile(scratch, splats, g, center_x, center_y)
+    yy, z, place = broadcast(splats[g, YY]), broadcast(splats[g, DEPTH]), broadcast(position)
+    red, green, blue = broadcast(splats[g, RED]), broadcast(splats[g, GREEN]), broadcast(splats[g, BLUE])
+    slope_x, xy = broadcast(TWO * splats[g, XX]) * dx, broadcast(splats[g, XY])
     zero, one, least, most = broadcast(ZERO), broadcast(ONE), broadcast(LOG2_ALPHA_MIN), broadcast(ALPHA_MAX)
     sum_red, sum_green, sum_blue, sum_depth = zero, zero, zero, zero
     # Moments of v = alpha dL/dalpha over dy; dx is the same in all rows and comes in afterwards.
@@ -94,8 +95,8 @@ def _unblend(scratch, splat, gradient, center_x, center_y, position, depth, abso
     sum_x = sum_1 * dx
     ln2 = broadcast(LN2)
     add_lane_sums(  # in the order of the columns G_...
-        gradient, 0, sum_red, sum_green, sum_blue, sum_depth, sum_1, sum_x, sum_y, sum_x * dx, sum_y * dx, sum_yy,
-        abs_x * ln2, abs_y * ln2, zero, zero, zero, zero,
+        sums, g * GRADIENT_COLUMNS, sum_red, sum_green, sum_blue, sum_depth, sum_1, sum_x, sum_y, sum_x * dx,
+        sum_y * dx, sum_yy, abs_x * ln2, abs_y * ln2, zero, zero, zero, zero,
     )  # fmt: skip
 
 
@@ -114,6 +115,7 @@ def _make_kernel(with_depth: bool, absolute: bool):
         height, width = g_alpha.shape
         tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
         gradients[:] = ZERO
+        sums = gradients.reshape(-1)
         for lane in range(LANES):
             scratch[S_X + lane] = F(lane % TILE) - HALF * F(TILE - 1)
             scratch[S_Y + lane] = F(lane // TILE) - HALF * F(TILE - 1)
@@ -147,8 +149,7 @@ def _make_kernel(with_depth: bool, absolute: bool):
                     ahead = entries[start + max(position - AHEAD, 0)]
                     prefetch_row(splats, ahead)
                     prefetch_row(gradients, ahead)
-                    splat, gradient, place = splats[g], gradients[g], F(position)
-                    _unblend(scratch, splat, gradient, center_x, center_y, place, with_depth, absolute)
+                    _unblend(scratch, splats, g, sums, center_x, center_y, F(position), with_depth, absolute)
 
     return composite_rows_backward
 

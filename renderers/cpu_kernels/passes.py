@@ -1,6 +1,8 @@
-"""The forward and the backward pass: which kernel runs on what, in which order."""
+"""The forward and the backward pass of pictures side by side: which kernel runs on what, in which order."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,107 +11,144 @@ from torch import Tensor
 from renderers.cpu_kernels.binning import bin_rows, fill_lists
 from renderers.cpu_kernels.compositing import COMPOSITE_ROWS
 from renderers.cpu_kernels.compositing_backward import COMPOSITE_ROWS_BACKWARD
-from renderers.cpu_kernels.projection import pack_camera, project
+from renderers.cpu_kernels.projection import project
 from renderers.cpu_kernels.projection_backward import project_backward
 from renderers.cpu_kernels.sorting import sort_by_depth
 from renderers.cpu_kernels.workspace import Workspace
-from scene.camera import Camera
 from scene.workers import run_shares
+
+Cloud = list[np.ndarray]
+"""means, quats, scales, opacities and sh of one picture, contiguous."""
+
+
+def threads_per_picture(threads: int, pictures: int) -> int:
+    """How many threads a picture's workspace is for: several only where there are more than pictures."""
+    return max(1, threads // pictures)
 
 
 def run_forward(
-    workspace: Workspace, inputs: list[Tensor], K: Tensor, width: int, height: int, depth: bool, for_backward: bool
+    workspaces: list[Workspace],
+    clouds: list[Cloud],
+    cameras: np.ndarray,
+    size: tuple[int, int],
+    depth: bool,
+    for_backward: bool,
+    threads: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """rgb [H, W, 3], alpha [H, W, 1] and the sum of weight times depth [H, W, 1] ([0, 0, 1] unless asked for).
+    """rgb [B, H, W, 3], alpha [B, H, W, 1] and the sum of weight times depth [B, H, W, 1] ([B, 0, 0, 1] unless asked
+    for) of pictures of ``size`` (width, height); cameras: [B, CAMERA_COLUMNS].
 
-    inputs: means, quats, scales, opacities, sh and T_cam_world, contiguous.
-    """
-    means, quats, scales, opacities, sh = (tensor.numpy() for tensor in inputs[:5])
-    w, threads = workspace, workspace.threads
-    count = means.shape[0]
-    w.prepare(count, width, height)
-    w.camera = pack_camera(K, inputs[5], width, height)
-    rgb, alpha = torch.empty(height, width, 3), torch.empty(height, width, 1)
-    weighted_depth = torch.empty(height, width, 1) if depth else torch.empty(0, 0, 1)
-    rgb_out, alpha_out, depth_out = rgb.numpy(), alpha.numpy()[..., 0], weighted_depth.numpy()[..., 0]
-
-    def project_share(t: int) -> None:
-        project(
-            count * t // threads, count * (t + 1) // threads, means, quats, scales, opacities, sh, w.camera,
-            width, height, w.splats, w.basis[t],
-        )  # fmt: skip
-
-    run_shares(project_share, threads)
-    drawn, row = sort_by_depth(w.splats, w.keys, w.indices)
-    order = w.indices[row]
+    Pictures i and i + ``threads`` may share a workspace where there are no fewer pictures than threads."""
+    (width, height), pictures = size, len(workspaces)
+    rgb, alpha = torch.empty(pictures, height, width, 3), torch.empty(pictures, height, width, 1)
+    weighted_depth = torch.empty(pictures, height, width, 1) if depth else torch.empty(pictures, 0, 0, 1)
+    images = rgb.numpy(), alpha.numpy()[..., 0], weighted_depth.numpy()[..., 0]
     composite_rows = COMPOSITE_ROWS[depth, for_backward]
 
-    def composite_share(t: int) -> None:
+    def prepare(i: int, t: int) -> None:
+        workspaces[i].prepare(len(clouds[i][0]), width, height)
+        workspaces[i].camera = cameras[i]
+
+    def project_part(i: int, t: int) -> None:
+        w, cloud = workspaces[i], clouds[i]
+        first, last = _part(len(cloud[0]), t, w.threads)
+        project(first, last, *cloud, w.camera, width, height, w.splats, w.basis[t])
+
+    def sort(i: int, t: int) -> None:
+        w = workspaces[i]
+        w.drawn, row = sort_by_depth(w.splats, w.keys, w.indices)
+        w.order = w.indices[row]
+
+    def composite_part(i: int, t: int) -> None:
+        w = workspaces[i]
         while True:
             spans, entries = bin_rows(
-                t, threads, w.splats, order, drawn, width, height, w.spans[t], w.starts, w.counts
+                t, w.threads, w.splats, w.order, w.drawn, width, height, w.spans[t], w.starts, w.counts
             )
             if not w.grow_lists(t, spans, entries):
                 break
         fill_lists(w.spans[t], spans, w.starts, w.counts, w.entries[t])
         composite_rows(
-            t, threads, w.splats, w.starts, w.counts, w.entries[t], w.scratch[t],
-            rgb_out, alpha_out, depth_out, w.transmittances, w.stops,
+            t, w.threads, w.splats, w.starts, w.counts, w.entries[t], w.scratch[t],
+            *(image[i] for image in images), w.transmittances, w.stops,
         )  # fmt: skip
 
-    run_shares(composite_share, threads)
+    parts = workspaces[0].threads
+    _run([(prepare, 1), (project_part, parts), (sort, 1), (composite_part, parts)], pictures, threads)
     return rgb, alpha, weighted_depth
 
 
 def run_backward(
-    workspace: Workspace,
-    inputs: list[Tensor],
-    camera: Camera,
+    workspaces: list[Workspace],
+    clouds: list[Cloud],
+    size: tuple[int, int],
     g_rgb: Tensor | None,
     g_alpha: Tensor | None,
     g_depth: Tensor | None,
     absolute: bool,
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Gradients of the six inputs, those of the screen means [N, 2], and the sums of these' absolute values [N, 2] (0
-    unless ``absolute``)."""
-    means, quats, scales, opacities, sh = (tensor.numpy() for tensor in inputs[:5])
-    w, threads = workspace, workspace.threads
-    count, (height, width) = means.shape[0], (camera.height, camera.width)
-    no_depth = g_depth is None
-    g_rgb = (torch.zeros(height, width, 3) if g_rgb is None else g_rgb.contiguous()).numpy()
-    g_alpha = (torch.zeros(height, width, 1) if g_alpha is None else g_alpha.contiguous()).numpy()[..., 0]
-    g_depth = (torch.zeros(0, 0, 1) if no_depth else g_depth.contiguous()).numpy()[..., 0]
-    sums = w.gradients()
+    threads: int,
+) -> tuple[list[Tensor], np.ndarray, Tensor, Tensor]:
+    """Gradients [B, ...] of a cloud's five tensors, the sums [B, 15] that those of the poses are made of
+    (``project_backward``), the gradients of the screen means [B, N, 2], and the sums of these' absolute values
+    [B, N, 2] (0 unless ``absolute``)."""
+    (width, height), pictures, no_depth = size, len(workspaces), g_depth is None
+    g_rgb = torch.zeros(pictures, height, width, 3) if g_rgb is None else g_rgb.contiguous()
+    g_alpha = torch.zeros(pictures, height, width, 1) if g_alpha is None else g_alpha.contiguous()
+    g_depth = torch.zeros(pictures, 0, 0, 1) if no_depth else g_depth.contiguous()
+    upstream = g_rgb.numpy(), g_alpha.numpy()[..., 0], g_depth.numpy()[..., 0]
+    sums = [workspace.gradients() for workspace in workspaces]
     composite_rows_backward = COMPOSITE_ROWS_BACKWARD[not no_depth, absolute]
+    gradients = [torch.empty(pictures, *array.shape) for array in clouds[0]]
+    count = len(clouds[0][0])
+    g_means2d, g_absolute = torch.empty(pictures, count, 2), torch.empty(pictures, count, 2)
+    outputs = [tensor.numpy() for tensor in (*gradients, g_means2d, g_absolute)]
+    parts = workspaces[0].threads
+    g_camera = np.zeros((pictures, parts, 15))
 
-    def composite_share(t: int) -> None:
+    def composite_part(i: int, t: int) -> None:
+        w = workspaces[i]
         composite_rows_backward(
-            t, threads, w.splats, w.starts, w.counts, w.entries[t], w.transmittances, w.stops, w.scratch[t],
-            g_rgb, g_alpha, g_depth, sums[t],
+            t, parts, w.splats, w.starts, w.counts, w.entries[t], w.transmittances, w.stops, w.scratch[t],
+            *(gradient[i] for gradient in upstream), sums[i][t],
         )  # fmt: skip
 
-    run_shares(composite_share, threads)
-    gradients = [torch.empty_like(tensor) for tensor in inputs[:5]]
-    outputs = [tensor.numpy() for tensor in gradients]
-    g_means2d, g_absolute = torch.empty(count, 2), torch.empty(count, 2)
-    g_camera = np.zeros((threads, 15))
-
-    def project_share(t: int) -> None:
+    def project_part(i: int, t: int) -> None:
+        w = workspaces[i]
         project_backward(
-            count * t // threads, count * (t + 1) // threads, means, quats, scales, opacities, sh, w.camera,
-            w.splats, sums, w.basis[t][:16], w.basis[t][16:],
-            *outputs, g_means2d.numpy(), g_absolute.numpy(), g_camera[t],
+            *_part(count, t, parts), *clouds[i], w.camera, w.splats, sums[i], w.basis[t][:16], w.basis[t][16:],
+            *(output[i] for output in outputs), g_camera[i, t],
         )  # fmt: skip
 
-    run_shares(project_share, threads)
-    return [*gradients, _pose_gradient(inputs[5], g_camera.sum(0))], g_means2d, g_absolute
+    _run([(composite_part, parts), (project_part, parts)], pictures, threads)
+    return gradients, g_camera.sum(1), g_means2d, g_absolute
 
 
-def _pose_gradient(T_cam_world: Tensor, sums: np.ndarray) -> Tensor:
-    """[4, 4] from the sums of ``project_backward``; the centre is ``-R^T t``."""
-    pose = T_cam_world.double().numpy()
-    rotation, translation, g_center = pose[:3, :3], pose[:3, 3], sums[12:]
-    gradient = np.zeros((4, 4))
-    gradient[:3, :3] = sums[:9].reshape(3, 3) - np.outer(translation, g_center)
-    gradient[:3, 3] = sums[9:12] - rotation @ g_center
-    return torch.from_numpy(gradient).to(T_cam_world)
+def pose_gradients(T_cam_world: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """[B, 4, 4] of poses [B, 4, 4] from the sums [B, 15] of ``project_backward``; the centre is ``-R^T t``."""
+    rotation, translation, g_center = T_cam_world[:, :3, :3], T_cam_world[:, :3, 3], sums[:, 12:]
+    gradient = np.zeros(T_cam_world.shape)
+    gradient[:, :3, :3] = sums[:, :9].reshape(-1, 3, 3) - translation[:, :, None] * g_center[:, None]
+    gradient[:, :3, 3] = sums[:, 9:12] - (rotation @ g_center[:, :, None])[..., 0]
+    return gradient
+
+
+def _part(count: int, t: int, parts: int) -> tuple[int, int]:
+    return count * t // parts, count * (t + 1) // parts
+
+
+def _run(stages: list[tuple[Callable[[int, int], None], int]], pictures: int, threads: int) -> None:
+    """Calls every stage with each picture and each of the stage's parts, one stage after another.
+
+    Where a picture has one thread it goes through all stages in it, and no thread waits for another.
+    """
+    if all(parts == 1 for _, parts in stages):
+
+        def share(t: int) -> None:
+            for i in range(t, pictures, threads):
+                for stage, _ in stages:
+                    stage(i, 0)
+
+        run_shares(share, min(threads, pictures))
+        return
+    for stage, parts in stages:
+        run_shares(lambda s, stage=stage, parts=parts: stage(s // parts, s % parts), pictures * parts)

@@ -177,6 +177,16 @@ def larger(typing_context, a, b):
 
 
 @intrinsic
+def root(typing_context, a):
+    """The square root of each lane."""
+
+    def generate(context, builder, signature, values):
+        return _call(builder, f"llvm.sqrt.{_NAME}", _FLOATS, *values)
+
+    return vector(vector), generate
+
+
+@intrinsic
 def where(typing_context, condition, a, b):
     """a in the lanes where the mask is set, b in the others."""
     return vector(mask, vector, vector), lambda context, builder, signature, values: builder.select(*values)

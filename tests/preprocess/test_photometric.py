@@ -10,9 +10,11 @@ import torch
 
 from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric import PhotometricConfig, refine, refinement
+from preprocess.photometric import adam as adam_module
+from preprocess.photometric.adam import Adam, RowAdam
 from preprocess.photometric.knots import Knots
+from preprocess.photometric.posing import resting_frames
 from preprocess.photometric.problem import Problem
-from preprocess.photometric.row_adam import RowAdam
 from preprocess.photometric.steadying import steadied
 from preprocess.seeding.shapes import expression_shapes
 from renderers import create
@@ -230,16 +232,15 @@ def test_gradients_of_the_corrections_match_finite_differences(truth):
     cloud = problem.cloud.double()
     generator = torch.Generator().manual_seed(1)
     weights = torch.randn(2, 40, 3, generator=generator, dtype=torch.float64)
-    T_body = torch.eye(4, dtype=torch.float64).expand(2, 4, 4)
+    frames = resting_frames(torch.eye(4, dtype=torch.float64).expand(2, 4, 4))
 
-    def summed(turn, expression, sway):
-        T_head = make_transform(rotvecs_to_matrices(turn), torch.zeros(2, 3, dtype=torch.float64))
-        return (cloud(expression, T_head, T_body, sway).means * weights).sum()
+    def summed(corrections, expression, sway):
+        return (cloud(expression, corrections, frames, sway).means * weights).sum()
 
-    turn = 0.1 * torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    corrections = 0.1 * torch.randn(2, 12, generator=generator, dtype=torch.float64)
     expression = torch.rand(2, 52, generator=generator, dtype=torch.float64)
     sway = 0.01 * torch.randn(2, NUM_POINTS, 2, generator=generator, dtype=torch.float64)
-    torch.autograd.gradcheck(summed, (turn.requires_grad_(), expression.requires_grad_(), sway.requires_grad_()))
+    torch.autograd.gradcheck(summed, (corrections.requires_grad_(), expression.requires_grad_(), sway.requires_grad_()))
 
 
 def test_steadied_poses_keep_the_motion_and_lose_the_noise():
@@ -301,7 +302,29 @@ def test_steadied_poses_jump_at_a_cut():
     torch.testing.assert_close(steadied(poses, times, 0.2, 0.5), poses)
 
 
-def test_row_adam_is_adam_on_the_rows_it_is_given():
+@pytest.mark.parametrize("in_kernels", [True, False])
+def test_adam_is_pytorchs(in_kernels, monkeypatch):
+    monkeypatch.setattr(adam_module, "_in_kernels", lambda tensor: in_kernels)
+    generator = torch.Generator().manual_seed(0)
+    start, rates = [torch.randn(shape, generator=generator) for shape in ((6, 3), (5,))], (0.1, 0.01)
+    ours, theirs = ([torch.nn.Parameter(t.clone()) for t in start] for _ in range(2))
+    adam = Adam(ours, rates, 1e-15)
+    groups = [{"params": [t], "lr": rate / 2} for t, rate in zip(theirs, rates)]
+    reference = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
+    for _ in range(5):
+        for a, b in zip(ours, theirs):
+            a.grad = torch.randn(a.shape, generator=generator)
+            b.grad = a.grad.clone()
+        adam.step(0.5)
+        reference.step()
+    for a, b in zip(ours, theirs):
+        torch.testing.assert_close(a, b)
+        assert a.grad is None
+
+
+@pytest.mark.parametrize("in_kernels", [True, False])
+def test_row_adam_is_adam_on_the_rows_it_is_given(in_kernels, monkeypatch):
+    monkeypatch.setattr(adam_module, "_in_kernels", lambda tensor: in_kernels)
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(6, 3, generator=generator)
     reference = [torch.nn.Parameter(row.clone()) for row in table]

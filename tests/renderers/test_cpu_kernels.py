@@ -15,6 +15,7 @@ from renderers.cpu_kernels.binning import bin_rows, fill_lists
 from renderers.cpu_kernels.exponential import exp2
 from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, XX, XY, YY, F
 from renderers.cpu_kernels.passes import run_forward
+from renderers.cpu_kernels.projection import pack_cameras
 from renderers.cpu_kernels.sorting import sort_by_depth
 from renderers.cpu_kernels.vectors import WIDTH
 from renderers.cpu_kernels.workspace import Workspace, aligned
@@ -117,6 +118,15 @@ def test_sorting_is_stable_and_leaves_out_what_is_not_drawn(count: int) -> None:
     assert (workspace.indices[row, :drawn] == wanted).all()
 
 
+def forward(workspace, cloud, camera, depth=False):
+    cameras = pack_cameras(
+        camera.K[None].double().numpy(), camera.T_cam_world[None].double().numpy(), camera.width, camera.height
+    )
+    arrays = [tensor.numpy() for tensor in cloud.fields().values()]
+    size = camera.width, camera.height
+    return run_forward([workspace], [arrays], cameras, size, depth, depth, workspace.threads)
+
+
 @pytest.mark.parametrize(
     "scene", ["ordinary", "image border", "needles", "degenerate scales", "opacities 0 and 1", "odd size"]
 )
@@ -124,8 +134,7 @@ def test_sorting_is_stable_and_leaves_out_what_is_not_drawn(count: int) -> None:
 def test_tile_lists_hold_exactly_what_reaches_a_tile(scene: str, threads: int) -> None:
     cloud, camera = SCENES[scene](0)
     workspace = Workspace(threads)
-    inputs = [*cloud.fields().values(), camera.T_cam_world]
-    run_forward(workspace, inputs, camera.K, camera.width, camera.height, False, False)
+    forward(workspace, cloud, camera)
     splats = workspace.splats
     drawn, row = sort_by_depth(splats, workspace.keys, workspace.indices)
     order = workspace.indices[row]
@@ -159,12 +168,11 @@ def test_tile_lists_hold_exactly_what_reaches_a_tile(scene: str, threads: int) -
 
 def test_lists_grow_when_they_are_too_small() -> None:
     cloud, camera = random_cloud(400, 0), random_camera(64, 64, 0)
-    inputs = [*cloud.fields().values(), camera.T_cam_world]
-    wanted = run_forward(Workspace(2), inputs, camera.K, 64, 64, True, True)
+    wanted = forward(Workspace(2), cloud, camera, depth=True)
     small = Workspace(2)
     small.spans = [aligned((3, 4), np.int32) for _ in range(2)]
     small.entries = [aligned((5,), np.int32) for _ in range(2)]
-    got = run_forward(small, inputs, camera.K, 64, 64, True, True)
+    got = forward(small, cloud, camera, depth=True)
     assert all(torch.equal(a, b) for a, b in zip(got, wanted))
 
 

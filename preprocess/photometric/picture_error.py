@@ -1,0 +1,62 @@
+"""What renderings and their frames differ by, over a background: mean L1 of the colours and of the mattes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scene.workers import run_shares
+
+
+def picture_errors(rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float) -> Tensor:
+    """[B] mean |colour difference| + ``matte_weight`` mean |matte difference| of each picture.
+
+    rgb: [B, H, W, 3] premultiplied by alpha [B, H, W, 1], differentiable. rgba: [B, H, W, 4] uint8, straight.
+    background: [B, 3], of each picture.
+    """
+    if rgb.device.type != "cpu" or rgb.dtype != torch.float32:
+        return picture_errors_torch(rgb, alpha, rgba, background, matte_weight)
+    return _Error.apply(rgb, alpha, rgba, background, matte_weight)
+
+
+def picture_errors_torch(rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float) -> Tensor:
+    """``picture_errors`` in plain PyTorch operations, on any device."""
+    pixels = rgba.to(rgb.dtype) / 255
+    colour, matte = pixels[..., :3], pixels[..., 3:]
+    behind = background[:, None, None]
+    difference = rgb + (1 - alpha) * behind - (colour * matte + (1 - matte) * behind)
+    return difference.abs().mean((1, 2, 3)) + matte_weight * (alpha - matte).abs().mean((1, 2, 3))
+
+
+class _Error(torch.autograd.Function):
+    """Value and gradient in one sweep, made together; pictures are shared out."""
+
+    @staticmethod
+    def forward(ctx, rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float) -> Tensor:
+        from preprocess.photometric import picture_error_kernels  # numba loads slowly: only when used
+
+        batch, height, width, _ = rgb.shape
+        pixels = height * width
+        inputs = rgb.detach().contiguous(), alpha.detach().contiguous(), rgba.contiguous(), background.contiguous()
+        g_rgb, g_alpha, sums = torch.empty(rgb.shape), torch.empty(alpha.shape), torch.empty(batch)
+        arrays = [tensor.numpy() for tensor in (*inputs, g_rgb, g_alpha, sums)]
+        weights = 1 / (3 * pixels), matte_weight / pixels
+        ctx.scale = 1 / batch  # of the gradients as they are kept: for the mean of the batch they are used as they are
+        shares = min(batch, torch.get_num_threads())
+        run_shares(
+            lambda t: picture_error_kernels.compare(
+                batch * t // shares, batch * (t + 1) // shares, *arrays, *weights, ctx.scale
+            ),
+            shares,
+        )
+        ctx.save_for_backward(g_rgb, g_alpha)
+        return sums
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream: Tensor):
+        g_rgb, g_alpha = ctx.saved_tensors
+        if (upstream != ctx.scale).any():
+            factors = (upstream / ctx.scale)[:, None, None, None]
+            g_rgb, g_alpha = g_rgb * factors, g_alpha * factors
+        return g_rgb, g_alpha, None, None, None

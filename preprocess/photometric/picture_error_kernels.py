@@ -1,0 +1,36 @@
+"""The error of pictures and its gradient, in numba. See ``preprocess.photometric.picture_error``."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+_ZERO, _ONE, _UNIT = np.float32(0), np.float32(1), np.float32(1 / 255)
+
+
+@numba.njit(**_OPTIONS)
+def compare(first, last, rgb, alpha, rgba, background, g_rgb, g_alpha, sums, colour_weight, matte_weight, scale):
+    """Writes, for the pictures ``first`` to ``last``, the weighted sums [B] of absolute differences of colours and of
+    mattes, and ``scale`` times their gradients by rgb [B, H, W, 3] and alpha [B, H, W, 1]."""
+    of_colour, of_matte = np.float32(scale * colour_weight), np.float32(scale * matte_weight)
+    for b in range(first, last):
+        total = 0.0
+        for y in range(rgb.shape[1]):
+            row, row_matte = _ZERO, _ZERO
+            for x in range(rgb.shape[2]):
+                a, matte = alpha[b, y, x, 0], np.float32(rgba[b, y, x, 3]) * _UNIT
+                through, uncovered = _ZERO, matte - a
+                for c in range(3):
+                    truth = np.float32(rgba[b, y, x, c]) * _UNIT * matte
+                    difference = rgb[b, y, x, c] - truth + uncovered * background[b, c]
+                    sign = of_colour if difference > _ZERO else -of_colour
+                    sign = sign if difference != _ZERO else _ZERO
+                    row += abs(difference)
+                    g_rgb[b, y, x, c] = sign
+                    through += sign * background[b, c]
+                sign = -of_matte if uncovered > _ZERO else of_matte
+                row_matte += abs(uncovered)
+                g_alpha[b, y, x, 0] = (sign if uncovered != _ZERO else _ZERO) - through
+            total += colour_weight * row + matte_weight * row_matte
+        sums[b] = total

@@ -1,0 +1,42 @@
+"""Adam's update (Kingma and Ba, 2015) in numba, in one sweep over values, their moments and their gradient."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+# A NaN must stay one. No approximate divisions or roots: updates are those of PyTorch but for roundings.
+OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+
+
+@numba.njit(**OPTIONS)
+def update(values, first, second, gradient, numbers):
+    """One step on values, moments and gradient [M].
+
+    numbers: [6] 1 - β1, β2, 1 - β2, the rate over the first bias correction, one over the root of the second, epsilon;
+    all in the values' dtype.
+    """
+    change, square_keep, square_change = numbers[0], numbers[1], numbers[2]
+    rate, root, epsilon = numbers[3], numbers[4], numbers[5]
+    for i in range(values.shape[0]):
+        g = gradient[i]
+        m = first[i] + change * (g - first[i])
+        v = square_keep * second[i] + square_change * g * g
+        first[i] = m
+        second[i] = v
+        values[i] -= rate * m / (math.sqrt(v) * root + epsilon)
+
+
+@numba.njit(**OPTIONS)
+def update_rows(table, first, second, steps, rows, gradient, rate, beta1, beta2, epsilon):
+    """One step on the rows [B] of a table [T, M], for their gradients [B, M]; steps: [T, 1], each row's own."""
+    numbers = np.empty(6, table.dtype)
+    for b in range(rows.shape[0]):
+        row = rows[b]
+        steps[row, 0] += 1
+        step = float(steps[row, 0])
+        numbers[0], numbers[1], numbers[2] = 1 - beta1, beta2, 1 - beta2
+        numbers[3], numbers[4], numbers[5] = rate / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step), epsilon
+        update(table[row], first[row], second[row], gradient[b], numbers)
