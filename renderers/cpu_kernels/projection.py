@@ -236,6 +236,6 @@ def project(first, last, means, quats, scales, opacities, sh, camera, width, hei
             else:
                 dx, dy, dz, _ = direction(camera, means[i, 0], means[i, 1], means[i, 2])
                 sh_basis(dx, dy, dz, coefficients, basis)
-                red, green, blue = sh_color(sh[i], basis, coefficients)
+                red, green, blue = sh_color(sh, i, basis, coefficients)
             splats[i, RAW_RED], splats[i, RAW_RED + 1], splats[i, RAW_RED + 2] = red, green, blue
             splats[i, RED], splats[i, GREEN], splats[i, BLUE] = max(red, ZERO), max(green, ZERO), max(blue, ZERO)

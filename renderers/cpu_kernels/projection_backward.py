@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from renderers.cpu_kernels.compiling import AS_WRITTEN, helper, inlined, kernel
+from renderers.cpu_kernels.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
 from renderers.cpu_kernels.layout import (
+    CAM_CENTER,
     CAM_FX,
     CAM_FY,
     CAM_X_HIGH,
@@ -35,7 +38,7 @@ from renderers.cpu_kernels.layout import (
     ZERO,
 )  # fmt: skip
 from renderers.cpu_kernels.projection import direction, dot, jacobian, rotation, to_camera, unit_quats
-from renderers.cpu_kernels.spherical_harmonics import C0, sh_basis, sh_color_backward
+from renderers.cpu_kernels.spherical_harmonics import C0, C1, sh_basis, sh_color_backward
 from renderers.cpu_kernels.vectors import (
     WIDTH,
     add_lane_sums,
@@ -159,9 +162,28 @@ def _colour_backward(i, means, sh, camera, basis, weights, g_red, g_green, g_blu
     count = sh.shape[1]
     dx, dy, dz, near = direction(camera, means[i, 0], means[i, 1], means[i, 2])
     sh_basis(dx, dy, dz, count, basis)
-    hx, hy, hz = sh_color_backward(sh[i], basis, weights, count, dx, dy, dz, g_red, g_green, g_blue, g_sh[i])
+    hx, hy, hz = sh_color_backward(sh, i, basis, weights, count, dx, dy, dz, g_red, g_green, g_blue, g_sh)
     along = hx * dx + hy * dy + hz * dz
     return (hx - along * dx) * near, (hy - along * dy) * near, (hz - along * dz) * near
+
+
+@inlined(ANY_NUMBER)
+def _linear_colour_backward(i, means, sh, camera, g_red, g_green, g_blue, g_sh):
+    """``_colour_backward`` of degree 1, the default avatar's, without a loop or a call."""
+    x, y = means[i, 0] - camera[CAM_CENTER], means[i, 1] - camera[CAM_CENTER + 1]
+    z = means[i, 2] - camera[CAM_CENTER + 2]
+    near = ONE / math.sqrt(x * x + y * y + z * z)
+    x, y, z = C1 * near * x, C1 * near * y, C1 * near * z
+    g_sh[i, 0, 0], g_sh[i, 0, 1], g_sh[i, 0, 2] = C0 * g_red, C0 * g_green, C0 * g_blue
+    g_sh[i, 1, 0], g_sh[i, 1, 1], g_sh[i, 1, 2] = -y * g_red, -y * g_green, -y * g_blue
+    g_sh[i, 2, 0], g_sh[i, 2, 1], g_sh[i, 2, 2] = z * g_red, z * g_green, z * g_blue
+    g_sh[i, 3, 0], g_sh[i, 3, 1], g_sh[i, 3, 2] = -x * g_red, -x * g_green, -x * g_blue
+    hy = -(sh[i, 1, 0] * g_red + sh[i, 1, 1] * g_green + sh[i, 1, 2] * g_blue)
+    hz = sh[i, 2, 0] * g_red + sh[i, 2, 1] * g_green + sh[i, 2, 2] * g_blue
+    hx = -(sh[i, 3, 0] * g_red + sh[i, 3, 1] * g_green + sh[i, 3, 2] * g_blue)
+    along = (hx * x + hy * y + hz * z) / C1
+    near = C1 * near
+    return near * (hx - along * x / C1), near * (hy - along * y / C1), near * (hz - along * z / C1)
 
 
 @inlined()
@@ -220,6 +242,8 @@ def project_backward(
             if sh.shape[1] == 1:
                 hx, hy, hz = ZERO, ZERO, ZERO
                 g_sh[i, 0, 0], g_sh[i, 0, 1], g_sh[i, 0, 2] = C0 * g_red, C0 * g_green, C0 * g_blue
+            elif sh.shape[1] == 4:
+                hx, hy, hz = _linear_colour_backward(i, means, sh, camera, g_red, g_green, g_blue, g_sh)
             else:
                 hx, hy, hz = _colour_backward(i, means, sh, camera, basis, weights, g_red, g_green, g_blue, g_sh)
             block[_TURNED + used], block[_TURNED + WIDTH + used], block[_TURNED + 2 * WIDTH + used] = hx, hy, hz

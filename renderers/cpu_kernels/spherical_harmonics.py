@@ -59,25 +59,25 @@ def sh_basis_gradient(x, y, z, count, w):
 
 
 @helper()
-def sh_color(sh, basis, count):
-    """The colour (three numbers, not clamped) of coefficients [count, 3]."""
+def sh_color(sh, i, basis, count):
+    """The colour (three numbers, not clamped) of Gaussian ``i`` of coefficients [N, count, 3]."""
     red, green, blue = F(0.5), F(0.5), F(0.5)
     for k in range(count):
-        red += basis[k] * sh[k, 0]
-        green += basis[k] * sh[k, 1]
-        blue += basis[k] * sh[k, 2]
+        red += basis[k] * sh[i, k, 0]
+        green += basis[k] * sh[i, k, 1]
+        blue += basis[k] * sh[i, k, 2]
     return red, green, blue
 
 
 @helper()
-def sh_color_backward(sh, basis, weights, count, x, y, z, g_red, g_green, g_blue, g_sh):
-    """Writes the gradient of the coefficients to ``g_sh`` and returns that of the unit direction (x, y, z)."""
+def sh_color_backward(sh, i, basis, weights, count, x, y, z, g_red, g_green, g_blue, g_sh):
+    """Writes the gradient of Gaussian ``i``'s coefficients and returns that of the unit direction (x, y, z)."""
     for k in range(count):
-        g_sh[k, 0] = basis[k] * g_red
-        g_sh[k, 1] = basis[k] * g_green
-        g_sh[k, 2] = basis[k] * g_blue
+        g_sh[i, k, 0] = basis[k] * g_red
+        g_sh[i, k, 1] = basis[k] * g_green
+        g_sh[i, k, 2] = basis[k] * g_blue
     if count == 1:
         return ZERO, ZERO, ZERO
     for k in range(count):
-        weights[k] = sh[k, 0] * g_red + sh[k, 1] * g_green + sh[k, 2] * g_blue
+        weights[k] = sh[i, k, 0] * g_red + sh[i, k, 1] * g_green + sh[i, k, 2] * g_blue
     return sh_basis_gradient(x, y, z, count, weights)
