@@ -96,7 +96,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     import io
 
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import NullLocator, ScalarFormatter
 
     figure = Figure((12, 4), layout="constrained")
     panels = dict(zip(AXES, figure.subplots(1, len(AXES), sharey=True)))
@@ -105,9 +105,11 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
         style = "--" if what.endswith("frame") else "-"
         axes.plot(at, times, style, marker="o", label=f"{what}{_slope(at, times)}")
         axes.set(xscale="log", yscale="log", xlabel=grows)
-        axes.set_xticks(at, [f"{value / 1000:g}K" if value >= 1000 else f"{value:g}" for value in at])
+        axes.set_xticks(at, [_label(grows, value) for value in at])
         axes.xaxis.set_minor_locator(NullLocator())
     for grows, axes in panels.items():
+        for kind in ("major", "minor"):
+            getattr(axes.yaxis, f"set_{kind}_formatter")(ScalarFormatter())
         axes.grid(True, which="both", alpha=0.3)
         axes.legend(fontsize=8)
         axes.set_title("by the clock" if grows == "threads" else "processor time, one thread", fontsize=10)
@@ -115,6 +117,12 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     write_bytes(path, buffer.getvalue())
+
+
+def _label(grows: str, value: float) -> str:
+    if grows == "pixels":
+        return f"{math.isqrt(round(value))}²"
+    return f"{value / 1000:g}K" if value >= 1000 else f"{value:g}"
 
 
 def _slope(at: Sequence[float], times: Sequence[float]) -> str:

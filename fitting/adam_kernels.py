@@ -9,12 +9,13 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from scene.adam_kernels import OPTIONS, update
+from scene.adam_kernels import AS_PYTORCH, update
+from scene.compiling import helper, kernel
 
 _PART = 1 << 14  # numbers of a task
 
 
-@numba.njit(parallel=True, **OPTIONS)
+@kernel(AS_PYTORCH, parallel=True)
 def sweep(values, first, second, gradient, numbers):
     """One step of Adam on values, moments and gradient [M].
 
@@ -27,7 +28,7 @@ def sweep(values, first, second, gradient, numbers):
         update(values[a:b], first[a:b], second[a:b], gradient[a:b], numbers)
 
 
-@numba.njit(**OPTIONS)
+@helper(AS_PYTORCH)
 def _expand(codes, columns, row):
     """Writes the outer product of codes [B] and columns [f] into ``row`` [B * f]."""
     size = columns.shape[0]
@@ -37,13 +38,13 @@ def _expand(codes, columns, row):
             part[j] = code * columns[j]
 
 
-@numba.njit(**OPTIONS)
+@helper(AS_PYTORCH)
 def _add(a, row):
     for i in range(row.shape[0]):
         row[i] += a[i]
 
 
-@numba.njit(parallel=True, **OPTIONS)
+@kernel(AS_PYTORCH, parallel=True)
 def sweep_factors(values, first, second, dense, codes, columns, numbers):
     """One step on rows [N, B * f] whose gradient is Σ_k codes[k] ⊗ columns[k, n], plus ``dense`` [N or 0, B * f].
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fitting import ssim_rows as sweep
 from fitting.ssim_rows import RADIUS, STEP
-from renderers.cpu_kernels.compiling import ANY_NUMBER, AS_WRITTEN, helper, kernel
+from scene.compiling import ANY_NUMBER, AS_WRITTEN, helper, kernel
 
 
 @helper(ANY_NUMBER)

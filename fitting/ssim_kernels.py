@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fitting import ssim_rows as sweep
 from fitting.ssim_rows import RADIUS, STEP
-from renderers.cpu_kernels.compiling import AS_WRITTEN, kernel
+from scene.compiling import AS_WRITTEN, kernel
 
 
 @kernel(AS_WRITTEN)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from renderers.cpu_kernels.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined
 from renderers.cpu_kernels.vectors import WIDTH, broadcast, differ, lanes, load, muladd, store
+from scene.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined
 
 STEP = 4
 """Rows that a step of the sweep takes in."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from scene.compiling import kernel
+
 # A NaN must stay one. No approximate divisions or roots: updates are those of PyTorch but for roundings.
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+AS_PYTORCH = {"contract", "nsz"}
 
 
-@numba.njit(**OPTIONS)
+@kernel(AS_PYTORCH)
 def update(values, first, second, gradient, numbers):
     """One step on values, moments and gradient [M].
 
@@ -29,7 +30,7 @@ def update(values, first, second, gradient, numbers):
         values[i] -= rate * m / (math.sqrt(v) * root + epsilon)
 
 
-@numba.njit(**OPTIONS)
+@kernel(AS_PYTORCH)
 def update_rows(table, first, second, steps, rows, gradient, rate, beta1, beta2, epsilon):
     """One step on the rows [B] of a table [T, M], for their gradients [B, M]; steps: [T, 1], each row's own."""
     numbers = np.empty(6, table.dtype)

@@ -12,7 +12,6 @@ import math
 
 import numpy as np
 
-from renderers.cpu_kernels.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
 from renderers.cpu_kernels.layout import ONE, ZERO
 from renderers.cpu_kernels.projection import dot
 from renderers.cpu_kernels.vectors import (
@@ -27,6 +26,7 @@ from renderers.cpu_kernels.vectors import (
     store,
     where,
 )  # fmt: skip
+from scene.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
 from scene.motion_kernels import cell
 
 _SMALL = 1e-3  # radians below which the first terms of a series are exact in double precision

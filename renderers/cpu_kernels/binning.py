@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-from renderers.cpu_kernels.compiling import kernel
 from renderers.cpu_kernels.layout import (
     EXTENT_X,
     EXTENT_Y,
@@ -26,6 +25,7 @@ from renderers.cpu_kernels.layout import (
     F,
 )  # fmt: skip
 from renderers.cpu_kernels.memory import AHEAD, prefetch_row
+from scene.compiling import kernel
 
 # Rounding must never lose a pixel: the ellipse is grown by this much (pixels; share and amount of log2 alpha).
 _SLACK_PIXELS, _SLACK_SHARE, _SLACK_LOG2 = F(0.002), F(1.0005), F(0.002)

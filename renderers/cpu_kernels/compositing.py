@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from renderers.cpu_kernels.compiling import AS_WRITTEN, inlined, kernel
 from renderers.cpu_kernels.exponential import exp2
 from renderers.cpu_kernels.layout import (
     ALPHA_MAX,
@@ -46,6 +45,7 @@ from renderers.cpu_kernels.vectors import (
     store,
     where,
 )  # fmt: skip
+from scene.compiling import AS_WRITTEN, inlined, kernel
 
 
 @inlined(AS_WRITTEN)

@@ -7,7 +7,6 @@ the sum of w_j (c_j . g) over j > i, minus T_end dL/dalpha_pixel.
 
 from __future__ import annotations
 
-from renderers.cpu_kernels.compiling import AS_WRITTEN, inlined, kernel
 from renderers.cpu_kernels.compositing import in_tile
 from renderers.cpu_kernels.exponential import exp2
 from renderers.cpu_kernels.layout import (
@@ -50,6 +49,7 @@ from renderers.cpu_kernels.vectors import (
     store,
     where,
 )  # fmt: skip
+from scene.compiling import AS_WRITTEN, inlined, kernel
 
 
 @inlined(AS_WRITTEN)

@@ -10,7 +10,6 @@ import math
 import numpy as np
 
 from renderers import constants
-from renderers.cpu_kernels.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
 from renderers.cpu_kernels.layout import (
     ALPHA_MIN,
     BLUE,
@@ -61,6 +60,7 @@ from renderers.cpu_kernels.vectors import (
     smaller,
     store,
 )  # fmt: skip
+from scene.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
 
 _TOO_LARGE = F(1e37)
 

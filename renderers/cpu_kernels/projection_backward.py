@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from renderers.cpu_kernels.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
 from renderers.cpu_kernels.layout import (
     CAM_CENTER,
     CAM_FX,
@@ -48,6 +47,7 @@ from renderers.cpu_kernels.vectors import (
     store,
     where,
 )  # fmt: skip
+from scene.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
 
 # Rows of a block of WIDTH drawn Gaussians: mean [3], quaternion [4] and scales [3] as in ``projection``; what follows
 # comes in too, and is overwritten by the results.

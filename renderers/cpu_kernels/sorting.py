@@ -7,8 +7,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from renderers.cpu_kernels.compiling import kernel
 from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, ZERO
+from scene.compiling import kernel
 
 _DIGIT_BITS = 12
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from renderers.cpu_kernels.compiling import helper
 from renderers.cpu_kernels.layout import TWO, ZERO, F
 from scene import sh
+from scene.compiling import helper
 
 C0, C1 = F(sh.C0), F(sh.C1)
 C20, C21, C22, C23, C24 = (F(value) for value in sh.C2)

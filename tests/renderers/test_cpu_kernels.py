@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import tempfile
-
 import numba
 import numpy as np
 import pytest
 import torch
 
-from renderers.cpu_kernels import compiling, vectors
+from renderers.cpu_kernels import vectors
 from renderers.cpu_kernels.binning import bin_rows, fill_lists
 from renderers.cpu_kernels.exponential import exp2
 from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, XX, XY, YY, F
@@ -174,28 +171,3 @@ def test_lists_grow_when_they_are_too_small() -> None:
     small.entries = [aligned((5,), np.int32) for _ in range(2)]
     got = forward(small, cloud, camera, depth=True)
     assert all(torch.equal(a, b) for a, b in zip(got, wanted))
-
-
-def test_compiled_code_is_kept_by_the_version_of_all_sources(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    folder = compiling._cache_folder.__wrapped__()
-    assert folder.parent == tmp_path and folder.is_dir()
-    monkeypatch.setattr(numba, "__version__", "another")
-    assert compiling._cache_folder.__wrapped__() != folder
-
-
-def test_no_place_for_compiled_code(monkeypatch, caplog) -> None:
-    def refuse(**_):
-        raise PermissionError
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    with caplog.at_level(logging.WARNING):
-        assert compiling._cache_folder.__wrapped__() is None
-        monkeypatch.setattr(compiling, "_cache_folder", lambda: None)
-
-        @compiling.kernel()
-        def add(a, b):
-            return a + b
-
-    assert add(1, 2) == 3
-    assert len(caplog.records) == 1 and "NUMBA_CACHE_DIR" in caplog.text

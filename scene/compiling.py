@@ -1,0 +1,111 @@
+"""How kernels are compiled and where the compiled code is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numba
+
+log = logging.getLogger(__name__)
+
+_ROOT = Path(__file__).resolve().parents[1]
+_IMPORT = re.compile(r"^from ([\w.]+) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
+
+# Kernels that meet only finite numbers may assume so; those that meet the caller's numbers may not (a NaN must compare
+# false, so that a broken Gaussian is not drawn).
+FINITE = True
+ANY_NUMBER = {"contract", "reassoc", "nsz", "arcp"}
+# Kernels of explicit vectors: these say themselves what may be assumed (numba would add its flags to theirs).
+AS_WRITTEN = False
+
+
+def helper(fastmath=ANY_NUMBER) -> Callable:
+    """Decorates a function that kernels call; it is compiled into them."""
+    return numba.njit(error_model="numpy", fastmath=fastmath)
+
+
+def inlined(fastmath=FINITE) -> Callable:
+    """Decorates a function that is copied into its callers, where constant arguments select its branches."""
+    return numba.njit(error_model="numpy", fastmath=fastmath, inline="always")
+
+
+def kernel(fastmath=ANY_NUMBER, **options) -> Callable:
+    """Decorates a function that Python calls: compiled on first use, then kept on disk. options: more of numba's."""
+
+    def decorate(function: Callable):
+        folder = _cache_folder(Path(function.__code__.co_filename))
+        own = {"error_model": "numpy", "fastmath": fastmath, "nogil": True, **options}
+        with _numba_cache_in(folder):
+            return numba.njit(cache=folder is not None, **own)(function)
+
+    return decorate
+
+
+@cache
+def _cache_folder(path: Path) -> Path | None:
+    """A writable folder that belongs to this very version of a file and of all it imports, or None.
+
+    numba notices changes of the file that holds a kernel, but not of the files with the functions and constants that
+    are compiled into it; hence the digest over all of them.
+    """
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(_with_imports(path)):
+        digest.update(source.read_bytes())
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    roots = [path.parent / "__pycache__", home / "likeness" / "kernels"]
+    if numba.config.CACHE_DIR:
+        roots.insert(0, Path(numba.config.CACHE_DIR))
+    for root in roots:
+        folder = root / digest.hexdigest()[:16]
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+    _warn_of_no_folder(tuple(map(str, roots)))
+    return None
+
+
+@lru_cache(maxsize=1)
+def _warn_of_no_folder(tried: tuple[str, ...]) -> None:
+    log.warning("no folder for compiled code is writable (tried %s): kernels are compiled anew in every run; "
+                "set NUMBA_CACHE_DIR to a writable folder", ", ".join(tried))  # fmt: skip
+
+
+def _with_imports(path: Path) -> set[Path]:
+    """A source file and, of this project, all that its ``from ... import`` lines reach."""
+    found, waiting = set(), [path]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imported(path)
+    return found
+
+
+@cache
+def _imported(path: Path) -> list[Path]:
+    found = []
+    for module, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
+        base = _ROOT.joinpath(*module.split("."))
+        if (_ROOT / module.split(".")[0]).is_dir():
+            modules = [base, *(base / name for name in re.findall(r"\w+", names))]
+            found += [file for file in (module.with_suffix(".py") for module in modules) if file.is_file()]
+    return found
+
+
+@contextlib.contextmanager
+def _numba_cache_in(folder: Path | None) -> Iterator[None]:
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = "" if folder is None else str(folder)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
