@@ -15,7 +15,8 @@ FILES = {
     "scene/used.py": "import math\n",
     "scene/numbers.py": "SIZE = 8\n",
     "renderers/layout.py": "from scene.numbers import SIZE\n",
-    "scene/kernels.py": "from math import pi\nfrom scene import used as u, absent\nfrom renderers.layout import (\n SIZE)",
+    "scene/kernels.py": "from math import pi\nfrom scene import used as u, absent\n"
+    "from renderers.layout import (\n    SIZE,\n)\n",
 }
 
 
