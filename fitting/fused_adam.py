@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
-import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +54,7 @@ def make_adam(
 
 def _update(parameter: Tensor, factors: list[tuple[Tensor, Tensor]], state: dict, group: dict) -> None:
     from fitting import adam_kernels  # numba loads slowly: only when used
+    from scene.adam_kernels import numbers_of
 
     if not state:
         state["step"] = torch.zeros(())
@@ -62,7 +63,7 @@ def _update(parameter: Tensor, factors: list[tuple[Tensor, Tensor]], state: dict
     tensors = (parameter.detach(), state["exp_avg"], state["exp_avg_sq"])
     if not all(tensor.is_contiguous() for tensor in tensors):
         raise ValueError(f"FusedAdam: expected contiguous parameters and moments, got one of {list(parameter.shape)}")
-    numbers = _numbers(int(state["step"]), group).numpy()
+    numbers = numbers_of(int(state["step"]), group["lr"], group["betas"], group["eps"], np.float32)
     if factors:
         rows = [tensor.view(len(parameter), -1).numpy() for tensor in tensors]
         dense = parameter.grad if parameter.grad is not None else parameter.new_empty(0, *parameter.shape[1:])
@@ -82,12 +83,3 @@ def compile_kernels() -> None:
     collect_factors(basis)
     factors_of(basis).append((torch.ones(1), torch.ones(1, 1)))
     optimizer.step()
-
-
-def _numbers(step: int, group: dict) -> Tensor:
-    """[6] what the kernels read; computed in double precision, as PyTorch does."""
-    (beta1, beta2), rate = group["betas"], group["lr"]
-    root = 1 / math.sqrt(1 - beta2**step)
-    # Complements as such: 1 - 0.999 in single precision is 5e-5 off.
-    numbers = [1 - beta1, beta2, 1 - beta2, rate / (1 - beta1**step), root, group["eps"]]
-    return torch.tensor(numbers, dtype=torch.float32)

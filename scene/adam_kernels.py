@@ -12,6 +12,14 @@ from scene.compiling import kernel
 AS_PYTORCH = {"contract", "nsz"}
 
 
+def numbers_of(step: int, rate: float, betas: tuple[float, float], epsilon: float, dtype) -> np.ndarray:
+    """[6] what ``update`` reads at a step (from 1 on); computed in double precision, as PyTorch does."""
+    beta1, beta2 = betas
+    # Complements as such: 1 - 0.999 in single precision is 5e-5 off.
+    numbers = [1 - beta1, beta2, 1 - beta2, rate / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step), epsilon]
+    return np.array(numbers, dtype)
+
+
 @kernel(AS_PYTORCH)
 def update(values, first, second, gradient, numbers):
     """One step on values, moments and gradient [M].

@@ -57,49 +57,70 @@ def _softness(x, y, z, constants):
     return soft, scale * u * ix, scale * v * iy, scale * w * iz
 
 
+@numba.njit(inline="always", **_OPTIONS)
+def corner_weights(u, v):
+    """Of the control points below and beside (0, 0), (0, 1), (1, 0), (1, 1), as (row, column)."""
+    w11 = u * v
+    w10, w01 = v - w11, u - w11
+    return _ONE - u - w10, w01, w10, w11
+
+
+@numba.njit(inline="always", **_OPTIONS)
+def offset(x, y, sheet, constants):
+    """The bilinear offset in x and y of a sheet [rows, columns, 2] at a point."""
+    j, u, _ = cell(x, constants[0], constants[2], sheet.shape[1])
+    i, v, _ = cell(y, constants[1], constants[3], sheet.shape[0])
+    low, high = sheet[i], sheet[i + 1]
+    w00, w01, w10, w11 = corner_weights(u, v)
+    return (
+        w00 * low[j, 0] + w01 * low[j + 1, 0] + w10 * high[j, 0] + w11 * high[j + 1, 0],
+        w00 * low[j, 1] + w01 * low[j + 1, 1] + w10 * high[j, 1] + w11 * high[j + 1, 1],
+    )
+
+
+@numba.njit(inline="always", **_OPTIONS)
+def slopes(x, y, gx, gy, sheet, constants):
+    """For the gradient (gx, gy) by a point's offset: row, column and place of its cell, the offset along the gradient,
+    and how this changes with x and y."""
+    j, u, moves_x = cell(x, constants[0], constants[2], sheet.shape[1])
+    i, v, moves_y = cell(y, constants[1], constants[3], sheet.shape[0])
+    low, high = sheet[i], sheet[i + 1]
+    d00 = gx * low[j, 0] + gy * low[j, 1]
+    d01 = gx * low[j + 1, 0] + gy * low[j + 1, 1]
+    d10 = gx * high[j, 0] + gy * high[j, 1]
+    d11 = gx * high[j + 1, 0] + gy * high[j + 1, 1]
+    below, above = d00 + u * (d01 - d00), d10 + u * (d11 - d10)
+    by_x, by_y = _ZERO, _ZERO
+    if moves_x:
+        by_x = constants[2] * ((_ONE - v) * (d01 - d00) + v * (d11 - d10))
+    if moves_y:
+        by_y = constants[3] * (above - below)
+    return i, j, u, v, below + v * (above - below), by_x, by_y
+
+
 @numba.njit(cache=True, **_OPTIONS)
 def sway(first, last, points, sheet, constants, out):
     """Writes the rows ``first`` to ``last`` of out [N, 3]: points at rest, moved by the sheet [rows, columns, 2]."""
-    rows, columns = sheet.shape[0], sheet.shape[1]
     for n in range(first, last):
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         soft, _, _, _ = _softness(x, y, z, constants)
         if soft != _ZERO:
-            j, u, _ = cell(x, constants[0], constants[2], columns)
-            i, v, _ = cell(y, constants[1], constants[3], rows)
-            low, high = sheet[i], sheet[i + 1]
-            w11 = u * v
-            w10, w01 = v - w11, u - w11
-            w00 = _ONE - u - w10
-            x += soft * (w00 * low[j, 0] + w01 * low[j + 1, 0] + w10 * high[j, 0] + w11 * high[j + 1, 0])
-            y += soft * (w00 * low[j, 1] + w01 * low[j + 1, 1] + w10 * high[j, 1] + w11 * high[j + 1, 1])
+            dx, dy = offset(x, y, sheet, constants)
+            x += soft * dx
+            y += soft * dy
         out[n, 0], out[n, 1], out[n, 2] = x, y, z
 
 
 @numba.njit(cache=True, **_OPTIONS)
 def sway_backward(first, last, points, sheet, constants, grad, out):
     """Writes the rows ``first`` to ``last`` of out [N, 3]: the gradient by points for grad [N, 3] of the result."""
-    rows, columns = sheet.shape[0], sheet.shape[1]
     for n in range(first, last):
         gx, gy, gz = grad[n, 0], grad[n, 1], grad[n, 2]
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         soft, sx, sy, sz = _softness(x, y, z, constants)
         if soft != _ZERO:
-            j, u, moves_x = cell(x, constants[0], constants[2], columns)
-            i, v, moves_y = cell(y, constants[1], constants[3], rows)
-            low, high = sheet[i], sheet[i + 1]
-            # What the upstream gradient is along the offsets of the four control points.
-            d00 = gx * low[j, 0] + gy * low[j, 1]
-            d01 = gx * low[j + 1, 0] + gy * low[j + 1, 1]
-            d10 = gx * high[j, 0] + gy * high[j, 1]
-            d11 = gx * high[j + 1, 0] + gy * high[j + 1, 1]
-            below, above = d00 + u * (d01 - d00), d10 + u * (d11 - d10)
-            shift = below + v * (above - below)
-            gx += shift * sx
-            gy += shift * sy
-            gz += shift * sz
-            if moves_x:
-                gx += soft * constants[2] * ((_ONE - v) * (d01 - d00) + v * (d11 - d10))
-            if moves_y:
-                gy += soft * constants[3] * (above - below)
+            _, _, _, _, along, by_x, by_y = slopes(x, y, gx, gy, sheet, constants)
+            gx += along * sx + soft * by_x
+            gy += along * sy + soft * by_y
+            gz += along * sz
         out[n, 0], out[n, 1], out[n, 2] = gx, gy, gz

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+from scene.compiling import kernel
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def reduce_frames(first, last, frames, divisor, least, out):
     """Writes the frames ``first`` to ``last`` of out [T, H // d, W // d, 4] uint8: means of frames [T, H, W, 4] uint8
     over blocks of d² pixels, of colours with alpha + ``least`` as weights (float32, in units of alpha, 0 to 255)."""

@@ -25,7 +25,8 @@ def _moved(frame, x, y, z):
 
 
 @numba.njit(inline="always", **_OPTIONS)
-def _product(aw, ax, ay, az, bw, bx, by, bz):
+def product(aw, ax, ay, az, bw, bx, by, bz):
+    """The Hamilton product of two quaternions."""
     return (
         aw * bw - ax * bx - ay * by - az * bz,
         aw * bx + ax * bw + ay * bz - az * by,
@@ -95,7 +96,7 @@ def blend(first, last, means, quats, sh, weights, frames, turn, out_means, out_q
         bx, by, bz = _moved(body, x, y, z)
         out_means[n, 0], out_means[n, 1], out_means[n, 2] = bx + w * (hx - bx), by + w * (hy - by), bz + w * (hz - bz)
         qw, qx, qy, qz, _ = _between(frames, w)
-        out_quats[n, 0], out_quats[n, 1], out_quats[n, 2], out_quats[n, 3] = _product(
+        out_quats[n, 0], out_quats[n, 1], out_quats[n, 2], out_quats[n, 3] = product(
             qw, qx, qy, qz, quats[n, 0], quats[n, 1], quats[n, 2], quats[n, 3]
         )
         own, out = sh[n], out_sh[n]
@@ -133,8 +134,8 @@ def blend_backward(
 
         qw, qx, qy, qz, inverse = _between(frames, w)
         gw, gx, gy, gz = by_quats[n, 0], by_quats[n, 1], by_quats[n, 2], by_quats[n, 3]
-        g_quats[n, 0], g_quats[n, 1], g_quats[n, 2], g_quats[n, 3] = _product(qw, -qx, -qy, -qz, gw, gx, gy, gz)
-        pw, px, py, pz = _product(gw, gx, gy, gz, quats[n, 0], -quats[n, 1], -quats[n, 2], -quats[n, 3])
+        g_quats[n, 0], g_quats[n, 1], g_quats[n, 2], g_quats[n, 3] = product(qw, -qx, -qy, -qz, gw, gx, gy, gz)
+        pw, px, py, pz = product(gw, gx, gy, gz, quats[n, 0], -quats[n, 1], -quats[n, 2], -quats[n, 3])
         along = pw * qw + px * qx + py * qy + pz * qz
         total += inverse * (
             (pw - along * qw) * (head[12] - body[12]) + (px - along * qx) * (head[13] - body[13])

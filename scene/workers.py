@@ -37,7 +37,12 @@ def run_rows(function: Callable[[int, int], None], count: int, least: int = 1) -
     """Calls ``function(first, last)`` side by side for parts of ``count`` rows, of at least ``least`` rows each, by as
     many threads as PyTorch uses."""
     shares = max(1, min(torch.get_num_threads(), count // least))
-    run_shares(lambda t: function(count * t // shares, count * (t + 1) // shares), shares)
+    run_shares(lambda t: function(*share(count, t, shares)), shares)
+
+
+def share(count: int, t: int, shares: int) -> tuple[int, int]:
+    """The first row, and the one after the last, of share ``t`` of ``count`` rows."""
+    return count * t // shares, count * (t + 1) // shares
 
 
 def run_shares(function: Callable[[int], None], shares: int) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,19 +28,19 @@ class Adam:
         """Moves every tensor against its ``grad``, by its rate times ``factor``, and forgets the gradient."""
         self._step += 1
         step, (b1, b2) = int(self._step), _BETAS
-        root = 1 / math.sqrt(1 - b2**step)
         for tensor, rate, first, second in zip(self._tensors, self._rates, self._first, self._second):
-            rate = rate * factor / (1 - b1**step)
+            rate = rate * factor
             if _in_kernels(tensor):
                 from scene import adam_kernels  # numba loads slowly: only when used
 
                 values = [t.detach().numpy().reshape(-1) for t in (tensor, first, second, tensor.grad.contiguous())]
-                numbers = np.array([1 - b1, b2, 1 - b2, rate, root, self._epsilon], values[0].dtype)
+                numbers = adam_kernels.numbers_of(step, rate, _BETAS, self._epsilon, values[0].dtype)
                 adam_kernels.update(*values, numbers)
             else:
                 first.lerp_(tensor.grad, 1 - b1)
                 second.mul_(b2).addcmul_(tensor.grad, tensor.grad, value=1 - b2)
-                tensor.addcdiv_(first, second.sqrt().mul_(root).add_(self._epsilon), value=-rate)
+                root = second.div(1 - b2**step).sqrt_().add_(self._epsilon)
+                tensor.addcdiv_(first, root, value=-rate / (1 - b1**step))
             tensor.grad = None
 
     def state(self) -> dict[str, Tensor]:

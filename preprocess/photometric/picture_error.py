@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scene.workers import run_shares
+from scene.workers import run_rows, suit_kernels
 
 
 def picture_errors(rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float) -> Tensor:
@@ -14,7 +14,7 @@ def picture_errors(rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor,
     rgb: [B, H, W, 3] premultiplied by alpha [B, H, W, 1], differentiable. rgba: [B, H, W, 4] uint8, straight.
     background: [B, 3], of each picture.
     """
-    if rgb.device.type != "cpu" or rgb.dtype != torch.float32:
+    if not suit_kernels(rgb):
         return picture_errors_torch(rgb, alpha, rgba, background, matte_weight)
     return _Error.apply(rgb, alpha, rgba, background, matte_weight)
 
@@ -42,13 +42,7 @@ class _Error(torch.autograd.Function):
         arrays = [tensor.numpy() for tensor in (*inputs, g_rgb, g_alpha, sums)]
         weights = 1 / (3 * pixels), matte_weight / pixels
         ctx.scale = 1 / batch  # of the gradients as they are kept: for the mean of the batch they are used as they are
-        shares = min(batch, torch.get_num_threads())
-        run_shares(
-            lambda t: picture_error_kernels.compare(
-                batch * t // shares, batch * (t + 1) // shares, *arrays, *weights, ctx.scale
-            ),
-            shares,
-        )
+        run_rows(lambda a, b: picture_error_kernels.compare(a, b, *arrays, *weights, ctx.scale), batch)
         ctx.save_for_backward(g_rgb, g_alpha)
         return sums
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+from scene.compiling import kernel
+
 _ZERO, _ONE, _UNIT = np.float32(0), np.float32(1), np.float32(1 / 255)
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def compare(first, last, rgb, alpha, rgba, background, g_rgb, g_alpha, sums, colour_weight, matte_weight, scale):
     """Writes, for the pictures ``first`` to ``last``, the weighted sums [B] of absolute differences of colours and of
     mattes, and ``scale`` times their gradients by rgb [B, H, W, 3] and alpha [B, H, W, 1]."""

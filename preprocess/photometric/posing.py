@@ -10,7 +10,7 @@ from scene.cloud import GaussianCloud
 from scene.skinning import blend_two_frames_torch
 from scene.sway import COLUMNS, ROWS, constants, swayed_torch
 from scene.transforms import make_transform, matrices_to_quats, rotvecs_to_matrices
-from scene.workers import run_shares
+from scene.workers import run_rows, run_shares, share, suit_kernels
 
 UNIT_M = 0.1
 """Metres of a correction's translation by 1, so that it and a radian move pixels alike."""
@@ -39,7 +39,7 @@ def posed(
     Differentiable in all but the frames. The harmonics must be constant colours.
     """
     tensors = (*cloud.fields().values(), weights, shift, corrections, frames, sway)
-    if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors):
+    if not suit_kernels(*tensors):
         return posed_torch(cloud, weights, shift, corrections, frames, sway)
     means, quats = _Posed.apply(cloud.means, cloud.quats, weights, shift, corrections, frames, sway)
     rest = [tensor.expand(len(shift), *tensor.shape) for tensor in (cloud.scales, cloud.opacities, cloud.sh)]
@@ -72,8 +72,7 @@ class _Posed(torch.autograd.Function):
         inputs = [*(t.detach().contiguous() for t in (means, quats, weights[:, None], shift)), frames, sheets]
         *outputs, swayed = (torch.empty(batch, count, columns) for columns in (3, 4, 2))
         arrays = *(t.numpy() for t in inputs), constants(), *(t.numpy() for t in (*outputs, swayed))
-        shares = torch.get_num_threads()
-        run_shares(lambda t: posing_kernels.pose(*_share(count, t, shares), *arrays), shares)
+        run_rows(lambda first, last: posing_kernels.pose(first, last, *arrays), count)
         ctx.save_for_backward(*inputs, swayed, corrections, resting)
         return tuple(outputs)
 
@@ -92,7 +91,7 @@ class _Posed(torch.autograd.Function):
         sums = g_frames.numpy(), g_sheets.numpy()
         run_shares(
             lambda t: posing_kernels.pose_backward(
-                *_share(count, t, shares), *arrays, *outputs, *(part[t] for part in sums)
+                *share(count, t, shares), *arrays, *outputs, *(part[t] for part in sums)
             ),
             shares,
         )
@@ -104,6 +103,3 @@ class _Posed(torch.autograd.Function):
         g_means, g_quats, g_weights, g_shift = gradients
         return g_means, g_quats, g_weights[:, 0], g_shift, g_corrections.flatten(1), None, g_sway.flatten(1, 2)
 
-
-def _share(count: int, t: int, shares: int) -> tuple[int, int]:
-    return count * t // shares, count * (t + 1) // shares

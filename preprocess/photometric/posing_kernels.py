@@ -27,7 +27,8 @@ from renderers.cpu_kernels.vectors import (
     where,
 )  # fmt: skip
 from scene.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
-from scene.motion_kernels import cell
+from scene.motion_kernels import corner_weights, offset, slopes
+from scene.skinning_kernels import product
 
 _SMALL = 1e-3  # radians below which the first terms of a series are exact in double precision
 
@@ -41,16 +42,6 @@ def _turn(x, y, z):
         return 1 - square / 8 + square * square / 384, 0.5 - square / 48, square / 960 - 1 / 24
     w, s = math.cos(angle / 2), math.sin(angle / 2) / angle
     return w, s, (w / 2 - s) / square
-
-
-@helper(ANY_NUMBER)
-def _product(aw, ax, ay, az, bw, bx, by, bz):
-    return (
-        aw * bw - ax * bx - ay * by - az * bz,
-        aw * bx + ax * bw + ay * bz - az * by,
-        aw * by - ax * bz + ay * bw + az * bx,
-        aw * bz + ax * by - ay * bx + az * bw,
-    )
 
 
 @helper(ANY_NUMBER)
@@ -76,7 +67,7 @@ def place_frames(corrections, bases, unit_m, frames):
             for j in range(3):
                 out[3 * i + j] = a * own[j] + b * own[3 + j] + c * own[6 + j]
             out[9 + i] = base[9 + i] + unit_m * (a * correction[3] + b * correction[4] + c * correction[5])
-        qw, qx, qy, qz = _product(base[12], base[13], base[14], base[15], w, x, y, z)
+        qw, qx, qy, qz = product(base[12], base[13], base[14], base[15], w, x, y, z)
         sign = -1.0 if qw < 0 else 1.0
         out[12], out[13], out[14], out[15] = sign * qw, sign * qx, sign * qy, sign * qz
 
@@ -98,9 +89,9 @@ def place_frames_backward(corrections, bases, unit_m, g_frames, g_corrections):
         rx, ry, rz = np.float64(correction[0]), np.float64(correction[1]), np.float64(correction[2])
         w, s, slope = _turn(rx, ry, rz)
         x, y, z = s * rx, s * ry, s * rz
-        whole, _, _, _ = _product(base[12], base[13], base[14], base[15], w, x, y, z)
+        whole, _, _, _ = product(base[12], base[13], base[14], base[15], w, x, y, z)
         sign = -1.0 if whole < 0 else 1.0
-        gw, gx, gy, gz = _product(base[12], -base[13], -base[14], -base[15], g[12], g[13], g[14], g[15])
+        gw, gx, gy, gz = product(base[12], -base[13], -base[14], -base[15], g[12], g[13], g[14], g[15])
         gw = sign * gw + 2 * (x * (d[7] - d[5]) + y * (d[2] - d[6]) + z * (d[3] - d[1]))
         gx = sign * gx + 2 * (w * (d[7] - d[5]) - 2 * x * (d[4] + d[8]) + y * (d[1] + d[3]) + z * (d[2] + d[6]))
         gy = sign * gy + 2 * (w * (d[2] - d[6]) + x * (d[1] + d[3]) - 2 * y * (d[0] + d[8]) + z * (d[5] + d[7]))
@@ -179,40 +170,25 @@ def _soften(rest, constants, points, soft):
 @helper(ANY_NUMBER)
 def _sway(count, sheet, constants, points, soft, swayed):
     """Writes the swayed x and y of points."""
-    rows, columns = sheet.shape[0], sheet.shape[1]
     for k in range(count):
         x, y, s = points[k], points[WIDTH + k], soft[k]
         if s != ZERO:
-            j, u, _ = cell(x, constants[0], constants[2], columns)
-            i, v, _ = cell(y, constants[1], constants[3], rows)
-            low, high = sheet[i], sheet[i + 1]
-            w11 = u * v
-            w10, w01 = v - w11, u - w11
-            w00 = ONE - u - w10
-            x += s * (w00 * low[j, 0] + w01 * low[j + 1, 0] + w10 * high[j, 0] + w11 * high[j + 1, 0])
-            y += s * (w00 * low[j, 1] + w01 * low[j + 1, 1] + w10 * high[j, 1] + w11 * high[j + 1, 1])
+            dx, dy = offset(x, y, sheet, constants)
+            x += s * dx
+            y += s * dy
         swayed[k], swayed[WIDTH + k] = x, y
 
 
 @helper(ANY_NUMBER)
 def _sway_backward(count, sheet, constants, points, soft, t, g_sheet):
     """From the gradients t by swayed points to those by ``points``, in place; adds to ``g_sheet``."""
-    rows, columns = sheet.shape[0], sheet.shape[1]
     for k in range(count):
         s, tx, ty = soft[k], t[k], t[WIDTH + k]
         if s == ZERO:
             continue
-        j, u, moves_x = cell(points[k], constants[0], constants[2], columns)
-        i, v, moves_y = cell(points[WIDTH + k], constants[1], constants[3], rows)
-        low, high, g_low, g_high, gx, gy = sheet[i], sheet[i + 1], g_sheet[i], g_sheet[i + 1], s * tx, s * ty
-        # What the upstream gradient is along the offsets of the four control points.
-        d00, d01 = tx * low[j, 0] + ty * low[j, 1], tx * low[j + 1, 0] + ty * low[j + 1, 1]
-        d10, d11 = tx * high[j, 0] + ty * high[j, 1], tx * high[j + 1, 0] + ty * high[j + 1, 1]
-        below, above = d00 + u * (d01 - d00), d10 + u * (d11 - d10)
-        change = below + v * (above - below)
-        w11 = u * v
-        w10, w01 = v - w11, u - w11
-        w00 = ONE - u - w10
+        i, j, u, v, change, along_x, along_y = slopes(points[k], points[WIDTH + k], tx, ty, sheet, constants)
+        w00, w01, w10, w11 = corner_weights(u, v)
+        g_low, g_high, gx, gy = g_sheet[i], g_sheet[i + 1], s * tx, s * ty
         g_low[j, 0] += w00 * gx
         g_low[j, 1] += w00 * gy
         g_low[j + 1, 0] += w01 * gx
@@ -221,12 +197,8 @@ def _sway_backward(count, sheet, constants, points, soft, t, g_sheet):
         g_high[j, 1] += w10 * gy
         g_high[j + 1, 0] += w11 * gx
         g_high[j + 1, 1] += w11 * gy
-        tx += change * soft[WIDTH + k]
-        ty += change * soft[2 * WIDTH + k]
-        if moves_x:
-            tx += s * constants[2] * ((ONE - v) * (d01 - d00) + v * (d11 - d10))
-        if moves_y:
-            ty += s * constants[3] * (above - below)
+        tx += change * soft[WIDTH + k] + s * along_x
+        ty += change * soft[2 * WIDTH + k] + s * along_y
         t[k], t[WIDTH + k] = tx, ty
         t[2 * WIDTH + k] += change * soft[3 * WIDTH + k]
 

@@ -15,7 +15,7 @@ from renderers.cpu_kernels.projection import project
 from renderers.cpu_kernels.projection_backward import project_backward
 from renderers.cpu_kernels.sorting import sort_by_depth
 from renderers.cpu_kernels.workspace import Workspace
-from scene.workers import run_shares
+from scene.workers import run_shares, share
 
 Cloud = list[np.ndarray]
 """means, quats, scales, opacities and sh of one picture, contiguous."""
@@ -51,7 +51,7 @@ def run_forward(
 
     def project_part(i: int, t: int) -> None:
         w, cloud = workspaces[i], clouds[i]
-        first, last = _part(len(cloud[0]), t, w.threads)
+        first, last = share(len(cloud[0]), t, w.threads)
         project(first, last, *cloud, w.camera, width, height, w.splats, w.basis[t])
 
     def sort(i: int, t: int) -> None:
@@ -115,7 +115,7 @@ def run_backward(
     def project_part(i: int, t: int) -> None:
         w = workspaces[i]
         project_backward(
-            *_part(count, t, parts), *clouds[i], w.camera, w.splats, sums[i], w.basis[t][:16], w.basis[t][16:],
+            *share(count, t, parts), *clouds[i], w.camera, w.splats, sums[i], w.basis[t][:16], w.basis[t][16:],
             *(output[i] for output in outputs), g_camera[i, t],
         )  # fmt: skip
 
@@ -132,10 +132,6 @@ def pose_gradients(T_cam_world: np.ndarray, sums: np.ndarray) -> np.ndarray:
     return gradient
 
 
-def _part(count: int, t: int, parts: int) -> tuple[int, int]:
-    return count * t // parts, count * (t + 1) // parts
-
-
 def _run(stages: list[tuple[Callable[[int, int], None], int]], pictures: int, threads: int) -> None:
     """Calls every stage with each picture and each of the stage's parts, one stage after another.
 
@@ -143,12 +139,12 @@ def _run(stages: list[tuple[Callable[[int, int], None], int]], pictures: int, th
     """
     if all(parts == 1 for _, parts in stages):
 
-        def share(t: int) -> None:
+        def go_through(t: int) -> None:
             for i in range(t, pictures, threads):
                 for stage, _ in stages:
                     stage(i, 0)
 
-        run_shares(share, min(threads, pictures))
+        run_shares(go_through, min(threads, pictures))
         return
     for stage, parts in stages:
         run_shares(lambda s, stage=stage, parts=parts: stage(s // parts, s % parts), pictures * parts)
