@@ -18,10 +18,10 @@ import command_line
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def program(name: str, *arguments, **kwargs) -> subprocess.CompletedProcess:
+def program(name: str, *arguments, timeout: float = 300, cwd: Path = ROOT, **kwargs) -> subprocess.CompletedProcess:
     """Runs a program as a process."""
     command = [sys.executable, str(ROOT / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=kwargs.pop("cwd", ROOT), **kwargs)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=cwd, **kwargs)
 
 
 def called(name: str, *arguments) -> subprocess.CompletedProcess:

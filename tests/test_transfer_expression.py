@@ -25,6 +25,7 @@ from preprocess.video import VideoReader, open_video
 from scene.errors import UserError
 from tests import arkit, toys
 from tests.preprocess.videos import counting_images, face_images, write_video
+from tests.programs import program
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,11 +39,6 @@ def folder(tmp_path_factory) -> Path:
     states, times = toys.performance(40)
     arkit.write(root / "phone.csv", arkit.table(states, bundle.expression_names, times, 30))
     return root
-
-
-def program(*arguments, script: str = "transfer_expression.py") -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture
@@ -66,7 +62,9 @@ def frames(path: Path):
 def test_curves_become_a_film_and_states(folder, tmp_path, run):
     out, kept = tmp_path / "film.mp4", tmp_path / "states.npz"
     options = ("--out", out, "--save-states", kept, "--size", 32)
-    result = program(folder / "avatar", "--driver", folder / "phone.csv", *options)
+    result = program(
+        "transfer_expression.py", folder / "avatar", "--driver", folder / "phone.csv", *options, timeout=120
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [f"states: {kept}", f"film: {out}"]
     pictures = frames(out)
@@ -196,5 +194,5 @@ def test_errors_are_said_in_one_line(folder, tmp_path, run):
     assert not out.exists()
     with pytest.raises(UserError, match="not a run directory"):
         run(tmp_path, "--driver", folder / "phone.csv", main=evaluate_avatar.main)
-    result = program(avatar, "--driver", tmp_path / "notes.txt")
+    result = program("transfer_expression.py", avatar, "--driver", tmp_path / "notes.txt", timeout=120)
     assert result.returncode == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
