@@ -27,9 +27,12 @@ class Matter(Protocol):
 
 
 def _selfie(device: str = "cpu", weights_folder: Path | None = None, download: bool = True) -> Matter:
+    import torch
+
     from preprocess.matting.selfie import SelfieMatter
 
-    return SelfieMatter()  # runs on the CPU whatever the device; its network is in MediaPipe's wheel
+    # It runs on the CPU whatever the device; its network is in MediaPipe's wheel.
+    return SelfieMatter(threads=torch.get_num_threads())
 
 
 def _modnet(device: str = "cpu", weights_folder: Path | None = None, download: bool = True) -> Matter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocess.matting.grid import distances, push_pull, shrink
+from preprocess.matting.grid import distances, masked_means, push_pull
 from preprocess.matting.kernels import foreground_kernel
 
 _SURE = 250  # of 255: from here on a pixel shows nothing but the person
@@ -34,17 +34,14 @@ def estimate(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     beside = distances(soft)
     unit = max(alpha.shape) / 512
     inner, outer = opaque & (beside > 1.5 * unit), empty & (beside > 1.5 * unit) & (beside < _REACH * unit)
-    frame = image.astype(np.float32)
-    near = _expected(frame, inner if inner.any() else opaque, _SPREAD_F)
-    behind = _expected(frame, outer if outer.any() else empty, _SPREAD_B) if empty.any() else near
+    near = _expected(image, inner if inner.any() else opaque, _SPREAD_F)
+    behind = _expected(image, outer if outer.any() else empty, _SPREAD_B) if empty.any() else near
     foreground_kernel(image, alpha, near, behind, np.float32(_NOISE), out)
     return out
 
 
-def _expected(frame: np.ndarray, known: np.ndarray, spread: float) -> np.ndarray:
+def _expected(image: np.ndarray, known: np.ndarray, spread: float) -> np.ndarray:
     """Colour and standard deviation [h, w, 4] on the grid, by the nearest known pixels."""
-    weight = known.astype(np.float32)
-    weights = shrink(weight)
-    colours = shrink(frame * weight[..., None]) / np.maximum(weights, 1e-3)[..., None]
-    field, deviation = push_pull(colours, weights)
-    return np.dstack([field, deviation + np.float32(spread)])
+    field = push_pull(*masked_means(image, known))
+    field[..., 3] += spread
+    return field

@@ -5,28 +5,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-_OPTIONS = {"cache": True, "fastmath": {"contract", "arcp", "nsz", "reassoc"}}
-
-
-@njit(inline="always")
-def _cell(position, size, cells):
-    """The two cells of a grid, and the weight of the second, between which a pixel's centre lies."""
-    x = (np.float32(position) + np.float32(0.5)) * np.float32(cells) / np.float32(size) - np.float32(0.5)
-    x = min(max(x, np.float32(0)), np.float32(cells - 1))
-    first = min(int(x), cells - 2)
-    return first, x - np.float32(first)
+from preprocess.matting.grid_kernels import cell
+from scene.compiling import ANY_NUMBER, inlined, kernel
 
 
-@njit(inline="always")
+@inlined(ANY_NUMBER)
 def _sample(grid, y, fy, x, fx, channel):
     top = grid[y, x, channel] + fx * (grid[y, x + 1, channel] - grid[y, x, channel])
     bottom = grid[y + 1, x, channel] + fx * (grid[y + 1, x + 1, channel] - grid[y + 1, x, channel])
     return top + fy * (bottom - top)
 
 
-@njit(inline="always")
+@inlined(ANY_NUMBER)
 def _background(row, column, y, fy, x, fx, mean, deviation, seen, light, guess, noise):
     """Colour and standard deviation of the background at a pixel."""
     if seen[row, column]:
@@ -45,20 +36,20 @@ def _background(row, column, y, fy, x, fx, mean, deviation, seen, light, guess, 
     )
 
 
-@njit(**_OPTIONS)
+@kernel()
 def background_kernel(mean, deviation, seen, light, guess, noise, out):
     """Colour and deviation of the background at every pixel into ``out`` [H, W, 4]."""
     height, width = seen.shape
     for row in range(height):
-        y, fy = _cell(row, height, guess.shape[0])
+        y, fy = cell(row, height, guess.shape[0])
         for column in range(width):
-            x, fx = _cell(column, width, guess.shape[1])
+            x, fx = cell(column, width, guess.shape[1])
             values = _background(row, column, y, fy, x, fx, mean, deviation, seen, light, guess, noise)
             for channel in range(4):
                 out[row, column, channel] = values[channel]
 
 
-@njit(**_OPTIONS)
+@kernel()
 def learn_kernel(image, weights, light, mean, deviation, seen, rate):
     """Joins the pixels of ``image`` whose weight is over a half to the running mean and mean absolute deviation.
 
@@ -67,11 +58,11 @@ def learn_kernel(image, weights, light, mean, deviation, seen, rate):
     height, width = seen.shape
     rate = np.float32(rate)
     for row in range(height):
-        y, fy = _cell(row, height, light.shape[0])
+        y, fy = cell(row, height, light.shape[0])
         for column in range(width):
             if weights[row, column] <= 0.5:
                 continue
-            x, fx = _cell(column, width, light.shape[1])
+            x, fx = cell(column, width, light.shape[1])
             residual = np.float32(0)
             first = not seen[row, column]
             for channel in range(3):
@@ -88,20 +79,29 @@ def learn_kernel(image, weights, light, mean, deviation, seen, rate):
                 deviation[row, column] += rate * (residual / np.float32(3) - deviation[row, column])
 
 
-@njit(**_OPTIONS)
-def unmix_kernel(image, where, mean, deviation, seen, light, guess, noise, near, mixed, trust):
-    """Solves I = alpha F + (1 - alpha) B at the pixels of ``where`` [H, W]: alpha into ``mixed``, both in [0, 1].
+@kernel()
+def unmix_kernel(
+    image, mask, band, core, mean, deviation, seen, light, guess, noise, near, inside, outside, limit,
+    mixed, trust, odds,
+):  # fmt: skip
+    """Solves I = alpha F + (1 - alpha) B at the pixels of ``band`` [H, W]: alpha into ``mixed``, both in [0, 1].
 
     F: colour and spread of the nearest sure foreground, ``near`` [h, w, 4]. ``trust``: how much alpha is worth: little
     where F and B are alike for their noise. A colour far off the line from B to F is another foreground colour.
+    ``odds``: the log odds of the person by the colour (at most ``limit``) and by ``mask``, a probability [H, W], whose
+    log odds count from -``outside`` to ``inside``. Beyond the band ``core`` [H, W] says where the person is.
     """
     height, width = seen.shape
+    one, least = np.float32(1), np.float32(1e-4)
     for row in range(height):
-        y, fy = _cell(row, height, guess.shape[0])
+        y, fy = cell(row, height, guess.shape[0])
         for column in range(width):
-            if not where[row, column]:
+            if not band[row, column]:
+                mixed[row, column] = np.float32(core[row, column])
+                trust[row, column] = one
+                odds[row, column] = limit if core[row, column] else -limit
                 continue
-            x, fx = _cell(column, width, guess.shape[1])
+            x, fx = cell(column, width, guess.shape[1])
             b0, b1, b2, sigma = _background(row, column, y, fy, x, fx, mean, deviation, seen, light, guess, noise)
             i0 = np.float32(image[row, column, 0]) - b0
             i1 = np.float32(image[row, column, 1]) - b1
@@ -119,11 +119,69 @@ def unmix_kernel(image, where, mean, deviation, seen, light, guess, noise, near,
             worth = square / (square + np.float32(36) * sigma * sigma + spread * spread)
             other = (off - np.float32(3) * sigma) / (np.float32(5) * sigma)
             other = min(max(other, np.float32(0)), np.float32(1))
-            mixed[row, column] = alpha + other * (np.float32(1) - alpha)
-            trust[row, column] = max(worth, other)
+            alpha += other * (one - alpha)
+            worth = max(worth, other)
+            likely = min(max(mask[row, column], least), one - least)
+            prior = min(max(np.float32(math.log(likely / (one - likely))), -outside), inside)
+            mixed[row, column], trust[row, column] = alpha, worth
+            odds[row, column] = prior + np.float32(2) * limit * worth * (alpha - np.float32(0.5))
 
 
-@njit(**_OPTIONS)
+@kernel()
+def clearness_kernel(near, guess, calm, out):
+    """How far apart the colours of foreground and background, [h, w, 4] each, are against ``calm``: [h, w, 1] in
+    [0, 1]."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            square = np.float32(0)
+            for k in range(3):
+                square += (near[i, j, k] - guess[i, j, k]) ** 2
+            out[i, j, 0] = square / (square + calm * calm)
+
+
+@kernel()
+def calm_kernel(smoother, smooth, clear, trust, odds):
+    """Odds [H, W] from two that were smoothed: less where ``clear`` [h, w, 1] is high; where not, less ``trust``."""
+    height, width = odds.shape
+    for row in range(height):
+        y, fy = cell(row, height, clear.shape[0])
+        for column in range(width):
+            x, fx = cell(column, width, clear.shape[1])
+            share = _sample(clear, y, fy, x, fx, 0)
+            odds[row, column] = smoother[row, column] + share * (smooth[row, column] - smoother[row, column])
+            trust[row, column] *= share
+
+
+@kernel()
+def settle_kernel(odds, mixed, trust, depth, away, unit, band, core, solid, reach, alpha):
+    """``alpha`` [H, W] in ``band`` [H, W]: of mixtures where trusted, else by the odds; ``core`` elsewhere.
+
+    depth: distance to what is not the person, opaque from ``solid`` on. away: distance to the person, empty from
+    ``reach`` on; these in units of ``unit`` pixels.
+    """
+    zero, one = np.float32(0), np.float32(1)
+    for row in range(alpha.shape[0]):
+        for column in range(alpha.shape[1]):
+            if not band[row, column]:
+                alpha[row, column] = np.float32(core[row, column])
+                continue
+            soft = one / (one + np.float32(math.exp(-odds[row, column])))
+            value = soft + trust[row, column] * (mixed[row, column] - soft)
+            inner = (depth[row, column] / unit - one) / (solid - one)
+            outer = (reach - away[row, column] / unit) / (np.float32(0.5) * reach)
+            alpha[row, column] = max(value, min(max(inner, zero), one)) * min(max(outer, zero), one)
+
+
+@kernel()
+def mark_labels(labels, mask, marked):
+    """Sets ``marked`` [L] for the labels [H, W] that occur in ``mask`` [H, W]."""
+    for row in range(labels.shape[0]):
+        for column in range(labels.shape[1]):
+            if mask[row, column]:
+                marked[labels[row, column]] = True
+
+
+@kernel()
 def foreground_kernel(image, alpha, near, behind, noise, out):
     """The foreground's colour at the soft pixels of ``alpha`` [H, W] uint8, into ``out`` [H, W, 3] uint8.
 
@@ -133,12 +191,12 @@ def foreground_kernel(image, alpha, near, behind, noise, out):
     height, width = alpha.shape
     noise = np.float32(noise)
     for row in range(height):
-        y, fy = _cell(row, height, near.shape[0])
+        y, fy = cell(row, height, near.shape[0])
         for column in range(width):
             level = alpha[row, column]
             if level == 0 or level == 255:
                 continue
-            x, fx = _cell(column, width, near.shape[1])
+            x, fx = cell(column, width, near.shape[1])
             a = np.float32(level) / np.float32(255)
             b = np.float32(1) - a
             spread_f = _sample(near, y, fy, x, fx, 3)
@@ -150,3 +208,18 @@ def foreground_kernel(image, alpha, near, behind, noise, out):
                 rest = np.float32(image[row, column, channel]) - a * f - b * _sample(behind, y, fy, x, fx, channel)
                 value = f + gain * rest
                 out[row, column, channel] = np.uint8(min(max(value, np.float32(0)), np.float32(255)) + np.float32(0.5))
+
+
+@kernel()
+def share_kernel(change, falloff, values, other_values, total, other_total, weight, other_weight):
+    """Adds the values [H, W] of two frames to each other's total, by how little the picture changed between them.
+
+    change: [H, W] uint8; falloff: [256] the weight of each change.
+    """
+    for row in range(change.shape[0]):
+        for column in range(change.shape[1]):
+            share = falloff[change[row, column]]
+            total[row, column] += share * other_values[row, column]
+            other_total[row, column] += share * values[row, column]
+            weight[row, column] += share
+            other_weight[row, column] += share

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from preprocess.matting.grid import enlarge, inliers, push_pull, shrink, smooth_field
+from preprocess.matting.grid import enlarge, inliers, masked_means, push_pull, shrink, smooth_field
 from preprocess.matting.kernels import background_kernel, learn_kernel
 
 _LIGHT_CELLS = 8
@@ -25,7 +25,7 @@ class PlateConfig:
     """Weight of a new frame in the running mean."""
     sensor_noise: float = 3.0
     """Least standard deviation of a colour that was seen before."""
-    guess_noise: float = 3.5
+    guess_noise: float = 5.0
     """Least standard deviation of a colour filled in from around."""
     reset_residual: float = 12.0
     """Mean absolute change, after correction for light, that means another background (the camera moved)."""
@@ -45,6 +45,11 @@ class Background:
     light: np.ndarray
     guess: np.ndarray
     noise: float
+
+    def copy(self) -> Background:
+        """One that stays as it is when the plate it comes from looks at the next frame."""
+        mean, deviation, seen = self.mean.copy(), self.deviation.copy(), self.seen.copy()
+        return dataclasses.replace(self, mean=mean, deviation=deviation, seen=seen)
 
     def colours(self) -> tuple[np.ndarray, np.ndarray]:
         """Colours [H, W, 3] and standard deviations [H, W] in 8-bit levels at every pixel."""
@@ -75,30 +80,32 @@ class BackgroundPlate:
         weights = (away > config.clear).astype(np.float32)
         if weights.any():
             weights *= np.maximum(inliers(small, weights), away > config.far)
-        seen = shrink(self._seen.view(np.uint8))
-        light = self._light(small, weights, seen)
+        remembered, seen = masked_means(self._mean, self._seen)
+        light = self._light(small - remembered, weights, seen)
         if light is None:
             self._reset(image.shape)
             seen[:] = 0
             light = np.zeros_like(small)
-        remembered = shrink(self._mean) / np.maximum(seen, 1e-3)[..., None] + light
+        remembered += light
         old = (seen > 0.5) * (1 - weights)
         total = weights + old
         if not total.any():
             return None
         known = (small * weights[..., None] + remembered * old[..., None]) / np.maximum(total, 1e-6)[..., None]
-        field, spread = smooth_field(known, np.minimum(total, 1))
-        guess = np.dstack([field, spread + config.guess_noise]).astype(np.float32)
+        guess = smooth_field(known, np.minimum(total, 1))
+        guess[..., 3] += config.guess_noise
         learn_kernel(image, enlarge(weights, image.shape), light, self._mean, self._deviation, self._seen, config.rate)
         return Background(self._mean, self._deviation, self._seen, light, guess, config.sensor_noise)
 
-    def _light(self, small: np.ndarray, weights: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
-        """Change of light [h, w, 3] since the plate was seen, or None where it is no longer the same background."""
+    def _light(self, change: np.ndarray, weights: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
+        """Change of light [h, w, 3] since the plate was seen, or None where it is no longer the same background.
+
+        change: of colours [h, w, 3], where ``weights`` [h, w] says background and the share ``seen`` is one.
+        """
         both = weights * (seen > 0.99)
         if both.sum() <= 0.1 * weights.sum():
-            return None if weights.any() else np.zeros_like(small)
-        change = small - shrink(self._mean)
-        light = push_pull(change, both, finest=_LIGHT_CELLS)[0]
+            return None if weights.any() else np.zeros_like(change)
+        light = np.ascontiguousarray(push_pull(change, both, finest=_LIGHT_CELLS)[..., :3])
         residual = float((np.abs(change - light).mean(-1) * both).sum() / both.sum())
         return light if residual <= self.config.reset_residual else None
 

@@ -7,8 +7,8 @@ import dataclasses
 import cv2
 import numpy as np
 
-from preprocess.matting.grid import distances, enlarge, push_pull, shrink
-from preprocess.matting.kernels import unmix_kernel
+from preprocess.matting.grid import distances, masked_means, push_pull
+from preprocess.matting.kernels import calm_kernel, clearness_kernel, mark_labels, settle_kernel, unmix_kernel
 from preprocess.matting.plate import Background
 
 
@@ -50,43 +50,29 @@ def refine(image: np.ndarray, mask: np.ndarray, background: Background, config: 
     band = (distances(mask > 0.5) < config.reach_out * unit) & ~core
     if not core.any() or not band.any():
         return mask.copy()
-    frame = image.astype(np.float32)
-    prior = np.clip(mask, 1e-4, 1 - 1e-4)
-    prior = np.clip(cv2.log(prior / (1 - prior)), -config.prior_outside, config.prior_inside)
-    mixed, trust = core.astype(np.float32), np.ones_like(mask)
-    limit = 2 * config.evidence_limit
+    mixed, trust, odds = (np.empty(mask.shape, np.float32) for _ in range(3))
     sure = core
     # Foreground colours first from deep inside, then from all that the first round found to be person.
     for _ in range(2):
-        near = _near_colours(frame, sure, config.foreground_noise)
+        near = push_pull(*masked_means(image, sure))
+        near[..., 3] += config.foreground_noise
         unmix_kernel(
-            image, band, background.mean, background.deviation, background.seen, background.light, background.guess,
-            np.float32(background.noise), near, mixed, trust,
+            image, mask, band, core, background.mean, background.deviation, background.seen, background.light,
+            background.guess, np.float32(background.noise), near, np.float32(config.prior_inside),
+            np.float32(config.prior_outside), np.float32(config.evidence_limit), mixed, trust, odds,
         )  # fmt: skip
-        odds = prior + limit * trust * (mixed - 0.5)
-        odds[~band] = np.where(core[~band], limit, -limit)
         sure = (distances(odds < 1.5) > 2.5 * unit) | core
-    contrast = np.linalg.norm(near[..., :3] - background.guess[..., :3], axis=-1)
-    clear = enlarge(contrast**2 / (contrast**2 + config.calm_contrast**2), mask.shape)
-    odds = cv2.blur(odds, (9, 9)) * (1 - clear) + cv2.blur(odds, (3, 3)) * clear
-    trust *= clear
+    clear = np.empty((*near.shape[:2], 1), np.float32)
+    clearness_kernel(near, background.guess, np.float32(config.calm_contrast), clear)
+    calm_kernel(cv2.blur(odds, (9, 9)), cv2.blur(odds, (3, 3)), clear, trust, odds)
     solid = _connected(odds > 0, core, config.gap * unit)
-    depth = distances(~solid) / unit
-    away = distances(solid) / unit
-    soft = 1 / (1 + cv2.exp(-odds))
-    alpha = soft + trust * (mixed - soft)
-    alpha = np.maximum(alpha, np.clip((depth - 1) / (config.solid - 1), 0, 1))
-    alpha *= np.clip((config.reach_out - away) / (0.5 * config.reach_out), 0, 1)
-    return _without_specks(np.where(band, alpha, core), config.speck * unit**2)
-
-
-def _near_colours(frame: np.ndarray, sure: np.ndarray, noise: float) -> np.ndarray:
-    """Colour of the nearest sure foreground and its spread [h, w, 4] on the grid."""
-    inside = sure.astype(np.float32)
-    weights = shrink(inside)
-    colours = shrink(frame * inside[..., None]) / np.maximum(weights, 1e-3)[..., None]
-    field, spread = push_pull(colours, weights)
-    return np.dstack([field, spread + np.float32(noise)])
+    depth, away = distances(~solid), distances(solid)
+    alpha = np.empty_like(mask)
+    settle_kernel(
+        odds, mixed, trust, depth, away, np.float32(unit), band, core, np.float32(config.solid),
+        np.float32(config.reach_out), alpha,
+    )  # fmt: skip
+    return _without_specks(alpha, config.speck * unit**2)
 
 
 def _connected(person: np.ndarray, core: np.ndarray, gap: float) -> np.ndarray:
@@ -94,20 +80,22 @@ def _connected(person: np.ndarray, core: np.ndarray, gap: float) -> np.ndarray:
     opened = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels = cv2.connectedComponents(opened | core.view(np.uint8), connectivity=4)
     kept = np.zeros(count, bool)
-    kept[np.unique(labels[core])] = True
+    mark_labels(labels, core, kept)
     kept[0] = False
-    solid = kept[labels]
+    solid = np.take(kept, labels)
     count, labels, stats, _ = cv2.connectedComponentsWithStats((~solid).view(np.uint8), connectivity=4)
     height, width = person.shape
     left, top, w, h, _ = stats.T
     hole = (left > 0) & (top > 0) & (left + w < width) & (top + h < height)
-    hole[np.unique(labels[distances(solid) > gap])] = False
+    wide = np.zeros(count, bool)
+    mark_labels(labels, distances(solid) > gap, wide)
+    hole &= ~wide
     hole[0] = False
-    return solid | hole[labels]
+    return solid | np.take(hole, labels) if hole.any() else solid
 
 
 def _without_specks(alpha: np.ndarray, area: float) -> np.ndarray:
     """The matte without lone parts smaller than an area in pixels."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.04).view(np.uint8), connectivity=8)
     kept = stats[:, cv2.CC_STAT_AREA] >= area
-    return alpha * kept[labels]
+    return alpha if kept.all() else alpha * np.take(kept, labels)

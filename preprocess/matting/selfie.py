@@ -8,20 +8,25 @@ of each pixel near the edge is person.
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import cv2
 import numpy as np
 
 from preprocess.matting.grid import CELL, distances, shrink
-from preprocess.matting.plate import BackgroundPlate, PlateConfig
+from preprocess.matting.plate import Background, BackgroundPlate, PlateConfig
 from preprocess.matting.refine import RefineConfig, refine
 from preprocess.matting.temporal import motion_aware_mean
 from preprocess.silence import silent_stderr
+from preprocess.video import prefetch
 
 # Sizes (width, height) that MediaPipe's two networks look at.
 _GENERAL, _LANDSCAPE = (256, 256), (256, 144)
 _LANDSCAPE_ASPECT = 1.5
+_AHEAD = 2  # masks made before they are asked for
+_MOST_THREADS = 4  # then the plate, which takes frame after frame, is as slow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,18 +48,25 @@ class SelfieConfig:
 
 
 class SelfieMatter:
-    """Mattes for one person before a background, best before a still one. Reads ahead ``look_ahead`` frames."""
+    """Mattes for one person before a background, best before a still one. Reads ahead ``look_ahead`` frames.
+
+    threads: how many refine frames side by side, while one more runs the network; the mattes do not depend on it.
+    """
 
     name = "selfie"
 
-    def __init__(self, config: SelfieConfig = SelfieConfig()) -> None:
-        self.config = config
+    def __init__(self, config: SelfieConfig = SelfieConfig(), threads: int = 1) -> None:
+        self.config, self.threads = config, min(threads, _MOST_THREADS)
         self.look_ahead = config.mask_radius + config.alpha_radius
+        if self.threads > 1:
+            self.look_ahead += self.threads + _AHEAD + 2  # one in the network's hands, one handed over
 
     def mattes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Mattes uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3], in order."""
         config = self.config
         masks = motion_aware_mean(_segment(frames), config.mask_radius, config.mask_tolerance)
+        if self.threads > 1:
+            masks = prefetch(masks, _AHEAD)
         alphas = motion_aware_mean(self._refine(masks), config.alpha_radius, config.alpha_tolerance)
         for _, alpha, _ in alphas:
             yield (alpha * 255 + 0.5).astype(np.uint8)
@@ -63,12 +75,33 @@ class SelfieMatter:
         self, masks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
     ) -> Iterator[tuple[np.ndarray, np.ndarray, None]]:
         plate = BackgroundPlate(self.config.plate)
-        for _, small, frame in masks:
-            height, width = frame.shape[:2]
-            mask = cv2.resize(_main_part(small), (width, height), interpolation=cv2.INTER_LINEAR)
-            away = distances(shrink(mask) > 0.3) * (CELL * 512 / max(height, width))
-            background = plate.look(frame, away)
-            yield frame, (mask if background is None else refine(frame, mask, background, self.config.refine)), None
+        if self.threads == 1:
+            for _, small, frame in masks:
+                yield frame, self._alpha(frame, *self._seen(plate, frame, small)), None
+            return
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="mattes") as pool:
+            waiting: deque[tuple[np.ndarray, Future]] = deque()
+            for _, small, frame in masks:
+                mask, background = self._seen(plate, frame, small)
+                if background is not None:
+                    background = background.copy()  # the next frame changes it
+                waiting.append((frame, pool.submit(self._alpha, frame, mask, background)))
+                if len(waiting) > self.threads:
+                    frame, alpha = waiting.popleft()
+                    yield frame, alpha.result(), None
+            for frame, alpha in waiting:
+                yield frame, alpha.result(), None
+
+    @staticmethod
+    def _seen(plate: BackgroundPlate, frame: np.ndarray, small: np.ndarray) -> tuple[np.ndarray, Background | None]:
+        """The mask [H, W] of a frame and what the plate knows about what is behind."""
+        height, width = frame.shape[:2]
+        mask = cv2.resize(_main_part(small), (width, height), interpolation=cv2.INTER_LINEAR)
+        away = distances(shrink(mask) > 0.3) * (CELL * 512 / max(height, width))
+        return mask, plate.look(frame, away)
+
+    def _alpha(self, frame: np.ndarray, mask: np.ndarray, background: Background | None) -> np.ndarray:
+        return mask if background is None else refine(frame, mask, background, self.config.refine)
 
 
 def _segment(frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

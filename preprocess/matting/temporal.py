@@ -9,6 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from preprocess.matting.kernels import share_kernel
+
 _BLUR = (5, 5)
 
 
@@ -45,11 +47,10 @@ class _Entry:
 
     def share(self, other: _Entry, falloff: np.ndarray) -> None:
         b, g, r = cv2.split(cv2.absdiff(self.picture, other.picture))
-        weight = cv2.LUT(cv2.blur(cv2.max(cv2.max(b, g), r), _BLUR), falloff)
-        self.total += weight * other.values
-        other.total += weight * self.values
-        self.weight += weight
-        other.weight += weight
+        change = cv2.blur(cv2.max(cv2.max(b, g), r), _BLUR)
+        share_kernel(
+            change, falloff, self.values, other.values, self.total, other.total, self.weight, other.weight
+        )
 
     def result(self) -> tuple[np.ndarray, np.ndarray, Any]:
         return self.picture, self.total / self.weight, self.rest

@@ -11,7 +11,7 @@ import pytest
 
 from preprocess import matting, weights
 from preprocess.matting import foreground
-from preprocess.matting.grid import distances, enlarge, push_pull, shrink, smooth_field
+from preprocess.matting.grid import distances, enlarge, shrink
 from preprocess.matting.plate import BackgroundPlate
 from preprocess.matting.refine import RefineConfig, refine
 from preprocess.matting.selfie import SelfieMatter, _main_part
@@ -130,26 +130,25 @@ def test_a_moving_camera_drops_the_plate(rng=np.random.default_rng(4)):
     assert np.abs(background.colours()[0] - moved)[visible].mean() < 2
 
 
+def test_colours_of_the_plate_are_right_at_the_border_of_what_was_seen(rng=np.random.default_rng(11)):
+    """A cell that was seen in part is as bright as a whole one."""
+    image = np.full((64, 64, 3), 200, np.uint8)
+    plate = BackgroundPlate()
+    plate.look(image, np.full((16, 16), 100, np.float32))
+    plate._seen[:, 31:] = False  # within the eighth column of cells
+    plate._mean[:, 31:] = 0
+    covered = np.full((16, 16), 100, np.float32)
+    covered[:, 6:9] = 0
+    background = plate.look(image, covered)
+    assert background.guess[:, 6:9, :3].min() > 198
+
+
 def test_no_background_and_no_person():
     image = np.full((64, 64, 3), 90, np.uint8)
     assert BackgroundPlate().look(image, np.zeros((16, 16), np.float32)) is None
     empty = np.zeros((64, 64), np.float32)
     background = BackgroundPlate().look(image, away_from(empty))
     assert (refine(image, empty, background, RefineConfig()) == 0).all()
-
-
-def test_smooth_fields(rng=np.random.default_rng(5)):
-    y, x = np.mgrid[:48, :64].astype(np.float32)
-    values = np.stack([100 + x, 50 + y + 0.02 * x * x, 0 * x + 7], -1)
-    weights_ = np.ones((48, 64), np.float32)
-    weights_[10:38, 20:50] = 0
-    field, spread = smooth_field(values, weights_)
-    assert np.abs(field - values).max() < 0.5 and spread.max() < 1
-    pushed, _ = push_pull(values, weights_)
-    assert np.abs(pushed - values)[weights_ > 0].max() < 1e-2
-    assert np.isfinite(push_pull(values, 0 * weights_)[0]).all()
-    ragged = push_pull(values[:45, :61], weights_[:45, :61], finest=8)  # cells that do not divide the grid
-    assert [part.shape for part in ragged] == [(45, 61, 3), (45, 61)] and np.isfinite(ragged[0]).all()
 
 
 def test_smoothing_over_time_removes_flicker_but_follows_motion(rng=np.random.default_rng(6)):
@@ -252,6 +251,12 @@ def test_mattes_flicker_less_than_the_network(shared_clip):
         return total
 
     assert flicker(mattes) < 0.3 * flicker(network)
+
+
+def test_mattes_do_not_depend_on_threads(shared_clip):
+    frames = read_clip(shared_clip("subject_c"), 10, 12)
+    one, three = (np.stack(list(SelfieMatter(threads=threads).mattes(frames))) for threads in (1, 3))
+    assert 0.1 < (one > 127).mean() < 0.9 and (one == three).all()
 
 
 def test_auto_takes_modnet_only_where_its_weights_are(monkeypatch, tmp_path):

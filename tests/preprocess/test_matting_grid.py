@@ -1,0 +1,82 @@
+"""The kernels behind the coarse grid of mattes against the same said with OpenCV and NumPy."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from preprocess.matting.grid import inliers, masked_means, push_pull, quadratic_surface, shrink, smooth_field
+
+SHAPES = [(64, 96), (61, 45), (7, 130)]  # whole cells; cells with parts of pixels; hardly a grid at all
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_masked_means(shape, kind):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (*shape, 3)).astype(kind)
+    mask = rng.random(shape) < 0.6
+    mask[:, : shape[1] // 3] = False
+    colours, shares = masked_means(image, mask)
+    inside = mask.astype(np.float32)
+    expected = shrink(image.astype(np.float32) * inside[..., None]) / np.maximum(shrink(inside), 1e-6)[..., None]
+    np.testing.assert_allclose(shares, shrink(inside), atol=1e-4)
+    np.testing.assert_allclose(colours, expected, atol=0.05)
+    assert (shares == 0).any() and (colours[shares == 0] == 0).all()
+
+
+def push_pull_by_opencv(values, weights):
+    packed = np.dstack([values, np.square(values).sum(-1)]) * weights[..., None]
+    levels = [np.dstack([packed, weights])]
+    while min(levels[-1].shape[:2]) > 2:
+        levels.append(cv2.pyrDown(levels[-1]))
+    field = levels[-1][..., :4] / np.maximum(levels[-1][..., 4:], 1e-6)
+    for level in reversed(levels[:-1]):
+        field = cv2.resize(field, level.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        own = level[..., :4] / np.maximum(level[..., 4:], 1e-6)
+        field += np.clip(4 * level[..., 4:], 0, 1) * (own - field)
+    variance = np.maximum(field[..., 3] - np.square(field[..., :3]).sum(-1), 0) / 3
+    return np.dstack([field[..., :3], np.sqrt(variance)])
+
+
+@pytest.mark.parametrize("shape", [(32, 48), (31, 23), (2, 33), (3, 3)])
+def test_push_pull(shape):
+    rng = np.random.default_rng(1)
+    values = rng.uniform(0, 30, (*shape, 3)).astype(np.float32)
+    weights = (rng.random(shape) * (rng.random(shape) < 0.3)).astype(np.float32)
+    np.testing.assert_allclose(push_pull(values, weights), push_pull_by_opencv(values, weights), atol=0.01)
+    assert np.isfinite(push_pull(values, 0 * weights)).all()
+
+
+def test_quadratic_surface():
+    rng = np.random.default_rng(2)
+    values = rng.uniform(0, 200, (20, 33, 3)).astype(np.float32)
+    weights = rng.random((20, 33)).astype(np.float32)
+    y, x = np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 33), indexing="ij")
+    basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1).reshape(-1, 6)
+    normal = basis.T @ (basis * weights.reshape(-1, 1)) + np.diag([1e-3, 1, 1, 10, 10, 10])
+    right = (basis * weights.reshape(-1, 1)).T @ values.reshape(-1, 3)
+    expected = (basis @ np.linalg.solve(normal, right)).reshape(values.shape)
+    np.testing.assert_allclose(quadratic_surface(values, weights), expected, atol=1e-3)
+
+
+def test_smooth_fields():
+    y, x = np.mgrid[:48, :64].astype(np.float32)
+    values = np.stack([100 + x, 50 + y + 0.02 * x * x, 0 * x + 7], -1)
+    weights = np.ones((48, 64), np.float32)
+    weights[10:38, 20:50] = 0
+    field = smooth_field(values, weights)
+    assert np.abs(field[..., :3] - values).max() < 0.5 and field[..., 3].max() < 1
+    assert np.abs(push_pull(values, weights)[..., :3] - values)[weights > 0].max() < 1e-2
+    ragged = push_pull(values[:45, :61], weights[:45, :61], finest=8)  # cells that do not divide the grid
+    assert ragged.shape == (45, 61, 4) and np.isfinite(ragged).all()
+
+
+def test_what_does_not_fit_a_wall_is_no_wall():
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:32, :32].astype(np.float32)
+    values = np.stack([150 + x, 140 + y, 130 + 0 * x], -1) + rng.normal(0, 1, (32, 32, 3)).astype(np.float32)
+    values[10:13, 5:25] -= 90  # a strand of hair
+    fit = inliers(values, np.ones((32, 32), np.float32))
+    assert fit[10:13, 5:25].max() < 0.05 < 0.8 < np.median(fit)
