@@ -165,6 +165,14 @@ class AvatarModel(nn.Module):
             tensors[id(tensor)] = nn.Parameter(moved, False) if isinstance(tensor, nn.Parameter) else moved
         return copy.deepcopy(self, tensors).eval()
 
+    def subset(self, chosen: Tensor) -> AvatarModel:
+        """A copy for looking at, with the Gaussians ``chosen`` [M] (indices) alone."""
+        copied = self.duplicate(lambda tensor: tensor)
+        copied._frozen = copied._rig_table = copied._blocks = None
+        for name, parameter in self.per_gaussian.items():
+            copied.per_gaussian[name] = nn.Parameter(parameter.detach()[chosen], requires_grad=False)
+        return copied
+
     def freeze(self) -> None:
         """Computes once what no state changes, for playback. From here on its parameters must stay as they are."""
         self._frozen, self._evaluators, p = None, {}, self.per_gaussian

@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fitting.bundle import AvatarBundle
+from playback.export.culling import culled
 from playback.export.distil import distil
 from playback.export.fidelity import REFERENCE_DB, agreement, loss_db, pictures
 from playback.export.formats import ExportOptions
@@ -20,15 +21,17 @@ KIND = "linear"
 
 
 def write_playback_bundle(bundle: AvatarBundle, out: Path, options: ExportOptions) -> dict[str, Any]:
-    """An Exporter. The avatar is distilled unless it is linear already or ``options.exact`` asks for itself, which is
-    then stored in half precision. What it costs is measured on recorded frames that distillation did not see. A screen
-    refiner is kept as it is: the Gaussians stay the same."""
+    """An Exporter. Gaussians that no picture misses are left out, and the avatar is distilled unless it is linear
+    already; or ``options.exact`` asks for itself, which is then stored in half precision. What it costs is measured on
+    recorded frames that distillation did not see. A screen refiner is kept as it is, and then all Gaussians are."""
     check_absent(out)
     refinement, bundle = bundle.refinement, bundle.coarse()
     kept = teaching_states(bundle).kept
     shown = bundle
+    if not options.exact and refinement is None:  # a refiner knows its Gaussians by number
+        shown = culled(bundle, options.progress)
     if not options.exact and bundle.avatar.kind != KIND:
-        shown, _ = distil(bundle, options.codes, progress=options.progress)
+        shown, _ = distil(shown, options.codes, progress=options.progress)
     if options.exact:
         encodings = halved(shown)
     else:
@@ -49,5 +52,6 @@ def write_playback_bundle(bundle: AvatarBundle, out: Path, options: ExportOption
         shown.save(folder, encodings)
     size = sum(path.stat().st_size for path in out.iterdir())
     details = {"codes": shown.avatar.config.codes} if shown.avatar.kind == KIND else {}
+    details["gaussians"] = shown.avatar.num_gaussians
     details |= {} if refinement is None else {"refiner": "kept"}
     return {"bytes": size, "psnr": psnr, "avatar": shown.avatar.kind, **details}

@@ -27,7 +27,7 @@ def sensitivity(
     probe: a linear avatar of one code that is always 1 and bases of 0, so that its modes are the values.
     """
     generator = torch.Generator().manual_seed(seed)
-    camera = _reduced(camera)
+    camera = reduced(camera)
     looks = probe.per_gaussian["look_modes"]
     modes = [looks] + ([probe.per_gaussian["motion_modes"]] if probe.config.motion else [])
     total = torch.zeros_like(values[0], dtype=torch.float32)
@@ -38,9 +38,7 @@ def sensitivity(
                 mode.copy_(part[:, None])
         view = camera.in_frame(states[index].T_world_head)
         if index % 2:
-            yaw = _SIDE_RAD * (2 * torch.rand(1, generator=generator) - 1)
-            turn = rotvecs_to_matrices(torch.cat([torch.zeros(1), yaw, torch.zeros(1)]))
-            view = view.in_frame(make_transform(turn, torch.zeros(3)))
+            view = turned(view, _SIDE_RAD * (2 * float(torch.rand(1, generator=generator)) - 1))
         output = renderer.render(probe(states[index], view.center), view)
         signs = (torch.randint(2, output.rgb.shape, generator=generator) * 2 - 1).to(output.rgb)
         # Over white: where a Gaussian covers the background, its opacity shows as well.
@@ -51,6 +49,12 @@ def sensitivity(
     return total / len(states)
 
 
-def _reduced(camera: Camera) -> Camera:
+def turned(view: Camera, yaw: float, pitch: float = 0.0) -> Camera:
+    """A camera in the head frame, gone round the head by angles in radians."""
+    return view.in_frame(make_transform(rotvecs_to_matrices(torch.tensor([pitch, yaw, 0.0])), torch.zeros(3)))
+
+
+def reduced(camera: Camera) -> Camera:
+    """The camera with pictures that are large enough for probes."""
     ratio = min(1.0, _LARGEST_SIDE / max(camera.width, camera.height))
     return camera.resized(max(1, round(camera.width * ratio)), max(1, round(camera.height * ratio)))

@@ -6,11 +6,10 @@ against the teacher's neutral geometry, in the linear avatar's units.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fitting.avatars import AvatarModel
 from fitting.avatars.linear import SHIFT_M, TURN_RAD
@@ -80,12 +79,10 @@ def thin(bundle: AvatarBundle, importance: Tensor, seed: int) -> tuple[AvatarBun
     chance = importance.sum(-1) / importance.sum()
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.multinomial(chance, min(SCOUTS, len(chance)), generator=generator).sort().values
-    avatar = copy.deepcopy(bundle.avatar)
-    for name, parameter in avatar.per_gaussian.items():
-        avatar.per_gaussian[name] = nn.Parameter(parameter.detach()[chosen], requires_grad=False)
+    thinned = dataclasses.replace(bundle, avatar=bundle.avatar.subset(chosen))
     if len(chosen) == len(chance):
-        return dataclasses.replace(bundle, avatar=avatar), importance
-    return dataclasses.replace(bundle, avatar=avatar), importance[chosen] / chance[chosen, None]
+        return thinned, importance
+    return thinned, importance[chosen] / chance[chosen, None]
 
 
 def eyes_of(camera: Camera, states: HeadState) -> Tensor:

@@ -45,6 +45,7 @@ from torch import Tensor, nn
 from fitting.avatars.base import LOG_SCALE_LIMITS
 from fitting.avatars.linear import SHIFT_M, TURN_RAD, Linear
 from fitting.bundle import AvatarBundle
+from playback.export.culling import culled
 from playback.export.distil import distil
 from playback.export.fidelity import agreement, pictures
 from playback.export.formats import ExportOptions
@@ -72,15 +73,16 @@ log = logging.getLogger(__name__)
 
 
 def write_web_page(bundle: AvatarBundle, out: Path, options: ExportOptions, **said: str) -> dict[str, Any]:
-    """An Exporter. The avatar is distilled unless it is linear already; ``psnr`` is what distilling costs.
+    """An Exporter. Gaussians that no picture misses are left out, and the avatar is distilled unless it is linear
+    already; ``psnr`` is what both cost.
 
     said: further entries of avatar.json.
     """
     check_absent(out)
     kept = teaching_states(bundle).kept
-    shown = bundle
+    shown = culled(bundle, options.progress)
     if bundle.avatar.kind != Linear.kind:
-        shown, _ = distil(bundle, options.codes, progress=options.progress)
+        shown, _ = distil(shown, options.codes, progress=options.progress)
     psnr = None if shown is bundle else agreement(pictures(shown, kept), pictures(bundle, kept))
     with new_folder(out) as folder:
         facts = export_web(shown, folder, **said)
@@ -89,7 +91,8 @@ def write_web_page(bundle: AvatarBundle, out: Path, options: ExportOptions, **sa
             "%s: %.0f MB is much for a page; fewer Gaussians (densify.max_gaussians in the fit) or --codes make it "
             "smaller", out, facts["bytes"] / 1e6,
         )  # fmt: skip
-    return {"bytes": facts["bytes"], "psnr": psnr, "codes": shown.avatar.config.codes}
+    details = {"codes": shown.avatar.config.codes, "gaussians": shown.avatar.num_gaussians}
+    return {"bytes": facts["bytes"], "psnr": psnr, **details}
 
 
 def export_web(bundle: AvatarBundle, folder: Path, **said: str) -> dict[str, Any]:

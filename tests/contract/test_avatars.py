@@ -70,6 +70,15 @@ class TestEveryAvatar:
         a, b = avatar(state, EYE), avatar(other, EYE)
         assert any((a.fields()[name] - b.fields()[name]).abs().max() > 1e-5 for name in a.fields())
 
+    def test_a_subset_shows_the_chosen_gaussians_as_they_were(self, kind, anchoring):
+        avatar = make(kind, anchoring)
+        avatar.freeze()
+        chosen = torch.tensor([1, 4, 5, 30])
+        state = toys.random_states(())
+        part, whole = avatar.subset(chosen), avatar(state, EYE)
+        assert part.num_gaussians == 4 and avatar.num_gaussians == COUNT
+        fields_close(whole.map(lambda value: value[chosen]), part(state, EYE), 1e-5)
+
     def test_frozen_for_playback_it_is_the_same(self, kind, anchoring):
         avatar = make(kind, anchoring)
         frozen = avatar.duplicate(torch.clone)
