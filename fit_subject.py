@@ -151,6 +151,7 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     """A new run with its capture in it, and the configuration."""
     from fitting.config import FitConfig
     from fitting.config_files import load_preset, to_yaml
+    from fitting.loop import check_batch
     from fitting.networks import require
     from fitting.run_directory import RunDirectory, default_root
     from preprocess.demo_subject.truth import make_demo
@@ -174,6 +175,7 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
             video, root.parent / ".captures", settings,
             device=device, weights=args.weights, download=not args.offline,
         )  # fmt: skip
+    check_batch(config, source)
     options = {key: getattr(args, key) for key in _REMEMBERED}
     options["weights"] = None if args.weights is None else str(args.weights.absolute())
     return RunDirectory.create(root, source.root, options, to_yaml(config)), config

@@ -1,12 +1,14 @@
 """Whole training steps a second by preset, where the time of a step goes, and how near that is to the machine's limits.
 
     python benchmarks/fitting.py [--presets headgas gaussianhead default] [--gaussians 20000] [--size 512] [--threads 2]
+    python benchmarks/fitting.py --batch 1 2 4 8
     python benchmarks/fitting.py --scaling docs/scaling.png
 
 A step is what a fit does: frame, avatar, rendering, losses (without VGG), all gradients, the optimizer. The scene is
 that of benchmarks/rasterizer.py. The parts are timed with the graph cut between them; their limit is what the bytes
-and the operations that they cannot do without would take at the speeds measured in the same run. With --scaling: how a
-step and a frame of playback grow with Gaussians, pixels and threads, as a table and a plot.
+and the operations that they cannot do without would take at the speeds measured in the same run. With several --batch:
+what steps of so many frames (schedule.batch) gain, in pictures a second. With --scaling: how a step and a frame of
+playback grow with Gaussians, pixels and threads, as a table and a plot.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting thr
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,24 +33,27 @@ from scene.files import write_json
 
 
 def whole_steps(
-    preset: str, size: int, count: int, threads: int, seconds: float, device: str = "cpu"
+    preset: str, size: int, count: int, threads: int, seconds: float, device: str = "cpu", batch: int = 1
 ) -> dict[str, Any]:
-    """How many steps a second, and the milliseconds of one."""
-    (times,) = time_runs(TrainingStep(preset, size, count, threads, device=device).take, seconds, most=1000)
+    """How many steps and pictures a second, and the milliseconds of a step."""
+    step = TrainingStep(preset, size, count, threads, device=device, batch=batch)
+    (times,) = time_runs(step.take, seconds, most=1000)
     return {
-        "preset": preset, "size": size, "gaussians": count, "threads": threads, **times,
+        "preset": preset, "size": size, "gaussians": count, "threads": threads, "batch": batch, **times,
         "steps_per_s": round(1000 / times["median_ms"], 1), "best_steps_per_s": round(1000 / times["min_ms"], 1),
+        "pictures_per_s": round(1000 * batch / times["median_ms"], 1),
     }  # fmt: skip
 
 
 def parts_of_a_step(
-    preset: str, size: int, count: int, threads: int, seconds: float, limits: dict[str, float], device: str = "cpu"
-) -> list[dict[str, Any]]:
+    preset: str, size: int, count: int, threads: int, seconds: float, limits: dict[str, float], device: str = "cpu",
+    batch: int = 1,
+) -> list[dict[str, Any]]:  # fmt: skip
     """One row per part of PARTS, of a step that densifies: milliseconds, its share of the step and of its limit.
 
     Milliseconds are the fastest; on a CPU of processor time over all threads: other work there does not count.
     """
-    step = TrainingStep(preset, size, count, threads, densifying=True, device=device)
+    step = TrainingStep(preset, size, count, threads, densifying=True, device=device, batch=batch)
     on_cpu = device == "cpu"
     times = [row["cpu_ms" if on_cpu else "min_ms"] for row in time_runs(step.take_apart, seconds, most=1000)]
     rows, work = [], step.work()
@@ -72,6 +78,19 @@ def parts_table(preset: str, rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, f"| whole | {sum(row['ms'] for row in rows):.1f} | | | |"])
 
 
+def batches_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Pictures a second of the fastest steps, and how many times those of the first batch of the same preset and number
+    of Gaussians they are."""
+    lines = ["| preset | Gaussians | batch | step, ms | pictures/s | gain |", "|" + "---|" * 6]
+    first: dict[tuple[str, int], float] = {}
+    for row in rows:
+        rate = 1000 * row["batch"] / row["min_ms"]
+        gain = rate / first.setdefault((row["preset"], row["gaussians"]), rate)
+        sizes = f"| `{row['preset']}` | {row['gaussians']} | {row['batch']} | "
+        lines.append(f"{sizes}{row['min_ms']:.1f} | {rate:.1f} | {gain:.2f} |")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", default=["headgas", "gaussianhead", "default"], metavar="NAME")
@@ -79,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of the picture (default: 512)")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: 2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="N", help="frames of a step (default: 1)")
     parser.add_argument("--seconds", type=float, default=8.0, help="time per preset (default: 8)")
     parser.add_argument("--scaling", type=Path, metavar="PNG", help="instead: how it grows, with a plot in this file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
@@ -95,15 +115,17 @@ def _steps(options: argparse.Namespace) -> dict[str, Any]:
     limits, rows = machine_limits(options.threads, options.device), []
     print(f"at most {limits['gigabytes_per_s']} GB/s and {limits['gigaflops']} GFLOP/s", flush=True)
     for preset in options.presets:
-        for count in options.gaussians:
+        for count, batch in itertools.product(options.gaussians, options.batch):
             sizes = preset, options.size, count, options.threads
-            row = whole_steps(*sizes, options.seconds, options.device)
-            row["parts"] = parts_of_a_step(*sizes, options.seconds, limits, options.device)
+            row = whole_steps(*sizes, options.seconds, options.device, batch)
+            row["parts"] = parts_of_a_step(*sizes, options.seconds, limits, options.device, batch)
             row["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
             rows.append(row)
-            print(f"\n{preset}, {count} Gaussians: {row['steps_per_s']} steps/s (best {row['best_steps_per_s']}, "
-                  f"{row['cpu_ms']:.0f} ms of CPU each)\n")  # fmt: skip
+            print(f"\n{preset}, {count} Gaussians, batches of {batch}: {row['steps_per_s']} steps/s (best "
+                  f"{row['best_steps_per_s']}, {row['cpu_ms']:.0f} ms of CPU each)\n")  # fmt: skip
             print(parts_table(preset, row["parts"]), flush=True)
+    if len(options.batch) > 1:
+        print(f"\n{batches_table(rows)}", flush=True)
     return {"limits": limits, "rows": rows}
 
 

@@ -15,7 +15,7 @@ from scene.camera import Camera
 from scene.sending import sent
 
 _RIG_VERTICES = 4706  # of the default head model
-_FRAMES = 4
+_FRAMES = 8
 PARTS = (
     "frame", "avatar forward", "rasteriser forward", "losses and their gradient", "rasteriser backward",
     "avatar backward", "densify statistics", "optimizer",
@@ -25,12 +25,14 @@ PARTS = (
 class TrainingStep:
     """Steps of a preset on ``count`` Gaussians at ``size`` squared, without the VGG loss.
 
-    threads: of the CPU. densifying: with the screen's gradients, which a fit gathers as long as it densifies.
+    threads: of the CPU. densifying: with the screen's gradients, which a fit gathers as long as it densifies. batch:
+    frames of a step.
     """
 
     def __init__(
-        self, preset: str, size: int, count: int, threads: int, densifying: bool = False, device: str = "cpu"
-    ) -> None:
+        self, preset: str, size: int, count: int, threads: int, densifying: bool = False, device: str = "cpu",
+        batch: int = 1,
+    ) -> None:  # fmt: skip
         from fitting import fused_adam, picture_loss
         from fitting.avatars import AVATARS, AvatarShape, TrainingStates
         from fitting.config import FitConfig
@@ -48,7 +50,7 @@ class TrainingStep:
             fused_adam.compile_kernels()
         torch.set_num_threads(threads)
         self.device = device
-        self.config, self.size, self.densifying = load_preset(preset, FitConfig), size, densifying
+        self.config, self.size, self.densifying, self.batch = load_preset(preset, FitConfig), size, densifying, batch
         cloud, camera = head_like_scene(count, size, 0)
         self._random = torch.Generator().manual_seed(0)
         with torch.random.fork_rng(devices=[]):
@@ -66,18 +68,25 @@ class TrainingStep:
         # The world is the camera's frame, as in a capture.
         self.camera = Camera(camera.K, torch.eye(4), size, size).to(device)
         self._rest = HeadState.neutral(52, 2, camera.T_cam_world).to(device)
+        if batch > 1:
+            self.camera, self._rest = Camera.stack([self.camera] * batch), HeadState.stack([self._rest] * batch)
         pictures = torch.rand(_FRAMES, size, size, 4, generator=self._random)
         self._frames, self._taken = (pictures * 255).to(device, torch.uint8), 0
 
     def _next(self):
-        """State, background and target of the next step; every coefficient moves, which costs the most."""
+        """States, backgrounds and targets of the next step; every coefficient moves, which costs the most."""
         from fitting import objective
 
         self._taken += 1
-        drawn = torch.rand(52, generator=self._random), objective.background_colour(self.config.objective, self._random)
+        shape, config = self._rest.batch_shape, self.config.objective
+        colours = [objective.background_colour(config, self._random) for _ in range(self.batch)]
+        drawn = torch.rand(*shape, 52, generator=self._random), torch.stack(colours).view(*shape, 3)
         expression, background = sent(drawn, self.device)
         state = dataclasses.replace(self._rest, expression=expression)
-        rgba = self._frames[self._taken % _FRAMES].float() / 255  # as scene.pictures.FrameStore gives it
+        numbers = [(self._taken * self.batch + b) % _FRAMES for b in range(self.batch)]
+        # As scene.pictures.FrameStore gives them.
+        rgba = torch.stack([self._frames[n] for n in numbers]) if shape else self._frames[numbers[0]]
+        rgba = rgba.float() / 255
         return state, background, (rgba[..., :3], rgba[..., 3:])
 
     def take(self) -> list[Clock]:
@@ -134,9 +143,9 @@ class TrainingStep:
         """
         bases = sum(p.numel() for p in self.avatar.per_gaussian.values() if p.ndim == 3 and p.requires_grad)
         learned = sum(p.numel() for p in self.avatar.parameters() if p.requires_grad)
-        rows = self.avatar.num_gaussians
+        rows = self.batch * self.avatar.num_gaussians
         network = 2 * rows * sum(m.in_features * m.out_features for m in self.avatar.modules() if _is_layer(m))
-        pixels = self.size**2
+        pixels = self.batch * self.size**2
         # SSIM: four blurs there, three back, of three channels, two directions and 11 taps each.
         ssim = 7 * 3 * pixels * 2 * 11 * 2
         return {

@@ -21,6 +21,10 @@ class ScheduleConfig:
     """Length of the whole fit when neither minutes nor iterations are given, and the unit of all other schedules."""
     cpu_minutes: float = 10.0
     """Minutes that a fit on a CPU takes when nothing else is said; 0: the full iterations there too."""
+    batch: int = 1
+    """Training frames that a step takes: all different, drawn in one go, their losses averaged. Iterations are steps,
+    whatever they take, and learning rates are per step. More than one is meant for GPUs, which single pictures leave
+    idle, and for many cores, which then draw a picture each. ``--refine`` takes one picture at a time."""
     half_resolution_until: int = 0
     """Until this iteration pictures are rendered and compared at half the resolution."""
     short_fit_exponent: float = 0.3
@@ -28,6 +32,10 @@ class ScheduleConfig:
     power; 0: the same rates whatever the budget."""
     expressions: bool = True
     """Off: the avatar never sees an expression (the baseline that an avatar must beat)."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch: expected at least 1 frame, got {self.batch}")
 
 
 # One field per avatar, by its name: its own settings.

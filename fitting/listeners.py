@@ -19,7 +19,8 @@ _SMOOTHING = 0.05
 
 
 class ProgressBar:
-    """Shows how far the fit is, the PSNR of the training frames (running mean), the Gaussians and the speed."""
+    """Shows how far the fit is, the PSNR of the training frames (running mean), the Gaussians, and the training frames
+    that are taken in a second."""
 
     def __init__(self, description: str) -> None:
         self._description = description
@@ -40,10 +41,10 @@ class ProgressBar:
         if time.monotonic() - self._shown < 0.5 and info.fraction < 1:
             return
         self._shown = time.monotonic()
-        steps_per_s = info.step / max(info.seconds, 1e-9)
         self._bar.n = round(100 * info.fraction, 1)
         self._bar.set_postfix_str(
-            f"step {info.step}, {steps_per_s:.1f}/s, train {self._psnr:.1f} dB, {info.num_gaussians} Gaussians"
+            f"step {info.step}, {info.pictures_per_s:.1f} pictures/s, train {self._psnr:.1f} dB, "
+            f"{info.num_gaussians} Gaussians"
         )
 
     def on_end(self, avatar: AvatarModel) -> None:
@@ -81,6 +82,7 @@ class JsonLog:
             "psnr": round(info.figures.psnr, 3),
             "num_gaussians": info.num_gaussians,
             "steps_per_s": round(info.step / max(info.seconds, 1e-9), 2),
+            "pictures_per_s": round(info.pictures_per_s, 2),
             **{f"loss_{name}": round(value, 6) for name, value in info.figures.terms.items()},
         }
         self._file.write(json.dumps(entry) + "\n")

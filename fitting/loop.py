@@ -24,7 +24,9 @@ from fitting.objective import Perceptual
 from fitting.optimizers import make_optimizer, operate, set_rates
 from fitting.regions import head_box
 from renderers import Renderer
+from scene.camera import Camera
 from scene.capture import Capture
+from scene.errors import UserError
 from scene.head_state import HeadState
 from scene.pictures import FrameStore
 from scene.seeds import Seeds
@@ -57,7 +59,8 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class StepInfo:
-    """What listeners hear after a step. ``nominal`` is the iteration in the preset's own units.
+    """What listeners hear after a step. ``nominal`` is the iteration in the preset's own units, ``frames`` are those
+    that the step took.
 
     On a GPU ``figures`` are ready after every tenth step; to read them after others makes the fit wait.
     """
@@ -66,9 +69,14 @@ class StepInfo:
     nominal: float
     fraction: float
     seconds: float
-    frame: int
+    frames: tuple[int, ...]
     figures: Figures
     num_gaussians: int
+
+    @property
+    def pictures_per_s(self) -> float:
+        """Frames that were taken in a second, on average over the fit."""
+        return self.step * len(self.frames) / max(self.seconds, 1e-9)
 
 
 class Listener(Protocol):
@@ -115,14 +123,15 @@ def fit(
     listeners: Sequence[Listener] = (),
     should_stop=lambda: False,
 ) -> AvatarModel:
-    """Fits an avatar to the training frames of a capture.
+    """Fits an avatar to the training frames of a capture, ``config.schedule.batch`` of them in each step.
 
     With a ``checkpoint_path`` the fit goes on from there if the file exists, and saves itself there every half minute,
     at the end and when ``should_stop`` says so (then FitInterrupted is raised). Everything random depends on the seed
     and the step alone, so that a resumed fit takes the same steps as an uninterrupted one.
     Raises FitDivergedError when a loss or gradient is not finite (a GPU's are looked at every ten steps); the last
-    checkpoint stays.
+    checkpoint stays. Raises UserError where a batch is larger than the training frames are many.
     """
+    check_batch(config, capture)
     frames = frames or FrameStore(capture, capture.train, device)
     avatar = create_avatar(config, capture, frames, seed).to(device)
     avatar.warm_up()
@@ -148,25 +157,28 @@ def fit(
         started = time.monotonic()
         nominal = fraction * config.schedule.iterations
         generator = torch.Generator().manual_seed(hash((seed, progress.step)) & 0x7FFFFFFF)
-        frame = _frame_at(capture.train, progress.step, seed)
+        chosen = frames_of(capture.train, progress.step, seed, config.schedule.batch)
         divisor = 2 if nominal < config.schedule.half_resolution_until else 1
-        state, camera = states[frame], cameras[frame]
+        state, camera = _at(chosen, states, cameras)
         if divisor > 1:
             camera = camera.reduced(divisor)
         set_rates(optimizer, fraction, _stride(config, nominal, progress.step))
         avatar.advance(nominal)
-        target = frames.get(frame, divisor)
-        (background,) = sent((objective.background_colour(config.objective, generator),), device)
+        target = frames.get(chosen[0] if len(chosen) == 1 else chosen, divisor)
+        backgrounds = torch.stack([objective.background_colour(config.objective, generator) for _ in chosen])
+        (background,) = sent((backgrounds.view(*state.batch_shape, 3),), device)
         use_perceptual = perceptual is not None and nominal >= config.objective.perceptual_from
-        if use_perceptual and (frame, divisor) not in boxes:
-            whole = config.objective.perceptual_region == "frame"
-            box = (0, 0, camera.width, camera.height) if whole else head_box(capture.frames[frame], divisor)
-            boxes[frame, divisor] = box
+        for frame in chosen if use_perceptual else ():
+            if (frame, divisor) not in boxes:
+                whole = config.objective.perceptual_region == "frame"
+                box = (0, 0, camera.width, camera.height) if whole else head_box(capture.frames[frame], divisor)
+                boxes[frame, divisor] = box
 
         output, cloud = render(avatar, renderer, state, camera, config, screen=densifier.wants_screen(nominal))
         loss, terms, squared_error = objective.compute(
             config.objective, output, target, background, avatar,
-            perceptual if use_perceptual else None, boxes.get((frame, divisor)),
+            perceptual if use_perceptual else None,
+            [boxes[frame, divisor] for frame in chosen] if use_perceptual else None,
         )  # fmt: skip
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -185,7 +197,7 @@ def fit(
         progress.step += 1
         progress.seconds += time.monotonic() - started
         info = StepInfo(
-            progress.step, nominal, budget.fraction(progress), progress.seconds, frame, figures, avatar.num_gaussians
+            progress.step, nominal, budget.fraction(progress), progress.seconds, chosen, figures, avatar.num_gaussians
         )
         for listener in listeners:
             listener.on_step(info, avatar)
@@ -199,9 +211,10 @@ def fit(
 
 
 def render(
-    avatar: AvatarModel, renderer: Renderer, state: HeadState, camera, config: FitConfig, *, screen: bool = False
-):
-    """The rendering of one state by one camera of the world, and the cloud that it shows."""
+    avatar: AvatarModel, renderer: Renderer, state: HeadState, camera: Camera, config: FitConfig, *,
+    screen: bool = False,
+):  # fmt: skip
+    """The renderings of states [*b] by cameras [*b] of the world, and the clouds that they show."""
     if not config.schedule.expressions:
         state = state.expressionless()
     in_head = camera.in_frame(state.T_world_head)
@@ -214,11 +227,32 @@ def _stride(config: FitConfig, nominal: float, step: int) -> float:
     return max(nominal / max(step, 1), 1.0) ** config.schedule.short_fit_exponent
 
 
-def _frame_at(train: tuple[int, ...], step: int, seed: int) -> int:
-    """Every frame once per epoch, in an order that depends on seed and epoch alone."""
-    epoch, position = divmod(step, len(train))
+def check_batch(config: FitConfig, capture: Capture) -> None:
+    """Raises UserError where a batch would need more training frames than there are."""
+    if config.schedule.batch > len(capture.train):
+        raise UserError(
+            f"schedule.batch={config.schedule.batch}: there are only {len(capture.train)} training frames; "
+            "set it to no more than these"
+        )
+
+
+def frames_of(train: tuple[int, ...], step: int, seed: int, batch: int) -> tuple[int, ...]:
+    """The frames of a step: no frame twice per epoch, in an order that depends on seed and epoch alone.
+
+    An epoch has as many steps as it has whole batches; the frames left over, fewer than a batch, are others each time.
+    """
+    epoch, position = divmod(step, len(train) // batch)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return train[int(torch.randperm(len(train), generator=generator)[position])]
+    order = torch.randperm(len(train), generator=generator)[position * batch : (position + 1) * batch]
+    return tuple(train[index] for index in order.tolist())
+
+
+def _at(chosen: tuple[int, ...], states: HeadState, cameras: Camera) -> tuple[HeadState, Camera]:
+    """The state and camera of one frame, or those of several as a batch."""
+    if len(chosen) == 1:
+        return states[chosen[0]], cameras[chosen[0]]
+    # Stacked, not indexed by a list, which would be copied to a GPU and make the host wait.
+    return HeadState.stack([states[frame] for frame in chosen]), Camera.stack([cameras[frame] for frame in chosen])
 
 
 def _check_gradients(avatar: AvatarModel, step: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -31,19 +31,21 @@ class ObjectiveConfig:
     matte: float = 0.0
     """Weight of the mean absolute difference of alpha and matte."""
     background: Literal["white", "random"] = "white"
-    """What both pictures are composited on: white, or another colour at every step."""
+    """What both pictures are composited on: white, or another colour for every picture."""
     scale_penalty: float = 0.0
     """Weight of the avatar's penalty ``scale`` (Gaussians larger than 1 cm)."""
     basis_penalty: float = 0.0
     """Weight of the avatar's penalty ``basis`` (size of the expression bases)."""
 
 
-#: Compares two pictures [H, W, 3] inside a box (left, top, right, bottom); the VGG loss, when there is one.
+#: Compares two pictures [H, W, 3] or batches of them [B, H, W, 3]; the VGG loss, when there is one.
 Perceptual = Callable[[Tensor, Tensor], Tensor]
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels."""
 
 
 def background_colour(config: ObjectiveConfig, generator: torch.Generator) -> Tensor:
-    """The colour [3] that this step composites on."""
+    """The colour [3] that one picture is composited on."""
     if config.background == "white":
         return torch.ones(3)
     return torch.rand(3, generator=generator)
@@ -56,23 +58,21 @@ def compute(
     background: Tensor,
     avatar: AvatarModel,
     perceptual: Perceptual | None,
-    head_box: tuple[int, int, int, int] | None,
+    boxes: Sequence[Box] | None,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """The total loss, its unweighted terms by name, and the mean squared error of the picture (both without gradient).
+    """The total loss, its unweighted terms by name, and the mean squared error (both without gradient): of one picture,
+    or means over those of a batch [B].
 
-    target: straight colour [H, W, 3] and matte [H, W, 1]. head_box: left, top, right, bottom in pixels.
+    target: straight colour [*b, H, W, 3] and matte [*b, H, W, 1]. background: [*b, 3]. boxes: where the perceptual loss
+    looks, one for each picture.
     """
     colour, matte = target
     weights = {"l1": config.l1, "dssim": config.dssim, "matte": config.matte}
     found = picture_loss(output.rgb, output.alpha, colour, matte, background, weights)
     terms = {name: term for name, term in found.terms.items() if name != "matte" or config.matte}
     parts = [found.total]
-    if perceptual is not None and head_box is not None:
-        left, top, right, bottom = head_box
-        crop = (slice(top, bottom), slice(left, right))
-        picture = RenderOutput(output.rgb[crop], output.alpha[crop]).over(background)
-        truth = RenderOutput(colour[crop] * matte[crop], matte[crop]).over(background)
-        terms["perceptual"] = perceptual(picture, truth)
+    if perceptual is not None and boxes is not None:
+        terms["perceptual"] = _perceptual(perceptual, boxes, output, colour, matte, background)
         parts.append(config.perceptual * terms["perceptual"])
     penalties = {"scale": config.scale_penalty, "basis": config.basis_penalty}
     if any(penalties.values()):
@@ -81,3 +81,21 @@ def compute(
                 terms[name] = value
                 parts.append(penalties[name] * value)
     return sum(parts), {name: term.detach() for name, term in terms.items()}, found.squared_error
+
+
+def _perceptual(
+    compare: Perceptual, boxes: Sequence[Box], output: RenderOutput, colour: Tensor, matte: Tensor, background: Tensor
+) -> Tensor:
+    """The perceptual loss of pictures [*b, H, W, 3] inside their boxes: in one go where the boxes are the same."""
+
+    def inside(box: Box, rgb: Tensor, alpha: Tensor, colour: Tensor, matte: Tensor, background: Tensor) -> Tensor:
+        left, top, right, bottom = box
+        rgb, alpha, colour, matte = (t[..., top:bottom, left:right, :] for t in (rgb, alpha, colour, matte))
+        background = background[..., None, None, :]
+        return compare(RenderOutput(rgb, alpha).over(background), RenderOutput(colour * matte, matte).over(background))
+
+    tensors = output.rgb, output.alpha, colour, matte, background
+    if len(set(boxes)) == 1:
+        return inside(boxes[0], *tensors)
+    pictures = zip(boxes, *(tensor.unbind() for tensor in tensors))
+    return torch.stack([inside(box, *picture) for box, *picture in pictures]).mean()

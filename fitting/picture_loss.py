@@ -7,6 +7,7 @@ the path on other devices).
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -31,10 +32,10 @@ class PictureLoss:
 def picture_loss(
     rgb: Tensor, alpha: Tensor, colour: Tensor, matte: Tensor, background: Tensor, weights: dict[str, float]
 ) -> PictureLoss:
-    """Compares a rendering with a frame, both over ``background`` [3]; differentiable in rgb and alpha.
+    """Compares renderings with frames, both over ``background`` [*b, 3]; differentiable in rgb and alpha.
 
-    rgb: [H, W, 3] premultiplied by alpha [H, W, 1]. colour: [H, W, 3] straight, with matte [H, W, 1]. weights: by the
-    names of TERMS.
+    rgb: [*b, H, W, 3] premultiplied by alpha [*b, H, W, 1]. colour: [*b, H, W, 3] straight, with matte [*b, H, W, 1].
+    All values are means over the pictures of the batch. weights: by the names of TERMS.
     """
     if rgb.device.type != "cpu" or rgb.dtype not in (torch.float32, torch.float64):
         return picture_loss_torch(rgb, alpha, colour, matte, background, weights)
@@ -47,8 +48,10 @@ def picture_loss_torch(
     rgb: Tensor, alpha: Tensor, colour: Tensor, matte: Tensor, background: Tensor, weights: dict[str, float]
 ) -> PictureLoss:
     """``picture_loss`` in plain PyTorch operations, on any device."""
+    background = background[..., None, None, :]
     truth = colour * matte + (1 - matte) * background
     picture = rgb + (1 - alpha) * background
+    truth, picture = (values.reshape(-1, *values.shape[-3:]) for values in (truth, picture))
     terms = {
         "l1": losses.l1(picture, truth), "dssim": losses.dssim(picture, truth), "matte": losses.l1(alpha, matte),
     }  # fmt: skip
@@ -69,25 +72,31 @@ class _Fused(torch.autograd.Function):
     def forward(ctx, rgb, alpha, colour, matte, background, factors):
         from fitting import picture_kernels  # numba loads slowly: only when used
 
-        height, width = alpha.shape[:2]
-        pixels, count = height * width, 3 * height * width
+        height, width = alpha.shape[-3:-1]
+        pictures = math.prod(alpha.shape[:-3])
+        pixels, count = pictures * height * width, 3 * pictures * height * width
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        rendering = _rows(rgb), _rows(alpha)
-        frame = _rows(_joined(colour, matte, rgb.dtype))
-        behind = torch.cat([background.to(rgb.dtype), rgb.new_ones(1)]).numpy()
+        inputs = _rows(rgb), _rows(alpha), _rows(_joined(colour, matte, rgb.dtype))
+        behind = background.to(rgb.dtype).expand(*alpha.shape[:-3], 3).reshape(-1, 3)
+        behind = torch.cat([behind, behind.new_ones(pictures, 1)], 1).numpy()
         l1, dssim, of_matte = factors
         taps, constants = losses.kernel_arguments(rgb.dtype, count)
         weights = np.array([-dssim, l1 / count, of_matte / pixels], taps.dtype)
-        rows = height if wanted else 0
-        g_rgb, g_alpha = rgb.new_empty(rows, width, 3), rgb.new_empty(rows, width, 1)
-        outputs = np.zeros((4, height)), _rows(g_rgb), _rows(g_alpha)
-        arguments = taps, constants, weights, wanted, *outputs
+        empty = (0,) * alpha.ndim
+        g_rgb, g_alpha = (rgb.new_empty(tensor.shape if wanted else empty) for tensor in (rgb, alpha))
+        gradients = [_rows(g) if wanted else np.empty((pictures, 0, 0), taps.dtype) for g in (g_rgb, g_alpha)]
+        sums = np.zeros((pictures, 4, height))
 
         def band(first: int, last: int) -> None:
-            picture_kernels.picture_band(*rendering, frame, behind, first, last, *arguments)
+            for b in range(first // height, -(-last // height)):
+                rows = max(first - b * height, 0), min(last - b * height, height)
+                picture_kernels.picture_band(
+                    *(array[b] for array in inputs), behind[b], *rows, taps, constants, weights, wanted, sums[b],
+                    *(array[b] for array in gradients),
+                )  # fmt: skip
 
-        losses.in_bands(band, height)
-        absolute, squared, by_matte, ssim = outputs[0].sum(1)
+        losses.in_bands(band, pictures * height)
+        absolute, squared, by_matte, ssim = sums.sum(2).sum(0)
         values = absolute / count, 1 - ssim, by_matte / pixels, squared / count
         total = rgb.new_tensor(sum(factor * value for factor, value in zip(factors, values)))
         values = rgb.new_tensor(values)
@@ -106,15 +115,16 @@ class _Fused(torch.autograd.Function):
 
 
 def _rows(picture: Tensor) -> np.ndarray:
-    """[H, W, C] as [H, W * C], contiguous."""
-    return picture.detach().contiguous().view(picture.shape[0], picture.shape[1] * picture.shape[2]).numpy()
+    """[*b, H, W, C] as [B, H, W * C], contiguous."""
+    height, width, channels = picture.shape[-3:]
+    return picture.detach().contiguous().view(-1, height, width * channels).numpy()
 
 
 def _joined(colour: Tensor, matte: Tensor, dtype: torch.dtype) -> Tensor:
-    """Colour and matte as one picture [H, W, 4]: without a copy where they are parts of one, as frames come."""
-    height, width = matte.shape[:2]
-    strides = (4 * width, 4, 1)
+    """Colour and matte as pictures [*b, H, W, 4]: without a copy where they are parts of one, as frames come."""
+    shape = (*matte.shape[:-1], 4)
+    strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
     beside = colour.data_ptr() + 3 * colour.element_size() == matte.data_ptr()
     if beside and colour.dtype == matte.dtype == dtype and colour.stride() == strides == matte.stride():
-        return colour.as_strided((height, width, 4), strides)
+        return colour.as_strided(shape, strides)
     return torch.cat([colour.to(dtype), matte.to(dtype)], -1)

@@ -1,4 +1,4 @@
-"""Blending per-Gaussian bases by one state's codes."""
+"""Blending per-Gaussian bases by states' codes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from scene.workers import run_rows, suit_kernels
 
 
 def blend(basis: Tensor, codes: Tensor) -> Tensor:
-    """Σ_b codes[b] basis[n, b] of basis [N, B, f] and codes [B]: [N, f]. No gradient; see ``fitting.avatars.blending``.
+    """Σ_b codes[b] basis[n, b] of basis [N, B, f] and codes [*b, B]: [*b, N, f]. No gradient; see
+    ``fitting.avatars.blending``.
 
-    On a CPU in single precision one sweep through the basis, which is all that it can cost.
+    One sweep through the basis, which is all that it can cost: for one state on a CPU in single precision, and for
+    several anywhere.
     """
+    if codes.ndim > 1:
+        states = codes.reshape(-1, codes.shape[-1]).expand(len(basis), -1, -1)
+        return torch.bmm(states, basis).transpose(0, 1).unflatten(0, codes.shape[:-1])
     if not suit_kernels(basis, codes) or not basis.is_contiguous():
         return torch.matmul(codes, basis)
     from scene import basis_kernels  # numba loads slowly: only when used

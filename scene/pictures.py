@@ -76,14 +76,20 @@ class FrameStore:
         self._levels: dict[int, Tensor] = {1: pictures.to(device)}
         self._rows = {index: row for row, index in enumerate(indices)}
 
-    def get(self, index: int, divisor: int = 1) -> tuple[Tensor, Tensor]:
-        """Colour [H, W, 3] (straight, not premultiplied) and matte [H, W, 1] of a frame, as float in [0, 1].
+    def get(self, index: int | Sequence[int], divisor: int = 1) -> tuple[Tensor, Tensor]:
+        """Colour [*b, H, W, 3] (straight, not premultiplied) and matte [*b, H, W, 1] of a frame, or of several as a
+        batch [B], as float in [0, 1].
 
         ``divisor``: 1, 2, 4 ... reduces the resolution by averaging.
         """
         if divisor not in self._levels:
             self._levels[divisor] = _reduce(self._levels[1], divisor)
-        rgba = self._levels[divisor][self._rows[index]].float() / 255
+        frames = self._levels[divisor]
+        if isinstance(index, int):
+            rgba = frames[self._rows[index]]
+        else:
+            rgba = torch.stack([frames[self._rows[one]] for one in index])
+        rgba = rgba.float() / 255
         return rgba[..., :3], rgba[..., 3:]
 
     def rgba(self, indices: Sequence[int]) -> Tensor:

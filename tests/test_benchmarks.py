@@ -56,14 +56,15 @@ def test_only_some_ablations():
     assert ablations.chosen("headgas", None) == list(ablations.ABLATIONS["headgas"])
 
 
-def test_a_step_cut_into_parts_is_the_step():
-    whole, apart = (training_step.TrainingStep("default", 32, 60, 1, densifying=True) for _ in range(2))
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_step_cut_into_parts_is_the_step(batch):
+    whole, apart = (training_step.TrainingStep("default", 32, 60, 1, densifying=True, batch=batch) for _ in range(2))
     for _ in range(3):
         whole.take()
         apart.take_apart()
     for (name, a), b in zip(whole.avatar.named_parameters(), apart.avatar.parameters()):
         torch.testing.assert_close(a, b, msg=name)
-    assert whole.densifier.state()["counts"].max() == 3
+    assert whole.densifier.state()["counts"].max() == 3 * batch
 
 
 @pytest.mark.parametrize("preset", ["headgas", "gaussianhead"])
@@ -76,6 +77,32 @@ def test_parts_of_a_step_and_their_limits(preset):
     assert set(limited) == {"avatar forward", "avatar backward", "losses and their gradient", "optimizer"}
     table = fitting.parts_table(preset, rows).splitlines()
     assert len(table) == 2 + len(rows) + 1 and {line.count("|") for line in table} == {6}
+
+
+def test_steps_of_several_frames_gain_pictures_a_second(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(fitting, "machine_limits", lambda *_: {"gigabytes_per_s": 1.0, "gigaflops": 1.0})
+    arguments = ["--presets", "headgas", "--gaussians", 50, "--size", 32, "--threads", 1, "--seconds", 0]
+    fitting.main([*map(str, arguments), "--batch", "1", "3", "--json", str(tmp_path / "out.json")])
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["batch"] for row in rows] == [1, 3]
+    for row in rows:
+        assert row["pictures_per_s"] == pytest.approx(row["batch"] * row["steps_per_s"], rel=0.1)
+        assert [part["part"] for part in row["parts"]] == list(training_step.PARTS)
+    table = capsys.readouterr().out.split("| preset |")[1].splitlines()
+    gain = 3 * rows[0]["min_ms"] / rows[1]["min_ms"]
+    assert table[2].endswith("| 1.00 |") and table[3].startswith("| `headgas` | 50 | 3 |")
+    assert table[3].endswith(f"| {gain:.2f} |")
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_a_step_of_several_frames_is_what_the_loop_takes(batch):
+    step = training_step.TrainingStep("default", 32, 60, 1, densifying=True, batch=batch)
+    state, background, (colour, matte) = step._next()
+    assert state.batch_shape == (batch,) and background.shape == (batch, 3)
+    assert colour.shape == (batch, 32, 32, 3) and matte.shape == (batch, 32, 32, 1)
+    assert len(colour.flatten(1).unique(dim=0)) == len(state.expression.unique(dim=0)) == batch
+    step.take()
+    assert step.densifier.state()["counts"].max() == batch
 
 
 def test_limits_are_bytes_and_operations_one_after_the_other(monkeypatch):

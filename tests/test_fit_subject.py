@@ -175,6 +175,13 @@ class TestErrors:
         out = tmp_path / "file" / "run"
         fails(called("fit_subject.py", "--video", video, "--out", out, *SMALL), str(out), "--out")
 
+    def test_a_batch_larger_than_the_training_frames(self, finished, tmp_path):
+        arguments = "--capture", finished / "capture", "--out", tmp_path / "run", "--offline", "--device", "cpu"
+        result = called("fit_subject.py", *arguments, "--set", "schedule.batch=1000")
+        fails(result, "schedule.batch=1000", "training frames")
+        assert not (tmp_path / "run").exists()
+        fails(called("fit_subject.py", *arguments, "--set", "schedule.batch=0"), "schedule.batch", "at least 1")
+
     def test_captures_that_are_none_newer_or_incomplete(self, finished, tmp_path):
         run = copy(finished, tmp_path)
         manifest = run / "capture" / "manifest.json"

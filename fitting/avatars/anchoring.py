@@ -88,12 +88,12 @@ class Anchoring(nn.Module):
 
 
 def bent_pose(state: HeadState) -> Tensor:
-    """Joints and the body's pose [3 J + 6] of one state as a network's input, in units of 0.1 rad and 1 cm.
+    """Joints and the body's pose [*b, 3 J + 6] as a network's input, in units of 0.1 rad and 1 cm.
 
     Bent to at most five units: what training never showed must not throw Gaussians about.
     """
     turn, shift = relative_pose(state.T_head_body).split(3, -1)
-    pose = torch.cat([quats_to_rotvecs(state.joints).flatten() / 0.1, turn / 0.1, shift / 0.01])
+    pose = torch.cat([quats_to_rotvecs(state.joints).flatten(-2) / 0.1, turn / 0.1, shift / 0.01], -1)
     return 5 * torch.tanh(pose / 5)
 
 

@@ -46,6 +46,19 @@ LOG_SCALE_LIMITS = (-11.5, -2.3)
 _LARGE_LOG_SCALE = math.log(0.01)  # metres: larger Gaussians are penalised, where that is asked for
 
 
+def cloud_of(
+    batch: tuple[int, ...], means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor
+) -> GaussianCloud:
+    """The clouds of a batch from fields as ``GaussianCloud`` has them, some of which all states share ([N, ...])."""
+    if batch:
+        means, quats, scales, sh = (
+            tensor.expand(*batch, *tensor.shape[-count:])
+            for tensor, count in ((means, 2), (quats, 2), (scales, 2), (sh, 3))
+        )
+        opacities = opacities.expand(*batch, opacities.shape[-1])
+    return GaussianCloud(means, quats, scales, opacities, sh)
+
+
 def bounded_scales(log_scales: Tensor) -> Tensor:
     """Standard deviations in metres of logarithms, whatever these are."""
     return log_scales.clamp(*LOG_SCALE_LIMITS).exp()
@@ -69,7 +82,7 @@ class Rates:
 
 
 class AvatarModel(nn.Module):
-    """Base of all avatars. Subclasses define ``single``; ``forward`` adds what is common to all of them.
+    """Base of all avatars. Subclasses define ``canonical``; ``forward`` adds what is common to all of them.
 
     All have means, log_scales and quats, which densification reads.
     ``per_gaussian`` holds every parameter whose first dimension is N, the number of Gaussians, and nothing else: it
@@ -128,24 +141,27 @@ class AvatarModel(nn.Module):
             self.anchoring.observe(states)
 
     def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        """The clouds [*b, N] of states [*b] before anchoring, in the head frame."""
-        batch = state.batch_shape
-        if not batch:
-            return self.single(state, eye)
-        flat = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
-        eyes = eye.expand(*batch, 3).reshape(-1, 3)
-        clouds = [self.single(flat[index], eyes[index]).fields() for index in range(len(eyes))]
-        return GaussianCloud(
-            **{name: torch.stack([c[name] for c in clouds]).unflatten(0, batch) for name in clouds[0]}
-        )
-
-    def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        """The cloud of one state [] before anchoring, in the head frame: what a subclass defines."""
+        """The clouds [*b, N] of states [*b] before anchoring, in the head frame: what a subclass defines. A frozen
+        avatar takes one state []."""
         raise NotImplementedError
 
     def forward(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         """The Gaussian cloud [*b, N] in the head frame for states [*b] and camera centres ``eye`` [*b, 3] in it."""
-        return self.placed(self.canonical(state, eye), state)
+        batch = state.batch_shape
+        if not batch:
+            return self.placed(self.canonical(state, eye), state)
+        states = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
+        eyes = eye.expand(*batch, 3).reshape(-1, 3)
+        if self._frozen is not None:  # what it remembers is for one state
+            clouds = [self(states[index], eyes[index]) for index in range(len(eyes))]
+        elif suit_kernels(self.per_gaussian["means"]):  # those that place clouds are for one
+            fields = self.canonical(states, eyes).fields().values()
+            parts = zip(*(field.unbind() for field in fields))
+            clouds = [self.placed(GaussianCloud(*part), states[index]) for index, part in enumerate(parts)]
+        else:
+            return self.placed(self.canonical(state, eye), state)
+        stacked = {name: torch.stack([cloud.fields()[name] for cloud in clouds]) for name in clouds[0].fields()}
+        return GaussianCloud(**{name: values.unflatten(0, batch) for name, values in stacked.items()})
 
     def placed(self, cloud: GaussianCloud, state: HeadState) -> GaussianCloud:
         """A canonical cloud [*b, N] of states [*b], moved by the rig, the two frames and the pose correction."""

@@ -1,4 +1,4 @@
-"""The product that blends per-Gaussian bases by the codes of one state."""
+"""The product that blends per-Gaussian bases by the codes of states."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ BASIS_DIMENSIONS = 3
 
 
 class BlendBasis(torch.autograd.Function):
-    """Σ_b e_b F_b for one state: basis [N, B, f] and codes [B] to [N, f].
+    """Σ_b e_b F_b: basis [N, B, f] and codes [*b, B] to [*b, N, f].
 
-    The gradient by the basis is one outer product: made as such (autograd's own is several passes), or, where an
-    optimizer has asked for it by ``collect_factors``, left as its two factors.
+    The gradient by the basis is one outer product for each state: made as such (autograd's own is several passes), or,
+    where an optimizer has asked for it by ``collect_factors``, left as its two factors.
     """
 
     @staticmethod
@@ -27,14 +27,25 @@ class BlendBasis(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         basis, codes = ctx.saved_tensors
-        grad_codes = torch.einsum("nbf,nf->b", basis, grad) if ctx.needs_input_grad[1] else None
+        grad_codes = _by_codes(basis, grad) if ctx.needs_input_grad[1] else None
         if not ctx.needs_input_grad[0]:
             return None, grad_codes
         collected = getattr(ctx.leaf, "gradient_factors", None)
-        if collected is None:
+        if collected is None and codes.ndim == 1:
             return codes[None, :, None] * grad[:, None, :], grad_codes
-        collected.append((codes.detach(), grad.detach()))
+        codes, grad = codes.detach().reshape(-1, codes.shape[-1]), grad.detach().reshape(-1, *grad.shape[-2:])
+        if collected is None:
+            return torch.bmm(codes.T.expand(len(basis), -1, -1), grad.transpose(0, 1)), grad_codes
+        collected.extend(zip(codes, grad))
         return None, grad_codes
+
+
+def _by_codes(basis: Tensor, grad: Tensor) -> Tensor:
+    """The gradient [*b, B] by the codes of a basis [N, B, f], of the gradient [*b, N, f] of the blend."""
+    if grad.ndim == 2:
+        return torch.einsum("nbf,nf->b", basis, grad)
+    states = grad.reshape(-1, *grad.shape[-2:]).transpose(0, 1)
+    return torch.bmm(states, basis.transpose(1, 2)).sum(0).view(*grad.shape[:-2], -1)
 
 
 def collect_factors(basis: Tensor) -> None:

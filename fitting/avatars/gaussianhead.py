@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig, bent_pose
-from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
+from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.triplane import TriPlane
 from scene import sh as spherical_harmonics
@@ -223,8 +224,8 @@ class GaussianHead(AvatarModel):
             self._deforms = deforms
             self.deforming.fill_(deforms)
 
-    def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        p = self.per_gaussian
+    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        p, batch = self.per_gaussian, state.batch_shape
         means, quats, log_scales = p["means"], unit_quats(p["quats"]), p["log_scales"]
         deforms = self._reads_deforming() if self._deforms is None else self._deforms
         if self.config.deformation and deforms:
@@ -232,50 +233,56 @@ class GaussianHead(AvatarModel):
                 offsets = self.deformation(self._normalized(means).detach(), self._condition(state))
             shift, turn, growth = (offset.to(means.dtype) for offset in offsets)
             means = means + shift * self.config.scene_radius
-            quats = multiply_quats(normalize_quats(torch.cat([turn[:, :1] + 1, turn[:, 1:]], -1)), quats)
+            quats = multiply_quats(normalize_quats(torch.cat([turn[..., :1] + 1, turn[..., 1:]], -1)), quats)
             log_scales = log_scales + growth
         scales = bounded_scales(log_scales)
         if self.config.triplane:
+            means = means.expand(*batch, -1, 3) if batch else means
             opacities, colours = self._looks(means, self._views(means, state, eye))
         else:
             opacities, colours = torch.sigmoid(p["own_opacities"]), p["own_sh"]
-        return GaussianCloud(means, quats, scales, opacities, colours)
+        return cloud_of(batch, means, quats, scales, opacities, colours)
 
     def _normalized(self, means: Tensor) -> Tensor:
         return (means - self.centre) / self.config.scene_radius
 
     def _condition(self, state: HeadState) -> Tensor:
-        """What the deformation depends on, as one vector."""
+        """What the deformation depends on, as one vector for each state."""
         if not self.config.deform_by_pose:
             return state.expression
-        return torch.cat([state.expression, bent_pose(state)])
+        return torch.cat([state.expression, bent_pose(state)], -1)
 
     def features(self, means: Tensor) -> Tensor:
-        """What Gaussians at (deformed) means [N, 3] read from the tri-plane, [N, channels]."""
+        """What Gaussians at (deformed) means [*b, N, 3] read from the tri-plane, [*b, N, channels]."""
         config, query = self.config, self._normalized(means)
-        count, copies = len(means), config.derivations
+        places, copies = means.shape[:-1], config.derivations
+        count = math.prod(places)
         if not copies:
-            return self.planes(query, torch.zeros(count, dtype=torch.long, device=means.device), 1)
+            groups = torch.zeros(count, dtype=torch.long, device=means.device)
+            return self.planes(query.reshape(-1, 3), groups, 1).reshape(*places, config.channels)
         if config.derivation_kind == "scene":
-            quats = normalize_quats(self.scene_derivations).expand(count, -1, 4)
+            quats = normalize_quats(self.scene_derivations).expand(places[-1], -1, 4)
         else:
             quats = normalize_quats(self.per_gaussian["derivations"])
-        turned = (quats_to_matrices(quats) @ query[:, None, :, None])[..., 0]
+        turned = (quats_to_matrices(quats) @ query[..., None, :, None])[..., 0]
         groups = torch.arange(copies, device=means.device).repeat(count)
         if config.shared_channels:
             groups = torch.zeros_like(groups)
-        return self.planes(turned.flatten(0, 1), groups, copies).reshape(count, config.channels)
+        return self.planes(turned.reshape(-1, 3), groups, copies).reshape(*places, config.channels)
 
     def _views(self, means: Tensor, state: HeadState, eye: Tensor) -> Tensor:
-        """Unit view directions [N, 3] of Gaussians at rest at means [N, 3], in the frame that each is anchored in."""
+        """Unit view directions [*b, N, 3] of Gaussians at rest at means [*b, N, 3], in the frame that each is anchored
+        in."""
+        eye = eye[..., None, :]
         toward = means - eye
         if self.config.anchoring.two_frames:
-            from_body = means - transform_points(invert_transform(state.T_head_body), eye[None])
+            from_body = means - transform_points(invert_transform(state.T_head_body), eye)
             toward = from_body + torch.sigmoid(self.per_gaussian["head_logits"])[:, None] * (toward - from_body)
         return torch.nn.functional.normalize(toward, dim=-1)
 
     def _looks(self, means: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
-        """Opacities [N] and harmonics [N, K, 3] of Gaussians at means [N, 3], seen along ``view`` [N, 3]."""
+        """Opacities [*b, N] and harmonics [*b, N, K, 3] of Gaussians at means [*b, N, 3], seen along ``view``
+        [*b, N, 3]."""
         features, evaluators = self.features(means), self._evaluators
         found = evaluators["opacity_mlp"]([features]) if "opacity_mlp" in evaluators else self.opacity_mlp(features)
         logits, latent = found.split([1, self.config.hidden_size], -1)
@@ -285,7 +292,7 @@ class GaussianHead(AvatarModel):
         else:
             hidden = self.color_mlp(torch.cat(inputs, -1))
             sh = torch.cat([self.sh_dc(hidden)] + ([self.sh_rest(hidden)] if self._num_sh > 1 else []), -1)
-        return torch.sigmoid(logits[:, 0]), sh.reshape(len(means), self._num_sh, 3)
+        return torch.sigmoid(logits[..., 0]), sh.unflatten(-1, (self._num_sh, 3))
 
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:
@@ -324,16 +331,16 @@ class Deformation(nn.Module):
             nn.init.zeros_(head.bias)
 
     def forward(self, points: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Offsets of position [N, 3] (in scene radii), of rotation [N, 4] and of log-scale [N, 3] for points [N, 3] in
-        scene radii and a condition [C]."""
+        """Offsets of position [*b, N, 3] (in scene radii), of rotation [*b, N, 4] and of log-scale [*b, N, 3] for
+        points [N, 3] in scene radii and conditions [*b, C]."""
         inputs = encode(points, self._frequencies)
         x = inputs
         for index, layer in enumerate(self.hidden):
             x = layer(x)
             if index == 0:
-                x = x + self.conditions[0](condition)
+                x = x + self.conditions[0](condition)[..., None, :]
             elif index == self._skip:
-                x = x + self.again(inputs) + self.conditions[1](condition)
+                x = x + self.again(inputs) + self.conditions[1](condition)[..., None, :]
             x = torch.relu(x)
         return self.shift(x), self.turn(x), self.growth(x)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
+from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
 from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.layers import apply_layers, compile_kernels
@@ -166,13 +166,12 @@ class HeadGaS(AvatarModel):
             return codes
         return codes.clamp(self.code_limits[0], self.code_limits[1])
 
-    def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p, codes = self.per_gaussian, self.codes(state)
         values = dict(zip(self._sizes, self._network(codes).split(list(self._sizes.values()), -1)))
-        count = self.num_gaussians
         if "sh" in values:
-            logits = values["opacity"][:, 0]
-            colours = values["sh"].reshape(count, -1, 3)
+            logits = values["opacity"][..., 0]
+            colours = values["sh"].unflatten(-1, (-1, 3))
         if "base_colors" in p:
             logits = p["base_opacities"] + (logits if "sh" in values else 0)
             colours = p["base_colors"] + (colours if "sh" in values else 0)
@@ -181,7 +180,7 @@ class HeadGaS(AvatarModel):
         if "shift" in values:
             means = means + values["shift"] * 0.01
             quats = multiply_quats(rotvecs_to_quats(values["turn"] * 0.1), quats)
-        return GaussianCloud(means, quats, fixed["scales"], torch.sigmoid(logits), colours)
+        return cloud_of(state.batch_shape, means, quats, fixed["scales"], torch.sigmoid(logits), colours)
 
     def base_colours(self) -> Tensor | None:
         return self.per_gaussian["base_colors"][:, 0] if "base_colors" in self.per_gaussian else None
@@ -259,16 +258,19 @@ class HeadGaS(AvatarModel):
         return encode(self.per_gaussian["means"].detach() / SCENE_RADIUS_M, self.config.encoding_frequencies)
 
     def _network(self, codes: Tensor) -> Tensor:
+        """What codes [*b, B] give, [*b, N, *]."""
         if self._frozen is not None:
             return self._frozen_network(codes)
         p = self.per_gaussian
+        shape = (*codes.shape[:-1], self.num_gaussians)
         if self.config.blending == "none":
-            features = torch.cat([p["features"], codes.expand(self.num_gaussians, -1)], -1)
+            features = torch.cat([p["features"].expand(*shape, -1), codes[..., None, :].expand(*shape, -1)], -1)
         else:
             features = p["features"] + BlendBasis.apply(p["basis"], codes)
         if self.config.blending == "parameters":
             return features
-        return apply_layers(self.mlp, [features, self._encoding()])
+        inputs = features.flatten(0, -2), self._encoding().expand(*shape, -1).flatten(0, -2)
+        return apply_layers(self.mlp, list(inputs)).unflatten(0, shape)
 
     def regularizers(self) -> dict[str, Tensor]:
         penalties, p = super().regularizers(), self.per_gaussian

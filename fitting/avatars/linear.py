@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig, bent_pose
-from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
+from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
 from fitting.avatars.blending import BlendBasis
 from scene import blocks
 from scene import sh as spherical_harmonics
@@ -90,10 +90,10 @@ class Linear(AvatarModel):
         return self.per_gaussian["base_looks"][:, 1:4]
 
     def codes(self, state: HeadState) -> Tensor:
-        """The codes [R] of one state."""
-        return self.coder(torch.cat([state.expression, bent_pose(state)]))
+        """The codes [*b, R] of states [*b]."""
+        return self.coder(torch.cat([state.expression, bent_pose(state)], -1))
 
-    def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p, codes = self.per_gaussian, self.codes(state)
         looks, motions = self._blended(codes)
         means, quats, log_scales = p["means"], unit_quats(p["quats"]), p["log_scales"]
@@ -102,11 +102,12 @@ class Linear(AvatarModel):
             means = means + SHIFT_M * shift
             quats = multiply_quats(rotvecs_to_quats(TURN_RAD * turn), quats)
             log_scales = log_scales + growth
-        colours = looks[:, 1:].reshape(self.num_gaussians, -1, 3)
-        return GaussianCloud(means, quats, bounded_scales(log_scales), torch.sigmoid(looks[:, 0]), colours)
+        colours = looks[..., 1:].unflatten(-1, (-1, 3))
+        scales, opacities = bounded_scales(log_scales), torch.sigmoid(looks[..., 0])
+        return cloud_of(state.batch_shape, means, quats, scales, opacities, colours)
 
     def _blended(self, codes: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Looks [N, L] and, where there are any, motions [N, 9]."""
+        """Looks [*b, N, L] and, where there are any, motions [*b, N, 9]."""
         p = self.per_gaussian
         if self._blocks is not None:
             blended, looks = self._blocks(codes), p["base_looks"].shape[1]

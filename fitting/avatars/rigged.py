@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales
+from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
@@ -63,9 +63,11 @@ class Rigged(AvatarModel):
             p["colors"][:, :kept] = cloud.sh[:, :kept]
             p["opacity_logits"].copy_(torch.logit(cloud.opacities.clamp(0.01, 0.99)))
 
-    def single(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p, fixed = self.per_gaussian, self.constants()
-        return GaussianCloud(p["means"], fixed["quats"], fixed["scales"], fixed["opacities"], p["colors"])
+        return cloud_of(
+            state.batch_shape, p["means"], fixed["quats"], fixed["scales"], fixed["opacities"], p["colors"]
+        )
 
     def base_colours(self) -> Tensor:
         return self.per_gaussian["colors"][:, 0]

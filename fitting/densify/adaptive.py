@@ -63,15 +63,18 @@ class AdaptiveDensifier:
         if screen is None or screen.means2d.grad is None:
             return
         gradient = screen.means2d.absgrad if self.config.absolute_gradients else screen.means2d.grad
-        # From pixels to normalised device coordinates, which span two units.
-        norms = gradient.norm(dim=-1) * (image_size / 2)
         count = cloud.num_gaussians
+        visible, opacities = (tensor.detach().reshape(-1, count) for tensor in (screen.visible, cloud.opacities))
+        pictures = len(visible)
+        # From pixels to normalised device coordinates, which span two units; the loss is a mean over the pictures, each
+        # of which counts as if it had come alone.
+        norms = gradient.reshape(-1, count, 2).norm(dim=-1) * (pictures * image_size / 2)
         if self._gradients is None or len(self._gradients) != count:
             self._forget(count, norms.device)
-        self._gradients += torch.where(screen.visible, norms, 0)
-        self._counts += screen.visible
-        self._opacities = torch.maximum(self._opacities, cloud.opacities.detach())
-        self._seen += 1
+        self._gradients += torch.where(visible, norms, 0).sum(0)
+        self._counts += visible.sum(0)
+        self._opacities = torch.maximum(self._opacities, opacities.amax(0))
+        self._seen += pictures
 
     def plan(self, step: float, avatar: AvatarModel, generator: torch.Generator) -> Surgery | None:
         config = self.config

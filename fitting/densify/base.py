@@ -20,7 +20,7 @@ class Densifier(Protocol):
         """Whether the next rendering must carry ScreenStats. ``step`` is in the preset's nominal iterations."""
 
     def observe(self, output: RenderOutput, cloud: GaussianCloud, image_size: int) -> None:
-        """Sees one rendering after its backward pass."""
+        """Sees a rendering after the backward pass of its loss, or those of a batch after that of their mean loss."""
 
     def plan(self, step: float, avatar: AvatarModel, generator: torch.Generator) -> Surgery | None:
         """The surgery that is due now, or None. The densifier forgets what it saw when it gives one."""

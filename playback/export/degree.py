@@ -30,7 +30,7 @@ def choose_degree(bundle: AvatarBundle, states: HeadState) -> int:
 @torch.no_grad()
 def _coefficients(bundle: AvatarBundle) -> int:
     state = bundle.default_state
-    return bundle.avatar.single(state, eyes_of(bundle.default_camera, state)).sh.shape[-2]
+    return bundle.avatar.canonical(state, eyes_of(bundle.default_camera, state)).sh.shape[-2]
 
 
 @torch.no_grad()

@@ -90,13 +90,17 @@ class TestEveryAvatar:
             assert torch.equal(value, avatar.state_dict()[name]), name
         assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
-    def test_batches_equal_singles(self, kind, anchoring):
-        avatar, states = make(kind, anchoring), toys.random_states((2, 3))
-        batch = avatar(states, EYE.expand(2, 3, 3))
-        assert batch.batch_shape == (2, 3)
-        for i in range(2):
-            for j in range(3):
-                fields_close(batch[i, j], avatar(states[i, j], EYE), 1e-5)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["kernels", "operations"])
+    def test_batches_equal_singles(self, kind, anchoring, dtype):
+        avatar, states = make(kind, anchoring).to(dtype), toys.random_states((2, 3)).to(dtype)
+        eyes = EYE.to(dtype) + torch.linspace(0, 0.2, 18, dtype=dtype).view(2, 3, 3)
+        frozen = avatar.duplicate(torch.clone)
+        frozen.freeze()
+        for batch in (avatar(states, eyes), frozen(states, eyes)):
+            assert batch.batch_shape == (2, 3)
+            for i in range(2):
+                for j in range(3):
+                    fields_close(batch[i, j], avatar(states[i, j], eyes[i, j]), 1e-5)
 
     def test_gradients_reach_every_parameter(self, kind, anchoring):
         avatar = make(kind, anchoring)

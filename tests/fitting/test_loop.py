@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from unittest import mock
 
 import pytest
 import torch
@@ -86,24 +87,30 @@ def test_it_learns_densifies_and_sees_every_frame(capture, renderer):
     first, last = infos[:10], infos[-10:]
     assert sum(i.figures.psnr for i in last) / 10 > sum(i.figures.psnr for i in first) / 10 + 3
     assert infos[-1].num_gaussians != infos[0].num_gaussians
-    epoch = [i.frame for i in infos[: len(capture.train)]]
+    epoch = [frame for i in infos[: len(capture.train)] for frame in i.frames]
     assert sorted(epoch) == sorted(capture.train)
 
 
+def in_batches(config, batch):
+    return dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, batch=batch))
+
+
+@pytest.mark.parametrize("batch, last, stop", [(1, 80, 37), (3, 24, 11)], ids=["single", "batch"])
 @pytest.mark.parametrize("kind", AVATARS)
-def test_a_resumed_fit_equals_an_uninterrupted_one(capture, renderer, tmp_path, kind):
-    config = SMALL_OF.get(kind) or dataclasses.replace(SMALL, avatar=kind)
-    whole, infos = run(capture, renderer, config=config)
+def test_a_resumed_fit_equals_an_uninterrupted_one(capture, renderer, tmp_path, kind, batch, last, stop):
+    config = in_batches(SMALL_OF.get(kind) or dataclasses.replace(SMALL, avatar=kind), batch)
+    whole, infos = run(capture, renderer, last, config)
+    assert infos[-1].num_gaussians != infos[0].num_gaussians
     path = tmp_path / "checkpoint.safetensors"
     seen = Recorder()
     with pytest.raises(FitInterrupted):
         run(
-            capture, renderer, config=config, checkpoint_path=path, listeners=[seen],
-            should_stop=lambda: len(seen.infos) == 37,
+            capture, renderer, last, config, checkpoint_path=path, listeners=[seen],
+            should_stop=lambda: len(seen.infos) == stop,
         )  # fmt: skip
-    resumed, rest = run(capture, renderer, config=config, checkpoint_path=path)
-    assert [i.step for i in rest] == list(range(38, 81))
-    assert [i.figures.loss for i in rest] == [i.figures.loss for i in infos[37:]]
+    resumed, rest = run(capture, renderer, last, config, checkpoint_path=path)
+    assert [i.step for i in rest] == list(range(stop + 1, last + 1))
+    assert [(i.figures.loss, i.frames) for i in rest] == [(i.figures.loss, i.frames) for i in infos[stop:]]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
@@ -153,9 +160,54 @@ def test_the_log_of_a_killed_fit_goes_on_without_repetition(tmp_path):
     log = JsonLog(path, every=10)
     for step in range(21, 31):
         figures = Unread().add(step, torch.tensor(0.1), {}, torch.tensor(0.01))
-        log.on_step(loop.StepInfo(step, step, 0.5, 1.0, 0, figures, 5), None)
+        log.on_step(loop.StepInfo(step, step, 0.5, 1.0, (0,), figures, 5), None)
     log.on_end(None)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20, 30]
+
+
+def test_frames_of_a_step_are_all_different_and_none_comes_twice_in_an_epoch():
+    train, seen = tuple(range(100, 113)), {}
+    for batch in (1, 2, 5, 13):
+        steps = len(train) // batch
+        for epoch in range(6):
+            order = [loop.frames_of(train, epoch * steps + step, 7, batch) for step in range(steps)]
+            assert {len(frames) for frames in order} == {batch}
+            together = sum(order, ())
+            assert len(set(together)) == steps * batch and set(together) <= set(train)
+            seen[batch, epoch] = together
+    assert seen[1, 0] != seen[1, 1] and seen[2, 0] == seen[1, 0][:12]  # an order for each epoch, whatever the batch
+    assert {frame for epoch in range(6) for frame in seen[5, epoch]} == set(train)  # what one left over, others take
+
+
+def test_batches_learn_densify_and_are_counted(capture, renderer, tmp_path):
+    log = tmp_path / "log.jsonl"
+    _, infos = run(capture, renderer, 30, in_batches(SMALL, 4), listeners=[JsonLog(log)])
+    assert sum(i.figures.psnr for i in infos[-5:]) > sum(i.figures.psnr for i in infos[:5]) + 10
+    assert infos[-1].num_gaussians != infos[0].num_gaussians
+    assert all(len(set(info.frames)) == 4 for info in infos)
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert last["step"] == 30 and last["pictures_per_s"] == pytest.approx(4 * last["steps_per_s"], rel=0.02)
+
+
+def test_every_picture_of_a_batch_has_its_own_background(capture, renderer):
+    seen = []
+
+    def compute(config, output, target, background, *rest):
+        seen.append(background)
+        return real(config, output, target, background, *rest)
+
+    real = loop.objective.compute
+    with mock.patch.object(loop.objective, "compute", compute):
+        run(capture, renderer, 2, in_batches(SMALL, 3))
+    assert {background.shape for background in seen} == {(3, 3)}
+    assert len(torch.cat(seen).unique(dim=0)) == 6
+
+
+def test_a_batch_that_is_larger_than_the_training_frames_is_refused(capture, renderer):
+    with pytest.raises(UserError, match="schedule.batch=14: there are only 13 training frames"):
+        run(capture, renderer, 1, in_batches(SMALL, 14))
+    _, infos = run(capture, renderer, 1, in_batches(SMALL, 13))
+    assert sorted(infos[0].frames) == sorted(capture.train)
 
 
 def test_short_fits_take_larger_steps():

@@ -57,8 +57,31 @@ def test_the_perceptual_loss_sees_the_heads_box_only():
         seen.append((a.shape, b.shape))
         return (a - b).abs().mean()
 
-    compute(ObjectiveConfig(), output, target, torch.ones(3), make("headgas"), perceptual, (2, 3, 12, 15))
+    compute(ObjectiveConfig(), output, target, torch.ones(3), make("headgas"), perceptual, [(2, 3, 12, 15)])
     assert seen == [(torch.Size([12, 10, 3]), torch.Size([12, 10, 3]))]
+
+
+def test_boxes_of_a_batch_that_are_the_same_are_seen_in_one_go():
+    (output, (colour, matte)), seen = pictures(), []
+    pair = RenderOutput(torch.stack([output.rgb, output.rgb / 2]), torch.stack([output.alpha, output.alpha / 2]))
+    target = torch.stack([colour, colour]), torch.stack([matte, matte])
+    backgrounds = torch.tensor([[1.0, 1.0, 1.0], [0.2, 0.4, 0.6]])
+
+    def perceptual(a, b):
+        seen.append(a.shape[:-1])
+        return (a - b).square().mean()
+
+    def terms(output, target, background, boxes):
+        return compute(ObjectiveConfig(), output, target, background, make("headgas"), perceptual, boxes)[1]
+
+    whole = (0, 0, 24, 20)
+    alone = [
+        terms(RenderOutput(pair.rgb[i], pair.alpha[i]), (colour, matte), backgrounds[i], [whole]) for i in range(2)
+    ]
+    found = terms(pair, target, backgrounds, [whole, whole])
+    assert found["perceptual"] == pytest.approx(float(sum(term["perceptual"] for term in alone)) / 2)
+    terms(pair, target, backgrounds, [whole, (0, 4, 12, 20)])
+    assert seen == [(20, 24), (20, 24), (2, 20, 24), (20, 24), (16, 12)]
 
 
 def test_the_papers_preset_is_the_papers():

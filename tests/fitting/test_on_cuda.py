@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fitting import loop
+from fitting.avatars import AVATARS
 from fitting.config import FitConfig
 from fitting.config_files import load_preset
 from fitting.initializers.one_shot.training.listeners import averaged_mosaic
@@ -28,6 +29,7 @@ from playback.tracking_gain import tracking_gain
 from renderers import create
 from scene.pictures import FrameStore
 from tests import toys
+from tests.contract.test_batches import check_batch
 from tests.fitting.one_shot import tiny
 from tests.fitting.test_loop import SMALL, SMALL_OF, Recorder
 
@@ -78,6 +80,18 @@ def test_steps_wait_only_where_figures_are_read(cuda, capture, preset, tmp_path)
     assert alone.waits[10] - alone.waits[8] == 1, cuda.waits[alone.waits[8] :]  # one reading, at the tenth step
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_steps_of_several_frames_wait_no_more(cuda, capture, preset):
+    alone = LeftAlone(cuda)
+    run(capture, "cuda", load_preset(preset, FitConfig, [*TINY, "schedule.batch=3"]), 12, listeners=[alone])
+    assert alone.waits[10] - alone.waits[8] == 1, cuda.waits[alone.waits[8] :]
+
+
+@pytest.mark.parametrize("kind", AVATARS)
+def test_batches_have_the_mean_gradient(cuda, kind):
+    check_batch(kind, True, "cuda")
+
+
 def test_steps_with_the_perceptual_loss_wait_no_more(cuda, capture):
     changes = [*TINY, "objective.perceptual=0.1", "objective.perceptual_from=0", "objective.perceptual_region=frame"]
     loss, alone = VGGLoss(VGG16()).requires_grad_(False).to("cuda"), LeftAlone(cuda)
@@ -85,11 +99,13 @@ def test_steps_with_the_perceptual_loss_wait_no_more(cuda, capture):
     assert infos[-1].figures.terms["perceptual"] > 0
 
 
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("kind", SMALL_OF)
-def test_a_fit_finds_what_it_finds_on_the_cpu(cuda, capture, kind):
+def test_a_fit_finds_what_it_finds_on_the_cpu(cuda, capture, kind, batch):
     config = dataclasses.replace(
-        SMALL_OF[kind], densify=dataclasses.replace(SMALL.densify, start=2, every=20, min_observations=3)
-    )
+        SMALL_OF[kind], densify=dataclasses.replace(SMALL.densify, start=2, every=20, min_observations=3),
+        schedule=dataclasses.replace(SMALL.schedule, batch=batch),
+    )  # fmt: skip
     (_, here), (_, there) = (run(capture, device, config) for device in ("cpu", "cuda"))
     assert len({info.num_gaussians for info in there}) > 1  # it was densified
     assert there[-1].num_gaussians == pytest.approx(here[-1].num_gaussians, rel=0.1)

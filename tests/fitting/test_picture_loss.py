@@ -88,3 +88,25 @@ def test_a_head_before_its_background_is_the_twins():
     gradients = [torch.autograd.grad(result.total, leaves) for result in results]
     for fused, plain in zip(*gradients):
         torch.testing.assert_close(fused, plain, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("loss", [picture_loss, picture_loss_torch])
+def test_a_batch_is_the_mean_of_its_pictures(loss):
+    threads = torch.get_num_threads()
+    single = [inputs(seed, height=40) for seed in range(3)]
+    rgb, alpha, colour, matte, backgrounds = (torch.stack(part) for part in zip(*single))
+    frames = torch.cat([colour, matte], -1)
+    try:
+        torch.set_num_threads(2)  # shares that end inside pictures
+        found = loss(rgb, alpha, frames[..., :3], frames[..., 3:], backgrounds, WEIGHTS)
+    finally:
+        torch.set_num_threads(threads)
+    expected = [loss(*tensors, WEIGHTS) for tensors in single]
+    torch.testing.assert_close(found.total, sum(one.total for one in expected) / 3, rtol=1e-12, atol=0)
+    for name in TERMS:
+        torch.testing.assert_close(found.terms[name], sum(one.terms[name] for one in expected) / 3)
+    torch.testing.assert_close(found.squared_error, sum(one.squared_error for one in expected) / 3)
+    leaves = [tensors[:2] for tensors in single]
+    for number, gradients in enumerate(zip(*torch.autograd.grad(found.total, (rgb, alpha)))):
+        for one, other in zip(gradients, torch.autograd.grad(expected[number].total / 3, leaves[number])):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-14)
