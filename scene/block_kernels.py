@@ -142,7 +142,9 @@ def evaluate(first, last, table, factors, used, start, weights, biases, sizes, o
     padded outputs. Without layers (weights are empty, sizes is [f]) the blend itself is added.
     """
     channels, codes, count = table.shape[1], table.shape[2], used.shape[0]
-    largest = max(channels, sizes.max())
+    largest = channels
+    for layer in range(sizes.shape[0]):
+        largest = max(largest, sizes[layer])
     x, y = np.empty((largest, LANES), np.float32), np.empty((largest, LANES), np.float32)
     entries, flat = table.reshape(-1), factors.reshape(-1)
     for block in range(first, last):
@@ -154,7 +156,9 @@ def evaluate(first, last, table, factors, used, start, weights, biases, sizes, o
                 for lane in range(LANES):
                     x[i, lane] += own[i, lane]
         else:
-            y[: sizes[0]] = own
+            for i in range(sizes[0]):
+                for lane in range(LANES):
+                    y[i, lane] = own[i, lane]
             _layer(weights, 0, x, channels, y, sizes[0], sizes.shape[0] > 1)
             x, y = y, x
             at, bias = sizes[0] * channels, 0
