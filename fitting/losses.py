@@ -105,8 +105,8 @@ class _FusedSsim(torch.autograd.Function):
         margin = WINDOW_RADIUS if valid else 0
         count = batch * (height - 2 * margin) * (width - 2 * margin) * channels
         wanted, sums = ctx.needs_input_grad[0], np.zeros((batch, height))
-        gradient = np.empty_like(x) if wanted else x[:, :0]
-        arguments = *kernel_arguments(image.dtype, count), margin, wanted
+        gradient = np.empty_like(x) if wanted else [None] * batch
+        arguments = *kernel_arguments(image.dtype, count), margin
 
         def band(first: int, last: int) -> None:
             for b in range(first // height, -(-last // height)):
@@ -114,7 +114,7 @@ class _FusedSsim(torch.autograd.Function):
                 _kernels().ssim_band(x[b], y[b], *rows, *arguments, sums[b], gradient[b])
 
         in_bands(band, batch * height)
-        if ctx.needs_input_grad[0]:
+        if wanted:
             ctx.save_for_backward(torch.from_numpy(gradient).reshape(image.shape))
         return image.new_tensor(sums.sum())
 

@@ -8,9 +8,9 @@ from scene.compiling import AS_WRITTEN, kernel
 
 
 @kernel(AS_WRITTEN)
-def ssim_band(x, y, first, last, taps, constants, margin, want_gradient, sums, gradient):
+def ssim_band(x, y, first, last, taps, constants, margin, sums, gradient):
     """Rows from ``first`` to ``last`` of the mean SSIM of x and y [H, W * 3]: each row's part of it into ``sums`` [H],
-    and the gradient by x into ``gradient`` [H, W * 3] if wanted.
+    and the gradient by x into ``gradient`` [H, W * 3]; without one, where this is None, none is even compiled.
 
     taps: [6] half of the window from its centre. constants: [4] C1, C2, 2 and 1 / (number of values), in x's dtype,
     since a literal would turn float32 arithmetic into float64. margin: pixels at each border that do not count. What a
@@ -18,18 +18,19 @@ def ssim_band(x, y, first, last, taps, constants, margin, want_gradient, sums, g
     """
     height, length = x.shape
     kept = sweep.scratch(length, taps)
-    reach = RADIUS if want_gradient else 0
+    reach = 0 if gradient is None else RADIUS
     wanted = max(first - reach, margin), min(last + reach, height - margin)
     for row in range(sweep.first_step(first - reach), last + reach + RADIUS, STEP):
         for r in range(row, row + STEP):
             if r < 0 or r >= height:
                 sweep.skip_row(kept, r, length)
                 continue
-            sweep.row_of(kept[0], r, length)[:] = x[r]
-            sweep.row_of(kept[1], r, length)[:] = y[r]
+            sweep.copy(x[r], sweep.row_of(kept[0], r, length))
+            sweep.copy(y[r], sweep.row_of(kept[1], r, length))
             sweep.note_span(kept, r, length)
         sweep.derivatives(kept, row - RADIUS, wanted, (first, last), length, taps, constants, margin, sums)
-        if want_gradient and row - 2 * RADIUS + STEP > first:
+        if gradient is not None and row - 2 * RADIUS + STEP > first:
             start, stop = sweep.blur_derivatives(kept, row - 2 * RADIUS, length)
             for r in range(max(row - 2 * RADIUS, first), min(row - 2 * RADIUS + STEP, last)):
-                gradient[r] = sweep.gradient_row(kept, r - row + 2 * RADIUS, r, start, stop, length, taps, constants[2])
+                own = sweep.gradient_row(kept, r - row + 2 * RADIUS, r, start, stop, length, taps, constants[2])
+                sweep.copy(own, gradient[r])

@@ -61,6 +61,13 @@ def row_of(ring, row, length):
 
 
 @helper(AS_WRITTEN)
+def copy(values, out):
+    """Writes values [M] to ``out`` [M]; an assignment of slices would compile NumPy's complaint about their shapes."""
+    for i in range(out.shape[0]):
+        out[i] = values[i]
+
+
+@helper(AS_WRITTEN)
 def first_step(first):
     """The row with which a sweep begins whose first SSIM is of row ``first``: the same rows go together in any band."""
     return (first - RADIUS - STEP) // STEP * STEP

@@ -6,10 +6,11 @@ The kernels hold no lock, so that several frames can be drawn by as many Python 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from scene.compiling import AS_WRITTEN, kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel(AS_WRITTEN)
 def rasterize_kernel(vertices, faces, K, near, first_id, face_index, barycentrics, depth):
     """Draws triangles into the three buffers, which may hold an earlier drawing.
 
@@ -86,7 +87,7 @@ def rasterize_kernel(vertices, faces, K, near, first_id, face_index, barycentric
                 barycentrics[row, column, 2] = e2 * scale * z
 
 
-@njit(cache=True, nogil=True)
+@kernel(AS_WRITTEN)
 def vertex_normals_kernel(vertices, faces, normals):
     """Area-weighted unit normals; the zero vector where no triangle has an area."""
     normals[:] = 0.0
@@ -109,7 +110,7 @@ def vertex_normals_kernel(vertices, faces, normals):
             normals[vertex, 2] = z / length
 
 
-@njit(cache=True, nogil=True)
+@kernel(AS_WRITTEN)
 def interpolate_kernel(values, faces, face_index, barycentrics, out):
     """Per-vertex values [V, C] at every drawn pixel [H, W, C]; pixels without a face are left alone."""
     height, width = face_index.shape

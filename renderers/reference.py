@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from renderers import constants
-from renderers.batches import add_screen_gradients, render_batch
+from renderers.batches import add_screen_gradients, check_batches
 from renderers.output import RenderOutput, ScreenStats
 from scene import sh
 from scene.camera import Camera
@@ -27,10 +27,39 @@ class ReferenceRenderer:
         self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: bool = False
     ) -> RenderOutput:
         """See ``renderers``."""
-        return render_batch(_render_one, cloud, camera, depth=depth, screen=screen)
+        batch = check_batches(cloud, camera)
+        if not batch:
+            return _render_one(cloud, camera, depth, screen)
+        outputs = []
+        for index in torch.cartesian_prod(*[torch.arange(size) for size in batch]).reshape(-1, len(batch)).tolist():
+            one_cloud = cloud[tuple(index)] if cloud.batch_shape else cloud
+            one_camera = camera[tuple(index)] if camera.batch_shape else camera
+            outputs.append(_render_one(one_cloud, one_camera, depth, screen))
+        return _stacked(outputs, batch)
 
     def warm_up(self) -> None:
         """Nothing to prepare."""
+
+
+def _stacked(outputs: list[RenderOutput], batch: tuple[int, ...]) -> RenderOutput:
+    """The pictures of a batch as one; what is written to the whole's screen means comes from the parts'."""
+
+    def stack(parts: list[Tensor]) -> Tensor:
+        return torch.stack(parts).reshape(*batch, *parts[0].shape)
+
+    first, screen = outputs[0], None
+    if first.screen is not None:
+        stats = [output.screen for output in outputs]
+        means2d = stack([part.means2d.detach() for part in stats]).requires_grad_()
+        for index, part in enumerate(stats):
+            part.means2d.part_of = means2d, index
+        screen = ScreenStats(means2d, stack([part.radii for part in stats]), stack([part.visible for part in stats]))
+    return RenderOutput(
+        stack([output.rgb for output in outputs]),
+        stack([output.alpha for output in outputs]),
+        None if first.depth is None else stack([output.depth for output in outputs]),
+        screen,
+    )
 
 
 def _render_one(cloud: GaussianCloud, camera: Camera, depth: bool, screen: bool) -> RenderOutput:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from scene.compiling import kernel
 
 _COLUMNS = 4096  # of a block: its sums stay in the nearest cache
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 
-
-@numba.njit(**_OPTIONS)
+@kernel()
 def blend(first, last, basis, codes, out):
     """Writes the rows ``first`` to ``last`` of ``out`` [N, f]: Σ_b codes[b] basis[n, b]. basis: [N, B, f]."""
     count, size = basis.shape[1], basis.shape[2]
@@ -29,7 +28,7 @@ def blend(first, last, basis, codes, out):
                 row[j] += code * a[j]
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def blend_by_code(first, last, table, codes, used, out):
     """Writes the columns ``first`` to ``last`` of ``out`` [M]: Σ codes[b] table[b] over ``used`` b of table [B, M]."""
     pairs = used.shape[0] // 4

@@ -6,12 +6,13 @@ works on several Gaussians.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from scene.compiling import kernel
 
 ROWS = 8
 """Outputs of a layer that are summed up at once; layers are padded to multiples of it."""
@@ -23,7 +24,6 @@ LANES = 32 if binding.get_host_cpu_features().get("avx512f") else 8
 _VECTOR, _HALVES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(16), LANES)
 _WHOLES = ir.VectorType(ir.IntType(32), LANES)
 _FUSED = ("contract", "reassoc", "nsz")
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 
 
 class _Emitter:
@@ -132,7 +132,7 @@ def _layer(typing_context, weights, at, x, inputs, y, outputs, relu):
     return types.void(weights, at, x, inputs, y, outputs, types.boolean), generate
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def evaluate(first, last, table, factors, used, start, weights, biases, sizes, out):
     """Writes the rows of ``out`` [N, O] that belong to the blocks ``first`` to ``last``.
 
@@ -142,7 +142,9 @@ def evaluate(first, last, table, factors, used, start, weights, biases, sizes, o
     padded outputs. Without layers (weights are empty, sizes is [f]) the blend itself is added.
     """
     channels, codes, count = table.shape[1], table.shape[2], used.shape[0]
-    largest = max(channels, sizes.max())
+    largest = channels
+    for layer in range(sizes.shape[0]):
+        largest = max(largest, sizes[layer])
     x, y = np.empty((largest, LANES), np.float32), np.empty((largest, LANES), np.float32)
     entries, flat = table.reshape(-1), factors.reshape(-1)
     for block in range(first, last):
@@ -154,7 +156,9 @@ def evaluate(first, last, table, factors, used, start, weights, biases, sizes, o
                 for lane in range(LANES):
                     x[i, lane] += own[i, lane]
         else:
-            y[: sizes[0]] = own
+            for i in range(sizes[0]):
+                for lane in range(LANES):
+                    y[i, lane] = own[i, lane]
             _layer(weights, 0, x, channels, y, sizes[0], sizes.shape[0] > 1)
             x, y = y, x
             at, bias = sizes[0] * channels, 0

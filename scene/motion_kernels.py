@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-# Points may be NaN (they are then taken for the first cell), so that comparisons must be honest.
-_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+from scene.compiling import ANY_NUMBER, inlined, kernel
+
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-@numba.njit(cache=True, **_OPTIONS)
+@kernel()
 def weigh_corners(first, last, moved, vertices, weights, out):
     """Writes the rows ``first`` to ``last`` of out [N, 3]: Σ_k weights[n, k] moved[vertices[n, k]]; moved: [V, 3].
 
@@ -29,9 +28,12 @@ def weigh_corners(first, last, moved, vertices, weights, out):
     return True
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def cell(value, low, per_metre, points):
-    """The control point below a coordinate, the weight of the next one, and whether it moves with the value."""
+    """The control point below a coordinate, the weight of the next one, and whether it moves with the value.
+
+    What is not a number is taken for the first point.
+    """
     at, last = (value - low) * per_metre, np.float32(points - 1)
     inside = at > _ZERO and at < last
     if not at > _ZERO:
@@ -42,7 +44,7 @@ def cell(value, low, per_metre, points):
     return cell, at - np.float32(cell), inside
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def _softness(x, y, z, constants):
     """0 inside the face, 1 well outside of it; and its gradient."""
     ix, iy, iz = constants[7], constants[8], constants[9]
@@ -57,7 +59,7 @@ def _softness(x, y, z, constants):
     return soft, scale * u * ix, scale * v * iy, scale * w * iz
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def corner_weights(u, v):
     """Of the control points below and beside (0, 0), (0, 1), (1, 0), (1, 1), as (row, column)."""
     w11 = u * v
@@ -65,7 +67,7 @@ def corner_weights(u, v):
     return _ONE - u - w10, w01, w10, w11
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def offset(x, y, sheet, constants):
     """The bilinear offset in x and y of a sheet [rows, columns, 2] at a point."""
     j, u, _ = cell(x, constants[0], constants[2], sheet.shape[1])
@@ -78,7 +80,7 @@ def offset(x, y, sheet, constants):
     )
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def slopes(x, y, gx, gy, sheet, constants):
     """For the gradient (gx, gy) by a point's offset: row, column and place of its cell, the offset along the gradient,
     and how this changes with x and y."""
@@ -98,7 +100,7 @@ def slopes(x, y, gx, gy, sheet, constants):
     return i, j, u, v, below + v * (above - below), by_x, by_y
 
 
-@numba.njit(cache=True, **_OPTIONS)
+@kernel()
 def sway(first, last, points, sheet, constants, out):
     """Writes the rows ``first`` to ``last`` of out [N, 3]: points at rest, moved by the sheet [rows, columns, 2]."""
     for n in range(first, last):
@@ -111,7 +113,7 @@ def sway(first, last, points, sheet, constants, out):
         out[n, 0], out[n, 1], out[n, 2] = x, y, z
 
 
-@numba.njit(cache=True, **_OPTIONS)
+@kernel()
 def sway_backward(first, last, points, sheet, constants, grad, out):
     """Writes the rows ``first`` to ``last`` of out [N, 3]: the gradient by points for grad [N, 3] of the result."""
     for n in range(first, last):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numba
 
-# Points may be NaN (they are then taken for the first cell), so that comparisons must be honest.
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+from scene.compiling import ANY_NUMBER, inlined, kernel
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def _cell(value, resolution):
-    """The lower cell of a coordinate in [-1, 1], the weight of the next one, and whether it moves with the value."""
+    """The lower cell of a coordinate in [-1, 1], the weight of the next one, and whether it moves with the value.
+
+    What is not a number is taken for the first cell.
+    """
     last = numba.float32(resolution - 1)
     at = (value + numba.float32(1)) * (numba.float32(0.5) * last)
     inside = at > numba.float32(0) and at < last
@@ -24,7 +26,7 @@ def _cell(value, resolution):
     return cell, at - numba.float32(cell), inside
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def gather(table, resolution, groups, num_groups, a, b, out):
     """``out`` [M, c]: the rows of ``table`` [R * R * G, c] around coordinates a (rows) and b (columns), [M] each."""
     channels = table.shape[1]
@@ -43,7 +45,7 @@ def gather(table, resolution, groups, num_groups, a, b, out):
             row[c] = w00 * r00[c] + w01 * r01[c] + w10 * r10[c] + w11 * r11[c]
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def scatter(table, resolution, groups, num_groups, a, b, grad, grad_table, grad_a, grad_b):
     """Adds to ``grad_table`` [R * R * G, c] and writes the gradients by a and b [M], for ``grad`` [M, c] of ``out``."""
     channels = table.shape[1]

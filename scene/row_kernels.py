@@ -6,14 +6,12 @@ and ``scene.unit_quats``.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-# What is not a number must stay so: comparisons must be honest.
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+from scene.compiling import kernel
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def add_bias(first, last, x, bias, relu):
     """x[n] += bias [c] for the rows ``first`` to ``last`` of x [N, c]; if ``relu``, what is negative then becomes 0."""
     zero = bias.dtype.type(0)
@@ -28,7 +26,7 @@ def add_bias(first, last, x, bias, relu):
                 row[j] += bias[j]
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def add_rows(first, last, grad, total):
     """total [c] += the sum of the rows ``first`` to ``last`` of grad [N, c]: a bias's gradient."""
     own = np.zeros_like(total)
@@ -39,7 +37,7 @@ def add_rows(first, last, grad, total):
     total += own
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def stop_at_relu(first, count, grad, values, total):
     """The rows ``first`` to ``first + count`` of values [N, c] are what ReLU gave: where that is 0, the gradient
     grad [count, c] becomes 0. total [c] += the sum of its rows then."""
@@ -54,7 +52,7 @@ def stop_at_relu(first, count, grad, values, total):
     total += own
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def turn(columns, rows):
     """rows [N, c] = columns [c, N], transposed; for small c faster than a general copy."""
     for n in range(rows.shape[0]):
@@ -63,7 +61,7 @@ def turn(columns, rows):
             row[k] = columns[k, n]
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def normalize(quats, units, inverse):
     """Writes units [N, 4] of quats [N, 4], and one over their lengths [N]."""
     one, least = inverse.dtype.type(1), inverse.dtype.type(1e-12)
@@ -75,7 +73,7 @@ def normalize(quats, units, inverse):
         units[n, 0], units[n, 1], units[n, 2], units[n, 3] = factor * w, factor * x, factor * y, factor * z
 
 
-@numba.njit(**_OPTIONS)
+@kernel()
 def normalize_backward(units, inverse, grad, out):
     """Writes out [N, 4]: the gradient by the quaternions for grad [N, 4] of what ``normalize`` gave."""
     for n in range(units.shape[0]):

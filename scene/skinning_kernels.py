@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+from scene.compiling import ANY_NUMBER, inlined, kernel
+
 _ONE = np.float32(1)
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def _moved(frame, x, y, z):
     return (
         frame[0] * x + frame[1] * y + frame[2] * z + frame[9],
@@ -24,7 +24,7 @@ def _moved(frame, x, y, z):
     )
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def product(aw, ax, ay, az, bw, bx, by, bz):
     """The Hamilton product of two quaternions."""
     return (
@@ -35,7 +35,7 @@ def product(aw, ax, ay, az, bw, bx, by, bz):
     )
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def _between(frames, w):
     """The blended quaternion, normalised, and one over its length before."""
     head, body = frames[0], frames[1]
@@ -47,7 +47,7 @@ def _between(frames, w):
     return qw * inverse, qx * inverse, qy * inverse, qz * inverse, inverse
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def _turned(turn, sh, k, first, last):
     """Coefficient ``k`` (red, green, blue) of turned harmonics whose degree holds those from ``first`` to ``last``."""
     red, green, blue = np.float32(0), np.float32(0), np.float32(0)
@@ -59,7 +59,7 @@ def _turned(turn, sh, k, first, last):
     return red, green, blue
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def _blend_linear(turn, own, w, out):
     """Writes the harmonics of degree 1, the default avatar's, for a head weight w: loops of known length."""
     v = _ONE - w
@@ -70,7 +70,7 @@ def _blend_linear(turn, own, w, out):
         out[3, c] = w * d + v * (turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * d)
 
 
-@numba.njit(inline="always", **_OPTIONS)
+@inlined(ANY_NUMBER)
 def _blend_linear_backward(turn, own, w, gradient, out):
     """Writes their gradients to ``out``; returns the gradient by the weight."""
     v, total = _ONE - w, np.float32(0)
@@ -86,7 +86,7 @@ def _blend_linear_backward(turn, own, w, gradient, out):
     return total
 
 
-@numba.njit(cache=True, **_OPTIONS)
+@kernel()
 def blend(first, last, means, quats, sh, weights, frames, turn, out_means, out_quats, out_sh):
     """Writes the Gaussians ``first`` to ``last``; weights [N] of the head."""
     head, body, count = frames[0], frames[1], sh.shape[1]
@@ -114,7 +114,7 @@ def blend(first, last, means, quats, sh, weights, frames, turn, out_means, out_q
             start, end = end, 2 * end - start + 2
 
 
-@numba.njit(cache=True, **_OPTIONS)
+@kernel()
 def blend_backward(
     first, last, means, quats, sh, weights, frames, turn, by_means, by_quats, by_sh, g_means, g_quats, g_sh, g_weights
 ):

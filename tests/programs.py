@@ -24,21 +24,26 @@ def program(name: str, *arguments, timeout: float = 300, cwd: Path = ROOT, **kwa
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=cwd, **kwargs)
 
 
+def inside(name: str, *arguments) -> None:
+    """Runs a program's main in this process: raises what the program would print as an error."""
+    with mock.patch.object(sys, "argv", [name, *map(str, arguments)]):
+        importlib.import_module(name.removesuffix(".py")).main()
+
+
 def called(name: str, *arguments) -> subprocess.CompletedProcess:
     """Runs a program in this process to its exit code; a bug raises, and nothing that a program sets outlives it."""
-    main, command = importlib.import_module(name.removesuffix(".py")).main, [name, *map(str, arguments)]
+    command = [name, *map(str, arguments)]
     out, err, root = io.StringIO(), io.StringIO(), logging.getLogger()
     levels = {log: log.level for log in (root, *map(logging.getLogger, (*command_line._PACKAGES, "__main__")))}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(mock.patch.dict(os.environ))
-            stack.enter_context(mock.patch.object(sys, "argv", command))
             stack.enter_context(mock.patch.object(root, "handlers", []))
             stack.enter_context(mock.patch.object(command_line, "_resume_hint", command_line._resume_hint))
             stack.enter_context(contextlib.redirect_stdout(out))
             stack.enter_context(contextlib.redirect_stderr(err))
-            command_line.run(main)
+            command_line.run(lambda: inside(name, *arguments))
     except SystemExit as stop:
         return subprocess.CompletedProcess(command, stop.code, out.getvalue(), err.getvalue())
     finally:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ import pytest
 
 from scene.errors import UserError
 from tests import made_pictures
-from tests.programs import program
+from tests.programs import inside, program
 
 SMALL = ("--size", "224", "--offline", "--device", "cpu", "--set", "seeds.num_gaussians=4000")
 
@@ -32,17 +30,6 @@ def finished(picture, tmp_path_factory) -> Path:
     return run
 
 
-@pytest.fixture
-def call(monkeypatch):
-    """Runs a program in this process: its start costs seconds, which others test."""
-
-    def called(name: str, *arguments) -> None:
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        importlib.import_module(name).main()
-
-    return called
-
-
 class TestARun:
     def test_holds_everything(self, finished):
         metrics = json.loads((finished / "metrics.json").read_text())
@@ -56,40 +43,40 @@ class TestARun:
         assert "The avatar of these pictures" in report and "none held out" in report
         assert json.loads((finished / "bundle" / "manifest.json").read_text())["avatar"] == "rigged"
 
-    def test_says_that_nothing_is_held_out(self, finished, tmp_path, call):
+    def test_says_that_nothing_is_held_out(self, finished, tmp_path):
         with pytest.raises(UserError, match="nothing of it is held out; --frames train"):
-            call("evaluate_avatar", finished, "--offline")
+            inside("evaluate_avatar.py", finished, "--offline")
         out = tmp_path / "train.json"
-        call("evaluate_avatar", finished, "--offline", "--frames", "train", "--json", out)
+        inside("evaluate_avatar.py", finished, "--offline", "--frames", "train", "--json", out)
         source = json.loads((finished / "metrics.json").read_text())["source"]
         assert json.loads(out.read_text())["heldout"]["psnr"] == pytest.approx(source["psnr"], abs=1e-4)
 
-    def test_is_seen_from_other_sides_and_exported(self, finished, tmp_path, call):
-        call("render_views", finished, "--out", tmp_path / "views", "--trajectory", "grid", "--yaws", -30, 0)
+    def test_is_seen_from_other_sides_and_exported(self, finished, tmp_path):
+        inside("render_views.py", finished, "--out", tmp_path / "views", "--trajectory", "grid", "--yaws", -30, 0)
         assert len(list((tmp_path / "views").glob("*.png"))) == 2
-        call("export_avatar", finished, "--format", "ply", "--out", tmp_path / "me.ply")
+        inside("export_avatar.py", finished, "--format", "ply", "--out", tmp_path / "me.ply")
         assert (tmp_path / "me.ply").stat().st_size > 10_000
 
-    def test_drives_and_is_driven(self, finished, tmp_path, call):
-        call("transfer_expression", finished, "--driver", finished, "--out", tmp_path / "driven.mp4")
+    def test_drives_and_is_driven(self, finished, tmp_path):
+        inside("transfer_expression.py", finished, "--driver", finished, "--out", tmp_path / "driven.mp4")
         assert (tmp_path / "driven.mp4").stat().st_size > 0
 
-    def test_is_not_resumed(self, finished, call):
+    def test_is_not_resumed(self, finished):
         with pytest.raises(UserError, match="made from pictures"):
-            call("fit_subject", "--resume", finished)
+            inside("fit_subject.py", "--resume", finished)
 
-    def test_an_edited_picture_changes_a_copy(self, finished, tmp_path, call):
+    def test_an_edited_picture_changes_a_copy(self, finished, tmp_path):
         edited = made_pictures.picture()
         edited[40:110] = (0.5 * edited[40:110] + [0, 0, 110]).clip(0, 255).astype(np.uint8)
         path = made_pictures.save(tmp_path / "edited.png", edited)
         before = (finished / "bundle" / "tensors.safetensors").read_bytes()
         run = tmp_path / "edited"
-        call("fit_subject", "--image", path, "--base", finished, "--out", run, *SMALL[:5])
+        inside("fit_subject.py", "--image", path, "--base", finished, "--out", run, *SMALL[:5])
         assert (finished / "bundle" / "tensors.safetensors").read_bytes() == before
         metrics = json.loads((run / "metrics.json").read_text())
         assert metrics["recoloured"]["gaussians_changed"] > 20 and (run / "pictures" / "edit_0.png").is_file()
         with pytest.raises(UserError, match="--base: takes everything from its run"):
-            call("fit_subject", "--image", path, "--base", finished, "--out", tmp_path / "x", *SMALL)
+            inside("fit_subject.py", "--image", path, "--base", finished, "--out", tmp_path / "x", *SMALL)
 
 
 class TestErrors:
@@ -101,23 +88,23 @@ class TestErrors:
             (("--image", "me.jpg", "--video", "x.mp4"), "not allowed with"),
         ],
     )
-    def test_options_that_have_no_meaning(self, options, words, call, capsys):
+    def test_options_that_have_no_meaning(self, options, words, capsys):
         with pytest.raises(SystemExit) as stopped:
-            call("fit_subject", *options)
+            inside("fit_subject.py", *options)
         assert stopped.value.code == 2 and words in capsys.readouterr().err
 
-    def test_pictures_that_cannot_be_used(self, tmp_path, picture, call):
+    def test_pictures_that_cannot_be_used(self, tmp_path, picture):
         blank = made_pictures.save(tmp_path / "blank.png", np.full((200, 200, 3), 90, np.uint8))
         with pytest.raises(UserError, match="no face was found"):
-            call("fit_subject", "--image", blank, "--out", tmp_path / "run", *SMALL)
+            inside("fit_subject.py", "--image", blank, "--out", tmp_path / "run", *SMALL)
         assert not (tmp_path / "run").exists() and not list(tmp_path.glob(".pictures-*"))
         with pytest.raises(UserError, match="initializer"):
-            call("fit_subject", "--image", picture, "--init", "nothing", "--out", tmp_path / "run", *SMALL)
+            inside("fit_subject.py", "--image", picture, "--init", "nothing", "--out", tmp_path / "run", *SMALL)
 
-    def test_a_base_that_is_none(self, tmp_path, picture, finished, call):
+    def test_a_base_that_is_none(self, tmp_path, picture, finished):
         with pytest.raises(UserError, match="not a run directory"):
-            call("fit_subject", "--image", picture, "--base", tmp_path)
+            inside("fit_subject.py", "--image", picture, "--base", tmp_path)
         broken = Path(shutil.copytree(finished, tmp_path / "broken"))
         (broken / "bundle" / "manifest.json").unlink()
         with pytest.raises(UserError, match="not an avatar"):
-            call("fit_subject", "--image", picture, "--base", broken)
+            inside("fit_subject.py", "--image", picture, "--base", broken)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-import evaluate_avatar
-import fit_subject
-import render_views
-import transfer_expression
 from tests import arkit, toys
 from tests.contract.test_avatars import EXTENDED, make
+from tests.programs import inside
 
 
 @pytest.fixture
@@ -22,16 +18,12 @@ def call(cuda, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
 
-    def called(program, *arguments: object) -> None:
-        monkeypatch.setattr(sys, "argv", [program.__name__, *map(str, arguments), "--device", "cuda"])
-        program.main()
-
-    return called
+    return lambda name, *arguments: inside(name, *arguments, "--device", "cuda")
 
 
 def test_views(call, tmp_path):
     toys.bundle(make("headgas", EXTENDED), 32).save(tmp_path / "avatar")
-    call(render_views, tmp_path / "avatar", "--trajectory", "grid", "--size", 24, "--depth", "--normals",
+    call("render_views.py", tmp_path / "avatar", "--trajectory", "grid", "--size", 24, "--depth", "--normals",
          "--out", tmp_path / "grid.png")  # fmt: skip
     assert (tmp_path / "grid.png").is_file()
 
@@ -41,7 +33,7 @@ def test_transfer(call, tmp_path):
     bundle.save(tmp_path / "avatar")
     states, times = toys.performance(6)
     arkit.write(tmp_path / "phone.csv", arkit.table(states, bundle.expression_names, times, 30))
-    call(transfer_expression, tmp_path / "avatar", "--driver", tmp_path / "phone.csv", "--size", 32,
+    call("transfer_expression.py", tmp_path / "avatar", "--driver", tmp_path / "phone.csv", "--size", 32,
          "--out", tmp_path / "film.mp4")  # fmt: skip
     assert (tmp_path / "film.mp4").is_file()
 
@@ -50,8 +42,8 @@ def test_fit_and_evaluation(call, tmp_path):
     capture = toys.make_capture(tmp_path / "capture", frames=5, size=32, test=1)
     run: Path = tmp_path / "run"
     settings = ("initializer=picture", "seeds.num_gaussians=100", "headgas.feature_size=4", "headgas.hidden_size=16")
-    call(fit_subject, "--capture", capture.root, "--preset", "headgas-plus", "--iterations", 12, "--out", run,
+    call("fit_subject.py", "--capture", capture.root, "--preset", "headgas-plus", "--iterations", 12, "--out", run,
          "--offline", *(word for setting in settings for word in ("--set", setting)))  # fmt: skip
     assert (run / "metrics.json").is_file() and (run / "report.html").is_file()
-    call(evaluate_avatar, run, "--tracking-gain", 1, "--offline", "--json", tmp_path / "figures.json")
+    call("evaluate_avatar.py", run, "--tracking-gain", 1, "--offline", "--json", tmp_path / "figures.json")
     assert (tmp_path / "figures.json").is_file()

@@ -6,12 +6,13 @@ Import this module lazily: it loads numba. The kernels hold no lock, so that fra
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from scene.compiling import AS_WRITTEN, helper, kernel
 
 SKIN, EYE, WET, CLOTH, HAIR = range(5)  # materials
 
 
-@njit(cache=True, nogil=True)
+@kernel(AS_WRITTEN)
 def ribbons_kernel(points, widths, thinnest, vertices, tangents):
     """Strands [S, P, 3] in the camera frame to ribbons that face the camera: two vertices per point.
 
@@ -40,7 +41,7 @@ def ribbons_kernel(points, widths, thinnest, vertices, tangents):
                 tangents[row + side, 0], tangents[row + side, 1], tangents[row + side, 2] = tx, ty, tz
 
 
-@njit(cache=True, nogil=True)
+@helper(AS_WRITTEN)
 def _texel(texture, u, v, color):
     """Bilinear lookup at uv (v up) of [H, W, 4] uint8; writes linear RGB and gloss into ``color``."""
     height, width = texture.shape[0], texture.shape[1]
@@ -55,7 +56,7 @@ def _texel(texture, u, v, color):
         color[channel] = value if channel == 3 else value * value
 
 
-@njit(cache=True, nogil=True)
+@helper(AS_WRITTEN)
 def _lit_share(x, y, z, light_from_cam, light_K, shadow, bias):
     """The share of the lamp that reaches a point of the camera frame: percentage-closer filtering of a depth map."""
     size = shadow.shape[0]
@@ -86,7 +87,7 @@ def _lit_share(x, y, z, light_from_cam, light_K, shadow, bias):
     return total / np.float32(9.0)
 
 
-@njit(cache=True, nogil=True)
+@helper(AS_WRITTEN)
 def _pow_int(x, exponent):
     """x to a power of two, by squaring."""
     while exponent > 1:
@@ -95,7 +96,7 @@ def _pow_int(x, exponent):
     return x
 
 
-@njit(cache=True, nogil=True)
+@kernel(AS_WRITTEN)
 def shade_kernel(
     face_index, barycentrics, faces, corner_uv, material, vertices, normals, occlusion, texture,
     strand_colors, vertices_per_strand, lamp, fill, up, strengths, light_from_cam, light_K, shadow, encode, rgb, alpha,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from scene.compiling import AS_WRITTEN, kernel
 
 _CELLS = 16  # along the longest side
 
@@ -31,7 +32,7 @@ def _in_cells(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return members, np.concatenate([[0], starts, [len(members)]])
 
 
-@njit(cache=True, nogil=True)
+@kernel(AS_WRITTEN)
 def _choose(points, gains, count, members, starts, low, high):
     """As ``farthest_first``. low, high: [cells, 3] around the points of each cell."""
     order = np.empty(count, np.int64)
