@@ -74,7 +74,7 @@ class Anchoring(nn.Module):
         # Units: 0.1 rad and 1 cm for a value of 1.
         return make_transform(rotvecs_to_matrices(delta[..., :3] * 0.1), delta[..., 3:] * 0.01)
 
-    def forward(self, cloud: GaussianCloud, state: HeadState, head_logits: Tensor | None) -> GaussianCloud:
+    def forward(self, cloud: GaussianCloud, state: HeadState, head_weights: Tensor | None) -> GaussianCloud:
         if self.config.swaying:
             cloud = dataclasses.replace(cloud, means=swayed(cloud.means, state.sway))
         if not (self.config.two_frames or self.config.pose_correction):
@@ -84,7 +84,7 @@ class Anchoring(nn.Module):
         T_head = self.pose_delta(state) if self.config.pose_correction else identity
         if not self.config.two_frames:
             return move_rigidly(cloud, T_head)
-        return blend_two_frames(cloud, T_head, state.T_head_body, torch.sigmoid(head_logits))
+        return blend_two_frames(cloud, T_head, state.T_head_body, head_weights)
 
 
 def bent_pose(state: HeadState) -> Tensor:

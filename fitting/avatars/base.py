@@ -171,7 +171,17 @@ class AvatarModel(nn.Module):
             cloud = dataclasses.replace(cloud, means=cloud.means + shift.view_as(cloud.means))
         elif self.anchoring.config.rigged:
             cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
-        return self.anchoring(cloud, state, p["head_logits"] if "head_logits" in p else None)
+        return self.anchoring(cloud, state, self._head_weights())
+
+    def _head_weights(self) -> Tensor | None:
+        """How much each Gaussian [N] moves with the head, the rest with the body; None where all do."""
+        if "head_logits" not in self.per_gaussian:
+            return None
+        if self._frozen is None:
+            return torch.sigmoid(self.per_gaussian["head_logits"])
+        if "head_weights" not in self._frozen:
+            self._frozen["head_weights"] = torch.sigmoid(self.per_gaussian["head_logits"])
+        return self._frozen["head_weights"]
 
     def duplicate(self, move: Callable[[Tensor], Tensor]) -> AvatarModel:
         """A copy for looking at: its parameters and buffers are ``move`` of these, and want no gradients."""

@@ -91,20 +91,26 @@ class Linear(AvatarModel):
 
     def codes(self, state: HeadState) -> Tensor:
         """The codes [*b, R] of states [*b]."""
-        return self.coder(torch.cat([state.expression, bent_pose(state)], -1))
+        unread = None if self._frozen is None else self._frozen.get("unread_pose")
+        pose = bent_pose(state) if unread is None else unread.expand(*state.batch_shape, -1)
+        return self.coder(torch.cat([state.expression, pose], -1))
 
     def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p, codes = self.per_gaussian, self.codes(state)
         looks, motions = self._blended(codes)
-        means, quats, log_scales = p["means"], unit_quats(p["quats"]), p["log_scales"]
+        fixed = self.constants()
+        means, quats, scales = p["means"], fixed["quats"], fixed["scales"]
         if motions is not None:
             shift, turn, growth = motions.split(3, -1)
             means = means + SHIFT_M * shift
             quats = multiply_quats(rotvecs_to_quats(TURN_RAD * turn), quats)
-            log_scales = log_scales + growth
+            scales = bounded_scales(p["log_scales"] + growth)
         colours = looks[..., 1:].unflatten(-1, (-1, 3))
-        scales, opacities = bounded_scales(log_scales), torch.sigmoid(looks[..., 0])
-        return cloud_of(state.batch_shape, means, quats, scales, opacities, colours)
+        return cloud_of(state.batch_shape, means, quats, scales, torch.sigmoid(looks[..., 0]), colours)
+
+    def fixed(self) -> dict[str, Tensor]:
+        p = self.per_gaussian
+        return {"quats": unit_quats(p["quats"]), "scales": bounded_scales(p["log_scales"])}
 
     def _blended(self, codes: Tensor) -> tuple[Tensor, Tensor | None]:
         """Looks [*b, N, L] and, where there are any, motions [*b, N, 9]."""
@@ -118,6 +124,9 @@ class Linear(AvatarModel):
     def freeze(self) -> None:
         super().freeze()
         p = self.per_gaussian
+        by_pose = self.coder[0].weight[:, self.num_expressions :]
+        if not by_pose.any():  # as of teachers that do not read it
+            self._frozen["unread_pose"] = torch.zeros_like(by_pose[0])
         if not suit_kernels(p["look_modes"]):
             return
         with torch.no_grad():
