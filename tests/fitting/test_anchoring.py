@@ -46,7 +46,7 @@ def test_body_gaussians_look_the_same_from_the_same_place_in_the_world():
     generator = torch.Generator().manual_seed(0)
     cloud = dataclasses.replace(cloud, sh=torch.randn(20, 16, 3, generator=generator) * 0.1)
     state = toys.random_states((), seed=1)
-    moved = Anchoring(TWO, 52)(cloud, state, torch.full((20,), -30.0))
+    moved = Anchoring(TWO, 52)(cloud, state, torch.zeros(20))
     eye_world = torch.tensor([0.1, 0.05, 0.0])
 
     def colours(shown, T_world_frame):
