@@ -362,7 +362,9 @@ def pretended_cuda() -> Iterator[Device]:
         import geoopt.optim  # noqa: F401  (as it is imported it compiles functions, which the pretence would disturb)
 
     global _device
-    stream = types.SimpleNamespace(wait_stream=lambda other: None, synchronize=lambda: None)
+    stream = types.SimpleNamespace(
+        wait_stream=lambda other: None, synchronize=lambda: None, is_capturing=lambda: _device.tape is not None
+    )
     functions = {
         "is_available": lambda: True, "is_initialized": lambda: True, "device_count": lambda: 1,
         "current_device": lambda: 0, "is_bf16_supported": lambda *_: True, "_lazy_init": lambda: None,
@@ -371,6 +373,8 @@ def pretended_cuda() -> Iterator[Device]:
         "Stream": lambda *_, **__: stream, "stream": lambda _: contextlib.nullcontext(),
         "device": lambda _: contextlib.nullcontext(), "CUDAGraph": Graph, "graph": _capture,
     }  # fmt: skip
+    # Not the real one's, which a build with CUDA asks its driver for, whether there is one or not.
+    accelerator = {"current_accelerator": lambda **_: torch.device("cuda"), "current_stream": lambda *_: stream}
     methods = {
         "_make_subclass": staticmethod(_subclass(torch.Tensor._make_subclass)), "to": _moved,
         "cuda": lambda self, *_, **__: _moved(self, CUDA), "cpu": lambda self, *_, **__: _moved(self, CPU),
@@ -384,7 +388,10 @@ def pretended_cuda() -> Iterator[Device]:
     for cache in kept:
         cache.cache_clear()
     try:
-        with mock.patch.multiple(torch.cuda, **functions), tensors, makers, _Mode():
+        with (
+            mock.patch.multiple(torch.cuda, **functions), mock.patch.multiple(torch.accelerator, **accelerator),
+            tensors, makers, _Mode(),
+        ):  # fmt: skip
             yield _device
     finally:
         _device = None

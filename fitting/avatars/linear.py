@@ -124,12 +124,12 @@ class Linear(AvatarModel):
     def freeze(self) -> None:
         super().freeze()
         p = self.per_gaussian
-        by_pose = self.coder[0].weight[:, self.num_expressions :]
-        if not by_pose.any():  # as of teachers that do not read it
-            self._frozen["unread_pose"] = torch.zeros_like(by_pose[0])
         if not suit_kernels(p["look_modes"]):
             return
         with torch.no_grad():
+            by_pose = self.coder[0].weight[:, self.num_expressions :]
+            if not by_pose.any():  # as of teachers that do not read it
+                self._frozen["unread_pose"] = torch.zeros_like(by_pose[0])
             modes, start = p["look_modes"], p["base_looks"]
             if self.config.motion:
                 modes = torch.cat([modes, p["motion_modes"]], -1)
