@@ -1,6 +1,6 @@
 """The renderer for any machine: numba kernels, differentiable, multi-threaded, no compiler needed.
 
-The kernels are compiled by the first rendering of a machine (about ten seconds) and then kept on disk; call
+The kernels are compiled by the first rendering of a machine (ten to thirty seconds) and then kept on disk; call
 ``warm_up()`` before anything that should not be held up.
 """
 
@@ -109,7 +109,7 @@ class CpuRenderer:
         probe.prepare(0, 8, 8)
         sort_by_depth(probe.splats, probe.keys, probe.indices)
         if sum(sort_by_depth.stats.cache_misses.values()):
-            log.info("compiling the CPU renderer, once (about ten seconds)")
+            log.info("compiling the CPU renderer, once (ten to thirty seconds)")
         means = torch.tensor([[0.0, 0.0, 1.0], [0.01, 0.0, 1.2]], requires_grad=True)
         cloud = GaussianCloud(
             means, torch.ones(2, 4), torch.full((2, 3), 0.05), torch.full((2,), 0.5), torch.ones(2, 16, 3)

@@ -117,7 +117,8 @@ class TestRefinement:
 
 class TestRecolouring:
     @pytest.fixture(scope="class")
-    def edited(self, capture, lifted, tmp_path_factory):
+    @classmethod
+    def edited(cls, capture, lifted, tmp_path_factory):
         """The avatar's own picture with green lips and chin, its bundle, and its capture."""
         bundle = AvatarBundle.from_fit(lifted, capture, {})
         frame = capture.frames[0]

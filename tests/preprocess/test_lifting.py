@@ -99,7 +99,8 @@ class TestSeeds:
 
 class TestGuesses:
     @pytest.fixture(scope="class")
-    def view(self, capture, frames):
+    @classmethod
+    def view(cls, capture, frames):
         shaped = HEAD_MODELS["anny"]().shaped(capture.identity)
         return shaped, View.of(capture.frames[0], frames.get(0), shaped)
 
