@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from scene.compiling import helper, kernel
+from scene.compiling import ANY_NUMBER, helper, inlined, kernel
 
 _POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # of x and y: the terms of a quadratic surface
 
@@ -18,6 +18,14 @@ def cell(position, size, cells):
     x = min(max(x, np.float32(0)), np.float32(cells - 1))
     first = min(int(x), cells - 2)
     return first, x - np.float32(first)
+
+
+@inlined(ANY_NUMBER)
+def sample(grid, y, fy, x, fx, channel):
+    """A channel of ``grid`` [h, w, C] between the cells (y, x) and (y + 1, x + 1), by the weights of the latter."""
+    top = grid[y, x, channel] + fx * (grid[y, x + 1, channel] - grid[y, x, channel])
+    bottom = grid[y + 1, x, channel] + fx * (grid[y + 1, x + 1, channel] - grid[y + 1, x, channel])
+    return top + fy * (bottom - top)
 
 
 @kernel()
@@ -100,9 +108,7 @@ def _refined(coarse, level):
             x, fx = cell(j, width, columns)
             trust = min(np.float32(4) * level[i, j, 4], np.float32(1))
             for k in range(4):
-                top = coarse[y, x, k] + fx * (coarse[y, x + 1, k] - coarse[y, x, k])
-                bottom = coarse[y + 1, x, k] + fx * (coarse[y + 1, x + 1, k] - coarse[y + 1, x, k])
-                field = top + fy * (bottom - top)
+                field = sample(coarse, y, fy, x, fx, k)
                 if trust > 0:
                     field += trust * (_known(level, i, j, k) - field)
                 out[i, j, k] = field

@@ -6,15 +6,8 @@ import math
 
 import numpy as np
 
-from preprocess.matting.grid_kernels import cell
+from preprocess.matting.grid_kernels import cell, sample
 from scene.compiling import ANY_NUMBER, inlined, kernel
-
-
-@inlined(ANY_NUMBER)
-def _sample(grid, y, fy, x, fx, channel):
-    top = grid[y, x, channel] + fx * (grid[y, x + 1, channel] - grid[y, x, channel])
-    bottom = grid[y + 1, x, channel] + fx * (grid[y + 1, x + 1, channel] - grid[y + 1, x, channel])
-    return top + fy * (bottom - top)
 
 
 @inlined(ANY_NUMBER)
@@ -23,16 +16,16 @@ def _background(row, column, y, fy, x, fx, mean, deviation, seen, light, guess, 
     if seen[row, column]:
         # 1.25 turns a mean absolute deviation into a standard one.
         return (
-            mean[row, column, 0] + _sample(light, y, fy, x, fx, 0),
-            mean[row, column, 1] + _sample(light, y, fy, x, fx, 1),
-            mean[row, column, 2] + _sample(light, y, fy, x, fx, 2),
+            mean[row, column, 0] + sample(light, y, fy, x, fx, 0),
+            mean[row, column, 1] + sample(light, y, fy, x, fx, 1),
+            mean[row, column, 2] + sample(light, y, fy, x, fx, 2),
             max(np.float32(1.25) * deviation[row, column], noise),
         )
     return (
-        _sample(guess, y, fy, x, fx, 0),
-        _sample(guess, y, fy, x, fx, 1),
-        _sample(guess, y, fy, x, fx, 2),
-        _sample(guess, y, fy, x, fx, 3),
+        sample(guess, y, fy, x, fx, 0),
+        sample(guess, y, fy, x, fx, 1),
+        sample(guess, y, fy, x, fx, 2),
+        sample(guess, y, fy, x, fx, 3),
     )
 
 
@@ -66,7 +59,7 @@ def learn_kernel(image, weights, light, mean, deviation, seen, rate):
             residual = np.float32(0)
             first = not seen[row, column]
             for channel in range(3):
-                value = np.float32(image[row, column, channel]) - _sample(light, y, fy, x, fx, channel)
+                value = np.float32(image[row, column, channel]) - sample(light, y, fy, x, fx, channel)
                 if first:
                     mean[row, column, channel] = value
                 else:
@@ -106,10 +99,10 @@ def unmix_kernel(
             i0 = np.float32(image[row, column, 0]) - b0
             i1 = np.float32(image[row, column, 1]) - b1
             i2 = np.float32(image[row, column, 2]) - b2
-            f0 = _sample(near, y, fy, x, fx, 0) - b0
-            f1 = _sample(near, y, fy, x, fx, 1) - b1
-            f2 = _sample(near, y, fy, x, fx, 2) - b2
-            spread = _sample(near, y, fy, x, fx, 3)
+            f0 = sample(near, y, fy, x, fx, 0) - b0
+            f1 = sample(near, y, fy, x, fx, 1) - b1
+            f2 = sample(near, y, fy, x, fx, 2) - b2
+            spread = sample(near, y, fy, x, fx, 3)
             distance = math.sqrt(f0 * f0 + f1 * f1 + f2 * f2) + np.float32(1e-3)
             along = (i0 * f0 + i1 * f1 + i2 * f2) / distance
             off = math.sqrt(max(i0 * i0 + i1 * i1 + i2 * i2 - along * along, np.float32(0)))
@@ -147,7 +140,7 @@ def calm_kernel(smoother, smooth, clear, trust, odds):
         y, fy = cell(row, height, clear.shape[0])
         for column in range(width):
             x, fx = cell(column, width, clear.shape[1])
-            share = _sample(clear, y, fy, x, fx, 0)
+            share = sample(clear, y, fy, x, fx, 0)
             odds[row, column] = smoother[row, column] + share * (smooth[row, column] - smoother[row, column])
             trust[row, column] *= share
 
@@ -199,13 +192,13 @@ def foreground_kernel(image, alpha, near, behind, noise, out):
             x, fx = cell(column, width, near.shape[1])
             a = np.float32(level) / np.float32(255)
             b = np.float32(1) - a
-            spread_f = _sample(near, y, fy, x, fx, 3)
-            spread_b = _sample(behind, y, fy, x, fx, 3)
+            spread_f = sample(near, y, fy, x, fx, 3)
+            spread_b = sample(behind, y, fy, x, fx, 3)
             gain = a * spread_f * spread_f
             gain = gain / (a * gain + b * b * spread_b * spread_b + noise * noise)
             for channel in range(3):
-                f = _sample(near, y, fy, x, fx, channel)
-                rest = np.float32(image[row, column, channel]) - a * f - b * _sample(behind, y, fy, x, fx, channel)
+                f = sample(near, y, fy, x, fx, channel)
+                rest = np.float32(image[row, column, channel]) - a * f - b * sample(behind, y, fy, x, fx, channel)
                 value = f + gain * rest
                 out[row, column, channel] = np.uint8(min(max(value, np.float32(0)), np.float32(255)) + np.float32(0.5))
 
