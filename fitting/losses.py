@@ -89,9 +89,14 @@ def kernel_arguments(dtype: torch.dtype, count: int) -> tuple:
     return window(dtype)[WINDOW_RADIUS:].numpy(), constants.numpy()
 
 
-def in_bands(function: Callable[[int, int], None], rows: int) -> None:
-    """Calls ``function(first, last)`` side by side for bands that cover so many rows of a picture."""
-    run_rows(function, rows, _LEAST_BAND)
+def in_bands(function: Callable[[int, int, int], None], pictures: int, rows: int) -> None:
+    """Calls ``function(picture, first, last)`` side by side for bands that cover all rows of so many pictures."""
+
+    def bands(first: int, last: int) -> None:
+        for b in range(first // rows, -(-last // rows)):
+            function(b, max(first - b * rows, 0), min(last - b * rows, rows))
+
+    run_rows(bands, pictures * rows, _LEAST_BAND)
 
 
 class _FusedSsim(torch.autograd.Function):
@@ -108,12 +113,10 @@ class _FusedSsim(torch.autograd.Function):
         gradient = np.empty_like(x) if wanted else [None] * batch
         arguments = *kernel_arguments(image.dtype, count), margin
 
-        def band(first: int, last: int) -> None:
-            for b in range(first // height, -(-last // height)):
-                rows = max(first - b * height, 0), min(last - b * height, height)
-                _kernels().ssim_band(x[b], y[b], *rows, *arguments, sums[b], gradient[b])
+        def band(b: int, first: int, last: int) -> None:
+            _kernels().ssim_band(x[b], y[b], first, last, *arguments, sums[b], gradient[b])
 
-        in_bands(band, batch * height)
+        in_bands(band, batch, height)
         if wanted:
             ctx.save_for_backward(torch.from_numpy(gradient).reshape(image.shape))
         return image.new_tensor(sums.sum())

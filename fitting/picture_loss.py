@@ -87,15 +87,13 @@ class _Fused(torch.autograd.Function):
         gradients = [_rows(g) if wanted else np.empty((pictures, 0, 0), taps.dtype) for g in (g_rgb, g_alpha)]
         sums = np.zeros((pictures, 4, height))
 
-        def band(first: int, last: int) -> None:
-            for b in range(first // height, -(-last // height)):
-                rows = max(first - b * height, 0), min(last - b * height, height)
-                picture_kernels.picture_band(
-                    *(array[b] for array in inputs), behind[b], *rows, taps, constants, weights, wanted, sums[b],
-                    *(array[b] for array in gradients),
-                )  # fmt: skip
+        def band(b: int, first: int, last: int) -> None:
+            picture_kernels.picture_band(
+                *(array[b] for array in inputs), behind[b], first, last, taps, constants, weights, wanted, sums[b],
+                *(array[b] for array in gradients),
+            )
 
-        losses.in_bands(band, pictures * height)
+        losses.in_bands(band, pictures, height)
         absolute, squared, by_matte, ssim = sums.sum(2).sum(0)
         values = absolute / count, 1 - ssim, by_matte / pixels, squared / count
         total = rgb.new_tensor(sum(factor * value for factor, value in zip(factors, values)))

@@ -102,7 +102,7 @@ class AvatarModel(nn.Module):
         self.num_expressions = shape.num_expressions
         self.num_joints = shape.num_joints
         self.per_gaussian = nn.ParameterDict()
-        self._frozen: dict[str, Tensor] | None = None
+        self._frozen: dict[str, Tensor | None] | None = None
         self._rig_table: Tensor | None = None  # of a frozen avatar that is not on a CPU
         self._blocks: blocks.BlockedNetwork | None = None  # of a frozen avatar that has one, on a CPU
         self._evaluators: dict[str, Callable[[list[Tensor]], Tensor]] = {}  # of a frozen avatar
@@ -147,19 +147,17 @@ class AvatarModel(nn.Module):
 
     def forward(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         """The Gaussian cloud [*b, N] in the head frame for states [*b] and camera centres ``eye`` [*b, 3] in it."""
-        batch = state.batch_shape
-        if not batch:
+        batch, by_kernels = state.batch_shape, suit_kernels(self.per_gaussian["means"])
+        if not batch or (self._frozen is None and not by_kernels):
             return self.placed(self.canonical(state, eye), state)
         states = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
         eyes = eye.expand(*batch, 3).reshape(-1, 3)
         if self._frozen is not None:  # what it remembers is for one state
             clouds = [self(states[index], eyes[index]) for index in range(len(eyes))]
-        elif suit_kernels(self.per_gaussian["means"]):  # those that place clouds are for one
+        else:  # the kernels that place clouds are for one
             fields = self.canonical(states, eyes).fields().values()
             parts = zip(*(field.unbind() for field in fields))
             clouds = [self.placed(GaussianCloud(*part), states[index]) for index, part in enumerate(parts)]
-        else:
-            return self.placed(self.canonical(state, eye), state)
         stacked = {name: torch.stack([cloud.fields()[name] for cloud in clouds]) for name in clouds[0].fields()}
         return GaussianCloud(**{name: values.unflatten(0, batch) for name, values in stacked.items()})
 
@@ -171,17 +169,13 @@ class AvatarModel(nn.Module):
             cloud = dataclasses.replace(cloud, means=cloud.means + shift.view_as(cloud.means))
         elif self.anchoring.config.rigged:
             cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
-        return self.anchoring(cloud, state, self._head_weights())
+        return self.anchoring(cloud, state, self.head_weights())
 
-    def _head_weights(self) -> Tensor | None:
+    def head_weights(self) -> Tensor | None:
         """How much each Gaussian [N] moves with the head, the rest with the body; None where all do."""
         if "head_logits" not in self.per_gaussian:
             return None
-        if self._frozen is None:
-            return torch.sigmoid(self.per_gaussian["head_logits"])
-        if "head_weights" not in self._frozen:
-            self._frozen["head_weights"] = torch.sigmoid(self.per_gaussian["head_logits"])
-        return self._frozen["head_weights"]
+        return torch.sigmoid(self.per_gaussian["head_logits"]) if self._frozen is None else self._frozen["head_weights"]
 
     def duplicate(self, move: Callable[[Tensor], Tensor]) -> AvatarModel:
         """A copy for looking at: its parameters and buffers are ``move`` of these, and want no gradients."""
@@ -203,7 +197,7 @@ class AvatarModel(nn.Module):
         """Computes once what no state changes, for playback. From here on its parameters must stay as they are."""
         self._frozen, self._evaluators, p = None, {}, self.per_gaussian
         with torch.no_grad():
-            self._frozen = self.fixed()
+            self._frozen = self.fixed() | {"head_weights": self.head_weights()}
             if self.anchoring.config.rigged and not suit_kernels(self.rig_shapes):
                 # On a CPU few vertices are blended, which stay in the cache, and Gaussians look up theirs.
                 self._rig_table = shapes_of_gaussians(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
@@ -224,7 +218,7 @@ class AvatarModel(nn.Module):
         """What depends on the parameters alone, by names of the subclass; see ``freeze``."""
         return {}
 
-    def constants(self) -> dict[str, Tensor]:
+    def constants(self) -> dict[str, Tensor | None]:
         """``fixed``, from memory where the avatar is frozen."""
         return self.fixed() if self._frozen is None else self._frozen
 

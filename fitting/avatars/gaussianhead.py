@@ -277,7 +277,7 @@ class GaussianHead(AvatarModel):
         toward = means - eye
         if self.config.anchoring.two_frames:
             from_body = means - transform_points(invert_transform(state.T_head_body), eye)
-            toward = from_body + torch.sigmoid(self.per_gaussian["head_logits"])[:, None] * (toward - from_body)
+            toward = from_body + self.head_weights()[:, None] * (toward - from_body)
         return torch.nn.functional.normalize(toward, dim=-1)
 
     def _looks(self, means: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,13 +28,13 @@ def write_playback_bundle(bundle: AvatarBundle, out: Path, options: ExportOption
     refinement, bundle = bundle.refinement, bundle.coarse()
     kept = teaching_states(bundle).kept
     shown = bundle
-    if not options.exact and refinement is None:  # a refiner knows its Gaussians by number
-        shown = culled(bundle, options.progress)
-    if not options.exact and bundle.avatar.kind != KIND:
-        shown, _ = distil(shown, options.codes, progress=options.progress)
     if options.exact:
         encodings = halved(shown)
     else:
+        if refinement is None:  # which knows its Gaussians by number
+            shown = culled(bundle, options.progress)
+        if bundle.avatar.kind != KIND:
+            shown, _ = distil(shown, options.codes, progress=options.progress)
         with tqdm(desc="quantising", unit="tensor", disable=not options.progress, leave=False) as bar:
             encodings = quantised(shown, kept, bar.update)
     psnr = agreement(pictures(as_stored(shown, encodings), kept), pictures(bundle, kept))

@@ -132,7 +132,7 @@ def _add_gaussians(arrays: ArrayFile, avatar: Linear) -> None:
     if avatar.config.motion:
         arrays.squared("motion_modes", _rows(p["motion_modes"]))
     if "head_logits" in p:
-        arrays.even("head_weights", torch.sigmoid(p["head_logits"])[None])
+        arrays.even("head_weights", avatar.head_weights()[None])
     if avatar.anchoring.config.rigged:
         used, places = p["rig_vertices"].unique(return_inverse=True)
         arrays.exact("rig_vertices", places.T, "uint16")

@@ -35,8 +35,7 @@ class HeldAvatar:
         held = self._views.held(state, eye)
         if not held.needed:
             return player.cloud(state, eye)
-        p = player.avatar.per_gaussian
-        weights = torch.sigmoid(p["head_logits"]) if "head_logits" in p else None
+        weights = player.avatar.head_weights()
         cloud = seen_from(player.cloud(state, held.head_eye), held.eyes(weights))
         return self.gaussians().filled(cloud, held.amount(weights))
 
