@@ -7,7 +7,7 @@ at most 1/65 000 of the largest entry), half of what must be read for each pictu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -47,6 +47,13 @@ class BlockedNetwork:
 
     def __call__(self, codes: Tensor) -> Tensor:
         """The outputs [N, O] for codes [B]. What has a code of 0 is not even read."""
+        out, fill = self.begin(codes)
+        run_rows(fill, self.num_blocks)
+        return out
+
+    def begin(self, codes: Tensor) -> tuple[Tensor, Callable[[int, int], None]]:
+        """The outputs [N, O] for codes [B], not yet computed, and what computes those of the Gaussians of the blocks
+        ``first`` to ``last`` of ``num_blocks``, each of ``block_kernels.LANES``."""
         from scene.block_kernels import PARTS, evaluate  # numba loads slowly: only when used
 
         out, codes = torch.empty(self._count, self._outputs), codes.detach().numpy()
@@ -55,8 +62,11 @@ class BlockedNetwork:
         np.multiply(self._factors[:, used], codes[used], out=factors[:, : len(used)])
         used = np.append(used, np.zeros(factors.shape[1] - len(used), used.dtype))
         arrays = self._table, factors, used, self._start, self._weights, self._biases, self._sizes, out.numpy()
-        run_rows(lambda first, last: evaluate(first, last, *arrays), len(self._table))
-        return out
+        return out, lambda first, last: evaluate(first, last, *arrays)
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self._table)
 
     @staticmethod
     def _blocked(rows: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def cell(value, low, per_metre, points):
 
 
 @inlined(ANY_NUMBER)
-def _softness(x, y, z, constants):
+def softness(x, y, z, constants):
     """0 inside the face, 1 well outside of it; and its gradient."""
     ix, iy, iz = constants[7], constants[8], constants[9]
     u, v, w = (x - constants[4]) * ix, (y - constants[5]) * iy, (z - constants[6]) * iz
@@ -105,7 +105,7 @@ def sway(first, last, points, sheet, constants, out):
     """Writes the rows ``first`` to ``last`` of out [N, 3]: points at rest, moved by the sheet [rows, columns, 2]."""
     for n in range(first, last):
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
-        soft, _, _, _ = _softness(x, y, z, constants)
+        soft, _, _, _ = softness(x, y, z, constants)
         if soft != _ZERO:
             dx, dy = offset(x, y, sheet, constants)
             x += soft * dx
@@ -119,7 +119,7 @@ def sway_backward(first, last, points, sheet, constants, grad, out):
     for n in range(first, last):
         gx, gy, gz = grad[n, 0], grad[n, 1], grad[n, 2]
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
-        soft, sx, sy, sz = _softness(x, y, z, constants)
+        soft, sx, sy, sz = softness(x, y, z, constants)
         if soft != _ZERO:
             _, _, _, _, along, by_x, by_y = slopes(x, y, gx, gy, sheet, constants)
             gx += along * sx + soft * by_x

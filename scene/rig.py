@@ -54,9 +54,17 @@ def _shifts(expression: Tensor, shapes: Tensor, vertices: Tensor, weights: Tenso
     found = []
     run_rows(lambda first, last: found.append(motion_kernels.weigh_corners(first, last, *arrays)), len(weights))
     if not all(found):
-        lowest, highest = vertices.aminmax()
-        raise IndexError(f"displace: vertices from {lowest} to {highest}, but the rig has {shapes.shape[1]}")
+        check_vertices(vertices, shapes.shape[1])
     return shift
+
+
+def check_vertices(vertices: Tensor, count: int) -> None:
+    """Raises IndexError unless all vertices [N, 3] are among a rig's ``count``."""
+    if not vertices.numel():
+        return
+    lowest, highest = vertices.aminmax()
+    if lowest < 0 or highest >= count:
+        raise IndexError(f"displace: vertices from {lowest} to {highest}, but the rig has {count}")
 
 
 def compile_kernels() -> None:

@@ -14,6 +14,8 @@ from scene.cloud import GaussianCloud
 from scene.transforms import matrices_to_quats, multiply_quats, normalize_quats
 from scene.workers import run_rows, suit_kernels
 
+_LINEAR = (1, -1), (2, 1), (0, -1)  # axis and sign of the harmonics of degree 1
+
 
 def move_rigidly(cloud: GaussianCloud, T: Tensor) -> GaussianCloud:
     """The cloud [*b, N] moved by T [*b, 4, 4]. Its harmonics stay: they look into the frame that it is moved in."""
@@ -73,7 +75,7 @@ class _Blend(torch.autograd.Function):
         from scene import skinning_kernels  # numba loads slowly: only when used
 
         inputs = [tensor.detach().contiguous() for tensor in (means, quats, sh, weights)]
-        frames, turn = _frames(T_head, T_body), _turn(T_body, sh.shape[1])
+        frames, turn = frame_rows(T_head, T_body), harmonics_turn(T_body, sh.shape[1])
         outputs = [torch.empty_like(tensor) for tensor in inputs[:3]]
         _in_shares(skinning_kernels.blend, len(means), [*inputs, frames, turn, *outputs])
         ctx.save_for_backward(*inputs, frames, turn)
@@ -91,8 +93,8 @@ class _Blend(torch.autograd.Function):
         return *gradients, None, None
 
 
-def _frames(*transforms: Tensor) -> Tensor:
-    """[2, 16] as the kernels read them."""
+def frame_rows(*transforms: Tensor) -> Tensor:
+    """Transforms [4, 4] as the kernels read them, [*, 16]."""
     rows = []
     for transform in transforms:
         T = transform.detach().tolist()
@@ -113,10 +115,14 @@ def _quaternion(r00, r01, r02, r10, r11, r12, r20, r21, r22) -> list[float]:
     return [scale * value for value in candidates[best]]
 
 
-def _turn(T_body: Tensor, coefficients: int) -> Tensor:
+def harmonics_turn(T_body: Tensor, coefficients: int) -> Tensor:
+    """What turns the harmonics above the constant one with a transform [4, 4], [K - 1, K - 1]; none for K of 1."""
     degree = round(coefficients**0.5) - 1
     if degree == 0:
         return T_body.new_empty(0, 0)
+    if degree == 1:  # as -y, z and -x turn
+        rows = T_body.detach().tolist()
+        return T_body.new_tensor([[s * t * rows[i][j] for j, t in _LINEAR] for i, s in _LINEAR])
     return spherical_harmonics.rotation_matrices(T_body.detach()[:3, :3], degree)[1:, 1:].contiguous()
 
 

@@ -86,32 +86,38 @@ def _blend_linear_backward(turn, own, w, gradient, out):
     return total
 
 
+@inlined(ANY_NUMBER)
+def place_one(n, w, x, y, z, qw, qx, qy, qz, own, frames, turn, out_means, out_quats, out_sh):
+    """Writes Gaussian ``n``, which has the head's weight w, mean, quaternion and harmonics ``own`` [K, 3]."""
+    count = out_sh.shape[1]
+    hx, hy, hz = _moved(frames[0], x, y, z)
+    bx, by, bz = _moved(frames[1], x, y, z)
+    out_means[n, 0], out_means[n, 1], out_means[n, 2] = bx + w * (hx - bx), by + w * (hy - by), bz + w * (hz - bz)
+    aw, ax, ay, az, _ = _between(frames, w)
+    out_quats[n, 0], out_quats[n, 1], out_quats[n, 2], out_quats[n, 3] = product(aw, ax, ay, az, qw, qx, qy, qz)
+    out = out_sh[n]
+    out[0, 0], out[0, 1], out[0, 2] = own[0, 0], own[0, 1], own[0, 2]
+    start, end = 1, 4
+    if count == 4:
+        _blend_linear(turn, own, w, out)
+        start = count
+    while start < count:
+        for k in range(start, end):
+            red, green, blue = _turned(turn, own, k, start, end)
+            out[k, 0] = red + w * (own[k, 0] - red)
+            out[k, 1] = green + w * (own[k, 1] - green)
+            out[k, 2] = blue + w * (own[k, 2] - blue)
+        start, end = end, 2 * end - start + 2
+
+
 @kernel()
 def blend(first, last, means, quats, sh, weights, frames, turn, out_means, out_quats, out_sh):
     """Writes the Gaussians ``first`` to ``last``; weights [N] of the head."""
-    head, body, count = frames[0], frames[1], sh.shape[1]
     for n in range(first, last):
-        w, x, y, z = weights[n], means[n, 0], means[n, 1], means[n, 2]
-        hx, hy, hz = _moved(head, x, y, z)
-        bx, by, bz = _moved(body, x, y, z)
-        out_means[n, 0], out_means[n, 1], out_means[n, 2] = bx + w * (hx - bx), by + w * (hy - by), bz + w * (hz - bz)
-        qw, qx, qy, qz, _ = _between(frames, w)
-        out_quats[n, 0], out_quats[n, 1], out_quats[n, 2], out_quats[n, 3] = product(
-            qw, qx, qy, qz, quats[n, 0], quats[n, 1], quats[n, 2], quats[n, 3]
-        )
-        own, out = sh[n], out_sh[n]
-        out[0, 0], out[0, 1], out[0, 2] = own[0, 0], own[0, 1], own[0, 2]
-        if count == 4:
-            _blend_linear(turn, own, w, out)
-            continue
-        start, end = 1, 4
-        while start < count:
-            for k in range(start, end):
-                red, green, blue = _turned(turn, own, k, start, end)
-                out[k, 0] = red + w * (own[k, 0] - red)
-                out[k, 1] = green + w * (own[k, 1] - green)
-                out[k, 2] = blue + w * (own[k, 2] - blue)
-            start, end = end, 2 * end - start + 2
+        place_one(
+            n, weights[n], means[n, 0], means[n, 1], means[n, 2], quats[n, 0], quats[n, 1], quats[n, 2], quats[n, 3],
+            sh[n], frames, turn, out_means, out_quats, out_sh,
+        )  # fmt: skip
 
 
 @kernel()

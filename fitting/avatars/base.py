@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from scene import bases, blocks, rig, skinning, sway, unit_quats
+from scene import bases, blocks, placing, rig, skinning, sway, unit_quats
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
-from scene.rig import displace, empty_binding, shapes_of_gaussians
+from scene.rig import RigBinding, displace, empty_binding, shapes_of_gaussians
 from scene.seeds import Seeds
 from scene.workers import suit_kernels
 
@@ -104,7 +104,7 @@ class AvatarModel(nn.Module):
         self.per_gaussian = nn.ParameterDict()
         self._frozen: dict[str, Tensor | None] | None = None
         self._rig_table: Tensor | None = None  # of a frozen avatar that is not on a CPU
-        self._blocks: blocks.BlockedNetwork | None = None  # of a frozen avatar that has one, on a CPU
+        self._placer: placing.Placer | None = None  # of a frozen avatar that has one, on a CPU
         self._evaluators: dict[str, Callable[[list[Tensor]], Tensor]] = {}  # of a frozen avatar
         self.anchoring = Anchoring(anchoring, shape.num_expressions)
         if anchoring.two_frames:
@@ -145,9 +145,21 @@ class AvatarModel(nn.Module):
         avatar takes one state []."""
         raise NotImplementedError
 
+    def codes(self, state: HeadState) -> Tensor | None:
+        """What ``parts`` are evaluated for, [*b, B]; None where they are the same for all states."""
+        return None
+
+    def parts(self) -> tuple[placing.Rest, placing.Additions | None] | None:
+        """What playback on a CPU makes clouds of in one sweep (``scene.placing``): the same as ``canonical`` to
+        rounding. None: it has no such form, and is evaluated by ``canonical``."""
+        return None
+
     def forward(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         """The Gaussian cloud [*b, N] in the head frame for states [*b] and camera centres ``eye`` [*b, 3] in it."""
         batch, by_kernels = state.batch_shape, suit_kernels(self.per_gaussian["means"])
+        if not batch and self._placer is not None and not self._evaluators:
+            corrected = self.anchoring.config.pose_correction
+            return self._placer(self.codes(state), state, self.anchoring.pose_delta(state) if corrected else None)
         if not batch or (self._frozen is None and not by_kernels):
             return self.placed(self.canonical(state, eye), state)
         states = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
@@ -188,19 +200,28 @@ class AvatarModel(nn.Module):
     def subset(self, chosen: Tensor) -> AvatarModel:
         """A copy for looking at, with the Gaussians ``chosen`` [M] (indices) alone."""
         copied = self.duplicate(lambda tensor: tensor)
-        copied._frozen = copied._rig_table = copied._blocks = None
+        copied._frozen = copied._rig_table = copied._placer = None
         for name, parameter in self.per_gaussian.items():
             copied.per_gaussian[name] = nn.Parameter(parameter.detach()[chosen], requires_grad=False)
         return copied
 
     def freeze(self) -> None:
         """Computes once what no state changes, for playback. From here on its parameters must stay as they are."""
-        self._frozen, self._evaluators, p = None, {}, self.per_gaussian
+        self._frozen, self._placer, self._evaluators, p = None, None, {}, self.per_gaussian
         with torch.no_grad():
             self._frozen = self.fixed() | {"head_weights": self.head_weights()}
-            if self.anchoring.config.rigged and not suit_kernels(self.rig_shapes):
+            if suit_kernels(p["means"]):
+                self._placer = self._make_placer()
+            elif self.anchoring.config.rigged:
                 # On a CPU few vertices are blended, which stay in the cache, and Gaussians look up theirs.
                 self._rig_table = shapes_of_gaussians(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
+
+    def _make_placer(self) -> placing.Placer | None:
+        parts, p, config = self.parts(), self.per_gaussian, self.anchoring.config
+        if parts is None:
+            return None
+        binding = RigBinding(self.rig_shapes, p["rig_vertices"], p["rig_weights"]) if config.rigged else None
+        return placing.Placer(*parts, head_weights=self.head_weights(), rig=binding, swaying=config.swaying)
 
     def networks(self) -> dict[str, nn.Module]:
         """Networks that are evaluated for every Gaussian, by name, as they are now: what another backend may evaluate
@@ -227,8 +248,10 @@ class AvatarModel(nn.Module):
         if self.per_gaussian["means"].device.type == "cpu":
             bases.compile_kernels()
             unit_quats.compile_kernels()
-            if self._blocks is not None:
+            if self._placer is not None:
                 blocks.compile_kernels()
+                placing.compile_kernels()
+                return
             if self.anchoring.config.rigged:
                 rig.compile_kernels()
             if self.anchoring.config.swaying:

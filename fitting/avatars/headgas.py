@@ -18,17 +18,19 @@ from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates
 from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.layers import apply_layers, compile_kernels
-from scene import bases, blocks
+from scene import bases, placing
 from scene import sh as spherical_harmonics
+from scene.blocks import BlockedNetwork
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.seeds import Seeds
 from scene.transforms import multiply_quats, rotvecs_to_quats
 from scene.unit_quats import unit_quats
-from scene.workers import suit_kernels
 
 # Means are divided by this before they are encoded, so that the head fills about [-1, 1].
 SCENE_RADIUS_M = 0.25
+
+_SHIFT_M, _TURN_RAD = 0.01, 0.1  # that the network's outputs of 1 stand for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +180,8 @@ class HeadGaS(AvatarModel):
         fixed = self.constants()
         means, quats = p["means"], fixed["quats"]
         if "shift" in values:
-            means = means + values["shift"] * 0.01
-            quats = multiply_quats(rotvecs_to_quats(values["turn"] * 0.1), quats)
+            means = means + values["shift"] * _SHIFT_M
+            quats = multiply_quats(rotvecs_to_quats(values["turn"] * _TURN_RAD), quats)
         return cloud_of(state.batch_shape, means, quats, fixed["scales"], torch.sigmoid(logits), colours)
 
     def base_colours(self) -> Tensor | None:
@@ -192,14 +194,9 @@ class HeadGaS(AvatarModel):
     def freeze(self) -> None:
         super().freeze()
         p, config = self.per_gaussian, self.config
+        if self._placer is not None:
+            return
         with torch.no_grad():
-            if "basis" in p and suit_kernels(p["basis"]):
-                start, layers = p["features"], []
-                if config.blending != "parameters":
-                    layers = [layer for layer in self.mlp if isinstance(layer, nn.Linear)]
-                    start = layers[0](torch.cat([start, self._encoding()], -1))
-                self._blocks = blocks.BlockedNetwork(p["basis"], start, layers)
-                return
             if "basis" in p:
                 # The same numbers, by coefficient in memory: a blend then reads them in one sweep.
                 by_code = p["basis"].transpose(0, 1).contiguous()
@@ -209,6 +206,19 @@ class HeadGaS(AvatarModel):
                 encoding = self._encoding()
                 first = self.mlp[0].bias + encoding @ weight[:, -encoding.shape[1] :].T
                 self._frozen["first"] = first + p["features"] @ weight[:, :size].T
+
+    def parts(self) -> tuple[placing.Rest, placing.Additions] | None:
+        p, fixed = self.per_gaussian, self.constants()
+        if "basis" not in p:  # the network sees the expression itself
+            return None
+        start, layers = p["features"], []
+        if self.config.blending != "parameters":
+            layers = [layer for layer in self.mlp if isinstance(layer, nn.Linear)]
+            start = layers[0](torch.cat([start, self._encoding()], -1))
+        own = (p["base_opacities"], p["base_colors"]) if "base_colors" in p else ()
+        looks = self._sizes.get("opacity", 0) + self._sizes.get("sh", 0)
+        rest = placing.Rest(p["means"], fixed["quats"], fixed["scales"], *own)
+        return rest, placing.Additions(BlockedNetwork(p["basis"], start, layers), looks, (_SHIFT_M, _TURN_RAD))
 
     def warm_up(self) -> None:
         super().warm_up()
@@ -221,10 +231,6 @@ class HeadGaS(AvatarModel):
 
     def _frozen_network(self, codes: Tensor) -> Tensor:
         """What ``_network`` gives, without what no expression changes: the first layer is linear."""
-        if "mlp" in self._evaluators:
-            return self._evaluators["mlp"](self._frozen_inputs(codes))
-        if self._blocks is not None:
-            return self._blocks(codes)
         p, first, size = self.per_gaussian, self.constants().get("first"), self.config.feature_size
         if self.config.blending == "none":
             weight = self.mlp[0].weight[:, size : size + self.num_codes]
@@ -259,7 +265,9 @@ class HeadGaS(AvatarModel):
 
     def _network(self, codes: Tensor) -> Tensor:
         """What codes [*b, B] give, [*b, N, *]."""
-        if self._frozen is not None:
+        if "mlp" in self._evaluators:
+            return self._evaluators["mlp"](self._frozen_inputs(codes))
+        if self._frozen is not None and self._placer is None:
             return self._frozen_network(codes)
         p = self.per_gaussian
         shape = (*codes.shape[:-1], self.num_gaussians)

@@ -13,16 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig, bent_pose
-from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from fitting.avatars.base import (
+    LOG_SCALE_LIMITS,
+    AvatarModel,
+    AvatarShape,
+    Rates,
+    TrainingStates,
+    bounded_scales,
+    cloud_of,
+)
 from fitting.avatars.blending import BlendBasis
-from scene import blocks
+from scene import placing
 from scene import sh as spherical_harmonics
+from scene.blocks import BlockedNetwork
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.seeds import Seeds
 from scene.transforms import multiply_quats, rotvecs_to_quats
 from scene.unit_quats import unit_quats
-from scene.workers import suit_kernels
 
 SHIFT_M, TURN_RAD = 0.01, 0.1
 """Metres and radians that a motion mode of 1 stands for at a code of 1."""
@@ -115,26 +123,26 @@ class Linear(AvatarModel):
     def _blended(self, codes: Tensor) -> tuple[Tensor, Tensor | None]:
         """Looks [*b, N, L] and, where there are any, motions [*b, N, 9]."""
         p = self.per_gaussian
-        if self._blocks is not None:
-            blended, looks = self._blocks(codes), p["base_looks"].shape[1]
-            return blended[:, :looks], blended[:, looks:] if self.config.motion else None
         looks = p["base_looks"] + BlendBasis.apply(p["look_modes"], codes)
         return looks, BlendBasis.apply(p["motion_modes"], codes) if self.config.motion else None
 
     def freeze(self) -> None:
         super().freeze()
-        p = self.per_gaussian
-        if not suit_kernels(p["look_modes"]):
-            return
         with torch.no_grad():
             by_pose = self.coder[0].weight[:, self.num_expressions :]
-            if not by_pose.any():  # as of teachers that do not read it
+            if self._placer is not None and not by_pose.any():  # as of teachers that do not read it
                 self._frozen["unread_pose"] = torch.zeros_like(by_pose[0])
-            modes, start = p["look_modes"], p["base_looks"]
-            if self.config.motion:
-                modes = torch.cat([modes, p["motion_modes"]], -1)
-                start = torch.nn.functional.pad(start, (0, p["motion_modes"].shape[2]))
-            self._blocks = blocks.BlockedNetwork(modes, start)
+
+    def parts(self) -> tuple[placing.Rest, placing.Additions]:
+        p, fixed, grown = self.per_gaussian, self.constants(), None
+        modes, start = p["look_modes"], p["base_looks"]
+        if self.config.motion:
+            modes = torch.cat([modes, p["motion_modes"]], -1)
+            start = torch.nn.functional.pad(start, (0, p["motion_modes"].shape[2]))
+            grown = p["log_scales"], LOG_SCALE_LIMITS
+        rest = placing.Rest(p["means"], fixed["quats"], fixed["scales"])
+        network, looks = BlockedNetwork(modes, start), p["base_looks"].shape[1]
+        return rest, placing.Additions(network, looks, (SHIFT_M, TURN_RAD), grown)
 
     def regularizers(self) -> dict[str, Tensor]:
         return super().regularizers() | {"basis": self.per_gaussian["look_modes"].square().mean()}

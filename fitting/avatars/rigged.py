@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from scene import placing
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
@@ -68,6 +69,11 @@ class Rigged(AvatarModel):
         return cloud_of(
             state.batch_shape, p["means"], fixed["quats"], fixed["scales"], fixed["opacities"], p["colors"]
         )
+
+    def parts(self) -> tuple[placing.Rest, None]:
+        p, fixed = self.per_gaussian, self.constants()
+        rest = placing.Rest(p["means"], fixed["quats"], fixed["scales"], p["opacity_logits"], p["colors"])
+        return rest, None
 
     def base_colours(self) -> Tensor:
         return self.per_gaussian["colors"][:, 0]

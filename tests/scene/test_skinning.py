@@ -7,7 +7,7 @@ import torch
 
 from scene.bases import blend, blend_by_code
 from scene.cloud import GaussianCloud
-from scene.skinning import _frames, blend_two_frames, blend_two_frames_torch
+from scene.skinning import blend_two_frames, blend_two_frames_torch, frame_rows
 from scene.transforms import (
     make_transform,
     matrices_to_quats,
@@ -49,7 +49,7 @@ def test_frames_know_the_quaternions_of_any_rotation(largest):
     quats[:, largest] = torch.tensor([0.9, -0.8])
     T = torch.eye(4).repeat(2, 1, 1)
     T[:, :3, :3] = quats_to_matrices(normalize_quats(quats))
-    rows = _frames(*T)
+    rows = frame_rows(*T)
     assert torch.equal(rows[:, :9], T[:, :3, :3].flatten(1))
     torch.testing.assert_close(rows[:, 12:], matrices_to_quats(T[:, :3, :3]), rtol=0, atol=1e-6)
 
