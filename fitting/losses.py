@@ -2,7 +2,8 @@
 
 SSIM follows Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004), with the
 usual 11x11 Gaussian window of sigma 1.5 and population statistics. On the CPU it runs in one fused numba kernel that
-gives value and gradient together (`ssim_torch` is its slow, obvious twin, and the path on other devices).
+gives value and gradient together (`ssim_torch` is its slow, obvious twin, and the path on other devices; on CUDA an
+installed package may give it in fits, see ``fitting.fused_ssim``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fitting import fused_ssim
 from scene.workers import run_rows
 
 WINDOW_RADIUS = 5
@@ -51,7 +53,16 @@ def ssim(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
     target = target.to(image.dtype)
     if image.device.type == "cpu" and image.shape[-1] == 3 and image.dtype in (torch.float32, torch.float64):
         return _FusedSsim.apply(image, target, valid)
+    if image.requires_grad and not valid and image.dtype == torch.float32:
+        chosen = choose_package(image.device)
+        if chosen is not None and chosen.function is not None:
+            return chosen.function(image, target)
     return ssim_torch(image, target, valid=valid)
+
+
+def choose_package(device: torch.device | str) -> fused_ssim.Choice | None:
+    """What computes SSIM in fits on a device; None where there is nothing to choose from."""
+    return fused_ssim.choose(str(device), ssim_torch) if torch.device(device).type == "cuda" else None
 
 
 def ssim_torch(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:

@@ -19,7 +19,7 @@ from scene.files import new_folder, read_json, storage_error, write_bytes, write
 FORMAT_VERSION = 1
 _PACKAGES = (
     "torch", "numpy", "mediapipe", "opencv-contrib-python", "numba", "kornia", "geoopt", "gsplat", "scikit-image",
-    "lpips", "safetensors", "tensorboard", "tinycudann",
+    "lpips", "safetensors", "tensorboard", "tinycudann", "fussim", "fused-ssim",
 )  # fmt: skip
 
 

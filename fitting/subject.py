@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fitting import fused_adam, loop, memory, networks, picture_loss
+from fitting import fused_adam, loop, losses, memory, networks, picture_loss
 from fitting.avatars import AvatarModel
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
@@ -59,7 +59,8 @@ def fit_run(
         picture_loss.compile_kernels()
         fused_adam.compile_kernels()
     frames = FrameStore(capture, capture.train, options.device)
-    notes: dict[str, str] = {}
+    ssim = losses.choose_package(options.device)
+    notes: dict[str, str] = {} if ssim is None else {"ssim": ssim.reason}
     perceptual = _perceptual(config, options, notes)
     facts = {
         "seed": options.seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes,
