@@ -21,8 +21,7 @@ PARTS = 4
 LANES = 32 if binding.get_host_cpu_features().get("avx512f") else 8
 """Gaussians of a block: what one instruction works on, 8; with AVX-512, which has registers for it, twice 16."""
 
-_VECTOR, _HALVES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(16), LANES)
-_WHOLES = ir.VectorType(ir.IntType(32), LANES)
+_VECTOR, _WHOLES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(32), LANES)
 _FUSED = ("contract", "reassoc", "nsz")
 
 
@@ -49,8 +48,8 @@ class _Emitter:
         at = self.builder.gep(data, [self.builder.mul(row, self.number(LANES))])
         return self.builder.bitcast(at, vector.as_pointer())
 
-    def load(self, data, row, vector=_VECTOR):
-        return self.builder.load(self.place(data, row, vector), align=2)
+    def load(self, data, row, vector=_VECTOR, align: int = 4):
+        return self.builder.load(self.place(data, row, vector), align=align)
 
     def store(self, value, data, row) -> None:
         self.builder.store(value, self.place(data, row), align=4)
@@ -69,26 +68,28 @@ def _are_arrays(*checked: tuple[types.Type, types.Type]) -> bool:
 
 
 @intrinsic
-def _blend(typing_context, table, row, factors, first, used, count, x, channel):
-    """x[channel] = Σ_u factors[first + u] table[row + used[u]] for u < count, a multiple of 4; x: [*, LANES] float32.
+def _blend(typing_context, table, row, factors, first, used, count, offset, x, channel):
+    """x[channel] = offset + Σ_u factors[first + u] table[row + used[u]] for u < count, a multiple of 4.
 
-    table: int16, its rows of LANES one after the other. Sums stay in registers.
+    x: [*, LANES] float32. table: int8 or int16, its rows of LANES one after the other. Sums stay in registers.
     """
-    numbers = (table, types.int16), (factors, types.float32), (used, types.intp), (x, types.float32)
-    if not _are_arrays(*numbers):
+    numbers = (factors, types.float32), (used, types.intp), (x, types.float32)
+    if not _are_arrays(*numbers) or table.dtype not in (types.int8, types.int16):
         return None
+    entries = ir.VectorType(ir.IntType(table.dtype.bitwidth), LANES)
 
     def generate(context, builder, signature, arguments):
         e, kinds = _Emitter(context, builder), signature.args
-        table, factors, used, x = (e.data(arguments[i], kinds[i]) for i in (0, 2, 4, 6))
-        row, first, count, channel = (e.index(arguments[i], kinds[i]) for i in (1, 3, 5, 7))
+        table, factors, used, x = (e.data(arguments[i], kinds[i]) for i in (0, 2, 4, 7))
+        row, first, count, channel = (e.index(arguments[i], kinds[i]) for i in (1, 3, 5, 8))
         sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(PARTS)]
         for total in sums:
             builder.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
+        builder.store(e.spread(arguments[6]), sums[0])
         with cgutils.for_range(builder, builder.sdiv(count, e.number(PARTS))) as four:
             for i, total in enumerate(sums):
                 u = builder.add(builder.mul(four.index, e.number(PARTS)), e.number(i))
-                entry = e.load(table, builder.add(row, builder.load(builder.gep(used, [u]))), _HALVES)
+                entry = e.load(table, builder.add(row, builder.load(builder.gep(used, [u]))), entries, 1)
                 value = builder.sitofp(builder.sext(entry, _WHOLES), _VECTOR)
                 factor = builder.load(builder.gep(factors, [builder.add(first, u)]))
                 builder.store(e.multiply_add(e.spread(factor), value, builder.load(total)), total)
@@ -96,7 +97,7 @@ def _blend(typing_context, table, row, factors, first, used, count, x, channel):
         e.store(builder.fadd(builder.fadd(a, b), builder.fadd(c, d)), x, channel)
         return context.get_dummy_value()
 
-    return types.void(table, row, factors, first, used, count, x, channel), generate
+    return types.void(table, row, factors, first, used, count, types.float32, x, channel), generate
 
 
 @intrinsic
@@ -133,10 +134,11 @@ def _layer(typing_context, weights, at, x, inputs, y, outputs, relu):
 
 
 @kernel()
-def evaluate(first, last, table, factors, used, start, weights, biases, sizes, out):
+def evaluate(first, last, table, factors, used, offsets, start, weights, biases, sizes, out):
     """Writes the rows of ``out`` [N, O] that belong to the blocks ``first`` to ``last``.
 
-    table: [blocks, f, B, LANES] int16; factors: [f, U], what each entry is multiplied with, for the U ``used`` b.
+    table: [blocks, f, B, LANES] int8 or int16; factors: [f, U], what each entry is multiplied with, for the U ``used``
+    b; offsets: [f], what is added.
     start: [blocks, sizes[0], LANES], what the blended channels, taken through the first layer, are added to.
     weights: of all layers one after the other, as ``_layer`` reads them; biases: [sizes[1] + ...]; sizes: the layers'
     padded outputs. Without layers (weights are empty, sizes is [f]) the blend itself is added.
@@ -150,7 +152,7 @@ def evaluate(first, last, table, factors, used, start, weights, biases, sizes, o
     for block in range(first, last):
         own = start[block]
         for i in range(channels):
-            _blend(entries, (block * channels + i) * codes, flat, i * count, used, count, x, i)
+            _blend(entries, (block * channels + i) * codes, flat, i * count, used, count, offsets[i], x, i)
         if weights.shape[0] == 0:
             for i in range(channels):
                 for lane in range(LANES):

@@ -1,8 +1,9 @@
 """What playback evaluates per Gaussian on a CPU: a table blended by the state's codes, then a small network.
 
 One sweep through memory: of a few Gaussians at a time the table's entries are read, blended and taken through all
-layers before the next. Tables are kept in 16 bits (whole numbers with a factor for each code and channel: an error of
-at most 1/65 000 of the largest entry), half of what must be read for each picture.
+layers before the next. Tables are kept as whole numbers with a scale and an offset for each code and channel: in 8 bits
+where they were stored so and lose nothing, else in 16 (an error of at most 1/130 000 of a channel's range). That is a
+quarter or half of what must be read for each picture.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scene import quantisation
 from scene.workers import run_rows
 
-_LARGEST = 32767
+_ON_GRID = 1e-3  # of a step: how far an entry may be from a number of 8 bits
 
 
 class BlockedNetwork:
@@ -29,10 +31,9 @@ class BlockedNetwork:
         layers [N, f]. layers: linear layers with ReLUs between them; ``layers[0]`` has f inputs, its bias is not read.
         """
         self._count, self._outputs = len(table), layers[-1].out_features if layers else table.shape[2]
-        largest = table.abs().amax(0).clamp_min(1e-30)  # [B, f]
-        factors = largest / _LARGEST
-        self._factors = factors.T.contiguous().numpy()  # [f, B]
-        self._table = self._blocked((table / factors).round_().to(torch.int16).transpose(1, 2)).numpy()
+        numbers, scales, offsets = _whole_numbers(table)
+        self._scales, self._offsets = scales.T.contiguous().numpy(), offsets.numpy()  # [f, B], [B, f]
+        self._table = self._blocked(numbers.transpose(1, 2)).numpy()
         weights = [_padded(layer.weight.detach()) for layer in layers]
         biases = [_padded(layer.bias.detach()[:, None])[:, 0] for layer in layers[1:]]
         if layers:
@@ -58,10 +59,11 @@ class BlockedNetwork:
 
         out, codes = torch.empty(self._count, self._outputs), codes.detach().numpy()
         (used,) = codes.nonzero()
-        factors = np.zeros((len(self._factors), len(used) + -len(used) % PARTS), np.float32)
-        np.multiply(self._factors[:, used], codes[used], out=factors[:, : len(used)])
+        factors = np.zeros((len(self._scales), len(used) + -len(used) % PARTS), np.float32)
+        np.multiply(self._scales[:, used], codes[used], out=factors[:, : len(used)])
+        offsets = codes[used] @ self._offsets[used]
         used = np.append(used, np.zeros(factors.shape[1] - len(used), used.dtype))
-        arrays = self._table, factors, used, self._start, self._weights, self._biases, self._sizes, out.numpy()
+        arrays = self._table, factors, used, offsets, self._start, self._weights, self._biases, self._sizes, out.numpy()
         return out, lambda first, last: evaluate(first, last, *arrays)
 
     @property
@@ -77,9 +79,17 @@ class BlockedNetwork:
         return rows.unflatten(0, (-1, LANES)).movedim(1, -1).contiguous()
 
 
-def compile_kernels() -> None:
-    """Compiles what evaluation needs (seconds, once; then kept on disk): call it before playback."""
-    BlockedNetwork(torch.ones(1, 1, 1), torch.zeros(1, 1), [nn.Linear(1, 1)])(torch.ones(1))
+def _whole_numbers(table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A table [N, B, f] as numbers [N, B, f], scales and offsets [B, f]: table = offset + scale number."""
+    scales, offsets = quantisation.ranges(table, torch.iinfo(torch.int8).max)
+    for rows in (table[:1024], table):  # most that are on no grid show it at once
+        numbers = ((rows - offsets) / scales).round_()
+        if not ((offsets + scales * numbers - rows).abs() <= _ON_GRID * scales).all():
+            break
+    else:
+        return numbers.to(torch.int8), scales, offsets
+    scales, offsets = quantisation.ranges(table, torch.iinfo(torch.int16).max)
+    return ((table - offsets) / scales).round_().to(torch.int16), scales, offsets
 
 
 def _padded(weight: Tensor) -> Tensor:

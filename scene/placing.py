@@ -113,10 +113,3 @@ class Placer:
 
 
 _AT_REST = torch.eye(4)
-
-
-def compile_kernels() -> None:
-    """Compiles what a ``Placer`` needs (seconds, once; then kept on disk): call it before playback."""
-    point = torch.zeros(1, 3)
-    rest = Rest(point, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), point, torch.zeros(1), torch.zeros(1, 1, 3))
-    Placer(rest)(None, HeadState.neutral(0, 0))

@@ -69,7 +69,7 @@ def encode(tensor: Tensor, encoding: str, name: str = "tensor") -> dict[str, Ten
         if not torch.isfinite(half).all():
             raise ValueError(f"{name}: holds values beyond those of half precision")
         return {"": half}
-    scale, offset = _range(tensor, _LARGEST[encoding])
+    scale, offset = ranges(tensor, _LARGEST[encoding])
     numbers = ((tensor.double() - offset.double()) / scale.double()).round()
     numbers = numbers.clamp(-_LARGEST[encoding], _LARGEST[encoding]).to(getattr(torch, encoding))
     return {"": numbers, _SCALE: scale, _OFFSET: offset}
@@ -84,9 +84,9 @@ def decode(parts: Mapping[str, Tensor], encoding: str) -> Tensor:
     return (parts[_OFFSET].double() + parts[_SCALE].double() * parts[""].double()).float()
 
 
-def _range(tensor: Tensor, largest: int) -> tuple[Tensor, Tensor]:
+def ranges(tensor: Tensor, largest: int) -> tuple[Tensor, Tensor]:
     """Scales and offsets [*c] in float32 that map the values [N, *c] to whole numbers up to ``largest``."""
-    low, high = tensor.double().amin(0), tensor.double().amax(0)
+    low, high = tensor.amin(0).double(), tensor.amax(0).double()
     offset = ((low + high) / 2).float()
     half = torch.maximum(high - offset.double(), offset.double() - low)
     # A channel that is constant needs no scale; 1 keeps the division defined. The factor covers float32's rounding.

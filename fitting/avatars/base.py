@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from scene import bases, blocks, placing, rig, skinning, sway, unit_quats
+from scene import bases, placing, rig, skinning, sway, unit_quats
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.rig import RigBinding, displace, empty_binding, shapes_of_gaussians
@@ -245,13 +245,12 @@ class AvatarModel(nn.Module):
 
     def warm_up(self) -> None:
         """Compiles what it needs, so that no fit or playback is held up."""
-        if self.per_gaussian["means"].device.type == "cpu":
+        if self._placer is not None:
+            with torch.no_grad():
+                self(HeadState.neutral(self.num_expressions, self.num_joints), torch.zeros(3))
+        elif self.per_gaussian["means"].device.type == "cpu":
             bases.compile_kernels()
             unit_quats.compile_kernels()
-            if self._placer is not None:
-                blocks.compile_kernels()
-                placing.compile_kernels()
-                return
             if self.anchoring.config.rigged:
                 rig.compile_kernels()
             if self.anchoring.config.swaying:

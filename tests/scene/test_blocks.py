@@ -1,9 +1,10 @@
-"""Tables in 16 bits and small networks of many Gaussians, against plain PyTorch."""
+"""Tables as whole numbers and small networks of many Gaussians, against plain PyTorch."""
 
 import pytest
 import torch
 from torch import nn
 
+from scene import quantisation
 from scene.block_kernels import LANES, ROWS
 from scene.blocks import BlockedNetwork
 
@@ -28,10 +29,9 @@ def exact(table, start, layers, codes):
     return x
 
 
-def as_kept(table):
-    """The table after rounding to 16 bits."""
-    factors = table.abs().amax(0) / 32767
-    return (table / factors).round() * factors
+def as_kept(table, encoding="int16"):
+    """The table after rounding."""
+    return quantisation.decode(quantisation.encode(table, encoding), encoding)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,24 @@ def test_threads_change_no_bit(threads):
         assert torch.equal(BlockedNetwork(table, start, layers)(codes), expected)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("sizes", [[], [8, 3]])
+def test_what_was_stored_in_8_bits_is_kept_in_8_bits_and_loses_nothing(sizes):
+    table, start, layers = make(3000, 6, 4, sizes)
+    table = as_kept(table + 3, "int8")  # off-centre, as exports may be
+    table[:, :, 1] = 0.25  # a channel that never changes
+    codes = torch.randn(6, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        network, expected = BlockedNetwork(table, start, layers), exact(table, start, layers, codes)
+        found = network(codes)
+    assert network._table.itemsize == 1
+    assert (found - expected).abs().max() < 2e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("row", [0, 2999])
+def test_one_entry_between_the_steps_of_8_bits_is_enough_for_16(row):
+    table, start, _ = make(3000, 6, 4, [])
+    table = as_kept(table, "int8")
+    table[row, 2, 3] += 0.3 * (table[:, 2, 3].amax() - table[row, 2, 3]) / 254
+    assert BlockedNetwork(table, start)._table.itemsize == 2
