@@ -7,18 +7,18 @@ works on several Gaussians.
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from scene.compiling import kernel
+from scene.compiling import has_avx512, kernel
 
 ROWS = 8
 """Outputs of a layer that are summed up at once; layers are padded to multiples of it."""
 PARTS = 4
 """Entries of a table that are blended at once; what is left is filled up with factors of 0."""
-LANES = 32 if binding.get_host_cpu_features().get("avx512f") else 8
+LANES = 32 if has_avx512() else 8
 """Gaussians of a block: what one instruction works on, 8; with AVX-512, which has registers for it, twice 16."""
 
 _VECTOR, _WHOLES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(32), LANES)

@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import numba
+from llvmlite import binding
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,12 @@ FINITE = True
 ANY_NUMBER = {"contract", "reassoc", "nsz", "arcp"}
 # Kernels of explicit vectors: these say themselves what may be assumed (numba would add its flags to theirs).
 AS_WRITTEN = False
+
+
+def has_avx512() -> bool:
+    """Whether kernels are compiled for a processor with AVX-512."""
+    chosen = numba.config.CPU_NAME or numba.config.CPU_FEATURES  # another than this one
+    return not chosen and bool(binding.get_host_cpu_features().get("avx512f"))
 
 
 def helper(fastmath=ANY_NUMBER) -> Callable:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from renderers.cpu_kernels.layout import (
     EXTENT_X,
     EXTENT_Y,
@@ -38,8 +40,7 @@ def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts
 
     spans: [S, 4] int32: Gaussian, tile row, first and last tile of the run; when S is too small the rest is only
         counted.
-    starts, counts: [tiles_y, tiles_x + 1] int32, written for the thread's own rows: where each tile's list starts,
-        and 0.
+    starts, counts: [tiles_y, tiles_x + 1] int32, written for the thread's own rows: where each tile's list starts.
     Returns the number of spans and of list entries needed.
     """
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
@@ -89,16 +90,23 @@ def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts
         for tile in range(tiles_x):
             length += counts[row, tile]
             starts[row, tile] = total
-            counts[row, tile] = 0
+            counts[row, tile] = total
             total += length
     return used, total
 
 
 @kernel()
-def fill_lists(spans, used, starts, counts, entries):
-    """Writes the lists of ``bin_rows`` to ``entries`` and their lengths to ``counts``."""
+def fill_lists(thread, threads, spans, used, starts, counts, entries):
+    """Writes the lists of ``bin_rows`` to ``entries``, and their lengths to ``counts``, until then where each goes on.
+
+    Unsigned indices: these are not looked at for being negative, which takes as long as the rest.
+    """
     for k in range(used):
-        g, row = spans[k, 0], spans[k, 1]
-        for tile in range(spans[k, 2], spans[k, 3] + 1):
-            entries[starts[row, tile] + counts[row, tile]] = g
-            counts[row, tile] += 1
+        g, row = spans[k, 0], np.uint32(spans[k, 1])
+        for tile in range(np.uint32(spans[k, 2]), np.uint32(spans[k, 3] + 1)):
+            place = np.uint32(counts[row, tile])
+            entries[place] = g
+            counts[row, tile] = place + np.uint32(1)
+    for row in range(thread, counts.shape[0], threads):
+        for tile in range(counts.shape[1] - 1):
+            counts[row, tile] -= starts[row, tile]

@@ -21,7 +21,6 @@ from renderers.cpu_kernels.layout import (
     S_DEPTH,
     S_GREEN,
     S_RED,
-    S_STOP,
     S_T,
     S_X,
     S_Y,
@@ -34,16 +33,17 @@ from renderers.cpu_kernels.layout import (
     F,
 )  # fmt: skip
 from renderers.cpu_kernels.memory import AHEAD, prefetch_row
+from renderers.cpu_kernels.tiles import ROWS, store_colours, store_rows
 from renderers.cpu_kernels.vectors import (
     WIDTH,
     any_lane,
     broadcast,
-    larger,
     load,
     muladd,
     smaller,
     store,
     where,
+    without,
 )  # fmt: skip
 from scene.compiling import AS_WRITTEN, inlined, kernel
 
@@ -61,41 +61,20 @@ def in_tile(scratch, splats, g, center_x, center_y):
 
 
 @inlined(AS_WRITTEN)
-def _blend(scratch, splats, g, center_x, center_y, position, depth, for_backward):
-    """Blends one Gaussian over the 64 pixels of a tile; returns whether any was unfinished and reached."""
-    my, _, constant, slope = in_tile(scratch, splats, g, center_x, center_y)
-    yy, z, place = broadcast(splats[g, YY]), broadcast(splats[g, DEPTH]), broadcast(position)
-    red, green, blue = broadcast(splats[g, RED]), broadcast(splats[g, GREEN]), broadcast(splats[g, BLUE])
-    zero, least, most = broadcast(ZERO), broadcast(LOG2_ALPHA_MIN), broadcast(ALPHA_MAX)
-    enough = broadcast(TRANSMITTANCE_MIN)
-    drawn = zero
-    for row in range(0, LANES, WIDTH):
-        dy = my - load(scratch, S_Y + row)
-        exponent = muladd(dy, muladd(yy, dy, slope), constant)
-        alpha = where(exponent >= least, smaller(exp2(exponent), most), zero)
-        t = load(scratch, S_T + row)
-        weight = alpha * larger(t, zero)
-        after = t - weight
-        finished = abs(after) <= enough  # never where t < 0: then after = t < -TRANSMITTANCE_MIN
-        weight = where(finished, zero, weight)
-        store(scratch, S_T + row, where(finished, -t, after))
-        if for_backward:
-            store(scratch, S_STOP + row, where(finished, place, load(scratch, S_STOP + row)))
-        store(scratch, S_RED + row, muladd(red, weight, load(scratch, S_RED + row)))
-        store(scratch, S_GREEN + row, muladd(green, weight, load(scratch, S_GREEN + row)))
-        store(scratch, S_BLUE + row, muladd(blue, weight, load(scratch, S_BLUE + row)))
-        if depth:
-            store(scratch, S_DEPTH + row, muladd(z, weight, load(scratch, S_DEPTH + row)))
-        drawn = drawn + weight
-    return any_lane(drawn > zero)
+def _blend(dy, yy, slope, constant, live, t):
+    """What a Gaussian is to some pixels of a tile: where it reaches, its weight, which pixels it leaves unfinished of
+    those that are ``live``, and their transmittance. Where it would finish a pixel it is not blended any more."""
+    exponent = muladd(dy, muladd(yy, dy, slope), constant)
+    reached = exponent >= broadcast(LOG2_ALPHA_MIN)
+    weight = where(reached, smaller(exp2(exponent), broadcast(ALPHA_MAX)), broadcast(ZERO)) * t
+    after = t - weight
+    keeps = live & (after > broadcast(TRANSMITTANCE_MIN))
+    return reached, weight, keeps, where(keeps, after, t)
 
 
 @inlined(AS_WRITTEN)
-def _any_unfinished(scratch):
-    best = load(scratch, S_T)
-    for row in range(WIDTH, LANES, WIDTH):
-        best = larger(best, load(scratch, S_T + row))
-    return any_lane(best > broadcast(ZERO))
+def _add(keeps, value, weight, total):
+    return where(keeps, muladd(value, weight, total), total)
 
 
 def _make_kernel(with_depth: bool, for_backward: bool):
@@ -118,45 +97,79 @@ def _make_kernel(with_depth: bool, for_backward: bool):
         for lane in range(LANES):
             scratch[S_X + lane] = F(lane % TILE) - HALF * F(TILE - 1)
             scratch[S_Y + lane] = F(lane // TILE) - HALF * F(TILE - 1)
+        x, y, y_2 = load(scratch, S_X), load(scratch, S_Y), load(scratch, S_Y + WIDTH)
+        zero, one, never = broadcast(ZERO), broadcast(ONE), broadcast(NEVER)
+        right, bottom = broadcast(F(width)), broadcast(F(height))
+        flat_rgb, flat_alpha, flat_depth = rgb.reshape(-1), alpha.reshape(-1), depth.reshape(-1)
         for tile_y in range(thread, tiles_y, threads):
             for tile_x in range(tiles_x):
                 center_x, center_y = (F(tile_x) + HALF) * F(TILE), (F(tile_y) + HALF) * F(TILE)
-                for lane in range(LANES):
-                    inside = tile_x * TILE + lane % TILE < width and tile_y * TILE + lane // TILE < height
-                    scratch[S_T + lane] = ONE if inside else -ONE
-                    scratch[S_STOP + lane] = NEVER
-                    scratch[S_RED + lane] = ZERO
-                    scratch[S_GREEN + lane] = ZERO
-                    scratch[S_BLUE + lane] = ZERO
-                    scratch[S_DEPTH + lane] = ZERO
-
                 start, kept = starts[tile_y, tile_x], 0
                 end = start + counts[tile_y, tile_x]
+                for k in range(end, min(end + AHEAD, entries.shape[0])):  # where the next tile begins
+                    prefetch_row(splats, entries[k])
+                # The tile's two halves, in registers until its list is through.
+                live = (x + broadcast(center_x) < right) & (y + broadcast(center_y) < bottom)
+                live_2 = (x + broadcast(center_x) < right) & (y_2 + broadcast(center_y) < bottom)
+                t, t_2, stop, stop_2 = one, one, never, never
+                red, red_2, green, green_2, blue, blue_2, far, far_2 = zero, zero, zero, zero, zero, zero, zero, zero
                 for k in range(start, end):
                     g = entries[k]
                     prefetch_row(splats, entries[min(k + AHEAD, end - 1)])
-                    if _blend(scratch, splats, g, center_x, center_y, F(kept), with_depth, for_backward):
-                        if for_backward:
-                            entries[start + kept] = g
-                        kept += 1
-                    elif not _any_unfinished(scratch):
+                    my, _, constant, slope = in_tile(scratch, splats, g, center_x, center_y)
+                    yy, place = broadcast(splats[g, YY]), broadcast(F(kept))
+                    reached, weight, keeps, t = _blend(my - y, yy, slope, constant, live, t)
+                    reached_2, weight_2, keeps_2, t_2 = _blend(my - y_2, yy, slope, constant, live_2, t_2)
+                    colour = broadcast(splats[g, RED])
+                    red, red_2 = _add(keeps, colour, weight, red), _add(keeps_2, colour, weight_2, red_2)
+                    colour = broadcast(splats[g, GREEN])
+                    green, green_2 = _add(keeps, colour, weight, green), _add(keeps_2, colour, weight_2, green_2)
+                    colour = broadcast(splats[g, BLUE])
+                    blue, blue_2 = _add(keeps, colour, weight, blue), _add(keeps_2, colour, weight_2, blue_2)
+                    if with_depth:
+                        z = broadcast(splats[g, DEPTH])
+                        far, far_2 = _add(keeps, z, weight, far), _add(keeps_2, z, weight_2, far_2)
+                    if for_backward:
+                        stop = where(without(live, keeps), place, stop)
+                        stop_2 = where(without(live_2, keeps_2), place, stop_2)
+                        entries[start + kept] = g  # what no pixel takes is written over
+                        kept += int(any_lane((reached & keeps) | (reached_2 & keeps_2)))
+                    live, live_2 = keeps, keeps_2
+                    if not any_lane(live | live_2):
                         break
-
                 if for_backward:
                     counts[tile_y, tile_x] = kept
-                    for lane in range(LANES):
-                        transmittances[tile_y, tile_x, lane] = abs(scratch[S_T + lane])
-                        stops[tile_y, tile_x, lane] = scratch[S_STOP + lane]
+                    final, stopped = transmittances[tile_y, tile_x], stops[tile_y, tile_x]
+                    store(final, 0, t)
+                    store(final, WIDTH, t_2)
+                    store(stopped, 0, stop)
+                    store(stopped, WIDTH, stop_2)
                 left, top = tile_x * TILE, tile_y * TILE
-                for y in range(top, min(top + TILE, height)):
-                    for x in range(left, min(left + TILE, width)):
-                        lane = (y - top) * TILE + x - left
-                        alpha[y, x] = ONE - abs(scratch[S_T + lane])
-                        rgb[y, x, 0] = scratch[S_RED + lane]
-                        rgb[y, x, 1] = scratch[S_GREEN + lane]
-                        rgb[y, x, 2] = scratch[S_BLUE + lane]
+                if left + TILE <= width and top + TILE <= height:
+                    first, half = top * width + left, ROWS * width
+                    store_rows(flat_alpha, first, width, one - t)
+                    store_rows(flat_alpha, first + half, width, one - t_2)
+                    store_colours(flat_rgb, 3 * first, 3 * width, (red, green, blue))
+                    store_colours(flat_rgb, 3 * (first + half), 3 * width, (red_2, green_2, blue_2))
+                    if with_depth:
+                        store_rows(flat_depth, first, width, far)
+                        store_rows(flat_depth, first + half, width, far_2)
+                    continue
+                for at, first_half, second_half in (
+                    (S_T, t, t_2), (S_RED, red, red_2), (S_GREEN, green, green_2), (S_BLUE, blue, blue_2),
+                    (S_DEPTH, far, far_2),
+                ):  # fmt: skip
+                    store(scratch, at, first_half)
+                    store(scratch, at + WIDTH, second_half)
+                for row in range(top, min(top + TILE, height)):
+                    for column in range(left, min(left + TILE, width)):
+                        lane = (row - top) * TILE + column - left
+                        alpha[row, column] = ONE - scratch[S_T + lane]
+                        rgb[row, column, 0] = scratch[S_RED + lane]
+                        rgb[row, column, 1] = scratch[S_GREEN + lane]
+                        rgb[row, column, 2] = scratch[S_BLUE + lane]
                         if with_depth:
-                            depth[y, x] = scratch[S_DEPTH + lane]
+                            depth[row, column] = scratch[S_DEPTH + lane]
 
     return composite_rows
 

@@ -45,59 +45,27 @@ from renderers.cpu_kernels.vectors import (
     broadcast,
     load,
     muladd,
+    reciprocal,
     smaller,
-    store,
     where,
 )  # fmt: skip
 from scene.compiling import AS_WRITTEN, inlined, kernel
 
 
 @inlined(AS_WRITTEN)
-def _unblend(scratch, splats, g, sums, center_x, center_y, position, depth, absolute):
-    """Takes one Gaussian off the 64 pixels of a tile and adds to its row of gradients (``sums``: all, flat)."""
-    my, dx, constant, slope = in_tile(scratch, splats, g, center_x, center_y)
-    yy, z, place = broadcast(splats[g, YY]), broadcast(splats[g, DEPTH]), broadcast(position)
-    red, green, blue = broadcast(splats[g, RED]), broadcast(splats[g, GREEN]), broadcast(splats[g, BLUE])
-    slope_x, xy = broadcast(TWO * splats[g, XX]) * dx, broadcast(splats[g, XY])
-    zero, one, least, most = broadcast(ZERO), broadcast(ONE), broadcast(LOG2_ALPHA_MIN), broadcast(ALPHA_MAX)
-    sum_red, sum_green, sum_blue, sum_depth = zero, zero, zero, zero
-    # Moments of v = alpha dL/dalpha over dy; dx is the same in all rows and comes in afterwards.
-    sum_1, sum_y, sum_yy, abs_x, abs_y = zero, zero, zero, zero, zero
-    for row in range(0, LANES, WIDTH):
-        dy = my - load(scratch, S_Y + row)
-        exponent = muladd(dy, muladd(yy, dy, slope), constant)
-        drawn = (exponent >= least) & (place < load(scratch, S_STOP + row))
-        unclamped = where(drawn, exp2(exponent), zero)
-        alpha = smaller(unclamped, most)
-        ratio = one / (one - alpha)
-        t = load(scratch, S_T + row) * ratio
-        store(scratch, S_T + row, t)
-        weight = alpha * t
-        g_red, g_green, g_blue = load(scratch, S_RED + row), load(scratch, S_GREEN + row), load(scratch, S_BLUE + row)
-        own = muladd(red, g_red, muladd(green, g_green, blue * g_blue))
-        if depth:
-            g_depth = load(scratch, S_DEPTH + row)
-            own = muladd(z, g_depth, own)
-            sum_depth = muladd(weight, g_depth, sum_depth)
-        behind = load(scratch, S_BEHIND + row)
-        store(scratch, S_BEHIND + row, muladd(weight, own, behind))
-        sum_red = muladd(weight, g_red, sum_red)
-        sum_green = muladd(weight, g_green, sum_green)
-        sum_blue = muladd(weight, g_blue, sum_blue)
-        v = where(unclamped <= most, muladd(weight, own, -alpha * ratio * behind), zero)
-        vy = v * dy
-        sum_1 = sum_1 + v
-        sum_y = sum_y + vy
-        sum_yy = muladd(vy, dy, sum_yy)
-        if absolute:
-            abs_x = abs_x + abs(v * muladd(xy, dy, slope_x))
-            abs_y = abs_y + abs(v * muladd(yy + yy, dy, slope))
-    sum_x = sum_1 * dx
-    ln2 = broadcast(LN2)
-    add_lane_sums(  # in the order of the columns G_...
-        sums, g * GRADIENT_COLUMNS, sum_red, sum_green, sum_blue, sum_depth, sum_1, sum_x, sum_y, sum_x * dx,
-        sum_y * dx, sum_yy, abs_x * ln2, abs_y * ln2, zero, zero, zero, zero,
-    )  # fmt: skip
+def _unblend(dy, yy, slope, constant, blended, t, own, behind):
+    """Takes one Gaussian off half the pixels of a tile: its weights there and v = alpha dL/dalpha, and the pixels'
+    transmittance and gradient-weighted colours behind it. blended: where the list went as far as it; own: c . g."""
+    exponent = muladd(dy, muladd(yy, dy, slope), constant)
+    drawn = blended & (exponent >= broadcast(LOG2_ALPHA_MIN))
+    zero, one, most = broadcast(ZERO), broadcast(ONE), broadcast(ALPHA_MAX)
+    unclamped = where(drawn, exp2(exponent), zero)
+    alpha = smaller(unclamped, most)
+    ratio = reciprocal(one - alpha)
+    t = t * ratio
+    weight = alpha * t
+    v = where(unclamped <= most, muladd(weight, own, -alpha * ratio * behind), zero)
+    return weight, v, t, muladd(weight, own, behind)
 
 
 def _make_kernel(with_depth: bool, absolute: bool):
@@ -119,6 +87,7 @@ def _make_kernel(with_depth: bool, absolute: bool):
         for lane in range(LANES):
             scratch[S_X + lane] = F(lane % TILE) - HALF * F(TILE - 1)
             scratch[S_Y + lane] = F(lane // TILE) - HALF * F(TILE - 1)
+        y, y_2, zero, ln2 = load(scratch, S_Y), load(scratch, S_Y + WIDTH), broadcast(ZERO), broadcast(LN2)
         for tile_y in range(thread, tiles_y, threads):
             for tile_x in range(tiles_x):
                 if counts[tile_y, tile_x] == 0:
@@ -133,23 +102,57 @@ def _make_kernel(with_depth: bool, absolute: bool):
                     scratch[S_DEPTH + lane] = ZERO
                     scratch[S_BEHIND + lane] = ZERO
                 left, top = tile_x * TILE, tile_y * TILE
-                for y in range(top, min(top + TILE, height)):
-                    for x in range(left, min(left + TILE, width)):
-                        lane = (y - top) * TILE + x - left
-                        scratch[S_RED + lane] = g_rgb[y, x, 0]
-                        scratch[S_GREEN + lane] = g_rgb[y, x, 1]
-                        scratch[S_BLUE + lane] = g_rgb[y, x, 2]
-                        scratch[S_BEHIND + lane] = -scratch[S_T + lane] * g_alpha[y, x]
+                for row in range(top, min(top + TILE, height)):
+                    for column in range(left, min(left + TILE, width)):
+                        lane = (row - top) * TILE + column - left
+                        scratch[S_RED + lane] = g_rgb[row, column, 0]
+                        scratch[S_GREEN + lane] = g_rgb[row, column, 1]
+                        scratch[S_BLUE + lane] = g_rgb[row, column, 2]
+                        scratch[S_BEHIND + lane] = -scratch[S_T + lane] * g_alpha[row, column]
                         if with_depth:
-                            scratch[S_DEPTH + lane] = g_depth[y, x]
+                            scratch[S_DEPTH + lane] = g_depth[row, column]
 
                 start = starts[tile_y, tile_x]
+                # The tile's two halves; what changes from Gaussian to Gaussian stays in registers.
+                t, t_2 = load(scratch, S_T), load(scratch, S_T + WIDTH)
+                behind, behind_2 = load(scratch, S_BEHIND), load(scratch, S_BEHIND + WIDTH)
                 for position in range(counts[tile_y, tile_x] - 1, -1, -1):
                     g = entries[start + position]
                     ahead = entries[start + max(position - AHEAD, 0)]
                     prefetch_row(splats, ahead)
                     prefetch_row(gradients, ahead)
-                    _unblend(scratch, splats, g, sums, center_x, center_y, F(position), with_depth, absolute)
+                    my, dx, constant, slope = in_tile(scratch, splats, g, center_x, center_y)
+                    yy, xy, place = broadcast(splats[g, YY]), broadcast(splats[g, XY]), broadcast(F(position))
+                    red, green = broadcast(splats[g, RED]), broadcast(splats[g, GREEN])
+                    blue, z = broadcast(splats[g, BLUE]), broadcast(splats[g, DEPTH])
+                    g_red, g_red_2 = load(scratch, S_RED), load(scratch, S_RED + WIDTH)
+                    g_green, g_green_2 = load(scratch, S_GREEN), load(scratch, S_GREEN + WIDTH)
+                    g_blue, g_blue_2 = load(scratch, S_BLUE), load(scratch, S_BLUE + WIDTH)
+                    own = muladd(red, g_red, muladd(green, g_green, blue * g_blue))
+                    own_2 = muladd(red, g_red_2, muladd(green, g_green_2, blue * g_blue_2))
+                    if with_depth:
+                        far, far_2 = load(scratch, S_DEPTH), load(scratch, S_DEPTH + WIDTH)
+                        own, own_2 = muladd(z, far, own), muladd(z, far_2, own_2)
+                    dy, dy_2 = my - y, my - y_2
+                    blended, blended_2 = place < load(scratch, S_STOP), place < load(scratch, S_STOP + WIDTH)
+                    weight, v, t, behind = _unblend(dy, yy, slope, constant, blended, t, own, behind)
+                    weight_2, v_2, t_2, behind_2 = _unblend(dy_2, yy, slope, constant, blended_2, t_2, own_2, behind_2)
+                    # Moments of v over dy; dx is the same in all rows and comes in afterwards.
+                    sum_1, vy, vy_2 = v + v_2, v * dy, v_2 * dy_2
+                    sum_x, sum_y, sum_yy = sum_1 * dx, vy + vy_2, muladd(vy_2, dy_2, vy * dy)
+                    sum_depth, abs_x, abs_y = zero, zero, zero
+                    if with_depth:
+                        sum_depth = muladd(weight_2, far_2, weight * far)
+                    if absolute:
+                        slope_x, twice_yy = broadcast(TWO * splats[g, XX]) * dx, yy + yy
+                        abs_x = abs(v * muladd(xy, dy, slope_x)) + abs(v_2 * muladd(xy, dy_2, slope_x))
+                        abs_y = abs(v * muladd(twice_yy, dy, slope)) + abs(v_2 * muladd(twice_yy, dy_2, slope))
+                    add_lane_sums(  # in the order of the columns G_...
+                        sums, g * GRADIENT_COLUMNS, muladd(weight_2, g_red_2, weight * g_red),
+                        muladd(weight_2, g_green_2, weight * g_green), muladd(weight_2, g_blue_2, weight * g_blue),
+                        sum_depth, sum_1, sum_x, sum_y, sum_x * dx, sum_y * dx, sum_yy, abs_x * ln2, abs_y * ln2,
+                        zero, zero, zero, zero,
+                    )  # fmt: skip
 
     return composite_rows_backward
 

@@ -36,7 +36,7 @@ CAM_X_LOW, CAM_X_HIGH, CAM_Y_LOW, CAM_Y_HIGH, CAM_CENTER = 16, 17, 18, 19, 20
 CAMERA_COLUMNS = 23
 
 # Lanes of the scratch memory of one tile, each LANES floats: pixel position relative to the tile's centre,
-# transmittance (negative once the pixel is finished), then what only one direction needs.
+# transmittance, then what only one direction needs.
 S_X, S_Y, S_T = 0, LANES, 2 * LANES
 S_RED, S_GREEN, S_BLUE, S_DEPTH = 3 * LANES, 4 * LANES, 5 * LANES, 6 * LANES  # sums forward, gradients backward
 S_STOP = 7 * LANES  # position in the tile's list of the Gaussian that finished the pixel

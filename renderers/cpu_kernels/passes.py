@@ -67,7 +67,7 @@ def run_forward(
             )
             if not w.grow_lists(t, spans, entries):
                 break
-        fill_lists(w.spans[t], spans, w.starts, w.counts, w.entries[t])
+        fill_lists(t, w.threads, w.spans[t], spans, w.starts, w.counts, w.entries[t])
         composite_rows(
             t, w.threads, w.splats, w.starts, w.counts, w.entries[t], w.scratch[t],
             *(image[i] for image in images), w.transmittances, w.stops,

@@ -1,8 +1,9 @@
 """Vectors of WIDTH float32 for kernels: LLVM makes as many instructions of an operation as the machine needs.
 
-``a + b``, ``a - b``, ``a * b``, ``a / b``, ``-a``, ``abs(a)``, comparisons (which make masks) and ``mask & mask`` work
-as on numbers. Nothing is reordered, and only ``muladd`` may fuse: equal expressions have equal bits in all kernels that
-are compiled ``AS_WRITTEN`` (else numba adds the kernel's flags). All values are assumed finite where they matter.
+``a + b``, ``a - b``, ``a * b``, ``a / b``, ``-a``, ``abs(a)``, comparisons (which make masks), ``mask & mask`` and
+``mask | mask`` work as on numbers. Nothing is reordered, and only ``muladd`` may fuse: equal expressions have equal
+bits in all kernels that are compiled ``AS_WRITTEN`` (else numba adds the kernel's flags). All values are assumed finite
+where they matter.
 
 A float64 is a vector of one for ``lanes``, ``broadcast``, ``load``, ``store``, ``muladd``, ``differ`` and the operators
 of numbers, so that a kernel of these alone can be tested in double precision.
@@ -18,6 +19,8 @@ from numba.core import cgutils
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
+
+from scene.compiling import has_avx512
 
 WIDTH = 32
 """Four rows of a tile: two instructions of AVX-512, four of AVX2, side by side, so that neither waits for the other."""
@@ -82,6 +85,7 @@ _define(operator.truediv, vector, (vector, vector), lambda builder, a, b: builde
 _define(operator.neg, vector, (vector,), lambda builder, a: builder.fneg(a, flags=_FLAGS))
 _define(abs, vector, (vector,), lambda builder, a: _call(builder, f"llvm.fabs.{_NAME}", _FLOATS, a))
 _define(operator.and_, mask, (mask, mask), lambda builder, a, b: builder.and_(a, b))
+_define(operator.or_, mask, (mask, mask), lambda builder, a, b: builder.or_(a, b))
 _compare(operator.lt, "<")
 _compare(operator.le, "<=")
 _compare(operator.gt, ">")
@@ -187,9 +191,41 @@ def root(typing_context, a):
 
 
 @intrinsic
+def reciprocal(typing_context, a):
+    """One over each lane, to two units in the last place: with AVX-512 a guess and a step of Newton's, a fifth of the
+    time of a division."""
+
+    def generate(context, builder, signature, values):
+        (whole,) = values
+        one = ir.Constant(_FLOATS, [1.0] * WIDTH)
+        if not has_avx512():
+            return builder.fdiv(one, whole, flags=_FLAGS)
+        kind = ir.FunctionType(_SIXTEEN, [_SIXTEEN, _SIXTEEN, ir.IntType(16)])
+        guess = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.rcp14.ps.512")
+        nothing, all_lanes = ir.Constant(_SIXTEEN, ir.Undefined), ir.Constant(ir.IntType(16), -1)
+        halves = [
+            builder.call(guess, [_pick(builder, whole, whole, list(range(start, start + 16))), nothing, all_lanes])
+            for start in range(0, WIDTH, 16)
+        ]
+        found = _pick(builder, *halves, list(range(WIDTH)))
+        error = _call(builder, f"llvm.fmuladd.{_NAME}", _FLOATS, builder.fneg(whole), found, one)
+        return _call(builder, f"llvm.fmuladd.{_NAME}", _FLOATS, found, error, found)
+
+    return vector(vector), generate
+
+
+@intrinsic
 def where(typing_context, condition, a, b):
     """a in the lanes where the mask is set, b in the others."""
     return vector(mask, vector, vector), lambda context, builder, signature, values: builder.select(*values)
+
+
+@intrinsic
+def without(typing_context, a, b):
+    """The lanes of a mask that are not in another."""
+    return mask(mask, mask), lambda context, builder, signature, values: builder.and_(
+        values[0], builder.not_(values[1])
+    )
 
 
 @intrinsic

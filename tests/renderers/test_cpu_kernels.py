@@ -10,10 +10,11 @@ import torch
 from renderers.cpu_kernels import vectors
 from renderers.cpu_kernels.binning import bin_rows, fill_lists
 from renderers.cpu_kernels.exponential import exp2
-from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, XX, XY, YY, F
+from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, TILE, XX, XY, YY, F
 from renderers.cpu_kernels.passes import run_forward
 from renderers.cpu_kernels.projection import pack_cameras
 from renderers.cpu_kernels.sorting import sort_by_depth
+from renderers.cpu_kernels.tiles import ROWS, store_colours, store_rows
 from renderers.cpu_kernels.vectors import WIDTH
 from renderers.cpu_kernels.workspace import Workspace, aligned
 from tests.renderers.scenes import SCENES, random_camera, random_cloud
@@ -84,6 +85,43 @@ def test_vectors() -> None:
     np.testing.assert_array_equal(out, wanted)
 
 
+def test_reciprocals_and_masks() -> None:
+    @numba.njit
+    def apply(values, reciprocals, chosen):
+        low, high = vectors.broadcast(F(0.25)), vectors.broadcast(F(0.75))
+        zero, one = vectors.broadcast(F(0)), vectors.broadcast(F(1))
+        for i in range(0, values.shape[0], WIDTH):
+            x = vectors.load(values, i)
+            vectors.store(reciprocals, i, vectors.reciprocal(x))
+            outside, above = (x < low) | (x > high), x > high
+            vectors.store(chosen, i, vectors.where(vectors.without(outside, above), one, zero))
+
+    x = np.linspace(0.001, 1, 32 * WIDTH, dtype=np.float32)  # what 1 - alpha can be
+    reciprocals, chosen = np.empty_like(x), np.empty_like(x)
+    apply(x, reciprocals, chosen)
+    assert np.abs(reciprocals * x.astype(np.float64) - 1).max() < 2.5e-7
+    assert np.array_equal(chosen, x < 0.25)
+
+
+def test_rows_of_a_tile_go_to_their_places() -> None:
+    @numba.njit
+    def apply(values, first, length, alpha, rgb):
+        red = vectors.load(values, 0)
+        green, blue = red + vectors.broadcast(F(1000)), red + vectors.broadcast(F(2000))
+        store_rows(alpha, first, length, red)
+        store_colours(rgb, 3 * first, 3 * length, (red, green, blue))
+
+    values, length, top, left = np.arange(WIDTH, dtype=np.float32), 21, 2, 9
+    alpha, rgb = np.full((ROWS + 3, length), -1, np.float32), np.full((ROWS + 3, length, 3), -1, np.float32)
+    apply(values, top * length + left, length, alpha.reshape(-1), rgb.reshape(-1))
+    expected = np.full_like(alpha, -1)
+    expected[top : top + ROWS, left : left + TILE] = values.reshape(ROWS, TILE)
+    assert np.array_equal(alpha, expected)
+    outside = expected < 0
+    for channel in range(3):
+        assert np.array_equal(rgb[..., channel], np.where(outside, -1, expected + 1000 * channel))
+
+
 def test_sums_over_lanes() -> None:
     @numba.njit
     def apply(a, out):
@@ -146,7 +184,7 @@ def test_tile_lists_hold_exactly_what_reaches_a_tile(scene: str, threads: int) -
             workspace.spans[t], workspace.starts, workspace.counts,
         )  # fmt: skip
         out = np.full(entries, -1, np.int32)
-        fill_lists(workspace.spans[t], spans, workspace.starts, workspace.counts, out)
+        fill_lists(t, threads, workspace.spans[t], spans, workspace.starts, workspace.counts, out)
         for y in range(t, workspace.counts.shape[0], threads):
             for x in range(workspace.counts.shape[1] - 1):
                 start, count = workspace.starts[y, x], workspace.counts[y, x]
