@@ -78,12 +78,18 @@ def rotation_matrices(rotations: Tensor, degree: int) -> Tensor:
     return solve @ basis(directions @ rotations, degree)
 
 
-@functools.lru_cache
 def _samples_on(degree: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """``rotation_samples`` where they are needed: copied to a GPU once, not at every step."""
-    with torch.inference_mode(False):  # whoever asks next may want gradients
-        directions, solve = rotation_samples(degree)
-        return directions.to(device, dtype), solve.to(device, dtype)
+    place = degree, dtype, device
+    if place not in samples_by_place:
+        with torch.inference_mode(False):  # whoever asks next may want gradients
+            directions, solve = rotation_samples(degree)
+            samples_by_place[place] = directions.to(device, dtype), solve.to(device, dtype)
+    return samples_by_place[place]
+
+
+# Not an lru_cache: torch.compile would look past it and solve for them again in every picture.
+samples_by_place: dict[tuple[int, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
 
 @functools.lru_cache

@@ -381,12 +381,13 @@ def pretended_cuda() -> Iterator[Device]:
     }  # fmt: skip
     makers = mock.patch.multiple(torch, tensor=_from_numbers(torch.tensor), as_tensor=_from_numbers(torch.as_tensor))
     tensors = mock.patch.multiple(torch.Tensor, **methods)
-    kept = losses.window, perceptual._constant, sh._samples_on  # constants by device: neither's are the other's
+    # Constants by device: neither's are the other's.
+    forgetting = losses.window.cache_clear, perceptual._constant.cache_clear, sh.samples_by_place.clear
     only_lift = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # numbers come to the device by a copy that is seen
     _device = Device()
-    for cache in kept:
-        cache.cache_clear()
+    for forget in forgetting:
+        forget()
     try:
         with (
             mock.patch.multiple(torch.cuda, **functions), mock.patch.multiple(torch.accelerator, **accelerator),
@@ -395,6 +396,6 @@ def pretended_cuda() -> Iterator[Device]:
             yield _device
     finally:
         _device = None
-        for cache in kept:
-            cache.cache_clear()
+        for forget in forgetting:
+            forget()
         torch._C._set_only_lift_cpu_tensors(only_lift)

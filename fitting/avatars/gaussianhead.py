@@ -226,11 +226,12 @@ class GaussianHead(AvatarModel):
 
     def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p, batch = self.per_gaussian, state.batch_shape
-        means, quats, log_scales = p["means"], unit_quats(p["quats"]), p["log_scales"]
-        deforms = self._reads_deforming() if self._deforms is None else self._deforms
-        if self.config.deformation and deforms:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.deform_bfloat16 and _fast_bfloat16()):
-                offsets = self.deformation(self._normalized(means).detach(), self._condition(state))
+        fixed = self.constants()
+        means, quats, log_scales = p["means"], fixed["quats"], p["log_scales"]
+        if "encoded" in fixed:
+            halved = means.device.type == "cpu" and self.config.deform_bfloat16 and _fast_bfloat16()
+            with torch.autocast("cpu", torch.bfloat16, enabled=halved):
+                offsets = self.deformation(fixed["encoded"], self._condition(state))
             shift, turn, growth = (offset.to(means.dtype) for offset in offsets)
             means = means + shift * self.config.scene_radius
             quats = multiply_quats(normalize_quats(torch.cat([turn[..., :1] + 1, turn[..., 1:]], -1)), quats)
@@ -242,6 +243,12 @@ class GaussianHead(AvatarModel):
         else:
             opacities, colours = torch.sigmoid(p["own_opacities"]), p["own_sh"]
         return cloud_of(batch, means, quats, scales, opacities, colours)
+
+    def fixed(self) -> dict[str, Tensor]:
+        p, fixed = self.per_gaussian, {"quats": unit_quats(self.per_gaussian["quats"])}
+        if self.config.deformation and (self._reads_deforming() if self._deforms is None else self._deforms):
+            fixed["encoded"] = encode(self._normalized(p["means"]).detach(), self.config.encoding_frequencies)
+        return fixed
 
     def _normalized(self, means: Tensor) -> Tensor:
         return (means - self.centre) / self.config.scene_radius
@@ -320,7 +327,7 @@ class Deformation(nn.Module):
 
     def __init__(self, config: GaussianHeadConfig, condition: int) -> None:
         super().__init__()
-        self._frequencies, self._skip = config.encoding_frequencies, config.deform_skip
+        self._skip = config.deform_skip
         width, encoded = config.deform_width, encoded_size(3, config.encoding_frequencies)
         self.hidden = nn.ModuleList(nn.Linear(width if i else encoded, width) for i in range(config.deform_layers))
         self.again = nn.Linear(encoded, width, bias=False)  # the input, once more
@@ -330,17 +337,16 @@ class Deformation(nn.Module):
             nn.init.normal_(head.weight, std=1e-3)
             nn.init.zeros_(head.bias)
 
-    def forward(self, points: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, encoded: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Offsets of position [*b, N, 3] (in scene radii), of rotation [*b, N, 4] and of log-scale [*b, N, 3] for
-        points [N, 3] in scene radii and conditions [*b, C]."""
-        inputs = encode(points, self._frequencies)
-        x = inputs
+        encoded means [N, *] and conditions [*b, C]."""
+        x = encoded
         for index, layer in enumerate(self.hidden):
             x = layer(x)
             if index == 0:
                 x = x + self.conditions[0](condition)[..., None, :]
             elif index == self._skip:
-                x = x + self.again(inputs) + self.conditions[1](condition)[..., None, :]
+                x = x + self.again(encoded) + self.conditions[1](condition)[..., None, :]
             x = torch.relu(x)
         return self.shift(x), self.turn(x), self.growth(x)
 

@@ -206,7 +206,8 @@ def test_folding_the_condition_equals_the_concatenation():
     torch.manual_seed(0)
     net = Deformation(GaussianHeadConfig(deform_width=16), 9).double()
     points, condition = torch.randn(7, 3).double(), torch.randn(9).double()
-    inputs = torch.cat([encode(points, 10), condition.expand(7, -1)], -1)
+    encoded = encode(points, 10)
+    inputs = torch.cat([encoded, condition.expand(7, -1)], -1)
     x = torch.relu(inputs @ torch.cat([net.hidden[0].weight, net.conditions[0].weight], 1).T + net.hidden[0].bias)
     for layer in range(1, 8):
         weight, below = net.hidden[layer].weight, x
@@ -214,7 +215,7 @@ def test_folding_the_condition_equals_the_concatenation():
             weight = torch.cat([weight, net.again.weight, net.conditions[1].weight], 1)
             below = torch.cat([x, inputs], -1)
         x = torch.relu(below @ weight.T + net.hidden[layer].bias)
-    torch.testing.assert_close(net(points, condition)[0], net.shift(x))
+    torch.testing.assert_close(net(encoded, condition)[0], net.shift(x))
 
 
 @pytest.mark.parametrize("change", [{"derivations": 3}, {"derivations": -1}, {"deform_skip": 8}])
