@@ -1,0 +1,72 @@
+"""A frozen linear avatar, the kind that is exported, by two kernels and two products."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from fitting.avatars import AvatarModel
+from playback.fused.shared import BLOCK, Shared
+from scene.cloud import GaussianCloud
+from scene.head_state import HeadState
+
+WIDEST = 256
+"""Channels of a coder that one program still holds."""
+
+
+class FusedLinear:
+    """Evaluates one frozen linear avatar as it is now. Not for several threads at a time.
+
+    Keeps a copy of the avatar's modes, in the order in which the kernels read them.
+    """
+
+    @torch.inference_mode(False)  # what is written to at every call may be so in any mode
+    @torch.no_grad()
+    def __init__(self, avatar: AvatarModel) -> None:
+        p, codes, self._motion = avatar.per_gaussian, avatar.config.codes, avatar.config.motion
+        weights, biases = _layers(avatar.coder, width(avatar))
+        # What there is at codes of 0 comes last, with a code that is always 1: the coder's next output.
+        biases[-1, codes] = 1
+        self._shared = Shared(avatar, avatar.config.sh_degree, (weights, biases))
+        self._codes = self._shared.codes[: codes + 1]
+        start, modes = p["base_looks"], p["look_modes"]
+        if self._motion:
+            start, modes = pad(start, (0, 9)), torch.cat([modes, p["motion_modes"]], -1)
+        modes = torch.cat([modes, start[:, None]], 1)
+        self._modes = self._shared.rows(modes.permute(1, 2, 0)).flatten(1)  # [R + 1, C * stride]
+        rest = torch.cat([p["means"], avatar.constants()["quats"], p["log_scales"]], -1)
+        self._rest = self._shared.rows(rest.T)
+
+    @torch.no_grad()
+    def __call__(self, state: HeadState, eye: Tensor) -> GaussianCloud:
+        """The cloud [N] of one state [] on the avatar's device; the eye does not matter to linear avatars."""
+        from playback.fused.kernels.place import place_linear
+
+        shared, anchoring = self._shared, self._shared.anchoring
+        count, coefficients = shared.count, (shared.degree + 1) ** 2
+        sizes = (count, 3), (count, 4), (count, 3), (count,), (count, coefficients, 3)
+        fields = [self._rest.new_empty(size) for size in sizes]
+        with shared.on_device():
+            moved = shared.read(state)
+            blended = torch.mv(self._modes.T, self._codes)
+            place_linear[(shared.stride // BLOCK,)](
+                shared.state, shared.frames, moved, shared.bound, shared.vertices, blended, self._rest, *fields, count,
+                shared.stride, self._motion, shared.degree, shared.sway, anchoring.rigged, anchoring.swaying,
+                anchoring.two_frames, BLOCK,
+            )  # fmt: skip
+        return GaussianCloud(*fields)
+
+
+def width(avatar: AvatarModel) -> int:
+    """Of square matrices that hold the layers of its coder, and one output more: a power of two."""
+    layers = [layer for layer in avatar.coder if isinstance(layer, nn.Linear)]
+    widest = max(avatar.config.codes + 1, *(size for layer in layers for size in layer.weight.shape))
+    return max(16, 1 << (widest - 1).bit_length())
+
+
+def _layers(coder: nn.Sequential, width: int) -> tuple[Tensor, Tensor]:
+    """Weights [L, width, width] and biases [L, width], filled up with zeros."""
+    layers = [layer for layer in coder if isinstance(layer, nn.Linear)]
+    weights = [pad(layer.weight, (0, width - layer.in_features, 0, width - layer.out_features)) for layer in layers]
+    return torch.stack(weights), torch.stack([pad(layer.bias, (0, width - layer.out_features)) for layer in layers])
