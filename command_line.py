@@ -274,6 +274,15 @@ def add_coarse(parser: argparse._ActionsContainer) -> None:
     )  # fmt: skip
 
 
+def add_compile(parser: argparse._ActionsContainer) -> None:
+    """--compile, for what plays avatars for long."""
+    option(
+        parser, "--compile", action="store_true",
+        help="with CUDA: also try torch.compile for the avatar, a minute before the first picture, and keep it if it "
+        "is faster",
+    )  # fmt: skip
+
+
 def add_viewer(parser: argparse._ActionsContainer) -> None:
     """--host and --port of the live viewer."""
     option(

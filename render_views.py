@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
         help="beyond the views of the recording, too, show the avatar as it is; else what no frame showed is held",
     )  # fmt: skip
     command_line.add_coarse(picture)
+    command_line.add_compile(parser)
     command_line.add_device(parser)
     return parser
 
@@ -145,8 +146,8 @@ def main() -> None:
     out = args.out or Path("views") / f"{args.avatar.resolve().name}-{way}.{'mp4' if len(shots) > 1 else 'png'}"
     check_output(out, shots, background.transparent, args.overwrite)
     renderer = ViewRenderer(
-        Player(bundle, device, refine=not args.coarse), background, depth=args.depth, normals=args.normals,
-        extrapolate=args.extrapolate,
+        Player(bundle, device, refine=not args.coarse, compile=args.compile), background, depth=args.depth,
+        normals=args.normals, extrapolate=args.extrapolate,
     )  # fmt: skip
     written = write_views(
         out, shots, renderer, fps, overwrite=args.overwrite,

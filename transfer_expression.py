@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     option(result, "--save-states", type=Path, metavar="FILE", help="also write the avatar's states (.npz)")
     option(result, "--size", type=positive_int, unit="pixels", help="height of the film [the avatar's; live 256]")
     option(result, "--frames", type=positive_int, metavar="N", help="stop after this number of the film's frames")
+    command_line.add_compile(result)
     command_line.add_device(result)
     command_line.add_weights(result)
     option(result, "--cache", type=Path, metavar="DIR", help="folder for captures of videos [default: runs/.captures]")
@@ -84,7 +85,8 @@ def _from_file(args: argparse.Namespace, bundle: AvatarBundle, config: Any, devi
         save_states(args.save_states, states, driver.fps, bundle.expression_names, bundle.joint_names)
         print(f"states: {args.save_states}")
     size = args.size or bundle.default_camera.height
-    _write(out, rows(Player(bundle, device), driver, states, size, "rendering"), driver.fps, args.frames)
+    player = Player(bundle, device, compile=args.compile)
+    _write(out, rows(player, driver, states, size, "rendering"), driver.fps, args.frames)
 
 
 def _live(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: str) -> None:
@@ -97,7 +99,7 @@ def _live(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: s
     if args.out is None and not has_screen():
         raise UserError(f"--webcam {args.webcam}: no screen here for a window; write a film with --out FILE")
     driver = open_driver(args.webcam, bundle, kind="webcam")
-    pictures = live_rows(Player(bundle, device), driver, args.size or 256, config)
+    pictures = live_rows(Player(bundle, device, compile=args.compile), driver, args.size or 256, config)
     if args.out is None:
         show(pictures)
     else:

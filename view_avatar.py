@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     option(parser, "--extrapolate", action="store_true",
            help="beyond the recording's views, too, show the avatar as it is; else what no frame showed is held")
     command_line.add_coarse(parser)
+    command_line.add_compile(parser)
     command_line.add_viewer(parser)
     command_line.add_device(parser)
     return parser
@@ -38,7 +39,7 @@ def main() -> None:
     paths = [args.run] + ([args.other] if args.other else [])
     viewer = Viewer.open(
         paths, device, args.host, args.port, size=args.size, fps=args.fps, extrapolate=args.extrapolate,
-        refine=not args.coarse,
+        refine=not args.coarse, compile=args.compile,
     )  # fmt: skip
     try:
         print(f"look at {viewer.url} (Ctrl-C ends it)", flush=True)

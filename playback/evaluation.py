@@ -15,8 +15,8 @@ from fitting.networks import describe, why_not
 from fitting.pictures import error_map, to_uint8
 from fitting.result import FitResult
 from fitting.run_directory import RunDirectory, versions
+from playback.evaluators import EVALUATION
 from playback.films import open_film
-from playback.graphs import EVALUATION
 from playback.inside import write_inside
 from playback.player import Player
 from scene.capture import Capture

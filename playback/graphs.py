@@ -1,7 +1,5 @@
 """An avatar's evaluation as a CUDA graph: one launch for a hundred small kernels.
 
-Nobody can know beforehand whether a capture works on a machine, and what it gains there: ``choose_graph`` tries it.
-
 The rasteriser is not part of it: how many tiles Gaussians meet decides the size of its lists, which gsplat reads back
 to the host in the middle of every picture.
 """
@@ -9,22 +7,14 @@ to the host in the middle of every picture.
 from __future__ import annotations
 
 import dataclasses
-import logging
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from fitting.avatars import AvatarModel
-from fitting.networks.choice import Choice, largest_difference, milliseconds
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 
-log = logging.getLogger(__name__)
-
-EVALUATION = "evaluation"
-"""What a player's ``choices`` call the choice of ``choose_graph``, beside those of networks."""
-TOLERANCE = 1e-4
-"""Most that a replayed cloud may differ, as a share of the largest value of each of its fields."""
 _WARM_UPS = 3  # PyTorch's advice: allocations and library handles must exist before a capture
 
 
@@ -35,8 +25,9 @@ class GraphedAvatar:
     several threads at a time: all replays share their memory.
     """
 
-    def __init__(self, avatar: AvatarModel, state: HeadState, eye: Tensor) -> None:
-        """Raises ValueError where the state is not on CUDA."""
+    def __init__(self, avatar: Callable[[HeadState, Tensor], GaussianCloud], state: HeadState, eye: Tensor) -> None:
+        """avatar: a frozen one, or another function that evaluates it. Raises ValueError where the state is not on
+        CUDA."""
         if eye.device.type != "cuda" or state.expression.device.type != "cuda":
             raise ValueError(f"GraphedAvatar: expected states on CUDA, got {state.expression.device} and {eye.device}")
         self._graph = torch.cuda.CUDAGraph()
@@ -61,36 +52,3 @@ class GraphedAvatar:
         self._eye.copy_(eye, non_blocking=True)
         self._graph.replay()
         return self._cloud.map(torch.clone)
-
-
-@torch.no_grad()
-def choose_graph(
-    avatar: AvatarModel, state: HeadState, other: HeadState, eye: Tensor
-) -> tuple[Choice, GraphedAvatar | None]:
-    """Whether a frozen avatar on CUDA is evaluated by a graph: where it can be captured, gives the same clouds, and is
-    faster; None where it is not. Never raises.
-
-    state: what it is captured at and timed with. other: another state, with which it is compared as well.
-    """
-    try:
-        graphed = GraphedAvatar(avatar, state, eye)
-        difference = max(_difference(graphed(given, eye), avatar(given, eye)) for given in (other, state))
-        if not difference <= TOLERANCE:  # NaN neither
-            choice = Choice("torch", f"a CUDA graph would change it by {difference:.2g}", difference=difference)
-        else:
-            times = {
-                "graph": milliseconds(lambda: graphed(state, eye), eye.device),
-                "torch": milliseconds(lambda: avatar(state, eye), eye.device),
-            }
-            faster = times["graph"] < times["torch"]
-            backend, reason = ("graph", "a CUDA graph is faster") if faster else ("torch", "a CUDA graph is not faster")
-            choice = Choice(backend, reason, times, difference)
-    except Exception as error:  # drivers and libraries fail in many ways, and none of them shall stop a player
-        choice = Choice("torch", f"a CUDA graph fails ({' '.join(str(error).split())})")
-        log.warning("%s; playing without it", choice.reason)
-    return choice, graphed if choice.backend == "graph" else None
-
-
-def _difference(found: GaussianCloud, expected: GaussianCloud) -> float:
-    fields = expected.fields()
-    return max(largest_difference(value, fields[name]) for name, value in found.fields().items())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fitting.bundle import AvatarBundle
 from fitting.networks import Choice, NetworksConfig, choose_for, require, settle
-from playback.graphs import EVALUATION, GraphedAvatar, choose_graph
+from playback.evaluators import EVALUATION, EVALUATIONS, Evaluation, Evaluator, choose_evaluator, make_evaluator
 from playback.seen.holding import HeldAvatar
 from renderers import create
 from renderers.output import RenderOutput
@@ -32,19 +32,22 @@ class Player:
 
     def __init__(
         self, bundle: AvatarBundle | Path | str, device: str = "cpu", renderer: str = "auto", *,
-        graph: bool | None = None, networks: NetworksConfig | None = None, refine: bool = True,
+        evaluation: Evaluation | None = None, compile: bool = False, networks: NetworksConfig | None = None,
+        refine: bool = True,
     ) -> None:  # fmt: skip
         """bundle: a loaded bundle or its folder. renderer: a name in RENDERERS, or the best one for the device.
 
-        graph: whether the avatar is evaluated by a CUDA graph (``playback.graphs``); CUDA only. None: where there is
-        CUDA, it works, gives the same and is faster.
+        evaluation: what evaluates the avatar, one of ``playback.evaluators``; all but torch need CUDA. None: what there
+        works, gives the same and is fastest.
+        compile: of these ``torch.compile`` is one; it delays the first picture by a minute. Nothing on a CPU.
         networks: what evaluates the avatar's networks on CUDA; None: what its fit asked for, as far as it is there.
         Both are chosen at the first state; ``choices`` then says how. Raises UserError where tinycudann is given and
         missing.
         refine: pictures are refined by the bundle's screen refiner, where it has one.
         """
-        if graph and torch.device(device).type != "cuda":
-            raise ValueError(f"Player: graph needs a CUDA device, got {device}")
+        on_cuda = torch.device(device).type == "cuda"
+        if evaluation not in (None, *EVALUATIONS[: None if on_cuda else 1]):
+            raise ValueError(f"Player: expected an evaluation of {device}, got {evaluation!r}")
         bundle = bundle if isinstance(bundle, AvatarBundle) else AvatarBundle.load(Path(bundle))
         self.device = torch.device(device)
         if networks is not None:
@@ -60,7 +63,8 @@ class Player:
         self._refinement = bundle.refinement.to(self.device) if refine and bundle.refinement is not None else None
         self._memory: _Memory | None = None
         self._tuning = _on(bundle.tuning, self.device)
-        self._graph, self._graphed = graph if self.device.type == "cuda" else False, None
+        self._evaluation, self._compiles = evaluation if on_cuda else "torch", compile
+        self._evaluator: Evaluator | None = None
 
     @property
     def refines(self) -> bool:
@@ -122,14 +126,15 @@ class Player:
         return self._memory.cloud
 
     def _evaluate(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        if self.choices is None:
+        if self._evaluator is None:
             self.choices = choose_for(self.avatar, state, eye, self._wish)
-            if self._graph:
-                self._graphed = GraphedAvatar(self.avatar, state, eye)
-            elif self._graph is None:
+            if self._evaluation is not None:
+                self._evaluator = make_evaluator(self._evaluation, self.avatar, state, eye)
+            else:
                 other = self._tuned(self._there(self.bundle.recording[len(self.bundle.recording) // 2]))
-                self.choices[EVALUATION], self._graphed = choose_graph(self.avatar, state, other, eye)
-        return (self._graphed or self.avatar)(state, eye)
+                choice, self._evaluator = choose_evaluator(self.avatar, state, other, eye, self._compiles)
+                self.choices[EVALUATION] = choice
+        return self._evaluator(state, eye)
 
     @functools.cached_property
     def held(self) -> HeldAvatar:

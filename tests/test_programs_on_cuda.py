@@ -14,7 +14,7 @@ from tests.programs import inside
 @pytest.fixture
 def call(cuda, monkeypatch):
     """Runs a program's main in this process. Graphs are not timed: each is tried once, and is not faster."""
-    monkeypatch.setattr("playback.graphs.milliseconds", lambda *_: 1.0)
+    monkeypatch.setattr("playback.evaluators.milliseconds", lambda *_: 1.0)
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -26,6 +26,16 @@ def test_views(call, tmp_path):
     call("render_views.py", tmp_path / "avatar", "--trajectory", "grid", "--size", 24, "--depth", "--normals",
          "--out", tmp_path / "grid.png")  # fmt: skip
     assert (tmp_path / "grid.png").is_file()
+
+
+def test_compiled_avatars_are_tried_where_that_is_asked_for(call, tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr("playback.evaluators.compiled", lambda avatar, *_: tried.append(avatar.kind) or avatar)
+    toys.bundle(make("rigged"), 32).save(tmp_path / "avatar")
+    for options in ([], ["--compile"]):
+        call("render_views.py", tmp_path / "avatar", "--trajectory", "still", "--size", 24, *options,
+             "--out", tmp_path / f"{len(options)}.png")  # fmt: skip
+        assert tried == ["rigged"] * len(options)
 
 
 def test_transfer(call, tmp_path):

@@ -46,13 +46,14 @@ class Show:
 
     def __init__(
         self, bundles: Sequence[AvatarBundle], device: str = "cpu", *, size: int = 512,
-        hold: bool = True, refine: bool = True, clock: Callable[[], float] = time.monotonic,
+        hold: bool = True, refine: bool = True, compile: bool = False, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """hold: beyond the views of the recording the avatars are held; see ``playback.seen.holding``.
-        refine: they are shown as their screen refiners, where they have one, correct them."""
+        refine: they are shown as their screen refiners, where they have one, correct them.
+        compile: see Player."""
         self.device, self._hold, self._refine, self._clock = device, hold, refine, clock
         self.changed = threading.Condition()
-        self._players = [Player(bundle, device, refine=refine) for bundle in bundles]
+        self._players = [Player(bundle, device, refine=refine, compile=compile) for bundle in bundles]
         self._next: AvatarBundle | None = None
         first = self._players[0].bundle
         self.names, self.ranges = first.expression_names, first.expression_range.cpu()
@@ -129,8 +130,8 @@ class Show:
         if self._next is not None:
             with self.changed:
                 bundle, self._next = self._next, None
-            # The next copy of a fit, seen for seconds: to try a graph would take more from the fit than it gives.
-            self._players[0] = Player(bundle, self.device, refine=self._refine, graph=False)
+            # The next copy of a fit, seen for seconds: to try others would take more from the fit than they give.
+            self._players[0] = Player(bundle, self.device, refine=self._refine, evaluation="torch")
         width, height = picture_size(settings.size, view.aspect, len(self._players))
         state = driven(self.bundles[0], settings, frame)
         background, pictures = torch.tensor(settings.background), []

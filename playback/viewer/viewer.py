@@ -38,16 +38,16 @@ class Viewer:
     @classmethod
     def open(
         cls, paths: Sequence[Path], device: str, host: str, port: int, *, size: int, fps: float,
-        extrapolate: bool = False, refine: bool = True,
+        extrapolate: bool = False, refine: bool = True, compile: bool = False,
     ) -> Viewer:  # fmt: skip
         """A viewer of runs or bundles; new bundles are saved beside theirs. extrapolate: show the avatars as they are
-        beyond the recordings' views, too. refine: see Show."""
+        beyond the recordings' views, too. refine, compile: see Show."""
         if not 16 <= size <= LARGEST:
             raise UserError(f"--size {size}: expected 16 to {LARGEST} pixels")
         folders = [bundle_folder(path) for path in paths]
         names = [(folder.parent if folder.name == "bundle" else folder).resolve().name for folder in folders]
         bundles = [AvatarBundle.load(folder) for folder in folders]
-        show = Show(bundles, device, size=size, hold=not extrapolate, refine=refine)
+        show = Show(bundles, device, size=size, hold=not extrapolate, refine=refine, compile=compile)
         show.look_through()
         return cls(show, names, host, port, folders=[folder.resolve().parent for folder in folders], fps=fps)
 

@@ -151,7 +151,7 @@ def test_a_loss_that_is_not_finite_is_found_before_anything_is_saved(cuda, captu
 
 
 def test_a_whole_run_is_fitted_and_measured(cuda, capture, tmp_path, monkeypatch):
-    monkeypatch.setattr("playback.graphs.milliseconds", lambda *_: 1.0)
+    monkeypatch.setattr("playback.evaluators.milliseconds", lambda *_: 1.0)
     capture = dataclasses.replace(capture, train=capture.train[:2], test=capture.test[:1])
     directory = RunDirectory(tmp_path)
     directory.config.write_text("avatar: headgas\n")

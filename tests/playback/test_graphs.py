@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fitting.avatars import AVATARS
 from fitting.avatars.gaussianhead import GaussianHead
-from playback.graphs import EVALUATION, GraphedAvatar
+from playback.evaluators import EVALUATION
+from playback.graphs import GraphedAvatar
 from playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
@@ -50,8 +51,9 @@ def test_what_waits_is_noticed():
 
 
 def test_graphs_need_cuda():
-    with pytest.raises(ValueError, match="CUDA"):
-        Player(toys.bundle(make("headgas")), graph=True)
+    for name in ("graph", "fused", "compiled", "unknown"):
+        with pytest.raises(ValueError, match=f"evaluation of cpu, got '{name}'"):
+            Player(toys.bundle(make("headgas")), evaluation=name)
     with pytest.raises(ValueError, match="on CUDA"):
         GraphedAvatar(make("headgas"), toys.random_states(()), EYE)
 
@@ -60,7 +62,7 @@ def test_graphs_need_cuda():
 @pytest.mark.parametrize("kind", AVATARS)
 def test_captured_clouds_are_the_same(kind):
     bundle = toys.bundle(make(kind, EXTENDED))
-    plain, graphed = Player(bundle, "cuda"), Player(bundle, "cuda", graph=True)
+    plain, graphed = Player(bundle, "cuda", evaluation="torch"), Player(bundle, "cuda", evaluation="graph")
     seen = []
     for seed in range(4):
         state = dataclasses.replace(toys.random_states((), seed=seed)).to("cuda")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fitting.avatars import AVATARS
-from playback import graphs
-from playback.graphs import EVALUATION, choose_graph
+from playback import evaluators, graphs
+from playback.evaluators import EVALUATION, choose_evaluator
 from playback.inside import write_inside
 from playback.player import Player
 from playback.viewer.orbit import View
@@ -24,9 +24,10 @@ from tests.contract.test_avatars import EXTENDED, EYE, make
 
 @pytest.fixture
 def graphs_win(monkeypatch):
-    """Clocks by which the first of two is faster, without running either."""
-    times = iter([1.0, 2.0] * 100)
-    monkeypatch.setattr(graphs, "milliseconds", lambda *_: next(times))
+    """Clocks by which the second of two is faster, without running either; kernels are not tried."""
+    times = iter([2.0, 1.0] * 100)
+    monkeypatch.setattr(evaluators, "milliseconds", lambda *_: next(times))
+    monkeypatch.setattr(evaluators, "why_not", lambda avatar: "not here")
 
 
 @pytest.mark.parametrize("kind", AVATARS)
@@ -57,7 +58,7 @@ def test_held_views_and_pictures_of_the_inside(cuda, kind, graphs_win, tmp_path)
     assert (tmp_path / "inside" / "depth_0.png").is_file()
 
 
-class TestGraphs:
+class TestChoice:
     def arguments(self, kind="headgas"):
         bundle = toys.bundle(make(kind, EXTENDED))
         avatar = bundle.avatar.duplicate(lambda tensor: tensor.to("cuda"))
@@ -66,12 +67,45 @@ class TestGraphs:
         return avatar, states[0], states[1], EYE.to("cuda")
 
     def test_the_faster_is_taken(self, cuda, monkeypatch):
-        for graph_ms, backend in ((1.0, "graph"), (3.0, "torch")):
-            times = iter([graph_ms, 2.0])
-            monkeypatch.setattr(graphs, "milliseconds", lambda *_, times=times: next(times))
-            choice, graphed = choose_graph(*self.arguments())
-            assert choice.backend == backend and (graphed is not None) == (backend == "graph")
+        for graph_ms, backend in ((1.0, "graph"), (2.0, "torch"), (3.0, "torch")):
+            times = iter([2.0, graph_ms])
+            monkeypatch.setattr(evaluators, "milliseconds", lambda *_, times=times: next(times))
+            choice, evaluator = choose_evaluator(*self.arguments())
+            assert choice.backend == backend and isinstance(evaluator, graphs.GraphedAvatar) == (backend == "graph")
             assert choice.milliseconds == {"graph": graph_ms, "torch": 2.0} and choice.difference < 1e-6
+
+    def test_compiled_ones_are_tried_where_that_is_asked_for(self, cuda, monkeypatch):
+        monkeypatch.setattr(evaluators, "milliseconds", lambda *_: next(times))
+        monkeypatch.setattr(evaluators, "compiled", lambda avatar, state, eye: avatar)  # which is then captured
+        bundle = toys.bundle(make("headgas"))
+        times = iter([3.0, 2.0, 1.0])
+        player = Player(bundle, "cuda", compile=True)
+        player.step(bundle.recording[0])
+        choice = player.choices[EVALUATION]
+        assert choice.backend == "compiled" and set(choice.milliseconds) == {"torch", "graph", "compiled"}
+        times = iter([3.0, 2.0])
+        assert set(choose_evaluator(*self.arguments())[0].milliseconds) == {"torch", "graph"}
+
+    def test_compiled_ones_that_fail_leave_the_others(self, cuda, monkeypatch, caplog):
+        def fail(*_):
+            raise RuntimeError("no compiler\nhere")
+
+        times = iter([2.0, 1.0])
+        monkeypatch.setattr(evaluators, "milliseconds", lambda *_: next(times))
+        monkeypatch.setattr(evaluators, "compiled", fail)
+        choice, evaluator = choose_evaluator(*self.arguments(), compile=True)
+        assert choice.backend == "graph" and choice.reason == "the fastest; compiled fails (no compiler here)"
+        assert [record.message for record in caplog.records if "compiled fails" in record.message] == [
+            "evaluation: compiled fails (no compiler here); playing without it"
+        ]
+
+    def test_kernels_are_tried_for_exported_avatars(self, cuda, monkeypatch):
+        times = iter([3.0, 2.0, 1.0])
+        monkeypatch.setattr(evaluators, "milliseconds", lambda *_: next(times))
+        monkeypatch.setattr(evaluators, "why_not", lambda avatar: None)
+        monkeypatch.setattr(evaluators, "fused", lambda avatar, state, eye: avatar)
+        choice, _ = choose_evaluator(*self.arguments("linear"))
+        assert choice.backend == "fused" and set(choice.milliseconds) == {"torch", "graph", "fused"}
 
     def test_one_that_changes_clouds_is_not(self, cuda, graphs_win, monkeypatch):
         def forgetful(self, state, eye):
@@ -79,8 +113,9 @@ class TestGraphs:
             return self._cloud.map(torch.clone)
 
         monkeypatch.setattr(graphs.GraphedAvatar, "__call__", forgetful)
-        choice, graphed = choose_graph(*self.arguments())
-        assert graphed is None and "would change it" in choice.reason
+        avatar, *others = self.arguments()
+        choice, evaluator = choose_evaluator(avatar, *others)
+        assert evaluator is avatar and "graph would change it" in choice.reason
 
     @pytest.mark.parametrize("error", [RuntimeError("no capture\nhere"), AssertionError("x"), MemoryError("full")])
     def test_one_that_fails_is_said_once_and_playing_goes_on(self, cuda, monkeypatch, caplog, error):
@@ -95,11 +130,11 @@ class TestGraphs:
         assert player.choices[EVALUATION].backend == "torch" and "fails" in player.choices[EVALUATION].reason
         assert len([record for record in caplog.records if "playing without it" in record.message]) == 1
         with pytest.raises(type(error)):  # but who asked for it is told
-            Player(bundle, "cuda", graph=True).step(bundle.recording[0])
+            Player(bundle, "cuda", evaluation="graph").step(bundle.recording[0])
 
     def test_none_is_tried_where_that_is_said_or_there_is_no_cuda(self, cuda):
         bundle = toys.bundle(make("headgas"))
-        for player in (Player(bundle, "cuda", graph=False), Player(bundle)):
+        for player in (Player(bundle, "cuda", evaluation="torch"), Player(bundle)):
             player.step(bundle.recording[0])
             assert EVALUATION not in player.choices
 

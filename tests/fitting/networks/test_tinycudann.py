@@ -38,12 +38,13 @@ def test_the_choice_is_made(rows):
     assert (found.backend == "tinycudann") == (found.milliseconds["tinycudann"] < found.milliseconds["torch"])
 
 
-@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("evaluation", ["torch", "graph"])
 @pytest.mark.parametrize("kind", AVATARS)
-def test_avatars_look_the_same(kind, graph):
+def test_avatars_look_the_same(kind, evaluation):
     bundle = toys.bundle(make(kind, EXTENDED))
     plain, fused = (
-        Player(bundle, "cuda", graph=graph, networks=NetworksConfig(backend)) for backend in ("torch", "tinycudann")
+        Player(bundle, "cuda", evaluation=evaluation, networks=NetworksConfig(backend))
+        for backend in ("torch", "tinycudann")
     )
     for seed in range(3):
         state = toys.random_states((), seed=seed).to("cuda")
