@@ -30,24 +30,28 @@ part() { # name, seconds at most, command
     [ "$status" -eq 0 ] || failed=1
 }
 
-# gsplat compiles its CUDA code at its first use: apart, so that no figure waits for it. Limits add up to 580 s.
+# gsplat compiles its CUDA code at its first use: apart, so that no figure waits for it. Limits add up to 585 s.
 export MAX_JOBS=${MAX_JOBS:-$(nproc)}
-part gsplat 215 "$python" -c "from renderers import create; create('gsplat', 'cuda').warm_up()"
+part gsplat 165 "$python" -c "from renderers import create; create('gsplat', 'cuda').warm_up()"
 [ "$failed" -eq 0 ] || fail "gsplat does not work here: see $folder/gsplat.log"
-part tests 105 "$python" -m pytest -q -rs tests/contract/test_renderers.py tests/contract/test_avatars.py \
+part tests 100 "$python" -m pytest -q -rs tests/contract/test_renderers.py tests/contract/test_avatars.py \
     tests/contract/test_batches.py tests/renderers/test_gsplat.py tests/playback/test_graphs.py \
-    tests/fitting/networks/test_tinycudann.py
-part playback 60 "$python" benchmarks/playback.py --preset default --gaussians 20000 50000 100000 --sizes 512 \
-    --renderers gsplat --graph --seconds 2 --json "$folder/playback.json"
+    tests/playback/test_fused.py tests/fitting/networks/test_tinycudann.py
+part playback 55 "$python" benchmarks/playback.py --preset default --gaussians 20000 50000 100000 --sizes 512 \
+    --renderers gsplat --evaluations torch graph --seconds 2 --json "$folder/playback.json"
 part playback_headgas 20 "$python" benchmarks/playback.py --preset headgas --gaussians 20000 --sizes 512 \
-    --renderers gsplat --graph --seconds 2 --json "$folder/playback_headgas.json"
-part fitting 45 "$python" benchmarks/fitting.py --device cuda --presets headgas gaussianhead default --seconds 3 \
+    --renderers gsplat --evaluations torch graph --seconds 2 --json "$folder/playback_headgas.json"
+part playback_exported 20 "$python" benchmarks/playback.py --preset default --exported --gaussians 20000 --sizes 512 \
+    --renderers gsplat --evaluations torch graph fused --seconds 1 --json "$folder/playback_exported.json"
+part playback_compiled 60 "$python" benchmarks/playback.py --preset default --gaussians 20000 --sizes 512 \
+    --renderers gsplat --evaluations compiled --seconds 1 --json "$folder/playback_compiled.json"
+part fitting 40 "$python" benchmarks/fitting.py --device cuda --presets headgas gaussianhead default --seconds 3 \
     --json "$folder/fitting.json"
-part batches 30 "$python" benchmarks/fitting.py --device cuda --presets default headgas --batch 1 2 4 8 --seconds 0.5 \
+part batches 25 "$python" benchmarks/fitting.py --device cuda --presets default headgas --batch 1 2 4 8 --seconds 0.5 \
     --json "$folder/batches.json"
 part rasterizer 20 "$python" benchmarks/rasterizer.py --quick --json "$folder/rasterizer.json"
 run=$(mktemp -d)/run
-part fit 85 "$python" fit_subject.py --capture "$capture" --preset default --minutes 0.5 --device cuda --out "$run"
+part fit 80 "$python" fit_subject.py --capture "$capture" --preset default --minutes 0.5 --device cuda --out "$run"
 for name in run.json metrics.json log.jsonl; do
     [ -f "$run/$name" ] && cp "$run/$name" "$folder/fit_$name"
 done

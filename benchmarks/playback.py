@@ -5,10 +5,10 @@
 Each RUN (or bundle) plays its own recording: every frame has a new expression and pose, so that nothing comes from
 memory. Without one, a made head plays random states: the avatar of --preset with --gaussians Gaussians. Every renderer
 that runs on this machine is measured. A frame is Player.step; avatar and rasteriser are timed apart in a second round,
-on CUDA with the GPU waited for. Times are by the clock: nothing else should run. With --graph, on CUDA, also with the
-avatar's evaluation as a CUDA graph. Where tinycudann is, there is a row more, of networks evaluated by it; "networks"
-in the JSON says which it could take. "Times plain" in the JSON is against the avatar as it trains, in PyTorch's
-operations, with the same rasteriser.
+on CUDA with the GPU waited for. Times are by the clock: nothing else should run. With --evaluations, on CUDA, each of
+these has a row of its own. Where tinycudann is, there is a row more, of networks evaluated by it; "networks" in the
+JSON says which it could take. "Times plain" in the JSON is against the avatar as it trains, in PyTorch's operations,
+with the same rasteriser.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting thr
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
+import dataclasses
 import importlib.util
 import itertools
 import math
@@ -33,6 +34,8 @@ import torch
 from benchmarks.rasterizer import head_like_scene, machine
 from fitting.bundle import AvatarBundle
 from fitting.networks import NetworksConfig, describe, why_not
+from playback import fused
+from playback.evaluators import EVALUATIONS, Evaluation
 from playback.player import Player
 from renderers.cpu import THREADS_VARIABLE
 from scene.files import write_json
@@ -40,6 +43,7 @@ from scene.head_state import HeadState
 
 _RIG_VERTICES = 4706  # of the default head model
 _LEAST_FRAMES = 20
+_CODES = 24  # of most exported avatars
 PARTS = ("frame", "avatar", "rasteriser")
 
 
@@ -90,12 +94,42 @@ def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> A
     )
 
 
+def as_exported(bundle: AvatarBundle) -> AvatarBundle:
+    """A made head as a linear avatar with random modes, of the kind and the sizes that are exported."""
+    from fitting.avatars import AVATARS, AvatarShape
+    from fitting.avatars.linear import LinearConfig
+
+    avatar, g = bundle.avatar, torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        cloud = avatar(bundle.default_state, torch.zeros(3))
+        coefficients = min(cloud.sh.shape[1], 4)
+        config = LinearConfig(
+            _CODES, hidden_size=128, sh_degree=round(coefficients**0.5) - 1, anchoring=avatar.anchoring.config
+        )
+        vertices = avatar.rig_shapes.shape[1] if config.anchoring.rigged else 0
+        linear = AVATARS["linear"](config, AvatarShape(avatar.num_gaussians, 52, 2, vertices))
+        linear.load_state_dict(avatar.state_dict(), strict=False)
+        p = linear.per_gaussian
+        looks = torch.cat([torch.logit(cloud.opacities, 0.01)[:, None], cloud.sh[:, :coefficients].flatten(1)], 1)
+        p["base_looks"].copy_(looks)
+        for name in ("look_modes", "motion_modes"):
+            p[name].copy_(0.05 * torch.randn(p[name].shape, generator=g))
+    return dataclasses.replace(bundle, avatar=linear.eval())
+
+
+def evaluations(asked: Sequence[Evaluation], bundle: AvatarBundle, device: str) -> list[Evaluation]:
+    """Those that there are for an avatar on a device."""
+    if device != "cuda":
+        return ["torch"]
+    return [name for name in asked if name != "fused" or fused.why_not(bundle.avatar) is None]
+
+
 def measure(
-    bundle: AvatarBundle, renderer: str, device: str, size: int, seconds: float, graph: bool = False,
+    bundle: AvatarBundle, renderer: str, device: str, size: int, seconds: float, evaluation: Evaluation = "torch",
     networks: str = "torch",
 ) -> dict[str, Any]:  # fmt: skip
     """Frames a second, and milliseconds (median and 99th percentile) of a frame, the avatar and the rasteriser."""
-    player = Player(bundle, device, renderer, graph=graph, networks=NetworksConfig(networks))
+    player = Player(bundle, device, renderer, evaluation=evaluation, networks=NetworksConfig(networks))
     as_trained = bundle.avatar.duplicate(lambda tensor: tensor.to(device))
     camera = player.camera.resized(size, size)
     states = [bundle.recording[index].to(device) for index in range(len(bundle.recording))]
@@ -133,7 +167,7 @@ def measure(
     times_plain = summary(unprepared)["median_ms"] / times["frame"]["median_ms"]
     return {
         "avatar": bundle.avatar.kind, "gaussians": bundle.avatar.num_gaussians, "size": size,
-        "renderer": ", ".join([renderer, *["graph"] * graph, *["tinycudann"] * (networks == "tinycudann")]),
+        "renderer": ", ".join([renderer, *(name for name in (evaluation, networks) if name != "torch")]),
         "networks": describe(player.choices or {}), "times_plain": round(times_plain, 2),
         "frames": len(frame), "fps": round(1000 / times["frame"]["median_ms"], 1),
         "fps_of_the_slowest_percent": round(1000 / times["frame"]["p99_ms"], 1), "times": times,
@@ -188,7 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         help="sides of the pictures (default: 256 512)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="default: all cores")
     parser.add_argument("--renderers", nargs="+", metavar="NAME", help="only these (default: all that run here)")
-    parser.add_argument("--graph", action="store_true", help="on CUDA: also the avatar as a CUDA graph")
+    parser.add_argument("--exported", action="store_true", help="the made head as a linear avatar, as it is exported")
+    parser.add_argument("--evaluations", nargs="+", choices=EVALUATIONS, default=["torch"], metavar="NAME",
+                        help=f"on CUDA: of {', '.join(EVALUATIONS)} (default: torch)")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=5.0, help="time for each figure (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
@@ -200,10 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, bundle in _what_plays(options):
         for renderer, device in renderers(options.renderers).items():
             for size in options.sizes:
-                graphs = (False, True) if options.graph and device == "cuda" else (False,)
                 backends = ("torch",) if why_not(device) or not bundle.avatar.networks() else ("torch", "tinycudann")
-                for graph, networks in itertools.product(graphs, backends):
-                    row = measure(bundle, renderer, device, size, options.seconds, graph, networks)
+                kinds = evaluations(options.evaluations, bundle, device)
+                for evaluation, networks in itertools.product(kinds, backends):
+                    row = measure(bundle, renderer, device, size, options.seconds, evaluation, networks)
                     rows.append({"name": name, "threads": options.threads, **row})
     print(f"\n{markdown(rows)}")
     if options.json:
@@ -218,7 +254,8 @@ def _what_plays(options: argparse.Namespace):
         yield (run.parent if run.name == "bundle" else run).name, load_bundle(run)
     if not options.runs:
         for count in options.gaussians:
-            yield "made head", made_bundle(options.preset, count)
+            made = made_bundle(options.preset, count)
+            yield "made head", as_exported(made) if options.exported else made
 
 
 if __name__ == "__main__":

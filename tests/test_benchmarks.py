@@ -146,6 +146,24 @@ def test_playback_without_a_run_is_a_made_head_that_moves():
     assert (pictures[0] - pictures[1]).abs().max() > 0.02 and pictures[0].max() > 0.1
 
 
+def test_a_made_head_as_it_is_exported():
+    bundle = playback.made_bundle("default", 40, 32, frames=4)
+    exported = playback.as_exported(bundle)
+    clouds = [exported.avatar(bundle.recording[index], torch.zeros(3)) for index in range(2)]
+    assert exported.avatar.anchoring.config == bundle.avatar.anchoring.config and clouds[0].sh.shape == (40, 4, 3)
+    assert all((a - b).abs().max() > 1e-4 for a, b in zip(*(cloud.fields().values() for cloud in clouds)))
+    rest = bundle.avatar(bundle.recording[0], torch.zeros(3))
+    assert (rest.means - clouds[0].means).abs().max() < 0.05
+
+
+def test_evaluations_are_those_of_the_device_and_the_avatar(monkeypatch):
+    bundle = playback.made_bundle("headgas", 40, 32, frames=4)
+    assert playback.evaluations(["torch", "graph", "fused"], bundle, "cpu") == ["torch"]
+    assert playback.evaluations(["graph", "fused"], bundle, "cuda") == ["graph"]
+    monkeypatch.setattr(playback.fused, "why_not", lambda avatar: None)
+    assert playback.evaluations(["graph", "fused"], bundle, "cuda") == ["graph", "fused"]
+
+
 def test_the_slowest_percent_is_the_99th_percentile():
     assert playback.summary([float(n) for n in range(1, 201)]) == {"median_ms": 100.5, "p99_ms": 198.0}
     assert playback.summary([3.0]) == {"median_ms": 3.0, "p99_ms": 3.0}
