@@ -27,6 +27,7 @@ from renderers.cpu_kernels.layout import (
     F,
 )  # fmt: skip
 from renderers.cpu_kernels.memory import AHEAD, prefetch_row
+from renderers.cpu_kernels.rounding import ceil, floor
 from scene.compiling import kernel
 
 # Rounding must never lose a pixel: the ellipse is grown by this much (pixels; share and amount of log2 alpha).
@@ -51,8 +52,8 @@ def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts
         g = order[k]
         prefetch_row(splats, order[min(k + AHEAD, drawn - 1)])
         my, extent_y = splats[g, MEAN_Y], splats[g, EXTENT_Y] + _SLACK_PIXELS
-        top = max(0, int(math.floor((my - extent_y - HALF) / _TILE)))
-        bottom = min(tiles_y - 1, int(math.floor((my + extent_y - HALF) / _TILE)))
+        top = max(0, floor((my - extent_y - HALF) / _TILE))
+        bottom = min(tiles_y - 1, floor((my + extent_y - HALF) / _TILE))
         row = top + (thread - top) % threads
         if row > bottom:
             continue
@@ -71,8 +72,8 @@ def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts
                 right = (math.sqrt(max(curvature * dy * dy + constant, ZERO)) - b * dy) * half_a
                 dy = min(max(-rightmost, low), high)
                 left = (-math.sqrt(max(curvature * dy * dy + constant, ZERO)) - b * dy) * half_a
-                first = max(int(math.ceil(mx + left - HALF - _SLACK_PIXELS)), 0)
-                last = min(int(math.floor(mx + right - HALF + _SLACK_PIXELS)), width - 1)
+                first = max(ceil(mx + left - HALF - _SLACK_PIXELS), 0)
+                last = min(floor(mx + right - HALF + _SLACK_PIXELS), width - 1)
                 if first <= last:
                     first, last = first // TILE, last // TILE
                     if used < capacity:

@@ -49,6 +49,7 @@ from renderers.cpu_kernels.layout import (
     ZERO,
     F,
 )  # fmt: skip
+from renderers.cpu_kernels.rounding import ceil
 from renderers.cpu_kernels.spherical_harmonics import C0, sh_basis, sh_color
 from renderers.cpu_kernels.vectors import (
     WIDTH,
@@ -194,7 +195,7 @@ def _write_splat(k, block, opacity, width, height, splats, i):
     extent = min(MAX_EXTENT, math.sqrt(TWO * LN2 * max(log2_opacity - LOG2_ALPHA_MIN, ZERO)))
     extent_x, extent_y = extent * block[_ROOT_XX + k], extent * block[_ROOT_YY + k]
     # gsplat's test: the box rounded up to whole pixels meets the image. False also for whatever is not a number.
-    radius_x, radius_y = F(math.ceil(extent_x)), F(math.ceil(extent_y))
+    radius_x, radius_y = F(ceil(extent_x)), F(ceil(extent_y))
     if not (
         determinant < _TOO_LARGE and radius_x > ZERO and radius_y > ZERO
         and mean_x + radius_x > ZERO and mean_x - radius_x < width

@@ -13,6 +13,7 @@ from renderers.cpu_kernels.exponential import exp2
 from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, TILE, XX, XY, YY, F
 from renderers.cpu_kernels.passes import run_forward
 from renderers.cpu_kernels.projection import pack_cameras
+from renderers.cpu_kernels.rounding import ceil, floor
 from renderers.cpu_kernels.sorting import sort_by_depth
 from renderers.cpu_kernels.tiles import ROWS, store_colours, store_rows
 from renderers.cpu_kernels.vectors import WIDTH
@@ -213,3 +214,16 @@ def test_lists_grow_when_they_are_too_small() -> None:
     small.entries = [aligned((5,), np.int32) for _ in range(2)]
     got = forward(small, cloud, camera, depth=True)
     assert all(torch.equal(a, b) for a, b in zip(got, wanted))
+
+
+def test_whole_numbers() -> None:
+    @numba.njit
+    def apply(values, below, above):
+        for i in range(values.shape[0]):
+            below[i], above[i] = floor(values[i]), ceil(values[i])
+
+    values = np.concatenate([np.arange(-40, 41) / 8, [-1e9, -0.999999, -1e-30, 0.0, 1e-30, 0.999999, 16777215.0, 1e15]])
+    values = values.astype(np.float32)
+    below, above = np.empty(len(values), np.int64), np.empty(len(values), np.int64)
+    apply(values, below, above)
+    assert np.array_equal(below, np.floor(values)) and np.array_equal(above, np.ceil(values))
