@@ -284,8 +284,7 @@ def test_knots_are_linear_between_and_tell_what_a_frame_depends_on():
 
 
 def test_coarse_corrections_are_shared_with_neighbours_and_handed_over():
-    """Frames every 0.05 s, knots every 0.2 s: what frame 5 shows moves frames 1 to 11, those between its knots' own
-    neighbours."""
+    """Frames every 0.05 s, knots every 0.2 s: frame 5 moves its two knots, and so frames 1 to 11."""
     times, config = [0.05 * i for i in range(20)], PhotometricConfig(coarse_interval_s=0.2)
     begun, moving = torch.full((20, 3), 0.5), torch.tensor([1.0, 1.0, 0.0])
     begun[:, 1] = 0.001  # leaves its bounds at once
