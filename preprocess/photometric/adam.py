@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _BETAS = (0.9, 0.99)
+_ROW_BETAS = (0.6, 0.85)  # a row has few steps, and shall forget the first ones
 
 
 def _in_kernels(tensor: Tensor) -> bool:
@@ -74,9 +75,9 @@ class RowAdam:
         if _in_kernels(self.table):
             from scene import adam_kernels  # numba loads slowly: only when used
 
-            adam_kernels.update_rows(*(tensor.numpy() for tensor in tensors), rate, *_BETAS, self._epsilon)
+            adam_kernels.update_rows(*(tensor.numpy() for tensor in tensors), rate, *_ROW_BETAS, self._epsilon)
             return
-        b1, b2 = _BETAS
+        b1, b2 = _ROW_BETAS
         steps = self._steps[rows] + 1
         first = b1 * self._first[rows] + (1 - b1) * gradient
         second = b2 * self._second[rows] + (1 - b2) * gradient**2

@@ -10,7 +10,7 @@ from scene import rig
 from scene.cloud import GaussianCloud
 from scene.seeds import Seeds
 
-RATES = {"means": 3e-4, "log_scales": 1e-2, "quats": 5e-3, "opacity_logits": 3e-2, "sh": 1e-2, "head_logits": 1e-2}
+RATES = {"means": 6e-4, "log_scales": 2e-2, "quats": 1e-2, "opacity_logits": 6e-2, "sh": 2e-2, "head_logits": 2e-2}
 """Learning rates of the parameters: metres, log metres, quaternion components, logits, harmonics, logits."""
 
 

@@ -15,17 +15,20 @@ class PhotometricConfig:
     num_gaussians: int = 5000
     """Gaussians of the tracking cloud. It has no expression bases: those would absorb the error that is looked for."""
 
-    visits: int = 40
+    visits: int = 24
     """How often each frame is looked at."""
 
     batch: int = 4
     """Frames per step."""
 
     pose_rate: float = 8e-3
-    """Learning rate of the poses, in radians and in tenths of a metre."""
+    """Learning rate of the poses, in radians and in tenths of a metre, at the knots of the coarse steps."""
 
     expression_rate: float = 0.02
-    """Learning rate of the expression coefficients; 0 leaves those of the landmarks."""
+    """Learning rate of the expression coefficients there; 0 leaves those of the landmarks."""
+
+    coarse_interval_s: float = 0.2
+    """Seconds from one knot to the next at which the first quarter of the steps holds poses and expressions."""
 
     gap_weight: float = 1e-3
     """Cost per squared millimetre by which the gaps of lids and lips leave what landmarks say: at 128 pixels these see

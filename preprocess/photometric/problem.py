@@ -13,9 +13,11 @@ from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric.adam import Adam, RowAdam
 from preprocess.photometric.cloud import RATES, TrackingCloud
 from preprocess.photometric.config import PhotometricConfig
+from preprocess.photometric.corrections import Corrections
 from preprocess.photometric.knots import Knots
 from preprocess.photometric.picture_error import picture_errors
 from preprocess.photometric.posing import resting_frames, transforms
+from preprocess.photometric.steadying import steadied_states
 from preprocess.seeding import seeds_from_pictures
 from preprocess.seeding.surface import spread
 from preprocess.tracking.landmark_groups import LID_PAIRS, LIP_PAIRS
@@ -35,24 +37,24 @@ _SEED_FRAMES = 12
 _MESH_SHARE = 0.6
 _OPACITY = 0.5
 _WARM_STEPS = 20  # of the cloud alone: grey seeds must not push heads about
-_FINAL_RATE = 0.05  # of the first one
-# Gradients are per frame of the mean error over its picture; these move nothing (noise, or what is out of sight).
+_FINAL_RATE = 0.1  # of the first one
 _CLOUD_EPSILON = 1e-15
-_POSE_EPSILON, _EXPRESSION_EPSILON = 1e-4, 1e-5
 _SWAY_EPSILON = 1e-5
 _SWAY_UNIT_M = 0.01
 _SWAY_FROM = 0.2  # of all steps: what poses can explain they shall explain first
+_COARSE_UNTIL = 0.25  # of all steps: corrections are held at knots in time
+_STIFFNESS = 1.0  # of the landmarks' poses to begin with: their jitter would take visits to lose
 _UNSEEN = ("tongueOut",)
 
 
 class Problem:
-    """The cloud, the corrections of all T frames' poses [T, 12] (rotation and translation of the head, then of the
-    body, each in its own frame), their expressions [T, E], sway at knots in time [K, 2 C], and the optimizers of
-    each."""
+    """The cloud, corrections of all T frames' poses and their expressions (``Corrections``), sway at knots in time
+    [K, 2 C], and the optimizers of each."""
 
     def __init__(self, capture: Capture, config: PhotometricConfig, device: str) -> None:
         self.config, self._device = config, device
-        self._initial = capture.states.to(device)
+        times = [frame.time_s for frame in capture.frames]
+        self._initial = steadied_states(capture.states, times, _STIFFNESS).to(device)
         self._num_frames = len(capture.frames)
         width = capture.frames[0].camera.width
         divisor = max(1, 2 ** round(math.log2(width / config.size)))
@@ -67,14 +69,14 @@ class Problem:
         self.cloud = TrackingCloud(seeds).to(device)
         parameters = [getattr(self.cloud, name) for name in RATES]
         self._adam = Adam(parameters, RATES.values(), _CLOUD_EPSILON)
-        self._poses = RowAdam(torch.zeros(self._num_frames, 12, device=device), _POSE_EPSILON)
-        self._expressions = RowAdam(self._initial.expression.clone(), _EXPRESSION_EPSILON)
-        self._knots = Knots([frame.time_s for frame in capture.frames], config.sway_interval_s)
+        self._knots = Knots(times, config.sway_interval_s)
         self._sway = RowAdam(torch.zeros(self._knots.count, 2 * NUM_POINTS, device=device), _SWAY_EPSILON)
         names = capture.expression_names
-        self._moving = torch.tensor([float(name not in _UNSEEN) for name in names], device=device)
+        moving = torch.tensor([float(name not in _UNSEEN) for name in names], device=device)
         model = HEAD_MODELS[capture.head_model]()
-        self._capped = model.capped
+        self._corrections = Corrections(
+            self._initial.expression, times, config, moving, lambda expression: model.capped(expression.clamp(0, 1))
+        )
         at_landmarks = model.landmark_vertices(model.expression_basis)
         one, other = torch.tensor([*LID_PAIRS["left"], *LID_PAIRS["right"], *LIP_PAIRS]).T
         gaps_mm = 1000 * (at_landmarks[:, one] - at_landmarks[:, other]).flatten(1)
@@ -88,19 +90,19 @@ class Problem:
 
     def is_finite(self) -> bool:
         """Whether all that is optimised is."""
-        tables = (self._poses.table, self._expressions.table, self._sway.table, *self.cloud.parameters())
-        return all(bool(torch.isfinite(table).all()) for table in tables)
+        tables = (self._sway.table, *self.cloud.parameters())
+        return self._corrections.is_finite() and all(bool(torch.isfinite(table).all()) for table in tables)
 
     def head_corrections(self) -> Tensor:
         """[T, 4, 4] of the heads, in their own frames."""
-        return transforms(self._poses.table[:, :6])
+        return transforms(self._corrections.poses[:, :6])
 
     def states(self) -> HeadState:
         """The states of all frames as they stand."""
-        initial, corrections = self._initial, self._poses.table
+        initial, corrections = self._initial, self._corrections.poses
         return dataclasses.replace(
             initial,
-            expression=self._expressions.table.clone(),
+            expression=self._corrections.expressions,
             T_world_head=initial.T_world_head @ transforms(corrections[:, :6]),
             T_world_body=initial.T_world_body @ transforms(corrections[:, 6:]),
             sway=_sheet(self._knots.between(self._sway.table, range(self._num_frames))),
@@ -114,8 +116,11 @@ class Problem:
         generator = torch.Generator().manual_seed(number)
         fade = 0.5 * (1 + math.cos(math.pi * number / self.num_steps))
         fade = _FINAL_RATE + (1 - _FINAL_RATE) * fade
-        correction = self._poses.table[rows].requires_grad_()
-        expression = self._expressions.table[rows].requires_grad_(config.expression_rate > 0)
+        first_alone = math.ceil(_COARSE_UNTIL * self.num_steps)
+        if number == first_alone:
+            self._corrections.settle()
+        coarse = number < first_alone
+        correction, expression = self._corrections.of(numbers, coarse)
         around = self._knots.around(numbers.tolist())
         (knots,) = sent((around,), self._device)
         at_knots = self._sway.table[knots].requires_grad_(config.sway_rate > 0)
@@ -129,13 +134,9 @@ class Problem:
         self._adam.step(0.1 + 0.9 * fade)
         if number >= _WARM_STEPS:
             # The loss is a mean over the batch; a frame's own gradient must not depend on its company.
-            self._poses.step(rows, correction.grad * len(rows), config.pose_rate * fade)
+            self._corrections.step(coarse, len(rows), fade)
             if config.sway_rate > 0 and number >= _SWAY_FROM * self.num_steps:
                 self._sway.step(knots, at_knots.grad * len(rows), config.sway_rate * fade)
-            if config.expression_rate > 0:
-                gradient = expression.grad * len(rows) * self._moving
-                self._expressions.step(rows, gradient, config.expression_rate * fade)
-                self._expressions.table[rows] = self._capped(self._expressions.table[rows].clamp(0, 1))
         return loss.detach()
 
     @torch.no_grad()
@@ -152,8 +153,7 @@ class Problem:
     def state_dict(self) -> dict[str, Tensor]:
         """All that a later process needs to go on."""
         tensors = {f"cloud.{name}": value for name, value in self.cloud.state_dict().items()}
-        tensors |= {f"poses.{name}": value for name, value in self._poses.state().items()}
-        tensors |= {f"expressions.{name}": value for name, value in self._expressions.state().items()}
+        tensors |= {f"corrections.{name}": value for name, value in self._corrections.state().items()}
         tensors |= {f"sway.{name}": value for name, value in self._sway.state().items()}
         tensors |= {f"adam.{name}": value for name, value in self._adam.state().items()}
         return tensors
@@ -165,8 +165,7 @@ class Problem:
             return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
         self.cloud.load_state_dict(part("cloud."))
-        self._poses.load(part("poses."))
-        self._expressions.load(part("expressions."))
+        self._corrections.load(part("corrections."))
         self._sway.load(part("sway."))
         self._adam.load(part("adam."))
 

@@ -9,14 +9,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric.config import PhotometricConfig
 from preprocess.photometric.problem import Problem
-from preprocess.photometric.steadying import steadied
+from preprocess.photometric.steadying import steadied_states
 from preprocess.tracking.tracker import eye_distance_px, measure_residuals
 from scene.capture import Capture
 from scene.errors import UserError
@@ -32,7 +31,6 @@ _log = logging.getLogger(__name__)
 
 _SAVE_EVERY_S = 20.0
 _CHECK_EVERY = 25
-_MAX_GAP_S = 0.5  # as in tracking: frames further apart are not tied to each other
 _FARTHEST = (math.radians(12.0), 0.04)  # a correction beyond this (radians, metres) has lost its head
 
 
@@ -149,10 +147,11 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
 def _steadied(states: HeadState, kept: Tensor, capture: Capture, config: PhotometricConfig) -> HeadState:
     """States whose heads and bodies shake less in the frames that are ``kept`` [T]; the others pull at none."""
     rows = torch.nonzero(kept)[:, 0]
-    times = np.array([capture.frames[row].time_s for row in rows.tolist()])
+    times = [capture.frames[row].time_s for row in rows.tolist()]
+    found = steadied_states(states[rows], times, config.steadiness)
     poses = {name: getattr(states, name).clone() for name in ("T_world_head", "T_world_body")}
-    for table in poses.values():
-        table[rows] = steadied(table[rows], times, config.steadiness, _MAX_GAP_S)
+    for name, table in poses.items():
+        table[rows] = getattr(found, name)
     return dataclasses.replace(states, **poses)
 
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from preprocess.tracking.priors import Timeline, acceleration_prior
 from preprocess.tracking.solver import solve_in_time
+from scene.head_state import HeadState
 from scene.transforms import make_transform, matrices_to_rotvecs, rotvecs_to_matrices
+
+_MAX_GAP_S = 0.5  # as in tracking: frames further apart are not tied to each other
+
+
+def steadied_states(states: HeadState, times: Sequence[float], stiffness: float) -> HeadState:
+    """States [T] at ``times`` [T] seconds whose heads and bodies shake less (``steadied``)."""
+    poses = {
+        name: steadied(getattr(states, name), np.array(times), stiffness, _MAX_GAP_S)
+        for name in ("T_world_head", "T_world_body")
+    }
+    return dataclasses.replace(states, **poses)
 
 
 def steadied(poses: Tensor, times: np.ndarray, stiffness: float, max_gap_s: float) -> Tensor:

@@ -12,6 +12,7 @@ from preprocess.head_models import HEAD_MODELS
 from preprocess.photometric import PhotometricConfig, refine, refinement
 from preprocess.photometric import adam as adam_module
 from preprocess.photometric.adam import Adam, RowAdam
+from preprocess.photometric.corrections import Corrections
 from preprocess.photometric.knots import Knots
 from preprocess.photometric.posing import resting_frames
 from preprocess.photometric.problem import Problem
@@ -175,7 +176,7 @@ def test_no_finite_solution_is_said_and_leaves_nothing_behind(truth, monkeypatch
     def poisoned(self, number, renderer):
         loss = step(self, number, renderer)
         if number == 5:
-            self._poses.table[2] = torch.nan
+            self._corrections._poses.table[2] = torch.nan
         return loss
 
     monkeypatch.setattr(refinement, "_SAVE_EVERY_S", 0.0)
@@ -282,6 +283,45 @@ def test_knots_are_linear_between_and_tell_what_a_frame_depends_on():
     assert knots.between(values, [0]).equal(values[:1])
 
 
+def test_coarse_corrections_are_shared_with_neighbours_and_handed_over():
+    """Frames every 0.05 s, knots every 0.2 s: frame 5 moves its two knots, and so frames 1 to 11."""
+    times, config = [0.05 * i for i in range(20)], PhotometricConfig(coarse_interval_s=0.2)
+    begun, moving = torch.full((20, 3), 0.5), torch.tensor([1.0, 1.0, 0.0])
+    begun[:, 1] = 0.001  # leaves its bounds at once
+    corrections = Corrections(begun, times, config, moving, lambda expression: expression.clamp(0, 1))
+
+    def descend(coarse):
+        pose, expression = corrections.of(torch.tensor([5]), coarse)
+        (pose.sum() + expression.sum()).backward()
+        corrections.step(coarse, 1, 1.0)
+
+    descend(coarse=True)
+    poses, expressions = corrections.poses.clone(), corrections.expressions.clone()
+    assert (poses[1:12] < 0).all() and not poses[12:].any() and not poses[0].any()
+    assert (expressions[1:12, 0] < 0.5).all() and expressions[12:].equal(begun[12:])
+    assert (expressions[:, 2] == 0.5).all() and (expressions[5] >= 0).all() and expressions[5, 1] == 0
+    corrections.settle()
+    torch.testing.assert_close(corrections.poses, poses)
+    torch.testing.assert_close(corrections.expressions, expressions)
+    descend(coarse=False)
+    others = [i for i in range(20) if i != 5]
+    assert (corrections.poses[5] < poses[5]).all() and corrections.expressions[5, 0] < expressions[5, 0]
+    torch.testing.assert_close(corrections.poses[others], poses[others])
+    torch.testing.assert_close(corrections.expressions[others], expressions[others])
+
+
+def test_steps_begin_with_poses_that_shake_less_than_the_landmarks(truth):
+    off = put_off(truth)
+    begun = Problem(off, dataclasses.replace(QUICK, num_gaussians=50), "cpu").states()
+
+    def shaking(states):
+        heads = states.T_world_head[:, :3, :3]
+        return float(rotation_angles(heads[:-1].mT @ heads[1:]).square().mean().sqrt())
+
+    assert shaking(begun) < 0.7 * shaking(off.states)
+    assert begun.expression.equal(off.states.expression)
+
+
 def test_a_lost_frame_shakes_no_other_one(truth):
     states, kept = truth.states, torch.ones(len(truth.frames), dtype=torch.bool)
     kept[5] = False
@@ -328,7 +368,7 @@ def test_row_adam_is_adam_on_the_rows_it_is_given(in_kernels, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(6, 3, generator=generator)
     reference = [torch.nn.Parameter(row.clone()) for row in table]
-    adams = [torch.optim.Adam([row], lr=0.1, betas=(0.9, 0.99), eps=1e-6) for row in reference]
+    adams = [torch.optim.Adam([row], lr=0.1, betas=(0.6, 0.85), eps=1e-6) for row in reference]
     ours = RowAdam(table.clone(), epsilon=1e-6)
     for _ in range(7):
         rows = torch.randperm(5, generator=generator)[:3]  # never the last one
