@@ -7,6 +7,8 @@ from torch import Tensor
 
 from scene.workers import run_rows, suit_kernels
 
+_LEAST_COLUMNS = 1 << 14  # of a thread's share of a table: fewer are blended before another thread has begun
+
 
 def blend(basis: Tensor, codes: Tensor) -> Tensor:
     """Σ_b codes[b] basis[n, b] of basis [N, B, f] and codes [*b, B]: [*b, N, f]. No gradient; see
@@ -39,7 +41,7 @@ def blend_by_code(table: Tensor, codes: Tensor) -> Tensor:
 
     out, codes = table.new_empty(table.shape[1]), codes.detach().contiguous()
     arrays = table.detach().numpy(), codes.numpy(), codes.nonzero()[:, 0].numpy(), out.numpy()
-    run_rows(lambda first, last: basis_kernels.blend_by_code(first, last, *arrays), len(out))
+    run_rows(lambda first, last: basis_kernels.blend_by_code(first, last, *arrays), len(out), _LEAST_COLUMNS)
     return out
 
 
