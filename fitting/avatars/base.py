@@ -223,6 +223,19 @@ class AvatarModel(nn.Module):
         binding = RigBinding(self.rig_shapes, p["rig_vertices"], p["rig_weights"]) if config.rigged else None
         return placing.Placer(*parts, head_weights=self.head_weights(), rig=binding, swaying=config.swaying)
 
+    def _lay_by_code(self, *names: str) -> None:
+        """Frozen bases [N, B, f], by their names in ``per_gaussian``: the same numbers, code by code in memory, so that
+        ``_blend_laid`` reads them in one sweep."""
+        with torch.no_grad():
+            for name in names:
+                by_code = self.per_gaussian[name].transpose(0, 1).contiguous()
+                self.per_gaussian[name] = nn.Parameter(by_code.transpose(0, 1), requires_grad=False)
+
+    def _blend_laid(self, name: str, codes: Tensor) -> Tensor:
+        """Σ_b codes[b] basis[:, b] [N, f] of a basis that was laid by code."""
+        by_code = self.per_gaussian[name].transpose(0, 1).flatten(1)
+        return bases.blend_by_code(by_code, codes).view(self.num_gaussians, -1)
+
     def networks(self) -> dict[str, nn.Module]:
         """Networks that are evaluated for every Gaussian, by name, as they are now: what another backend may evaluate
         in playback where it can represent them (``fitting.networks``)."""

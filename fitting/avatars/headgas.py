@@ -18,7 +18,7 @@ from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates
 from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.layers import apply_layers, compile_kernels
-from scene import bases, placing
+from scene import placing
 from scene import sh as spherical_harmonics
 from scene.blocks import BlockedNetwork
 from scene.cloud import GaussianCloud
@@ -196,11 +196,9 @@ class HeadGaS(AvatarModel):
         p, config = self.per_gaussian, self.config
         if self._placer is not None:
             return
+        if "basis" in p:
+            self._lay_by_code("basis")
         with torch.no_grad():
-            if "basis" in p:
-                # The same numbers, by coefficient in memory: a blend then reads them in one sweep.
-                by_code = p["basis"].transpose(0, 1).contiguous()
-                p["basis"] = nn.Parameter(by_code.transpose(0, 1), requires_grad=False)
             if config.blending != "parameters":
                 weight, size = self.mlp[0].weight, config.feature_size
                 encoding = self._encoding()
@@ -235,7 +233,7 @@ class HeadGaS(AvatarModel):
         if self.config.blending == "none":
             weight = self.mlp[0].weight[:, size : size + self.num_codes]
             return self._further_layers(first + weight @ codes)
-        blended = self._frozen_blend(codes)
+        blended = self._blend_laid("basis", codes)
         if first is None:
             return p["features"] + blended
         return self._further_layers(torch.addmm(first, blended, self.mlp[0].weight[:, :size].T))
@@ -247,12 +245,7 @@ class HeadGaS(AvatarModel):
             self._frozen["encoding"] = self._encoding()
         if self.config.blending == "none":
             return [p["features"], codes.expand(self.num_gaussians, -1), self._frozen["encoding"]]
-        return [p["features"] + self._frozen_blend(codes), self._frozen["encoding"]]
-
-    def _frozen_blend(self, codes: Tensor) -> Tensor:
-        """Σ_b codes[b] F_b [N, f] by a frozen basis, which lies in memory coefficient by coefficient."""
-        by_code = self.per_gaussian["basis"].transpose(0, 1).flatten(1)
-        return bases.blend_by_code(by_code, codes).view(self.num_gaussians, -1)
+        return [p["features"] + self._blend_laid("basis", codes), self._frozen["encoding"]]
 
     def _further_layers(self, x: Tensor) -> Tensor:
         """What the network makes of the sums [N, H] of its first layer."""

@@ -23,7 +23,7 @@ from fitting.avatars.base import (
     cloud_of,
 )
 from fitting.avatars.blending import BlendBasis
-from scene import bases, placing
+from scene import placing
 from scene import sh as spherical_harmonics
 from scene.blocks import BlockedNetwork
 from scene.cloud import GaussianCloud
@@ -124,26 +124,17 @@ class Linear(AvatarModel):
         """Looks [*b, N, L] and, where there are any, motions [*b, N, 9]."""
         p = self.per_gaussian
         if self._frozen is not None and self._placer is None:
-            motions = self._frozen_blend("motion_modes", codes) if self.config.motion else None
-            return p["base_looks"] + self._frozen_blend("look_modes", codes), motions
+            motions = self._blend_laid("motion_modes", codes) if self.config.motion else None
+            return p["base_looks"] + self._blend_laid("look_modes", codes), motions
         looks = p["base_looks"] + BlendBasis.apply(p["look_modes"], codes)
         return looks, BlendBasis.apply(p["motion_modes"], codes) if self.config.motion else None
 
-    def _frozen_blend(self, name: str, codes: Tensor) -> Tensor:
-        """Σ_r codes[r] modes[:, r] [N, *] by frozen modes, which lie in memory code by code."""
-        by_code = self.per_gaussian[name].transpose(0, 1).flatten(1)
-        return bases.blend_by_code(by_code, codes).view(self.num_gaussians, -1)
-
     def freeze(self) -> None:
         super().freeze()
-        p = self.per_gaussian
+        if self._placer is None:
+            self._lay_by_code("look_modes", *["motion_modes"] * self.config.motion)
+            return
         with torch.no_grad():
-            if self._placer is None:
-                # The same numbers, by code in memory: a blend then reads them in one sweep.
-                for name in ("look_modes", "motion_modes") if self.config.motion else ("look_modes",):
-                    by_code = p[name].transpose(0, 1).contiguous()
-                    p[name] = nn.Parameter(by_code.transpose(0, 1), requires_grad=False)
-                return
             by_pose = self.coder[0].weight[:, self.num_expressions :]
             if not by_pose.any():  # as of teachers that do not read it
                 self._frozen["unread_pose"] = torch.zeros_like(by_pose[0])

@@ -47,6 +47,8 @@ from renderers.cpu_kernels.vectors import (
 )  # fmt: skip
 from scene.compiling import AS_WRITTEN, inlined, kernel
 
+assert LANES == 2 * WIDTH, "a tile is two vectors"
+
 
 @inlined(AS_WRITTEN)
 def in_tile(scratch, splats, g, center_x, center_y):
