@@ -61,8 +61,10 @@ def ssim(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
 
 
 def choose_package(device: torch.device | str) -> fused_ssim.Choice | None:
-    """What computes SSIM in fits on a device; None where there is nothing to choose from."""
-    return fused_ssim.choose(str(device), ssim_torch) if torch.device(device).type == "cuda" else None
+    """What computes SSIM in fits on a device; None where there is nothing to choose from. The same for all of a kind:
+    what is found out of "cuda" holds for "cuda:0"."""
+    kind = torch.device(device).type
+    return fused_ssim.choose(kind, ssim_torch) if kind == "cuda" else None
 
 
 def ssim_torch(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:

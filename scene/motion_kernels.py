@@ -11,6 +11,14 @@ from scene.compiling import ANY_NUMBER, inlined, kernel
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
+@inlined(ANY_NUMBER)
+def weighed_corners(n, vertices, weights, moved):
+    """Σ_k weights[n, k] moved[vertices[n, k]] along x, y and z."""
+    a, b, c = moved[vertices[n, 0]], moved[vertices[n, 1]], moved[vertices[n, 2]]
+    u, v, w = weights[n, 0], weights[n, 1], weights[n, 2]
+    return u * a[0] + v * b[0] + w * c[0], u * a[1] + v * b[1] + w * c[1], u * a[2] + v * b[2] + w * c[2]
+
+
 @kernel()
 def weigh_corners(first, last, moved, vertices, weights, out):
     """Writes the rows ``first`` to ``last`` of out [N, 3]: Σ_k weights[n, k] moved[vertices[n, k]]; moved: [V, 3].
@@ -21,10 +29,7 @@ def weigh_corners(first, last, moved, vertices, weights, out):
         i, j, k = vertices[n, 0], vertices[n, 1], vertices[n, 2]
         if min(i, j, k) < 0 or max(i, j, k) >= moved.shape[0]:
             return False
-        a, b, c = moved[i], moved[j], moved[k]
-        u, v, w = weights[n, 0], weights[n, 1], weights[n, 2]
-        for axis in range(3):
-            out[n, axis] = u * a[axis] + v * b[axis] + w * c[axis]
+        out[n, 0], out[n, 1], out[n, 2] = weighed_corners(n, vertices, weights, moved)
     return True
 
 

@@ -18,6 +18,8 @@ from scene.head_state import HeadState
 from scene.rig import RigBinding, check_vertices
 from scene.workers import run_rows
 
+_AT_REST = torch.eye(4)
+
 
 @dataclasses.dataclass(frozen=True)
 class Rest:
@@ -110,6 +112,3 @@ class Placer:
 
         run_rows(write, -(-count // LANES))
         return GaussianCloud(*out)
-
-
-_AT_REST = torch.eye(4)

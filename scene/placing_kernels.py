@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from scene.compiling import ANY_NUMBER, helper, kernel
-from scene.motion_kernels import offset, softness
+from scene.motion_kernels import offset, softness, weighed_corners
 from scene.skinning_kernels import place_one, product
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
@@ -61,13 +61,10 @@ def place(
                     size = log_scales[n, c] + moves[6 + c]
                     out_scales[n, c] = math.exp(min(max(size, limits[0]), limits[1]))
         if corners.shape[0] > 0:
-            a, b, c = vertices[corners[n, 0]], vertices[corners[n, 1]], vertices[corners[n, 2]]
-            u, v, w = corner_weights[n, 0], corner_weights[n, 1], corner_weights[n, 2]
-            x += u * a[0] + v * b[0] + w * c[0]
-            y += u * a[1] + v * b[1] + w * c[1]
-            z += u * a[2] + v * b[2] + w * c[2]
+            u, v, w = weighed_corners(n, corners, corner_weights, vertices)
+            x, y, z = x + u, y + v, z + w
         if sheet.shape[0] > 0:
-            soft, _, _, _ = softness(x, y, z, constants)
+            soft, _, _, _ = softness(x, y, z, constants)  # as ``sway``: a function of it would cost a sixth
             if soft != _ZERO:
                 dx, dy = offset(x, y, sheet, constants)
                 x += soft * dx

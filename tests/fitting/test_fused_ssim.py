@@ -83,3 +83,9 @@ def test_without_a_package_pytorch_does_it(pictures):
     chosen = losses.choose_package("cuda:0")
     assert chosen.function is None and "no package" in chosen.reason
     assert losses.choose_package("cpu") is None
+
+
+def test_a_device_with_and_without_its_number_is_tried_once(cuda, monkeypatch):
+    calls = []
+    monkeypatch.setitem(sys.modules, "fussim", package(calls))
+    assert losses.choose_package("cuda") is losses.choose_package("cuda:0") and len(calls) == 1
