@@ -30,7 +30,7 @@ demo: $(STAMP)
 	@$(RUN) fit_subject.py --demo --minutes $(MINUTES)
 
 test: $(STAMP)
-	@$(RUN) -m pytest -q -rs -n 2 --dist loadfile
+	@$(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations=10
 
 lint: $(STAMP)
 	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install -q --no-deps ruff==0.17.5

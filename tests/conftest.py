@@ -23,6 +23,15 @@ import pytest
 _DATA = Path(os.environ.get("LIKENESS_DATA", Path(__file__).resolve().parents[1].parent / "shared" / "data"))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what is marked `gpu` where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_once(tmp_path_factory) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -18,7 +18,6 @@ from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 
 SIZE, PICTURES = 32, 3
-ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CONFIG = FitConfig(objective=objective.ObjectiveConfig(matte=0.3, background="random", basis_penalty=0.1))
 
 
@@ -74,7 +73,7 @@ def check_batch(kind, absolute, device="cpu"):
 
 
 @pytest.mark.parametrize("absolute", [False, True], ids=["gradients", "absolute"])
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_GPU)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("kind", AVATARS)
 def test_a_batch_has_the_mean_gradient_and_is_seen_picture_by_picture(kind, device, absolute):
     check_batch(kind, absolute, device)

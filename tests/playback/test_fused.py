@@ -72,7 +72,7 @@ def test_they_compile(monkeypatch, tmp_path):
 
 
 @needs_triton
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", AVATARS)
 def test_on_cuda_they_give_the_clouds_of_the_operations(kind):
     bundle = toys.bundle(make(kind, PLACED))

@@ -16,7 +16,6 @@ from playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 #: What makes the host wait for the device, or copies numbers of the host there: a capture takes neither.
 WAITING = {"aten::lift_fresh", "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
 
@@ -58,7 +57,7 @@ def test_graphs_need_cuda():
         GraphedAvatar(make("headgas"), toys.random_states(()), EYE)
 
 
-@needs_cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", AVATARS)
 def test_captured_clouds_are_the_same(kind):
     bundle = toys.bundle(make(kind, EXTENDED))
@@ -74,7 +73,7 @@ def test_captured_clouds_are_the_same(kind):
         assert all(torch.equal(value, before[name]) for name, value in cloud.fields().items())
 
 
-@needs_cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", AVATARS)
 def test_players_on_cuda_choose_and_then_wait_for_nothing(kind):
     bundle = toys.bundle(make(kind, EXTENDED))

@@ -13,7 +13,7 @@ from tests.contract.test_avatars import EXTENDED, EYE, make
 from tests.fitting.networks.test_layout import SIZES, make_network
 
 _MISSING = "no CUDA device" if not torch.cuda.is_available() else why_not("cuda")
-pytestmark = pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))]
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
