@@ -9,7 +9,6 @@ and, with the view direction, into spherical harmonics (equations 6 and 7).
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from typing import Literal
 
@@ -85,9 +84,9 @@ class GaussianHeadConfig:
     deform_by_pose: bool = True
     """The network sees the joints and the body's pose beside the expression; the paper's equation 3 has expressions
     alone, and lets the shoulders shake."""
-    deform_bfloat16: bool = True
-    """The deformation's layers compute in bfloat16 on processors that have it (about four times as fast; offsets keep
-    two to three digits); elsewhere, and on a GPU, in float32."""
+    deform_bfloat16: bool = False
+    """The deformation's layers compute in bfloat16 on processors that have it (two to four times as fast; offsets keep
+    two to three digits, and differ from those of other processors); elsewhere, and on a GPU, in float32."""
     triplane: bool = True
     """Looks come from the tri-plane; else each Gaussian has opacity and harmonics of its own."""
     channels: int = 32
@@ -229,8 +228,7 @@ class GaussianHead(AvatarModel):
         fixed = self.constants()
         means, quats, log_scales = p["means"], fixed["quats"], p["log_scales"]
         if "encoded" in fixed:
-            halved = means.device.type == "cpu" and self.config.deform_bfloat16 and _fast_bfloat16()
-            with torch.autocast("cpu", torch.bfloat16, enabled=halved):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.deform_bfloat16 and _fast_bfloat16(means)):
                 offsets = self.deformation(fixed["encoded"], self._condition(state))
             shift, turn, growth = (offset.to(means.dtype) for offset in offsets)
             means = means + shift * self.config.scene_radius
@@ -351,10 +349,10 @@ class Deformation(nn.Module):
         return self.shift(x), self.turn(x), self.growth(x)
 
 
-@functools.cache
-def _fast_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16; PyTorch has no public word for it."""
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
+def _fast_bfloat16(means: Tensor) -> bool:
+    """Whether float32 is computed on a processor that multiplies bfloat16; PyTorch has no public word for it."""
+    on_cpu = means.device.type == "cpu" and means.dtype == torch.float32
+    return on_cpu and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 
 def _unit_quats(count: int) -> Tensor:

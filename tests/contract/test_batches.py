@@ -82,7 +82,7 @@ def test_a_batch_has_the_mean_gradient_and_is_seen_picture_by_picture(kind, devi
 @pytest.mark.parametrize("kind", AVATARS)
 def test_states_in_one_go_have_the_sum_of_their_gradients(kind):
     """As on a GPU: in double precision no avatar evaluates the states of a batch one by one."""
-    whole = make(kind, EXTENDED, **({"deform_bfloat16": False} if kind == "gaussianhead" else {})).double()
+    whole = make(kind, EXTENDED).double()
     generator = torch.Generator().manual_seed(3)
     states, eyes = toys.random_states((2, 3), seed=1).to(torch.float64), torch.randn(2, 3, 3, generator=generator)
     eyes, single = eyes.double(), copy.deepcopy(whole)

@@ -13,13 +13,12 @@ from tests.contract.test_avatars import EXTENDED, EYE, fields_close, make
 
 # What all avatars share is traced with one of them, which is quickest.
 ANCHORING = {"rigged": EXTENDED, "gaussianhead": AnchoringConfig(two_frames=True)}
-CHANGES = {"gaussianhead": {"deform_bfloat16": False}}  # of CPUs alone
 
 
 @pytest.mark.parametrize("kind", AVATARS)
 def test_the_compiled_evaluation_is_the_same(kind):
     """In double precision, which takes the way of CUDA."""
-    avatar = make(kind, ANCHORING.get(kind, AnchoringConfig()), **CHANGES.get(kind, {})).double().eval()
+    avatar = make(kind, ANCHORING.get(kind, AnchoringConfig())).double().eval()
     avatar.freeze()
     states, eye = toys.random_states((3,)).to(torch.float64), EYE.double()
     torch._dynamo.reset()
