@@ -51,7 +51,7 @@ def main() -> None:
     from fitting.bundle import AvatarBundle
     from fitting.perceptual import LPIPS
     from fitting.run_directory import RunDirectory
-    from playback.evaluation import evaluate_bundle, evenly, table
+    from playback.evaluation import evaluate_frames, evenly, table
     from playback.tracking_gain import summary, tracking_gain
     from scene.capture import Capture
     from scene.errors import UserError
@@ -69,9 +69,8 @@ def main() -> None:
             "--capture DIR on other frames of the same person"
         )
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
-    result = evaluate_bundle(bundle, capture, indices, device=device, lpips=lpips, progress=f"measuring {frames}")
-    print(table(result))
-    figures = result.to_json()
+    figures = evaluate_frames(bundle, capture, indices, device=device, lpips=lpips, progress=f"measuring {frames}")
+    print(table(figures))
     if args.tracking_gain:
         chosen = evenly(indices, args.tracking_gain)
         gains = tracking_gain(bundle, capture, chosen, device=device, progress="diagnosing the tracking")

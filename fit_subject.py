@@ -112,7 +112,7 @@ def main() -> int | None:
     from fitting.report import write_report
     from fitting.subject import FitOptions, budget_of
     from playback.demo_truth import compare_with_truth
-    from playback.evaluation import measure_run
+    from playback.evaluation import measure_run, summary
     from scene.capture import Capture
 
     capture = Capture.load(run.capture)
@@ -125,9 +125,9 @@ def main() -> int | None:
         if args.demo
         else {}
     )
-    measure_run(run, result, capture, device=device, lpips=lpips, extra=extra)
+    metrics = measure_run(run, result, capture, device=device, lpips=lpips, extra=extra)
     report = write_report(run.root)
-    print(f"avatar: {run.bundle}\nreport: {report}")
+    print(f"{summary(metrics)}\navatar: {run.bundle}\nreport: {report}")
 
 
 def _fit(

@@ -1,4 +1,4 @@
-"""The captures that fits are compared on: of each clip one tracked by pictures and one by landmarks, else equal."""
+"""The captures that fits are compared on: of each clip one by photometric tracking and one by landmarks, else equal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from scene.errors import UserError
 
-TRACKING = ("pictures", "landmarks")
+TRACKING = {"photometric": "pictures", "landmarks": "landmarks"}
+"""What the captures of a clip are called here, and what preprocessing calls their tracking."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,23 +32,23 @@ def prepared(videos: Sequence[Path], folder: Path, weights: Path | None = None) 
     _check_names(clips)
     for video, clip in zip(videos, clips):
         for tracking, root in clip.captures.items():
-            options = PreprocessConfig(tracking=tracking)
+            options = PreprocessConfig(tracking=TRACKING[tracking])
             build_capture(video, root, options, device=device, weights=weights, download=False)
         check(clip)
     return clips
 
 
-def given(pictures: Sequence[Path], landmarks: Sequence[Path]) -> list[Clip]:
+def given(photometric: Sequence[Path], landmarks: Sequence[Path]) -> list[Clip]:
     """Clips of ready captures, the second ones of the same videos in the same order, or none of them."""
-    if landmarks and len(landmarks) != len(pictures):
+    if landmarks and len(landmarks) != len(photometric):
         raise UserError(
-            f"--landmark-captures: expected one for each of the {len(pictures)} --captures, in the same order, "
+            f"--landmark-captures: expected one for each of the {len(photometric)} --captures, in the same order, "
             f"got {len(landmarks)}"
         )
     if landmarks:
-        clips = [Clip(_name(a), {"pictures": a, "landmarks": b}) for a, b in zip(pictures, landmarks)]
+        clips = [Clip(_name(a), {"photometric": a, "landmarks": b}) for a, b in zip(photometric, landmarks)]
     else:
-        clips = [Clip(_name(a), {"pictures": a}) for a in pictures]
+        clips = [Clip(_name(a), {"photometric": a}) for a in photometric]
     _check_names(clips)
     for clip in clips:
         check(clip)
@@ -66,11 +67,11 @@ def check(clip: Clip) -> None:
 
     captures = {tracking: Capture.load(root) for tracking, root in clip.captures.items()}
     for tracking, capture in captures.items():
-        found = "pictures" if "photometric" in capture.report else "landmarks"
+        found = "photometric" if "photometric" in capture.report else "landmarks"
         if found != tracking:
-            raise UserError(f"{capture.root}: tracked by {found}, expected a capture tracked by {tracking}")
+            raise UserError(f"{capture.root}: its tracking is {found}, expected a capture whose tracking is {tracking}")
         # Those of a version that did not track it would do without, and nobody would be told.
-        if tracking == "pictures" and "sway_mm" not in capture.report["photometric"]:
+        if tracking == "photometric" and "sway_mm" not in capture.report["photometric"]:
             raise UserError(f"{capture.root}: tracked by an earlier version, without sway; preprocess the video again")
     if len(captures) == 1:
         return
@@ -112,7 +113,7 @@ def _name(root: Path) -> str:
     """What a capture's clip is called: by its folder, or the run's in which it lies."""
     root = root.absolute()
     name = root.parent.name if root.name == "capture" else root.name
-    return name.removesuffix("-pictures")
+    return name.removesuffix("-photometric").removesuffix("-pictures")
 
 
 def _check_names(clips: Sequence[Clip]) -> None:

@@ -28,14 +28,23 @@ THREADS = (
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """One fit: a preset with settings changed, on the training frames of a capture, measured on its test frames."""
+    """One fit: a preset with settings changed, on the training frames of a capture, measured on its test frames.
+
+    minutes, iterations: its length, one of the two; of preset comparisons minutes, of ablations iterations.
+    """
 
     capture: Path
     preset: str
     settings: tuple[str, ...]
     seed: int
-    minutes: float
+    minutes: float | None
     weights: Path | None = None
+    iterations: int | None = None
+
+    @property
+    def length(self) -> str:
+        """How long it takes, for names of files and headings."""
+        return f"{self.minutes:g}min" if self.iterations is None else f"{self.iterations}steps"
 
     @property
     def capture_name(self) -> str:
@@ -132,21 +141,25 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def figures(fit: Fit) -> dict[str, Any]:
-    """What a fit gives; None for what cannot be measured here. Memory is of the whole process, measuring included."""
+    """What a fit gives; None for what cannot be measured here. Memory is of the whole process, measuring included.
+
+    The figures of held-out frames are the headline's (``fitting.evaluation.headline``); ``with_sway`` stands beside.
+    """
     import torch
 
     from fitting import fused_adam, memory, picture_loss
     from fitting.bundle import AvatarBundle
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
-    from fitting.evaluation import REGIONS, finite
+    from fitting.evaluation import finite
     from fitting.loop import Budget
     from fitting.loop import fit as fit_avatar
     from fitting.perceptual import LPIPS, make_vgg_loss
     from fitting.run_directory import code_version
-    from playback.evaluation import evaluate_bundle, train_sample
+    from playback.evaluation import evaluate_bundle, evaluate_frames, train_sample
     from renderers import create
     from scene.capture import Capture
+    from scene.machine import machine
 
     memory.keep_pages()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -158,21 +171,20 @@ def figures(fit: Fit) -> dict[str, Any]:
     config = load_preset(fit.preset, FitConfig, fit.settings)
     perceptual = make_vgg_loss(fit.weights, False, device) if config.objective.perceptual else None
     avatar = fit_avatar(
-        capture, create("auto", device), config, Budget(minutes=fit.minutes), device=device, seed=fit.seed,
+        capture, create("auto", device), config, Budget(fit.minutes, fit.iterations), device=device, seed=fit.seed,
         perceptual=perceptual, listeners=[last],
     )  # fmt: skip
     bundle = AvatarBundle.from_fit(avatar.eval(), capture, {})
     lpips = LPIPS.create(folder=fit.weights, download=False)
-    heldout = evaluate_bundle(bundle, capture, capture.test, device=device, lpips=lpips)
-    still = evaluate_bundle(bundle, capture.unswayed(), capture.test, device=device)
+    heldout = evaluate_frames(bundle, capture, capture.test, device=device, lpips=lpips)
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device)
     return finite({
-        **heldout.heldout, **{name: heldout.regions[name]["psnr"] for name in REGIONS},
-        "unswayed": still.heldout["psnr"], "train": train.heldout["psnr"], "error_share": heldout.error_share,
+        **heldout["headline"], "with_sway": heldout["heldout"]["psnr"], "train": train.heldout["psnr"],
+        "error_share": heldout["unswayed"]["error_share"],
         "steps": last.info.step, "num_gaussians": avatar.num_gaussians,
         "steps_per_s": round(last.info.step / last.info.seconds, 2), "bundle_mb": _megabytes(bundle),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-        "perceptual": perceptual is not None, "code": code_version(),
+        "perceptual": perceptual is not None, "code": code_version(), "machine": machine(),
     })  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -144,6 +144,20 @@ def _capped_psnr(squared: Tensor) -> float:
 def _mean(values: list[float | None]) -> float | None:
     measured = [value for value in values if value is not None and math.isfinite(value)]
     return sum(measured) / len(measured) if measured else None
+
+
+def headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """The figures that count of a metrics.json or of ``Evaluation.to_json``: L1, PSNR, SSIM, LPIPS, PSNR by region.
+
+    They are those of ``unswayed``: held-out frames as a driver reaches them, without the secondary motion (sway) that
+    was tracked on these very frames. A file without that entry is of a capture without sway, or of ``to_json``.
+    None for what was not measured.
+    """
+    measured = metrics.get("unswayed") or metrics
+    whole, regions = measured.get("heldout") or {}, measured.get("regions") or {}
+    return {name: whole.get(name) for name in IMAGE_METRICS} | {
+        name: (regions.get(name) or {}).get("psnr") for name in REGIONS
+    }
 
 
 def finite(value: Any) -> Any:

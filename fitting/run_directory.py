@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import os
 import platform
 import subprocess
 import time
@@ -15,6 +14,7 @@ from preprocess.cache import link_capture
 from scene.capture import check_format
 from scene.errors import UserError
 from scene.files import new_folder, read_json, storage_error, write_bytes, write_json
+from scene.machine import machine
 
 FORMAT_VERSION = 1
 _PACKAGES = (
@@ -129,9 +129,3 @@ def code_version() -> str:
         return described.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-
-
-def machine() -> dict[str, Any]:
-    """What the run ran on, as far as its figures depend on it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"system": platform.system(), "architecture": platform.machine(), "cores": cores}

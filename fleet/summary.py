@@ -42,7 +42,8 @@ def _row(chain: tuple[Task, ...], outcome: Outcome) -> dict[str, Any]:
 
 def _heldout(path: Path) -> dict[str, Any]:
     with contextlib.suppress(UserError, AttributeError):
-        figures = read_json(path, "metrics of a run").get("heldout", {})
+        metrics = read_json(path, "metrics of a run")
+        figures = metrics.get("headline") or metrics.get("heldout", {})  # of older runs
         return {name: figures.get(name) for name in ("psnr", "ssim", "lpips")}
     return {}
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fitting.bundle import AvatarBundle
-from fitting.evaluation import Evaluation, evaluate
+from fitting.evaluation import Evaluation, evaluate, headline
 from fitting.networks import describe, why_not
 from fitting.pictures import error_map, to_uint8
 from fitting.result import FitResult
@@ -54,6 +54,23 @@ def evaluate_bundle(
 
             return evaluate(counted, capture, indices, lpips)
     return evaluate(picture, capture, indices, lpips)
+
+
+def evaluate_frames(
+    bundle: AvatarBundle, capture: Capture, indices: Sequence[int], *, device: str = "cpu", lpips=None,
+    expressionless: bool = False, progress: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What metrics.json and evaluate_avatar.py say of frames of a capture, as plain JSON; see ``evaluate_bundle``.
+
+    headline: the figures that count (``fitting.evaluation.headline``). unswayed: the evaluation behind them, of the
+    frames as a driver reaches them, without the secondary motion (sway) that was tracked on these very frames. Beside
+    these, at the top level, the evaluation with that sway.
+    """
+    options = {"device": device, "lpips": lpips, "expressionless": expressionless}
+    unswayed = evaluate_bundle(bundle, capture.unswayed(), indices, **options, progress=progress).to_json()
+    swaying = any(bool(capture.frames[index].state.sway.any()) for index in indices)
+    swayed = evaluate_bundle(bundle, capture, indices, **options).to_json() if swaying else unswayed
+    return {"headline": headline(unswayed), "unswayed": unswayed, **swayed}
 
 
 def picture_of(player: Player, capture: Capture, expressionless: bool = False):
@@ -120,27 +137,27 @@ def measure_run(
 ) -> dict[str, Any]:  # fmt: skip
     """Writes metrics.json and the held-out pictures of a finished fit; returns the metrics.
 
+    The pictures are those that the headline is measured on: without the frames' own sway.
     extra: further entries of the metrics (the demo's truth, for one).
     """
     bundle = AvatarBundle.load(run.bundle)  # what is measured is what was written
-    heldout = evaluate_bundle(
+    heldout = evaluate_frames(
         bundle, capture, capture.test, device=device, lpips=lpips, progress="measuring held-out frames"
-    ).to_json()
+    )
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device).to_json()
-    without = evaluate_bundle(
-        result.baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True
-    ).to_json()
-    still = evaluate_bundle(bundle, capture.unswayed(), capture.test, device=device).to_json()
-    write_heldout(bundle, capture, run.root, device=device)
+    without = evaluate_frames(result.baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True)
+    write_heldout(bundle, capture.unswayed(), run.root, device=device)
     shown = capture.test[:: max(1, (len(capture.test) - 1) // 2)][:3]
     frames = [capture.frames[index] for index in shown]
     write_inside(bundle, [frame.state for frame in frames], [frame.camera for frame in frames], run.root, device)
     size = sum(path.stat().st_size for path in run.bundle.iterdir())
     metrics = {
         **heldout,
-        "unswayed": {"heldout": still["heldout"], "regions": still["regions"]},
         "train": {"psnr": train["heldout"]["psnr"]},
-        "baseline": {"heldout": without["heldout"], "regions": without["regions"]},
+        "baseline": {
+            "unswayed": {key: without["unswayed"][key] for key in ("heldout", "regions")},
+            **{key: without[key] for key in ("heldout", "regions")},
+        },
         "num_gaussians": bundle.avatar.num_gaussians,
         "bundle_mb": round(size / 1e6, 3),
         "seconds": {"preprocess": capture.report.get("seconds", {}).get("total"), **result.seconds},
@@ -152,19 +169,34 @@ def measure_run(
     return metrics
 
 
-def table(evaluation: Evaluation) -> str:
-    """The figures of an evaluation as a few lines of text."""
-    figures = evaluation.to_json()
+def table(figures: dict[str, Any]) -> str:
+    """The figures of ``evaluate_frames`` as lines of text: the headline, then PSNR with the frames' own sway."""
 
     def shown(value: float | None, unit: str = "") -> str:
         return "not measured" if value is None else f"{value:.4g}{unit}"
 
-    heldout = figures["heldout"]
-    lines = [f"frames   {len(evaluation.frames)}"]
-    lines += [f"{name:8s} {shown(heldout[name], ' dB' if name == 'psnr' else '')}" for name in heldout]
-    lines += [f"PSNR of {name:7s} {shown(region['psnr'], ' dB')}" for name, region in figures["regions"].items()]
-    shares = figures["error_share"]
+    measured = figures["unswayed"]
+    lines = [f"frames   {measured['num_frames']}, without their own secondary motion (sway)"]
+    lines += [f"{name:8s} {shown(v, ' dB' if name == 'psnr' else '')}" for name, v in measured["heldout"].items()]
+    lines += [f"PSNR of {name:7s} {shown(region['psnr'], ' dB')}" for name, region in measured["regions"].items()]
+    shares = measured["error_share"]
     lines.append(
         "error   " + ", ".join(f"{name} {shown(None if s is None else 100 * s, '%')}" for name, s in shares.items())
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, f"PSNR with the sway that was tracked on these frames {_with_sway(figures)}"])
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The headline of a run's metrics in one line, and beside it the PSNR with the held-out frames' own sway."""
+    figures = metrics["headline"]
+    if figures["psnr"] is None:
+        return "held-out frames: not measured"
+    parts = ", ".join(f"{name} {figures[name]:.2f}" for name in ("face", "mouth", "eyes") if figures[name] is not None)
+    return (
+        f"held-out frames: PSNR {figures['psnr']:.2f} dB ({parts}); with the sway tracked on them {_with_sway(metrics)}"
+    )
+
+
+def _with_sway(figures: dict[str, Any]) -> str:
+    psnr = figures["heldout"]["psnr"]
+    return "not measured" if psnr is None else f"{psnr:.2f} dB"

@@ -23,7 +23,8 @@ from tests import toys
 
 FIGURES = {
     "l1": 0.02, "psnr": 30.0, "ssim": 0.9, "lpips": None, "face": 28.0, "mouth": 26.0, "eyes": 27.0, "inside": 33.0,
-    "unswayed": 29.0,
+    "with_sway": 31.0, "machine": {"processor": "Abacus 9", "cores": 2, "instructions": ["avx2"], "date": "2001-02-03",
+                                   "load_average": 0.5},
     "error_share": {"border": 0.5, "torso": 0.2, "face": 0.1, "rest": 0.2}, "train": 35.0, "steps": 100,
     "steps_per_s": 5.0, "num_gaussians": 50, "bundle_mb": 1.0, "peak_memory_gb": 2.0, "perceptual": False,
     "code": "abc",
@@ -38,9 +39,10 @@ def test_every_line_is_another_fit_and_the_first_is_the_default_preset(entries):
     assert not any(kind in kinds[:index] for index, kind in enumerate(kinds))
 
 
-def test_only_the_papers_own_presets_have_landmark_tracking():
-    tracking = {entry.preset: entry.tracking for entry in comparison.PRESETS}
-    assert [preset for preset, way in tracking.items() if way == "landmarks"] == ["headgas", "gaussianhead"]
+def test_all_presets_have_the_same_captures_and_landmarks_a_table_of_their_own():
+    assert {entry.tracking for entry in (*comparison.PRESETS, *comparison.changes())} == {"photometric"}
+    assert {entry.preset for entry in comparison.BY_LANDMARKS} <= {entry.preset for entry in comparison.PRESETS}
+    assert {entry.tracking for entry in comparison.BY_LANDMARKS} == {"landmarks"}
 
 
 @pytest.mark.parametrize("paper", ["headgas", "gaussianhead"])
@@ -69,7 +71,7 @@ def test_plus_presets_add_the_same():
 def pair(tmp_path_factory) -> Clip:
     """A clip with both captures, which differ in nothing but what they are said to be tracked by."""
     root = tmp_path_factory.mktemp("clip")
-    capture = toys.make_capture(root / "me-pictures", frames=8, size=32, test=2)
+    capture = toys.make_capture(root / "me-photometric", frames=8, size=32, test=2)
     shutil.copytree(capture.root, root / "me-landmarks")
     capture.report["photometric"] = {"sway_mm": {"rms": 0.5, "most": 3.0}}
     capture.save()
@@ -87,8 +89,9 @@ def edit(root: Path, **changes) -> None:
 
 
 def test_ready_captures_of_one_clip(pair):
-    assert clips.given([pair.captures["pictures"]], [pair.captures["landmarks"]]) == [pair]
-    assert clips.given([pair.captures["pictures"]], []) == [Clip("me", {"pictures": pair.captures["pictures"]})]
+    photometric, landmarks = pair.captures["photometric"], pair.captures["landmarks"]
+    assert clips.given([photometric], [landmarks]) == [pair]
+    assert clips.given([photometric], []) == [Clip("me", {"photometric": photometric})]
 
 
 def test_captures_of_other_test_frames_are_refused(pair, tmp_path):
@@ -119,33 +122,41 @@ def test_captures_of_other_mattes_or_landmarks_are_refused(pair, tmp_path):
 
 
 def test_captures_that_do_not_go_together_are_refused(pair):
-    pictures, landmarks = pair.captures["pictures"], pair.captures["landmarks"]
-    with pytest.raises(UserError, match="tracked by landmarks, expected a capture tracked by pictures"):
+    photometric, landmarks = pair.captures["photometric"], pair.captures["landmarks"]
+    with pytest.raises(UserError, match="is landmarks, expected a capture whose tracking is photometric"):
         clips.given([landmarks], [])
     with pytest.raises(UserError, match="one for each of the 1 --captures"):
-        clips.given([pictures], [landmarks, landmarks])
+        clips.given([photometric], [landmarks, landmarks])
     with pytest.raises(UserError, match="two clips are called me"):
-        clips.given([pictures, pictures], [])
+        clips.given([photometric, photometric], [])
 
 
 def test_a_stopped_benchmark_has_the_first_seed_of_every_clip():
-    both = {"pictures": Path("p"), "landmarks": Path("l")}
-    found = comparison.planned([Clip("a", both), Clip("b", both)], comparison.PRESETS, 2, 10, ("x=1",), None)
+    both = {"photometric": Path("p"), "landmarks": Path("l")}
+    entries = (*comparison.PRESETS, *comparison.BY_LANDMARKS)
+    found = comparison.planned([Clip("a", both), Clip("b", both)], entries, 2, 10, ("x=1",), None)
     order = [(fit.seed, clip.name, entry.name) for clip, entry, fit in found.values()]
-    assert order == [(s, c, e.name) for s in (0, 1) for c in ("a", "b") for e in comparison.PRESETS]
+    assert order == [(s, c, e.name) for s in (0, 1) for c in ("a", "b") for e in entries]
     for _, entry, fit in found.values():
         assert fit.capture == both[entry.tracking] and fit.settings == ("x=1", *entry.settings)
 
 
 def test_without_landmark_captures_their_lines_are_left_out_and_named():
-    clip = Clip("a", {"pictures": Path("p")})
-    names = [entry.name for _, entry, _ in comparison.planned([clip], comparison.PRESETS, 1, 10, (), None).values()]
-    assert names == ["default", "headgas-plus", "gaussianhead-plus"]
-    assert comparison.left_out([clip], comparison.PRESETS) == ["headgas", "gaussianhead"]
+    clip, entries = Clip("a", {"photometric": Path("p")}), (*comparison.PRESETS, *comparison.BY_LANDMARKS)
+    names = [entry.name for _, entry, _ in comparison.planned([clip], entries, 1, 10, (), None).values()]
+    assert names == [entry.name for entry in comparison.PRESETS]
+    assert comparison.left_out([clip], entries) == ["default, landmarks", "headgas, landmarks"]
+
+
+def test_the_length_of_fits_is_minutes_or_steps():
+    clip = Clip("a", {"photometric": Path("p")})
+    (label, (_, _, fit)), *_ = comparison.planned([clip], comparison.changes(), 1, None, (), None, 700).items()
+    assert label == "a-default-700steps-seed0" and (fit.minutes, fit.iterations) == (None, 700)
+    assert dataclasses.replace(fit, iterations=None, minutes=0.5).length == "0.5min"
 
 
 def row(clip, name, seed, **changed):
-    return {"clip": clip, "name": name, "tracking": "pictures", "seed": seed, **FIGURES, **changed}
+    return {"clip": clip, "name": name, "tracking": "photometric", "seed": seed, **FIGURES, **changed}
 
 
 @pytest.fixture
@@ -170,14 +181,37 @@ def test_differences_are_taken_seed_by_seed(rows):
     assert reverse["psnr"]["mean"] == pytest.approx(-2.75) and reverse["psnr"]["worst"] == ("a", -3.5)
 
 
+def test_a_difference_counts_beyond_the_spread_of_seeds(rows):
+    found = comparison_tables.compare(rows, "other", -1)
+    # 2.75 against twice the 1.06 of the differences, and twice the 1.06 of the default over its seeds.
+    assert found["psnr"]["beyond"] and not found["psnr"]["by_clip"]["b"]["beyond"]
+    assert comparison_tables.compare([r for r in rows if r["seed"] == 0], "other", -1)["psnr"]["beyond"] is None
+    # With one seed of the other, that of the default over its seeds is what is known.
+    one = [r for r in rows if r["name"] == "default" or r["seed"] == 0]
+    found = comparison_tables.compare(one, "other", -1)["psnr"]
+    assert (found["mean"], found["spread"], found["beyond"]) == (pytest.approx(2.0), None, False)
+    far = [{**r, "psnr": r["psnr"] - 9} if r["name"] == "other" else r for r in one]
+    assert comparison_tables.compare(far, "other", -1)["psnr"]["beyond"] is True
+
+
+def test_what_landmarks_cost_is_a_table_of_its_own(rows):
+    rows += [row("a", "default, landmarks", seed, tracking="landmarks", psnr=20.0 + seed) for seed in (0, 1)]
+    compared = [comparison_tables.compare(rows, "default, landmarks", 1, base="default")]
+    table = comparison_tables.landmarks(compared, rows).splitlines()
+    assert table[-1].startswith("| a | default | 31.0 ± 1.4 | 20.5 ± 0.7 | -10.50* ± 0.71 |")
+    assert len(table) == 5 and len({line.count("|") for line in table[2:]}) == 1
+
+
 def test_the_tables_of_presets(rows):
     table = comparison_tables.figures(rows).splitlines()
     assert len({line.count("|") for line in table}) == 1 and len(table) == 6
-    assert table[2].startswith("| a | default | pictures | 31.0 ± 1.4 | 0.900 ± 0.000 | – | 28.0 ± 0.0 | 26.5 ± 0.7 |")
+    assert table[0].startswith("| clip | preset | PSNR |") and "PSNR with held-out sway" in table[0]
+    assert table[2].startswith("| a | default | 31.0 ± 1.4 | 0.900 ± 0.000 | – | 28.0 ± 0.0 | 26.5 ± 0.7 |")
+    assert "| 33.0 ± 0.0 | 31.0 ± 0.0 | 50/20" in table[2]
     assert "| 50/20/10/20 | 100 | 5.0 | 50 | 2.0 | 1.0 |" in table[2]
     text = comparison_tables.differences([comparison_tables.compare(rows, "other", -1)]).splitlines()[-1]
     assert text == (
-        "| other | +2.75 ± 1.06 (+2.00 b) | +0.00 ± 0.00 (+0.00 a) | +0.00 ± 0.00 (+0.00 a) | -0.75 (-3.00 b) "
+        "| other | +2.75* ± 1.06 (+2.00 b) | +0.00 ± 0.00 (+0.00 a) | -0.75 (-3.00 b) | +0.00 ± 0.00 (+0.00 a) "
         "| +0.00 ± 0.00 (+0.00 a) "
         "| 0/2, 1/2, 0/2; 0/2 |"
     )
@@ -187,18 +221,23 @@ def test_the_table_of_changes(rows):
     compared = [comparison_tables.compare(rows, "other", 1), comparison_tables.compare(rows, "never fitted", 1)]
     lines = [line for line in comparison_tables.changes(compared, rows).splitlines() if line.startswith("|")]
     assert lines[2] == "| default |  |  |  |  |  | 5.0 | 2.0 |"
-    assert lines[3].startswith("| other | -2.75 ± 1.06 (-3.50 a, -2.00 b) |")
+    assert lines[3].startswith("| other | -2.75* ± 1.06 (-3.50 a, -2.00 b) |")
     one_clip = comparison_tables.compare([row for row in rows if row["clip"] == "a"], "other", 1)
-    assert "| other | -3.50 ± 0.71 |" in comparison_tables.changes([one_clip], rows)
+    assert "| other | -3.50* ± 0.71 |" in comparison_tables.changes([one_clip], rows)
     assert lines[4] == "| never fitted | – | – | – | – | – | – | – |"
-    assert lines[7].startswith("| a | other | -3.50 ± 0.71 |") and lines[8].startswith("| b | other | -2.00 ± 1.41 |")
+    assert lines[7].startswith("| a | other | -3.50* ± 0.71 |") and lines[8].startswith("| b | other | -2.00 ± 1.41 |")
 
 
 def test_the_heading_says_what_is_missing(rows):
-    conditions = {"minutes": 10, "jobs": 2, "threads": 1, "seeds": 2, "settings": ["a=1"], "missing": 3}
+    conditions = {"minutes": 10, "iterations": None, "jobs": 2, "threads": 1, "seeds": 2, "settings": ["a=1"]}
+    conditions |= {"missing": 3, "left_out": ["headgas"]}
     rows[0]["code"] = "later"
-    text = comparison_tables.heading(rows, {**conditions, "left_out": ["headgas"]})
-    for part in ("10 minutes", "All with a=1", "3 fit(s) are missing", "headgas", "VGG16", "abc, later"):
+    text = comparison_tables.heading(rows, conditions)
+    assert "100 steps of each" in comparison_tables.heading(rows, {**conditions, "iterations": 100})
+    for part in (
+        "10 minutes", "without the secondary motion", "machine: Abacus 9, 2 cores, avx2, 2001-02-03", "All with a=1",
+        "3 fit(s) are missing", "headgas", "VGG16", "abc, later",
+    ):  # fmt: skip
         assert part in text
 
 
@@ -237,7 +276,7 @@ def test_whoever_stops_takes_the_running_fits_along():
 
 def test_from_captures_to_tables(pair, tmp_path, capsys):
     out, figures = tmp_path / "out", tmp_path / "figures.json"
-    arguments = ["--captures", pair.captures["pictures"], "--landmark-captures", pair.captures["landmarks"]]
+    arguments = ["--captures", pair.captures["photometric"], "--landmark-captures", pair.captures["landmarks"]]
     arguments += ["--minutes", 0.01, "--seeds", 1, "--threads", 1, "--out", out, "--json", figures]
     arguments += ["--set", "initializer=random", "--set", "seeds.num_gaussians=40", "--only", "nothing"]
     comparison.main([str(argument) for argument in arguments])
@@ -248,5 +287,5 @@ def test_from_captures_to_tables(pair, tmp_path, capsys):
     capsys.readouterr()
     comparison.main([str(argument) for argument in [*arguments[:-1], "headgas-plus", "--finished"]])
     text = capsys.readouterr().out
-    assert "1 fit(s) are missing" in text and "| me | default | pictures |" in text
+    assert "1 fit(s) are missing" in text and "One seed has no spread" in text and "| me | default | " in text
     assert "| headgas-plus | – |" in text

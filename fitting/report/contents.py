@@ -31,9 +31,10 @@ _METRICS = (  # label, path in metrics.json, digits, unit, whether more is bette
     ("PSNR, eyes", ("regions", "eyes", "psnr"), 2, "dB", True),
     ("PSNR without the outline", ("regions", "inside", "psnr"), 2, "dB", True),
 )
+_WITH_SWAY = ("PSNR, whole frame, with the sway tracked on these frames", ("heldout", "psnr"), 2, "dB", True)
 _SHOWN_ELSEWHERE = (
-    "num_frames", "source", "heldout", "regions", "error_share", "lpips_net", "per_frame", "train", "baseline",
-    "num_gaussians", "bundle_mb", "seconds", "notes", "versions",
+    "headline", "unswayed", "num_frames", "source", "heldout", "regions", "error_share", "lpips_net", "per_frame",
+    "train", "baseline", "num_gaussians", "bundle_mb", "seconds", "notes", "versions",
 )  # fmt: skip
 _SHARES = (
     ("border", "outline (the matte's border band)"),
@@ -59,16 +60,18 @@ def gather(run_dir: Path) -> dict[str, Any]:
     capture, capture_problem = _capture(run_dir / "capture")
     log = _log(run_dir / "log.jsonl")
     metrics = metrics or {}
+    measured = _measured(metrics)
     return {
         "name": run_dir.resolve().name,
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "tiles": _tiles(metrics),
         "comparison": _comparison(metrics),
+        "unswayed": measured is not metrics,
         "metrics_missing": metrics_problem,
         "further": tracking.flatten({k: v for k, v in metrics.items() if k not in _SHOWN_ELSEWHERE}),
-        "error_share": _error_share(metrics),
-        "heldout": _heldout(run_dir / "heldout", metrics),
-        "heldout_chart": _heldout_chart(metrics),
+        "error_share": _error_share(measured),
+        "heldout": _heldout(run_dir / "heldout", measured),
+        "heldout_chart": _heldout_chart(measured),
         "inside": _inside(run_dir / "inside"),
         "pictures": _pictures(run_dir / "pictures"),
         "capture": tracking.section(capture) if capture is not None else None,
@@ -128,9 +131,23 @@ def _at(value: Any, keys: tuple[str, ...]) -> float | None:
     return value if usable else None
 
 
+def _measured(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The part of the metrics that the page shows: the evaluation behind the headline, or all that an older run has."""
+    unswayed = metrics.get("unswayed")
+    return unswayed if isinstance(unswayed, dict) and "per_frame" in unswayed else metrics
+
+
+def _baseline(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the baseline is measured to be on the same frames as ``_measured``."""
+    baseline = metrics.get("baseline")
+    baseline = baseline if isinstance(baseline, dict) else {}
+    return baseline.get("unswayed") or {} if _measured(metrics) is not metrics else baseline
+
+
 def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """The figures at the top of the page."""
-    psnr, base = _at(metrics, ("heldout", "psnr")), _at(metrics, ("baseline", "heldout", "psnr"))
+    """The figures at the top of the page, the headline first."""
+    measured = _measured(metrics)
+    psnr, base = _at(measured, ("heldout", "psnr")), _at(_baseline(metrics), ("heldout", "psnr"))
     tiles = []
 
     def tile(label: str, value: float | None, form: str, note: str = "") -> None:
@@ -139,8 +156,10 @@ def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
 
     gain = "" if psnr is None or base is None else f"{psnr - base:+.1f} dB against no expressions"
     tile("held-out PSNR", psnr, "{:.1f} dB", gain)
-    tile("SSIM", _at(metrics, ("heldout", "ssim")), "{:.3f}")
-    tile("LPIPS", _at(metrics, ("heldout", "lpips")), "{:.3f}", metrics.get("lpips_net") or "")
+    if measured is not metrics:
+        tile("the same with tracked sway", _at(metrics, ("heldout", "psnr")), "{:.1f} dB", "no driver can reach this")
+    tile("SSIM", _at(measured, ("heldout", "ssim")), "{:.3f}")
+    tile("LPIPS", _at(measured, ("heldout", "lpips")), "{:.3f}", measured.get("lpips_net") or "")
     tile("training PSNR", _at(metrics, ("train", "psnr")), "{:.1f} dB")
     tile("Gaussians", _at(metrics, ("num_gaussians",)), "{:,.0f}")
     tile("avatar", _at(metrics, ("bundle_mb",)), "{:.1f} MB")
@@ -151,9 +170,13 @@ def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
 
 def _comparison(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of the table: avatar, baseline without expressions, difference."""
+    measured, baseline = _measured(metrics), _baseline(metrics)
+    found = [(label, _at(measured, keys), _at(baseline, keys), *form) for label, keys, *form in _METRICS]
+    if measured is not metrics:  # beside the headline, and named
+        label, keys, *form = _WITH_SWAY
+        found.append((label, _at(metrics, keys), _at(metrics, ("baseline", *keys)), *form))
     rows = []
-    for label, keys, digits, unit, more_is_better in _METRICS:
-        value, base = _at(metrics, keys), _at(metrics, ("baseline", *keys))
+    for label, value, base, digits, unit, more_is_better in found:
         if value is None and base is None:
             continue
         gain = None if value is None or base is None else value - base

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fitting.report import write_report
+from fitting.report import contents, write_report
 from fitting.report.charts import Series, line_chart, running_mean
 from tests.fitting import synthetic_run
 
@@ -57,7 +57,8 @@ def test_report_of_a_whole_run(run):
     assert all(address.startswith(("data:image/", "#")) for address in page.addresses), "refers to something outside"
     metrics = json.loads((run / "metrics.json").read_text())
     for expected in (
-        f"{metrics['heldout']['psnr']:.2f}", "12,345", "3.2 MB", "look left & right while filming", "worst frame",
+        f"{metrics['headline']['psnr']:.2f}", f"{metrics['heldout']['psnr']:.2f}", "12,345", "3.2 MB",
+        "look left & right while filming", "worst frame",
         "mouth open widest", "on magenta", "preprocessing: matting", "l1: 0.8", "jawOpen",
         "perceptual loss: off", "truth › rotation_degrees › median 1.234",
     ):  # fmt: skip
@@ -66,6 +67,32 @@ def test_report_of_a_whole_run(run):
     assert page.text.count("undefined") == 0 and "None" not in page.text and "nan" not in page.text.split()
     pictures = [address for address in page.addresses if address.startswith("data:")]
     assert len(pictures) >= 2 * 3 + 2 + 6  # held-out, mesh, mattes
+
+
+def test_the_first_card_is_what_a_driver_reaches(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["headline"]["psnr"] == metrics["unswayed"]["heldout"]["psnr"] != metrics["heldout"]["psnr"]
+    tiles = contents.gather(run)["tiles"]
+    assert tiles[0] == {
+        "label": "held-out PSNR", "value": f"{metrics['headline']['psnr']:.1f} dB",
+        "note": "+0.0 dB against no expressions",
+    }  # fmt: skip
+    assert tiles[1]["label"] == "the same with tracked sway"
+    assert tiles[1]["value"] == f"{metrics['heldout']['psnr']:.1f} dB"
+
+
+def test_metrics_of_older_runs_are_shown(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    metrics = json.loads((run / "metrics.json").read_text())
+    for key in ("headline", "unswayed"):
+        del metrics[key]
+    del metrics["baseline"]["unswayed"]
+    older = metrics | {"unswayed": {"heldout": {"psnr": 20.0}, "regions": {}}}  # without its frames
+    for content in (metrics, older):
+        (copy / "metrics.json").write_text(json.dumps(content))
+        found = contents.gather(copy)
+        assert found["tiles"][0]["value"] == f"{metrics['heldout']['psnr']:.1f} dB"
+        assert "sway" not in found["tiles"][1]["label"] and found["heldout"]
 
 
 def test_charts_hold_the_curves(run):
