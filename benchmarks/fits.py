@@ -12,13 +12,17 @@ import os
 import resource
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scene.files import write_json
+
+if TYPE_CHECKING:
+    from fitting.loop import Budget
 
 # What sets the threads of PyTorch, of the libraries under it, and of the CPU renderer.
 THREADS = (
@@ -140,6 +144,14 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
+def budget_of(fit: Fit, device: str) -> Budget:
+    """The length of a fit. On one thread a minute is one of processor time, which no other program can shorten."""
+    from fitting.loop import Budget
+
+    one_thread = device == "cpu" and os.environ.get("OMP_NUM_THREADS") == "1"
+    return Budget(fit.minutes, fit.iterations, clock=time.process_time if one_thread else time.monotonic)
+
+
 def figures(fit: Fit) -> dict[str, Any]:
     """What a fit gives; None for what cannot be measured here. Memory is of the whole process, measuring included.
 
@@ -152,7 +164,6 @@ def figures(fit: Fit) -> dict[str, Any]:
     from fitting.config import FitConfig
     from fitting.config_files import load_preset
     from fitting.evaluation import finite
-    from fitting.loop import Budget
     from fitting.loop import fit as fit_avatar
     from fitting.perceptual import LPIPS, make_vgg_loss
     from fitting.run_directory import code_version
@@ -171,7 +182,7 @@ def figures(fit: Fit) -> dict[str, Any]:
     config = load_preset(fit.preset, FitConfig, fit.settings)
     perceptual = make_vgg_loss(fit.weights, False, device) if config.objective.perceptual else None
     avatar = fit_avatar(
-        capture, create("auto", device), config, Budget(fit.minutes, fit.iterations), device=device, seed=fit.seed,
+        capture, create("auto", device), config, budget_of(fit, device), device=device, seed=fit.seed,
         perceptual=perceptual, listeners=[last],
     )  # fmt: skip
     bundle = AvatarBundle.from_fit(avatar.eval(), capture, {})

@@ -223,3 +223,11 @@ def test_a_budget_is_minutes_or_iterations():
         Budget()
     with pytest.raises(ValueError):
         Budget(minutes=1, iterations=1)
+
+
+def test_minutes_are_counted_by_the_clock_of_the_budget(capture, renderer):
+    ticks = iter(range(10**6))  # a step reads the clock before and after: one second each
+    budget = Budget(minutes=5 / 60, clock=lambda: float(next(ticks)))
+    recorder = Recorder()
+    loop.fit(capture, renderer, SMALL, budget, listeners=[recorder])
+    assert [i.seconds for i in recorder.infos] == [1, 2, 3, 4, 5]
