@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from fitting import checkpoint, memory, objective
@@ -160,7 +161,7 @@ def fit(
             raise FitInterrupted
         started = budget.clock()
         nominal = fraction * config.schedule.iterations
-        generator = torch.Generator().manual_seed(hash((seed, progress.step)) & 0x7FFFFFFF)
+        generator = generator_of(seed, progress.step)
         chosen = frames_of(capture.train, progress.step, seed, config.schedule.batch)
         divisor = 2 if nominal < config.schedule.half_resolution_until else 1
         state, camera = _at(chosen, states, cameras)
@@ -238,6 +239,11 @@ def check_batch(config: FitConfig, capture: Capture) -> None:
             f"schedule.batch={config.schedule.batch}: there are only {len(capture.train)} training frames; "
             "set it to no more than these"
         )
+
+
+def generator_of(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step, the same on every machine and Python. seed, step: whole numbers from 0."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
 
 
 def frames_of(train: tuple[int, ...], step: int, seed: int, batch: int) -> tuple[int, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 import logging
@@ -19,29 +18,21 @@ from scene.errors import UserError
 from scene.files import atomic_path, storage_error
 
 _log = logging.getLogger(__name__)
-_PACKAGE = Path(__file__).parent
-_PROGRAM = (".py", ".safetensors", ".npz", ".json")  # what the program is made of, as against caches of compiled code
+
+PIPELINE_VERSION = 1
+"""Raise it with every change after which preprocessing would make a better or another capture of the same video with
+the same settings, or could not read the work files of before: everybody's captures are then made anew, once. Leave it
+for whatever changes nothing in a capture, such as speed, messages and comments."""
 
 
 def source_hash(video: Path, settings: Any) -> str:
-    """SHA-256 of a video's bytes, of plain settings (JSON values), and of the files of this package and those below it.
+    """SHA-256 of a video's bytes, of plain settings (JSON values), and of PIPELINE_VERSION.
 
-    The last so that a newer program never takes up the work of an older one.
+    The last so that a newer pipeline never takes up the work of an older one.
     """
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps([PIPELINE_VERSION, settings], sort_keys=True, default=str).encode())
     digest.update(_file_hash(video))
-    digest.update(_program_hash())
     return digest.hexdigest()
-
-
-@functools.cache
-def _program_hash() -> bytes:
-    digest = hashlib.sha256()
-    for package in (_PACKAGE, _PACKAGE.parent / "renderers", _PACKAGE.parent / "scene"):
-        for path in sorted(package.rglob("*")):
-            if path.suffix in _PROGRAM:
-                digest.update(path.relative_to(package.parent).as_posix().encode() + _file_hash(path))
-    return digest.digest()
 
 
 def _file_hash(path: Path) -> bytes:

@@ -126,7 +126,7 @@ def build_capture(
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What is to be done. ``key`` names the result: by the video's content, the settings, this package's files."""
+    """What is to be done. ``key`` names the result: by the video's content, the settings, the pipeline's version."""
 
     info: VideoInfo
     options: PreprocessConfig
@@ -168,7 +168,10 @@ def _build(job: _Job, root: Path) -> Capture:
         if (root / MANIFEST).is_file():
             capture = Capture.load(root)
             if capture.source_hash != job.key:
-                raise UserError(f"{root}: holds the capture of another video or of other settings; choose another one")
+                raise UserError(
+                    f"{root}: holds the capture of another video or of other settings, or one of an older version; "
+                    "choose another folder"
+                )
             check(info.path, of_report(capture.report), job.limits)
             return capture
         for debris in root.rglob(".*.partial*"):  # of a writer that was killed; the lock says that none is at work
@@ -226,7 +229,8 @@ class _Work:
         state = read_json(self._state_path, "state of preprocessing") if self._state_path.is_file() else None
         if state is not None and state["source_hash"] != key:
             raise UserError(
-                f"{folder.parent}: holds unfinished work on another video or other settings; choose another folder"
+                f"{folder.parent}: holds unfinished work on another video or other settings, or of an older version; "
+                "choose another folder"
             )
         self._state = state or {"source_hash": key, "seconds": {}}
         write_json(self._state_path, self._state)

@@ -46,7 +46,7 @@ class Weights:
     algorithm: str
     """Hash function: sha256 or blake2b (BLAKE2b-512)."""
     digest: str
-    """Expected hash in lower-case hexadecimal; possibly only its beginning, where no more was published."""
+    """Expected hash in lower-case hexadecimal, whole."""
     num_bytes: int
     """Size, for people and progress bars; only the hash decides."""
     licence: str
@@ -85,8 +85,8 @@ _TABLE = (
         urls=("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",),
         filename="alexnet-owt-7be5be79.pth",
         algorithm="sha256",
-        digest="7be5be79",
-        num_bytes=233_000_000,
+        digest="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        num_bytes=244_408_911,
         licence="BSD-3-Clause",
         what_for="LPIPS (AlexNet, ImageNet)",
     ),
@@ -189,7 +189,7 @@ def _verified(path: Path, weights: Weights) -> bool:
     memory = _read_memory()
     if memory.get(key) == stamp:
         return True
-    if not _digest(path, weights.algorithm).startswith(weights.digest):
+    if _digest(path, weights.algorithm) != weights.digest:
         return False
     try:
         write_json(cache_folder() / _VERIFIED, {**memory, key: stamp})
@@ -240,7 +240,7 @@ def _fetch(url: str, weights: Weights, path: Path) -> None:
                 while block := response.read(1 << 18):
                     file.write(block)
                     bar.update(len(block))
-        if not _digest(temporary, weights.algorithm).startswith(weights.digest):
+        if _digest(temporary, weights.algorithm) != weights.digest:
             raise ValueError(f"the file there has another {weights.algorithm}")
         os.replace(temporary, path)
     finally:

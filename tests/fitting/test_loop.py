@@ -165,6 +165,14 @@ def test_the_log_of_a_killed_fit_goes_on_without_repetition(tmp_path):
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20, 30]
 
 
+def test_the_random_numbers_of_a_step_are_the_same_on_every_machine():
+    generator = loop.generator_of(7, 123)
+    assert generator.initial_seed() == 682066301
+    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=loop.generator_of(7, 123)))
+    seeds = {loop.generator_of(seed, step).initial_seed() for seed in range(10) for step in range(100)}
+    assert len(seeds) == 1000
+
+
 def test_frames_of_a_step_are_all_different_and_none_comes_twice_in_an_epoch():
     train, seen = tuple(range(100, 113)), {}
     for batch in (1, 2, 5, 13):

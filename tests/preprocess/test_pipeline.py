@@ -277,6 +277,24 @@ def test_a_folder_that_cannot_be_made(face_video, tmp_path):
         build(face_video, tmp_path / "file" / "capture")
 
 
+def test_a_capture_is_named_by_video_settings_and_version_alone(tmp_path, monkeypatch):
+    """No file of the program is read: an edited comment leaves everybody's captures as they are."""
+    video = tmp_path / "me.mp4"
+    video.write_bytes(b"pictures")
+    read, open_file = [], Path.open
+    with monkeypatch.context() as watched:
+        watched.setattr(Path, "open", lambda path, *how: read.append(path) or open_file(path, *how))
+        key = cache.source_hash(video, {"size": 512})
+    assert read == [video] and key == cache.source_hash(video, {"size": 512})
+    others = [cache.source_hash(video, {"size": 256})]
+    with monkeypatch.context() as newer:
+        newer.setattr(cache, "PIPELINE_VERSION", cache.PIPELINE_VERSION + 1)
+        others.append(cache.source_hash(video, {"size": 512}))
+    video.write_bytes(b"other pictures")
+    others.append(cache.source_hash(video, {"size": 512}))
+    assert len({key, *others}) == 4
+
+
 def test_linking_a_capture_into_a_run(built, tmp_path):
     linked = cache.link_capture(built.root, tmp_path / "run" / "capture")
     loaded = Capture.load(tmp_path / "run" / "capture")
