@@ -21,7 +21,7 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock tools/setup_environment.py
+$(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock tools/setup_environment.py
 	@$(if $(PYTHON),,echo "error: no Python found; install Python 3.10, 3.11 or 3.12" >&2; exit 2;) \
 	$(PYTHON) tools/setup_environment.py --venv .venv --torch $(TORCH)
 	@touch $@

@@ -206,6 +206,6 @@ def _import_ray():
     except ImportError:
         raise UserError(
             f"--cluster ray: the package ray is not installed; install it on every machine with "
-            f'`.venv/bin/python -m pip install -c requirements.lock "ray=={VERSION}"`'
+            f'`.venv/bin/python -m pip install "ray=={VERSION}"`'
         ) from None
     return ray

@@ -221,8 +221,9 @@ def _opencv_writer(path: Path, fps: float, width: int, height: int):
     """OpenCV's writer of a film of even size, by the first codec that it has. Raises UserError where it has none."""
     import cv2
 
-    level = cv2.getLogLevel()
-    cv2.setLogLevel(0)  # silent: a codec that is missing is expected
+    logs = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # of OpenCV 5, and of those before
+    level = logs.getLogLevel()
+    logs.setLogLevel(0)  # silent: a codec that is missing is expected
     try:
         for codec in _OPENCV_CODECS:
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), max(fps, 1.0), (width, height))
@@ -231,6 +232,6 @@ def _opencv_writer(path: Path, fps: float, width: int, height: int):
                     _log.info("%s: written as MPEG-4 part 2, which browsers do not play", path.name)
                 return writer
     finally:
-        cv2.setLogLevel(level)
+        logs.setLogLevel(level)
     wanted = " or ".join(_OPENCV_CODECS)
     raise UserError(f"{path}: OpenCV cannot write films here ({wanted}); install opencv-contrib-python")

@@ -160,7 +160,8 @@ def _edge_coverage(vertices_cam, faces, raster: Raster, K: np.ndarray, width_px:
     image = vertices_cam @ K.T.astype(np.float32)
     corners = (image[:, :2] / np.maximum(image[:, 2:], NEAR))[faces]  # [F, 3, 2]
     opposite = np.roll(corners, -1, 1) - np.roll(corners, -2, 1)
-    area = np.abs(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
+    u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0])  # twice the triangle's
     heights = area[:, None] / np.maximum(np.linalg.norm(opposite, axis=-1), 1e-6)
     distance = (raster.barycentrics * heights[raster.face_index]).min(-1)
     return np.where(raster.mask, np.clip(width_px + 0.5 - distance, 0, 1), 0).astype(np.float32)

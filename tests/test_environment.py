@@ -1,4 +1,4 @@
-"""One set of packages in three files, a lock that is whole, and the set-up's decisions."""
+"""One set of packages in all files, locks that are whole and hold hashes, and the set-up's decisions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = ("3.10", "3.11", "3.12")
-INSTALLED_EXTRAS = ("cuda", "test")  # what environment.yml and the lock hold besides the dependencies
+INSTALLED_EXTRAS = ("cuda", "test")  # what environment.yml and the locks hold besides the dependencies
+LOCK, LOCK_CPU, LOCK_CUDA = (ROOT / f"requirements{part}.lock" for part in ("", "-cpu", "-cuda"))
 # Declared by packages of the lock, and left out of it: nothing here uses them.
 LEFT_OUT = {"jax", "jaxlib", "sounddevice", "sentencepiece", "torchvision", "jaxtyping"}
 
@@ -41,15 +42,17 @@ def _declared() -> list[str]:
     return PROJECT["dependencies"] + [name for extra in INSTALLED_EXTRAS for name in extras[extra]]
 
 
-def _lock_lines() -> list[Requirement]:
-    lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.lock").read_text().splitlines())
-    return [Requirement(line) for line in lines if line]
+def _lock_entries(*locks: Path) -> list[tuple[Requirement, list[str]]]:
+    """Requirements of lock files, and what stands behind each."""
+    text = "\n".join(lock.read_text() for lock in locks).replace("\\\n", " ")
+    lines = (line.split("#")[0].split(" --") for line in text.splitlines())
+    return [(Requirement(line.strip()), [option.strip() for option in options]) for line, *options in lines if line]
 
 
-def _pins(python: str) -> dict[str, str]:
-    """Name to version of the lock for one Python."""
+def _pins(python: str, *locks: Path) -> dict[str, str]:
+    """Name to version of the locks (of LOCK and LOCK_CUDA unless given) for one Python."""
     pins: dict[str, str] = {}
-    for line in _lock_lines():
+    for line, _ in _lock_entries(*(locks or (LOCK, LOCK_CUDA))):
         if line.marker is None or line.marker.evaluate({"python_version": python}):
             name = canonicalize_name(line.name)
             assert name not in pins, f"{name} is pinned twice for Python {python}"
@@ -73,7 +76,7 @@ def test_conda_environment_names_the_packages_of_the_project():
     for name in packages.split():
         assert re.search(rf"^ +- {name}[=><]", text, re.MULTILINE), name
     (tinycudann,) = PROJECT["optional-dependencies"]["tinycudann"]
-    assert f'pip install "{tinycudann}"' in text
+    assert f'pip install wheel "setuptools<81" && pip install --no-build-isolation "{tinycudann}"' in text
     assert not re.search(r"^ +- opencv-python\b", text, re.MULTILINE), "it overwrites opencv-contrib-python's files"
 
 
@@ -85,14 +88,22 @@ def test_the_lock_satisfies_what_is_declared(python):
         assert pin is not None and requirement.specifier.contains(pin), f"{requirement}: locked at {pin}"
 
 
-def test_the_lock_holds_exact_versions_only():
-    for line in _lock_lines():
+def test_the_locks_hold_exact_versions_with_hashes_only():
+    for line, options in _lock_entries(LOCK, LOCK_CPU, LOCK_CUDA):
         assert [part.operator for part in line.specifier] == ["=="] and "*" not in str(line.specifier), str(line)
+        assert options and all(re.fullmatch("hash=sha256:[0-9a-f]{64}", option) for option in options), str(line)
+
+
+def test_the_locks_hold_one_version_of_torch_in_different_builds():
+    ((cpu, cpu_hashes),) = _lock_entries(LOCK_CPU)
+    ((other, other_hashes),) = [entry for entry in _lock_entries(LOCK) if entry[0].name == "torch"]
+    assert str(cpu) == f"{other}+cpu" and not set(cpu_hashes) & set(other_hashes)
 
 
 def test_the_lock_is_whole_and_holds_nothing_else():
     """Walks the requirements that the installed packages declare, from ours on."""
-    pins = _pins(f"{sys.version_info[0]}.{sys.version_info[1]}")
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    pins, only_cuda = _pins(python), _pins(python, LOCK_CUDA)
     waiting = [canonicalize_name(Requirement(entry).name) for entry in _declared()]
     reached: set[str] = set()
     while waiting:
@@ -101,6 +112,8 @@ def test_the_lock_is_whole_and_holds_nothing_else():
             continue
         reached.add(name)
         assert name in pins, f"{name} is needed, but not in the lock"
+        if name in only_cuda:
+            continue  # not installed everywhere
         try:
             declared = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
@@ -114,12 +127,12 @@ def test_the_lock_is_whole_and_holds_nothing_else():
                 assert child in LEFT_OUT or requirement.specifier.contains(pins.get(child, "0"), prereleases=True), (
                     f"{name} needs {requirement}, locked at {pins.get(child)}"
                 )
-    assert set(pins) - reached == set(), "in the lock, but nothing needs it"
+    assert set(pins) - reached - set(only_cuda) == set(), "in the lock, but nothing needs it"
 
 
 @pytest.mark.skipif(not (Path(sys.prefix) / ".setup-done").exists(), reason="not the environment of `make setup`")
 def test_what_is_installed_is_what_is_locked():
-    for name, pin in _pins(f"{sys.version_info[0]}.{sys.version_info[1]}").items():
+    for name, pin in _pins(f"{sys.version_info[0]}.{sys.version_info[1]}", LOCK).items():
         assert Version(importlib.metadata.version(name)).public == pin, name
 
 
@@ -135,44 +148,63 @@ def setup() -> ModuleType:
     return module
 
 
-def _record_pip(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, installed: str, succeed: bool) -> list[str]:
-    """Replaces pip; the first call succeeds only where ``succeed`` says so. Returns the list of calls to come."""
+def _record(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, installed: str, cpu_build: bool = True) -> list[str]:
+    """Replaces pip on Linux; ``cpu_build``: whether that of torch can be had. Returns the list of calls to come."""
     calls: list[str] = []
 
     def pip(_: Path, *arguments: str) -> bool:
-        calls.append(" ".join(arguments))
-        return succeed or len(calls) > 1
+        calls.append(" ".join(arguments).replace(f"{ROOT}{os.sep}", ""))
+        return cpu_build or setup.CPU_WHEELS not in arguments
 
     monkeypatch.setattr(setup, "pip", pip)
     monkeypatch.setattr(setup, "installed_version", lambda *_: installed)
     monkeypatch.setattr(setup.subprocess, "call", lambda command: calls.append("uninstall") or 0)
     monkeypatch.setattr(setup, "locked_version", lambda _: "2.0")
+    monkeypatch.setattr(setup, "check_imports", lambda _: None)
+    monkeypatch.setattr(setup.platform, "system", lambda: "Linux")
     return calls
 
 
-def test_without_a_gpu_the_cpu_build_of_torch_is_taken(setup, monkeypatch):
-    calls = _record_pip(setup, monkeypatch, installed="", succeed=True)
-    setup.install_torch(Path("python"), "cpu")
-    assert len(calls) == 1 and f"--index-url {setup.CPU_WHEELS} torch==2.0+cpu" in calls[0] and "--no-deps" in calls[0]
+CPU_TORCH = "--retries 1 --timeout 15 --index-url {} -r requirements-cpu.lock"
+FOR_CPU, FOR_CUDA = "-r requirements.lock", "-r requirements.lock -r requirements-cuda.lock"
 
 
-def test_where_no_cpu_build_can_be_had_the_registry_serves_with_its_libraries(setup, monkeypatch):
-    calls = _record_pip(setup, monkeypatch, installed="", succeed=False)
-    setup.install_torch(Path("python"), "cpu")
-    assert calls[1] == f"-c {setup.LOCK} torch==2.0"
+@pytest.mark.parametrize(
+    "build, installed, cpu_build, expected",
+    [
+        pytest.param("cpu", "", True, [CPU_TORCH, FOR_CPU], id="no GPU: the CPU build"),
+        pytest.param("cpu", "1.9+cpu", True, ["uninstall", CPU_TORCH, FOR_CPU], id="a newer CPU build"),
+        pytest.param("cpu", "", False, [CPU_TORCH, FOR_CUDA], id="none to be had: the registry's and its libraries"),
+        pytest.param("cpu", "2.0+cpu", True, [FOR_CPU], id="a CPU build stays"),
+        pytest.param("cpu", "2.0", True, [FOR_CUDA], id="a CUDA build stays"),
+        pytest.param("cuda", "", True, [FOR_CUDA], id="a GPU: the registry's with its libraries and the toolkit"),
+        pytest.param("cuda", "2.0", True, [FOR_CUDA], id="a CUDA build stays on a GPU"),
+        pytest.param("cuda", "2.0+cpu", True, ["uninstall", FOR_CUDA], id="it replaces a CPU build"),
+    ],
+)
+def test_which_torch_is_installed(setup, monkeypatch, build, installed, cpu_build, expected):
+    calls = _record(setup, monkeypatch, installed, cpu_build)
+    setup.install(Path("python"), build)
+    assert calls == [call.format(setup.CPU_WHEELS) for call in expected]
 
 
-def test_with_a_gpu_the_registrys_torch_replaces_a_cpu_build(setup, monkeypatch):
-    calls = _record_pip(setup, monkeypatch, installed="2.0+cpu", succeed=True)
-    setup.install_torch(Path("python"), "cuda")
-    assert calls == ["uninstall", f"-c {setup.LOCK} torch==2.0"]
+def test_pip_takes_only_wheels_of_locked_hashes(setup, monkeypatch):
+    commands = []
+    monkeypatch.setattr(setup.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(setup.subprocess, "call", lambda command: commands.append(command) or 0)
+    assert setup.pip(Path("python"), "-r", "a.lock")
+    assert {"--require-hashes", "--no-deps", "--only-binary=:all:"} < set(commands[0])
 
 
-@pytest.mark.parametrize("build, installed", [("cpu", "2.0+cpu"), ("cpu", "2.0"), ("cuda", "2.0"), ("cuda", "2.0+cu")])
-def test_a_torch_that_serves_stays(setup, monkeypatch, build, installed):
-    calls = _record_pip(setup, monkeypatch, installed, succeed=True)
-    setup.install_torch(Path("python"), build)
-    assert calls == []
+@pytest.mark.parametrize("compiler, said", [("", True), ("g++", False)])
+def test_a_missing_compiler_is_said_where_kernels_are_compiled(setup, monkeypatch, capsys, compiler, said):
+    _record(setup, monkeypatch, "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(setup.shutil, "which", lambda name: compiler if name == compiler else None)
+    setup.install(Path("python"), "cuda")
+    assert ("C++ compiler" in capsys.readouterr().out) == said
+    setup.install(Path("python"), "cpu")
+    assert "C++ compiler" not in capsys.readouterr().out
 
 
 def test_no_suitable_python_is_said_in_one_line(setup, monkeypatch, tmp_path, capsys):

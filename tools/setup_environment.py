@@ -1,4 +1,4 @@
-"""Makes the virtual environment from requirements.lock: `python3 tools/setup_environment.py --venv .venv`.
+"""Makes the virtual environment from the lock files: `python3 tools/setup_environment.py --venv .venv`.
 
 Standard library only, and nothing newer than Python 3.7, so that an old interpreter too can say which one is wanted. An
 existing environment is brought up to date in place; one whose Python is missing or unsuited, or whose set-up was killed
@@ -19,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+LOCK_CPU = ROOT / "requirements-cpu.lock"  # the CPU build of torch, on Linux
+LOCK_CUDA = ROOT / "requirements-cuda.lock"  # what the CUDA build of torch needs, and what compiles for it
 SUPPORTED = ((3, 10), (3, 11), (3, 12))
 PYTHONS = ("python3", "python3.12", "python3.11", "python3.10", "python")
 UNFINISHED = ".setup-unfinished"
@@ -69,15 +71,19 @@ def set_up(venv: Path, torch_build: str) -> None:
 
 
 def install(python: Path, torch_build: str) -> None:
-    """Installs torch, then the rest, and loads what has native libraries."""
+    """Installs torch and the rest, every file by its hash, and loads what has native libraries."""
     if torch_build == "auto":
         torch_build = "cuda" if has_nvidia_driver() else "cpu"
-    if platform.system() == "Linux":  # elsewhere the one build of torch is a line of the lock like any other
-        install_torch(python, torch_build)
-    say("installing the packages of requirements.lock ...")
-    if not pip(python, "--no-deps", "--only-binary=:all:", "-r", str(LOCK)):
+    locks = [LOCK]  # with torch: the one build there is elsewhere; on Linux the CUDA build, unless another is in place
+    if platform.system() == "Linux" and not has_cpu_torch(python, torch_build):
+        locks.append(LOCK_CUDA)
+    say(f"installing the packages of {' and '.join(lock.name for lock in locks)} ...")
+    if not pip(python, *(word for lock in locks for word in ("-r", str(lock)))):
         raise SetupError("the packages could not be installed (see above); mend that, then run `make setup` again")
     check_imports(python)
+    if LOCK_CUDA in locks and not has_compiler():
+        say("note: gsplat compiles its kernels at first use and finds no C++ compiler here; install one, on Debian and "
+            "Ubuntu: apt install g++")  # fmt: skip
 
 
 def venv_python(venv: Path) -> Path:
@@ -141,26 +147,30 @@ def has_nvidia_driver() -> bool:
     return shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
 
 
-def install_torch(python: Path, build: str) -> None:
-    """Installs the pinned torch on Linux, where the package registry holds the CUDA build.
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler: the one that CXX names, or one of the usual names."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name)
 
-    cpu: the build of PyTorch's own index or of any configured source of wheels; should none have it, the registry's.
-    cuda: the registry's build with the libraries that it declares.
+
+def has_cpu_torch(python: Path, build: str) -> bool:
+    """Whether the environment has the CPU build of torch, which is installed where it is wanted and can be had.
+
+    It is of PyTorch's own index or of any configured source of wheels; the package registry holds the CUDA build for
+    Linux. A CUDA build of the locked version that is there already stays; where that is wanted, a CPU build goes.
     """
-    version = locked_version("torch")
-    installed = installed_version(python, "torch")
-    if installed.split("+")[0] == version and (build == "cpu" or "+cpu" not in installed):
-        return
-    say(f"installing torch {version} ({build} build) ...")
-    if installed:  # pip holds 2.x+cpu and 2.x for the same
+    version, installed = locked_version("torch"), installed_version(python, "torch")
+    if build == "cpu" and installed.split("+")[0] == version:
+        return "+cpu" in installed
+    if installed and (build == "cpu" or "+cpu" in installed):  # pip holds 2.x+cpu and 2.x for the same
         subprocess.call([str(python), "-m", "pip", "uninstall", "-q", "-y", "torch"])
-    if build == "cpu":
-        quick = ("--retries", "1", "--timeout", "15")  # do not keep people waiting who cannot reach that index
-        if pip(python, "--no-deps", *quick, "--index-url", CPU_WHEELS, f"torch=={version}+cpu"):
-            return
-        say("no CPU build could be had; taking the registry's, which on Linux brings gigabytes of CUDA libraries ...")
-    if not pip(python, "-c", str(LOCK), f"torch=={version}"):
-        raise SetupError(f"torch {version} could not be installed (see above); check the network and the disk")
+    if build == "cuda":
+        return False
+    say(f"installing torch {version} (CPU build) ...")
+    quick = ("--retries", "1", "--timeout", "15")  # do not keep people waiting who cannot reach that index
+    if pip(python, *quick, "--index-url", CPU_WHEELS, "-r", str(LOCK_CPU)):
+        return True
+    say("no CPU build could be had; taking the registry's, which on Linux brings gigabytes of CUDA libraries ...")
+    return False
 
 
 def locked_version(name: str) -> str:
@@ -178,8 +188,9 @@ def installed_version(python: Path, name: str) -> str:
 
 
 def pip(python: Path, *arguments: str) -> bool:
-    """`pip install` of the environment: with progress on a terminal, else silent but for errors."""
-    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments]
+    """`pip install` of wheels whose hashes are locked: with progress on a terminal, else silent but for errors."""
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--require-hashes"]
+    command += ["--no-deps", "--only-binary=:all:", *arguments]
     if sys.stdout.isatty():
         return subprocess.call(command) == 0
     result = subprocess.run([*command, "-qq"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

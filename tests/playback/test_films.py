@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import logging
+from types import SimpleNamespace
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -131,6 +133,24 @@ def test_without_the_package_mp4_falls_back_and_says_so(tmp_path, without_av, ca
         for _ in range(3):
             film.write(np.full((32, 32, 3), 90, np.uint8))
     assert "no H.264 here" in caplog.text and (tmp_path / "a.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["OpenCV 4", "OpenCV 5"])
+def test_without_the_package_opencv_is_silent_and_then_logs_as_before(tmp_path, without_av, monkeypatch, newer):
+    """OpenCV 5 has moved the functions of its log."""
+    levels = [3]
+    log = SimpleNamespace(getLogLevel=lambda: levels[-1], setLogLevel=levels.append)
+    for name in vars(log):
+        monkeypatch.delattr(cv2, name, raising=False)
+    if newer:
+        monkeypatch.setattr(cv2.utils, "logging", log, raising=False)
+    else:
+        monkeypatch.delattr(cv2.utils, "logging", raising=False)
+        for name, function in vars(log).items():
+            monkeypatch.setattr(cv2, name, function, raising=False)
+    with open_film(tmp_path / "a.mp4", 25) as film:
+        film.write(np.zeros((32, 32, 3), np.uint8))
+    assert levels == [3, 0, 3]
 
 
 def test_hidden_colours_are_those_nearby():

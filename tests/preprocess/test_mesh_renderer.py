@@ -143,3 +143,18 @@ def test_shaded_picture_and_overlay():
     assert mixed.mean() < plain.mean() - 1
     with pytest.raises(ValueError, match="overlay"):
         overlay(photo[:20], vertices, faces, camera)
+
+
+def test_a_wireframe_needs_no_cross_product_of_plane_vectors(monkeypatch):
+    """numpy 2 refuses it."""
+    cross = np.cross
+
+    def of_three(a, b, **kwargs):
+        assert np.shape(a)[-1] == np.shape(b)[-1] == 3
+        return cross(a, b, **kwargs)
+
+    monkeypatch.setattr(np, "cross", of_three)
+    vertices, faces = sphere()
+    camera = Camera.from_fov(0.6, 64, 48, make_transform(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])))
+    rgb, alpha = render_mesh(vertices, faces, camera, wireframe=True)
+    assert np.isfinite(rgb).all() and rgb.mean() < render_mesh(vertices, faces, camera)[0].mean()
