@@ -15,7 +15,6 @@ from preprocess.video import VideoReader, import_cv2, open_video, prefetch
 from scene.errors import UserError
 from tests.preprocess import videos
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
