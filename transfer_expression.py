@@ -74,10 +74,11 @@ def _from_file(args: argparse.Namespace, bundle: AvatarBundle, config: Any, devi
     from playback.player import Player
     from playback.state_file import save_states
     from playback.transfer.running import SMOOTHING_S, rows, transfer
+    from scene.foreign_paths import folder_name
 
     settings = DriverOptions(args.fps, args.cache, args.weights, not args.offline, device, progress=True)
     driver = open_driver(args.driver, bundle, settings, args.kind)
-    out = args.out or Path(f"transfer-{Path(driver.name).stem}.mp4")
+    out = args.out or Path(f"transfer-{folder_name(Path(driver.name).stem)}.mp4")
     _check_absent(out, args.overwrite)
     smoothing_s = SMOOTHING_S if args.smoothing is None else args.smoothing
     states = transfer(bundle, driver, config, neutral=args.neutral, smoothing_s=smoothing_s)

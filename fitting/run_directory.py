@@ -14,6 +14,7 @@ from preprocess.cache import link_capture
 from scene.capture import check_format
 from scene.errors import UserError
 from scene.files import new_folder, read_json, storage_error, write_bytes, write_json
+from scene.foreign_paths import folder_name
 from scene.machine import machine
 
 FORMAT_VERSION = 1
@@ -99,8 +100,8 @@ class RunDirectory:
 
 
 def default_root(parent: Path, name: str) -> Path:
-    """``runs/<name>-<time>``, with a number behind it when that exists already."""
-    base = parent / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """``runs/<name>-<time>``, with a number behind it when that exists already. The name may be any file's."""
+    base = parent / f"{folder_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     root, count = base, 2
     while root.exists():
         root, count = base.with_name(f"{base.name}-{count}"), count + 1

@@ -37,7 +37,8 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            file.write(f"== {stamp} {os.uname().nodename}: python {' '.join(' '.join(arguments).split())}\n".encode())
+            line = f"== {stamp} {os.uname().nodename}: python {' '.join(' '.join(arguments).split())}\n"
+            file.write(line.encode(errors="backslashreplace"))
             self._from = file.tell()
             file.flush()
             self._process = subprocess.Popen(

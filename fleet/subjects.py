@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scene.errors import UserError
+from scene.foreign_paths import MAX_NAME, folder_name
 
 Options = dict[str, Any]
 
@@ -132,7 +133,7 @@ def merged(common: Options, subject: Options) -> Options:
 
 def name_from(text: str) -> str:
     """A name for folders made of any text, such as a file name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-") or "subject"
+    return folder_name(re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-") or "subject")
 
 
 def _parse(line: str, folder: Path, where: str) -> Subject | None:
@@ -161,8 +162,9 @@ def _parse(line: str, folder: Path, where: str) -> Subject | None:
 
 
 def _name(value: str, where: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise UserError(f"{where}: name: expected letters, digits, '.', '_' and '-', got {value!r}")
+    if not _NAME.fullmatch(value) or len(value) > MAX_NAME:
+        expected = f"at most {MAX_NAME} letters, digits, '.', '_' and '-'"
+        raise UserError(f"{where}: name: expected {expected}, got {value!r}")
     return value
 
 

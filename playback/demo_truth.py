@@ -18,6 +18,7 @@ from preprocess.demo_subject.truth import DemoTruth
 from scene.camera import Camera
 from scene.capture import Capture
 from scene.head_state import HeadState
+from scene.image_files import save_image
 
 YAWS_DEGREES = (-30, -20, 0, 20, 30)
 _FRAMES = 4
@@ -77,4 +78,4 @@ def _write(path: Path, picture: torch.Tensor) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (picture.clamp(0, 1).numpy() * 255).round().astype(np.uint8)
-    cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    save_image(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))

@@ -22,6 +22,7 @@ from playback.player import Player
 from scene.capture import Capture
 from scene.errors import UserError
 from scene.files import write_json
+from scene.image_files import save_image
 from scene.pictures import load_rgba
 
 TRAIN_SAMPLES = 24
@@ -116,7 +117,7 @@ def write_heldout(bundle: AvatarBundle, capture: Capture, root: Path, *, device:
             avatar = picture(index).numpy()
             for name, image in (("truth", truth), ("avatar", avatar)):
                 path = folder / f"{capture.frames[index].image_path.stem}_{name}.png"
-                cv2.imwrite(str(path), cv2.cvtColor((image * 255).round().astype(np.uint8), cv2.COLOR_RGB2BGR))
+                save_image(path, cv2.cvtColor((image * 255).round().astype(np.uint8), cv2.COLOR_RGB2BGR))
             film.write(np.concatenate([to_uint8(truth), to_uint8(avatar), error_map(truth, avatar)], 1))
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from fitting.pictures import to_uint8
 from scene.errors import UserError
 from scene.files import atomic_path
+from scene.foreign_paths import utf8_path
 
 _log = logging.getLogger(__name__)
 
@@ -179,7 +180,8 @@ class _Av:
 
         self._av = av
         flags = {"movflags": "faststart"} if codec == "libx264" else {}
-        self._container = av.open(str(path), "w", options=flags)
+        self._link = contextlib.ExitStack()  # the name must last: it is opened later, and once more at the end
+        self._container = av.open(self._link.enter_context(utf8_path(path)), "w", options=flags)
         rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
         options = dict(_X264 if codec == "libx264" else _VP9)
         self._stream = self._container.add_stream(codec, rate=rate, options=options)
@@ -200,10 +202,11 @@ class _Av:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        try:
-            self._container.mux(self._stream.encode())
-        finally:
-            self._container.close()
+        with self._link:
+            try:
+                self._container.mux(self._stream.encode())
+            finally:
+                self._container.close()
 
 
 class _OpenCv:
@@ -225,12 +228,13 @@ def _opencv_writer(path: Path, fps: float, width: int, height: int):
     level = logs.getLogLevel()
     logs.setLogLevel(0)  # silent: a codec that is missing is expected
     try:
-        for codec in _OPENCV_CODECS:
-            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), max(fps, 1.0), (width, height))
-            if writer.isOpened():
-                if codec != _OPENCV_CODECS[0]:
-                    _log.info("%s: written as MPEG-4 part 2, which browsers do not play", path.name)
-                return writer
+        with utf8_path(path) as name:
+            for codec in _OPENCV_CODECS:
+                writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*codec), max(fps, 1.0), (width, height))
+                if writer.isOpened():
+                    if codec != _OPENCV_CODECS[0]:
+                        _log.info("%s: written as MPEG-4 part 2, which browsers do not play", path.name)
+                    return writer
     finally:
         logs.setLogLevel(level)
     wanted = " or ".join(_OPENCV_CODECS)

@@ -14,6 +14,7 @@ from playback.player import Player
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
+from scene.image_files import save_image
 from scene.transforms import make_transform, rotvecs_to_matrices
 
 FOLDER = "inside"
@@ -26,8 +27,6 @@ def write_inside(
 ) -> None:
     """Writes ``inside/*.png`` into ``root``: the expected depth of some states, the canonical points, the points of
     the state with the strongest expression, and the avatar's own pictures, where it has any."""
-    import cv2
-
     player = Player(bundle, device)
     pictures: dict[str, np.ndarray] = {}
     for number, (state, camera) in enumerate(zip(states, cameras)):
@@ -42,7 +41,7 @@ def write_inside(
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
-        cv2.imwrite(str(folder / f"{name}.png"), picture[..., ::-1])
+        save_image(folder / f"{name}.png", np.ascontiguousarray(picture[..., ::-1]))
 
 
 @torch.no_grad()

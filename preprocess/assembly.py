@@ -138,6 +138,7 @@ def assemble(
             "used_seconds": round(len(frames) / frame_rate(times[kept]), 3),
             "dropped": dropped,
             "cuts_s": selection.cut_times_s,
+            "part_s": list(selection.part_s),
             "most_faces": selection.num_people,
             "crowded": round(crowded(scanned), 4),
         },

@@ -13,6 +13,7 @@ from preprocess.crop import Crop
 from preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
 from scene.errors import UserError
 from scene.files import write_bytes
+from scene.image_files import load_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +95,7 @@ def write_frames(
 def read_image(path: Path, what: str = "picture") -> np.ndarray:
     """A picture [H, W, 3] RGB, or [H, W] where the file is grey. Raises UserError when it is missing or damaged."""
     cv2 = import_cv2()
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    image = load_image(path, cv2.IMREAD_UNCHANGED)
     if image is None:
         state = "damaged" if Path(path).is_file() else "missing"
         raise UserError(f"{path}: {what} of the capture is {state}; preprocess the video again")

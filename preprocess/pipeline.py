@@ -296,7 +296,7 @@ def _usable(info: VideoInfo, scanned: Scan, options: PreprocessConfig) -> Select
             f"{info.path}: only {len(selection.frames)} of {_frames(seen)} can be used "
             f"({quality.describe(selection.dropped)}); at least {least} are needed: film one head, in focus, uncut",
         )
-    return thin(selection, options.max_frames)
+    return thin(selection, least, options.max_frames)
 
 
 def _frames(number: int) -> str:

@@ -238,7 +238,7 @@ def warnings(report: dict[str, Any], config: QualityConfig = QualityConfig()) ->
     )
     warn(
         bool(frames["cuts_s"]),
-        f"the video is cut (at {', '.join(f'{t:.1f} s' for t in frames['cuts_s'][:5])}): one shot of it is used",
+        f"the video is cut (at {_times(frames['cuts_s'])}): {_part(frames)}, the rest is left out",
         "give an uncut recording, or choose the shot with --start and --end",
     )
     warn(
@@ -268,6 +268,16 @@ def warnings(report: dict[str, Any], config: QualityConfig = QualityConfig()) ->
 def describe(counts: dict[str, int]) -> str:
     """Reasons and numbers as people read them."""
     return ", ".join(f"{reason}: {number}" for reason, number in counts.items()) or "none"
+
+
+def _times(times_s: list[float]) -> str:
+    return ", ".join(f"{time_s:.1f} s" for time_s in times_s[:5]) + (", ..." if len(times_s) > 5 else "")
+
+
+def _part(frames: dict[str, Any]) -> str:
+    if "part_s" not in frames:  # captures of earlier programs
+        return "one shot of it is used"
+    return "the part from {:.1f} to {:.1f} s is used".format(*frames["part_s"])
 
 
 def _rounded(value: Any) -> float:

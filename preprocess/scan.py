@@ -22,8 +22,8 @@ _THUMBNAIL = (32, 32)
 class Scan:
     """What was seen in N frames of a video, which hold M faces in all.
 
-    index: [N] number of the frame in the file. time_s: [N]. change: [N] mean absolute difference of the thumbnails of
-    this frame and the one before, in [0, 1]. luminance: [N] mean in [0, 1].
+    index: [N] number of the frame in the file. time_s: [N]. thumbnails: [N, 32, 32, 3] uint8 RGB, the whole picture
+    whatever its proportions. luminance: [N] mean in [0, 1].
     face_frame: [M] position (0 .. N - 1) of the frame of each face. points: [M, 478, 2] pixels of the full picture.
     sharpness: [M] variance of the Laplacian of the face at a fixed size. face_luminance: [M] mean in [0, 1].
     num_decoded: frames that could be read. num_damaged: frames between them that could not. num_untimed: frames read
@@ -33,7 +33,7 @@ class Scan:
 
     index: np.ndarray
     time_s: np.ndarray
-    change: np.ndarray
+    thumbnails: np.ndarray
     luminance: np.ndarray
     face_frame: np.ndarray
     points: np.ndarray
@@ -145,16 +145,14 @@ def _expected_frames(info: VideoInfo, start: float | None, end: float | None) ->
 def _gather(rows: list[_Row], reader: VideoReader) -> Scan:
     import numpy as np
 
-    thumbnails = np.stack([row.thumbnail for row in rows]).astype(np.float32) / 255
-    change = np.zeros(len(rows), np.float32)
-    change[1:] = np.abs(thumbnails[1:] - thumbnails[:-1]).mean((1, 2, 3))
+    thumbnails = np.stack([row.thumbnail for row in rows])
     counts = [len(row.points) for row in rows]
     points = np.concatenate([row.points for row in rows]).reshape(-1, NUM_LANDMARKS, 2)
     return Scan(
         index=np.array([row.index for row in rows], np.int64),
         time_s=np.array([row.time_s for row in rows], np.float64),
-        change=change,
-        luminance=thumbnails.mean((1, 2, 3)),
+        thumbnails=thumbnails,
+        luminance=thumbnails.mean((1, 2, 3)) / 255,
         face_frame=np.repeat(np.arange(len(rows)), counts),
         points=points.astype(np.float32),
         sharpness=np.array([value for row in rows for value in row.sharpness], np.float32),

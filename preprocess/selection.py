@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from preprocess.landmarks import eye_distances, face_widths
 from preprocess.scan import Scan
+from preprocess.shots import ShotConfig, Shots, find_shots, moved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,12 +15,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SelectionConfig:
-    cut_change: float = 0.10
-    """Mean change of the thumbnail (0 to 1) between neighbouring frames above which the picture may have been cut."""
-    cut_ratio: float = 8.0
-    """The change must also be this many times the clip's median change."""
+    shots: ShotConfig = ShotConfig()
+    """Where the video is cut."""
     jump: float = 0.5
-    """Movement of a face between neighbouring frames, in face widths, above which it is another shot or person."""
+    """Movement of a face between neighbouring frames, in face widths, above which it is another person."""
     blur: float = 0.2
     """Faces are blurred beyond use below this fraction of the median sharpness within ``blur_window_s``."""
     blur_window_s: float = 2.0
@@ -36,6 +35,7 @@ class Selection:
 
     frames: [T] positions in the scan. points: [T, 478, 2] pixels of the full picture. sharpness, luminance: [T] of the
     face. dropped: number of frames looked at but left out, by reason. cut_times_s: where the picture was cut.
+    part_s: from when to when the shot lasts to which the frames belong; the whole video where it is uncut.
     num_people: most faces seen in one frame. confidence: [T, 478], 0 for landmarks outside the picture.
     """
 
@@ -46,31 +46,29 @@ class Selection:
     luminance: np.ndarray
     dropped: dict[str, int]
     cut_times_s: list[float]
+    part_s: tuple[float, float]
     num_people: int
 
 
 def select(scan: Scan, width: int, height: int, config: SelectionConfig = SelectionConfig()) -> Selection:
     """Follows the main person and leaves out what cannot be used; may come out empty.
 
-    The main person is the one with the largest face for the longest time. A shot ends where the picture is cut or the
-    face jumps; only the main person's best shot is kept, because a capture has one camera and one continuous motion.
+    The main person of a shot is the one with the largest face for the longest time. A shot ends where the picture is
+    cut; only the one whose main person can be used for longest is kept, because a capture has one camera, one person
+    and one continuous motion.
     """
     import numpy as np
 
-    cuts = _find_cuts(scan, config)
-    shot = np.zeros(len(scan.index), np.int64)
-    shot[cuts] = 1
-    shot = np.cumsum(shot)
-    tracks = _follow(scan, shot, config)
+    shots = find_shots(scan, width, height, config.shots)
+    tracks = _follow(scan, shots.shot, config)
     dropped: dict[str, int] = {}
     if not tracks:
-        return _make(scan, np.zeros(0, np.int64), {"no face found": len(scan.index)}, cuts, width, height)
-    best = max(tracks, key=lambda track: float(face_widths(scan.points[track]).sum()))
-    chosen = _join_gaps(scan, shot, tracks, best)
+        return _make(scan, np.zeros(0, np.int64), {"no face found": len(scan.index)}, shots, width, height)
+    chosen = _best(scan, shots.shot, tracks, config)
     frames = scan.face_frame[chosen]
     with_face = np.unique(scan.face_frame)
     _count(dropped, "no face found", len(scan.index) - len(with_face))
-    in_shot = shot[with_face] == shot[frames[0]]
+    in_shot = shots.shot[with_face] == shots.shot[frames[0]]
     _count(dropped, "before or after a cut", int((~in_shot).sum()))
     _count(dropped, "another person's face only", int(in_shot.sum()) - len(frames))
 
@@ -83,21 +81,24 @@ def select(scan: Scan, width: int, height: int, config: SelectionConfig = Select
     chosen = chosen[keep]
     keep = _sharp(scan.sharpness[chosen], scan.time_s[scan.face_frame[chosen]], config)
     _count(dropped, "blurred", int((~keep).sum()))
-    return _make(scan, chosen[keep], dropped, cuts, width, height)
+    return _make(scan, chosen[keep], dropped, shots, width, height, int(frames[0]))
 
 
-def thin(selection: Selection, max_frames: int) -> Selection:
-    """Every n-th frame, so that at most ``max_frames`` remain."""
-    step = -(-len(selection.frames) // max_frames)
-    if step <= 1:
+def thin(selection: Selection, min_frames: int, max_frames: int) -> Selection:
+    """Every n-th frame, so that at most ``max_frames`` remain; where that leaves fewer than ``min_frames``, as many as
+    may remain, as evenly as can be. Nothing is left out of fewer than ``max_frames``."""
+    import numpy as np
+
+    count = len(selection.frames)
+    if count <= max_frames:
         return selection
+    taken = np.arange(0, count, -(-count // max_frames))
+    if len(taken) < min_frames:
+        taken = np.linspace(0, count - 1, max_frames).round().astype(np.int64)
     dropped = dict(selection.dropped)
-    taken = selection.frames[::step]
-    _count(dropped, "sampled down", len(selection.frames) - len(taken))
+    _count(dropped, "sampled down", count - len(taken))
     names = ("frames", "points", "confidence", "sharpness", "luminance")
-    return dataclasses.replace(
-        selection, dropped=dropped, **{name: getattr(selection, name)[::step] for name in names}
-    )
+    return dataclasses.replace(selection, dropped=dropped, **{name: getattr(selection, name)[taken] for name in names})
 
 
 def crowded(scan: Scan) -> float:
@@ -107,10 +108,13 @@ def crowded(scan: Scan) -> float:
     return float((np.bincount(scan.face_frame, minlength=len(scan.index)) > 1).mean())
 
 
-def _make(scan: Scan, chosen, dropped, cuts, width: int, height: int) -> Selection:
+def _make(scan: Scan, chosen, dropped, shots: Shots, width: int, height: int, inside: int = 0) -> Selection:
+    """``inside``: position in the scan of a frame of the shot that is used."""
     import numpy as np
 
     points = scan.points[chosen]
+    first, last = shots.part(inside)
+    after = scan.time_s[last + 1] if last + 1 < len(scan.time_s) else scan.duration_s
     counts = np.bincount(scan.face_frame, minlength=1)
     return Selection(
         frames=scan.face_frame[chosen],
@@ -119,7 +123,8 @@ def _make(scan: Scan, chosen, dropped, cuts, width: int, height: int) -> Selecti
         sharpness=scan.sharpness[chosen],
         luminance=scan.face_luminance[chosen],
         dropped=dropped,
-        cut_times_s=[round(float(scan.time_s[cut]), 3) for cut in cuts],
+        cut_times_s=[round(float(scan.time_s[cut]), 3) for cut in shots.cuts],
+        part_s=(round(float(scan.time_s[first]), 3), round(float(after), 3)),
         num_people=int(counts.max()),
     )
 
@@ -133,34 +138,6 @@ def _inside(points, width: int, height: int):
     return (points[..., 0] >= 0) & (points[..., 0] <= width) & (points[..., 1] >= 0) & (points[..., 1] <= height)
 
 
-def _find_cuts(scan: Scan, config: SelectionConfig) -> np.ndarray:
-    """Positions of first frames of new shots: the picture changes at once and the faces do not stay where they were."""
-    import numpy as np
-
-    typical = float(np.median(scan.change[1:])) if len(scan.change) > 1 else 0.0
-    candidates = np.flatnonzero(scan.change > max(config.cut_change, config.cut_ratio * typical))
-    with_face = np.unique(scan.face_frame)
-    cuts = []
-    for position in candidates:
-        place = int(np.searchsorted(with_face, position))
-        stays = False
-        if 0 < place < len(with_face):  # across frames without a face too: a flash, a glitch, an inserted picture
-            before = scan.points[scan.face_frame == with_face[place - 1]]
-            after = scan.points[scan.face_frame == with_face[place]]
-            stays = _moved(before[:, None], after[None]).min() < config.jump / 5
-        if not stays:
-            cuts.append(position)
-    return np.array(cuts, np.int64)
-
-
-def _moved(before, after):
-    """Root mean square movement of the landmarks in units of face width, for faces [*b, 478, 2]."""
-    import numpy as np
-
-    distance = np.sqrt(((before - after) ** 2).sum(-1).mean(-1))
-    return distance / np.maximum(np.maximum(face_widths(before), face_widths(after)), 1e-6)
-
-
 def _follow(scan: Scan, shot, config: SelectionConfig) -> list[np.ndarray]:
     """Faces linked from frame to frame: each track holds positions in ``scan.points``."""
     import numpy as np
@@ -172,7 +149,7 @@ def _follow(scan: Scan, shot, config: SelectionConfig) -> list[np.ndarray]:
         faces = list(range(bounds[frame], bounds[frame + 1]))
         live = [track for track in live if scan.face_frame[track[-1]] == frame - 1 and shot[frame - 1] == shot[frame]]
         pairs = sorted(
-            (float(_moved(scan.points[track[-1]], scan.points[face])), number, face)
+            (float(moved(scan.points[track[-1]], scan.points[face])), number, face)
             for number, track in enumerate(live)
             for face in faces
         )
@@ -187,6 +164,22 @@ def _follow(scan: Scan, shot, config: SelectionConfig) -> list[np.ndarray]:
         tracks += started
         live += started
     return [np.array(track, np.int64) for track in tracks]
+
+
+def _best(scan: Scan, shot, tracks: list[np.ndarray], config: SelectionConfig) -> np.ndarray:
+    """Positions in ``scan.points`` of the main person of the shot where that person can be used for longest."""
+
+    def size(chosen: np.ndarray) -> float:
+        return float(face_widths(scan.points[chosen]).sum())
+
+    def usable(chosen: np.ndarray) -> tuple[int, float]:
+        large = eye_distances(scan.points[chosen]) >= config.min_eye_distance
+        return int(large.sum()), size(chosen)
+
+    leading: dict[int, np.ndarray] = {}
+    for track in sorted(tracks, key=size, reverse=True):
+        leading.setdefault(int(shot[scan.face_frame[track[0]]]), track)
+    return max((_join_gaps(scan, shot, tracks, track) for track in leading.values()), key=usable)
 
 
 def _join_gaps(scan: Scan, shot, tracks, best) -> np.ndarray:

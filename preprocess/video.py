@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from preprocess.mp4 import focal_length_35mm, has_index
 from scene.errors import UnusableVideo, UserError
+from scene.foreign_paths import utf8_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,7 +218,8 @@ def _check_file(path: Path) -> None:
 
 def _open(path: Path):
     cv2 = import_cv2()
-    capture = cv2.VideoCapture(str(path))
+    with utf8_path(path) as name:
+        capture = cv2.VideoCapture(name)
     if capture.isOpened():
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         return capture

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scene.capture import Capture, TrackedFrame
 from scene.errors import UserError
+from scene.image_files import load_image
 from scene.workers import run_rows
 
 _LEAST_WEIGHT = 0.255  # of a pixel's colour, where opaque ones have 255
@@ -42,9 +43,7 @@ def composite(rgba: np.ndarray, background: Tensor | float = 1.0) -> Tensor:
 
 
 def _read(path: Path, flags: int) -> np.ndarray:
-    import cv2
-
-    array = cv2.imread(str(path), flags)
+    array = load_image(path, flags)
     if array is None:
         problem = "damaged" if path.is_file() else "missing"
         raise UserError(f"{path}: {problem}, expected a picture of the capture; preprocess the video again")

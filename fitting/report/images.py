@@ -12,6 +12,7 @@ from fitting.regions import head_box
 from preprocess.head_models import HEAD_MODELS
 from scene.capture import Capture, TrackedFrame
 from scene.errors import UserError
+from scene.image_files import load_image
 from scene.pictures import load_rgba
 
 WIDTH = 384  # pixels of a picture in the page
@@ -37,7 +38,7 @@ def read_picture(path: Path) -> np.ndarray:
     """uint8 RGB [H, W, 3]. Raises UserError when damaged."""
     import cv2
 
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    picture = load_image(path, cv2.IMREAD_COLOR)
     if picture is None:
         raise UserError(f"{path}: damaged picture; run the evaluation again")
     return picture[..., ::-1]

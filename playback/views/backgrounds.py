@@ -12,6 +12,7 @@ from torch import Tensor
 from playback.input_checks import hint
 from renderers.output import RenderOutput
 from scene.errors import UserError
+from scene.image_files import load_image
 
 TRANSPARENT = "transparent"
 COLOURS = {
@@ -83,7 +84,7 @@ def _read(path: Path) -> np.ndarray:
 
     if not path.is_file():
         raise UserError(f"--background {path}: not found; expected a picture, #rrggbb, {TRANSPARENT} or a name")
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    picture = load_image(path, cv2.IMREAD_COLOR)
     if picture is None:
         raise UserError(f"--background {path}: cannot be read as a picture; give a PNG or JPEG")
     return np.ascontiguousarray(picture[..., ::-1])

@@ -23,6 +23,7 @@ from playback.views.rendering import Channel, Shot, ViewRenderer
 from playback.views.sheets import sheet
 from scene.errors import UserError
 from scene.files import atomic_path, read_json, write_json
+from scene.image_files import save_image
 
 _MANIFEST, _FORMAT, _FORMAT_VERSION = "views.json", "views", 1
 _OURS = re.compile(r"\d{6}(_yaw[+-][\d.e+-]+_pitch[+-][\d.e+-]+)?\.(png|npy)")
@@ -174,12 +175,8 @@ def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
 
 
 def _write_png(path: Path, picture: np.ndarray) -> None:
-    import cv2
-
     order = [2, 1, 0, 3][: picture.shape[2]]
-    with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), np.ascontiguousarray(picture[..., order])):
-            raise UserError(f"{path}: cannot be written; check the space on the disk, or choose another --out")
+    save_image(path, np.ascontiguousarray(picture[..., order]))
 
 
 def _write_npy(path: Path, values: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from preprocess.demo_subject.truth import DemoTruth
 from scene.capture import Capture
 from scene.errors import UserError
+from scene.image_files import load_image
 from scene.transforms import matrices_to_rotvecs, mean_transform, quats_to_rotvecs, rotation_angles
 
 # Curves that a person would name, as weighted sums of expressions.
@@ -134,7 +135,7 @@ def _alpha_error(truth: DemoTruth, capture: Capture, picks: np.ndarray) -> float
 
 
 def _read_grey(cv2, path: Path) -> np.ndarray:
-    matte = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    matte = load_image(path, cv2.IMREAD_GRAYSCALE)
     if matte is None:
         raise UserError(f"{path}: cannot be read as a matte; preprocess the video again")
     return matte

@@ -19,9 +19,9 @@ from preprocess.head_models import HEAD_MODELS
 from preprocess.head_models.base import HeadModel
 from scene.camera import Camera
 from scene.capture import MANIFEST, Capture, TrackedFrame
-from scene.errors import UserError
-from scene.files import atomic_path, new_folder
+from scene.files import new_folder
 from scene.head_state import HeadState
+from scene.image_files import save_image
 
 _SEED_DIGITS = 7
 
@@ -110,11 +110,7 @@ def write_capture(folder: Path, subject, states: HeadState, camera: Camera, sour
 
 
 def _write_picture(path: Path, values: np.ndarray) -> None:
-    import cv2
-
-    with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), np.clip(np.round(values * 255), 0, 255).astype(np.uint8)):
-            raise UserError(f"{path}: cannot be written; is the disk full?")
+    save_image(path, np.clip(np.round(values * 255), 0, 255).astype(np.uint8))
 
 
 @functools.lru_cache(maxsize=2)

@@ -20,7 +20,9 @@ from scene.camera import Camera
 from scene.capture import Identity
 from scene.errors import UserError
 from scene.files import atomic_path, read_json, write_json
+from scene.foreign_paths import utf8_path
 from scene.head_state import HeadState
+from scene.image_files import load_image, save_image
 from scene.tensor_files import save_tensors
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ class DemoTruth:
         import cv2
 
         path = self.folder / "mattes" / f"{frame:06d}.png"
-        alpha = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        alpha = load_image(path, cv2.IMREAD_GRAYSCALE)
         if alpha is None:
             raise UserError(f"{path}: a matte of the demo is missing or damaged; delete {self.folder} to make it anew")
         return alpha
@@ -235,14 +237,14 @@ def _write_pictures(truth: DemoTruth, subject: Subject, progress: Callable[[int,
 
     draw(0)  # compiles, in one thread
     with atomic_path(truth.video) as path, ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, 8))) as pool:
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), config.fps, (config.size, config.size))
+        with utf8_path(path) as name:
+            writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"mp4v"), config.fps, (config.size, config.size))
         if not writer.isOpened():
             raise OSError(f"{path}: OpenCV cannot write an mp4 video")
         for frame, (picture, matte) in enumerate(pool.map(draw, range(config.frames))):
             writer.write(np.ascontiguousarray(picture[..., ::-1]))
             matte_path = truth.folder / "mattes" / f"{frame:06d}.png"
-            if not cv2.imwrite(str(matte_path), matte):
-                raise UserError(f"{matte_path}: cannot be written; is the disk full?")
+            save_image(matte_path, matte)
             if progress is not None:
                 progress(frame + 1, config.frames)
         writer.release()

@@ -109,6 +109,7 @@ def test_runs_have_their_own_folders(tmp_path):
     first.mkdir()
     assert default_root(tmp_path, "me") != first
     RunDirectory.check_free(first)  # empty: free
+    RunDirectory.check_free(default_root(tmp_path, "ü" * 126))  # with the time behind it the name would be too long
     (first / "x").write_text("")
     with pytest.raises(UserError, match="not overwritten"):
         RunDirectory.check_free(first)

@@ -84,3 +84,4 @@ def test_what_is_nearer_to_the_subject_counts():
 
 def test_any_text_makes_a_name():
     assert name_from("../Zoë & co.mp4") == "Zo-co.mp4" and name_from("…") == "subject"
+    assert len(name_from("folder__" * 60)) <= 180 and name_from("a" * 300 + "b") != name_from("a" * 300 + "c")

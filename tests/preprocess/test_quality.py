@@ -141,6 +141,15 @@ def test_each_weakness_is_named_with_a_remedy(path, value, word):
     assert word in found[0]["what"] and found[0]["remedy"]
 
 
+def test_the_part_of_a_cut_video_that_is_used_is_named():
+    report = copy.deepcopy(GOOD)
+    report["frames"] |= {"cuts_s": [3.0, 20.04], "part_s": [3.0, 20.04]}
+    (found,) = quality.warnings(report)
+    assert found["what"] == (
+        "the video is cut (at 3.0 s, 20.0 s): the part from 3.0 to 20.0 s is used, the rest is left out"
+    )
+
+
 def test_frames_sampled_down_are_no_loss():
     report = copy.deepcopy(GOOD)
     report["frames"]["dropped"] = {"sampled down": 850}

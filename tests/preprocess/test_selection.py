@@ -20,14 +20,21 @@ def face(x, y, size=100.0):
     return SHAPE * size + np.array([x, y], np.float32)
 
 
-def make_scan(faces_per_frame, sharpness=None, change=None, fps=25.0):
+def picture(seed):
+    """A thumbnail of its own structure and colours."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(0, 255, (8, 8, 3)) * rng.uniform(0.2, 1, 3)
+    return coarse.repeat(4, 0).repeat(4, 1).astype(np.uint8)
+
+
+def make_scan(faces_per_frame, sharpness=None, pictures=None, fps=25.0):
     counts = [len(faces) for faces in faces_per_frame]
     points = [each for faces in faces_per_frame for each in faces]
     number, total = len(counts), sum(counts)
     return Scan(
         index=np.arange(number),
         time_s=np.arange(number) / fps,
-        change=np.full(number, 0.002, np.float32) if change is None else np.asarray(change, np.float32),
+        thumbnails=np.stack([picture(0)] * number if pictures is None else pictures),
         luminance=np.full(number, 0.5, np.float32),
         face_frame=np.repeat(np.arange(number), counts),
         points=np.array(points, np.float32).reshape(-1, 478, 2),
@@ -70,19 +77,18 @@ def test_where_only_the_other_person_is_seen_the_frame_is_left_out():
 
 
 def test_a_hard_cut_leaves_the_longer_shot():
-    change = np.full(60, 0.002)
-    change[25] = 0.3
     frames = [[face(200, 200)] if t < 25 else [face(420, 260)] for t in range(60)]
-    chosen = select(make_scan(frames, change=change), WIDTH, HEIGHT)
-    assert chosen.frames.tolist() == list(range(25, 60))
+    pictures = [picture(0)] * 25 + [picture(1)] * 35
+    chosen = select(make_scan(frames, pictures=pictures), WIDTH, HEIGHT)
+    assert chosen.frames.tolist() == list(range(25, 60)) and chosen.part_s == (1.0, 2.4)
     assert chosen.dropped == {"before or after a cut": 25} and chosen.cut_times_s == [1.0]
 
 
-def test_a_flash_is_no_cut():
-    change = np.full(60, 0.002)
-    change[25:27] = 0.3
-    chosen = select(make_scan([[face(200, 200)]] * 60, change=change), WIDTH, HEIGHT)
-    assert len(chosen.frames) == 60 and chosen.cut_times_s == []
+def test_of_several_shots_that_with_most_of_the_person_counts_though_the_face_is_lost_in_it():
+    frames = [[] if 30 <= t < 35 else [face(200, 200)] for t in range(110)]
+    pictures = [picture(0)] * 65 + [picture(1)] * 45
+    chosen = select(make_scan(frames, pictures=pictures), WIDTH, HEIGHT)
+    assert chosen.frames.tolist() == [*range(30), *range(35, 65)]
 
 
 def test_blur_beyond_use_is_left_out_but_a_soft_clip_is_not():
@@ -109,9 +115,17 @@ def test_no_face_at_all_gives_an_empty_selection():
 
 
 def test_thinning_is_even():
-    chosen = thin(select(make_scan([[face(300, 200)]] * 50), WIDTH, HEIGHT), 20)
+    chosen = thin(select(make_scan([[face(300, 200)]] * 50), WIDTH, HEIGHT), 10, 20)
     assert chosen.frames.tolist() == list(range(0, 50, 3)) and chosen.dropped == {"sampled down": 33}
     assert len(chosen.points) == len(chosen.confidence) == len(chosen.sharpness) == 17
+
+
+def test_thinning_leaves_as_many_as_are_needed():
+    selected = select(make_scan([[face(300, 200)]] * 75), WIDTH, HEIGHT)
+    chosen = thin(selected, 30, 30)
+    assert len(chosen.frames) == 30 and chosen.dropped == {"sampled down": 45}
+    assert set(np.diff(chosen.frames).tolist()) == {2, 3}
+    assert len(thin(selected, 30, 60).frames) == 38 and len(thin(selected, 30, 75).frames) == 75
 
 
 def test_scan_of_a_video_with_gaps_a_blur_and_a_cut(tmp_path):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from preprocess.mp4 import focal_length_35mm
 from preprocess.video import VideoReader, import_cv2, open_video, prefetch
 from scene.errors import UserError
 from tests.preprocess import videos
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def frames_of(path, **options):
@@ -80,6 +85,15 @@ def test_half_a_file_is_read_as_far_as_it_goes(tmp_path):
     frames = list(reader)
     assert 15 < len(frames) < 45 and reader.reached_end
     assert reader.info.num_frames == 60  # what it announces is not what it holds
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_that_is_no_text(tmp_path):
+    """In a process of its own: OpenCV answers to such names with a segmentation fault."""
+    path = videos.write_video(tmp_path / "a.mp4", videos.counting_images(5)).rename(tmp_path / os.fsdecode(b"\xff.mp4"))
+    count = "import sys, preprocess.video as v; print(sum(1 for _ in v.VideoReader(v.open_video(sys.argv[1]))))"
+    done = subprocess.run([sys.executable, "-c", count, path], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("5\n", "")
 
 
 def test_damaged_frames_are_passed_over(tmp_path, monkeypatch):
