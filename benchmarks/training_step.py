@@ -50,7 +50,7 @@ class TrainingStep:
             fused_adam.compile_kernels()
         torch.set_num_threads(threads)
         self.device = device
-        self.config, self.size, self.densifying, self.batch = load_preset(preset, FitConfig), size, densifying, batch
+        self.config, self.size, self.batch = load_preset(preset, FitConfig), size, batch
         cloud, camera = head_like_scene(count, size, 0)
         self._random = torch.Generator().manual_seed(0)
         with torch.random.fork_rng(devices=[]):
@@ -65,6 +65,7 @@ class TrainingStep:
         self.renderer = CpuRenderer(threads) if device == "cpu" else create("gsplat", device)
         self.optimizer = make_optimizer(avatar, self.config.optimizer)
         self.densifier = DENSIFIERS[self.config.densifier](self.config.densify)
+        self._screen = densifying and self.densifier.wants_screen(0)
         # The world is the camera's frame, as in a capture.
         self.camera = Camera(camera.K, torch.eye(4), size, size).to(device)
         self._rest = HeadState.neutral(52, 2, camera.T_cam_world).to(device)
@@ -96,7 +97,7 @@ class TrainingStep:
         start = clock(self.device)
         state, background, target = self._next()
         output, cloud = loop.render(
-            self.avatar, self.renderer, state, self.camera, self.config, screen=self.densifying
+            self.avatar, self.renderer, state, self.camera, self.config, screen=self._screen
         )
         loss, _, error = objective.compute(self.config.objective, output, target, background, self.avatar, None, None)
         self.optimizer.zero_grad(set_to_none=True)
@@ -117,7 +118,7 @@ class TrainingStep:
         cloud = self.avatar(state, in_head.center)
         times.append(clock(self.device))
         leaves = cloud.map(_leaf)
-        output = self.renderer.render(leaves, in_head, screen=self.densifying)
+        output = self.renderer.render(leaves, in_head, screen=self._screen)
         times.append(clock(self.device))
         cut = dataclasses.replace(output, rgb=_leaf(output.rgb), alpha=_leaf(output.alpha))
         self.optimizer.zero_grad(set_to_none=True)

@@ -24,7 +24,7 @@ from fitting.initializers import INITIALIZERS
 from fitting.objective import Perceptual
 from fitting.optimizers import make_optimizer, operate, set_rates
 from fitting.regions import head_box
-from renderers import Renderer
+from renderers import Renderer, ScreenRequest
 from scene.camera import Camera
 from scene.capture import Capture
 from scene.errors import UserError
@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 
 _CHECKPOINT_EVERY_S = 30.0
 _FINITE_EVERY = 50
-_READ_EVERY = 10  # on a GPU, which the host leaves alone in between: about how far it runs ahead
+# Steps on a GPU between two readings. In between the host waits only inside gsplat, once a rendering, for the number of
+# tiles: it prepares losses, gradients, the optimizer's update and the next avatar while the GPU works on the last ones.
+_READ_EVERY = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +219,7 @@ def fit(
 
 def render(
     avatar: AvatarModel, renderer: Renderer, state: HeadState, camera: Camera, config: FitConfig, *,
-    screen: bool = False,
+    screen: ScreenRequest = False,
 ):  # fmt: skip
     """The renderings of states [*b] by cameras [*b] of the world, and the clouds that they show."""
     if not config.schedule.expressions:

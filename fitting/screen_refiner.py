@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from renderers import Renderer
 from renderers.output import RenderOutput
-from scene import sh as spherical_harmonics
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
 
@@ -34,7 +33,7 @@ class RefinerConfig:
     """Off: pictures are shown as they are rendered, as files of Gaussians and web pages always do."""
     features: int = 3
     """Learned numbers per Gaussian beside its colour (GAGAvatar: 32); every three cost another pass of the renderer at
-    half resolution. 0: it sees colour and alpha alone."""
+    half resolution on a CPU, all one on CUDA. 0: it sees colour and alpha alone."""
     width: int = 16
     """Channels of the U-Net at half resolution; twice and four times as many below."""
     size: int = 256
@@ -123,16 +122,6 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     return nn.functional.interpolate(images, size, mode="bilinear", align_corners=False)
 
 
-def splat_features(renderer: Renderer, cloud: GaussianCloud, features: Tensor, camera: Camera) -> Tensor:
-    """Features [N, F] in [0, 1] of a cloud's Gaussians, blended as its colours are: [H, W, F]. Three to a picture."""
-    maps = []
-    for three in features.split(3, -1):
-        padded = nn.functional.pad(three, (0, 3 - three.shape[-1]))
-        shown = dataclasses.replace(cloud, sh=spherical_harmonics.from_rgb(padded)[:, None])
-        maps.append(renderer.render(shown, camera).rgb[..., : three.shape[-1]])
-    return torch.cat(maps, -1)
-
-
 @dataclasses.dataclass(frozen=True)
 class Refinement:
     """A refiner and the features [N, F] in [0, 1] of the Gaussians of one avatar."""
@@ -161,7 +150,7 @@ class Refinement:
         maps = None
         if self.network.config.features:
             width, height = self.network.working_size(camera.width, camera.height)
-            maps = splat_features(renderer, cloud, self.features, camera.resized(width // 2, height // 2))
+            maps = renderer.splat(cloud, camera.resized(width // 2, height // 2), self.features)
         rgb, alpha = self.network(output.rgb, output.alpha, maps)
         return dataclasses.replace(output, rgb=rgb, alpha=alpha)
 

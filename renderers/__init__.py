@@ -5,7 +5,8 @@ The contract of ``Renderer.render(cloud, camera, *, depth=False, screen=False)``
 * The cloud lives in the camera's world. Gaussians are blended front to back by depth; see ``renderers.constants``.
 * Colours are ``max(harmonics + 0.5, 0)`` along the direction from the camera's centre to the Gaussian. There is no
   background: colour is premultiplied, ``output.over(background)`` composes it.
-* ``depth``: also the expected depth ``sum(w z) / alpha``, 0 where alpha is 0. ``screen``: also ``ScreenStats``.
+* ``depth``: also the expected depth ``sum(w z) / alpha``, 0 where alpha is 0. ``screen``: also ``ScreenStats``,
+  and with "absolute" these have ``absgrad``.
 * Batches: camera and cloud each have the same batch dimensions or none.
 * Gradients flow from colour, alpha and depth to all fields of the cloud and to ``camera.T_cam_world``.
 """
@@ -15,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from renderers.output import RenderOutput, ScreenStats
+from torch import Tensor
+
+from renderers.output import RenderOutput, ScreenRequest, ScreenStats
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
 from scene.errors import UserError
 
-__all__ = ["RENDERERS", "RenderOutput", "Renderer", "ScreenStats", "create"]
+__all__ = ["RENDERERS", "RenderOutput", "Renderer", "ScreenRequest", "ScreenStats", "create"]
 
 
 class Renderer(Protocol):
@@ -29,13 +32,18 @@ class Renderer(Protocol):
     name: str
 
     def render(
-        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: bool = False
+        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: ScreenRequest = False
     ) -> RenderOutput:
         """Renders a cloud; see the module's docstring."""
         ...
 
-    def warm_up(self) -> None:
-        """Does all that is slow only once (compiling), so that it does not hold up anything later."""
+    def splat(self, cloud: GaussianCloud, camera: Camera, features: Tensor) -> Tensor:
+        """Features [N, F], none negative, of a cloud [N] blended as its colours are by a camera []: [H, W, F]."""
+        ...
+
+    def warm_up(self, gradients: bool = True) -> None:
+        """Does all that is slow only once (compiling), so that it does not hold up anything later. Without
+        ``gradients`` only what playback needs. Raises UserError where it cannot render here."""
         ...
 
 

@@ -1,9 +1,14 @@
-"""What all renderers share about batches."""
+"""What renderers share about batches of pictures, and about features that are splatted as colours are."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import torch
 
+from renderers.output import RenderOutput
+from scene import sh
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
 
@@ -31,3 +36,16 @@ def add_screen_gradients(means2d: torch.Tensor, **gradients: torch.Tensor) -> No
             if getattr(whole, name, None) is None:
                 setattr(whole, name, torch.zeros_like(whole))
             getattr(whole, name).view(-1, *value.shape)[index] += value
+
+
+def splat_as_colours(
+    render: Callable[[GaussianCloud, Camera], RenderOutput], cloud: GaussianCloud, camera: Camera,
+    features: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """``Renderer.splat`` by pictures, each of which shows three features as its colours."""
+    maps = []
+    for three in features.split(3, -1):
+        padded = torch.nn.functional.pad(three, (0, 3 - three.shape[-1]))
+        shown = dataclasses.replace(cloud, sh=sh.from_rgb(padded)[:, None])
+        maps.append(render(shown, camera).rgb[..., : three.shape[-1]])
+    return torch.cat(maps, -1)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from renderers.batches import add_screen_gradients, check_batches
-from renderers.output import RenderOutput, ScreenStats
+from renderers.batches import add_screen_gradients, check_batches, splat_as_colours
+from renderers.output import RenderOutput, ScreenRequest, ScreenStats
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
 from scene.errors import UserError
@@ -58,7 +58,7 @@ class CpuRenderer:
         self._free: dict[int, list] = collections.defaultdict(list)  # workspaces by their number of threads
 
     def render(
-        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: bool = False
+        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: ScreenRequest = False
     ) -> RenderOutput:
         """Renders a cloud; pictures of a batch of cameras, clouds or both share the threads."""
         for name, tensor in {**cloud.fields(), "K": camera.K, "T_cam_world": camera.T_cam_world}.items():
@@ -99,7 +99,11 @@ class CpuRenderer:
         except IndexError:
             return Workspace(threads)
 
-    def warm_up(self) -> None:
+    def splat(self, cloud: GaussianCloud, camera: Camera, features: Tensor) -> Tensor:
+        """See ``renderers``."""
+        return splat_as_colours(self.render, cloud, camera, features)
+
+    def warm_up(self, gradients: bool = True) -> None:
         """Compiles every kernel but those of depth, or loads it from the disk, by rendering two Gaussians in every
         other way there is. Depth is compiled when it is first asked for: most processes never do."""
         from renderers.cpu_kernels.sorting import sort_by_depth
@@ -115,8 +119,9 @@ class CpuRenderer:
             means, torch.ones(2, 4), torch.full((2, 3), 0.05), torch.full((2,), 0.5), torch.ones(2, 16, 3)
         )
         camera = Camera.from_fov(1.0, 16, 16)
-        for screen in (False, True):
-            self.render(cloud.map(torch.Tensor.detach), camera, screen=screen)
+        self.render(cloud.detach(), camera)
+        for screen in (False, True) if gradients else ():
+            self.render(cloud.detach(), camera, screen=screen)
             output = self.render(cloud, camera, screen=screen)
             (output.rgb.sum() + output.alpha.sum()).backward()
 
@@ -131,14 +136,14 @@ class _Call:
     poses: np.ndarray
     size: tuple[int, int]
     depth: bool
-    screen: bool
+    screen: ScreenRequest
     threads: int
     threads_per_picture: int
     workspaces: list = dataclasses.field(default_factory=list)
     means2d: Tensor | None = None
 
     @classmethod
-    def of(cls, cloud: GaussianCloud, camera: Camera, depth: bool, screen: bool, threads: int) -> _Call:
+    def of(cls, cloud: GaussianCloud, camera: Camera, depth: bool, screen: ScreenRequest, threads: int) -> _Call:
         from renderers.cpu_kernels.passes import threads_per_picture
         from renderers.cpu_kernels.projection import pack_cameras
 
@@ -202,12 +207,13 @@ class _Rendering(torch.autograd.Function):
         call = ctx.call
         g_rgb, g_alpha, g_depth = (None if g is None else g.reshape(-1, *g.shape[-3:]) for g in upstream)
         gradients, sums, g_means2d, g_absolute = run_backward(
-            call.workspaces, call.clouds, call.size, g_rgb, g_alpha, g_depth if call.depth else None, call.screen,
+            call.workspaces, call.clouds, call.size, g_rgb, g_alpha, g_depth if call.depth else None, bool(call.screen),
             call.threads,
         )  # fmt: skip
         if call.means2d is not None:
             shape = call.means2d.shape
-            add_screen_gradients(call.means2d, grad=g_means2d.view(shape), absgrad=g_absolute.view(shape))
+            absolute = {"absgrad": g_absolute.view(shape)} if call.screen == "absolute" else {}
+            add_screen_gradients(call.means2d, grad=g_means2d.view(shape), **absolute)
         gradients.append(torch.from_numpy(pose_gradients(call.poses, sums)).float())
         # What all pictures share gets the sum of their gradients.
         summed = [

@@ -1,4 +1,9 @@
-"""The renderer for CUDA: gsplat 1.5.3 through its public API, classic mode. The only file that imports gsplat."""
+"""The renderer for CUDA: gsplat 1.5.3 through its public API, classic mode. The only file that imports gsplat.
+
+Colours are evaluated here, from ``Camera.center``: gsplat's ``rasterization`` inverts the pose instead, whose gradient
+is another one off the manifold of rigid transforms, and which makes the host wait. One wait remains in every picture,
+for the number of tiles that Gaussians meet, which decides how long gsplat's lists are.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,9 @@ import weakref
 import torch
 from torch import Tensor
 
-from renderers import constants
+from renderers import constants, cuda_toolchain
 from renderers.batches import add_screen_gradients, check_batches
-from renderers.output import RenderOutput, ScreenStats
+from renderers.output import RenderOutput, ScreenRequest, ScreenStats
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
 from scene.errors import UserError
@@ -21,8 +26,8 @@ log = logging.getLogger(__name__)
 class GsplatRenderer:
     """Renders float32 clouds on a CUDA device; see ``renderers`` for the contract.
 
-    gsplat compiles its CUDA code when it is first used (about a minute, then kept): ``warm_up()`` does it.
-    Raises UserError where CUDA or gsplat is missing.
+    gsplat compiles its CUDA code when it is first used (about a minute, then kept): ``warm_up()`` does it, or the first
+    picture; either raises UserError where it cannot. Raises UserError where CUDA or gsplat is missing.
     """
 
     name = "gsplat"
@@ -36,17 +41,17 @@ class GsplatRenderer:
             raise UserError(
                 f"renderer 'gsplat': the package gsplat cannot be imported ({error}); install gsplat==1.5.3"
             ) from None
-        self._rasterization = gsplat.rasterization
+        self._gsplat, self._compiled = gsplat, False
 
     def render(
-        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: bool = False
+        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: ScreenRequest = False
     ) -> RenderOutput:
         """Renders a cloud; a batch is one call."""
         batch = check_batches(cloud, camera)
         _check_inputs(cloud, camera)
         if cloud.num_gaussians == 0:
             return _empty(cloud, camera, batch, depth, screen)
-
+        self._compile()
         # gsplat's shapes: clouds [*g, N, ...] and cameras [*g, C, ...]. A shared cloud takes the cameras as C; a batch
         # of clouds is g, with one camera each.
         if cloud.batch_shape:
@@ -54,24 +59,9 @@ class GsplatRenderer:
             pose = camera.T_cam_world.expand(*batch, 4, 4)[..., None, :, :]
         else:
             K, pose = camera.K.reshape(-1, 3, 3), camera.T_cam_world.reshape(-1, 4, 4)
-        images, alpha, meta = self._rasterization(
-            means=cloud.means,
-            quats=cloud.quats,
-            scales=cloud.scales,
-            opacities=cloud.opacities,
-            colors=cloud.sh,
-            viewmats=pose,
-            Ks=K,
-            width=camera.width,
-            height=camera.height,
-            near_plane=constants.NEAR,
-            far_plane=constants.FAR,
-            eps2d=constants.EPS2D,
-            sh_degree=round(cloud.sh.shape[-2] ** 0.5) - 1,
-            packed=False,
-            render_mode="RGB+ED" if depth else "RGB",
-            absgrad=screen,
-            rasterize_mode="classic",
+        cameras = Camera(K, pose, camera.width, camera.height)
+        images, alpha, meta = self._rasterize(
+            cloud, cameras, self._colours(cloud, cameras), depth, absgrad=screen == "absolute"
         )
         images = images.reshape(*batch, camera.height, camera.width, images.shape[-1])
         return RenderOutput(
@@ -81,19 +71,57 @@ class GsplatRenderer:
             _screen_stats(meta, batch) if screen else None,
         )
 
-    def warm_up(self) -> None:
-        """Has gsplat compile its CUDA code, or load it. Raises UserError where it cannot."""
-        log.info("preparing gsplat's CUDA code (compiled once, about a minute)")
-        ones = torch.ones(1, 4, device="cuda")
-        cloud = GaussianCloud(ones[:, :3], ones, ones[:, :3] * 0.1, ones[:, 0] * 0.5, ones[:, None, :3])
-        try:
-            self.render(cloud, Camera.from_fov(1.0, 16, 16).to("cuda"))
-        except (AttributeError, ImportError, RuntimeError) as error:
-            reason = (str(error).strip() or repr(error)).splitlines()[0]
-            raise UserError(
-                f"renderer 'gsplat': its CUDA code cannot be compiled or run ({reason}); "
-                "install a CUDA toolkit with nvcc that fits PyTorch's, or choose --device cpu"
-            ) from error
+    def splat(self, cloud: GaussianCloud, camera: Camera, features: Tensor) -> Tensor:
+        """See ``renderers``: gsplat blends up to 32 features in one pass."""
+        _check_inputs(cloud, camera)
+        if cloud.num_gaussians == 0:
+            return features.new_zeros(camera.height, camera.width, features.shape[-1])
+        self._compile()
+        cameras = Camera(camera.K[None], camera.T_cam_world[None], camera.width, camera.height)
+        return self._rasterize(cloud, cameras, features, depth=False, absgrad=False)[0][0]
+
+    def _colours(self, cloud: GaussianCloud, cameras: Camera) -> Tensor:
+        """[*g, C, N, 3] of clouds [*g] seen by cameras [*g, C]."""
+        directions = cloud.means[..., None, :, :] - cameras.center[..., None, :]
+        coefficients = cloud.sh[..., None, :, :, :].expand(*directions.shape[:-1], *cloud.sh.shape[-2:])
+        degree = round(cloud.sh.shape[-2] ** 0.5) - 1
+        return (self._gsplat.spherical_harmonics(degree, directions, coefficients) + 0.5).clamp_min(0.0)
+
+    def _rasterize(
+        self, cloud: GaussianCloud, cameras: Camera, colours: Tensor, depth: bool, absgrad: bool
+    ) -> tuple[Tensor, Tensor, dict]:
+        return self._gsplat.rasterization(
+            means=cloud.means,
+            quats=cloud.quats,
+            scales=cloud.scales,
+            opacities=cloud.opacities,
+            colors=colours,
+            viewmats=cameras.T_cam_world,
+            Ks=cameras.K,
+            width=cameras.width,
+            height=cameras.height,
+            near_plane=constants.NEAR,
+            far_plane=constants.FAR,
+            eps2d=constants.EPS2D,
+            sh_degree=None,
+            packed=False,
+            render_mode="RGB+ED" if depth else "RGB",
+            absgrad=absgrad,
+            rasterize_mode="classic",
+        )
+
+    def warm_up(self, gradients: bool = True) -> None:
+        """Has gsplat compile its CUDA code, or load it, with that for gradients in any case."""
+        del gradients
+        self._compile()
+
+    def _compile(self) -> None:
+        if self._compiled:
+            return
+        one = torch.ones(1, 3, device="cuda")
+        with cuda_toolchain.building("gsplat", "renderer 'gsplat'"):
+            self._gsplat.spherical_harmonics(0, one, one[:, None])  # whatever of it is called first compiles all
+        self._compiled = True
 
 
 def _check_inputs(cloud: GaussianCloud, camera: Camera) -> None:
@@ -112,8 +140,8 @@ def _screen_stats(meta: dict, batch: tuple[int, ...]) -> ScreenStats:
     visible = (radii > 0).all(-1)
     means2d = torch.where(visible[..., None], source.detach().reshape(*batch, count, 2), 0.0).requires_grad_()
     if source.requires_grad:
-        # gsplat puts ``absgrad`` on its own tensor, which nothing else keeps alive; and a hook that held either tensor
-        # strongly would keep the graph of every step for ever.
+        # gsplat puts ``absgrad``, where it was asked for, on its own tensor, which nothing else keeps alive; and a hook
+        # that held either tensor strongly would keep the graph of every step for ever.
         means2d.source = source
         held = weakref.ref(means2d)
 
@@ -121,14 +149,17 @@ def _screen_stats(meta: dict, batch: tuple[int, ...]) -> ScreenStats:
             ours = held()
             if ours is None:  # the caller has dropped the statistics
                 return
-            grad, absgrad = (g.detach().reshape(ours.shape).clone() for g in (gradient, ours.source.absgrad))
-            add_screen_gradients(ours, grad=grad, absgrad=absgrad)
+            given = {"grad": gradient, "absgrad": getattr(ours.source, "absgrad", None)}
+            given = {name: g.detach().reshape(ours.shape).clone() for name, g in given.items() if g is not None}
+            add_screen_gradients(ours, **given)
 
         source.register_hook(copy_gradients)
     return ScreenStats(means2d, torch.where(visible, radii.amax(-1), 0).to(means2d.dtype), visible)
 
 
-def _empty(cloud: GaussianCloud, camera: Camera, batch: tuple[int, ...], depth: bool, screen: bool) -> RenderOutput:
+def _empty(
+    cloud: GaussianCloud, camera: Camera, batch: tuple[int, ...], depth: bool, screen: ScreenRequest
+) -> RenderOutput:
     """The picture of no Gaussians, which gsplat's kernels do not take; zeros that still hang on the cloud's graph."""
     anchor = sum(tensor.sum() for tensor in cloud.fields().values()) + 0 * camera.T_cam_world.sum()
     zeros = anchor + cloud.means.new_zeros(*batch, camera.height, camera.width, 1)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from torch import Tensor
+
+ScreenRequest = bool | Literal["absolute"]
+"""Whether a rendering also gives ScreenStats; "absolute": with absolute gradients, which cost gsplat another sum."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +16,8 @@ class ScreenStats:
     """Per-Gaussian facts of one rendering, for densification.
 
     means2d: [*b, N, 2] projected centres in pixels. After a backward pass its attribute ``grad`` holds the gradient
-        and its attribute ``absgrad`` the sum over pixels of the absolute gradients, both [*b, N, 2].
+        and, where "absolute" was asked for, its attribute ``absgrad`` the sum over pixels of the absolute gradients,
+        both [*b, N, 2].
     radii: [*b, N] largest extent on the screen in pixels, 0 where not drawn.
     visible: [*b, N] bool, drawn at all.
     """

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from renderers import constants
-from renderers.batches import add_screen_gradients, check_batches
-from renderers.output import RenderOutput, ScreenStats
+from renderers.batches import add_screen_gradients, check_batches, splat_as_colours
+from renderers.output import RenderOutput, ScreenRequest, ScreenStats
 from scene import sh
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
@@ -24,7 +24,7 @@ class ReferenceRenderer:
     name = "reference"
 
     def render(
-        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: bool = False
+        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: ScreenRequest = False
     ) -> RenderOutput:
         """See ``renderers``."""
         batch = check_batches(cloud, camera)
@@ -37,7 +37,11 @@ class ReferenceRenderer:
             outputs.append(_render_one(one_cloud, one_camera, depth, screen))
         return _stacked(outputs, batch)
 
-    def warm_up(self) -> None:
+    def splat(self, cloud: GaussianCloud, camera: Camera, features: Tensor) -> Tensor:
+        """See ``renderers``."""
+        return splat_as_colours(self.render, cloud, camera, features)
+
+    def warm_up(self, gradients: bool = True) -> None:
         """Nothing to prepare."""
 
 
@@ -62,7 +66,7 @@ def _stacked(outputs: list[RenderOutput], batch: tuple[int, ...]) -> RenderOutpu
     )
 
 
-def _render_one(cloud: GaussianCloud, camera: Camera, depth: bool, screen: bool) -> RenderOutput:
+def _render_one(cloud: GaussianCloud, camera: Camera, depth: bool, screen: ScreenRequest) -> RenderOutput:
     dtype = cloud.means.dtype
     cloud, camera = cloud.to(torch.float64), camera.to(torch.float64)
     means2d, covariances, z = project(cloud, camera)
@@ -84,7 +88,8 @@ def _render_one(cloud: GaussianCloud, camera: Camera, depth: bool, screen: bool)
         radii = torch.where(drawn, radii.amax(-1), 0)
         stats = ScreenStats(means2d.detach().to(dtype).requires_grad_(), radii.to(dtype), drawn)
         if offsets.requires_grad:
-            offsets.register_hook(lambda gradient: _write_gradients(stats.means2d, pick, -gradient))
+            absolute = screen == "absolute"
+            offsets.register_hook(lambda gradient: _write_gradients(stats.means2d, pick, -gradient, absolute))
     return RenderOutput(rgb.to(dtype), alpha.to(dtype), expected.to(dtype) if depth else None, stats)
 
 
@@ -135,10 +140,12 @@ def _weights(offsets: Tensor, covariances: Tensor, opacities: Tensor) -> Tensor:
     return torch.where(after > constants.TRANSMITTANCE_MIN, alphas * before, 0)
 
 
-def _write_gradients(means2d: Tensor, pick: Tensor, per_pixel: Tensor) -> None:
-    """Sets ``grad`` and ``absgrad`` [N, 2] from the gradients [n, H, W, 2] of the drawn Gaussians at each pixel."""
-    sums = [
-        torch.zeros_like(means2d).index_add(0, pick, values.sum((1, 2)).to(means2d.dtype))
-        for values in (per_pixel, per_pixel.abs())
-    ]
-    add_screen_gradients(means2d, grad=sums[0], absgrad=sums[1])
+def _write_gradients(means2d: Tensor, pick: Tensor, per_pixel: Tensor, absolute: bool) -> None:
+    """Sets ``grad`` [N, 2], and with ``absolute`` also ``absgrad``, from the gradients [n, H, W, 2] of the drawn
+    Gaussians at each pixel."""
+    of_pixels = {"grad": per_pixel} | ({"absgrad": per_pixel.abs()} if absolute else {})
+    sums = {
+        name: torch.zeros_like(means2d).index_add(0, pick, values.sum((1, 2)).to(means2d.dtype))
+        for name, values in of_pixels.items()
+    }
+    add_screen_gradients(means2d, **sums)

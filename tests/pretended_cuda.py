@@ -3,7 +3,8 @@ refuses.
 
 Every operation passes through here, those of C++ and of backward passes too. It raises where PyTorch would on CUDA:
 tensors of two devices in one operation (but for numbers, and for indices on the CPU), ``numpy()``, random generators of
-the other device. It also counts where the host waits for the device, and where it would in a graph's capture raises.
+the other device. It also counts where the host waits for the device, and where it would in a graph's capture raises; so
+does a capture on a stream on which nothing ran before.
 
 What it does not show: speed, memory, the order of streams, differences of rounding, and autocast; and views in
 inference mode fail here alone. C++ sees the tensors on PyTorch's device "meta", which no operation here may otherwise
@@ -16,7 +17,6 @@ import contextlib
 import functools
 import threading
 import traceback
-import types
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,23 +54,25 @@ class Device:
         self.waits: list[str] = []
         self.refuses_waits = False
         self.tape: list | None = None  # of the graph that is being captured
+        self.streams = [Stream()]  # the current one is last
         self._pinned: dict[int, Tensor] = {}
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def refusing_waits(self) -> Iterator[None]:
-        """Inside, what makes the host wait for the device raises."""
+        """Inside, what makes the host wait for the device raises, unless it cannot be helped."""
         self.refuses_waits = True
         try:
             yield
         finally:
             self.refuses_waits = False
 
-    def wait(self, what: str) -> None:
-        """The host waits for the device."""
+    def wait(self, what: str, helpless: bool = False) -> None:
+        """The host waits for the device. helpless: inside a foreign package, whatever we do: only counted, but for a
+        capture, which allows no wait at all."""
         frames = [f for f in traceback.extract_stack() if _is_ours(f.filename)]
         where = f"{Path(frames[-1].filename).relative_to(_ROOT)}:{frames[-1].lineno}" if frames else "?"
-        if self.refuses_waits or self.tape is not None:
+        if self.refuses_waits and not helpless or self.tape is not None:
             raise DeviceError(f"{what} waits for the device: {where}")
         with self._lock:
             self.waits.append(f"{what} {where}")
@@ -85,7 +87,29 @@ class Device:
         return tensor.untyped_storage().data_ptr() in self._pinned
 
 
+class Stream:
+    """``torch.cuda.Stream``: knows whether anything ran on it."""
+
+    def __init__(self, *_, **__) -> None:
+        self.used = False
+
+    def wait_stream(self, other: Stream) -> None:
+        """All runs in order here."""
+
+    def synchronize(self) -> None:
+        """All has run."""
+
+    def is_capturing(self) -> bool:
+        return _device.tape is not None
+
+
 _device: Device | None = None
+
+
+def current() -> Device:
+    """The device that is pretended now."""
+    assert _device is not None
+    return _device
 
 
 class CudaTensor(torch.Tensor):
@@ -235,6 +259,7 @@ def _run(function, args: tuple, kwargs: dict):
     if name == "aten::copy_":
         on_device = isinstance(args[0], CudaTensor)
     if on_device or here:
+        _device.streams[-1].used = True
         _check(name, takes_numbers, here, host, args, kwargs, on_device)
     pins = plain_kwargs.get("pin_memory")
     if pins is not None:
@@ -327,11 +352,25 @@ class Graph:
 
 
 @contextlib.contextmanager
-def _capture(graph: Graph, **_) -> Iterator[None]:
+def _on_stream(stream: Stream) -> Iterator[None]:
+    """``torch.cuda.stream``."""
+    _device.streams.append(stream)
+    try:
+        yield
+    finally:
+        _device.streams.pop()
+
+
+@contextlib.contextmanager
+def _capture(graph: Graph, stream: Stream | None = None, **_) -> Iterator[None]:
+    """``torch.cuda.graph``. What keeps memory by stream, as tiny-cuda-nn does, would synchronise for a fresh one."""
+    if stream is None or not stream.used:
+        raise DeviceError("a stream that is first seen in a capture: warm up on it, and pass it on as stream=...")
     _device.wait("the start of a capture")
     _device.tape = graph.tape
     try:
-        yield
+        with _on_stream(stream):
+            yield
     finally:
         _device.tape = None
 
@@ -362,19 +401,18 @@ def pretended_cuda() -> Iterator[Device]:
         import geoopt.optim  # noqa: F401  (as it is imported it compiles functions, which the pretence would disturb)
 
     global _device
-    stream = types.SimpleNamespace(
-        wait_stream=lambda other: None, synchronize=lambda: None, is_capturing=lambda: _device.tape is not None
-    )
     functions = {
         "is_available": lambda: True, "is_initialized": lambda: True, "device_count": lambda: 1,
         "current_device": lambda: 0, "is_bf16_supported": lambda *_: True, "_lazy_init": lambda: None,
         "get_device_name": lambda *_: "pretended",
-        "synchronize": lambda *_: _device.wait("synchronize"), "current_stream": lambda *_: stream,
-        "Stream": lambda *_, **__: stream, "stream": lambda _: contextlib.nullcontext(),
+        "synchronize": lambda *_: _device.wait("synchronize"), "current_stream": lambda *_: _device.streams[-1],
+        "Stream": Stream, "stream": _on_stream,
         "device": lambda _: contextlib.nullcontext(), "CUDAGraph": Graph, "graph": _capture,
     }  # fmt: skip
     # Not the real one's, which a build with CUDA asks its driver for, whether there is one or not.
-    accelerator = {"current_accelerator": lambda **_: torch.device("cuda"), "current_stream": lambda *_: stream}
+    accelerator = {
+        "current_accelerator": lambda **_: torch.device("cuda"), "current_stream": lambda *_: _device.streams[-1],
+    }  # fmt: skip
     methods = {
         "_make_subclass": staticmethod(_subclass(torch.Tensor._make_subclass)), "to": _moved,
         "cuda": lambda self, *_, **__: _moved(self, CUDA), "cpu": lambda self, *_, **__: _moved(self, CPU),

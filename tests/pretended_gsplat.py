@@ -1,7 +1,14 @@
-"""gsplat's ``rasterization`` on the pretended CUDA device: our CPU renderer behind gsplat's arguments and answers."""
+"""gsplat 1.5.3 on the pretended CUDA device: our CPU renderer behind gsplat's arguments, answers and waits.
+
+Its sources make the host wait for the device once in every rasterization, for the number of tiles that Gaussians meet
+(``csrc/Intersect.cpp``: ``cum_tiles_per_gauss[-1].item()``), and once more where it is given harmonics, whose
+directions it takes from ``torch.inverse(viewmats)`` (``rendering.py``), which checks for singular matrices on the
+host.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import sys
 import types
@@ -9,38 +16,56 @@ import types
 import torch
 from torch import Tensor
 
+from renderers import cuda_toolchain
 from renderers.cpu import CpuRenderer
+from scene import sh
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
+from tests import pretended_cuda
 from tests.pretended_cuda import CudaTensor
 
+WAIT = "gsplat's number of tiles"
+"""What the device's ``waits`` call the one that no caller can avoid."""
 _FIELDS = ("means", "quats", "scales", "opacities", "colors", "viewmats")
 
 
 def install(monkeypatch) -> None:
-    """Puts it where ``import gsplat`` finds it."""
+    """Puts it where ``import gsplat`` finds it; it needs no compiler."""
     module = types.ModuleType("gsplat")
     module.__spec__ = importlib.machinery.ModuleSpec("gsplat", None)
-    module.rasterization = rasterization
+    module.rasterization, module.spherical_harmonics = rasterization, spherical_harmonics
     monkeypatch.setitem(sys.modules, "gsplat", module)
+    monkeypatch.setattr(cuda_toolchain, "building", lambda *_: contextlib.nullcontext())
+
+
+def spherical_harmonics(degrees_to_use: int, dirs: Tensor, coeffs: Tensor) -> Tensor:
+    """[..., 3] of directions [..., 3] of any length and coefficients [..., K, 3]."""
+    assert coeffs.shape == (*dirs.shape[:-1], coeffs.shape[-2], 3) and dirs.dtype == coeffs.dtype == torch.float32
+    assert all(isinstance(tensor, CudaTensor) for tensor in (dirs, coeffs))
+    assert (degrees_to_use + 1) ** 2 <= coeffs.shape[-2]
+    values = sh.basis(torch.nn.functional.normalize(dirs, dim=-1), degrees_to_use)
+    return (values[..., None] * coeffs[..., : (degrees_to_use + 1) ** 2, :]).sum(-2)
 
 
 def rasterization(
     means, quats, scales, opacities, colors, viewmats, Ks, width, height, *, near_plane, far_plane, eps2d, sh_degree,
     packed, render_mode, absgrad, rasterize_mode,
 ):  # fmt: skip
-    """Pictures [*g, C, H, W, 3 or 4], alpha, and of the facts ``means2d`` and ``radii``."""
+    """Pictures [*g, C, H, W, D or D + 1], alpha, and of the facts ``means2d`` and ``radii``."""
     groups, cameras, count = tuple(means.shape[:-2]), viewmats.shape[-3], means.shape[-2]
-    coefficients = (sh_degree + 1) ** 2
-    expected = {
-        "means": (count, 3), "quats": (count, 4), "scales": (count, 3), "opacities": (count,),
-        "colors": (count, coefficients, 3), "viewmats": (cameras, 4, 4),
-    }  # fmt: skip
+    if sh_degree is not None:
+        directions = means[..., None, :, :] - torch.inverse(viewmats)[..., None, :3, 3]
+        coefficients = colors[..., None, :, :, :].expand(*directions.shape[:-1], *colors.shape[-2:])
+        colors = (spherical_harmonics(sh_degree, directions, coefficients) + 0.5).clamp_min(0.0)
+    elif colors.ndim == means.ndim:
+        colors = colors[..., None, :, :].expand(*groups, cameras, *colors.shape[-2:])
     inputs = means, quats, scales, opacities, colors, viewmats
-    for (name, shape), tensor in zip(expected.items(), inputs):
+    shapes = (count, 3), (count, 4), (count, 3), (count,), (cameras, count, colors.shape[-1]), (cameras, 4, 4)
+    for name, shape, tensor in zip(_FIELDS, shapes, inputs):
         assert isinstance(tensor, CudaTensor) and tensor.dtype == torch.float32, name
         assert tensor.shape == (*groups, *shape), name
     assert Ks.shape == (*groups, cameras, 3, 3) and not packed and rasterize_mode == "classic"
+    pretended_cuda.current().wait(WAIT, helpless=True)
     call = _Call(Ks.values, width, height, render_mode == "RGB+ED", absgrad, groups, cameras)
     means2d, radii = _Project.apply(call, *inputs)
     images, alphas = _Composite.apply(call, means2d, *inputs)
@@ -48,13 +73,14 @@ def rasterization(
 
 
 class _Call:
-    """One call: the renderings behind it with their graphs."""
+    """One call: the renderings behind it with their graphs, three channels of colours to each."""
 
     def __init__(self, K: Tensor, width: int, height: int, depth: bool, absgrad: bool, groups, cameras: int) -> None:
         self.K, self.width, self.height, self.depth, self.absgrad = K, width, height, depth, absgrad
         self.groups, self.cameras = groups, cameras
         self.leaves: list[Tensor] = []
-        self.outputs: list = []
+        self.outputs: list = []  # one for each picture: of its first three channels
+        self.pictures: list[Tensor] = []
 
     @torch.enable_grad()
     def render(self, inputs: list[Tensor]) -> None:
@@ -63,10 +89,18 @@ class _Call:
         flat = [leaf.reshape(-1, *leaf.shape[len(self.groups) :]) for leaf in self.leaves]
         K, renderer = self.K.reshape(-1, self.cameras, 3, 3), CpuRenderer(1)
         for group in range(len(flat[0]) if self.groups else 1):
-            *fields, poses = (tensor[group] if self.groups else leaf for tensor, leaf in zip(flat, self.leaves))
+            *fields, colors, poses = (tensor[group] if self.groups else leaf for tensor, leaf in zip(flat, self.leaves))
             for index in range(self.cameras):
                 camera = Camera(K[group, index], poses[index], self.width, self.height)
-                self.outputs.append(renderer.render(GaussianCloud(*fields), camera, depth=self.depth, screen=True))
+                shown = [self._shown(renderer, fields, three, camera) for three in colors[index].split(3, -1)]
+                self.outputs.append(shown[0])
+                channels = torch.cat([output.rgb for output in shown], -1)[..., : colors.shape[-1]]
+                self.pictures.append(torch.cat([channels, shown[0].depth], -1) if self.depth else channels)
+
+    def _shown(self, renderer: CpuRenderer, fields: list[Tensor], three: Tensor, camera: Camera):
+        padded = torch.nn.functional.pad(three, (0, 3 - three.shape[-1]))
+        cloud = GaussianCloud(*fields, sh.from_rgb(padded)[:, None])
+        return renderer.render(cloud, camera, depth=self.depth, screen="absolute")
 
     def stacked(self, parts: list[Tensor]) -> Tensor:
         return torch.stack(parts).reshape(*self.groups, self.cameras, *parts[0].shape)
@@ -93,20 +127,15 @@ class _Composite(torch.autograd.Function):
     def forward(ctx, call: _Call, means2d: Tensor, *inputs: Tensor):
         ctx.call = call
         ctx.save_for_backward(means2d)
-        pictures = [torch.cat([o.rgb, o.depth], -1) if call.depth else o.rgb for o in call.outputs]
         alphas = [output.alpha for output in call.outputs]
-        return CudaTensor(call.stacked(pictures)), CudaTensor(call.stacked(alphas))
+        return CudaTensor(call.stacked(call.pictures)), CudaTensor(call.stacked(alphas))
 
     @staticmethod
     def backward(ctx, g_images: Tensor, g_alphas: Tensor):
         call, (means2d,) = ctx.call, ctx.saved_tensors
-        pictures = [image for o in call.outputs for image in ((o.rgb, o.depth) if call.depth else (o.rgb,))]
-        channels = [3, 1] if call.depth else [3]
-        upstream = [part for g in g_images.values.flatten(0, -4) for part in g.split(channels, -1)]
         alphas = [output.alpha for output in call.outputs]
-        gradients = torch.autograd.grad(
-            [*pictures, *alphas], call.leaves, [*upstream, *g_alphas.values.flatten(0, -4)], allow_unused=True
-        )
+        upstream = [*g_images.values.flatten(0, -4), *g_alphas.values.flatten(0, -4)]
+        gradients = torch.autograd.grad([*call.pictures, *alphas], call.leaves, upstream, allow_unused=True)
         seen = [output.screen.means2d for output in call.outputs]
         if call.absgrad:
             means2d.absgrad = CudaTensor(call.stacked([s.absgrad for s in seen]))

@@ -92,15 +92,38 @@ def test_waits_are_counted_and_refused(cuda, waits, act):
 
 
 def test_a_graph_repeats_its_operations(cuda):
-    x, graph = torch.ones(3, device="cuda"), torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    x, graph, stream = torch.ones(3, device="cuda"), torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        x.sum()
+    with torch.cuda.graph(graph, stream=stream):
         y = (2 * x).view(3, 1) + x.sum()
     x.fill_(5)
     assert y.flatten().tolist() == [5.0] * 3
     graph.replay()
     assert y.flatten().tolist() == [25.0] * 3
-    with pytest.raises(DeviceError), torch.cuda.graph(torch.cuda.CUDAGraph()):
+    with pytest.raises(DeviceError, match="waits"), torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream):
         float(x.sum())
+
+
+@pytest.mark.parametrize("given", [{}, {"stream": None}, {"stream": "fresh"}])
+def test_a_stream_first_seen_in_a_capture_is_refused(cuda, given):
+    if given.get("stream"):
+        given = {"stream": torch.cuda.Stream()}
+    with torch.cuda.stream(torch.cuda.Stream()):
+        x = torch.ones(3, device="cuda")  # on another one
+    with pytest.raises(DeviceError, match="first seen in a capture"), torch.cuda.graph(torch.cuda.CUDAGraph(), **given):
+        x.sum()
+
+
+def test_a_wait_inside_a_foreign_package_is_counted_but_not_refused(cuda):
+    x, stream = torch.ones(3, device="cuda"), torch.cuda.Stream()
+    with cuda.refusing_waits():
+        cuda.wait("a package", helpless=True)
+    assert len(cuda.waits) == 1 and cuda.waits[0].startswith("a package")
+    with torch.cuda.stream(stream):
+        x.sum()
+    with pytest.raises(DeviceError), torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream):
+        cuda.wait("a package", helpless=True)
 
 
 def test_parameters_on_manifolds(cuda):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fitting.avatars import AvatarModel
 from fitting.optimizers import Surgery
-from renderers.output import RenderOutput
+from renderers.output import RenderOutput, ScreenRequest
 from scene.cloud import GaussianCloud
 from scene.transforms import normalize_quats, quats_to_matrices
 
@@ -55,8 +55,8 @@ class AdaptiveDensifier:
         self._counts: Tensor | None = None
         self._opacities: Tensor | None = None
 
-    def wants_screen(self, step: float) -> bool:
-        return step < self.config.stop
+    def wants_screen(self, step: float) -> ScreenRequest:
+        return step < self.config.stop and ("absolute" if self.config.absolute_gradients else True)
 
     def observe(self, output: RenderOutput, cloud: GaussianCloud, image_size: int) -> None:
         screen = output.screen
@@ -140,7 +140,7 @@ class NoDensifier:
     def __init__(self, config: AdaptiveConfig) -> None:
         del config
 
-    def wants_screen(self, step: float) -> bool:
+    def wants_screen(self, step: float) -> ScreenRequest:
         return False
 
     def observe(self, output: RenderOutput, cloud: GaussianCloud, image_size: int) -> None:

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from fitting.avatars import AvatarModel
 from fitting.optimizers import Surgery
-from renderers.output import RenderOutput
+from renderers.output import RenderOutput, ScreenRequest
 from scene.cloud import GaussianCloud
 
 
 class Densifier(Protocol):
     """Grows and prunes the Gaussians of an avatar during a fit."""
 
-    def wants_screen(self, step: float) -> bool:
-        """Whether the next rendering must carry ScreenStats. ``step`` is in the preset's nominal iterations."""
+    def wants_screen(self, step: float) -> ScreenRequest:
+        """Whether the next rendering must carry ScreenStats, and which; ``step`` in the preset's nominal iterations."""
 
     def observe(self, output: RenderOutput, cloud: GaussianCloud, image_size: int) -> None:
         """Sees a rendering after the backward pass of its loss, or those of a batch after that of their mean loss."""

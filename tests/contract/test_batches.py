@@ -40,7 +40,9 @@ def take(avatar, densifier, which, device):
     """One step without its update: the loss, its terms and the squared error; the densifier sees it."""
     states, cameras, target, backgrounds, boxes = frames()
     states, cameras, background = (part[which].to(device) for part in (states, cameras, backgrounds))
-    output, cloud = loop.render(avatar, create("auto", device), states, cameras, CONFIG, screen=True)
+    output, cloud = loop.render(
+        avatar, create("auto", device), states, cameras, CONFIG, screen=densifier.wants_screen(0)
+    )
     target = tuple(tensor[which].to(device) for tensor in target)
     boxes = boxes[which] if isinstance(which, slice) else [boxes[which]]
     total, terms, error = objective.compute(

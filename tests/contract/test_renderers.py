@@ -53,7 +53,7 @@ def rendered(renderer, cloud: GaussianCloud, camera: Camera, seed: int = 0):
     cloud = cloud.map(lambda tensor: tensor.to(device).detach().clone().requires_grad_())
     pose = camera.T_cam_world.to(device).detach().clone().requires_grad_()
     camera = Camera(camera.K.to(device), pose, camera.width, camera.height)
-    output = renderer.render(cloud, camera, depth=True, screen=True)
+    output = renderer.render(cloud, camera, depth=True, screen="absolute")
     weighting(output, seed).backward()
     gradients = {name: tensor.grad.cpu() for name, tensor in {**cloud.fields(), "T_cam_world": pose}.items()}
     screen = output.screen
@@ -221,7 +221,7 @@ def test_batches_equal_single_pictures(any_renderer, batched: str) -> None:
         stack = Camera.stack(cameras)
         camera = Camera(stack.K.reshape(*batch, 3, 3), stack.T_cam_world.reshape(*batch, 4, 4), 18, 14)
     cloud = cloud.map(lambda tensor: tensor.clone().requires_grad_())
-    output = any_renderer.render(cloud, camera, depth=True, screen=True)
+    output = any_renderer.render(cloud, camera, depth=True, screen="absolute")
     (output.rgb.square().sum() + output.depth.sum()).backward()
     assert output.rgb.shape == (*batch, 14, 18, 3) and output.screen.means2d.shape == (*batch, 20, 2)
     assert output.screen.radii.shape == output.screen.visible.shape == (*batch, 20)
@@ -229,7 +229,8 @@ def test_batches_equal_single_pictures(any_renderer, batched: str) -> None:
     total = torch.zeros_like(clouds[0].means)
     for index in range(count):
         one = (clouds[0] if batched == "camera" else clouds[index]).map(lambda t: t.clone().requires_grad_())
-        single = any_renderer.render(one, cameras[0] if batched == "cloud" else cameras[index], depth=True, screen=True)
+        own = cameras[0] if batched == "cloud" else cameras[index]
+        single = any_renderer.render(one, own, depth=True, screen="absolute")
         (single.rgb.square().sum() + single.depth.sum()).backward()
         torch.testing.assert_close(output.rgb.reshape(count, 14, 18, 3)[index], single.rgb, atol=1e-6, rtol=0)
         torch.testing.assert_close(output.depth.reshape(count, 14, 18, 1)[index], single.depth, atol=1e-6, rtol=0)
@@ -242,6 +243,31 @@ def test_batches_equal_single_pictures(any_renderer, batched: str) -> None:
         total += one.means.grad
     if batched == "camera":
         torch.testing.assert_close(cloud.means.grad, total, atol=1e-3, rtol=1e-4)
+
+
+def test_absolute_gradients_come_where_they_are_asked_for(any_renderer) -> None:
+    device = device_of(any_renderer.name)
+    cloud, camera = (part.to(device) for part in SCENES["ordinary"](0))
+    found = []
+    for screen in (True, "absolute"):
+        output = any_renderer.render(cloud.map(lambda t: t.clone().requires_grad_()), camera, screen=screen)
+        output.rgb.square().sum().backward()
+        found.append(output.screen.means2d)
+    assert not hasattr(found[0], "absgrad") and found[1].absgrad.shape == found[0].shape
+    torch.testing.assert_close(found[0].grad, found[1].grad)
+    assert (found[1].absgrad >= found[1].grad.abs() - 1e-4).all()
+
+
+def test_features_are_blended_as_colours_are(any_renderer) -> None:
+    device = device_of(any_renderer.name)
+    cloud, camera = (part.to(device) for part in SCENES["ordinary"](0))
+    features = torch.rand(cloud.num_gaussians, 5, device=device)
+    maps = any_renderer.splat(cloud, camera, features)
+    assert maps.shape == (camera.height, camera.width, 5)
+    for channel in (0, 4):
+        grey = features[:, channel, None].expand(-1, 3)
+        shown = any_renderer.render(dataclasses.replace(cloud, sh=sh.from_rgb(grey)[:, None]), camera)
+        torch.testing.assert_close(maps[..., channel], shown.rgb[..., 0], atol=1e-5, rtol=0)
 
 
 def test_batches_that_differ_are_refused(any_renderer) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fitting.bundle import MANIFEST, AvatarBundle
-from fitting.screen_refiner import Refinement, RefinerConfig, ScreenRefiner, splat_features
+from fitting.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
 from playback.player import Player
 from renderers import create
 from renderers.output import RenderOutput
@@ -103,7 +103,7 @@ def test_features_are_splatted_as_colours_are():
     renderer, cloud, camera, output = rendered()
     colours = (cloud.sh[:, 0] * 0.28209479177387814 + 0.5).clamp(0, 1)
     features = torch.cat([torch.ones(len(colours), 1), colours], 1)
-    maps = splat_features(renderer, cloud, features, camera)
+    maps = renderer.splat(cloud, camera, features)
     assert maps.shape == (40, 40, 4)
     torch.testing.assert_close(maps[..., :1], output.alpha, atol=1e-5, rtol=0)
     torch.testing.assert_close(maps[..., 1:], output.rgb, atol=1e-5, rtol=0)

@@ -20,7 +20,7 @@ from tests.renderers.scenes import SCENES, random_camera, random_cloud
 def render(renderer: CpuRenderer, cloud: GaussianCloud, camera: Camera) -> list[torch.Tensor]:
     """Images and gradients."""
     cloud = cloud.map(lambda tensor: tensor.detach().clone().requires_grad_())
-    output = renderer.render(cloud, camera, depth=True, screen=True)
+    output = renderer.render(cloud, camera, depth=True, screen="absolute")
     (output.rgb.square().sum() + output.depth.sum() + output.alpha.sum()).backward()
     gradients = [tensor.grad for tensor in cloud.fields().values()]
     images = [output.rgb, output.alpha, output.depth]

@@ -45,7 +45,7 @@ def test_screen_gradient_is_that_of_moving_the_picture() -> None:
         K = camera.K.double().clone()
         K[0, 2] += shift
         view = Camera(K, camera.T_cam_world.double(), camera.width, camera.height)
-        output = create("reference").render(cloud, view, screen=True)
+        output = create("reference").render(cloud, view, screen="absolute")
         return (output.rgb * torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]).sum(), output.screen.means2d
 
     loss, means2d = value(0.0)
