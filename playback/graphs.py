@@ -22,7 +22,7 @@ class GraphedAvatar:
     """Evaluates one frozen avatar on CUDA by replaying what its first evaluation did.
 
     Every state must have the shapes of the one it was made with. The avatar's tensors must stay where they are. Not for
-    several threads at a time: all replays share their memory.
+    several threads at a time: all replays share their memory, and so do the clouds that they give.
     """
 
     def __init__(self, avatar: Callable[[HeadState, Tensor], GaussianCloud], state: HeadState, eye: Tensor) -> None:
@@ -40,15 +40,17 @@ class GraphedAvatar:
                 for _ in range(_WARM_UPS):
                     avatar(self._state, self._eye)
             torch.cuda.current_stream(eye.device).wait_stream(side)
-            # Only what this thread does may end the capture: a fit may go on beside a viewer.
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            # On the stream of the warm-up: libraries that keep memory by stream (tiny-cuda-nn) make it when they first
+            # see one, which a capture does not allow. Only what this thread does may end the capture: a fit may go on
+            # beside a viewer.
+            with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
                 self._cloud = avatar(self._state, self._eye)
 
     @torch.no_grad()
     def __call__(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        """The cloud of one state; it is the caller's own."""
-        for field in dataclasses.fields(state):
-            getattr(self._state, field.name).copy_(getattr(state, field.name), non_blocking=True)
-        self._eye.copy_(eye, non_blocking=True)
+        """The cloud of one state [] on CUDA, which the next call overwrites."""
+        names = [field.name for field in dataclasses.fields(state)]
+        own, given = ([getattr(s, name) for name in names] for s in (self._state, state))
+        torch._foreach_copy_([*own, self._eye], [*given, eye])  # one launch for the six
         self._graph.replay()
-        return self._cloud.map(torch.clone)
+        return self._cloud

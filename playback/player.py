@@ -13,6 +13,7 @@ from torch import Tensor
 from fitting.bundle import AvatarBundle
 from fitting.networks import Choice, NetworksConfig, choose_for, require, settle
 from playback.evaluators import EVALUATION, EVALUATIONS, Evaluation, Evaluator, choose_evaluator, make_evaluator
+from playback.graphs import GraphedAvatar
 from playback.seen.holding import HeldAvatar
 from renderers import create
 from renderers.output import RenderOutput
@@ -42,7 +43,7 @@ class Player:
         compile: of these ``torch.compile`` is one; it delays the first picture by a minute. Nothing on a CPU.
         networks: what evaluates the avatar's networks on CUDA; None: what its fit asked for, as far as it is there.
         Both are chosen at the first state; ``choices`` then says how. Raises UserError where tinycudann is given and
-        missing.
+        missing, and where the renderer cannot be compiled.
         refine: pictures are refined by the bundle's screen refiner, where it has one.
         """
         on_cuda = torch.device(device).type == "cuda"
@@ -59,6 +60,7 @@ class Player:
         self.bundle = dataclasses.replace(bundle, avatar=self.avatar)
         self.avatar.warm_up()
         self.renderer = create(renderer, device)
+        self.renderer.warm_up(gradients=False)  # now, not at the first picture: what cannot be compiled is said here
         self.camera = self.bundle.default_camera.to(self.device)
         self._refinement = bundle.refinement.to(self.device) if refine and bundle.refinement is not None else None
         self._memory: _Memory | None = None
@@ -103,9 +105,10 @@ class Player:
         """The Gaussians [N] of one state in the head frame, seen from ``eye`` [3] there.
 
         The last cloud is kept: the same state again costs nothing, where the avatar looks the same from everywhere or
-        the eye has not moved. Treat the cloud as read-only.
+        the eye has not moved. Treat the cloud as read-only; it stays what it is when others are made.
         """
-        return self._cloud(state, None, eye)
+        cloud = self._cloud(state, None, eye)
+        return cloud.map(torch.clone) if isinstance(self._evaluator, GraphedAvatar) else cloud
 
     def _there(self, state: HeadState) -> HeadState:
         """The state on the player's device."""
@@ -122,6 +125,7 @@ class Player:
         if self._memory is None or not self._memory.holds(state, eye):
             seen = self._tuned(self._there(state) if there is None else there)
             position = torch.zeros(3, device=self.device) if eye is None else sent((eye,), self.device)[0]
+            self._memory = None  # the last cloud may be overwritten now
             self._memory = _Memory.of(state, eye, self._evaluate(seen, position))
         return self._memory.cloud
 

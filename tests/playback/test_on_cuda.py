@@ -16,10 +16,13 @@ from playback.viewer.orbit import View
 from playback.viewer.show import Show
 from playback.views.backgrounds import Background
 from playback.views.rendering import ViewRenderer
+from renderers import cuda_toolchain
+from scene.errors import UserError
 from scene.expression_tuning import ExpressionTuning
 from scene.sending import sent
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
+from tests.pretended_gsplat import WAIT
 
 
 @pytest.fixture
@@ -38,9 +41,11 @@ def test_pictures_are_those_of_the_cpu_and_nothing_waits(cuda, kind, graphs_win)
     players[0].step(bundle.recording[0], camera, background)
     assert players[0].choices[EVALUATION].backend == "graph"
     for index in (1, 2, 2):
-        state = bundle.recording[index]
+        state, before = bundle.recording[index], len(cuda.waits)
         with cuda.refusing_waits():
             output = players[0].step(state, camera, background, depth=True)
+        waits = cuda.waits[before:]
+        assert len(waits) == 2 and all(wait.startswith(WAIT) for wait in waits)  # picture, refiner's features
         expected = players[1].step(state, camera, background, depth=True)
         for name in ("rgb", "alpha", "depth"):
             torch.testing.assert_close(getattr(output, name).cpu(), getattr(expected, name), atol=1e-4, rtol=1e-4)
@@ -110,7 +115,7 @@ class TestChoice:
     def test_one_that_changes_clouds_is_not(self, cuda, graphs_win, monkeypatch):
         def forgetful(self, state, eye):
             self._graph.replay()
-            return self._cloud.map(torch.clone)
+            return self._cloud
 
         monkeypatch.setattr(graphs.GraphedAvatar, "__call__", forgetful)
         avatar, *others = self.arguments()
@@ -146,6 +151,31 @@ class TestChoice:
             for state in (other, one):
                 found, expected = graphed(state, eye).fields(), avatar(state, eye).fields()
                 assert all(torch.equal(found[name].values, expected[name].values) for name in found)
+
+
+def test_clouds_stay_what_they_are_when_others_are_made(cuda, graphs_win):
+    """Replays overwrite theirs: what a caller holds is a copy, and a picture needs none."""
+    bundle = toys.bundle(make("headgas", EXTENDED))
+    player, plain, held = Player(bundle, "cuda"), Player(bundle, "cuda", evaluation="torch"), []
+    for index in (0, 1, 1, 2):
+        cloud = player.cloud(bundle.recording[index], EYE)
+        player.step(bundle.recording[3])
+        held.append((cloud, plain.cloud(bundle.recording[index], EYE)))
+    assert player.choices[EVALUATION].backend == "graph"
+    for found, expected in held:
+        for name, value in found.fields().items():
+            torch.testing.assert_close(value.cpu(), expected.fields()[name].cpu(), msg=name)
+
+
+def test_a_renderer_that_cannot_be_compiled_is_said_before_the_first_picture(cuda, monkeypatch):
+    def refuse(*_):
+        raise UserError("renderer 'gsplat': it lacks a C++ compiler (c++)")
+
+    monkeypatch.setattr(cuda_toolchain, "building", refuse)
+    bundle = toys.arkit_bundle()
+    for make_it in (lambda: Player(bundle, "cuda"), lambda: Show([bundle], "cuda", size=32)):
+        with pytest.raises(UserError, match="lacks a C"):
+            make_it()
 
 
 def test_a_tuned_avatar_waits_for_nothing(cuda, graphs_win):
