@@ -9,7 +9,6 @@ and, with the view direction, into spherical harmonics (equations 6 and 7).
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
 import torch
@@ -261,19 +260,15 @@ class GaussianHead(AvatarModel):
         """What Gaussians at (deformed) means [*b, N, 3] read from the tri-plane, [*b, N, channels]."""
         config, query = self.config, self._normalized(means)
         places, copies = means.shape[:-1], config.derivations
-        count = math.prod(places)
         if not copies:
-            groups = torch.zeros(count, dtype=torch.long, device=means.device)
-            return self.planes(query.reshape(-1, 3), groups, 1).reshape(*places, config.channels)
+            return self.planes(query.reshape(-1, 1, 3)).reshape(*places, config.channels)
         if config.derivation_kind == "scene":
             quats = normalize_quats(self.scene_derivations).expand(places[-1], -1, 4)
         else:
             quats = normalize_quats(self.per_gaussian["derivations"])
         turned = (quats_to_matrices(quats) @ query[..., None, :, None])[..., 0]
-        groups = torch.arange(copies, device=means.device).repeat(count)
-        if config.shared_channels:
-            groups = torch.zeros_like(groups)
-        return self.planes(turned.reshape(-1, 3), groups, copies).reshape(*places, config.channels)
+        read = self.planes(turned.reshape(-1, copies, 3), config.shared_channels)
+        return read.reshape(*places, config.channels)
 
     def _views(self, means: Tensor, state: HeadState, eye: Tensor) -> Tensor:
         """Unit view directions [*b, N, 3] of Gaussians at rest at means [*b, N, 3], in the frame that each is anchored

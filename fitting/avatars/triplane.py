@@ -23,6 +23,6 @@ class TriPlane(nn.Module):
             for s in scales
         )
 
-    def forward(self, points: Tensor, groups: Tensor, num_groups: int) -> Tensor:
-        """Features [M, channels / num_groups] of points [M, 3] in [-1, 1]³; see ``scene.planes.look_up``."""
-        return look_up(list(self.levels), points, groups, num_groups)
+    def forward(self, points: Tensor, shared: bool = False) -> Tensor:
+        """Features [M, G, channels / G] of points [M, G, 3] in [-1, 1]³; see ``scene.planes.look_up``."""
+        return look_up(list(self.levels), points, shared)
