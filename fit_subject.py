@@ -108,6 +108,12 @@ def main() -> int | None:
     run, config = _resumed(args) if args.resume else _started(args, device)
     command_line.resume_with(f"go on with: python fit_subject.py --resume {run.root}")
 
+    with run.held():
+        _work(run, config, args, device)
+
+
+def _work(run: RunDirectory, config: FitConfig, args: argparse.Namespace, device: str) -> None:
+    """Fits, measures and reports a run."""
     from fitting.perceptual import LPIPS
     from fitting.report import write_report
     from fitting.subject import FitOptions, budget_of
@@ -189,9 +195,10 @@ def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:
     from scene.errors import UserError
 
     run = RunDirectory.open(args.resume)
-    if "images" in run.options():
+    options = run.options()
+    if options.images is not None:
         raise UserError(f"{run.root}: was made from pictures, which takes seconds; run fit_subject.py --image again")
-    vars(args).update({key: value for key, value in run.options().items() if key in _REMEMBERED})
+    vars(args).update({key: getattr(options, key) for key in _REMEMBERED})
     args.weights = None if args.weights is None else Path(args.weights)
     return run, load_preset(run.config, FitConfig)
 

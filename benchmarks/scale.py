@@ -29,7 +29,8 @@ from fleet.scheduler import LocalPool, run
 from fleet.tasks import Task
 from fleet.view import View
 from scene.errors import UserError
-from scene.files import read_json, write_json
+from scene.files import write_json
+from scene.reading import read_json
 
 _ROOT = Path(__file__).resolve().parents[1]
 _EMPTY = "import sys; open(sys.argv[1], 'w').close()"
@@ -71,7 +72,7 @@ def measure(videos: Sequence[Path], subjects: int, jobs: int, options: Sequence[
     wall = time.perf_counter() - begun
     if done.returncode != 0:
         raise UserError(f"{' '.join(command)}: ended with code {done.returncode}:\n{done.stdout[-2000:]}")
-    rows = read_json(folder / "out" / "summary.json", "summary of a list")["subjects"]
+    rows = read_json(folder / "out" / "summary.json", dict, "summary of a list")["subjects"]
     return {
         "jobs": jobs, "wall_s": round(wall, 1), "per_hour": round(3600 * subjects / wall, 2),
         "threads": rows[0]["tasks"]["fit"]["threads"], **_parts(rows, wall), **storage(folder / "out", subjects),
@@ -82,7 +83,7 @@ def _parts(rows: list[dict[str, Any]], wall: float) -> dict[str, Any]:
     """Means over subjects: seconds of the tasks and of what is in them, core-seconds; peak memory; cores kept busy."""
     seconds: dict[str, float] = {}
     for row in rows:
-        metrics = read_json(Path(row["run"]) / "metrics.json", "metrics of a run")["seconds"]
+        metrics = read_json(Path(row["run"]) / "metrics.json", dict, "metrics of a run")["seconds"]
         fit, preprocess = row["tasks"]["fit"], row["tasks"]["preprocess"]
         optimising = metrics["fit"] + metrics["baseline"]
         parts = {

@@ -19,7 +19,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scene.errors import UserError
-from scene.files import read_json, write_json
+from scene.files import write_json
+from scene.reading import read_json
 
 _BASELINE = 1.1  # a fit is preceded by one without expressions, a tenth as long
 
@@ -141,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="also write the plan here")
     args = parser.parse_args(argv)
     try:
-        measured = Measured.of(read_json(args.measured, "figures of benchmarks/scale.py"))
+        measured = Measured.of(read_json(args.measured, dict, "figures of benchmarks/scale.py"))
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f"{args.measured}: not what benchmarks/scale.py --json writes (misses {error})") from None
     assumed = Assumed(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Assumed)})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -14,13 +15,15 @@ from fitting.avatars import AVATARS, AvatarModel, AvatarShape
 from fitting.config_files import apply, to_dict
 from fitting.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
 from scene.camera import Camera
-from scene.capture import Capture, check_format
+from scene.capture import Capture
 from scene.errors import UserError
 from scene.expression_tuning import ExpressionTuning
-from scene.files import read_json, write_json
+from scene.files import write_json
 from scene.head_state import HeadState
-from scene.quantisation import pack, unpack
-from scene.tensor_files import load_tensors, save_tensors
+from scene.quantisation import Storage, pack, stored_as, unpack
+from scene.reading import Names, Side, damage, read_versioned
+from scene.sway import NUM_POINTS
+from scene.tensor_files import Array, read_header, read_tensors, save_tensors
 from scene.transforms import mean_transform
 
 FORMAT_VERSION, _OLDEST = 5, 2  # 3 may store tensors in fewer bits; 4 sways; 5 may have a screen refiner
@@ -28,7 +31,38 @@ _UNREFINED = 4  # what programs read that know of no refiner
 MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
 _FEATURES, _NETWORK = "refiner.features", "refiner.network."
-_MOST_SIDE = 16384  # pixels of the camera's picture
+_MAX_VERTICES = 1_000_000
+_REMEDY = "it is damaged: export the avatar again"
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
+
+
+class _Manifest(msgspec.Struct):
+    """What ``manifest.json`` of an avatar holds beside its format and its facts."""
+
+    avatar: str
+    config: dict[str, Any]
+    head_model: str
+    expression_names: Names
+    joint_names: Names
+    num_gaussians: Count
+    width: Side
+    height: Side
+    storage: dict[str, Storage] = msgspec.field(default_factory=dict)
+    tuning: Any = None
+    screen_refiner: dict[str, Any] | None = None
+
+
+_OURS = {"format", "format_version", *_Manifest.__struct_fields__}  # what else stands there are facts
+
+# T frames, E expressions, J joints. Avatars of earlier programs have no sway.
+_DECLARED = {
+    "expression_range": Array((2, "E")), "camera.K": Array((3, 3)), "camera.T_cam_world": Array((4, 4)),
+    "state.T_world_head": Array((4, 4)), "recording.times": Array(("T",), "real"),
+    "recording.expression": Array(("T", "E")), "recording.joints": Array(("T", "J", 4)),
+    "recording.T_world_head": Array(("T", 4, 4)), "recording.T_world_body": Array(("T", 4, 4)),
+    "recording.sway": Array(("T", NUM_POINTS, 2), optional=True),
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +150,7 @@ class AvatarBundle:
             "num_gaussians": self.avatar.num_gaussians,
             "width": self.default_camera.width,
             "height": self.default_camera.height,
-            "storage": storage,
+            "storage": msgspec.to_builtins(storage),
             **self.facts,
         }
         if self.tuning is not None and not self.tuning.is_identity:
@@ -132,93 +166,83 @@ class AvatarBundle:
         path = folder / MANIFEST
         if not path.is_file():
             raise UserError(f"{folder}: not an avatar (no {MANIFEST} in it); give the folder `bundle` of a run")
-        manifest = read_json(path, "manifest of an avatar")
-        check_format(manifest, path, "avatar", FORMAT_VERSION)
-        if manifest["format_version"] < _OLDEST:
-            raise UserError(f"{path}: an avatar of an earlier version of this program; fit it again")
-        tensors = load_tensors(folder / _TENSORS)
-        try:
-            tensors = unpack(tensors, manifest.get("storage", {}))
-            _check_values(tensors)
-            return cls._assemble(path, manifest, tensors)
-        except UserError:
-            raise
-        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{path}: damaged ({reason}); export the avatar again") from None
+        manifest, content = read_versioned(
+            path, _Manifest, "manifest of an avatar", "avatar", FORMAT_VERSION, _OLDEST, remedy=_REMEDY
+        )
+        with damage(path, "manifest of an avatar", _REMEDY):
+            _check_names(manifest)
+            avatar, refiner = _models(path, manifest, _rig_vertices(folder / _TENSORS))
+            declared = _DECLARED | avatar.declared("avatar.")
+            if refiner is not None:
+                declared |= {_FEATURES: Array(("N", refiner.config.features))}
+                declared |= {f"{_NETWORK}{name}": Array(tuple(v.shape)) for name, v in refiner.state_dict().items()}
+            sizes = {
+                "N": manifest.num_gaussians, "E": len(manifest.expression_names), "J": len(manifest.joint_names)
+            }  # fmt: skip
+            stored = stored_as(declared, manifest.storage)
+            tensors = read_tensors(folder / _TENSORS, "tensors of an avatar", stored, sizes, remedy=_REMEDY)
+            tensors = unpack(tensors, manifest.storage)
+            avatar.resize(manifest.num_gaussians)
+            avatar.load_state_dict(_part(tensors, "avatar."))
+            facts = {key: value for key, value in content.items() if key not in _OURS}
+            return cls._assemble(path, manifest, avatar.eval(), _refinement(refiner, tensors), tensors, facts)
 
     @classmethod
-    def _assemble(cls, path: Path, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> AvatarBundle:
-        kind = manifest["avatar"]
-        if kind not in AVATARS:
-            raise UserError(f"{path}: unknown kind of avatar {kind!r}; this program knows {', '.join(AVATARS)}")
-        names, joints = tuple(manifest["expression_names"]), tuple(manifest["joint_names"])
-        rig = tensors.get("avatar.rig_shapes")
-        shape = AvatarShape(manifest["num_gaussians"], len(names), len(joints), 0 if rig is None else rig.shape[1])
-        config = apply(AVATARS[kind].Config(), manifest["config"], str(path))
-        avatar = AVATARS[kind](config, shape)
-        weights = {name[7:]: tensor for name, tensor in tensors.items() if name.startswith("avatar.")}
-        avatar.load_state_dict(weights)
-        camera = Camera(tensors["camera.K"], tensors["camera.T_cam_world"], manifest["width"], manifest["height"])
+    def _assemble(
+        cls, path: Path, manifest: _Manifest, avatar: AvatarModel, refinement: Refinement | None,
+        tensors: dict[str, Tensor], facts: dict[str, Any],
+    ) -> AvatarBundle:  # fmt: skip
+        names, joints = tuple(manifest.expression_names), tuple(manifest.joint_names)
+        camera = Camera(tensors["camera.K"], tensors["camera.T_cam_world"], manifest.width, manifest.height)
+        if not (camera.K.diagonal() > 0).all():
+            raise ValueError("camera.K: expected focal lengths above 0")
+        times = tensors["recording.times"]
+        if len(times) == 0 or not (times.diff() > 0).all():
+            raise ValueError("recording.times: expected at least one frame, and rising seconds")
         state = HeadState.neutral(len(names), len(joints), tensors["state.T_world_head"])
-        parts = {f.name: tensors.get(f"recording.{f.name}") for f in dataclasses.fields(HeadState)}
-        recording = HeadState(**parts)  # those of earlier programs have no sway
-        known = {"format", "format_version", "avatar", "config", "head_model", "expression_names", "joint_names"}
-        known |= {"num_gaussians", "width", "height", "tuning", "storage", "screen_refiner"}
-        tuning = ExpressionTuning.from_json(manifest["tuning"], names, str(path)) if "tuning" in manifest else None
-        facts = {key: value for key, value in manifest.items() if key not in known}
-        bundle = cls(
-            avatar.eval(), manifest["head_model"], names, joints, tensors["expression_range"], camera, state,
-            recording, tensors["recording.times"], facts, tuning, _refinement(manifest, tensors, str(path)),
+        recording = HeadState(*(tensors.get(f"recording.{field.name}") for field in dataclasses.fields(HeadState)))
+        tuning = None if manifest.tuning is None else ExpressionTuning.from_json(manifest.tuning, names, str(path))
+        return cls(
+            avatar, manifest.head_model, names, joints, tensors["expression_range"], camera, state, recording, times,
+            facts, tuning, refinement,
         )  # fmt: skip
-        _check_parts(bundle)
-        return bundle
 
 
-def _refinement(manifest: dict[str, Any], tensors: dict[str, Tensor], path: str) -> Refinement | None:
-    if "screen_refiner" not in manifest:
-        return None
-    network = ScreenRefiner(apply(RefinerConfig(), manifest["screen_refiner"], path))
-    stored = {name.removeprefix(_NETWORK): v for name, v in tensors.items() if name.startswith(_NETWORK)}
-    network.load_state_dict(stored)
-    return Refinement(network.eval().requires_grad_(False), tensors[_FEATURES])
-
-
-def _check_values(tensors: dict[str, Tensor]) -> None:
-    """Raises ValueError for what would only fail when it is played: a bundle may come from anywhere."""
-    for name, tensor in tensors.items():
-        if not name.startswith("avatar.") and name != "recording.times" and tensor.dtype != torch.float32:
-            raise ValueError(f"{name}: expected float32, got {tensor.dtype}")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"{name}: holds values that are not finite")
-    shapes, corners = tensors.get("avatar.rig_shapes"), tensors.get("avatar.per_gaussian.rig_vertices")
-    if shapes is not None and corners is not None and corners.numel():
-        if corners.min() < 0 or corners.max() >= shapes.shape[1]:
-            raise ValueError(f"avatar.per_gaussian.rig_vertices: beyond the {shapes.shape[1]} vertices of the rig")
-
-
-def _check_parts(bundle: AvatarBundle) -> None:
-    """Raises ValueError where the parts of a bundle do not belong together."""
-    for field, names in (("expression_names", bundle.expression_names), ("joint_names", bundle.joint_names)):
-        if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+def _check_names(manifest: _Manifest) -> None:
+    for field in ("expression_names", "joint_names"):
+        names = getattr(manifest, field)
+        if len(set(names)) < len(names):
             raise ValueError(f"{field}: expected different texts")
-    if not isinstance(bundle.head_model, str):
-        raise ValueError(f"head_model: expected a text, got {bundle.head_model!r}")
-    if bundle.refinement is not None and len(bundle.refinement.features) != bundle.avatar.num_gaussians:
-        raise ValueError(f"{_FEATURES}: expected those of {bundle.avatar.num_gaussians} Gaussians")
-    camera, times = bundle.default_camera, bundle.times
-    if not all(type(side) is int and side <= _MOST_SIDE for side in (camera.width, camera.height)):
-        raise ValueError(f"width, height: expected whole numbers of at most {_MOST_SIDE}")
-    if camera.K.ndim != 2 or not (camera.K.diagonal() > 0).all():
-        raise ValueError("camera.K: expected [3, 3] with focal lengths above 0")
-    if times.ndim != 1 or len(times) == 0 or not (times.diff() > 0).all():
-        raise ValueError("recording.times: expected at least one frame, and rising seconds")
-    count = len(bundle.expression_names)
-    wanted = {
-        "expression_range": (bundle.expression_range, (2, count)),
-        "recording.expression": (bundle.recording.expression, (len(times), count)),
-        "recording.joints": (bundle.recording.joints, (len(times), len(bundle.joint_names), 4)),
-    }
-    for field, (tensor, shape) in wanted.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{field}: expected the shape {list(shape)}, got {list(tensor.shape)}")
+
+
+def _rig_vertices(path: Path) -> int:
+    """How many vertices the rig in a bundle's tensors has; 0: none."""
+    rig = read_header(path, "tensors of an avatar", remedy=_REMEDY).arrays.get("avatar.rig_shapes")
+    if rig is None:
+        return 0
+    if len(rig.shape) != 3 or not 0 < rig.shape[1] <= _MAX_VERTICES:
+        raise UserError(f"{path}: avatar.rig_shapes: expected the shape [E, V, 3], got {list(rig.shape)}; {_REMEDY}")
+    return rig.shape[1]
+
+
+def _models(path: Path, manifest: _Manifest, rig_vertices: int) -> tuple[AvatarModel, ScreenRefiner | None]:
+    """The avatar with a single Gaussian, and its refiner: what tells which tensors there must be, of which sizes."""
+    if manifest.avatar not in AVATARS:
+        raise UserError(f"{path}: unknown kind of avatar {manifest.avatar!r}; this program knows {', '.join(AVATARS)}")
+    kind = AVATARS[manifest.avatar]
+    shape = AvatarShape(1, len(manifest.expression_names), len(manifest.joint_names), rig_vertices)
+    avatar = kind(apply(kind.Config(), manifest.config, f"{path}: config"), shape)
+    if manifest.screen_refiner is None:
+        return avatar, None
+    return avatar, ScreenRefiner(apply(RefinerConfig(), manifest.screen_refiner, f"{path}: screen_refiner"))
+
+
+def _refinement(refiner: ScreenRefiner | None, tensors: dict[str, Tensor]) -> Refinement | None:
+    if refiner is None:
+        return None
+    refiner.load_state_dict(_part(tensors, _NETWORK))
+    return Refinement(refiner.eval().requires_grad_(False), tensors[_FEATURES])
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

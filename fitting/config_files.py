@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fitting.config_values import RawText, convert, describe_type, field_docs, inner_dataclass, parse_yaml, type_hints
+from fitting.config_values import RawText, convert, describe_type, field_docs, inner_dataclass, type_hints
 from scene.errors import UserError
+from scene.reading import read_yaml
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 _SUFFIXES = (".yaml", ".yml")
@@ -86,32 +87,13 @@ def layers(preset: str | Path, folder: Path = CONFIGS) -> list[tuple[Path, dict[
     while path is not None:
         if path in [known for known, _ in found]:
             raise UserError(f"{path}: extends: leads back to itself; remove one of them")
-        changes = read_yaml(path)
+        changes = read_yaml(path, "settings of a fit")
         base = changes.pop(_EXTENDS, None)
         if base is not None and not isinstance(base, str):
             raise UserError(f"{path}: {_EXTENDS}: expected the name of a preset, got {base!r}")
         found.insert(0, (path, changes))
         path = None if base is None else preset_path(base, folder)
     return found
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping safely; an empty file is an empty mapping."""
-    import yaml
-
-    try:
-        value = parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give another preset") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        where = f"line {error.problem_mark.line + 1}: " if getattr(error, "problem_mark", None) else ""
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{path}: {where}not valid YAML ({reason}); mend the file") from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected lines of key: value, got {type(value).__name__}; mend the file")
-    return value
 
 
 def apply(config: T, changes: Mapping[str, Any], source: str) -> T:

@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union
 
+import msgspec
+
 from scene.errors import UserError
+from scene.reading import parse_yaml
 
 _WORDS = {
     bool: "true or false",
@@ -25,7 +28,6 @@ _WORDS = {
     types.NoneType: "null",
 }
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.[\d_]+)([eE][-+]?\d+)?")
-_MISMATCH = object()
 
 
 class RawText(str):
@@ -35,7 +37,7 @@ class RawText(str):
 @functools.cache
 def type_hints(cls: type) -> dict[str, Any]:
     """Field name to resolved type of a dataclass, in order."""
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
@@ -48,25 +50,48 @@ def convert(value: Any, hint: Any, source: str, key: str) -> Any:
     """``value`` (of YAML, of Python or a RawText) as the type of a field. Raises UserError where it does not fit."""
     import yaml
 
+    candidates = [value]
     if isinstance(value, RawText):
-        text = str(value)
         try:
-            value = parse_yaml(text)
+            value = parse_yaml(str(value))
         except yaml.YAMLError:
-            value = text
-        result = _match(value, hint)
-        if result is _MISMATCH:  # text that YAML reads as something else: off, 12, null
-            result = _match(text, hint)
-    else:
-        result = _match(value, hint)
-    if result is _MISMATCH:
-        raise UserError(f"{source}: {key}: expected {describe_type(hint)}, got {_got(value, hint)}")
-    return result
+            value = str(value)
+        # The text itself serves where YAML reads something else: off, 12, null.
+        candidates = [value, str(candidates[0])]
+    for candidate in candidates:
+        for spelling in (candidate, _as_numbers(candidate)):
+            try:
+                return msgspec.convert(spelling, hint, dec_hook=_special)
+            except (ValueError, TypeError, RecursionError, NotImplementedError):
+                continue
+    raise UserError(f"{source}: {key}: expected {describe_type(hint)}, got {_got(value, hint)}")
+
+
+def _special(kind: type, value: Any) -> Any:
+    """What msgspec does not read by itself."""
+    if kind is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    raise TypeError(kind)
+
+
+def _as_numbers(value: Any) -> Any:
+    """A value with its numbers as people write them: 1e-3, which YAML 1.1 takes for text, and 1e4 for 10000."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value.replace("_", ""))
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_as_numbers(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _as_numbers(item) for key, item in value.items()}
+    return value
 
 
 def describe_type(hint: Any) -> str:
     """A type in words that a person who writes YAML understands."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return describe_type(arguments[0]) + _bounds(arguments[1])
     if origin is Literal:
         return "one of " + ", ".join(str(choice) for choice in arguments)
     if origin in (Union, types.UnionType):
@@ -82,6 +107,13 @@ def describe_type(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
         return "a mapping with " + ", ".join(type_hints(hint))
     return _WORDS.get(hint, str(getattr(hint, "__name__", hint)))
+
+
+def _bounds(meta: msgspec.Meta) -> str:
+    """Bounds in words: `` from 1 to 64``, `` above 0``."""
+    low = f" from {meta.ge:g}" if meta.ge is not None else f" above {meta.gt:g}" if meta.gt is not None else ""
+    high = "" if meta.le is None else f" to {meta.le:g}" if low.startswith(" from") else f" and at most {meta.le:g}"
+    return low + high
 
 
 def field_docs(cls: type) -> dict[str, str]:
@@ -109,80 +141,8 @@ def _own_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def parse_yaml(text: str) -> Any:
-    """YAML by the safe loader, with a key given twice an error instead of a silent loss."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-            seen: set[Any] = set()
-            for key_node, _ in node.value:
-                key = self.construct_object(key_node, deep=True)
-                if isinstance(key, str) and key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
-                seen.add(key if isinstance(key, str) else id(key_node))
-            return super().construct_mapping(node, deep)
-
-    return yaml.load(text, Loader)  # noqa: S506 (a SafeLoader)
-
-
 def _options(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
-
-
-def _match(value: Any, hint: Any) -> Any:
-    """The value as that type, or _MISMATCH."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin is Literal:
-        return next((choice for choice in arguments if type(choice) is type(value) and choice == value), _MISMATCH)
-    if origin in (Union, types.UnionType):
-        exact = [option for option in arguments if isinstance(option, type) and type(value) is option]
-        matches = (_match(value, option) for option in (*exact, *arguments))
-        return next((match for match in matches if match is not _MISMATCH), _MISMATCH)
-    if origin in (tuple, list):
-        return _match_sequence(value, origin, arguments)
-    if origin is dict:
-        return _match_dict(value, arguments)
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else _MISMATCH
-    return _match_plain(value, hint)
-
-
-def _match_plain(value: Any, hint: Any) -> Any:
-    if hint in (int, float) and isinstance(value, str):
-        # PyYAML follows YAML 1.1, where 1e-3 (no dot, no sign after e) is text.
-        value = float(value.replace("_", "")) if _NUMBER.fullmatch(value) else value
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if hint is Path and isinstance(value, (str, Path)):
-        return Path(value)
-    if hint is types.NoneType:
-        return value if value is None else _MISMATCH
-    return value if type(value) is hint or (hint is str and isinstance(value, str)) else _MISMATCH
-
-
-def _match_sequence(value: Any, origin: type, arguments: tuple[Any, ...]) -> Any:
-    if not isinstance(value, (list, tuple)):
-        return _MISMATCH
-    if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
-        if len(value) != len(arguments):
-            return _MISMATCH
-        types_of_items = arguments
-    else:
-        types_of_items = (arguments[0],) * len(value)
-    items = [_match(item, hint) for item, hint in zip(value, types_of_items, strict=True)]
-    return _MISMATCH if any(item is _MISMATCH for item in items) else origin(items)
-
-
-def _match_dict(value: Any, arguments: tuple[Any, ...]) -> Any:
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        return _MISMATCH
-    items = {key: _match(item, arguments[1]) for key, item in value.items()}
-    return _MISMATCH if any(item is _MISMATCH for item in items.values()) else items
 
 
 def _got(value: Any, hint: Any) -> str:

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import platform
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from preprocess.cache import link_capture
-from scene.capture import check_format
 from scene.errors import UserError
-from scene.files import new_folder, read_json, storage_error, write_bytes, write_json
+from scene.files import held, new_folder, storage_error, write_bytes, write_json
 from scene.foreign_paths import folder_name
 from scene.machine import machine
+from scene.reading import read_versioned
 
 FORMAT_VERSION = 1
 _PACKAGES = (
     "torch", "numpy", "mediapipe", "opencv-contrib-python", "numba", "kornia", "geoopt", "gsplat", "scikit-image",
     "lpips", "safetensors", "tensorboard", "tinycudann", "fussim", "fused-ssim",
 )  # fmt: skip
+
+
+_Text = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class RunOptions(msgspec.Struct):
+    """What a run was asked for, as far as going on with it needs; runs of pictures say ``images``."""
+
+    demo: bool = False
+    minutes: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
+    iterations: Annotated[int, msgspec.Meta(ge=1, le=10**9)] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
+    device: _Text | None = None
+    offline: bool = False
+    weights: _Text | None = None
+    images: list[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and self.iterations is not None:
+            raise ValueError("minutes and iterations are both given, which are two ways to say one thing")
+
+
+class _Settings(msgspec.Struct):
+    options: RunOptions = msgspec.field(default_factory=RunOptions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,13 +117,18 @@ class RunDirectory:
         run = cls(Path(root))
         if not run.settings.is_file():
             raise UserError(f"{root}: not a run directory (no run.json in it); give one that fit_subject.py made")
-        settings = read_json(run.settings, "settings of a run")
-        check_format(settings, run.settings, "run", FORMAT_VERSION)
+        run.options()
         return run
 
-    def options(self) -> dict[str, Any]:
-        """What the run was asked for."""
-        return read_json(self.settings, "settings of a run").get("options", {})
+    def options(self) -> RunOptions:
+        """What the run was asked for. Raises UserError when its settings are damaged or newer than this program."""
+        settings, _ = read_versioned(self.settings, _Settings, "settings of a run", "run", FORMAT_VERSION)
+        return settings.options
+
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps the run to this process while it is fitted; UserError while another one does so."""
+        busy = f"{self.root}: another process is at work on this run; wait until it has ended"
+        return held(self.root / ".lock", busy)
 
 
 def default_root(parent: Path, name: str) -> Path:

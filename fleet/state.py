@@ -8,7 +8,8 @@ from typing import Any
 
 from fleet.tasks import Task
 from scene.errors import UserError
-from scene.files import read_json, write_json
+from scene.files import write_json
+from scene.reading import read_versioned
 
 FORMAT_VERSION = 1
 DONE, REFUSED, FAILED, STOPPED, STARTED = "done", "refused", "failed", "stopped", "started"
@@ -48,17 +49,10 @@ def load(task: Task) -> TaskState | None:
     """The task's state; None before its first attempt. Raises UserError when the file is damaged or newer."""
     if not task.state.is_file():
         return None
-    content = read_json(task.state, "state of a task")
-    if not isinstance(content, dict) or content.get("format") != "task":
-        raise UserError(f"{task.state}: not the state of a task; remove it to do the task again")
-    if not isinstance(content.get("format_version"), int) or content["format_version"] > FORMAT_VERSION:
-        raise UserError(f"{task.state}: of format {content.get('format_version')}, newer than {FORMAT_VERSION}; "
-                        "update the program")  # fmt: skip
-    names = {field.name for field in dataclasses.fields(TaskState)}
-    try:
-        return TaskState(**{key: value for key, value in content.items() if key in names})
-    except TypeError:
-        raise UserError(f"{task.state}: damaged; remove it to do the task again") from None
+    state, _ = read_versioned(
+        task.state, TaskState, "state of a task", "task", FORMAT_VERSION, remedy="remove it to do the task again"
+    )
+    return state
 
 
 def save(task: Task, state: TaskState) -> None:

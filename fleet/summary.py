@@ -6,11 +6,14 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fleet import state
 from fleet.scheduler import Outcome
 from fleet.tasks import FIT, Task
 from scene.errors import UserError
-from scene.files import read_json, write_json
+from scene.files import write_json
+from scene.reading import read_json
 
 SUMMARY = "summary.json"
 
@@ -40,11 +43,21 @@ def _row(chain: tuple[Task, ...], outcome: Outcome) -> dict[str, Any]:
     return row
 
 
+class _HeldOut(msgspec.Struct):
+    psnr: float | None = None
+    ssim: float | None = None
+    lpips: float | None = None
+
+
+class _Metrics(msgspec.Struct):
+    headline: _HeldOut | None = None  # older runs have none
+    heldout: _HeldOut = msgspec.field(default_factory=_HeldOut)
+
+
 def _heldout(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(UserError, AttributeError):
-        metrics = read_json(path, "metrics of a run")
-        figures = metrics.get("headline") or metrics.get("heldout", {})  # of older runs
-        return {name: figures.get(name) for name in ("psnr", "ssim", "lpips")}
+    with contextlib.suppress(UserError):
+        metrics = read_json(path, _Metrics, "metrics of a run")
+        return msgspec.structs.asdict(metrics.headline or metrics.heldout)
     return {}
 
 

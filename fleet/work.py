@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import shutil
 import socket
+from typing import Any
 
 from fleet import claims, state
 from fleet.child import Child
@@ -15,7 +15,7 @@ from fleet.claims import Claim
 from fleet.state import TaskState
 from fleet.tasks import Task
 from scene.errors import UserError
-from scene.files import read_json
+from scene.reading import read_json
 
 
 @dataclasses.dataclass
@@ -128,7 +128,6 @@ def environment(threads: int, gpu: str | None) -> dict[str, str]:
 def _result(task: Task) -> dict:
     if task.result is None or not task.result.is_file():
         return {}
-    with contextlib.suppress(UserError, json.JSONDecodeError):
-        found = read_json(task.result, "result of a task")
-        return found if isinstance(found, dict) else {}
+    with contextlib.suppress(UserError):
+        return read_json(task.result, dict[str, Any], "result of a task")
     return {}

@@ -24,7 +24,8 @@ from preprocess.tracking.config import TrackerConfig
 from preprocess.video import VideoInfo, open_video
 from scene.capture import MANIFEST, Capture
 from scene.errors import UnusableVideo, UserError
-from scene.files import read_json, write_json
+from scene.files import write_json
+from scene.reading import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -226,7 +227,9 @@ class _Work:
         self.folder = folder
         self.progress = progress
         self._state_path = folder / "state.json"
-        state = read_json(self._state_path, "state of preprocessing") if self._state_path.is_file() else None
+        state = None
+        if self._state_path.is_file():
+            state = read_json(self._state_path, dict[str, Any], "state of preprocessing")
         if state is not None and state["source_hash"] != key:
             raise UserError(
                 f"{folder.parent}: holds unfinished work on another video or other settings, or of an older version; "

@@ -4,20 +4,62 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from torch import Tensor
 
 from scene.camera import Camera
 from scene.errors import UserError
-from scene.files import read_json, write_json
+from scene.files import write_json
 from scene.head_state import HeadState
-from scene.tensor_files import load_tensors, save_tensors
+from scene.reading import Names, Side, damage, read_versioned
+from scene.sway import NUM_POINTS
+from scene.tensor_files import Array, read_tensors, save_tensors
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 _STATES = "states.safetensors"
+_REMEDY = "it is damaged: preprocess the video again"
+_MAX_FRAMES = 1_000_000
+
+_Number = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+_Indices = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(max_length=_MAX_FRAMES)]
+
+
+class _FrameEntry(msgspec.Struct):
+    image: str
+    matte: str
+    time_s: _Number
+    residual_px: _Number
+
+
+class _Manifest(msgspec.Struct):
+    """What ``manifest.json`` of a capture holds beside its format."""
+
+    head_model: str
+    expression_names: Names
+    joint_names: Names
+    fps: Annotated[float, msgspec.Meta(gt=0, le=1e5)]
+    width: Side
+    height: Side
+    source_hash: str
+    train: _Indices
+    test: _Indices
+    frames: Annotated[list[_FrameEntry], msgspec.Meta(min_length=1, max_length=_MAX_FRAMES)]
+    report: dict[str, Any]
+
+
+# T frames, E expressions, J joints, L landmarks, I identity components, V vertices. Captures of earlier programs have
+# no sway.
+_TENSORS = {
+    "expression": Array(("T", "E")), "joints": Array(("T", "J", 4)),
+    "T_world_head": Array(("T", 4, 4)), "T_world_body": Array(("T", 4, 4)),
+    "sway": Array(("T", NUM_POINTS, 2), optional=True), "K": Array(("T", 3, 3)), "T_cam_world": Array(("T", 4, 4)),
+    "landmarks": Array(("T", "L", 2)), "confidence": Array(("T", "L")),
+    "identity_coefficients": Array(("I",)), "identity_offsets": Array(("V", 3)),
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,49 +188,47 @@ class Capture:
         manifest_path = root / MANIFEST
         if not manifest_path.is_file():
             raise UserError(f"{root}: not a capture (no {MANIFEST} in it); give the folder that fit_subject.py wrote")
-        manifest = read_json(manifest_path, "manifest of a capture")
-        check_format(manifest, manifest_path, "capture", FORMAT_VERSION)
-        tensors = load_tensors(root / _STATES)
-        try:
+        manifest, _ = read_versioned(
+            manifest_path, _Manifest, "manifest of a capture", "capture", FORMAT_VERSION, remedy=_REMEDY
+        )
+        sizes = {
+            "T": len(manifest.frames), "E": len(manifest.expression_names), "J": len(manifest.joint_names)
+        }  # fmt: skip
+        tensors = read_tensors(root / _STATES, "states of a capture", _TENSORS, sizes, remedy=_REMEDY)
+        with damage(manifest_path, "manifest of a capture", _REMEDY):
             return cls._assemble(root, manifest, tensors)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"{manifest_path}: damaged ({error!r}); preprocess the video again") from None
 
     @classmethod
-    def _assemble(cls, root: Path, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> Capture:
-        poses = (tensors[name] for name in ("expression", "joints", "T_world_head", "T_world_body"))
-        states = HeadState(*poses, tensors.get("sway"))  # captures of earlier programs have none
-        cameras = Camera(tensors["K"], tensors["T_cam_world"], manifest["width"], manifest["height"])
-        entries = manifest["frames"]
-        if len(entries) != len(states):
-            raise ValueError(f"{len(entries)} frames in the manifest, {len(states)} states")
+    def _assemble(cls, root: Path, manifest: _Manifest, tensors: dict[str, Tensor]) -> Capture:
+        states = HeadState(*(tensors.get(field.name) for field in dataclasses.fields(HeadState)))
+        cameras = Camera(tensors["K"], tensors["T_cam_world"], manifest.width, manifest.height)
+        if not (cameras.K.diagonal(dim1=-2, dim2=-1) > 0).all():
+            raise ValueError("K: expected focal lengths above 0")
         frames = tuple(
             TrackedFrame(
-                image_path=_inside(root, entry["image"]),
-                matte_path=_inside(root, entry["matte"]),
-                time_s=float(entry["time_s"]),
+                image_path=_inside(root, entry.image),
+                matte_path=_inside(root, entry.matte),
+                time_s=entry.time_s,
                 camera=cameras[index],
                 state=states[index],
                 landmarks=tensors["landmarks"][index],
                 confidence=tensors["confidence"][index],
-                residual_px=float(entry["residual_px"]),
+                residual_px=entry.residual_px,
             )
-            for index, entry in enumerate(entries)
+            for index, entry in enumerate(manifest.frames)
         )
         return cls(
             root=root,
-            head_model=manifest["head_model"],
-            expression_names=tuple(manifest["expression_names"]),
-            joint_names=tuple(manifest["joint_names"]),
+            head_model=manifest.head_model,
+            expression_names=tuple(manifest.expression_names),
+            joint_names=tuple(manifest.joint_names),
             identity=Identity(tensors["identity_coefficients"], tensors["identity_offsets"]),
-            fps=float(manifest["fps"]),
+            fps=manifest.fps,
             frames=frames,
-            train=tuple(manifest["train"]),
-            test=tuple(manifest["test"]),
-            source_hash=manifest["source_hash"],
-            report=manifest["report"],
+            train=tuple(manifest.train),
+            test=tuple(manifest.test),
+            source_hash=manifest.source_hash,
+            report=manifest.report,
         )
 
 
@@ -200,13 +240,3 @@ def _inside(root: Path, relative: str) -> Path:
     if not path.is_file():
         raise UserError(f"{path}: missing from the capture; preprocess the video again")
     return path
-
-
-def check_format(manifest: Any, path: Path, kind: str, version: int) -> None:
-    """Raises UserError unless a manifest is of this kind and of a version that this program knows."""
-    given = manifest.get("format") if isinstance(manifest, dict) else None
-    if given != kind:
-        raise UserError(f"{path}: format: expected {kind!r}, got {str(given)[:40]!r}; this file is of another kind")
-    found = manifest.get("format_version")
-    if not isinstance(found, int) or found > version:
-        raise UserError(f"{path}: {kind} format {found} is newer than this program's {version}; update the program")

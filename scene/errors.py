@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+MAX_MESSAGE = 500
+_TAIL = 150  # the end of a message is its remedy, which is kept when the middle is cut out
+
 
 class UserError(ValueError):
     """Bad input: one line that says what, where, what was expected and what to do.
 
-    The scripts print it and exit with code 2; nothing else turns into an exit without a traceback.
+    The scripts print it and exit with code 2; nothing else turns into an exit without a traceback. What a file says
+    may stand in it: it is one line of at most MAX_MESSAGE printable characters, whatever that was.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class UnusableVideo(UserError):
@@ -19,3 +26,14 @@ class UnusableVideo(UserError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def one_line(text: str, most: int = MAX_MESSAGE) -> str:
+    """Text from outside for a terminal or a log: white space as single spaces, what cannot be printed (control
+    characters, escapes, half surrogates) as ``\\x1b``, and the middle left out beyond ``most`` characters."""
+    text = " ".join(_shortened(text, 20 * most).split())
+    return _shortened("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), most)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - _TAIL - 5]} ... {text[-_TAIL:]}"

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: everything is written beside its place and moved into it."""
+"""Files that are either whole or absent: everything is written beside its place, to the disk, and moved into it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,31 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from scene.errors import UserError
+
+_MAX_NAME = 255  # bytes; what file systems allow
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Gives a temporary path in the same folder; moves it to ``path`` on success and removes it otherwise.
 
-    Raises UserError when the disk is full or the folder cannot be written to.
+    The content is on the disk before it gets its name, so that a power cut leaves the old file or the new one; its
+    mode is that of any new file (the umask's). Raises UserError when the disk is full or the folder cannot be written
+    to.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        mode = _new_mode(temporary)
         yield temporary
+        os.chmod(temporary, mode)  # some libraries write what only its owner may read
+        _to_disk(temporary)
         os.replace(temporary, path)
+        _to_disk(path.parent)
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
@@ -41,16 +49,56 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     check_absent(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         yield temporary
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                _to_disk(Path(folder, name))
+            _to_disk(Path(folder))
         os.replace(temporary, path)
+        _to_disk(path.parent)
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held(path: Path, busy: str) -> Iterator[None]:
+    """Holds a lock file (made if need be) against other processes; a killed process leaves no lock.
+
+    Raises UserError with the message ``busy`` while another process holds it.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b")
+    except OSError as error:
+        raise storage_error(error, path) from error
+    with file:
+        if not try_lock(file):
+            raise UserError(busy)
+        yield  # closing the file frees the lock
+
+
+def try_lock(file: IO[bytes]) -> bool:
+    """Locks an open file against other processes until it is closed; False while another one holds it."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def check_absent(path: Path) -> None:
@@ -61,10 +109,11 @@ def check_absent(path: Path) -> None:
 
 
 def storage_error(error: OSError, path: Path) -> Exception:
-    """A UserError for what the person can mend (full disk, no permission), else the error itself."""
+    """A UserError for what the person can mend (full disk, no permission, a long name), else the error itself."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"{path}: no space left on the disk; free some, then run the same command again to go on")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+    unusable = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+    if error.errno in unusable:
         return UserError(f"{path}: cannot write there ({error.strerror}); choose another folder with --out")
     return error
 
@@ -80,11 +129,30 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Reads JSON. ``what`` names the thing for the message of the UserError that a missing or damaged file raises."""
+def _beside(path: Path) -> Path:
+    """A temporary name in the same folder with the same ending, no longer than a file system allows."""
+    tail = f".{os.getpid()}.partial{path.suffix}"
+    stem = os.fsencode(path.stem)[: _MAX_NAME - 1 - len(os.fsencode(tail))]
+    return path.with_name(f".{stem.decode(errors='ignore')}{tail}")
+
+
+def _new_mode(path: Path) -> int:
+    """The mode that a new file gets there, by the umask and the folder."""
+    with path.open("wb") as file:
+        mode = os.fstat(file.fileno()).st_mode & 0o777
+    path.unlink()  # a writer that writes nothing must fail
+    return mode
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file's content, or a folder's names, would outlast a power cut; where that can be asked for."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; expected the {what}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as the {what} ({error}); it is damaged, make it anew") from None
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):  # file systems that cannot say
+            raise
+    finally:
+        os.close(handle)

@@ -8,11 +8,15 @@ type that holds them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Literal
 
+import msgspec
 import torch
 from torch import Tensor
+
+from scene.tensor_files import Array
 
 ENCODINGS = ("float16", "int16", "int8", "narrowed")
 _LARGEST = {"int8": 127, "int16": 32767}
@@ -21,10 +25,17 @@ _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32,
 _SCALE, _OFFSET = "#scale", "#offset"
 
 
+class Storage(msgspec.Struct):
+    """How a tensor is stored that is not stored as it stands: ``pack`` says so, a manifest keeps it."""
+
+    encoding: Literal["float16", "int16", "int8", "narrowed"]
+    dtype: Literal["float32", "float64", "int8", "int16", "int32", "int64"]
+
+
 def pack(
     tensors: Mapping[str, Tensor], encodings: Mapping[str, str]
-) -> tuple[dict[str, Tensor], dict[str, dict[str, str]]]:
-    """Tensors as they are stored, and how each that is not stored as it stands is: ``{name: {encoding, dtype}}``.
+) -> tuple[dict[str, Tensor], dict[str, Storage]]:
+    """Tensors as they are stored, and how each is that is not stored as it stands.
 
     Raises ValueError for an unknown name or encoding, a type that it cannot hold, or values that are not finite.
     """
@@ -37,20 +48,39 @@ def pack(
             stored[name] = tensor
             continue
         stored |= {name + suffix: part for suffix, part in encode(tensor, encodings[name], name).items()}
-        storage[name] = {"encoding": encodings[name], "dtype": str(tensor.dtype).removeprefix("torch.")}
+        storage[name] = Storage(encodings[name], str(tensor.dtype).removeprefix("torch."))
     return stored, storage
 
 
-def unpack(stored: Mapping[str, Tensor], storage: Mapping[str, Mapping[str, Any]]) -> dict[str, Tensor]:
-    """The tensors that ``pack`` was given, but for rounding. Raises ValueError or KeyError for what it did not make."""
+def stored_as(declared: Mapping[str, Array], storage: Mapping[str, Storage]) -> dict[str, Array]:
+    """What a file must hold for ``unpack`` to give what is declared. Raises ValueError for what ``pack`` did not make:
+    unknown names, or an encoding that cannot hold a tensor."""
+    arrays = dict(declared)
+    for name, entry in storage.items():
+        if name not in declared:
+            raise ValueError(f"storage: {name} is no tensor of it")
+        array = arrays[name]
+        floating = array.kind.startswith(("float", "bfloat"))
+        if entry.dtype != array.kind or floating == (entry.encoding == "narrowed"):
+            raise ValueError(f"storage: {name}: {array.kind} cannot be stored as {entry.encoding} of {entry.dtype}")
+        arrays[name] = dataclasses.replace(array, kind="whole" if entry.encoding == "narrowed" else entry.encoding)
+        if entry.encoding in _LARGEST:
+            arrays |= {name + suffix: Array(array.shape[1:]) for suffix in (_SCALE, _OFFSET)}
+    return arrays
+
+
+def unpack(stored: Mapping[str, Tensor], storage: Mapping[str, Storage]) -> dict[str, Tensor]:
+    """The tensors that ``pack`` was given, but for rounding; ``stored`` as ``stored_as`` says.
+
+    Raises ValueError where scales and offsets lead beyond all numbers.
+    """
     tensors = dict(stored)
     for name, entry in storage.items():
-        encoding, dtype = entry["encoding"], entry["dtype"]
-        if encoding not in ENCODINGS or dtype not in _DTYPES:
-            raise ValueError(f"{name}: stored as {encoding} of {dtype}, which this program does not know")
-        suffixes = ("", _SCALE, _OFFSET) if encoding in _LARGEST else ("",)
-        parts = {suffix: tensors.pop(name + suffix) for suffix in suffixes}
-        tensors[name] = decode(parts, encoding).to(_DTYPES[dtype])
+        suffixes = ("", _SCALE, _OFFSET) if entry.encoding in _LARGEST else ("",)
+        value = decode({suffix: tensors.pop(name + suffix) for suffix in suffixes}, entry.encoding)
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{name}: holds values that are not finite")
+        tensors[name] = value.to(_DTYPES[entry.dtype])
     return tensors
 
 

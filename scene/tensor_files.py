@@ -1,15 +1,89 @@
-"""Tensors on disk: safetensors, whole or absent, nothing that is executed."""
+"""Tensors and arrays on disk: safetensors and NumPy's ``.npz``, whole or absent, nothing that is executed.
+
+What a file is to hold is declared as ``Array``s by name: kinds, shapes and bounds are compared with what the file's own
+headers say before anything is allocated, values are checked once they are read.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from scene.errors import UserError
 from scene.files import atomic_path
+from scene.reading import DAMAGED, check_size, damage
+
+MAX_TENSORS = 32 << 30  # bytes; safetensors' header must account for each of them, so a file cannot claim more
+MAX_ARRAYS = 1 << 30  # bytes of an .npz, unpacked
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+_REAL, _WHOLE = ("float", "bfloat", "int", "uint"), ("int", "uint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """What an array of a file must be.
+
+    shape: sizes; a name stands for a size that is the same wherever it occurs in the file (``"T"`` frames).
+    kind: a dtype's name, or ``real`` (any float or integer), ``whole`` (any integer), ``text``.
+    low, high: bounds of every value. Values are finite in any case. optional: may be missing.
+    """
+
+    shape: tuple[int | str, ...]
+    kind: str = "float32"
+    low: float | None = None
+    high: float | None = None
+    optional: bool = False
+
+    def problem(self, dtype: str, shape: tuple[int, ...], sizes: dict[str, int]) -> str | None:
+        """What is wrong with an array that is stated to be so, or None. ``sizes`` learns the names of sizes."""
+        allowed = {"real": dtype.startswith(_REAL), "whole": dtype.startswith(_WHOLE), "text": dtype == "text"}
+        if not allowed.get(self.kind, dtype == self.kind):
+            words = {"real": "real numbers", "whole": "whole numbers"}
+            return f"expected {words.get(self.kind, self.kind)}, got {dtype}"
+        wanted = [sizes.get(size, size) if isinstance(size, str) else size for size in self.shape]
+        if len(shape) != len(wanted) or any(w != s for w, s in zip(wanted, shape) if isinstance(w, int)):
+            return f"expected the shape [{', '.join(map(str, wanted))}], got {list(shape)}"
+        sizes.update({size: got for size, got in zip(self.shape, shape) if isinstance(size, str)})
+        return None
+
+    def value_problem(self, values: Tensor | np.ndarray) -> str | None:
+        """What is wrong with the values, or None."""
+        if self.kind == "text":
+            return None
+        finite = np.isfinite(values).all() if isinstance(values, np.ndarray) else torch.isfinite(values).all()
+        if not finite:
+            return "holds values that are not finite"
+        if 0 in values.shape or (self.low is None and self.high is None):
+            return None
+        low, high = float(values.min()), float(values.max())
+        if (self.low is not None and low < self.low) or (self.high is not None and high > self.high):
+            least = "" if self.low is None else f"from {self.low:g} "
+            most = "on" if self.high is None else f"to {self.high:g}"
+            return f"expected values {least}{most}, got {low:g} to {high:g}"
+        return None
+
+
+Declared = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorHeader:
+    """What a safetensors file says that it holds. arrays: exactly typed, by name. texts: what was saved beside them."""
+
+    arrays: dict[str, Array]
+    texts: dict[str, str]
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -30,19 +104,102 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
             raise
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads tensors by name; UserError when the file is missing or damaged."""
-    return load_tensors_and_metadata(path)[0]
+def read_header(path: Path, what: str, most: int = MAX_TENSORS, remedy: str = DAMAGED) -> TensorHeader:
+    """Names, types and shapes of a safetensors file, without its tensors. Raises UserError when it is damaged."""
+    from safetensors import safe_open
+
+    check_size(path, what, most)
+    with damage(path, what, remedy), safe_open(path, "pt") as file:
+        found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        arrays = {
+            name: Array(tuple(part.get_shape()), _DTYPES.get(part.get_dtype(), part.get_dtype()))
+            for name, part in found.items()
+        }
+        return TensorHeader(arrays, file.metadata() or {})
 
 
-def load_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Reads tensors by name and the texts beside them; UserError when the file is missing or damaged."""
-    from safetensors import SafetensorError, safe_open
+def read_tensors(
+    path: Path, what: str, declared: Declared | None = None, sizes: Mapping[str, int] | None = None,
+    most: int = MAX_TENSORS, remedy: str = DAMAGED,
+) -> dict[str, Tensor]:  # fmt: skip
+    """The tensors of a safetensors file that are declared (all of them where nothing is), checked.
 
-    if not Path(path).is_file():
-        raise UserError(f"{path}: missing")
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error}); make it anew") from None
+    sizes: what names in the declared shapes stand for, as far as that is known. Raises UserError that names the file
+    and the tensor: missing, of another type or shape, out of bounds, not finite.
+    """
+    from safetensors import safe_open
+
+    header = read_header(path, what, most, remedy).arrays
+    declared = header if declared is None else declared
+    names = _check_header(path, header, declared, sizes, remedy)
+    with damage(path, what, remedy), safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in names}
+    _check_values(path, tensors, declared, remedy)
+    return tensors
+
+
+def read_arrays(
+    path: Path, what: str, declared: Declared, sizes: Mapping[str, int] | None = None, most: int = MAX_ARRAYS,
+    remedy: str = DAMAGED,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """The declared arrays of an ``.npz`` file, checked; texts have dtype U. Others in it are not read.
+
+    Raises UserError as ``read_tensors`` does; nothing is unpacked that its header does not declare to fit.
+    """
+    check_size(path, what, most)
+    with damage(path, what, remedy), zipfile.ZipFile(path) as archive:
+        entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename in
+                   {f"{name}.npy" for name in declared}}  # fmt: skip
+        stated = sum(info.file_size for info in entries.values())
+        if stated > most:
+            raise UserError(f"{path}: unpacks to {stated / 1e9:.1f} GB; the {what} has at most {most / 1e9:.3g} GB")
+        header = {name: _npy_header(archive, name, info) for name, info in entries.items()}
+        names = _check_header(path, header, declared, sizes, remedy)
+        arrays = {}
+        for name in names:
+            with archive.open(entries[name]) as file:
+                values = np.lib.format.read_array(file, allow_pickle=False)
+                arrays[name] = values.astype(values.dtype.newbyteorder("="), copy=False)
+                if file.read(1):
+                    raise ValueError(f"{name} is longer than its header says")
+    _check_values(path, arrays, declared, remedy)
+    return arrays
+
+
+def _npy_header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Array:
+    """Kind and shape that an ``.npy`` in an archive states. Raises ValueError where they do not fit its size."""
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in read:
+            raise ValueError(f"{name} is of an unknown version {version}")
+        shape, _, dtype = read[version](file)
+        size = dtype.itemsize
+        for extent in shape:
+            size *= extent
+        if any(extent < 0 for extent in shape) or file.tell() + size != info.file_size:
+            raise ValueError(f"{name} has {info.file_size} bytes, which its header does not explain")
+    return Array(tuple(shape), "text" if dtype.kind == "U" else dtype.name if dtype.kind in "fiub" else str(dtype))
+
+
+def _check_header(
+    path: Path, header: Mapping[str, Array], declared: Declared, sizes: Mapping[str, int] | None, remedy: str
+) -> list[str]:
+    """The declared names that are there, once what the header says of them fits."""
+    known, names = dict(sizes or {}), []
+    missing = [name for name, array in declared.items() if not array.optional and name not in header]
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(f"{path}: {missing[0]}{others} missing; {remedy}")
+    for name, array in declared.items():
+        if name in header:
+            if problem := array.problem(header[name].kind, header[name].shape, known):
+                raise UserError(f"{path}: {name}: {problem}; {remedy}")
+            names.append(name)
+    return names
+
+
+def _check_values(path: Path, found: Mapping[str, Any], declared: Declared, remedy: str) -> None:
+    for name, values in found.items():
+        if problem := declared[name].value_problem(values):
+            raise UserError(f"{path}: {name}: {problem}; {remedy}")

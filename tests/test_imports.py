@@ -100,7 +100,10 @@ def _fleet(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -> 
     """What hands out tasks stays small: it knows the programs by their command lines, and Ray in one file alone."""
     if path.parts[0] != "fleet":
         return
-    allowed = ("scene.errors", "scene.files", "scene.foreign_paths", "fleet", "tqdm", *STANDARD_LIBRARY)
+    allowed = (
+        "scene.errors", "scene.files", "scene.foreign_paths", "scene.reading", "fleet", "msgspec", "tqdm",
+        *STANDARD_LIBRARY,
+    )  # fmt: skip
     allowed += ("ray",) if path.as_posix() == "fleet/ray_cluster.py" else ()
     named = {name for name in imported if name != "scene"}  # of `from scene import x`, scene.x is among them too
     yield from (f"fleet imports {name}" for name in sorted(named) if not within(name, allowed))

@@ -17,6 +17,7 @@ from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.rig import RigBinding, displace, empty_binding, shapes_of_gaussians
 from scene.seeds import Seeds
+from scene.tensor_files import Array
 from scene.workers import suit_kernels
 
 
@@ -121,6 +122,24 @@ class AvatarModel(nn.Module):
     @property
     def num_gaussians(self) -> int:
         return next(iter(self.per_gaussian.values())).shape[0]
+
+    def resize(self, num_gaussians: int) -> None:
+        """Gives every per-Gaussian parameter so many rows; their values are to be loaded next."""
+        for parameter in self.per_gaussian.values():
+            parameter.data = parameter.data.new_zeros(num_gaussians, *parameter.shape[1:])
+
+    def declared(self, prefix: str = "") -> dict[str, Array]:
+        """What a file must hold under its names, after ``prefix``, for ``load_state_dict``: of any number N of
+        Gaussians, and all else as it stands here."""
+        arrays = {}
+        for name, value in self.state_dict().items():
+            shape = ("N", *value.shape[1:]) if name.startswith("per_gaussian.") else tuple(value.shape)
+            arrays[prefix + name] = Array(shape, str(value.dtype).removeprefix("torch."))
+        corners = f"{prefix}per_gaussian.rig_vertices"
+        if corners in arrays:
+            last = self.get_buffer("rig_shapes").shape[1] - 1
+            arrays[corners] = dataclasses.replace(arrays[corners], low=0, high=last)
+        return arrays
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         """All parameters that do not belong to single Gaussians, by name."""

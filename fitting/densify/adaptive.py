@@ -15,6 +15,7 @@ from fitting.avatars import AvatarModel
 from fitting.optimizers import Surgery
 from renderers.output import RenderOutput, ScreenRequest
 from scene.cloud import GaussianCloud
+from scene.tensor_files import Array
 from scene.transforms import normalize_quats, quats_to_matrices
 
 
@@ -127,6 +128,10 @@ class AdaptiveDensifier:
             state |= {"gradients": self._gradients, "counts": self._counts, "opacities": self._opacities}
         return state
 
+    def declared(self) -> dict[str, Array]:
+        seen = {name: Array(("N",), low=0, optional=True) for name in ("gradients", "counts", "opacities")}
+        return {"progress": Array((2,), "float64", low=0)} | seen
+
     def load(self, state: dict[str, Tensor]) -> None:
         self._seen, self._last_round = int(state["progress"][0]), float(state["progress"][1])
         if "gradients" in state:
@@ -150,6 +155,9 @@ class NoDensifier:
         return None
 
     def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def declared(self) -> dict[str, Array]:
         return {}
 
     def load(self, state: dict[str, Tensor]) -> None:

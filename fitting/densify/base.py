@@ -11,6 +11,7 @@ from fitting.avatars import AvatarModel
 from fitting.optimizers import Surgery
 from renderers.output import RenderOutput, ScreenRequest
 from scene.cloud import GaussianCloud
+from scene.tensor_files import Array
 
 
 class Densifier(Protocol):
@@ -27,6 +28,9 @@ class Densifier(Protocol):
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must keep."""
+
+    def declared(self) -> dict[str, Array]:
+        """What a checkpoint may hold for ``load``; N is the number of Gaussians."""
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Takes back what ``state`` gave."""

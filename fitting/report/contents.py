@@ -17,7 +17,7 @@ from fitting.report import charts, images, tracking
 from fitting.report.charts import Series, line_chart, running_mean
 from scene.capture import MANIFEST, Capture
 from scene.errors import UserError
-from scene.files import read_json
+from scene.reading import read_json
 
 _SHOWN_HELDOUT = 6
 _FRAME_FACTS = (("PSNR", "psnr", 1, " dB"), ("SSIM", "ssim", 3, ""), ("LPIPS", "lpips", 3, ""))
@@ -91,7 +91,7 @@ def _read(path: Path, what: str) -> tuple[dict[str, Any] | None, str | None]:
     if not path.is_file():
         return None, f"There is no {path.name} yet."
     try:
-        value = read_json(path, what)
+        value = read_json(path, dict[str, Any], what)
     except UserError as error:
         return None, str(error)
     return (value, None) if isinstance(value, dict) else (None, f"{path.name} is damaged.")

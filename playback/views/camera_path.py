@@ -40,9 +40,8 @@ from playback.input_checks import hint, rigid_problem
 from playback.views.path_interpolation import interpolate
 from playback.views.trajectories import fitted, with_fov
 from scene.camera import Camera
-from scene.capture import check_format
 from scene.errors import UserError
-from scene.files import read_json
+from scene.reading import read_versioned
 
 FORMAT, FORMAT_VERSION = "camera_path", 1
 RELATIVE_TO = ("world", "rest", "head")
@@ -67,8 +66,7 @@ def load_camera_path(path: Path, recorded: Camera) -> CameraPath:
     not a rotation, unknown or missing.
     """
     path = Path(path)
-    top = read_json(path, "camera path")
-    check_format(top, path, FORMAT, FORMAT_VERSION)
+    top, _ = read_versioned(path, dict[str, Any], "camera path", FORMAT, FORMAT_VERSION, remedy="mend the file")
     _known(path, "", top, _TOP)
     if ("frames" in top) == ("keyframes" in top):
         raise UserError(f"{path}: expected either frames or keyframes")

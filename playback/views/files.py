@@ -22,8 +22,9 @@ from playback.films import SUFFIXES, check_film, open_film
 from playback.views.rendering import Channel, Shot, ViewRenderer
 from playback.views.sheets import sheet
 from scene.errors import UserError
-from scene.files import atomic_path, read_json, write_json
+from scene.files import atomic_path, write_json
 from scene.image_files import save_image
+from scene.reading import read_json
 
 _MANIFEST, _FORMAT, _FORMAT_VERSION = "views.json", "views", 1
 _OURS = re.compile(r"\d{6}(_yaw[+-][\d.e+-]+_pitch[+-][\d.e+-]+)?\.(png|npy)")
@@ -137,8 +138,8 @@ def _prepare(folder: Path, manifest: dict[str, Any], overwrite: bool) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / _MANIFEST).is_file():
             raise UserError(f"{folder}: holds other things; choose another --out, an empty or a new one")
-        found = read_json(folder / _MANIFEST, "list of views")
-        if isinstance(found, dict) and found.get("key") == manifest["key"]:
+        found = read_json(folder / _MANIFEST, dict[str, Any], "list of views")
+        if found.get("key") == manifest["key"]:
             return
         if not overwrite:
             raise UserError(f"{folder}: holds other views; choose another --out, or give --overwrite")

@@ -19,10 +19,11 @@ from preprocess.head_models.base import HeadModel
 from scene.camera import Camera
 from scene.capture import Identity
 from scene.errors import UserError
-from scene.files import atomic_path, read_json, write_json
+from scene.files import atomic_path, write_json
 from scene.foreign_paths import utf8_path
 from scene.head_state import HeadState
 from scene.image_files import load_image, save_image
+from scene.reading import read_json
 from scene.tensor_files import save_tensors
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class DemoTruth:
         from safetensors.torch import load_file
 
         folder = Path(folder)
-        manifest = read_json(folder / _MANIFEST, "truth of a demo video")
+        manifest = read_json(folder / _MANIFEST, dict, "truth of a demo video")
         if manifest.get("key") is None:
             raise UserError(f"{folder}: the demo in it is unfinished; make it anew with --demo")
         try:
@@ -171,7 +172,8 @@ def make_demo(
     model = HEAD_MODELS[config.head_model]()
     folder, key = Path(folder), _key(config, model)
     if (folder / _MANIFEST).exists():
-        if read_json(folder / _MANIFEST, "truth of a demo video").get("key") == key and (folder / "demo.mp4").is_file():
+        found = read_json(folder / _MANIFEST, dict, "truth of a demo video")
+        if found.get("key") == key and (folder / "demo.mp4").is_file():
             return DemoTruth.load(folder)
     elif (folder / "demo.mp4").exists():
         raise UserError(f"{folder}: holds a demo.mp4 without its truth; remove it or choose another folder")

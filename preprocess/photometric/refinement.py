@@ -21,7 +21,7 @@ from scene.capture import Capture
 from scene.errors import UserError
 from scene.gaze import gaze_angles, gaze_quats
 from scene.head_state import HeadState
-from scene.tensor_files import load_tensors, save_tensors
+from scene.tensor_files import read_tensors, save_tensors
 from scene.transforms import matrices_to_rotvecs, mean_transform, rotation_angles
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _resumed(
     if checkpoint is None or not checkpoint.is_file():
         return problem, 0
     try:
-        tensors = load_tensors(checkpoint)
+        tensors = read_tensors(checkpoint, "checkpoint of tracking")
         step = int(tensors.pop("step"))
         problem.load_state_dict(tensors)
         return problem, step

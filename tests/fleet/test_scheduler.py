@@ -133,7 +133,7 @@ def test_a_task_goes_on_by_its_second_command(tmp_path):
 def test_a_damaged_state_says_so(tmp_path):
     one = task(tmp_path, "a")
     one.folder.mkdir(parents=True)
-    for text, word in (("{", "damaged"), ('{"format": "else"}', "not the state"),
+    for text, word in (("{", "damaged"), ('{"format": "else"}', "format: expected 'task'"),
                        ('{"format": "task", "format_version": 9}', "newer"),
                        ('{"format": "task", "format_version": 1}', "damaged")):  # fmt: skip
         one.state.write_text(text)

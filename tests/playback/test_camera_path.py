@@ -83,14 +83,14 @@ def _with(matrix, row, column, value):
 EYE4 = torch.eye(4).tolist()
 WRONG = [
     ("{", "cannot be read as the camera path"),
-    ([], "format: expected 'camera_path'"),
+    ([], "expected an object, got a list"),
     (document(EYE4, format="avatar"), "format: expected 'camera_path', got 'avatar'"),
     (document(AIM, format_version=2), "newer than this program"),
     (document(AIM, widht=3), "unknown field 'widht'; did you mean width?"),
     (document(AIM, width=0), "width: expected a whole number from 1"),
     (document(AIM, height=64.5), "height: expected a whole number"),
     (document(AIM, fps="25"), "fps: expected a number above 0"),
-    (document(AIM, fps=float("nan")), "fps: expected a number above 0"),
+    (document(AIM, fps=float("nan")), "cannot be read as the camera path .JSON"),
     (document(AIM, relative_to="body"), "relative_to: expected one of world, rest, head"),
     (document(), "frames: expected a list with at least one entry"),
     (document(AIM, keyframes=[AIM]), "expected either frames or keyframes"),
@@ -102,7 +102,7 @@ WRONG = [
     (document({"T_cam_world": [[1, 0], [0]]}), "T_cam_world: expected 4x4 numbers in rows of one length"),
     (document({"T_cam_world": "eye"}), "T_cam_world: expected 4x4 numbers, got something else"),
     (document({"T_cam_world": _with(TURN, 0, 0, None)}), "T_cam_world: expected 4x4 numbers, got something else"),
-    (document(AIM, {"T_cam_world": _with(TURN, 1, 2, float("nan"))}), r"frames\[1\]: T_cam_world: holds a value that"),
+    (document(AIM, {"T_cam_world": _with(TURN, 1, 2, float("nan"))}), "cannot be read as the camera path .JSON"),
     (document({"T_cam_world": _with(TURN, 0, 0, 2.0)}), "T_cam_world: its upper left 3x3 is not a rotation"),
     (document({"T_cam_world": _with(torch.eye(4), 0, 0, -1.0)}), "mirrors"),
     (document({"T_cam_world": _with(TURN, 3, 0, 0.5)}), "its last row is not 0 0 0 1"),
@@ -127,7 +127,7 @@ def test_mistakes_are_named(load, tmp_path, content, words):
     assert str(tmp_path / "path.json") in str(error.value)
 
 
-@pytest.mark.parametrize("times", [[1, 2], [0, 0], [0, None], [0, float("inf")], [0, 1e9]])
+@pytest.mark.parametrize("times", [[1, 2], [0, 0], [0, None], [0, "1"], [0, 1e9]])
 def test_times_must_rise_from_zero(load, times):
     content = document(keyframes=[{**AIM, "time_s": t} for t in times])
     del content["frames"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scene.quantisation import decode, encode, pack, unpack
+from scene.quantisation import Storage, decode, encode, pack, stored_as, unpack
+from scene.tensor_files import Array
 
 
 def _values(seed: int = 0) -> torch.Tensor:
@@ -74,7 +75,33 @@ def test_what_cannot_be_stored_is_refused_by_name(tensor, encoding, message):
 def test_unknown_names_and_encodings_are_refused():
     with pytest.raises(ValueError, match="no tensors named x"):
         pack({}, {"x": "int8"})
-    with pytest.raises(ValueError, match="a: stored as int4 of float32"):
-        unpack({"a": torch.zeros(1)}, {"a": {"encoding": "int4", "dtype": "float32"}})
-    with pytest.raises(KeyError):
-        unpack({"a": torch.zeros(1, dtype=torch.int8)}, {"a": {"encoding": "int8", "dtype": "float32"}})
+
+
+@pytest.mark.parametrize(
+    "name, encoding, dtype, message",
+    [
+        ("b", "int8", "float32", "b is no tensor"),
+        ("a", "narrowed", "float32", "a: float32 cannot be stored as narrowed"),
+        ("a", "int8", "float64", "a: float32 cannot be stored as int8 of float64"),
+    ],
+)
+def test_what_was_not_packed_is_not_unpacked(name, encoding, dtype, message):
+    with pytest.raises(ValueError, match=message):
+        stored_as({"a": Array((3,))}, {name: Storage(encoding, dtype)})
+
+
+def test_what_a_file_must_hold_is_known_before_it_is_read():
+    tensors = {"a": _values(), "b": _values().double(), "n": torch.arange(9)}
+    stored, storage = pack(tensors, {"a": "int8", "b": "float16", "n": "narrowed"})
+    declared = {name: Array(("N", *t.shape[1:]), str(t.dtype)[6:]) for name, t in tensors.items()}
+    arrays = stored_as(declared, storage)
+    assert set(arrays) == set(stored)
+    for name, tensor in stored.items():
+        assert arrays[name].problem(str(tensor.dtype)[6:], tuple(tensor.shape), {}) is None
+
+
+def test_scales_that_lead_beyond_all_numbers_are_refused():
+    stored, storage = pack({"a": _values()}, {"a": "int8"})
+    stored["a#scale"][:] = 1e38
+    with pytest.raises(ValueError, match="a: holds values that are not finite"):
+        unpack(stored, storage)

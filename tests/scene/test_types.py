@@ -11,8 +11,9 @@ import torch
 from scene import sh
 from scene.cloud import GaussianCloud
 from scene.errors import UserError
-from scene.files import atomic_path, read_json, write_json
+from scene.files import atomic_path, write_json
 from scene.head_state import HeadState
+from scene.reading import read_json
 from scene.transforms import normalize_quats, quats_to_matrices
 from tests import toys
 
@@ -67,7 +68,7 @@ def test_files_are_whole_or_absent(tmp_path):
         with atomic_path(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError
-    assert read_json(path, "file") == {"x": 1}
+    assert read_json(path, dict, "file") == {"x": 1}
     assert [p.name for p in path.parent.iterdir()] == ["b.json"]
 
 
@@ -82,4 +83,4 @@ def test_json_never_holds_nan(tmp_path):
         write_json(tmp_path / "x.json", {"psnr": float("nan")})
     with pytest.raises(UserError, match="damaged"):
         (tmp_path / "y.json").write_text("{")
-        read_json(tmp_path / "y.json", "metrics")
+        read_json(tmp_path / "y.json", dict, "metrics")

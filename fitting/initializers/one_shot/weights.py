@@ -15,10 +15,12 @@ from fitting.config_files import apply, to_dict
 from fitting.initializers.one_shot.config import OneShotConfig
 from fitting.initializers.one_shot.network import OneShotNetwork, is_of_refiner
 from scene.errors import UserError
-from scene.tensor_files import load_tensors_and_metadata, save_tensors
+from scene.reading import decode_json
+from scene.tensor_files import read_header, read_tensors, save_tensors
 
 SHIPPED = Path(__file__).parent / "assets" / "one_shot.safetensors"
 FORMAT, FORMAT_VERSION = "one_shot", 1
+_WHAT, _REMEDY = "weights of the one-shot network", "copy or train it again"
 _PUBLISHED = "backbone.vision."  # a published network inside ours: found by its own hash, not stored
 
 
@@ -52,8 +54,7 @@ def load(path: Path | None = None, folder: Path | None = None, download: bool = 
 @functools.lru_cache(maxsize=2)
 def _loaded(path: Path, changed: int, folder: Path | None, download: bool) -> tuple[OneShotNetwork, str]:
     del changed  # only a part of the key
-    tensors, header = load_tensors_and_metadata(path)
-    config = _checked(path, tensors, header)
+    tensors, config, head_model = _read(path)
     if config.backbone.kind == "dinov2":
         tensors |= _published(folder, download)
     network = OneShotNetwork(config, len(tensors.get("vertex_features", ())))
@@ -62,7 +63,7 @@ def _loaded(path: Path, changed: int, folder: Path | None, download: bool) -> tu
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{path}: its weights do not fit its configuration ({reason}); train them again") from None
-    return network.eval().requires_grad_(False), header["head_model"]
+    return network.eval().requires_grad_(False), head_model
 
 
 def start_from(path: Path, network: OneShotNetwork, head_model: str) -> None:
@@ -72,10 +73,9 @@ def start_from(path: Path, network: OneShotNetwork, head_model: str) -> None:
     """
     if not path.is_file():
         raise UserError(f"{path}: not found; expected weights to start from (start=FILE)")
-    tensors, header = load_tensors_and_metadata(path)
-    _checked(path, tensors, header)
-    if header["head_model"] != head_model:
-        raise UserError(f"{path}: weights for the head model {header['head_model']}, the captures have {head_model}")
+    tensors, _, given = _read(path)
+    if given != head_model:
+        raise UserError(f"{path}: weights for the head model {given}, the captures have {head_model}")
     try:
         found = network.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
@@ -90,8 +90,9 @@ def start_from(path: Path, network: OneShotNetwork, head_model: str) -> None:
         )
 
 
-def _checked(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> OneShotConfig:
-    """The configuration in the header of a whole file of ours."""
+def _read(path: Path) -> tuple[dict[str, Tensor], OneShotConfig, str]:
+    """Tensors, configuration and head model of a whole file of ours."""
+    header = read_header(path, _WHAT, remedy=_REMEDY).texts
     if header.get("format") != FORMAT:
         raise UserError(f"{path}: not weights of the one-shot network; give a file that train_one_shot.py wrote")
     if header.get("format_version") != str(FORMAT_VERSION):
@@ -99,16 +100,13 @@ def _checked(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> 
             f"{path}: weights of version {header.get('format_version')}, this program's are of {FORMAT_VERSION}; "
             "take the file that belongs to this program, or train again"
         )
-    if header.get("sha256") != _digest(tensors):
-        raise UserError(f"{path}: damaged (sha256 differs); copy or train it again")
-    if any(not torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
-        raise UserError(f"{path}: holds values that are not finite; train it again")
-    try:
-        return apply(OneShotConfig(), json.loads(header["config"]), str(path))
-    except (KeyError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: damaged ({error}); copy or train it again") from None
+    if missing := [name for name in ("config", "head_model", "sha256") if name not in header]:
+        raise UserError(f"{path}: {missing[0]} missing from its header; {_REMEDY}")
+    tensors = read_tensors(path, _WHAT, remedy=_REMEDY)
+    if header["sha256"] != _digest(tensors):
+        raise UserError(f"{path}: damaged (sha256 differs); {_REMEDY}")
+    content = decode_json(header["config"], dict[str, Any], f"{path}: config", _WHAT, _REMEDY)
+    return tensors, apply(OneShotConfig(), content, str(path)), header["head_model"]
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -7,7 +7,7 @@ import torch
 
 from fitting.initializers.one_shot import weights
 from scene.errors import UserError
-from scene.tensor_files import load_tensors_and_metadata, save_tensors
+from scene.tensor_files import read_header, read_tensors, save_tensors
 from tests.fitting.one_shot import tiny
 
 
@@ -27,7 +27,7 @@ def test_round_trip(path):
 
 
 def changed(path, edit):
-    tensors, header = load_tensors_and_metadata(path)
+    tensors, header = read_tensors(path, "weights"), read_header(path, "weights").texts
     edit(tensors, header)
     other = path.with_name("other.safetensors")
     save_tensors(other, tensors, header)
@@ -45,7 +45,8 @@ def test_a_changed_number_is_found(path):
 @pytest.mark.parametrize(
     "key, value, message",
     [("format", "avatar", "not weights of the one-shot"), ("format_version", "2", "version 2"),
-     ("config", '{"dim": 999}', "dim"), ("config", "{", "damaged"), ("config", '{"hidden": 24}', "do not fit")],
+     ("config", '{"dim": 999}', "dim"), ("config", "{", "config: cannot be read"),
+     ("config", '{"hidden": 24}', "do not fit")],
 )  # fmt: skip
 def test_foreign_headers(path, key, value, message):
     with pytest.raises(UserError, match=message):
@@ -54,7 +55,7 @@ def test_foreign_headers(path, key, value, message):
 
 def test_cut_short_and_missing(path, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="cannot be read as the weights"):
         weights.load(path)
     with pytest.raises(UserError, match="train_one_shot.py"):
         weights.load(tmp_path / "none.safetensors")
@@ -63,7 +64,7 @@ def test_cut_short_and_missing(path, tmp_path):
 def test_a_published_network_inside_is_not_stored(tmp_path):
     tensors = {"a": torch.ones(2), "backbone.vision.cls_token": torch.ones(3)}
     weights.save(tmp_path / "x.safetensors", tensors, tiny.MODEL, "anny", {})
-    assert set(load_tensors_and_metadata(tmp_path / "x.safetensors")[0]) == {"a"}
+    assert set(read_header(tmp_path / "x.safetensors", "weights").arrays) == {"a"}
 
 
 @pytest.mark.skipif(not weights.SHIPPED.is_file(), reason="no weights are shipped")
