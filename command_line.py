@@ -287,7 +287,7 @@ def add_viewer(parser: argparse._ActionsContainer) -> None:
     """--host and --port of the live viewer."""
     option(
         parser, "--host", default="127.0.0.1", metavar="ADDRESS",
-        help="listen on this address; 0.0.0.0 lets anyone in the network look and save",
+        help="listen on this address; with 0.0.0.0 anyone in the network who has the printed address can look and save",
     )  # fmt: skip
     option(parser, "--port", type=port, default=8080, metavar="N", unit="number", help="port of the live viewer")
 

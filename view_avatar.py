@@ -42,7 +42,7 @@ def main() -> None:
         refine=not args.coarse, compile=args.compile,
     )  # fmt: skip
     try:
-        print(f"look at {viewer.url} (Ctrl-C ends it)", flush=True)
+        print(f"look at {' or '.join(viewer.urls)} (Ctrl-C ends it)", flush=True)
         viewer.wait()
     except command_line.Terminated:
         raise

@@ -1,1 +1,4 @@
-"""The live viewer in the browser. Only ``server`` and ``panel`` know viser; the rest needs no browser to be tested."""
+"""The live viewer in the browser.
+
+Only ``server``, ``guarding`` and ``panel`` know viser; the rest needs no browser to be tested.
+"""

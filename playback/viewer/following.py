@@ -45,7 +45,7 @@ class FitFollower:
             # To hold it beyond its views would take time from the fit, with every copy anew.
             show = Show([self._bundle], self._device, size=_SIZE, hold=False)
             self.viewer = Viewer(show, [self._capture.root.parent.name], *self._address, share=_RENDER_SHARE)
-            log.info("look at the fit: %s", self.viewer.url)
+            log.info("look at the fit: %s", " or ".join(self.viewer.urls))
 
     @property
     def watched(self) -> bool:

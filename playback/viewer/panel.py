@@ -21,7 +21,19 @@ from scene.expression_tuning import ExpressionTuning
 
 SIZES = (256, 384, 512, 768, 1024)
 _SLOWEST_SYNC = 5  # frames of the recording between moves of its slider
+MAX_TEXT = 300  # characters of the line at the top
 _NEUTRAL, _GAIN = (-0.5, 0.5), (0.0, 2.0)
+
+
+def as_markdown(text: str) -> str:
+    """Plain text as Markdown that shows it, whatever is in it: names of folders, texts of files.
+
+    viser's page shows HTML in Markdown as it is, and its server puts files of this machine into pictures' places. So
+    all but letters, digits and spaces become character references, and so does the first character (a list's number, a
+    word of JavaScript); long texts are cut.
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[:MAX_TEXT]).split())
+    return "".join(c if at and (c.isalnum() or c == " ") else f"&#{ord(c)};" for at, c in enumerate(line))
 
 
 class Panel:
@@ -35,7 +47,7 @@ class Panel:
         latest: the last picture of a browser by its key."""
         self._gui, self._show, self._names, self._folders, self._latest = viser.gui, show, names, folders, latest
         self._sliders: dict[int, Any] = {}
-        self._text = self._gui.add_markdown(" | ".join(names))
+        self._text = self._gui.add_markdown(as_markdown(" | ".join(names)))
         tabs = self._gui.add_tab_group()
         with tabs.add_tab("Face"):
             self._add_sliders()
@@ -48,7 +60,7 @@ class Panel:
 
     def say(self, text: str) -> None:
         """The line at the top."""
-        self._text.content = text
+        self._text.content = as_markdown(text)
 
     def show_frame(self, frame: int) -> None:
         """Moves the recording's slider to the frame that is shown."""

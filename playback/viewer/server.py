@@ -1,4 +1,4 @@
-"""The thin layer over viser: the web server, its browsers as screens. Nothing else but ``panel`` knows viser."""
+"""The thin layer over viser: the web server, its browsers as screens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib.util
 import io
+import logging
 import socket
 import warnings
 from collections.abc import Callable
@@ -13,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from playback.viewer.access import Access
 from playback.viewer.orbit import UP, Start, View
 from scene.errors import UserError
+
+log = logging.getLogger(__name__)
 
 VISER = "viser==1.1.1"
 _JPEG_QUALITY = 90
@@ -68,7 +72,10 @@ class Browser:
 
 
 class Server:
-    """A web server whose pages show what is put on their screens."""
+    """A web server whose pages show what is put on their screens, to browsers that were given its address.
+
+    urls: the addresses to open, with their token; url: the first of them.
+    """
 
     def __init__(self, host: str, port: int, title: str, start: Start, on_view: Callable[[], None]) -> None:
         """on_view: is called when a browser came or looks from elsewhere. Raises UserError when the port is taken."""
@@ -77,6 +84,8 @@ class Server:
             check_address(host, port)
         import viser
 
+        from playback.viewer.guarding import Guard
+
         # A browser may leave while its picture is made.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
 
@@ -84,13 +93,23 @@ class Server:
             def request_share_url(self, verbose: bool = True) -> None:
                 """Never: it would show the avatar to the world through somebody's server."""
 
-        with contextlib.redirect_stdout(io.StringIO()):  # its banner; the program says where it is itself
+        access = Access(host)
+        guard = Guard(access)
+        # Its banner is left out: the program says where it is itself.
+        with contextlib.redirect_stdout(io.StringIO()), guard.installed():
             self.viser = Quiet(host=host, port=port, label=title, verbose=False)
+        guard.widgets = self.viser.gui._gui_input_handle_from_uuid
         if port and self.viser.get_port() != port:  # somebody was quicker
             self.stop()
             raise UserError(_reason(OSError(errno.EADDRINUSE, ""), host, port))
-        name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host
-        self.url = f"http://{f'[{name}]' if ':' in name else name}:{self.viser.get_port()}"
+        access.port = self.viser.get_port()
+        self.urls = access.urls
+        self.url = self.urls[0]
+        if not access.local:
+            log.warning(
+                "the viewer listens to other machines: whoever has its address, token included, sees the pictures and "
+                "uses the panel, which also saves bundles; nothing is encrypted on the way"
+            )
         self.viser.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
         self.viser.gui.main_panel.dock_right()  # beside the picture, not over it
         self.viser.scene.set_up_direction(UP)

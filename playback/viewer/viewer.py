@@ -16,7 +16,7 @@ from scene.errors import UserError
 
 
 class Viewer:
-    """Runs until ``stop``. Browsers come and go."""
+    """Runs until ``stop``. Browsers come and go. urls: where they find it; url: the first of these."""
 
     def __init__(
         self, show: Show, names: list[str], host: str, port: int, *, folders: list[Path] | None = None,
@@ -32,7 +32,7 @@ class Viewer:
             show, self._server.browsers, share=share, fps=fps, on_frame=lambda frame: self.panel.show_frame(frame)
         )
         self.panel = Panel(self._server.viser, show, names, folders or [], self._rendering.latest.get)
-        self.url = self._server.url
+        self.urls, self.url = self._server.urls, self._server.url
         self._rendering.start()
 
     @classmethod

@@ -23,6 +23,7 @@ const actions = {
     context.on("request", (request) => requests.push(request.url()));
     await page.goto(url);
   },
+  visit: async ({ url }) => { await page.goto(url); }, // another address in the same browser, its cookies kept
   // Playwright evaluates in the page by the debugger, which no Content-Security-Policy hinders.
   evaluate: async ({ script, value }) => {
     const handle = await page.evaluateHandle(script);

@@ -49,7 +49,7 @@ class Chromium:
             pytest.skip(f"Chromium does not start: {str(error).splitlines()[0][:150]}")
 
     def ask(self, action: str, **values: Any) -> Any:
-        """One action of the driver: open, evaluate, resize, screenshot, log, dropped. RuntimeError when it fails."""
+        """One action of the driver: open, visit, evaluate, resize, screenshot, log, drop. RuntimeError when not."""
         self._process.stdin.write(json.dumps({"action": action, **values}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()

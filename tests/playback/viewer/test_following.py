@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 import types
 
@@ -118,6 +119,6 @@ def test_a_real_fit_is_seen_in_the_browser(capture, monkeypatch):
         pictures = clients[0].pictures
         until(lambda: len(pictures) >= 3)
         assert np.abs(pictures[0].astype(int) - pictures[-1]).max() > 10
-        assert follower.viewer.panel._text.content == "fitting: done"
+        assert html.unescape(follower.viewer.panel._text.content) == "fitting: done"
     finally:
         follower.stop()

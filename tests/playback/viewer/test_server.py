@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -155,6 +156,7 @@ def viewing(tmp_path):
 def test_the_page_is_served_and_the_first_picture_is_the_avatar(viewing):
     viewer, client = viewing
     page = urllib.request.urlopen(viewer.url, timeout=20).read()
+    assert viewer.urls == [viewer.url]
     assert b"<html" in page[:2000].lower() and len(page) > 100_000
     expected = viewer.show.picture(seen_from(start_of(viewer.show.bundles[0])), viewer.show.settings, 0)
     assert client.pictures[0].shape == (48, 48, 3)
@@ -220,8 +222,9 @@ def test_the_program_serves_until_it_is_stopped(tmp_path, taken_port):
         preexec_fn=toys.hears_ctrl_c,
     )  # fmt: skip
     try:
-        assert program.stdout.readline() == f"look at http://localhost:{port} (Ctrl-C ends it)\n"
-        assert urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=20).status == 200
+        said = re.fullmatch(rf"look at (http://localhost:{port}/\?token=[\w-]{{32}}) \(Ctrl-C ends it\)\n",
+                            program.stdout.readline())  # fmt: skip
+        assert urllib.request.urlopen(said[1], timeout=20).status == 200
         program.send_signal(signal.SIGINT)
         out, error = program.communicate(timeout=30)
         assert (program.returncode, out, error) == (0, "", "")
