@@ -7,6 +7,7 @@ from typing import Literal
 
 from fitting.screen_refiner import RefinerConfig
 
+_MAX_DIM_OF_OCTAVES = 4 * 127  # 2^126 π is the largest octave in float32
 
 @dataclasses.dataclass(frozen=True)
 class BackboneConfig:
@@ -57,6 +58,10 @@ class OneShotConfig:
     """Blocks of self-attention, cross-attention and MLP."""
     heads: int = 4
     """Attention heads."""
+    place_code: Literal[1, 2] = 2
+    """Version of the code that says where in the picture a feature is. 2: waves from twice the map's width down to two
+    cells of the finest map. 1: dim / 4 octaves, whatever the maps resolve, with which the weights that come with the
+    program were trained; they are no numbers from 512 channels on."""
     vertex_features: int = 16
     """Learned features per vertex of the head model, interpolated to the queries."""
     hidden: int = 128
@@ -86,5 +91,7 @@ class OneShotConfig:
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise ValueError(f"dim: expected a multiple of heads ({self.heads}), got {self.dim}")
+        if self.place_code == 1 and self.dim > _MAX_DIM_OF_OCTAVES:
+            raise ValueError(f"dim: expected at most {_MAX_DIM_OF_OCTAVES} with place_code=1, got {self.dim}")
         if self.sh_degree not in (0, 1, 2, 3):
             raise ValueError(f"sh_degree: expected 0 to 3, got {self.sh_degree}")

@@ -118,14 +118,27 @@ class OneShotNetwork(nn.Module):
 
     def _tokens(self, inputs: Tensor, levels: list[Tensor]) -> Tensor:
         """Tokens [B, M, D] after all blocks."""
-        picture = []
+        picture, finest = [], max(max(features.shape[-2:]) for features in levels)
         for features, project, mark in zip(levels, self.level_maps, self.level_marks):
-            mapped = project(features) + _place_code(features.shape[-2:], self.config.dim).to(features)
+            mapped = project(features) + self._place_code(features.shape[-2:], finest).to(features)
             picture.append(mapped.flatten(2).transpose(1, 2) + mark)
         context, tokens = torch.cat(picture, 1), self.token_in(inputs)
         for block in self.blocks:
             tokens = block(tokens, context)
         return tokens
+
+    def _place_code(self, shape: tuple[int, int], finest: int) -> Tensor:
+        """Sine codes [dim, h, w] of places in a map; finest: cells along a side of the finest map."""
+        grid = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, side) for side in shape), indexing="ij"), -1)
+        count = -(-self.config.dim // 4)
+        if self.config.place_code == 1:
+            code = encode(grid, count)[..., 2:]  # without the input itself
+        else:
+            # From half a wave over the map, which tells its sides apart, to two cells a wave, which is all it can hold.
+            waves = torch.pi / 2 * max(finest - 1, 1) ** torch.linspace(0, 1, count)
+            angles = (grid[..., None, :] * waves[:, None]).flatten(-2)
+            code = torch.cat([angles.sin(), angles.cos()], -1)
+        return code[..., : self.config.dim].movedim(-1, 0)
 
     def _decoded(
         self, parts: dict[str, Tensor], pixels: Tensor | None, view: View, surface: Surface, head_logits: Tensor
@@ -178,11 +191,3 @@ def quats_to(normals: Tensor) -> Tensor:
     quats = torch.stack([1 + z, -y, x, torch.zeros_like(x)], -1)
     backwards = quats.new_tensor([0.0, 1.0, 0.0, 0.0])  # -z itself: any half turn across it
     return nn.functional.normalize(torch.where((z < -0.9999)[..., None], backwards, quats), dim=-1)
-
-
-def _place_code(shape: tuple[int, int], dim: int) -> Tensor:
-    """Sine codes [dim, h, w] of places in a map."""
-    rows, columns = (torch.linspace(-1, 1, side) for side in shape)
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)
-    code = encode(grid, -(-dim // 4))[..., 2:]  # without the input itself
-    return code[..., :dim].movedim(-1, 0)

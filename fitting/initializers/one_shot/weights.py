@@ -73,9 +73,12 @@ def start_from(path: Path, network: OneShotNetwork, head_model: str) -> None:
     """
     if not path.is_file():
         raise UserError(f"{path}: not found; expected weights to start from (start=FILE)")
-    tensors, _, given = _read(path)
+    tensors, config, given = _read(path)
     if given != head_model:
         raise UserError(f"{path}: weights for the head model {given}, the captures have {head_model}")
+    if config.place_code != network.config.place_code:
+        code = config.place_code
+        raise UserError(f"{path}: was trained with another code of places; give model.place_code={code}, too")
     try:
         found = network.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
@@ -106,7 +109,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], OneShotConfig, str]:
     if header["sha256"] != _digest(tensors):
         raise UserError(f"{path}: damaged (sha256 differs); {_REMEDY}")
     content = decode_json(header["config"], dict[str, Any], f"{path}: config", _WHAT, _REMEDY)
-    return tensors, apply(OneShotConfig(), content, str(path)), header["head_model"]
+    # Files that do not say which code of places they were trained with know of the first alone.
+    return tensors, apply(OneShotConfig(), {"place_code": 1, **content}, str(path)), header["head_model"]
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

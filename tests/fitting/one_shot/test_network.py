@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from fitting.avatars.encoding import encode
 from fitting.initializers.one_shot.infer import merged
 from fitting.initializers.one_shot.lifting import lifting_loss
 from fitting.initializers.one_shot.network import quats_to
@@ -121,3 +122,34 @@ def test_merged_colours_lean_to_who_sees(seen):
     count = both.num_queries
     assert torch.allclose(both.cloud.sh[:count], first.cloud.sh[:count], atol=0.02)
     assert torch.equal(both.cloud.means[count:], first.cloud.means[count:])
+
+
+@pytest.mark.parametrize("dim, side", [(128, 32), (1024, 37), (1024, 1), (6, 5)])
+def test_the_code_of_places_is_finite_and_what_the_maps_resolve(dim, side):
+    net = tiny.network(dim=dim)
+    code, coarse = net._place_code((side, side), side), net._place_code((3, 3), side)
+    assert code.shape == (dim, side, side) and torch.isfinite(code).all()
+    places = code.flatten(1)
+    if side > 1:
+        gaps = torch.cdist(places.T, places.T) + 10 * torch.eye(side * side)
+        assert gaps.min() > 1e-2  # no two places look alike
+        torch.testing.assert_close(coarse[:, 0, 0], code[:, 0, 0])  # a place has one code in all maps
+        if dim >= 128:  # neighbours are alike, unlike far ones
+            near, far = (code[:, 0, 0] - code[:, 0, 1]).norm(), (code[:, 0, 0] - code[:, -1, -1]).norm()
+            assert near < 0.7 * far
+
+
+def test_the_first_code_of_places_is_that_of_octaves():
+    """What earlier weights were trained with stays as it was, to the bit."""
+    code = tiny.network(place_code=1, dim=128)._place_code((7, 9), 9)
+    rows, columns = (torch.linspace(-1, 1, side) for side in (7, 9))
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)
+    assert torch.equal(code, encode(grid, 32)[..., 2:].movedim(-1, 0))
+    with pytest.raises(ValueError, match="at most 508 with place_code=1"):
+        tiny.network(place_code=1, dim=512)
+
+
+def test_octaves_that_are_no_numbers_are_refused():
+    assert torch.isfinite(encode(torch.rand(3, 2), 127)).all()
+    with pytest.raises(ValueError, match="at most 127 frequencies of torch.float32, got 256"):
+        encode(torch.rand(3, 2), 256)

@@ -14,8 +14,10 @@ import pytest
 import torch
 
 import train_one_shot
+from fitting.config_files import CONFIGS, load_preset
 from fitting.initializers.one_shot import weights
 from fitting.initializers.one_shot.training.checkpoint import Progress
+from fitting.initializers.one_shot.training.config import TrainConfig
 from fitting.initializers.one_shot.training.objective import sample_loss
 from fitting.initializers.one_shot.training.samples import Samples, find_captures, tracked_with_errors
 from fitting.initializers.one_shot.training.trainer import Trainer, TrainingStopped
@@ -76,6 +78,25 @@ def test_the_loss_falls(roots):
     made.train(Budget(iterations=12))
     after = float(made.loss(probe, 1)[0].detach())
     assert after < 0.93 * before, (before, after)
+
+
+def test_the_preset_of_lams_sizes_takes_a_finite_step(roots):
+    """Its 1024 channels on a frozen DINOv2; few of its blocks, queries, pixels and frames."""
+    few = [
+        "model.picture_size=56", "model.queries=200", "model.blocks=1", "model.lifting.grid=8", "data.targets=1",
+        "data.target_size=32", "data.workers=0", "loss.perceptual=0", "batch=1", "warm_up=1",
+    ]  # fmt: skip
+    config = load_preset("large", TrainConfig, few, CONFIGS / "one_shot")
+    assert (config.model.dim, config.model.tokens, config.model.backbone.kind) == (1024, 0, "dinov2")
+    made = Trainer(config, roots, create("cpu"))
+    before = made.network.token_in.weight.detach().clone()
+    made.train(Budget(iterations=1))
+    (prediction,) = made.predict([made.samples[0]])
+    assert all(torch.isfinite(value).all() for value in prediction.cloud.fields().values())
+    for name, parameter in made.network.named_parameters():
+        assert torch.isfinite(parameter).all(), name
+        assert not parameter.requires_grad or torch.isfinite(parameter.grad).all(), name
+    assert not torch.equal(made.network.token_in.weight, before)
 
 
 def test_a_resumed_run_takes_the_same_steps(roots, tmp_path):

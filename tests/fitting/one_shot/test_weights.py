@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -67,7 +69,22 @@ def test_a_published_network_inside_is_not_stored(tmp_path):
     assert set(read_header(tmp_path / "x.safetensors", "weights").arrays) == {"a"}
 
 
+def test_files_that_say_nothing_of_their_code_of_places_have_the_first(path):
+    def forget(tensors, header):
+        config = json.loads(header["config"])
+        assert config.pop("place_code") == 2
+        header["config"] = json.dumps(config)
+
+    old = changed(path, forget)
+    network, _ = weights.load(old)
+    assert network.config.place_code == 1 and weights.load(path)[0].config.place_code == 2
+    with pytest.raises(UserError, match="model.place_code=1"):
+        weights.start_from(old, tiny.network(), "anny")
+    weights.start_from(old, tiny.network(place_code=1), "anny")
+
+
 @pytest.mark.skipif(not weights.SHIPPED.is_file(), reason="no weights are shipped")
 def test_the_shipped_file():
     network, head_model = weights.load()
     assert head_model == "anny" and weights.SHIPPED.stat().st_size < 30e6 and network.config.pixel_aligned
+    assert network.config.place_code == 1

@@ -90,6 +90,8 @@ class Trainer:
         model = to_dict(self.config.model)
         if not self.config.model.refiner.enabled:
             del model["refiner"]  # as checkpoints say that know of none
+        if self.config.model.place_code == 1:
+            del model["place_code"]
         kind = model if self.config.trained == "all" else {**model, "trained": self.config.trained}
         return json.dumps(kind, sort_keys=True)
 
