@@ -56,8 +56,8 @@ def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> Optimizer:
     """Adam with one named group per kind of parameter: a per-Gaussian one's name, or the first part of a shared one's.
 
     What the avatar names in ``spherical`` becomes a geoopt.ManifoldParameter on the unit sphere of its last dimension
-    and is optimised by Riemannian Adam (Bécigneul and Ganea, 2019), which keeps its length and carries its momentum
-    along the sphere.
+    and is optimised by Riemannian Adam (Bécigneul and Ganea, 2019), which steps along the exponential map, so that it
+    keeps its length, and carries its momentum along the sphere.
     """
     _to_sphere(avatar)
     kinds: dict[str, list[nn.Parameter]] = {}
@@ -69,7 +69,8 @@ def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> Optimizer:
     flat, curved = [], []
     for kind, parameters in kinds.items():
         rates = getattr(avatar.config.rates, kind)
-        group = {"params": parameters, "kind": kind, "lr": rates[0], "rates": rates}
+        linear = kind in avatar.config.rates.linear or min(rates) <= 0
+        group = {"params": parameters, "kind": kind, "lr": rates[0], "rates": rates, "linear": linear}
         (curved if kind in avatar.spherical else flat).append(group)
     means = avatar.per_gaussian["means"]
     adam = make_adam(flat, means.device, means.dtype, config.epsilon)
@@ -92,18 +93,16 @@ def _to_sphere(avatar: AvatarModel) -> None:
     for name in avatar.spherical:
         flat = avatar.per_gaussian[name]
         if not isinstance(flat, geoopt.ManifoldParameter):
-            sphere = geoopt.Sphere()
+            sphere = geoopt.SphereExact()
             avatar.per_gaussian[name] = geoopt.ManifoldParameter(sphere.projx(flat.detach()), manifold=sphere)
 
 
 def set_rates(optimizer: Optimizer, progress: float, factor: float = 1.0) -> None:
-    """Sets every group's learning rate for a progress in [0, 1], times ``factor``.
-
-    Log-linear from start to end, linear where it ends at 0.
-    """
+    """Sets every group's learning rate for a progress in [0, 1], times ``factor``: linear or log-linear from start to
+    end, as the group says."""
     for group in optimizer.param_groups:
         start, end = group["rates"]
-        if start <= 0 or end <= 0:
+        if group["linear"]:
             rate = start + (end - start) * progress
         else:
             rate = math.exp(math.log(start) * (1 - progress) + math.log(end) * progress)

@@ -68,7 +68,8 @@ def bounded_scales(log_scales: Tensor) -> Tensor:
 @dataclasses.dataclass(frozen=True)
 class Rates:
     """Learning rates at the start and the end of the fit by kind of parameter: a per-Gaussian parameter's name, or the
-    first part of a shared one's name. Between the two they fall log-linearly. These are common to all avatars."""
+    first part of a shared one's name. Between the two they fall log-linearly, linearly where they end at 0. These are
+    common to all avatars."""
 
     means: tuple[float, float] = (1.6e-4, 1.6e-6)
     """Metres."""
@@ -80,6 +81,8 @@ class Rates:
     """Weights between head and body."""
     anchoring: tuple[float, float] = (1e-3, 1e-4)
     """Pose correction; 1 is 0.1 rad or 1 cm."""
+    linear: tuple[str, ...] = ()
+    """Kinds of parameter whose rates fall linearly all the same."""
 
 
 class AvatarModel(nn.Module):

@@ -9,6 +9,7 @@ and, with the view direction, into spherical harmonics (equations 6 and 7).
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import torch
@@ -16,10 +17,12 @@ from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig, bent_pose
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from fitting.avatars.deformation import Deformation
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.triplane import TriPlane
 from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
+from scene.extent import SCENE_CENTRE_M, SCENE_RADIUS_M
 from scene.head_state import HeadState
 from scene.planes import compile_kernels
 from scene.seeds import Seeds
@@ -32,7 +35,7 @@ from scene.transforms import (
 )
 from scene.unit_quats import unit_quats
 
-_CENTRE = (0.0, 0.0, -0.08)  # metres in the head frame: the scene's box is around the skull
+_SCHEDULE_START = 6  # of equation 12: doublings that are still to come as the fit begins, counting from 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +45,11 @@ class GaussianHeadRates(Rates):
 
     means: tuple[float, float] = (1.5e-4, 1.5e-6)
     """Metres."""
+    linear: tuple[str, ...] = ("means",)
+    """Kinds of parameter whose rates fall linearly all the same."""
     deformation: tuple[float, float] = (8e-4, 1.6e-6)
     """The network that moves Gaussians."""
-    planes: tuple[float, float] = (1e-3, 1.6e-6)
+    planes: tuple[float, float] = (1e-3, 0.0)
     """The tri-plane."""
     derivations: tuple[float, float] = (1e-3, 0.0)
     """Quaternions that turn the query points."""
@@ -80,8 +85,8 @@ class GaussianHeadConfig:
     """Hidden layer that sees the input again."""
     encoding_frequencies: int = 10
     """Frequencies of the positional encoding of the mean."""
-    deform_by_pose: bool = True
-    """The network sees the joints and the body's pose beside the expression; the paper's equation 3 has expressions
+    deform_by_pose: bool = False
+    """The network sees the joints and the body's pose beside the expression. The paper's equation 3 has expressions
     alone, and lets the shoulders shake."""
     deform_bfloat16: bool = False
     """The deformation's layers compute in bfloat16 on processors that have it (two to four times as fast; offsets keep
@@ -95,7 +100,10 @@ class GaussianHeadConfig:
     scales: tuple[int, ...] = (1, 2, 4, 8)
     """Finer planes, as multiples of it."""
     derivations: int = 4
-    """Derivations K of each Gaussian; 0: it is looked up where it is, in all channels."""
+    """Derivations K of each Gaussian (paper: 1, 2, 4, 8, 16); 0: it is looked up where it is, in all channels."""
+    derivation_schedule: bool = False
+    """K grows with the number N of Gaussians, from 1 to ``derivations``: channels / 2^(6 - ⌈N / N at the start⌉), the
+    paper's equation 12 as far as its text is preserved. The paper found it no better than 4."""
     derivation_kind: Literal["riemannian", "euclidean", "fixed", "scene"] = "riemannian"
     """How the quaternions are found. riemannian: by Adam on the sphere, the paper's. euclidean: by plain Adam. fixed:
     as they were drawn. scene: one set that all Gaussians share ("global rotation")."""
@@ -105,7 +113,7 @@ class GaussianHeadConfig:
     """Channels of the opacity and colour networks."""
     sh_degree: int = 3
     """Degree of the spherical harmonics of the colour, 0 to 3."""
-    scene_radius: float = 0.25
+    scene_radius: float = SCENE_RADIUS_M
     """Metres from the scene's centre to the sides of its box."""
     anchoring: AnchoringConfig = AnchoringConfig()
     """Two frames, the rig, sway and pose correction: not of the paper."""
@@ -115,6 +123,8 @@ class GaussianHeadConfig:
     def __post_init__(self) -> None:
         if self.derivations < 0 or self.channels % max(self.derivations, 1):
             raise ValueError(f"derivations: expected 0 or a divisor of channels ({self.channels})")
+        if self.derivation_schedule and not _is_power_of_two(self.derivations):
+            raise ValueError(f"derivations: expected a power of two with derivation_schedule, got {self.derivations}")
         if not 0 < self.deform_skip < self.deform_layers:
             raise ValueError(f"deform_skip: expected a layer from 1 to {self.deform_layers - 1}")
 
@@ -132,12 +142,17 @@ class GaussianHead(AvatarModel):
         count, p = shape.num_gaussians, self.per_gaussian
         self._num_sh = spherical_harmonics.num_coefficients(config.sh_degree)
         self.register_buffer("deforming", torch.tensor(True))
-        self.register_buffer("centre", torch.tensor(_CENTRE), persistent=False)
-        self._deforms: bool | None = None  # the same, once it is known: to ask a GPU for it would make the host wait
-        self.register_load_state_dict_post_hook(_forget_deforming)
+        self.register_buffer("centre", torch.tensor(SCENE_CENTRE_M), persistent=False)
+        # What buffers say, once it is known: to ask a GPU for it would make the host wait.
+        self._deforms: bool | None = None
+        self._counts: tuple[int, int] | None = None
+        self.register_load_state_dict_post_hook(_forget_buffers)
         if config.deformation:
             condition = shape.num_expressions + (3 * shape.num_joints + 6) * config.deform_by_pose
-            self.deformation = Deformation(config, condition)
+            self.deformation = Deformation(
+                encoded_size(3, config.encoding_frequencies), condition, config.deform_width, config.deform_layers,
+                config.deform_skip, config.deform_bfloat16,
+            )  # fmt: skip
         if not config.triplane:
             p["own_sh"] = nn.Parameter(torch.zeros(count, self._num_sh, 3))
             p["own_opacities"] = nn.Parameter(torch.zeros(count))
@@ -148,6 +163,8 @@ class GaussianHead(AvatarModel):
             else:
                 drawn = _unit_quats(count * config.derivations).reshape(count, config.derivations, 4)
                 p["derivations"] = nn.Parameter(drawn, requires_grad=config.derivation_kind != "fixed")
+            if config.derivation_schedule:  # N at the start, and K as it is now
+                self.register_buffer("derivation_counts", torch.tensor([count, 1]))
         hidden = config.hidden_size
         self.planes = TriPlane(config.channels, config.resolution, config.scales)
         self.opacity_mlp = nn.Sequential(
@@ -221,15 +238,38 @@ class GaussianHead(AvatarModel):
         if deforms is not self._deforms:
             self._deforms = deforms
             self.deforming.fill_(deforms)
+        if "derivation_counts" in self._buffers:
+            self._grow_derivations()
+
+    @torch.no_grad()
+    def _grow_derivations(self) -> None:
+        """Doubles K as often as the schedule says. Each derivation passes its quaternion on to those that take its
+        channels over with it, so that nothing changes at first."""
+        config, (start, before) = self.config, self._derivation_counts()
+        halvings = max(_SCHEDULE_START - math.ceil(self.num_gaussians / start), 0)
+        wanted = min(max(config.channels >> halvings, 1), config.derivations)
+        if wanted <= before:
+            return
+        own = self.scene_derivations if config.derivation_kind == "scene" else self.per_gaussian["derivations"]
+        families = own.detach().unflatten(-2, (before, -1))
+        families.copy_(families[..., :1, :].clone().expand_as(families))
+        self._counts = start, wanted
+        self.derivation_counts.copy_(torch.tensor(self._counts))
+
+    def _derivation_counts(self) -> tuple[int, int]:
+        """N at the start and K as it is now."""
+        if "derivation_counts" not in self._buffers:
+            return self.num_gaussians, self.config.derivations
+        if self._counts is None:
+            self._counts = tuple(self.derivation_counts.tolist())
+        return self._counts
 
     def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p, batch = self.per_gaussian, state.batch_shape
         fixed = self.constants()
         means, quats, log_scales = p["means"], fixed["quats"], p["log_scales"]
         if "encoded" in fixed:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.deform_bfloat16 and _fast_bfloat16(means)):
-                offsets = self.deformation(fixed["encoded"], self._condition(state))
-            shift, turn, growth = (offset.to(means.dtype) for offset in offsets)
+            shift, turn, growth = self.deformation(fixed["encoded"], self._condition(state))
             means = means + shift * self.config.scene_radius
             quats = multiply_quats(normalize_quats(torch.cat([turn[..., :1] + 1, turn[..., 1:]], -1)), quats)
             log_scales = log_scales + growth
@@ -259,13 +299,14 @@ class GaussianHead(AvatarModel):
     def features(self, means: Tensor) -> Tensor:
         """What Gaussians at (deformed) means [*b, N, 3] read from the tri-plane, [*b, N, channels]."""
         config, query = self.config, self._normalized(means)
-        places, copies = means.shape[:-1], config.derivations
+        places, (_, copies) = means.shape[:-1], self._derivation_counts()
         if not copies:
             return self.planes(query.reshape(-1, 1, 3)).reshape(*places, config.channels)
         if config.derivation_kind == "scene":
-            quats = normalize_quats(self.scene_derivations).expand(places[-1], -1, 4)
+            own = self.scene_derivations.expand(places[-1], -1, 4)
         else:
-            quats = normalize_quats(self.per_gaussian["derivations"])
+            own = self.per_gaussian["derivations"]
+        quats = normalize_quats(own[:, :: config.derivations // copies])  # the first of each family
         turned = (quats_to_matrices(quats) @ query[..., None, :, None])[..., 0]
         read = self.planes(turned.reshape(-1, copies, 3), config.shared_channels)
         return read.reshape(*places, config.channels)
@@ -308,46 +349,16 @@ class GaussianHead(AvatarModel):
         return found
 
 
-def _forget_deforming(avatar: GaussianHead, _) -> None:
-    avatar._deforms = None
+def _forget_buffers(avatar: GaussianHead, _) -> None:
+    avatar._deforms = avatar._counts = None
+    if avatar.config.derivation_schedule and "derivation_counts" in avatar._buffers:
+        start, count = avatar._derivation_counts()
+        if start < 1 or not _is_power_of_two(count) or count > avatar.config.derivations:
+            raise ValueError(f"derivation_counts: expected Gaussians and a power of two, got {start} and {count}")
 
 
-class Deformation(nn.Module):
-    """Offsets of Gaussians by their encoded mean and a condition that all of them share.
-
-    The same network as one on the concatenation of both; the shared part is multiplied once, not once per Gaussian.
-    """
-
-    def __init__(self, config: GaussianHeadConfig, condition: int) -> None:
-        super().__init__()
-        self._skip = config.deform_skip
-        width, encoded = config.deform_width, encoded_size(3, config.encoding_frequencies)
-        self.hidden = nn.ModuleList(nn.Linear(width if i else encoded, width) for i in range(config.deform_layers))
-        self.again = nn.Linear(encoded, width, bias=False)  # the input, once more
-        self.conditions = nn.ModuleList(nn.Linear(condition, width, bias=False) for _ in range(2))
-        self.shift, self.turn, self.growth = (nn.Linear(width, size) for size in (3, 4, 3))
-        for head in (self.shift, self.turn, self.growth):
-            nn.init.normal_(head.weight, std=1e-3)
-            nn.init.zeros_(head.bias)
-
-    def forward(self, encoded: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Offsets of position [*b, N, 3] (in scene radii), of rotation [*b, N, 4] and of log-scale [*b, N, 3] for
-        encoded means [N, *] and conditions [*b, C]."""
-        x = encoded
-        for index, layer in enumerate(self.hidden):
-            x = layer(x)
-            if index == 0:
-                x = x + self.conditions[0](condition)[..., None, :]
-            elif index == self._skip:
-                x = x + self.again(encoded) + self.conditions[1](condition)[..., None, :]
-            x = torch.relu(x)
-        return self.shift(x), self.turn(x), self.growth(x)
-
-
-def _fast_bfloat16(means: Tensor) -> bool:
-    """Whether float32 is computed on a processor that multiplies bfloat16; PyTorch has no public word for it."""
-    on_cpu = means.device.type == "cpu" and means.dtype == torch.float32
-    return on_cpu and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
+def _is_power_of_two(number: int) -> bool:
+    return number > 0 and number & (number - 1) == 0
 
 
 def _unit_quats(count: int) -> Tensor:

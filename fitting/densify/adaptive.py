@@ -7,6 +7,7 @@ last time; and they come from a network, so that the original's reset of opaciti
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -15,8 +16,11 @@ from fitting.avatars import AvatarModel
 from fitting.optimizers import Surgery
 from renderers.output import RenderOutput, ScreenRequest
 from scene.cloud import GaussianCloud
+from scene.extent import SCENE_EXTENT_M
 from scene.tensor_files import Array
 from scene.transforms import normalize_quats, quats_to_matrices
+
+_HALF = 1.6  # a split Gaussian's scales are divided by it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +39,15 @@ class AdaptiveConfig:
     """Mean gradient of the screen position, in normalised device coordinates, above which a Gaussian is doubled."""
     absolute_gradients: bool = False
     """Sum absolute per-pixel gradients (AbsGS) instead of the gradient of the sum; needs a higher threshold."""
-    split_scale: float = 0.002
-    """Metres: larger Gaussians are split, smaller ones cloned (1% of the scene's extent in the papers)."""
+    split_scale: float = 0.01 * SCENE_EXTENT_M
+    """Metres: larger Gaussians are split, smaller ones cloned. 1% of the scene (Kerbl et al. 2023)."""
     prune_opacity: float = 0.005
     """Gaussians fainter than this in every frame seen are removed."""
-    prune_scale: float = 0.05
-    """Metres: larger Gaussians are removed."""
-    max_gaussians: int = 40_000
-    """No growth beyond this number (a fit of HeadGaS at 512² then takes 4 GB)."""
+    prune_scale: float = 0.1 * SCENE_EXTENT_M
+    """Metres: larger Gaussians are removed, unless a split makes them small enough. 10% of the scene (Kerbl et al.)."""
+    max_gaussians: int | None = None
+    """No growth beyond this number; null: without limit, as in the papers (a fit of HeadGaS at 512² takes 4 GB with
+    40 000)."""
 
 
 class AdaptiveDensifier:
@@ -93,15 +98,21 @@ class AdaptiveDensifier:
             scales = p["log_scales"].exp()
             largest = scales.amax(-1)
             mean_gradient = self._gradients / self._counts.clamp_min(1)
-            keep = (self._opacities >= config.prune_opacity) & (largest <= config.prune_scale)
+            seen = self._opacities >= config.prune_opacity
+            grow = seen & (mean_gradient >= config.gradient_threshold)
+            # As in the original, what is to be split is judged by the size of its halves.
+            keep = seen & (self._largest_after(grow, largest) <= config.prune_scale)
+            grow &= keep
+            if config.max_gaussians is not None:
+                room = max(config.max_gaussians - int(keep.sum()), 0)
+                if int(grow.sum()) > room:
+                    best = torch.where(grow, mean_gradient, -1).topk(room).indices
+                    grow = torch.zeros_like(grow)
+                    grow[best] = True
+                    keep &= self._largest_after(grow, largest) <= config.prune_scale
             if not keep.any():
                 keep[self._opacities.argmax()] = True
-            grow = keep & (mean_gradient >= config.gradient_threshold)
-            room = max(config.max_gaussians - int(keep.sum()), 0)
-            if int(grow.sum()) > room:
-                best = torch.where(grow, mean_gradient, -1).topk(room).indices
-                grow = torch.zeros_like(grow)
-                grow[best] = True
+                grow &= keep
             split = grow & (largest > config.split_scale)
             clone = grow & ~split
             index = torch.arange(len(keep), device=keep.device)
@@ -113,8 +124,12 @@ class AdaptiveDensifier:
             noise = torch.randn(means.shape, generator=generator).to(means)
             turn = quats_to_matrices(normalize_quats(p["quats"][source][halves]))
             means[halves] += (turn @ (noise[halves] * scales[source][halves])[..., None])[..., 0]
-            log_scales[halves] -= torch.log(torch.tensor(1.6)).to(log_scales)
+            log_scales[halves] -= math.log(_HALF)
         return Surgery(source, fresh, {"means": means, "log_scales": log_scales})
+
+    def _largest_after(self, grow: Tensor, largest: Tensor) -> Tensor:
+        """Largest standard deviations [N] when those that ``grow`` says have grown, of ``largest`` [N] before."""
+        return torch.where(grow & (largest > self.config.split_scale), largest / _HALF, largest)
 
     def _forget(self, count: int, device: torch.device) -> None:
         self._seen = 0

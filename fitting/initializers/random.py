@@ -8,19 +8,21 @@ from fitting.initializers.base import InitializerConfig
 from preprocess.seeding.beside import tie_to_nearest
 from preprocess.seeding.surface import seed_cloud
 from scene.capture import Capture
+from scene.extent import SCENE_CENTRE_M, SCENE_EXTENT_M, SCENE_RADIUS_M
 from scene.pictures import FrameStore
 from scene.seeds import Seeds
 
-_HALF_SIZE_M = 0.2
-_CENTRE = torch.tensor([0.0, 0.0, -0.08])
+# Half of the 1% that GaussianHead prunes from. As large as their spacing, which is three times that limit, all would go
+# in the first round of a fit that is too short to shrink them.
+_SIZE_M = 0.005 * SCENE_EXTENT_M
 
 
 def random_seeds(capture: Capture, frames: FrameStore, config: InitializerConfig, seed: int) -> Seeds:
-    """Points uniform in a box of 40 cm around the skull, grey, as large as their spacing."""
+    """Points uniform in the scene's box, in colours at random, half as large as GaussianHead allows."""
     del frames
     generator = torch.Generator().manual_seed(seed)
-    points = (torch.rand(config.num_gaussians, 3, generator=generator) * 2 - 1) * _HALF_SIZE_M + _CENTRE
+    points = torch.rand(config.num_gaussians, 3, generator=generator) * 2 - 1
+    points = points * SCENE_RADIUS_M + torch.tensor(SCENE_CENTRE_M)
     colours = torch.rand(config.num_gaussians, 3, generator=generator)
-    spacing = 2 * _HALF_SIZE_M / config.num_gaussians ** (1 / 3) * 0.5
-    cloud = seed_cloud(points, colours, torch.full((len(points),), spacing), config.opacity)
+    cloud = seed_cloud(points, colours, torch.full((len(points),), _SIZE_M), config.opacity)
     return Seeds(cloud, torch.full((len(points),), 0.7), tie_to_nearest(capture, points))

@@ -7,8 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from fitting.avatars import gaussianhead
+from fitting.avatars import deformation
 from fitting.avatars.anchoring import AnchoringConfig
+from fitting.avatars.deformation import Deformation
+from fitting.avatars.encoding import encode
 from fitting.avatars.gaussianhead import GaussianHeadConfig
 from fitting.avatars.triplane import TriPlane
 from fitting.config import FitConfig
@@ -94,6 +96,23 @@ def test_plain_adam_leaves_the_sphere():
     assert (avatar.per_gaussian["derivations"].detach().norm(dim=-1) - 1).abs().max() > 1e-6
 
 
+def test_a_step_on_the_sphere_is_the_exponential_map():
+    """Of a step with Adam's direction d, the arc is as long as d; a projected step would be shorter."""
+    avatar = make("gaussianhead", **SMALL)
+    optimizer = make_optimizer(avatar, OptimizerConfig())
+    group = next(g for g in optimizer.param_groups if g["kind"] == "derivations")
+    quats = avatar.per_gaussian["derivations"]
+    before, rate = quats.detach().double().clone(), 0.5
+    gradient = torch.randn(quats.shape, generator=torch.Generator().manual_seed(0))
+    quats.grad, group["lr"] = gradient.clone(), rate
+    optimizer.step()
+    tangent = gradient.double() - (gradient.double() * before).sum(-1, keepdim=True) * before
+    step = -rate * tangent / tangent.norm(dim=-1, keepdim=True)  # the first step of Adam has the length of the rate
+    arc = step.norm(dim=-1, keepdim=True)
+    expected = before * arc.cos() + step / arc * arc.sin()
+    torch.testing.assert_close(quats.detach().double(), expected, atol=1e-6, rtol=0)
+
+
 def test_momentum_is_tangent_and_children_inherit_it_with_the_quaternions():
     avatar = make("gaussianhead", **SMALL)
     optimizer = make_optimizer(avatar, OptimizerConfig())
@@ -110,19 +129,49 @@ def test_momentum_is_tangent_and_children_inherit_it_with_the_quaternions():
     assert type(new) is type(old) and any(new is p for group in optimizer.param_groups for p in group["params"])
 
 
-def test_rates_of_derivations_end_at_zero():
+def test_rates_fall_as_in_the_paper():
     avatar = make("gaussianhead", **SMALL)
     optimizer = make_optimizer(avatar, OptimizerConfig())
-    group = next(g for g in optimizer.param_groups if g["kind"] == "derivations")
-    for progress, rate in ((0.0, 1e-3), (0.5, 5e-4), (1.0, 0.0)):
-        set_rates(optimizer, progress)
-        assert group["lr"] == pytest.approx(rate)
+    groups = {group["kind"]: group for group in optimizer.param_groups}
+    course = {
+        "derivations": (1e-3, 5e-4, 0.0), "planes": (1e-3, 5e-4, 0.0), "means": (1.5e-4, 0.5 * 1.515e-4, 1.5e-6),
+        "deformation": (8e-4, (8e-4 * 1.6e-6) ** 0.5, 1.6e-6),
+    }  # fmt: skip
+    for kind, rates in course.items():
+        for progress, rate in zip((0.0, 0.5, 1.0), rates):
+            set_rates(optimizer, progress)
+            assert groups[kind]["lr"] == pytest.approx(rate), kind
+
+
+def test_derivations_grow_with_the_gaussians_and_change_nothing_as_they_do():
+    """Equation 12: 32 channels / 2^(6 - ⌈N / N at the start⌉)."""
+    avatar = make("gaussianhead", derivations=16, derivation_schedule=True, **SMALL)
+    optimizer, state = make_optimizer(avatar, OptimizerConfig()), toys.random_states(())
+    counts = []
+    for growth in (1, 2, 2.5, 4, 3, 9):
+        source = torch.arange(int(growth * COUNT)) % avatar.num_gaussians
+        operate(avatar, optimizer, Surgery(source, torch.ones(len(source), dtype=torch.bool)))
+        before = avatar.features(avatar.per_gaussian["means"])
+        avatar.advance(0.0)
+        torch.testing.assert_close(avatar.features(avatar.per_gaussian["means"]), before)
+        counts.append(int(avatar.derivation_counts[1]))
+        optimizer.zero_grad()
+        avatar(state, EYE).sh.square().sum().backward()
+        optimizer.step()
+    assert counts == [1, 2, 4, 8, 8, 16]  # fewer Gaussians take none away; no more than ``derivations``
+    again = make("gaussianhead", derivations=16, derivation_schedule=True, **SMALL)
+    again.resize(avatar.num_gaussians)
+    again.load_state_dict(avatar.state_dict())
+    torch.testing.assert_close(again(state, EYE).sh, avatar(state, EYE).sh)
+    with pytest.raises(ValueError, match="power of two, got 40 and 3"):
+        again.load_state_dict(avatar.state_dict() | {"derivation_counts": torch.tensor([COUNT, 3])})
 
 
 SWITCHES = [
     {"derivations": 0}, {"derivations": 1}, {"derivations": 8}, {"derivation_kind": "euclidean"},
     {"derivation_kind": "fixed"}, {"derivation_kind": "scene"}, {"shared_channels": True}, {"scales": (1,)},
-    {"deformation": False}, {"deform_by_pose": False}, {"triplane": False}, {"sh_degree": 0},
+    {"deformation": False}, {"deform_by_pose": True}, {"triplane": False}, {"sh_degree": 0}, {"derivations": 16},
+    {"derivations": 16, "derivation_schedule": True},
 ]  # fmt: skip
 
 
@@ -170,9 +219,9 @@ def test_the_colour_depends_on_the_view():
 def test_the_deformation_without_pose():
     state = toys.random_states((), seed=1)
     moved = dataclasses.replace(state, T_world_body=toys.random_states((), seed=7).T_world_head)
-    blind = make("gaussianhead", deform_by_pose=False, **SMALL)
+    blind = make("gaussianhead", **SMALL)
     assert blind(state, EYE).means.equal(blind(moved, EYE).means)
-    seeing = make("gaussianhead", **SMALL)
+    seeing = make("gaussianhead", deform_by_pose=True, **SMALL)
     assert not seeing(state, EYE).means.equal(seeing(moved, EYE).means)
     far = dataclasses.replace(state, T_world_body=toys.head_pose(distance=90.0))
     assert (seeing(far, EYE).means - seeing(state, EYE).means).abs().max() < 0.1
@@ -192,8 +241,8 @@ def test_what_is_fixed_to_the_body_is_looked_at_from_there():
 
 def test_bfloat16_is_asked_for_and_changes_offsets_by_little(monkeypatch):
     """Any processor computes in it, most of them slowly."""
-    monkeypatch.setattr(gaussianhead, "_fast_bfloat16", lambda means: True)
-    assert not any(load_preset(preset, FitConfig).gaussianhead.deform_bfloat16 for preset in ("gaussianhead", "default"))
+    monkeypatch.setattr(deformation, "_fast_bfloat16", lambda encoded: True)
+    assert not load_preset("gaussianhead", FitConfig).gaussianhead.deform_bfloat16
     half, full = make("gaussianhead", deform_bfloat16=True, **SMALL), make("gaussianhead", **SMALL)
     state, still = toys.random_states(()), make("gaussianhead", deformation=False, **SMALL)
     means = [avatar(state, EYE).means for avatar in (half, full)]
@@ -206,11 +255,8 @@ def test_bfloat16_is_asked_for_and_changes_offsets_by_little(monkeypatch):
 
 def test_folding_the_condition_equals_the_concatenation():
     """The first and the skip layer on (encoding, condition) are what the paper's network has."""
-    from fitting.avatars.encoding import encode
-    from fitting.avatars.gaussianhead import Deformation
-
     torch.manual_seed(0)
-    net = Deformation(GaussianHeadConfig(deform_width=16), 9).double()
+    net = Deformation(63, 9, width=16, layers=8, skip=4).double()
     points, condition = torch.randn(7, 3).double(), torch.randn(9).double()
     encoded = encode(points, 10)
     inputs = torch.cat([encoded, condition.expand(7, -1)], -1)
@@ -224,7 +270,10 @@ def test_folding_the_condition_equals_the_concatenation():
     torch.testing.assert_close(net(encoded, condition)[0], net.shift(x))
 
 
-@pytest.mark.parametrize("change", [{"derivations": 3}, {"derivations": -1}, {"deform_skip": 8}])
+@pytest.mark.parametrize(
+    "change",
+    [{"derivations": 3}, {"derivations": -1}, {"deform_skip": 8}, {"derivation_schedule": True, "derivations": 0}],
+)
 def test_a_config_that_cannot_be(change):
     with pytest.raises(ValueError, match="expected"):
         GaussianHeadConfig(**change)

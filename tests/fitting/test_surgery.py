@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -118,6 +120,22 @@ def test_adaptive_density_control_clones_splits_and_prunes():
     halves = surgery.overrides["means"][surgery.source == 1]
     assert (halves[0] - halves[1]).norm() > 0  # each half has its own place
     assert surgery.fresh.sum() == 3  # the clone and both halves
+
+
+def test_what_a_split_makes_small_enough_is_split_and_not_pruned():
+    """As in the original, which prunes after it has split: else Gaussians between both limits never grow."""
+    avatar = make("headgas")
+    config = AdaptiveConfig(start=0, stop=10, every=1, min_observations=1, split_scale=0.01, prune_scale=0.01)
+    with torch.no_grad():
+        avatar.per_gaussian["log_scales"].fill_(-6.0)
+        avatar.per_gaussian["log_scales"][:4] = torch.tensor([0.015, 0.015, 0.02, 0.009]).log()[:, None]
+    gradient = torch.zeros(COUNT, 2)
+    gradient[[0, 2, 3]] = 1.0
+    for limit, counts in ((None, [2, 0, 0, 2]), (COUNT - 3, [0, 0, 0, 1])):
+        densifier = AdaptiveDensifier(dataclasses.replace(config, max_gaussians=limit))
+        observed(densifier, avatar, gradient, torch.ones(COUNT))
+        source = densifier.plan(5.0, avatar, torch.Generator().manual_seed(0)).source
+        assert torch.bincount(source, minlength=COUNT)[:4].tolist() == counts
 
 
 def test_growth_stops_at_the_limit():
