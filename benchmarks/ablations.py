@@ -26,7 +26,7 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "full": (),
         "without blending": ("headgas.blending=none",),
         "change of position and rotation": ("headgas.changes=geometry",),
-        "change of everything": ("headgas.changes=all",),
+        "change of everything": ("headgas.changes=everything",),
         "without MLP": ("headgas.blending=parameters",),
         NO_PERCEPTUAL: ("objective.perceptual=0",),
     },

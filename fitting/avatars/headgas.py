@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from fitting.avatars.base import (
+    LOG_SCALE_LIMITS,
+    AvatarModel,
+    AvatarShape,
+    Rates,
+    TrainingStates,
+    bounded_scales,
+    cloud_of,
+)
 from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.layers import apply_layers, compile_kernels
@@ -22,13 +30,11 @@ from scene import placing
 from scene import sh as spherical_harmonics
 from scene.blocks import BlockedNetwork
 from scene.cloud import GaussianCloud
+from scene.extent import SCENE_RADIUS_M
 from scene.head_state import HeadState
 from scene.seeds import Seeds
 from scene.transforms import multiply_quats, rotvecs_to_quats
 from scene.unit_quats import unit_quats
-
-# Means are divided by this before they are encoded, so that the head fills about [-1, 1].
-SCENE_RADIUS_M = 0.25
 
 _SHIFT_M, _TURN_RAD = 0.01, 0.1  # that the network's outputs of 1 stand for
 
@@ -61,13 +67,16 @@ class HeadGaSConfig:
     """Hidden layers of the MLP."""
     encoding_frequencies: int = 4
     """Frequencies of the positional encoding of the mean (the paper does not say how many)."""
+    encoding_gradient: bool = True
+    """Means also follow the gradient of what the network makes of their encoding (paper: equation 4 has no stop)."""
     sh_degree: int = 3
     """Degree of the spherical harmonics of the colour, 0 to 3."""
     blending: Literal["features", "none", "parameters"] = "features"
     """features: the paper's. none: the MLP sees the expression itself ("w/o blending"). parameters: colour and opacity
     are blended directly ("w/o MLP")."""
-    changes: Literal["appearance", "geometry", "all"] = "appearance"
-    """What the expression changes. appearance: colour and opacity (paper). geometry: Δ(μ, R) instead. all: both."""
+    changes: Literal["appearance", "geometry", "all", "everything"] = "appearance"
+    """What the expression changes. appearance: colour and opacity (paper). geometry: Δ(μ, R) instead ("w/ Δ(μ, R)").
+    everything: colour, opacity, μ, R and scale ("change all"). all: everything but scales."""
     expression_codes: int = 0
     """Blend by so many principal components of the training expressions instead of all coefficients; 0: all."""
     limited: bool = False
@@ -117,10 +126,12 @@ class HeadGaS(AvatarModel):
 
     def _output_sizes(self, coefficients: int) -> dict[str, int]:
         sizes: dict[str, int] = {}
-        if self.config.changes in ("appearance", "all"):
+        if self.config.changes in ("appearance", "all", "everything"):
             sizes |= {"opacity": 1, "sh": coefficients * 3}
-        if self.config.changes in ("geometry", "all"):
+        if self.config.changes in ("geometry", "all", "everything"):
             sizes |= {"shift": 3, "turn": 3}
+        if self.config.changes == "everything":
+            sizes |= {"growth": 3}
         return sizes
 
     def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
@@ -178,11 +189,13 @@ class HeadGaS(AvatarModel):
             logits = p["base_opacities"] + (logits if "sh" in values else 0)
             colours = p["base_colors"] + (colours if "sh" in values else 0)
         fixed = self.constants()
-        means, quats = p["means"], fixed["quats"]
+        means, quats, scales = p["means"], fixed["quats"], fixed["scales"]
         if "shift" in values:
             means = means + values["shift"] * _SHIFT_M
             quats = multiply_quats(rotvecs_to_quats(values["turn"] * _TURN_RAD), quats)
-        return cloud_of(state.batch_shape, means, quats, fixed["scales"], torch.sigmoid(logits), colours)
+        if "growth" in values:
+            scales = bounded_scales(p["log_scales"] + values["growth"])
+        return cloud_of(state.batch_shape, means, quats, scales, torch.sigmoid(logits), colours)
 
     def base_colours(self) -> Tensor | None:
         return self.per_gaussian["base_colors"][:, 0] if "base_colors" in self.per_gaussian else None
@@ -216,7 +229,8 @@ class HeadGaS(AvatarModel):
         own = (p["base_opacities"], p["base_colors"]) if "base_colors" in p else ()
         looks = self._sizes.get("opacity", 0) + self._sizes.get("sh", 0)
         rest = placing.Rest(p["means"], fixed["quats"], fixed["scales"], *own)
-        return rest, placing.Additions(BlockedNetwork(p["basis"], start, layers), looks, (_SHIFT_M, _TURN_RAD))
+        grown = (p["log_scales"], LOG_SCALE_LIMITS) if "growth" in self._sizes else None
+        return rest, placing.Additions(BlockedNetwork(p["basis"], start, layers), looks, (_SHIFT_M, _TURN_RAD), grown)
 
     def warm_up(self) -> None:
         super().warm_up()
@@ -254,7 +268,9 @@ class HeadGaS(AvatarModel):
         return x
 
     def _encoding(self) -> Tensor:
-        return encode(self.per_gaussian["means"].detach() / SCENE_RADIUS_M, self.config.encoding_frequencies)
+        means = self.per_gaussian["means"]
+        means = means if self.config.encoding_gradient else means.detach()
+        return encode(means / SCENE_RADIUS_M, self.config.encoding_frequencies)
 
     def _network(self, codes: Tensor) -> Tensor:
         """What codes [*b, B] give, [*b, N, *]."""

@@ -9,7 +9,7 @@ import torch
 
 from fitting.avatars.blending import BlendBasis
 from fitting.avatars.encoding import encode
-from fitting.avatars.headgas import SCENE_RADIUS_M
+from scene.extent import SCENE_RADIUS_M
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
 
@@ -52,6 +52,8 @@ SWITCHES = [
     {"blending": "parameters"},
     {"changes": "geometry"},
     {"changes": "all"},
+    {"changes": "everything"},
+    {"changes": "everything", "blending": "parameters"},
     {"expression_codes": 6},
     {"limited": True},
     {"base_appearance": True},
@@ -67,10 +69,25 @@ def test_every_switch_trains_and_changes_what_it_says(switch):
     sum(value.square().sum() for value in a.fields().values()).backward()
     assert all(parameter.grad is not None for parameter in avatar.parameters() if parameter.requires_grad)
     moves = (a.means - b.means).abs().max() > 1e-7
+    grows = (a.scales - b.scales).abs().max() > 1e-7
     recolours = (a.sh - b.sh).abs().max() > 1e-6
     changes = switch.get("changes", "appearance")
-    assert moves == (changes in ("geometry", "all"))
-    assert recolours == (changes in ("appearance", "all"))
+    assert moves == (changes in ("geometry", "all", "everything"))
+    assert grows == (changes == "everything")
+    assert recolours == (changes in ("appearance", "all", "everything"))
+
+
+def test_the_place_of_a_gaussian_is_learned_through_its_encoding_too():
+    """Equation 4: what the network makes of ψ(μ) is a function of μ."""
+    seeing, blind = make("headgas"), make("headgas", encoding_gradient=False)
+    for avatar in (seeing, blind):
+        cloud = avatar(toys.random_states(()), EYE)
+        (cloud.sh.square().sum() + cloud.opacities.sum()).backward()
+    assert seeing.per_gaussian["means"].grad.abs().max() > 0
+    assert blind.per_gaussian["means"].grad is None
+    for name, value in seeing.named_parameters():
+        if name != "per_gaussian.means" and value.grad is not None:
+            torch.testing.assert_close(value.grad, dict(blind.named_parameters())[name].grad, msg=name)
 
 
 def test_limited_coefficients_recolour_as_far_as_training_showed_and_move_all_the_way():
