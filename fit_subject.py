@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     length = fitting.add_mutually_exclusive_group()
     option(
         length, "--minutes", type=positive_number, metavar="M", unit="minutes",
-        help="time for the fit; unless said, the preset's own iterations, on a CPU 10 minutes",
+        help="time for the fit; unless said, the preset's own iterations, on a CPU the preset's own minutes, if any",
     )  # fmt: skip
     option(length, "--iterations", type=positive_int, metavar="N", help="length of the fit in iterations")
     command_line.add_device(fitting)
@@ -114,9 +114,10 @@ def main() -> int | None:
 
 def _work(run: RunDirectory, config: FitConfig, args: argparse.Namespace, device: str) -> None:
     """Fits, measures and reports a run."""
+    from fitting.length import budget_of
     from fitting.perceptual import LPIPS
     from fitting.report import write_report
-    from fitting.subject import FitOptions, budget_of
+    from fitting.subject import FitOptions
     from playback.demo_truth import compare_with_truth
     from playback.evaluation import measure_run, summary
     from scene.capture import Capture

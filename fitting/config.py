@@ -19,7 +19,9 @@ class ScheduleConfig:
 
     iterations: int = 50_000
     """Length of the whole fit when neither minutes nor iterations are given, and the unit of all other schedules."""
-    cpu_minutes: float = 10.0
+    min_iterations: int = 0
+    """A fit of fewer iterations than this is announced as too short for its preset, before it starts."""
+    cpu_minutes: float = 0.0
     """Minutes that a fit on a CPU takes when nothing else is said; 0: the full iterations there too."""
     batch: int = 1
     """Training frames that a step takes: all different, drawn in one go, their losses averaged. Iterations are steps,
@@ -27,9 +29,9 @@ class ScheduleConfig:
     idle, and for many cores, which then draw a picture each. ``--refine`` takes one picture at a time."""
     half_resolution_until: int = 0
     """Until this iteration pictures are rendered and compared at half the resolution."""
-    short_fit_exponent: float = 0.3
+    short_fit_exponent: float = 0.0
     """A fit of fewer iterations than its own takes larger steps: its learning rates times (own / taken) to this
-    power; 0: the same rates whatever the budget."""
+    power; 0, as in the papers: the same rates whatever the budget."""
     expressions: bool = True
     """Off: the avatar never sees an expression (the baseline that an avatar must beat)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import signal
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fitting import fused_adam, loop, losses, memory, networks, picture_loss
+from fitting import fused_adam, length, loop, losses, memory, networks, picture_loss
 from fitting.avatars import AvatarModel
 from fitting.bundle import AvatarBundle
 from fitting.config import FitConfig
@@ -62,6 +63,10 @@ def fit_run(
     ssim = losses.choose_package(options.device)
     notes: dict[str, str] = {} if ssim is None else {"ssim": ssim.reason}
     perceptual = _perceptual(config, options, notes)
+    fit = functools.partial(loop.fit, capture, renderer, device=options.device, seed=options.seed, frames=frames)
+    timed = functools.partial(length.timed_step, functools.partial(fit, perceptual=perceptual), config, options.device)
+    if note := length.announce(config, options.budget, options.device, timed):
+        notes["length"] = note
     facts = {
         "seed": options.seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes,
         "networks": dataclasses.asdict(config.networks),
@@ -77,10 +82,9 @@ def fit_run(
             if watch is not None:
                 listeners.append(watch(text))
             try:
-                avatar = loop.fit(
-                    capture, renderer, stage_config, budget, device=options.device, seed=options.seed, frames=frames,
-                    perceptual=loss, checkpoint_path=run.checkpoint(name), listeners=listeners,
-                    should_stop=stop.requested,
+                avatar = fit(
+                    config=stage_config, budget=budget, perceptual=loss, checkpoint_path=run.checkpoint(name),
+                    listeners=listeners, should_stop=stop.requested,
                 )  # fmt: skip
             finally:
                 bar.close()
@@ -118,19 +122,6 @@ def _perceptual(config: FitConfig, options: FitOptions, notes: dict[str, str]):
         notes["perceptual_loss"] = "off: the weights of VGG16 could not be had"
         log.warning("the perceptual loss is off: VGG16's weights are not here (give them with --weights DIR)")
     return loss
-
-
-def budget_of(config: FitConfig, device: str, minutes: float | None, iterations: int | None) -> Budget:
-    """The length of a fit: as asked for; else the preset's own iterations, on a CPU its own minutes (said)."""
-    if minutes is not None or iterations is not None:
-        return Budget(minutes, iterations)
-    if device == "cpu" and config.schedule.cpu_minutes > 0:
-        log.info(
-            "no CUDA here: fitting for %g minutes instead of %d iterations (--minutes or --iterations say otherwise)",
-            config.schedule.cpu_minutes, config.schedule.iterations,
-        )  # fmt: skip
-        return Budget(minutes=config.schedule.cpu_minutes)
-    return Budget(iterations=config.schedule.iterations)
 
 
 class _Picture:

@@ -34,7 +34,7 @@ SMALL = FitConfig(
     seeds=InitializerConfig(num_gaussians=250, frames=4),
     densify=AdaptiveConfig(start=10, stop=60, every=10, min_observations=5, max_gaussians=400),
     objective=ObjectiveConfig(perceptual=0.0, matte=0.2, background="random"),
-    schedule=ScheduleConfig(iterations=80, half_resolution_until=30),
+    schedule=ScheduleConfig(iterations=80, half_resolution_until=30, short_fit_exponent=0.3),
 )  # fmt: skip
 
 

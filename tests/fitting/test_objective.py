@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
 from fitting import losses
-from fitting.config import FitConfig
-from fitting.config_files import load_preset
 from fitting.objective import ObjectiveConfig, background_colour, compute
 from fitting.run_directory import RunDirectory, default_root
-from fitting.subject import budget_of
 from renderers.output import RenderOutput
 from scene.errors import UserError
 from tests.contract.test_avatars import make
@@ -82,26 +77,6 @@ def test_boxes_of_a_batch_that_are_the_same_are_seen_in_one_go():
     assert found["perceptual"] == pytest.approx(float(sum(term["perceptual"] for term in alone)) / 2)
     terms(pair, target, backgrounds, [whole, (0, 4, 12, 20)])
     assert seen == [(20, 24), (20, 24), (2, 20, 24), (20, 24), (16, 12)]
-
-
-def test_the_papers_preset_is_the_papers():
-    config = load_preset("headgas", FitConfig)
-    assert config.seeds.num_gaussians == 2500 and config.initializer == "mesh"
-    assert config.schedule.iterations == 50_000 and config.schedule.half_resolution_until == 0
-    assert (config.densify.start, config.densify.stop) == (500, 15_000)
-    assert (config.objective.l1, config.objective.dssim, config.objective.perceptual) == (0.8, 0.2, 0.1)
-    assert config.objective.perceptual_from == 10_000 and config.objective.background == "white"
-    model = config.headgas
-    assert (model.feature_size, model.hidden_size, model.hidden_layers, model.sh_degree) == (32, 64, 2, 3)
-    assert not any(dataclasses.asdict(dataclasses.replace(model.anchoring, correction_components=0)).values())
-
-
-def test_a_cpu_gets_minutes_unless_told_otherwise(caplog):
-    config = FitConfig()
-    assert budget_of(config, "cpu", None, None).minutes == 10
-    assert budget_of(config, "cuda", None, None).iterations == 50_000
-    assert budget_of(config, "cpu", None, 7).iterations == 7
-    assert budget_of(config, "cuda", 3.0, None).minutes == 3.0
 
 
 def test_runs_have_their_own_folders(tmp_path):
