@@ -46,6 +46,10 @@ def main() -> None:
         if getattr(args, name) is not None:
             options.error(f"--{name.replace('_', '-')} has no meaning {'with' if args.driver else 'without'} --driver")
     device = str(command_line.device(args.device))
+    if args.json:
+        from scene.files import check_writable
+
+        check_writable(args.json)
     if args.driver:
         return _reenactment(args, device)
     from fitting.bundle import AvatarBundle

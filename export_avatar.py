@@ -57,7 +57,7 @@ def main() -> None:
     args = parser().parse_args()
     from playback.export.formats import EXPORTERS, ExportOptions
     from playback.input_checks import hint
-    from scene.files import check_absent
+    from scene.files import check_absent, check_writable
 
     if args.format not in EXPORTERS:
         raise UserError(f"--format {args.format}: unknown; {hint(args.format, tuple(EXPORTERS))}")
@@ -67,6 +67,7 @@ def main() -> None:
     if args.sequence is not None and args.out is None:
         out = out.with_name(f"{args.format}_sequence")
     check_absent(out)
+    check_writable(out)
     from playback.bundles import load_bundle
 
     bundle = load_bundle(args.avatar)

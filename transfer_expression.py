@@ -62,8 +62,8 @@ def main() -> None:
 
     if args.out is not None:
         check_film(args.out, alpha=False)
-    for path in (args.out, args.save_states):
-        _check_absent(path, args.overwrite)
+    for path in filter(None, (args.out, args.save_states)):
+        _check_output(path, args.overwrite)
     bundle = load_bundle(args.avatar)
     config = RetargetConfig(args.strength, args.pose, args.body)
     (_live if args.webcam is not None else _from_file)(args, bundle, config, device)
@@ -79,7 +79,7 @@ def _from_file(args: argparse.Namespace, bundle: AvatarBundle, config: Any, devi
     settings = DriverOptions(args.fps, args.cache, args.weights, not args.offline, device, progress=True)
     driver = open_driver(args.driver, bundle, settings, args.kind)
     out = args.out or Path(f"transfer-{folder_name(Path(driver.name).stem)}.mp4")
-    _check_absent(out, args.overwrite)
+    _check_output(out, args.overwrite)
     smoothing_s = SMOOTHING_S if args.smoothing is None else args.smoothing
     states = transfer(bundle, driver, config, neutral=args.neutral, smoothing_s=smoothing_s)
     if args.save_states:
@@ -107,14 +107,16 @@ def _live(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: s
         _write(args.out, until_interrupted(at_rate(pictures, driver)), driver.fps, args.frames)
 
 
-def _check_absent(path: Path | None, overwrite: bool) -> None:
-    """Raises UserError for what is there and not to be replaced."""
+def _check_output(path: Path, overwrite: bool) -> None:
+    """Raises UserError for what is there and not to be replaced, and where nothing can be written."""
     from scene.errors import UserError
+    from scene.files import check_writable
 
-    if path is not None and path.is_dir():
+    if path.is_dir():
         raise UserError(f"{path}: is a folder; choose another name")
-    if path is not None and path.exists() and not overwrite:
+    if path.exists() and not overwrite:
         raise UserError(f"{path}: exists already; choose another name, or give --overwrite")
+    check_writable(path)
 
 
 def _write(out: Path, pictures: Any, fps: float, most: int | None) -> None:

@@ -29,6 +29,7 @@ from benchmarks import comparison_tables as tables  # noqa: E402
 from benchmarks.clips import Clip  # noqa: E402
 from benchmarks.fits import Fit, file_name, kept, run_all  # noqa: E402
 from command_line import option, positive_int, positive_number  # noqa: E402
+from scene.files import check_writable  # noqa: E402
 
 DEFAULT = "default"
 
@@ -100,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.videos and args.landmark_captures:
         options.error("--landmark-captures belongs to --captures; of --videos both captures are made")
     command_line.resume_with("the same command resumes: finished fits are kept")
+    for path in filter(None, (args.out, args.json)):
+        check_writable(path)
     if args.videos:
         clips = clip_captures.prepared(args.videos, args.out / "captures", args.weights)
     else:

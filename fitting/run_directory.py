@@ -15,7 +15,7 @@ import msgspec
 
 from preprocess.cache import link_capture
 from scene.errors import UserError
-from scene.files import held, new_folder, storage_error, write_bytes, write_json
+from scene.files import check_writable, held, new_folder, storage_error, write_bytes, write_json
 from scene.foreign_paths import folder_name
 from scene.machine import machine
 from scene.reading import read_versioned
@@ -90,11 +90,9 @@ class RunDirectory:
                 raise UserError(
                     f"{root}: exists already and is not overwritten; choose another --out, or --resume {root}"
                 )
-            root.parent.mkdir(parents=True, exist_ok=True)
-            write_json(root.parent / f".{root.name}.writable", {})
-            (root.parent / f".{root.name}.writable").unlink()
         except OSError as error:
             raise storage_error(error, root) from error
+        check_writable(root)
 
     @classmethod
     def create(cls, root: Path, capture: Path, options: dict[str, Any], config_yaml: str) -> RunDirectory:

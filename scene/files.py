@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -108,13 +109,31 @@ def check_absent(path: Path) -> None:
         raise UserError(f"{path}: exists already and is not overwritten; choose another --out, or remove it")
 
 
+def check_writable(path: Path) -> None:
+    """Raises UserError when no file or folder can be made at ``path``: before the work whose result is to be there.
+
+    Folders on the way may be missing. What is tried leaves no trace.
+    """
+    path = Path(path)
+    try:
+        path.exists()  # a name that is too long is an error of its own
+        folder = path if path.is_dir() else next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        known = storage_error(error, path)
+        if isinstance(known, UserError):
+            raise known from error
+        raise UserError(f"{path}: cannot write there ({error.strerror}); choose another folder") from error
+
+
 def storage_error(error: OSError, path: Path) -> Exception:
     """A UserError for what the person can mend (full disk, no permission, a long name), else the error itself."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"{path}: no space left on the disk; free some, then run the same command again to go on")
     unusable = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
     if error.errno in unusable:
-        return UserError(f"{path}: cannot write there ({error.strerror}); choose another folder with --out")
+        return UserError(f"{path}: cannot write there ({error.strerror}); choose another folder")
     return error
 
 

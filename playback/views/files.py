@@ -22,7 +22,7 @@ from playback.films import SUFFIXES, check_film, open_film
 from playback.views.rendering import Channel, Shot, ViewRenderer
 from playback.views.sheets import sheet
 from scene.errors import UserError
-from scene.files import atomic_path, write_json
+from scene.files import atomic_path, check_writable, write_json
 from scene.image_files import save_image
 from scene.reading import read_json
 
@@ -44,6 +44,7 @@ def check_output(path: Path, shots: list[Shot], transparent: bool, overwrite: bo
         raise UserError(f"{path}: is a folder; choose another --out")
     if path.suffix and path.exists() and not overwrite:
         raise UserError(f"{path}: exists already; choose another --out, or give --overwrite")
+    check_writable(path)
 
 
 def write_views(

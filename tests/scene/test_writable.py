@@ -1,0 +1,61 @@
+"""A place where nothing can be written is said before the work whose result was to be there."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+from fitting.bundle import AvatarBundle
+from fitting.run_directory import RunDirectory
+from scene import files
+from scene.errors import UserError
+from scene.files import check_writable
+from tests import toys
+
+
+def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path):
+    for path in (tmp_path, tmp_path / "a.json", tmp_path / "no" / "such" / "folder" / "a.json"):
+        check_writable(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_cannot_are_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a.json", tmp_path / "file" / "b" / "a.json", tmp_path / ("ü" * 128)):
+        with pytest.raises(UserError, match="cannot write there") as error:
+            check_writable(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+    def refused(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refused)  # the tests may run as root, who may do anything
+    with pytest.raises(UserError, match=r"a\.json: cannot write there \(Permission denied\); choose another folder"):
+        check_writable(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "program, arguments",
+    [("export_avatar", ["--format", "ply", "--out"]), ("render_views", ["--out"]),
+     ("transfer_expression", ["--driver", "states.npz", "--out"]),
+     ("transfer_expression", ["--driver", "states.npz", "--save-states"]), ("evaluate_avatar", ["--json"])],
+)  # fmt: skip
+def test_programs_say_it_before_they_work(program, arguments, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / ("a.mp4" if program != "evaluate_avatar" else "a.json")
+
+    def work(*_, **__):
+        raise AssertionError("worked first")
+
+    if program == "render_views":  # the avatar says how many pictures there are
+        toys.arkit_bundle(16).save(tmp_path / "run" / "bundle")
+        monkeypatch.setattr("playback.views.files.write_views", work)
+    else:
+        monkeypatch.setattr(AvatarBundle, "load", work)
+        monkeypatch.setattr(RunDirectory, "open", work)
+        monkeypatch.setattr("playback.bundles.load_bundle", work)
+    monkeypatch.setattr(sys, "argv", [program, str(tmp_path / "run"), *arguments, str(out)])
+    with pytest.raises(UserError, match="cannot write there"):
+        importlib.import_module(program).main()
