@@ -1,14 +1,21 @@
 """How well an avatar does what a driver does: CSIM, AED, APD and AKD.
 
-Both clips, the driver's pictures and the avatar's, go through the same landmark detector and head tracker, and it is
-*motion* that is compared: faces differ at rest, and a transfer means to keep that difference. So each clip's mean is
-taken out first, of expressions, rotations and landmarks alike, and the same is done for the reference: the avatar on
-held-out frames of its own recording.
+Both clips, the driver's pictures and the avatar's, go through the same landmark detector and head tracker. Two variants
+of each distance are given, for transfers and, as the reference, for the avatar on held-out frames of its own recording:
 
-* CSIM: cosine of the face-identity embeddings of the avatar's pictures and the mean embedding of the person's own.
-* AED: mean absolute difference of the expression coefficients (0 to 1). APD: mean angle between the heads' rotations
-  in degrees. Of a driver without pictures its own states are compared with.
-* AKD: mean distance of the 478 landmarks in per cent of each clip's distance of the outer eye corners.
+* ``papers``: frame by frame, as LAM and GAGAvatar report them (they name the estimators, not the formulas; the public
+  programs that measure AED and APD take the mean absolute difference of coefficients, without a mean taken out). AED:
+  mean absolute difference of the expression coefficients (0 to 1), and its mean L2 norm. APD: the same two of the
+  head's rotation vector against a head that faces the camera, radians, and the mean angle between the rotations in
+  degrees. AKD: mean L2 distance of the 478 landmarks in pixels of a picture of 512 rows; as in the papers of
+  self-reenactment alone, where both pictures have the same camera and face.
+* ``motion``: with each clip's mean taken out first, of expressions, rotations and landmarks alike: faces differ at
+  rest, and a transfer means to keep that difference. AED is the mean absolute difference, APD the mean angle in
+  degrees, AKD the mean distance of the landmarks in per cent of each clip's distance of the outer eye corners.
+
+Their absolute values depend on the estimators, ours are not the papers'. CSIM: cosine of the face-identity embeddings of
+the avatar's pictures and the mean embedding of the person's own. Of a driver without pictures its own states are
+compared with.
 
 This module needs ``preprocess`` (detector, tracker): for the scripts, not for playing.
 """
@@ -37,9 +44,12 @@ from scene.capture import Capture
 from scene.errors import UserError
 from scene.head_state import HeadState
 from scene.pictures import composite, load_rgba
-from scene.transforms import mean_transform, rotation_angles
+from scene.transforms import invert_transform, matrices_to_rotvecs, mean_transform, rotation_angles
 
 MOST_FRAMES = 120
+PAPER_ROWS = 512
+"""Rows of the papers' pictures, in whose pixels AKD is given."""
+_FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # the rotation of a head that looks into the camera
 _LEAST = 8
 _NO_MODEL = "no network for face identity given (--identity-model FILE.onnx)"
 _NO_PICTURES = "the driver has no pictures"
@@ -62,15 +72,19 @@ def measure(
     run: Path, bundle: AvatarBundle, driver: Recording, *, identity: IdentityModel | None = None,
     config: RetargetConfig = RetargetConfig(), neutral: int | None = None, device: str = "cpu", progress: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """The figures as plain JSON: ``self`` (held-out frames of the run's own capture) and ``driven``."""
+    """The figures as plain JSON: ``self`` (held-out frames of the run's own capture without their sway), ``driven``.
+
+    Of each: csim; papers (aed, aed_l2, apd_radians, apd_l2_radians, apd_degrees, akd_pixels); motion (aed, apd_degrees,
+    akd_percent); frames. None where something is not measured; ``reasons`` says why.
+    """
     player, capture = Player(bundle, device), Capture.load(Path(run) / "capture")
     chosen = _spread(list(capture.test))
     truth, own_K = [_picture(capture, index) for index in chosen], capture.frames[chosen[0]].camera.K
     times = torch.tensor([capture.frames[index].time_s for index in chosen], dtype=torch.float64)
-    shown = [_play(player, capture.frames[index].state, capture.frames[index].camera) for index in chosen]
+    shown = [_play(player, capture.frames[index].state.unswayed(), capture.frames[index].camera) for index in chosen]
     real = see(truth, own_K, times, bundle, identity, "own pictures" if progress else None)
     played = see(shown, own_K, times, bundle, identity, "self-reenactment" if progress else None)
-    result = {"self": _figures(real, real.states, played, real, capture.root)}
+    result = {"self": _figures(real, real.states, played, real, capture.root, PAPER_ROWS / truth[0].shape[0])}
 
     frames = _spread(list(range(len(driver))))
     states = transfer(bundle, driver, config, neutral=neutral)
@@ -121,19 +135,29 @@ def see(
     return Clip(found, points, states, embeddings)
 
 
-def expression_distance(a: Tensor, b: Tensor) -> float:
-    """AED of coefficients [T, E] of the same moments."""
-    return float(((a - a.mean(0)) - (b - b.mean(0))).abs().mean())
+def expression_distances(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """Mean absolute difference (AED) of coefficients [T, E] of the same moments, and the mean L2 norm of it."""
+    return float((a - b).abs().mean()), float((a - b).norm(dim=-1).mean())
 
 
-def pose_distance(a: Tensor, b: Tensor) -> float:
-    """APD of poses [T, 4, 4] of the same moments, in degrees."""
-    turns = [mean_transform(pose)[:3, :3].T @ pose[:, :3, :3] for pose in (a, b)]
-    return float(torch.rad2deg(rotation_angles(turns[0].transpose(1, 2) @ turns[1])).mean())
+def pose_distances(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """The same (APD) of the rotation vectors of poses [T, 4, 4], from a head that faces the camera; radians."""
+    vectors = [matrices_to_rotvecs(_FACING.to(pose).T @ pose[:, :3, :3]) for pose in (a, b)]
+    return expression_distances(*vectors)
+
+
+def pose_angle(a: Tensor, b: Tensor) -> float:
+    """Mean angle between the rotations of poses [T, 4, 4] of the same moments, in degrees."""
+    return float(torch.rad2deg(rotation_angles(a[:, :3, :3].transpose(1, 2) @ b[:, :3, :3])).mean())
+
+
+def motion_of(poses: Tensor) -> Tensor:
+    """Poses [T, 4, 4] from their own mean."""
+    return invert_transform(mean_transform(poses)) @ poses
 
 
 def landmark_distance(a: Tensor, b: Tensor) -> float:
-    """AKD of landmarks [T, L, 2] of the same moments, in per cent of each clip's eye distance."""
+    """AKD of the motion of landmarks [T, L, 2] of the same moments, in per cent of each clip's eye distance."""
     from preprocess.landmarks import EYE_CORNERS
 
     motions = []
@@ -143,7 +167,10 @@ def landmark_distance(a: Tensor, b: Tensor) -> float:
     return float((motions[0] - motions[1]).norm(dim=-1).mean() * 100)
 
 
-def _figures(driver: Clip | None, target: HeadState, avatar: Clip, person: Clip, name: Any) -> dict[str, Any]:
+def _figures(
+    driver: Clip | None, target: HeadState, avatar: Clip, person: Clip, name: Any, pixels: float | None = None
+) -> dict[str, Any]:
+    """pixels: of the papers' pictures in one of these; None where the two pictures are not of one camera and face."""
     both = avatar.found if driver is None else avatar.found & driver.found
     if int(both.sum()) < _LEAST:
         raise UserError(f"{name}: faces were found in only {int(both.sum())} pairs of pictures")
@@ -157,23 +184,39 @@ def _figures(driver: Clip | None, target: HeadState, avatar: Clip, person: Clip,
         reasons["akd"] = _NO_PICTURES
     else:
         akd = landmark_distance(driver.landmarks[both], avatar.landmarks[both])
+    expressions = target.expression[both], avatar.states.expression[both]
+    poses = target.T_world_head[both], avatar.states.T_world_head[both]
+    (aed, aed_l2), (apd, apd_l2) = expression_distances(*expressions), pose_distances(*poses)
+    akd_pixels = None
+    if driver is not None and pixels is not None:
+        akd_pixels = pixels * float((driver.landmarks[both] - avatar.landmarks[both]).norm(dim=-1).mean())
     return {
         "csim": csim,
-        "aed": expression_distance(target.expression[both], avatar.states.expression[both]),
-        "apd_degrees": pose_distance(target.T_world_head[both], avatar.states.T_world_head[both]),
-        "akd_percent": akd,
+        "papers": {"aed": aed, "aed_l2": aed_l2, "apd_radians": apd, "apd_l2_radians": apd_l2,
+                   "apd_degrees": pose_angle(*poses), "akd_pixels": akd_pixels},
+        "motion": {"aed": expression_distances(*(e - e.mean(0) for e in expressions))[0],
+                   "apd_degrees": pose_angle(*map(motion_of, poses)), "akd_percent": akd},
         "frames": int(both.sum()),
         "frames_without_face": int((~both).sum()),
         "reasons": reasons,
-    }
+    }  # fmt: skip
 
 
 def table(figures: dict[str, Any]) -> str:
     """The figures as lines of text."""
-    lines = [f"{'':28s}{'CSIM':>8s}{'AED':>9s}{'APD °':>8s}{'AKD %':>8s}{'frames':>8s}"]
+    lines = [
+        f"{'':28s}{'':8s}{'as the papers, frame by frame':^50s}{'motion alone':^25s}",
+        f"{'':28s}{'CSIM':>8s}{'AED':>9s}{'L2':>8s}{'APD rad':>9s}{'L2':>8s}{'°':>8s}{'AKD px':>8s}"
+        f"{'AED':>9s}{'APD °':>8s}{'AKD %':>8s}{'frames':>8s}",
+    ]
     for key, label in (("self", "self, held-out frames"), ("driven", f"driven by {figures['driver']}"[:27])):
         row = figures[key]
-        cells = [(row["csim"], 8, 3), (row["aed"], 9, 4), (row["apd_degrees"], 8, 2), (row["akd_percent"], 8, 2)]
+        papers, motion = row["papers"], row["motion"]
+        cells = [
+            (row["csim"], 8, 3), (papers["aed"], 9, 4), (papers["aed_l2"], 8, 3), (papers["apd_radians"], 9, 4),
+            (papers["apd_l2_radians"], 8, 3), (papers["apd_degrees"], 8, 2), (papers["akd_pixels"], 8, 2),
+            (motion["aed"], 9, 4), (motion["apd_degrees"], 8, 2), (motion["akd_percent"], 8, 2),
+        ]  # fmt: skip
         texts = [f"{'–':>{w}s}" if value is None else f"{value:{w}.{digits}f}" for value, w, digits in cells]
         lines.append(f"{label:28s}" + "".join(texts) + f"{row['frames']:8d}")
     reasons = {**figures["self"]["reasons"], **figures["driven"]["reasons"]}

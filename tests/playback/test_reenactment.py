@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -18,19 +19,32 @@ from tests import toys
 from tests.onnx_files import write_embedding
 
 
-def test_distances_look_at_motion_alone():
-    generator = torch.Generator().manual_seed(0)
-    a = torch.rand(20, 52, generator=generator)
-    assert reenactment.expression_distance(a, a + torch.rand(52, generator=generator)) == pytest.approx(0, abs=1e-6)
-    assert reenactment.expression_distance(a, a.flip(0)) > 0.1
+def poses_of(angles: torch.Tensor) -> torch.Tensor:
+    """Poses [T, 4, 4] of a head that turns aside by angles [T] from where it faces the camera."""
+    turns = torch.stack([torch.zeros(len(angles)), angles, torch.zeros(len(angles))], -1)
+    return toys.head_pose() @ make_transform(rotvecs_to_matrices(turns), torch.zeros(len(angles), 3))
+
+
+def test_the_papers_distances_are_frame_by_frame():
+    a = torch.rand(20, 52, generator=torch.Generator().manual_seed(0))
+    aed, l2 = reenactment.expression_distances(a, a + 0.1)  # what differs always counts, too
+    assert aed == pytest.approx(0.1) and l2 == pytest.approx(0.1 * 52**0.5)
     angles = torch.linspace(-0.3, 0.3, 21)
-    turns = torch.stack([torch.zeros(21), angles, torch.zeros(21)], -1)
-    poses = make_transform(rotvecs_to_matrices(turns), torch.zeros(21, 3))
+    apd, l2 = reenactment.pose_distances(poses_of(angles), poses_of(angles + 0.06))
+    assert apd == pytest.approx(0.06 / 3, rel=1e-3) and l2 == pytest.approx(0.06, rel=1e-3)
+    found = reenactment.pose_angle(poses_of(angles), poses_of(angles + 0.06))
+    assert found == pytest.approx(np.rad2deg(0.06), rel=1e-3)
+
+
+def test_motion_is_what_is_left_without_the_mean():
+    generator = torch.Generator().manual_seed(0)
+    angles = torch.linspace(-0.3, 0.3, 21)
+    poses = poses_of(angles)
     elsewhere = toys.head_pose(0.4) @ poses
-    assert reenactment.pose_distance(poses, elsewhere) == pytest.approx(0, abs=1e-2)
-    half = make_transform(rotvecs_to_matrices(turns / 2), torch.zeros(21, 3))
-    expected = float(torch.rad2deg(angles.abs() / 2).mean())
-    assert reenactment.pose_distance(poses, half) == pytest.approx(expected, rel=0.01)
+    assert reenactment.pose_angle(*map(reenactment.motion_of, (poses, elsewhere))) == pytest.approx(0, abs=5e-2)
+    assert reenactment.pose_angle(poses, elsewhere) > 20
+    half = reenactment.pose_angle(*map(reenactment.motion_of, (poses, poses_of(angles / 2))))
+    assert half == pytest.approx(float(torch.rad2deg(angles.abs() / 2).mean()), rel=0.01)
     points = torch.rand(20, 478, 2, generator=generator) * 10
     points[:, 33], points[:, 263] = torch.tensor([0.0, 0.0]), torch.tensor([50.0, 0.0])
     assert reenactment.landmark_distance(points, 3 * points + 7) == pytest.approx(0, abs=1e-4)
@@ -38,6 +52,22 @@ def test_distances_look_at_motion_alone():
     moved[::2, :, 1] += 1.0  # half a pixel of 50 from the mean, either way
     moved[:, [33, 263]] = points[:, [33, 263]]
     assert reenactment.landmark_distance(points, moved) == pytest.approx(1.0, rel=0.02)
+
+
+def test_figures_have_both_variants():
+    """An avatar with one coefficient always 0.52 too high and landmarks 5 pixels aside: distances, but no motion."""
+    states, _ = toys.performance(20)
+    offset = torch.zeros_like(states.expression)
+    offset[:, 0] = 0.52
+    shown = dataclasses.replace(states, expression=states.expression + offset)
+    driver, avatar = clip_like(states, None), clip_like(shown, None)
+    avatar = dataclasses.replace(avatar, landmarks=driver.landmarks + torch.tensor([3.0, 4.0]))
+    found = reenactment._figures(driver, states, avatar, driver, "me", pixels=2.0)
+    assert found["papers"]["aed"] == pytest.approx(0.01) and found["papers"]["aed_l2"] == pytest.approx(0.52)
+    assert found["papers"]["akd_pixels"] == pytest.approx(10.0) and found["papers"]["apd_l2_radians"] == 0
+    assert found["motion"]["aed"] == pytest.approx(0, abs=1e-6)
+    assert found["motion"]["akd_percent"] == pytest.approx(0, abs=1e-4)
+    assert reenactment._figures(driver, states, avatar, driver, "other")["papers"]["akd_pixels"] is None
 
 
 def test_similarity_is_the_best_one():
@@ -104,16 +134,19 @@ def test_a_run_is_measured(tmp_path, monkeypatch):
     model = SimpleNamespace()
     figures = reenactment.measure(tmp_path, bundle, driver, identity=model)
     assert calls == [(12, 12), (12, 12), (30, 30), (30, 30)]
-    assert figures["self"]["csim"] == pytest.approx(1) and figures["self"]["aed"] == pytest.approx(0, abs=1e-6)
+    assert figures["self"]["csim"] == pytest.approx(1)
+    assert figures["self"]["papers"]["aed"] == pytest.approx(0, abs=1e-6)
+    assert figures["self"]["papers"]["akd_pixels"] is not None and figures["driven"]["papers"]["akd_pixels"] is None
     assert figures["driven"]["frames"] == 24 and figures["driven"]["frames_without_face"] == 6
     json.dumps(figures, allow_nan=False)
 
     calls.clear()
     plain = Recording("curves", states, times, 25.0)
     figures = reenactment.measure(tmp_path, bundle, plain)
-    assert len(calls) == 3 and figures["driven"]["akd_percent"] is None and figures["self"]["csim"] is None
+    assert len(calls) == 3 and figures["driven"]["motion"]["akd_percent"] is None and figures["self"]["csim"] is None
     text = reenactment.table(figures)
     assert "CSIM: not measured: no network for face identity" in text and "AKD: not measured: the driver has no" in text
+    assert "as the papers, frame by frame" in text and len({len(line) for line in text.splitlines()[1:4]}) == 1
     assert "driven by curves" in text and "self, held-out frames" in text
 
 
