@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from scene.adam_kernels import AS_PYTORCH, update
+from scene.adam_kernels import AS_PYTORCH, step
 from scene.compiling import helper, kernel
 
 _PART = 1 << 14  # numbers of a task
@@ -25,7 +25,7 @@ def sweep(values, first, second, gradient, numbers):
     parts = (count + _PART - 1) // _PART
     for part in numba.prange(parts):
         a, b = part * _PART, min((part + 1) * _PART, count)
-        update(values[a:b], first[a:b], second[a:b], gradient[a:b], numbers)
+        step(values[a:b], first[a:b], second[a:b], gradient[a:b], numbers)
 
 
 @helper(AS_PYTORCH)
@@ -61,4 +61,4 @@ def sweep_factors(values, first, second, dense, codes, columns, numbers):
                 _add(other, row)
             if dense.shape[0] > 0:
                 _add(dense[n], row)
-            update(values[n], first[n], second[n], row, numbers)
+            step(values[n], first[n], second[n], row, numbers)

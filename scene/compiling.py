@@ -35,8 +35,13 @@ def has_avx512() -> bool:
 
 
 def helper(fastmath=ANY_NUMBER) -> Callable:
-    """Decorates a function that kernels call; it is compiled into them."""
-    return numba.njit(error_model="numpy", fastmath=fastmath)
+    """Decorates a function that kernels call; it is compiled into them.
+
+    Always inlined, since a function of its own would be one of the whole process by its name: a kernel that has just
+    been compiled would call the one that was compiled with it, a kernel from the disk its own copy, or that of another
+    kernel which was loaded before. These are optimised differently, and so differ in their last bits.
+    """
+    return numba.njit(error_model="numpy", fastmath=fastmath, forceinline=True)
 
 
 def inlined(fastmath=FINITE) -> Callable:
@@ -45,7 +50,10 @@ def inlined(fastmath=FINITE) -> Callable:
 
 
 def kernel(fastmath=ANY_NUMBER, **options) -> Callable:
-    """Decorates a function that Python calls: compiled on first use, then kept on disk. options: more of numba's."""
+    """Decorates a function that Python calls: compiled on first use, then kept on disk. options: more of numba's.
+
+    What kernels share is a ``helper`` (see there), never a kernel.
+    """
 
     def decorate(function: Callable):
         folder = _cache_folder(Path(function.__code__.co_filename))
