@@ -158,6 +158,18 @@ def decode_json(data: bytes | str, kind: type[T], where: Path | str, what: str, 
         return msgspec.json.decode(data, type=kind)
 
 
+def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """The lines of a log with one JSON object in each, as they stand and read. Lines without a whole number ``step``
+    are left out: a kill may have cut one."""
+    kept = []
+    for line in read_bytes(path, "log of a fit", MAX_JSON).splitlines():
+        with contextlib.suppress(UserError):
+            entry = decode_json(line, dict[str, Any], path, "log of a fit")
+            if type(entry.get("step")) is int:
+                kept.append((line, entry))
+    return kept
+
+
 def convert(value: Any, kind: type[T], where: Path | str, remedy: str = DAMAGED) -> T:
     """Plain values (of JSON or YAML) as a ``kind``. Raises UserError that names the field and what was expected."""
     with damage(where, "values", remedy), typed(where, remedy):
