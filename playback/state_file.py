@@ -33,9 +33,9 @@ from scene.tensor_files import Array, read_arrays
 _WHAT, _REMEDY = "file of head states", "transfer_expression.py --save-states makes one of any driver"
 _MAX_BYTES = 1 << 30  # unpacked: hours of states; what claims more is not a file of states
 _MAX_FPS = 1000.0
+_NAMES = {"expression_names": Array(("names",), "text"), "joint_names": Array(("joints",), "text")}
 _DECLARED = {
-    "expression": Array(("T", "E"), "real"), "expression_names": Array(("names",), "text"),
-    "joints": Array(("T", "J", 4), "real"), "joint_names": Array(("names of joints",), "text"),
+    "expression": Array(("T", "E"), "real"), "joints": Array(("T", "J", 4), "real"),
     "T_world_head": Array(("T", 4, 4), "real"), "T_world_body": Array(("T", 4, 4), "real"),
     "sway": Array(("T", NUM_POINTS, 2), "real", optional=True), "fps": Array((), "real"),
 }  # fmt: skip
@@ -68,10 +68,11 @@ def load_states(
     or with names that the avatar has not, or lacks.
     """
     path = Path(path)
+    names = read_arrays(path, _WHAT, _NAMES, most=_MAX_BYTES, remedy=_REMEDY)
+    columns = _order(path, "expression_names", names["expression_names"], expression_names)
+    rows = _order(path, "joint_names", names["joint_names"], joint_names)
     sizes = {"E": len(expression_names), "J": len(joint_names)}
     arrays = read_arrays(path, _WHAT, _DECLARED, sizes, _MAX_BYTES, _REMEDY)
-    columns = _order(path, "expression_names", arrays["expression_names"], expression_names)
-    rows = _order(path, "joint_names", arrays["joint_names"], joint_names)
     if len(arrays["expression"]) == 0:
         raise UserError(f"{path}: expression: expected at least one frame; {_REMEDY}")
     for name in ("T_world_head", "T_world_body"):

@@ -28,7 +28,7 @@ from scene.errors import UserError
 T = TypeVar("T")
 
 MAX_TEXT = 1 << 20  # bytes of a list, a preset, a line of a log
-MAX_JSON = 64 << 20  # bytes of a manifest: a million frames
+MAX_JSON = 16 << 20  # bytes of a manifest: a hundred thousand frames
 DAMAGED = "it is damaged, make it anew"
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=16384)]
@@ -76,6 +76,8 @@ def reason(error: BaseException) -> str:
         return _plain(str(error))
     if isinstance(error, RecursionError):
         return "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "not text in UTF-8"
     if isinstance(error, KeyError):
         return f"{error.args[0] if error.args else '?'!s} is missing"
     if isinstance(error, OSError) and error.strerror:
