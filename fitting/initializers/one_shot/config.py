@@ -94,5 +94,3 @@ class OneShotConfig:
             raise ValueError(f"dim: expected a multiple of heads ({self.heads}), got {self.dim}")
         if self.place_code == 1 and self.dim > _MAX_DIM_OF_OCTAVES:
             raise ValueError(f"dim: expected at most {_MAX_DIM_OF_OCTAVES} with place_code=1, got {self.dim}")
-        if self.sh_degree not in (0, 1, 2, 3):
-            raise ValueError(f"sh_degree: expected 0 to 3, got {self.sh_degree}")
