@@ -11,33 +11,30 @@ from fitting.initializers.base import InitializerConfig
 from fitting.networks import NetworksConfig
 from fitting.objective import ObjectiveConfig
 from fitting.optimizers import OptimizerConfig
+from scene.bounds import Count, Share, Steps, Weight
 
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
     """How long a fit lasts and what happens when. All iterations are nominal: a smaller budget compresses them."""
 
-    iterations: int = 50_000
+    iterations: Steps = 50_000
     """Length of the whole fit when neither minutes nor iterations are given, and the unit of all other schedules."""
-    min_iterations: int = 0
+    min_iterations: Steps = 0
     """A fit of fewer iterations than this is announced as too short for its preset, before it starts."""
-    cpu_minutes: float = 0.0
+    cpu_minutes: Weight = 0.0
     """Minutes that a fit on a CPU takes when nothing else is said; 0: the full iterations there too."""
-    batch: int = 1
+    batch: Count = 1
     """Training frames that a step takes: all different, drawn in one go, their losses averaged. Iterations are steps,
     whatever they take, and learning rates are per step. More than one is meant for GPUs, which single pictures leave
     idle, and for many cores, which then draw a picture each. ``--refine`` takes one picture at a time."""
-    half_resolution_until: int = 0
+    half_resolution_until: Steps = 0
     """Until this iteration pictures are rendered and compared at half the resolution."""
-    short_fit_exponent: float = 0.0
+    short_fit_exponent: Share = 0.0
     """A fit of fewer iterations than its own takes larger steps: its learning rates times (own / taken) to this
     power; 0, as in the papers: the same rates whatever the budget."""
     expressions: bool = True
     """Off: the avatar never sees an expression (the baseline that an avatar must beat)."""
-
-    def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch: expected at least 1 frame, got {self.batch}")
 
 
 # One field per avatar, by its name: its own settings.

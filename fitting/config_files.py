@@ -181,7 +181,8 @@ def _pairs(overrides: Mapping[str, Any] | Sequence[str]) -> Iterator[tuple[str, 
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise UserError(f"{_COMMAND_LINE} {text}: expected KEY=VALUE, such as {_COMMAND_LINE} a.b=1")
-        yield f"{_COMMAND_LINE} {text}", key.strip(), RawText(value.strip())
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        yield f"{_COMMAND_LINE} {shown}", key.strip(), RawText(value.strip())
 
 
 def _undotted(changes: Mapping[str, Any], source: str, prefix: str) -> dict[str, Any]:

@@ -111,8 +111,8 @@ def describe_type(hint: Any) -> str:
 
 def _bounds(meta: msgspec.Meta) -> str:
     """Bounds in words: `` from 1 to 64``, `` above 0``."""
-    low = f" from {meta.ge:g}" if meta.ge is not None else f" above {meta.gt:g}" if meta.gt is not None else ""
-    high = "" if meta.le is None else f" to {meta.le:g}" if low.startswith(" from") else f" and at most {meta.le:g}"
+    low = f" from {meta.ge}" if meta.ge is not None else f" above {meta.gt}" if meta.gt is not None else ""
+    high = "" if meta.le is None else f" to {meta.le}" if low.startswith(" from") else f" and at most {meta.le}"
     return low + high
 
 

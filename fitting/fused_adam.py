@@ -59,10 +59,9 @@ def _update(parameter: Tensor, factors: list[tuple[Tensor, Tensor]], state: dict
     if not state:
         state["step"] = torch.zeros(())
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-    state["step"] += 1
     tensors = (parameter.detach(), state["exp_avg"], state["exp_avg_sq"])
-    if not all(tensor.is_contiguous() for tensor in tensors):
-        raise ValueError(f"FusedAdam: expected contiguous parameters and moments, got one of {list(parameter.shape)}")
+    _check(tensors, parameter.grad, factors)  # before anything changes: the kernels trust what they are given
+    state["step"] += 1
     numbers = numbers_of(int(state["step"]), group["lr"], group["betas"], group["eps"], np.float32)
     if factors:
         rows = [tensor.view(len(parameter), -1).numpy() for tensor in tensors]
@@ -72,6 +71,25 @@ def _update(parameter: Tensor, factors: list[tuple[Tensor, Tensor]], state: dict
         adam_kernels.sweep_factors(*rows, dense, codes, columns, numbers)
         return
     adam_kernels.sweep(*(tensor.reshape(-1).numpy() for tensor in (*tensors, parameter.grad.contiguous())), numbers)
+
+
+def _check(tensors: tuple[Tensor, ...], gradient: Tensor | None, factors: list[tuple[Tensor, Tensor]]) -> None:
+    """Raises ValueError unless a parameter, its moments, its gradient and the factors of it belong together."""
+    parameter = tensors[0]
+    if not all(tensor.is_contiguous() for tensor in tensors):
+        raise ValueError(f"FusedAdam: expected contiguous parameters and moments, got one of {list(parameter.shape)}")
+    for name, tensor in zip(("exp_avg", "exp_avg_sq", "the gradient"), (*tensors[1:], gradient)):
+        if tensor is not None and (tensor.shape != parameter.shape or tensor.dtype != parameter.dtype):
+            raise ValueError(
+                f"FusedAdam: {name}: expected {parameter.dtype} {list(parameter.shape)}, got {tensor.dtype} "
+                f"{list(tensor.shape)}"
+            )
+    for codes, columns in factors:
+        if codes.shape != parameter.shape[1:2] or columns.shape != parameter.shape[::2]:
+            raise ValueError(
+                f"FusedAdam: expected factors of {list(parameter.shape)}, got {list(codes.shape)} and "
+                f"{list(columns.shape)}"
+            )
 
 
 def compile_kernels() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from fitting.avatars import AvatarModel
 from fitting.figures import Figures
 from fitting.loop import StepInfo
+from scene.reading import read_log
 
 _SMOOTHING = 0.05
 
@@ -89,16 +90,11 @@ class JsonLog:
         self._file.flush()
 
     def _open(self, next_step: int) -> None:
-        kept: list[str] = []
+        kept: list[bytes] = []
         if self._path.exists():
-            for line in self._path.read_text().splitlines():
-                try:
-                    if json.loads(line)["step"] < next_step:
-                        kept.append(line)
-                except (json.JSONDecodeError, KeyError, TypeError):
-                    continue  # the last line of a killed fit may be cut
+            kept = [line for line, entry in read_log(self._path) if entry["step"] < next_step]
         temporary = self._path.with_suffix(".partial")
-        temporary.write_text("".join(line + "\n" for line in kept))
+        temporary.write_bytes(b"".join(line + b"\n" for line in kept))
         os.replace(temporary, self._path)
         self._file = open(self._path, "a", encoding="utf-8")
 

@@ -12,29 +12,30 @@ from torch import Tensor
 from fitting.avatars import AvatarModel
 from fitting.picture_loss import picture_loss
 from renderers.output import RenderOutput
+from scene.bounds import Steps, Weight
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
     """Weights of the losses. The defaults are those of HeadGaS, equation 8."""
 
-    l1: float = 0.8
+    l1: Weight = 0.8
     """Weight of the mean absolute difference."""
-    dssim: float = 0.2
+    dssim: Weight = 0.2
     """Weight of 1 - SSIM."""
-    perceptual: float = 0.1
+    perceptual: Weight = 0.1
     """Weight of the VGG loss; needs VGG16's weights."""
     perceptual_region: Literal["head", "frame"] = "head"
     """Where the VGG loss looks: the head's box by the landmarks (HeadGaS), or the whole frame (GaussianHead)."""
-    perceptual_from: int = 10_000
+    perceptual_from: Steps = 10_000
     """Nominal iteration from which the VGG loss acts."""
-    matte: float = 0.0
+    matte: Weight = 0.0
     """Weight of the mean absolute difference of alpha and matte."""
     background: Literal["white", "random"] = "white"
     """What both pictures are composited on: white, or another colour for every picture."""
-    scale_penalty: float = 0.0
+    scale_penalty: Weight = 0.0
     """Weight of the avatar's penalty ``scale`` (Gaussians larger than 1 cm)."""
-    basis_penalty: float = 0.0
+    basis_penalty: Weight = 0.0
     """Weight of the avatar's penalty ``basis`` (size of the expression bases)."""
 
 

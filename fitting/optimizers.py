@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from fitting.avatars import AvatarModel
 from fitting.fused_adam import FusedAdam, make_adam
+from scene.bounds import Share
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """Adam, for all parameters; their learning rates belong to the avatar."""
 
-    epsilon: float = 1e-15
+    epsilon: Share = 1e-15
     """Adam's epsilon; per-Gaussian gradients are tiny."""
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from renderers import Renderer
 from renderers.output import RenderOutput
+from scene.bounds import Count, CountFromZero, Pixels
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
 
@@ -31,19 +32,13 @@ class RefinerConfig:
 
     enabled: bool = False
     """Off: pictures are shown as they are rendered, as files of Gaussians and web pages always do."""
-    features: int = 3
+    features: CountFromZero = 3
     """Learned numbers per Gaussian beside its colour (GAGAvatar: 32); every three cost another pass of the renderer at
     half resolution on a CPU, all one on CUDA. 0: it sees colour and alpha alone."""
-    width: int = 16
+    width: Count = 16
     """Channels of the U-Net at half resolution; twice and four times as many below."""
-    size: int = 256
+    size: Pixels = 256
     """The longer side of what it sees, in pixels."""
-
-    def __post_init__(self) -> None:
-        if self.features < 0 or self.width < 1:
-            raise ValueError(f"features, width: expected at least 0 and 1, got {self.features} and {self.width}")
-        if self.size < 2 * _GRAIN:
-            raise ValueError(f"size: expected at least {2 * _GRAIN} pixels, got {self.size}")
 
 
 class ScreenRefiner(nn.Module):

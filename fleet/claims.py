@@ -18,12 +18,25 @@ import socket
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+
+from scene.errors import UserError
 from scene.files import storage_error
+from scene.reading import read_json
 
 BEAT_S = 10.0
 STALE_S = 60.0
+
+
+class _Owner(msgspec.Struct):
+    """What a claim holds: the machine, and its processes with the times at which they began."""
+
+    machine: Annotated[str, msgspec.Meta(max_length=1000)]
+    processes: Annotated[
+        list[tuple[Annotated[int, msgspec.Meta(ge=1, lt=2**31)], str | None]], msgspec.Meta(min_length=1, max_length=9)
+    ]
 
 
 @dataclasses.dataclass
@@ -87,8 +100,8 @@ def take(folder: Path, stage: str, *, beat_s: float = BEAT_S, stale_s: float = S
 def owner(folder: Path, stage: str) -> str:
     """The machine and process of the claim that counts, for people; empty without one."""
     top = _top(folder, stage)
-    found = {} if top is None else _read(_path(folder, stage, top))
-    return f"{found['machine'].split('/')[0]}, process {found['processes'][0][0]}" if found else ""
+    found = None if top is None else _read(_path(folder, stage, top))
+    return "" if found is None else f"{found.machine.split('/')[0]}, process {found.processes[0][0]}"
 
 
 def _path(folder: Path, stage: str, number: int) -> Path:
@@ -109,8 +122,8 @@ def _alive(path: Path, stale_s: float) -> bool:
         found, touched = _read(path), path.stat().st_mtime
     except FileNotFoundError:  # released just now; whoever looks next will find it free
         return True
-    if found and found["machine"] == machine():
-        return any(_started(pid) == started for pid, started in found["processes"])
+    if found is not None and found.machine == machine():
+        return any(_started(pid) == started for pid, started in found.processes)
     return _now(path.parent) - touched < stale_s
 
 
@@ -124,13 +137,14 @@ def _now(folder: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The owner; empty when it is just being written, or is none of ours."""
+def _read(path: Path) -> _Owner | None:
+    """The owner; None when it is just being written, or is none of ours. Raises FileNotFoundError."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
     try:
-        found = json.loads(path.read_text())
-        return found if {"machine", "processes"} <= set(found) and found["processes"] else {}
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
-        return {}
+        return read_json(path, _Owner, "owner of a task")
+    except UserError:
+        return None
 
 
 def _owner(child: int | None = None) -> dict[str, Any]:

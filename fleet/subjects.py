@@ -12,6 +12,7 @@ from typing import Any
 
 from scene.errors import UserError
 from scene.foreign_paths import MAX_NAME, folder_name
+from scene.reading import read_text
 
 Options = dict[str, Any]
 
@@ -88,11 +89,7 @@ def read_list(path: Path) -> tuple[Subject, ...]:
     missing, and for names that are given twice.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text in UTF-8"
-        raise UserError(f"{path}: cannot be read ({reason}); expected text with lines like: {_EXAMPLE}") from None
+    lines = read_text(path, "list of subjects", remedy=f"it is text with lines like: {_EXAMPLE}").splitlines()
     subjects = [
         subject for number, line in enumerate(lines, 1) if (subject := _parse(line, path.parent, f"{path}:{number}"))
     ]

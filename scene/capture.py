@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 _STATES = "states.safetensors"
 _REMEDY = "it is damaged: preprocess the video again"
-_MAX_FRAMES = 1_000_000
+_MAX_FRAMES = 200_000
 
 _Number = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 _Indices = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(max_length=_MAX_FRAMES)]

@@ -28,7 +28,7 @@ from scene.errors import UserError
 T = TypeVar("T")
 
 MAX_TEXT = 1 << 20  # bytes of a list, a preset, a line of a log
-MAX_JSON = 64 << 20  # bytes of a manifest: a million frames
+MAX_JSON = 16 << 20  # bytes of a manifest: a hundred thousand frames
 DAMAGED = "it is damaged, make it anew"
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=16384)]
@@ -76,6 +76,8 @@ def reason(error: BaseException) -> str:
         return _plain(str(error))
     if isinstance(error, RecursionError):
         return "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "not text in UTF-8"
     if isinstance(error, KeyError):
         return f"{error.args[0] if error.args else '?'!s} is missing"
     if isinstance(error, OSError) and error.strerror:
@@ -156,6 +158,18 @@ def decode_json(data: bytes | str, kind: type[T], where: Path | str, what: str, 
         raise UserError(f"{where}: cannot be read as the {what} (a number of hundreds of digits); {remedy}")
     with damage(where, what, remedy), typed(where, remedy):
         return msgspec.json.decode(data, type=kind)
+
+
+def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """The lines of a log with one JSON object in each, as they stand and read. Lines without a whole number ``step``
+    are left out: a kill may have cut one."""
+    kept = []
+    for line in read_bytes(path, "log of a fit", MAX_JSON).splitlines():
+        with contextlib.suppress(UserError):
+            entry = decode_json(line, dict[str, Any], path, "log of a fit")
+            if type(entry.get("step")) is int:
+                kept.append((line, entry))
+    return kept
 
 
 def convert(value: Any, kind: type[T], where: Path | str, remedy: str = DAMAGED) -> T:

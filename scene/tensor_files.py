@@ -174,6 +174,8 @@ def _npy_header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> A
         if version not in read:
             raise ValueError(f"{name} is of an unknown version {version}")
         shape, _, dtype = read[version](file)
+        if dtype.hasobject:
+            return Array(tuple(shape), "Python objects")
         size = dtype.itemsize
         for extent in shape:
             size *= extent

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from scene.bounds import Count
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.skinning import blend_two_frames, move_rigidly
@@ -33,7 +34,7 @@ class AnchoringConfig:
     """Gaussians follow the tracked sway of hair, neck and clothes (``HeadState.sway``)."""
     pose_correction: bool = False
     """A learned linear map from expression and head pose to a correction of the tracked head pose."""
-    correction_components: int = 10
+    correction_components: Count = 10
     """Principal components of the training expressions that the pose correction sees."""
 
 

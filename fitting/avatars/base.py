@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fitting.avatars.anchoring import Anchoring, AnchoringConfig
 from scene import bases, placing, rig, skinning, sway, unit_quats
+from scene.bounds import RatePair
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.rig import RigBinding, displace, empty_binding, shapes_of_gaussians
@@ -71,15 +72,15 @@ class Rates:
     first part of a shared one's name. Between the two they fall log-linearly, linearly where they end at 0. These are
     common to all avatars."""
 
-    means: tuple[float, float] = (1.6e-4, 1.6e-6)
+    means: RatePair = (1.6e-4, 1.6e-6)
     """Metres."""
-    log_scales: tuple[float, float] = (5e-3, 5e-3)
+    log_scales: RatePair = (5e-3, 5e-3)
     """Logarithms of the standard deviations."""
-    quats: tuple[float, float] = (1e-3, 1e-3)
+    quats: RatePair = (1e-3, 1e-3)
     """Rotations."""
-    head_logits: tuple[float, float] = (2e-2, 2e-3)
+    head_logits: RatePair = (2e-2, 2e-3)
     """Weights between head and body."""
-    anchoring: tuple[float, float] = (1e-3, 1e-4)
+    anchoring: RatePair = (1e-3, 1e-4)
     """Pose correction; 1 is 0.1 rad or 1 cm."""
     linear: tuple[str, ...] = ()
     """Kinds of parameter whose rates fall linearly all the same."""

@@ -21,6 +21,7 @@ from fitting.avatars.deformation import Deformation
 from fitting.avatars.encoding import encode, encoded_size
 from fitting.avatars.triplane import TriPlane
 from scene import sh as spherical_harmonics
+from scene.bounds import CountFromZero, Degree, Frequencies, Layers, Positive, RatePair, Steps, Width
 from scene.cloud import GaussianCloud
 from scene.extent import SCENE_CENTRE_M, SCENE_RADIUS_M
 from scene.head_state import HeadState
@@ -35,6 +36,7 @@ from scene.transforms import (
 )
 from scene.unit_quats import unit_quats
 
+_MAX_PLANES = 1 << 28  # features of all planes: 1 GiB, four times that in a fit
 _SCHEDULE_START = 6  # of equation 12: doublings that are still to come as the fit begins, counting from 1
 
 
@@ -43,29 +45,29 @@ class GaussianHeadRates(Rates):
     """Learning rates at the start and the end of the fit. The paper's text lost them; these are its program's, with
     lengths in metres (its box of 2.6 units is one of twice ``scene_radius``)."""
 
-    means: tuple[float, float] = (1.5e-4, 1.5e-6)
+    means: RatePair = (1.5e-4, 1.5e-6)
     """Metres."""
     linear: tuple[str, ...] = ("means",)
     """Kinds of parameter whose rates fall linearly all the same."""
-    deformation: tuple[float, float] = (8e-4, 1.6e-6)
+    deformation: RatePair = (8e-4, 1.6e-6)
     """The network that moves Gaussians."""
-    planes: tuple[float, float] = (1e-3, 0.0)
+    planes: RatePair = (1e-3, 0.0)
     """The tri-plane."""
-    derivations: tuple[float, float] = (1e-3, 0.0)
+    derivations: RatePair = (1e-3, 0.0)
     """Quaternions that turn the query points."""
-    scene_derivations: tuple[float, float] = (1e-3, 0.0)
+    scene_derivations: RatePair = (1e-3, 0.0)
     """The same, where all Gaussians share them."""
-    opacity_mlp: tuple[float, float] = (1e-4, 1e-4)
+    opacity_mlp: RatePair = (1e-4, 1e-4)
     """Features to opacity."""
-    color_mlp: tuple[float, float] = (1e-3, 1e-3)
+    color_mlp: RatePair = (1e-3, 1e-3)
     """What follows it, up to the harmonics."""
-    sh_dc: tuple[float, float] = (1e-3, 1e-3)
+    sh_dc: RatePair = (1e-3, 1e-3)
     """The harmonics' constant part."""
-    sh_rest: tuple[float, float] = (5e-5, 5e-5)
+    sh_rest: RatePair = (5e-5, 5e-5)
     """Their other parts."""
-    own_sh: tuple[float, float] = (2.5e-3, 2.5e-3)
+    own_sh: RatePair = (2.5e-3, 2.5e-3)
     """Gaussians' own harmonics, without a tri-plane."""
-    own_opacities: tuple[float, float] = (5e-2, 5e-2)
+    own_opacities: RatePair = (5e-2, 5e-2)
     """Gaussians' own opacity logits, without a tri-plane."""
 
 
@@ -75,15 +77,15 @@ class GaussianHeadConfig:
 
     deformation: bool = True
     """Expressions move, turn and scale the Gaussians; else the head is still."""
-    deform_from: int = 3000
+    deform_from: Steps = 3000
     """First iteration with it."""
-    deform_width: int = 256
+    deform_width: Width = 256
     """Channels of its hidden layers."""
-    deform_layers: int = 8
+    deform_layers: Layers = 8
     """Hidden layers."""
-    deform_skip: int = 4
+    deform_skip: Layers = 4
     """Hidden layer that sees the input again."""
-    encoding_frequencies: int = 10
+    encoding_frequencies: Frequencies = 10
     """Frequencies of the positional encoding of the mean."""
     deform_by_pose: bool = False
     """The network sees the joints and the body's pose beside the expression. The paper's equation 3 has expressions
@@ -93,13 +95,13 @@ class GaussianHeadConfig:
     two to three digits, and differ from those of other processors); elsewhere, and on a GPU, in float32."""
     triplane: bool = True
     """Looks come from the tri-plane; else each Gaussian has opacity and harmonics of its own."""
-    channels: int = 32
+    channels: Width = 32
     """Channels of the planes."""
-    resolution: int = 64
+    resolution: Width = 64
     """Cells along a side of the coarsest plane."""
-    scales: tuple[int, ...] = (1, 2, 4, 8)
+    scales: tuple[Layers, ...] = (1, 2, 4, 8)
     """Finer planes, as multiples of it."""
-    derivations: int = 4
+    derivations: CountFromZero = 4
     """Derivations K of each Gaussian (paper: 1, 2, 4, 8, 16); 0: it is looked up where it is, in all channels."""
     derivation_schedule: bool = False
     """K grows with the number N of Gaussians, from 1 to ``derivations``: channels / 2^(6 - ⌈N / N at the start⌉), the
@@ -109,11 +111,11 @@ class GaussianHeadConfig:
     as they were drawn. scene: one set that all Gaussians share ("global rotation")."""
     shared_channels: bool = False
     """All derivations read the same 1/K of the channels, as the paper's program does, instead of one each."""
-    hidden_size: int = 64
+    hidden_size: Width = 64
     """Channels of the opacity and colour networks."""
-    sh_degree: int = 3
+    sh_degree: Degree = 3
     """Degree of the spherical harmonics of the colour, 0 to 3."""
-    scene_radius: float = SCENE_RADIUS_M
+    scene_radius: Positive = SCENE_RADIUS_M
     """Metres from the scene's centre to the sides of its box."""
     anchoring: AnchoringConfig = AnchoringConfig()
     """Two frames, the rig, sway and pose correction: not of the paper."""
@@ -127,6 +129,9 @@ class GaussianHeadConfig:
             raise ValueError(f"derivations: expected a power of two with derivation_schedule, got {self.derivations}")
         if not 0 < self.deform_skip < self.deform_layers:
             raise ValueError(f"deform_skip: expected a layer from 1 to {self.deform_layers - 1}")
+        size = sum(3 * (self.resolution * scale) ** 2 for scale in self.scales) * self.channels
+        if self.triplane and size > _MAX_PLANES:
+            raise ValueError(f"resolution, scales, channels: expected at most {_MAX_PLANES} features, got {size}")
 
 
 class GaussianHead(AvatarModel):

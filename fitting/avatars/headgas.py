@@ -29,6 +29,7 @@ from fitting.avatars.layers import apply_layers, compile_kernels
 from scene import placing
 from scene import sh as spherical_harmonics
 from scene.blocks import BlockedNetwork
+from scene.bounds import CountFromZero, Degree, Frequencies, Layers, RatePair, Width
 from scene.cloud import GaussianCloud
 from scene.extent import SCENE_RADIUS_M
 from scene.head_state import HeadState
@@ -43,15 +44,15 @@ _SHIFT_M, _TURN_RAD = 0.01, 0.1  # that the network's outputs of 1 stand for
 class HeadGaSRates(Rates):
     """Learning rates at the start and the end of the fit."""
 
-    features: tuple[float, float] = (2.5e-3, 2.5e-3)
+    features: RatePair = (2.5e-3, 2.5e-3)
     """Features f0."""
-    basis: tuple[float, float] = (2.5e-3, 2.5e-3)
+    basis: RatePair = (2.5e-3, 2.5e-3)
     """Expression bases F."""
-    base_colors: tuple[float, float] = (2.5e-3, 2.5e-3)
+    base_colors: RatePair = (2.5e-3, 2.5e-3)
     """Gaussians' own colours, where they have them."""
-    base_opacities: tuple[float, float] = (2.5e-2, 2.5e-2)
+    base_opacities: RatePair = (2.5e-2, 2.5e-2)
     """Gaussians' own opacity logits, where they have them."""
-    mlp: tuple[float, float] = (1e-3, 1e-4)
+    mlp: RatePair = (1e-3, 1e-4)
     """The network that gives appearance."""
 
 
@@ -59,17 +60,17 @@ class HeadGaSRates(Rates):
 class HeadGaSConfig:
     """The model of the paper and the switches of its ablation (Table 3)."""
 
-    feature_size: int = 32
+    feature_size: Width = 32
     """Size f of a Gaussian's feature."""
-    hidden_size: int = 64
+    hidden_size: Width = 64
     """Channels of the MLP's hidden layers."""
-    hidden_layers: int = 2
+    hidden_layers: Layers = 2
     """Hidden layers of the MLP."""
-    encoding_frequencies: int = 4
+    encoding_frequencies: Frequencies = 4
     """Frequencies of the positional encoding of the mean (the paper does not say how many)."""
     encoding_gradient: bool = True
     """Means also follow the gradient of what the network makes of their encoding (paper: equation 4 has no stop)."""
-    sh_degree: int = 3
+    sh_degree: Degree = 3
     """Degree of the spherical harmonics of the colour, 0 to 3."""
     blending: Literal["features", "none", "parameters"] = "features"
     """features: the paper's. none: the MLP sees the expression itself ("w/o blending"). parameters: colour and opacity
@@ -77,7 +78,7 @@ class HeadGaSConfig:
     changes: Literal["appearance", "geometry", "all", "everything"] = "appearance"
     """What the expression changes. appearance: colour and opacity (paper). geometry: Δ(μ, R) instead ("w/ Δ(μ, R)").
     everything: colour, opacity, μ, R and scale ("change all"). all: everything but scales."""
-    expression_codes: int = 0
+    expression_codes: CountFromZero = 0
     """Blend by so many principal components of the training expressions instead of all coefficients; 0: all."""
     limited: bool = False
     """Bases and network see coefficients only as far as the training frames had them: what was never seen moves

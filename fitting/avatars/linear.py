@@ -26,6 +26,7 @@ from fitting.avatars.blending import BlendBasis
 from scene import placing
 from scene import sh as spherical_harmonics
 from scene.blocks import BlockedNetwork
+from scene.bounds import Count, Degree, Layers, RatePair, Width
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.seeds import Seeds
@@ -40,13 +41,13 @@ SHIFT_M, TURN_RAD = 0.01, 0.1
 class LinearRates(Rates):
     """Learning rates at the start and the end of the fit."""
 
-    base_looks: tuple[float, float] = (2.5e-3, 2.5e-3)
+    base_looks: RatePair = (2.5e-3, 2.5e-3)
     """Opacity logits and harmonics at codes of 0."""
-    look_modes: tuple[float, float] = (2.5e-3, 2.5e-3)
+    look_modes: RatePair = (2.5e-3, 2.5e-3)
     """What codes add to them."""
-    motion_modes: tuple[float, float] = (2.5e-3, 2.5e-3)
+    motion_modes: RatePair = (2.5e-3, 2.5e-3)
     """What codes add to positions, rotations and log-scales."""
-    coder: tuple[float, float] = (1e-3, 1e-4)
+    coder: RatePair = (1e-3, 1e-4)
     """The network that gives the codes."""
 
 
@@ -54,13 +55,13 @@ class LinearRates(Rates):
 class LinearConfig:
     """Sizes of the model."""
 
-    codes: int = 16
+    codes: Count = 16
     """Codes R of a state."""
-    hidden_size: int = 64
+    hidden_size: Width = 64
     """Channels of the hidden layers of the network that gives the codes."""
-    hidden_layers: int = 2
+    hidden_layers: Layers = 2
     """Its hidden layers; 0: codes are linear in the state."""
-    sh_degree: int = 1
+    sh_degree: Degree = 1
     """Degree of the spherical harmonics of the colour, 0 to 3."""
     motion: bool = True
     """Codes also move, turn and scale the Gaussians."""

@@ -14,6 +14,7 @@ from fitting.avatars.anchoring import AnchoringConfig
 from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
 from scene import placing
 from scene import sh as spherical_harmonics
+from scene.bounds import Degree, RatePair
 from scene.cloud import GaussianCloud
 from scene.head_state import HeadState
 from scene.seeds import Seeds
@@ -24,9 +25,9 @@ from scene.unit_quats import unit_quats
 class RiggedRates(Rates):
     """Learning rates at the start and the end of the fit."""
 
-    colors: tuple[float, float] = (2.5e-3, 2.5e-3)
+    colors: RatePair = (2.5e-3, 2.5e-3)
     """Spherical harmonics."""
-    opacity_logits: tuple[float, float] = (2.5e-2, 2.5e-2)
+    opacity_logits: RatePair = (2.5e-2, 2.5e-2)
     """Opacities."""
 
 
@@ -34,7 +35,7 @@ class RiggedRates(Rates):
 class RiggedConfig:
     """Sizes of the model."""
 
-    sh_degree: int = 0
+    sh_degree: Degree = 0
     """Degree of the spherical harmonics of the colour, 0 to 3."""
     anchoring: AnchoringConfig = AnchoringConfig(two_frames=True, rigged=True)
     """Two frames, the rig, sway and pose correction."""

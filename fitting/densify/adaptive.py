@@ -15,6 +15,7 @@ from torch import Tensor
 from fitting.avatars import AvatarModel
 from fitting.optimizers import Surgery
 from renderers.output import RenderOutput, ScreenRequest
+from scene.bounds import Gaussians, Share, Steps, Weight
 from scene.cloud import GaussianCloud
 from scene.extent import SCENE_EXTENT_M
 from scene.tensor_files import Array
@@ -27,25 +28,25 @@ _HALF = 1.6  # a split Gaussian's scales are divided by it
 class AdaptiveConfig:
     """Thresholds of adaptive density control. Iterations are nominal: they scale with the fit's budget."""
 
-    start: int = 500
+    start: Steps = 500
     """First iteration of densification."""
-    stop: int = 15_000
+    stop: Steps = 15_000
     """Last iteration of densification."""
-    every: int = 100
+    every: Steps = 100
     """Iterations between two rounds."""
-    min_observations: int = 40
+    min_observations: Steps = 40
     """Rounds wait until so many renderings were seen, whatever the budget."""
-    gradient_threshold: float = 2e-4
+    gradient_threshold: Weight = 2e-4
     """Mean gradient of the screen position, in normalised device coordinates, above which a Gaussian is doubled."""
     absolute_gradients: bool = False
     """Sum absolute per-pixel gradients (AbsGS) instead of the gradient of the sum; needs a higher threshold."""
-    split_scale: float = 0.01 * SCENE_EXTENT_M
+    split_scale: Weight = 0.01 * SCENE_EXTENT_M
     """Metres: larger Gaussians are split, smaller ones cloned. 1% of the scene (Kerbl et al. 2023)."""
-    prune_opacity: float = 0.005
+    prune_opacity: Share = 0.005
     """Gaussians fainter than this in every frame seen are removed."""
-    prune_scale: float = 0.1 * SCENE_EXTENT_M
+    prune_scale: Weight = 0.1 * SCENE_EXTENT_M
     """Metres: larger Gaussians are removed, unless a split makes them small enough. 10% of the scene (Kerbl et al.)."""
-    max_gaussians: int | None = None
+    max_gaussians: Gaussians | None = None
     """No growth beyond this number; null: without limit, as in the papers (a fit of HeadGaS at 512² takes 4 GB with
     40 000)."""
 

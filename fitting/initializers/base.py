@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from scene.bounds import Count, Gaussians, Share
+
 
 @dataclasses.dataclass(frozen=True)
 class InitializerConfig:
     """Where the Gaussians of a fit start."""
 
-    num_gaussians: int = 2500
+    num_gaussians: Gaussians = 2500
     """Gaussians at the start."""
-    mesh_share: float = 0.6
+    mesh_share: Share = 0.6
     """Share of them on the head model's surface; the others on what the matte shows beside it (``picture`` and
     ``one_shot``)."""
-    frames: int = 12
+    frames: Count = 12
     """Training frames that colours and hair are taken from (``mesh`` and ``picture``)."""
-    opacity: float = 0.5
+    opacity: Share = 0.5
     """Opacity at the start (all but ``one_shot``, which predicts it)."""
-    sources: int = 3
+    sources: Count = 3
     """Training frames that the network sees (``one_shot``)."""
     weights: Path | None = None
     """File of the network's weights (``one_shot``); unless said, those that come with the program."""

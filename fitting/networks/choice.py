@@ -7,9 +7,10 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from fitting.avatars import AvatarModel
@@ -17,6 +18,7 @@ from fitting.networks.fused import INSTALL, FusedMLP, why_not
 from fitting.networks.layout import Layout, UnsupportedNetwork
 from scene.errors import UserError
 from scene.head_state import HeadState
+from scene.reading import convert
 
 log = logging.getLogger(__name__)
 
@@ -33,21 +35,13 @@ class NetworksConfig:
     """In playback and measuring on CUDA, never in the fit itself. torch: PyTorch, in float32. tinycudann: fully fused
     networks of tiny-cuda-nn, in half precision, wherever they can be and give the same. auto: of these two the faster,
     where that package is."""
-    tolerance: float = 0.01
+    tolerance: Annotated[float, Meta(ge=0, le=1)] = 0.01
     """Most that a fully fused network may differ, as a share of its largest output; else it stays in PyTorch."""
 
     @classmethod
     def of_bundle(cls, facts: Mapping[str, Any]) -> NetworksConfig:
         """What the fit of a bundle with these facts asked for; the defaults where it says nothing. Raises UserError."""
-        known = facts.get("networks", {})
-        tolerance = known.get("tolerance", cls.tolerance) if isinstance(known, dict) else None
-        backend = known.get("backend", cls.backend) if isinstance(known, dict) else None
-        if backend not in get_args(Backend) or type(tolerance) not in (int, float):
-            raise UserError(
-                "manifest of an avatar: networks: expected a backend (one of "
-                f"{', '.join(get_args(Backend))}) and a tolerance, got {known!r}; export the avatar again"
-            )
-        return cls(backend, float(tolerance))
+        return convert(facts.get("networks", {}), cls, "manifest of an avatar: networks", "export the avatar again")
 
 
 @dataclasses.dataclass(frozen=True)

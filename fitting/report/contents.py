@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from fitting.report import charts, images, tracking
 from fitting.report.charts import Series, line_chart, running_mean
 from scene.capture import MANIFEST, Capture
 from scene.errors import UserError
-from scene.reading import read_json
+from scene.reading import read_json, read_log
 
 _SHOWN_HELDOUT = 6
 _FRAME_FACTS = (("PSNR", "psnr", 1, " dB"), ("SSIM", "ssim", 3, ""), ("LPIPS", "lpips", 3, ""))
@@ -111,16 +110,7 @@ def _text(path: Path) -> str | None:
 
 
 def _log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a log with one JSON object in each line; a line cut off by a kill is left out."""
-    entries = []
-    for line in (_text(path) or "").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(entry, dict) and "step" in entry:
-            entries.append(entry)
-    return entries
+    return [entry for _, entry in read_log(path)] if path.is_file() else []
 
 
 def _at(value: Any, keys: tuple[str, ...]) -> float | None:

@@ -20,6 +20,7 @@ file, whose meaning is fixed; without curves that tell, yaw is positive to the l
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from playback.drivers.timecode import seconds_of
 from scene.errors import UserError
 from scene.gaze import EYES, GAZE_FULL_RAD, gaze_angles, gaze_expression, gaze_quats, looks
 from scene.head_state import HeadState
+from scene.reading import damage, read_text
 from scene.transforms import make_transform, rotvecs_to_matrices
 
 HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
@@ -41,6 +43,7 @@ OPTIONAL = ("tongueOut",)
 _NECK = (0.0, -0.105, -0.085)  # metres in the head frame: the apps tell no place, so the head turns about its neck
 _DEGREES = 2 * math.pi  # no head turns so far: such numbers are degrees
 _EYE_LIMIT = 1.5 * GAZE_FULL_RAD
+_MAX_BYTES = 256 << 20  # hours of frames
 _TELLS = 0.3  # correlation from which the eyeLook curves decide about a sign
 
 
@@ -72,13 +75,10 @@ def load(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOption
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and the lines with content with their numbers in the file."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [cell.strip() for cell in next(reader, [])]
-            lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error}); export it from the app again") from None
+    with damage(path, "table of curves (CSV)", "export it from the app again"):
+        reader = csv.reader(io.StringIO(read_text(path, "table of curves (CSV)", _MAX_BYTES), newline=""))
+        header = [cell.strip() for cell in next(reader, [])]
+        lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     if not lines:
         raise UserError(f"{path}: holds no frames; expected a header and a line for each frame")
     return header, lines

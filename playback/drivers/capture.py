@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
@@ -14,17 +16,21 @@ from playback.drivers.base import DriverOptions, Recording, in_names_of
 from scene.capture import Capture
 from scene.errors import UserError
 from scene.pictures import composite, load_rgba
+from scene.reading import read_json
+
+
+class _Kind(msgspec.Struct):
+    format: Any = None
 
 
 def kind_of(folder: Path) -> str | None:
     """``run``, ``capture`` or ``avatar`` by the manifest in a folder; None when there is none."""
     for name in ("run.json", "manifest.json"):
-        try:
-            found = json.loads((Path(folder) / name).read_text(encoding="utf-8")).get("format")
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError, AttributeError):
-            continue
-        if found in ("run", "capture", "avatar"):
-            return found
+        if (Path(folder) / name).is_file():
+            with contextlib.suppress(UserError):
+                found = read_json(Path(folder) / name, _Kind, "manifest").format
+                if found in ("run", "capture", "avatar"):
+                    return found
     return None
 
 

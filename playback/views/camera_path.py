@@ -41,11 +41,12 @@ from playback.views.path_interpolation import interpolate
 from playback.views.trajectories import fitted, with_fov
 from scene.camera import Camera
 from scene.errors import UserError
-from scene.reading import read_versioned
+from scene.reading import damage, read_versioned
 
 FORMAT, FORMAT_VERSION = "camera_path", 1
 RELATIVE_TO = ("world", "rest", "head")
 MAX_SIDE = 8192
+MAX_PICTURES = 100_000  # over an hour at 25 a second
 _TOP = ("format", "format_version", "fps", "width", "height", "relative_to", "frames", "keyframes")
 _LENS, _AIM = ("K", "fov_degrees"), ("eye", "target", "up")
 
@@ -80,9 +81,14 @@ def load_camera_path(path: Path, recorded: Camera) -> CameraPath:
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: {kind}: expected a list with at least one entry")
     reader = _Entries(path, kind, relative_to, fitted(recorded, width, height))
-    cameras = [reader.camera(number, entry) for number, entry in enumerate(entries)]
-    if kind == "keyframes":
-        cameras = interpolate(cameras, _times(reader, entries), fps)
+    times = _times(reader, entries) if kind == "keyframes" else []
+    pictures = round(times[-1] * fps) if times else len(entries)
+    if pictures > MAX_PICTURES:
+        raise UserError(f"{path}: {pictures} pictures; a path has at most {MAX_PICTURES}: lower fps or shorten it")
+    with damage(path, "camera path", "mend the file"):
+        cameras = [reader.camera(number, entry) for number, entry in enumerate(entries)]
+    if times:
+        cameras = interpolate(cameras, times, fps)
     return CameraPath(cameras, fps, relative_to)
 
 
@@ -194,7 +200,8 @@ def _side(path: Path, field: str, value: Any) -> int:
 def _times(reader: _Entries, entries: list[dict[str, Any]]) -> list[float]:
     times: list[float] = []
     for number, entry in enumerate(entries):
-        where, value = f"{reader.where(number)}: time_s", entry.get("time_s")
+        where = f"{reader.where(number)}: time_s"
+        value = entry.get("time_s") if isinstance(entry, dict) else None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise UserError(f"{reader.path}: {where}: expected seconds, got {value!r}")
         if (number == 0 and value != 0) or (times and value <= times[-1]):

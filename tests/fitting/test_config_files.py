@@ -10,7 +10,9 @@ from typing import Literal
 import pytest
 
 from fitting import config_files
+from fitting.config import FitConfig
 from fitting.config_files import load_preset
+from fitting.initializers.one_shot.training.config import TrainConfig
 from scene.errors import UserError
 
 
@@ -235,7 +237,6 @@ def test_every_field_with_type_default_and_meaning():
 
 @pytest.mark.parametrize("preset", config_files.presets())
 def test_shipped_presets_load_and_say_only_what_differs(preset):
-    from fitting.config import FitConfig
 
     assert isinstance(load_preset(preset, FitConfig), FitConfig)
     # "avatar" may be repeated: it says which of the sections below it counts.
@@ -243,6 +244,43 @@ def test_shipped_presets_load_and_say_only_what_differs(preset):
 
 
 def test_every_setting_of_a_fit_has_a_meaning():
-    from fitting.config import FitConfig
 
     assert [field.key for field in config_files.fields(FitConfig) if not field.doc] == []
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("headgas.feature_size=-1", "headgas.feature_size: expected a whole number from 1 to 2048, got -1"),
+        ("headgas.hidden_size=1000000", "headgas.hidden_size: expected a whole number from 1 to"),
+        ("headgas.rates.basis=[1, -1]", "headgas.rates.basis: expected a list of 2 (a number from 0 to 10, "),
+        ("objective.l1=.nan", "objective.l1: expected a number from 0 to"),
+        ("objective.l1=" + "9" * 5000, "objective.l1: expected a number from 0 to"),
+        ("objective.l1=1e999", "objective.l1: expected a number from 0 to"),
+        ("seeds.num_gaussians=1e12", "seeds.num_gaussians: expected a whole number from 1 to"),
+        ("gaussianhead.resolution=2000", "resolution, scales, channels: expected at most"),
+        ("schedule.batch=0", "schedule.batch: expected a whole number from 1"),
+        ("schedule.batch=" + "[" * 5000, "schedule.batch: expected a whole number from 1"),
+        ("objective=&a [*a]", "objective: expected a mapping"),
+    ],
+)
+def test_settings_have_bounds(override, message):
+    with pytest.raises(UserError) as error:
+        load_preset("default", FitConfig, [override])
+    assert message in str(error.value) and len(str(error.value)) <= 500
+
+
+def test_every_number_of_a_fit_has_bounds():
+    """So that nan and what no machine can hold are refused wherever they are set."""
+    for cls in (FitConfig, TrainConfig):
+        for field in config_files.fields(cls):
+            if field.type in ("a number", "a whole number"):
+                pytest.fail(f"{field.key} has no bounds")
+
+
+def test_references_and_deep_nesting_are_refused(tmp_path):
+    bomb = "a: &a [x, x]\n" + "".join(f"b{n}: &b{n} [*{'b' + str(n - 1) if n else 'a'}, *a]\n" for n in range(20))
+    for text, message in ((bomb, "references"), ("steps: " + "[" * 400 + "]" * 400, "nested too deeply")):
+        (tmp_path / "mine.yaml").write_text(text)
+        with pytest.raises(UserError, match=f"not valid YAML .*{message}"):
+            load_preset(tmp_path / "mine.yaml", Fit)

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from fitting.avatars.blending import BlendBasis, factors_of
+from fitting.avatars.blending import BlendBasis, collect_factors, factors_of
 from fitting.fused_adam import FusedAdam, make_adam
 from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
 from tests import toys
@@ -102,3 +102,21 @@ def test_other_precisions_and_devices_have_pytorchs():
     parameter = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
     adam = make_adam([{"params": [parameter]}], torch.device("cpu"), torch.float64, EPSILON)
     assert type(adam) is torch.optim.Adam
+
+
+def test_moments_and_gradients_of_other_shapes_are_refused_before_a_kernel_runs():
+    """The kernels trust their arrays: a moment that is too short is memory that is not ours."""
+    for key, moment in (("exp_avg", torch.zeros(2, 3, 4)), ("exp_avg_sq", torch.zeros(5, 3, 4).double())):
+        basis = torch.nn.Parameter(torch.zeros(5, 3, 4))
+        optimizer = FusedAdam([{"params": [basis]}], eps=1e-15)
+        basis.grad = torch.ones(5, 3, 4)
+        optimizer.step()
+        optimizer.state[basis][key] = moment
+        with pytest.raises(ValueError, match=f"{key}: expected torch.float32 .5, 3, 4., got"):
+            optimizer.step()
+    basis = torch.nn.Parameter(torch.zeros(5, 3, 4))
+    optimizer = FusedAdam([{"params": [basis]}], eps=1e-15)
+    collect_factors(basis)
+    basis.gradient_factors.append((torch.ones(3), torch.ones(4, 4)))
+    with pytest.raises(ValueError, match="expected factors of"):
+        optimizer.step()

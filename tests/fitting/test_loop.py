@@ -23,6 +23,7 @@ from fitting.loop import Budget, FitDivergedError, FitInterrupted
 from fitting.objective import ObjectiveConfig
 from renderers import create
 from scene.errors import UserError
+from scene.tensor_files import read_header, read_tensors, save_tensors
 from tests import toys
 
 SMALL = FitConfig(
@@ -151,6 +152,43 @@ def test_a_damaged_checkpoint_is_said_clearly(capture, renderer, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged"):
         run(capture, renderer, checkpoint_path=path)
+
+
+DAMAGE = {
+    "a moment of another shape": lambda t: t.update({MOMENT: t[MOMENT][:-1].clone()}),
+    "a moment of another type": lambda t: t.update({MOMENT: t[MOMENT].double()}),
+    "a moment that is not finite": lambda t: t[MOMENT].fill_(float("nan")),
+    "a square that is negative": lambda t: t[f"{MOMENT}_sq"].fill_(-1),
+    "a moment that is missing": lambda t: t.pop(MOMENT),
+    "a count below 0": lambda t: t[MOMENT.replace("exp_avg", "step")].fill_(-2),
+    "a parameter of another shape": lambda t: t.update({MEANS: t[MEANS][:, :2].clone()}),
+    "another number of Gaussians": lambda t: t.update({MEANS: t[MEANS][:-1].clone()}),
+    "statistics of other Gaussians": lambda t: t.update({"densifier.gradients": torch.zeros(3)}),
+}
+MEANS, MOMENT = "avatar.per_gaussian.means", "optimizer.per_gaussian.means|exp_avg"
+
+
+@pytest.fixture(scope="module")
+def checkpointed(capture, renderer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("fit") / "checkpoint.safetensors"
+    run(capture, renderer, iterations=3, checkpoint_path=path)
+    return path
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_checkpoint_whose_parts_do_not_belong_together_is_refused(capture, renderer, checkpointed, tmp_path, damage):
+    tensors, texts = read_tensors(checkpointed, "checkpoint"), read_header(checkpointed, "checkpoint").texts
+    DAMAGE[damage](tensors)
+    save_tensors(tmp_path / "c.safetensors", tensors, texts)
+    with pytest.raises(UserError, match="c.safetensors: .*remove it to start this fit anew"):
+        run(capture, renderer, checkpoint_path=tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("progress", ['{"step": -1}', '{"step": 1.5}', '{"seconds": "x"}', "[]", '{"step": 1e400}'])
+def test_a_checkpoint_of_no_step_is_refused(capture, renderer, checkpointed, tmp_path, progress):
+    save_tensors(tmp_path / "c.safetensors", read_tensors(checkpointed, "checkpoint"), {"progress": progress})
+    with pytest.raises(UserError, match="c.safetensors: .*remove it to start this fit anew"):
+        run(capture, renderer, checkpoint_path=tmp_path / "c.safetensors")
 
 
 def test_the_log_of_a_killed_fit_goes_on_without_repetition(tmp_path):

@@ -138,10 +138,6 @@ def test_errors():
         Refinement(refiner(), torch.rand(300, 3))
     with pytest.raises(ValueError, match="of 299 Gaussians, the cloud has 300"):
         refinement(299)(output, renderer, cloud, camera)
-    with pytest.raises(ValueError, match="size: expected at least 16"):
-        RefinerConfig(size=8)
-    with pytest.raises(ValueError, match="features, width"):
-        RefinerConfig(features=-1)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_errors_name_file_and_line(folder, text, words):
 
 
 def test_a_list_that_is_missing_or_no_text(tmp_path):
-    with pytest.raises(UserError, match="nowhere.*No such file"):
+    with pytest.raises(UserError, match="nowhere: not found; expected the list of subjects"):
         read_list(tmp_path / "nowhere")
     (tmp_path / "film").write_bytes(b"\xff\x00\xfe")
     with pytest.raises(UserError, match="not text"):

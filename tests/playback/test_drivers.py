@@ -195,7 +195,7 @@ def test_bad_files_of_states(tmp_path, bundle, played):
     with pytest.raises(UserError, match="expression_names: the avatar has no"):
         load_states(tmp_path / "s.npz", ("other",), ())
     (tmp_path / "cut.npz").write_bytes((tmp_path / "s.npz").read_bytes()[:500])
-    with pytest.raises(UserError, match="cannot be read as a file of head states"):
+    with pytest.raises(UserError, match="cannot be read as the file of head states"):
         open_driver(tmp_path / "cut.npz", bundle)
     np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
     with pytest.raises(UserError, match="foreign.npz"):

@@ -7,31 +7,32 @@ from pathlib import Path
 from typing import Literal
 
 from fitting.initializers.one_shot.config import OneShotConfig
+from scene.bounds import Count, CountFromZero, Pixels, Positive, Rate, Share, Steps, Weight
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """What samples are made of: a source picture of a person, and others of the same person to be shown."""
 
-    targets: int = 3
+    targets: Count = 3
     """Target pictures per source (LAM: 8 frames of a video, one of which is the source)."""
-    target_size: int = 256
+    target_size: Pixels = 256
     """Side of the targets in pixels."""
-    fewest_queries: float = 0.7
+    fewest_queries: Share = 0.7
     """Every step draws its number of queries between this share and all of ``model.queries``."""
-    pose_noise_deg: float = 1.0
+    pose_noise_deg: Weight = 1.0
     """Standard deviation of the error that the source's tracked head rotation gets, as a tracker has."""
-    shift_noise_m: float = 0.002
+    shift_noise_m: Weight = 0.002
     """Of its position, across the view; three times that along it."""
-    identity_noise: float = 0.15
+    identity_noise: Weight = 0.15
     """Of the identity's coefficients, which have unit variance over people."""
-    expression_noise: float = 0.06
+    expression_noise: Weight = 0.06
     """Of the source's expression coefficients."""
-    colour_jitter: float = 0.2
+    colour_jitter: Share = 0.2
     """Strength of one random change of brightness, tint and gamma for all pictures of a sample."""
-    cache_gb: float = 4.0
+    cache_gb: Weight = 4.0
     """Memory for decoded pictures."""
-    workers: int = 0
+    workers: CountFromZero = 0
     """Processes that make samples; 0: the training process itself."""
 
 
@@ -39,22 +40,22 @@ class DataConfig:
 class LossConfig:
     """Weights of the losses (LAM's equation 10, with SSIM beside L1)."""
 
-    l1: float = 1.0
+    l1: Weight = 1.0
     """Mean absolute difference."""
-    dssim: float = 0.2
+    dssim: Weight = 0.2
     """1 - SSIM."""
-    perceptual: float = 0.1
+    perceptual: Weight = 0.1
     """VGG loss; off where its weights are not here."""
-    matte: float = 0.5
+    matte: Weight = 0.5
     """Mean absolute difference of alpha and matte."""
-    offsets: float = 0.02
+    offsets: Weight = 0.02
     """Mean square of the queries' offsets, in centimetres."""
-    departures: float = 1.0
+    departures: Weight = 1.0
     """Mean difference of well seen queries' colours and the pixels that show them: without it the network paints the
     brows and lips of those whom it has learned from over those that it sees."""
-    lifting: float = 0.0
+    lifting: Weight = 0.0
     """GAGAvatar's lifting loss, per metre; meant for ``model.lifting.region=all``."""
-    refined: float = 1.0
+    refined: Weight = 1.0
     """The picture's losses (l1, dssim, matte, perceptual) of the refined one, beside those of the coarse one (with
     ``model.refiner.enabled``)."""
 
@@ -73,29 +74,25 @@ class TrainConfig:
     """File of weights to start from; a refiner that it lacks starts as the identity."""
     trained: Literal["all", "refiner"] = "all"
     """refiner: the refiner and its features alone learn, all else stays as in ``start``."""
-    batch: int = 2
+    batch: Count = 2
     """Sources per step over all processes, before accumulation."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Batches whose gradients are summed into one step."""
-    rate: float = 1e-3
+    rate: Rate = 1e-3
     """Learning rate after the warm-up; falls to 1% by a cosine."""
-    warm_up: int = 100
+    warm_up: Steps = 100
     """Steps of the warm-up."""
-    weight_decay: float = 0.01
+    weight_decay: Share = 0.01
     """Of AdamW."""
-    clip: float = 1.0
+    clip: Positive = 1.0
     """Most norm of a step's gradient."""
-    ema: float = 0.998
+    ema: Share = 0.998
     """Decay of the moving average of the weights, which is what is kept."""
-    half_until: float = 0.5
+    half_until: Share = 0.5
     """Share of the run during which targets have half the resolution."""
     mixed_precision: bool = True
     """bfloat16 in the network, where the device is a GPU."""
-    save_every_s: float = 60.0
+    save_every_s: Weight = 60.0
     """Seconds between checkpoints."""
-    picture_every_s: float = 120.0
+    picture_every_s: Weight = 120.0
     """Seconds between pictures in TensorBoard."""
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or self.accumulate < 1:
-            raise ValueError("batch, accumulate: expected at least 1")

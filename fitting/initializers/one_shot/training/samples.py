@@ -19,6 +19,7 @@ from scene.capture import MANIFEST, Capture, Identity
 from scene.errors import UserError
 from scene.head_state import HeadState
 from scene.pictures import load_rgba
+from scene.reading import read_text
 from scene.transforms import make_transform, multiply_quats, rotvecs_to_matrices, rotvecs_to_quats
 
 
@@ -52,7 +53,7 @@ def find_captures(sources: list[Path]) -> list[Path]:
         elif source.is_dir():
             found += sorted(path.parent for path in source.rglob(MANIFEST) if (path.parent / "images").is_dir())
         elif source.is_file():
-            lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in read_text(source, "list of captures").splitlines()]
             found += [source.parent / line for line in lines if line and not line.startswith("#")]
         else:
             raise UserError(f"{source}: not found; expected a capture, a folder of captures, or a list of them")

@@ -1,0 +1,34 @@
+"""Types of settings with the bounds within which they mean something: what is beyond is refused before it is used.
+
+Upper bounds are generous; they keep a slip of the keyboard, or a file of unknown origin, from asking for more than any
+machine has.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+Steps = Annotated[int, Meta(ge=0, le=10**9)]
+"""Iterations, or steps."""
+Gaussians = Annotated[int, Meta(ge=1, le=50_000_000)]
+Count = Annotated[int, Meta(ge=1, le=1000)]
+"""Pictures of a step, frames, components, degrees of parallelism."""
+CountFromZero = Annotated[int, Meta(ge=0, le=1000)]
+"""The same where 0 means none."""
+Width = Annotated[int, Meta(ge=1, le=2048)]
+"""Channels or units of a layer."""
+Layers = Annotated[int, Meta(ge=1, le=32)]
+Frequencies = Annotated[int, Meta(ge=0, le=24)]
+"""Octaves of a positional code: 2^24 is as fine as float32."""
+Degree = Annotated[int, Meta(ge=0, le=3)]
+"""Of spherical harmonics."""
+Pixels = Annotated[int, Meta(ge=16, le=8192)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Weight = Annotated[float, Meta(ge=0, le=1e6)]
+"""Of a loss or a penalty; thresholds and exponents likewise."""
+Positive = Annotated[float, Meta(gt=0, le=1e6)]
+Rate = Annotated[float, Meta(ge=0, le=10)]
+RatePair = tuple[Rate, Rate]
+"""Learning rates at the start and at the end."""
