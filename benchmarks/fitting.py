@@ -26,22 +26,30 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.device_times import PeakMemory, is_cuda, pipelined_ms
+from benchmarks.kept import Kept
 from benchmarks.limits import least_ms, machine_limits
 from benchmarks.rasterizer import machine, time_runs
 from benchmarks.training_step import PARTS, TrainingStep
-from scene.files import write_json
 
 
 def whole_steps(
     preset: str, size: int, count: int, threads: int, seconds: float, device: str = "cpu", batch: int = 1
 ) -> dict[str, Any]:
-    """How many steps and pictures a second, and the milliseconds of a step."""
+    """How many steps and pictures a second, and the milliseconds of a step; on CUDA also of many in a row with one wait
+    at the end, and the most memory that the GPU held."""
+    memory = PeakMemory(device)
     step = TrainingStep(preset, size, count, threads, device=device, batch=batch)
     (times,) = time_runs(step.take, seconds, most=1000)
+    on_cuda = {}
+    if is_cuda(device):
+        steps = max(10, min(500, round(1000 * seconds / times["median_ms"])))
+        ms = pipelined_ms(lambda _: step.go_on(), device, steps)
+        on_cuda = {"pipelined_ms": ms, "pipelined_steps_per_s": round(1000 / ms, 1), "peak_memory_mb": memory.mb()}
     return {
         "preset": preset, "size": size, "gaussians": count, "threads": threads, "batch": batch, **times,
         "steps_per_s": round(1000 / times["median_ms"], 1), "best_steps_per_s": round(1000 / times["min_ms"], 1),
-        "pictures_per_s": round(1000 * batch / times["median_ms"], 1),
+        "pictures_per_s": round(1000 * batch / times["median_ms"], 1), **on_cuda,
     }  # fmt: skip
 
 
@@ -101,41 +109,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="N", help="frames of a step (default: 1)")
     parser.add_argument("--seconds", type=float, default=8.0, help="time per preset (default: 8)")
     parser.add_argument("--scaling", type=Path, metavar="PNG", help="instead: how it grows, with a plot in this file")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here, as they come")
     options = parser.parse_args(arguments)
     before = machine() | {"device": options.device}
     print(", ".join(f"{key} {value}" for key, value in before.items()), flush=True)
-    found = _scaling(options) if options.scaling else _steps(options)
-    if options.json:
-        after = {"load_average_after": machine()["load_average"]}
-        write_json(options.json, {"machine": before | after, **found})
+    kept = Kept(options.json, machine=before)
+    (_scaling if options.scaling else _steps)(options, kept)
+    kept.note(machine=before | {"load_average_after": machine()["load_average"]})
 
 
-def _steps(options: argparse.Namespace) -> dict[str, Any]:
-    limits, rows = machine_limits(options.threads, options.device), []
+def _steps(options: argparse.Namespace, kept: Kept) -> None:
+    limits = machine_limits(options.threads, options.device)
+    kept.note(limits=limits)
     print(f"at most {limits['gigabytes_per_s']} GB/s and {limits['gigaflops']} GFLOP/s", flush=True)
     for preset in options.presets:
         for count, batch in itertools.product(options.gaussians, options.batch):
             sizes = preset, options.size, count, options.threads
             row = whole_steps(*sizes, options.seconds, options.device, batch)
+            kept.add(row)  # before the parts are timed: it stays if these do not end
             row["parts"] = parts_of_a_step(*sizes, options.seconds, limits, options.device, batch)
             row["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
-            rows.append(row)
+            kept.note()
             print(f"\n{preset}, {count} Gaussians, batches of {batch}: {row['steps_per_s']} steps/s (best "
                   f"{row['best_steps_per_s']}, {row['cpu_ms']:.0f} ms of CPU each)\n")  # fmt: skip
             print(parts_table(preset, row["parts"]), flush=True)
     if len(options.batch) > 1:
-        print(f"\n{batches_table(rows)}", flush=True)
-    return {"limits": limits, "rows": rows}
+        print(f"\n{batches_table(kept.rows)}", flush=True)
 
 
-def _scaling(options: argparse.Namespace) -> dict[str, Any]:
+def _scaling(options: argparse.Namespace, kept: Kept) -> None:
     from benchmarks import scaling
 
     rows = scaling.measure(options.presets, options.size, options.gaussians[-1], options.threads, options.seconds)
     print(f"\n{scaling.markdown(rows)}")
     scaling.plot(rows, options.scaling)
-    return {"rows": rows}
+    for row in rows:
+        kept.add(row)
 
 
 if __name__ == "__main__":

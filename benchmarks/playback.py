@@ -5,10 +5,11 @@
 Each RUN (or bundle) plays its own recording: every frame has a new expression and pose, so that nothing comes from
 memory. Without one, a made head plays random states: the avatar of --preset with --gaussians Gaussians. Every renderer
 that runs on this machine is measured. A frame is Player.step; avatar and rasteriser are timed apart in a second round,
-on CUDA with the GPU waited for. Times are by the clock: nothing else should run. With --evaluations, on CUDA, each of
-these has a row of its own. Where tinycudann is, there is a row more, of networks evaluated by it; "networks" in the
-JSON says which it could take. "Times plain" in the JSON is against the avatar as it trains, in PyTorch's operations,
-with the same rasteriser.
+on CUDA with the GPU waited for. There, "pipelined" in the JSON is a frame of many in a row with one wait at the end, as
+a film is rendered, and "peak_memory_mb" the most that the GPU held for it. Times are by the clock: nothing else should
+run. With --evaluations, on CUDA, each of these has a row of its own. Where tinycudann is, there is a row more, of
+networks evaluated by it; "networks" in the JSON says which it could take. "Times plain" in the JSON is against the
+avatar as it trains, in PyTorch's operations, with the same rasteriser.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.device_times import PeakMemory, is_cuda, pipelined_ms
+from benchmarks.kept import Kept
 from benchmarks.rasterizer import head_like_scene, machine
 from fitting.bundle import AvatarBundle
 from fitting.networks import NetworksConfig, describe, why_not
@@ -38,7 +41,6 @@ from playback import fused
 from playback.evaluators import EVALUATIONS, Evaluation
 from playback.player import Player
 from renderers.cpu import THREADS_VARIABLE
-from scene.files import write_json
 from scene.head_state import HeadState
 
 _RIG_VERTICES = 4706  # of the default head model
@@ -129,8 +131,8 @@ def measure(
     networks: str = "torch",
 ) -> dict[str, Any]:  # fmt: skip
     """Frames a second, and milliseconds (median and 99th percentile) of a frame, the avatar and the rasteriser."""
+    memory = PeakMemory(device)
     player = Player(bundle, device, renderer, evaluation=evaluation, networks=NetworksConfig(networks))
-    as_trained = bundle.avatar.duplicate(lambda tensor: tensor.to(device))
     camera = player.camera.resized(size, size)
     states = [bundle.recording[index].to(device) for index in range(len(bundle.recording))]
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
@@ -161,7 +163,13 @@ def measure(
         wait()
         return [begun, middle, time.perf_counter()]
 
-    (frame,), (avatar, rasteriser) = _rounds(step, states, seconds), _rounds(apart, states, seconds)
+    (frame,) = _rounds(step, states, seconds)
+    on_cuda = {}
+    if is_cuda(device):
+        ms = pipelined_ms(lambda index: player.step(states[index % len(states)], camera), device, len(frame))
+        on_cuda = {"pipelined_ms": ms, "pipelined_fps": round(1000 / ms, 1), "peak_memory_mb": memory.mb()}
+    avatar, rasteriser = _rounds(apart, states, seconds)
+    as_trained = bundle.avatar.duplicate(lambda tensor: tensor.to(device))
     (unprepared,) = _rounds(plain, states, seconds)
     times = dict(zip(PARTS, map(summary, (frame, avatar, rasteriser))))
     times_plain = summary(unprepared)["median_ms"] / times["frame"]["median_ms"]
@@ -170,7 +178,7 @@ def measure(
         "renderer": ", ".join([renderer, *(name for name in (evaluation, networks) if name != "torch")]),
         "networks": describe(player.choices or {}), "times_plain": round(times_plain, 2),
         "frames": len(frame), "fps": round(1000 / times["frame"]["median_ms"], 1),
-        "fps_of_the_slowest_percent": round(1000 / times["frame"]["p99_ms"], 1), "times": times,
+        "fps_of_the_slowest_percent": round(1000 / times["frame"]["p99_ms"], 1), "times": times, **on_cuda,
     }  # fmt: skip
 
 
@@ -226,12 +234,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--evaluations", nargs="+", choices=EVALUATIONS, default=["torch"], metavar="NAME",
                         help=f"on CUDA: of {', '.join(EVALUATIONS)} (default: torch)")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=5.0, help="time for each figure (default: 5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file, as they come")
     options = parser.parse_args(arguments)
 
     torch.set_num_threads(options.threads)
     os.environ[THREADS_VARIABLE] = str(options.threads)
-    before, rows = machine(), []
+    before = machine()
+    kept = Kept(options.json, machine=before)
     print(", ".join(f"{key} {value}" for key, value in before.items()), flush=True)
     for name, bundle in _what_plays(options):
         for renderer, device in renderers(options.renderers).items():
@@ -240,11 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 kinds = evaluations(options.evaluations, bundle, device)
                 for evaluation, networks in itertools.product(kinds, backends):
                     row = measure(bundle, renderer, device, size, options.seconds, evaluation, networks)
-                    rows.append({"name": name, "threads": options.threads, **row})
-    print(f"\n{markdown(rows)}")
-    if options.json:
-        after = {"load_average_after": machine()["load_average"]}
-        write_json(options.json, {"machine": before | after, "rows": rows})
+                    kept.add({"name": name, "threads": options.threads, **row})
+    print(f"\n{markdown(kept.rows)}")
+    kept.note(machine=before | {"load_average_after": machine()["load_average"]})
 
 
 def _what_plays(options: argparse.Namespace):

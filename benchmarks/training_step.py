@@ -91,10 +91,15 @@ class TrainingStep:
         return state, background, (rgba[..., :3], rgba[..., 3:])
 
     def take(self) -> list[Clock]:
-        """One step; the clock at its start and its end."""
+        """One step, with its figure read; the clock at its start and its end."""
+        start = clock(self.device)
+        math.log10(max(float(self.go_on()), 1e-10))
+        return [start, clock(self.device)]
+
+    def go_on(self) -> Tensor:
+        """One step as a fit takes it between two readings: the squared error stays where it is."""
         from fitting import loop, objective
 
-        start = clock(self.device)
         state, background, target = self._next()
         output, cloud = loop.render(
             self.avatar, self.renderer, state, self.camera, self.config, screen=self._screen
@@ -104,8 +109,7 @@ class TrainingStep:
         loss.backward()
         self.densifier.observe(output, cloud, self.size)
         self.optimizer.step()
-        math.log10(max(float(error), 1e-10))
-        return [start, clock(self.device)]
+        return error
 
     def take_apart(self) -> list[Clock]:
         """The same step with its graph cut between the parts; the clock at the borders of PARTS."""

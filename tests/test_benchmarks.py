@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -306,18 +304,6 @@ def test_how_it_grows_is_a_table_and_a_plot(tmp_path):
 def test_growth_is_the_exponent():
     assert scaling.exponent([1, 2, 4], [3.0, 6.0, 12.0]) == pytest.approx(1)
     assert scaling.exponent([1, 2, 4], [3.0, 3.0, 3.0]) == pytest.approx(0)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
-def test_figures_of_a_gpu_need_one_and_say_so(tmp_path):
-    script = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.sh"
-    environment = os.environ | {"PYTHON": sys.executable}
-    for arguments, expected in (([tmp_path], "not a capture"), ([], "usage")):
-        run = subprocess.run(["bash", script, *arguments], env=environment, capture_output=True, text=True)
-        assert run.returncode == 2 and expected in run.stderr and run.stderr.count("\n") == 1
-    toys.make_capture(tmp_path / "capture")
-    run = subprocess.run(["bash", script, tmp_path / "capture"], env=environment, capture_output=True, text=True)
-    assert run.returncode == 2 and run.stderr == "gpu.sh: no CUDA device was found\n"
 
 
 def test_the_page_is_named_where_it_is_none(tmp_path, monkeypatch, capsys):

@@ -24,12 +24,16 @@ DECISION = 0.02  # one contribution of 1/255, times a colour of at most 5
 GRADIENTS = (*GaussianCloud.__dataclass_fields__, "T_cam_world")
 
 
-@pytest.fixture(scope="module", params=[name for name in RENDERERS if name != "reference"])
+#: gsplat is run where CUDA is.
+MARKED = [pytest.param(name, marks=pytest.mark.gpu) if name == "gsplat" else name for name in RENDERERS]
+
+
+@pytest.fixture(scope="module", params=[name for name in MARKED if name != "reference"])
 def renderer(request):
     return make(request.param)
 
 
-@pytest.fixture(scope="module", params=list(RENDERERS))
+@pytest.fixture(scope="module", params=MARKED)
 def any_renderer(request):
     return make(request.param)
 

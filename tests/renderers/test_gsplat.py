@@ -11,6 +11,7 @@ import dataclasses
 import gc
 import inspect
 import types
+import warnings
 import weakref
 
 import pytest
@@ -238,6 +239,27 @@ def test_arguments_are_those_of_gsplat(renderer) -> None:
 
     renderer._gsplat = types.SimpleNamespace(**{name: checked(name) for name in vars(STAND_IN)})
     renderer.render(*SCENES["ordinary"](0), depth=True, screen=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_picture_waits_once(gradients: bool) -> None:
+    """As the simulated device counts it (``tests.pretended_gsplat``); the backward pass does not."""
+    cloud, camera = (part.to("cuda") for part in SCENES["ordinary"](0))
+    if gradients:
+        cloud = cloud.map(lambda tensor: tensor.requires_grad_())
+    real = create("gsplat", "cuda")
+    real.render(cloud, camera).rgb.sum()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            output = real.render(cloud, camera, screen=gradients)
+            if gradients:
+                output.rgb.sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len([warning for warning in caught if "synchroniz" in str(warning.message)]) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
