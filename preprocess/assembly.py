@@ -1,9 +1,8 @@
-"""The last stages of preprocessing: tracking kept on disk, figures gathered, the capture put together."""
+"""The last stages of preprocessing: figures gathered, the capture put together."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from preprocess.selection import Selection, crowded
 from preprocess.video import VideoInfo
 from scene.capture import Capture, TrackedFrame
 from scene.errors import UnusableVideo
-from scene.files import atomic_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,42 +25,6 @@ if TYPE_CHECKING:
 
 _MATTE_COVERS = 0.5  # of a face's landmarks, the part that a usable matte must cover
 _CUT_OFF = 0.9  # a file that yields less of the frames it announces is called cut off
-
-
-def save_tracking(path: Path, tracking: Tracking) -> None:
-    """Writes a tracked clip as npz, whole or not at all."""
-    import numpy as np
-
-    rest = {"eye_distance_px": tracking.eye_distance_px, "saturated": tracking.saturated, "energy": tracking.energy}
-    arrays = {
-        **{field.name: getattr(tracking.states, field.name).numpy() for field in dataclasses.fields(tracking.states)},
-        "coefficients": tracking.identity.coefficients.numpy(),
-        "offsets": tracking.identity.offsets.numpy(),
-        "found": tracking.found.numpy(),
-        "residual_px": tracking.residual_px.numpy(),
-        "residual_percent": tracking.residual_percent.numpy(),
-        "rest": np.array(json.dumps({**rest, "seconds": tracking.seconds})),
-    }
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
-
-
-def load_tracking(path: Path) -> Tracking:
-    """Reads what ``save_tracking`` wrote."""
-    import numpy as np
-    import torch
-
-    from preprocess.tracking import Tracking
-    from scene.capture import Identity
-    from scene.head_state import HeadState
-
-    with np.load(path, allow_pickle=False) as data:
-        rest = json.loads(str(data["rest"]))
-        tensors = {name: torch.from_numpy(data[name]) for name in data.files if name != "rest"}
-    states = HeadState(**{field.name: tensors.pop(field.name) for field in dataclasses.fields(HeadState)})
-    identity = Identity(tensors.pop("coefficients"), tensors.pop("offsets"))
-    rest["energy"] = tuple(rest["energy"])
-    return Tracking(states=states, identity=identity, **tensors, **rest)
 
 
 def frame_rate(times: np.ndarray) -> float:
@@ -218,6 +180,7 @@ def _video_facts(info: VideoInfo, scanned: Scan) -> dict[str, Any]:
         "announced_frames": info.num_frames,
         "decoded_frames": scanned.num_decoded,
         "damaged_frames": scanned.num_damaged,
+        "damaged_s": scanned.damaged.round(3).tolist(),
         "frames_without_timestamp": scanned.num_untimed,
         "looked_at_every": scanned.stride,
         "cut_off": bool(scanned.reached_end and scanned.num_decoded < _CUT_OFF * info.num_frames),

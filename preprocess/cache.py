@@ -19,7 +19,7 @@ from scene.files import atomic_path, storage_error
 
 _log = logging.getLogger(__name__)
 
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 """Raise it with every change after which preprocessing would make a better or another capture of the same video with
 the same settings, or could not read the work files of before: everybody's captures are then made anew, once. Leave it
 for whatever changes nothing in a capture, such as speed, messages and comments."""

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import math
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preprocess import cache, quality
 from preprocess.acceptance import Limits, check, of_report
-from preprocess.assembly import assemble, assess, frame_rate, load_tracking, save_tracking
+from preprocess.assembly import assemble, assess, frame_rate
 from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
-from preprocess.frames import FrameFiles, write_frames
+from preprocess.damage import blamed_on_damage
+from preprocess.frames import FrameFiles, is_whole_png, write_frames
 from preprocess.landmarks import eye_distances
 from preprocess.photometric.config import PhotometricConfig
 from preprocess.scan import Scan, scan
 from preprocess.selection import Selection, SelectionConfig, crowded, select, thin
 from preprocess.tracking.config import TrackerConfig
 from preprocess.video import VideoInfo, open_video
+from preprocess.work import Work, load_tracking, save_tracking
 from scene.capture import MANIFEST, Capture
 from scene.errors import UnusableVideo, UserError
-from scene.files import write_json
-from scene.reading import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,99 +159,98 @@ class _Job:
 
 
 def _build(job: _Job, root: Path) -> Capture:
-    import numpy as np
-
     info, options = job.info, job.options
     with cache.locked(root):
-        if (root / MANIFEST).is_file():
-            capture = Capture.load(root)
-            if capture.source_hash != job.key:
-                raise UserError(
-                    f"{root}: holds the capture of another video or of other settings, or one of an older version; "
-                    "choose another folder"
-                )
-            check(info.path, of_report(capture.report), job.limits)
+        if (capture := _finished(job, root)) is not None:
             return capture
         for debris in root.rglob(".*.partial*"):  # of a writer that was killed; the lock says that none is at work
             debris.unlink(missing_ok=True)
-        work = _Work(root / "work", job.key, job.progress)
+        work = Work(root / "work", job.key, job.progress)
         with work.stage("landmarks"):
-            scanned = _landmarks(info, options, work)
-        selection = _usable(info, scanned, options)
-        eye_distance = float(np.median(eye_distances(selection.points)))
-        cuts = len(selection.cut_times_s)
-        check(info.path, {"crowded": crowded(scanned), "cuts": cuts, "eye_distance": eye_distance}, job.limits)
-        crop = choose_crop(selection.points, info.width, info.height)
-        focal_px, focal_source = focal_pixels(info, options.focal)
-        camera = crop_camera(info, crop, focal_px, options.size)
-        with work.stage("tracking"):
-            model = _head_model(options.head_model)
-            tracking = _tracking(selection, scanned, crop, camera, model, options, work)
-        keep = _followed(info.path, tracking, selection, options)
-        check(info.path, {"residual": float(np.median(tracking.residual_percent[keep]))}, job.limits)
-        with work.stage("frames"):
-            indices = scanned.index[selection.frames[keep]].tolist()
-            write_frames(info, indices, crop, options.size, job.matter, FrameFiles(root), job.progress)
-        with work.stage("quality"):
-            capture = assemble(
-                root, job.key, info, options.size, scanned, selection, keep, crop, camera, tracking, model,
-                options.test_fraction,
-            )  # fmt: skip
-        if options.tracking == "pictures":
-            from preprocess.photometric import refine
-
-            with work.stage("picture tracking"):
-                capture = refine(
-                    capture, options.photometric, device=job.device,
-                    checkpoint=work.path("picture_tracking.safetensors"), progress=job.progress,
-                )  # fmt: skip
-                capture = assess(capture, tracking.eye_distance_px)
-        capture.report["camera"].update(
-            source=focal_source, focal_long_sides=round(focal_px / max(info.width, info.height), 4)
-        )
-        capture.report["matting"] = {"name": job.matter.name, "note": job.matting_note}
-        capture.report["seconds"] = work.seconds()
-        for warning in capture.report["warnings"]:
-            _log.warning("%s: %s; better: %s", info.path.name, warning["what"], warning["remedy"])
-        capture.save()
-        return capture
-
-
-class _Work:
-    """The folder of intermediate results: which settings they belong to, and how long each stage took in all."""
-
-    def __init__(self, folder: Path, key: str, progress: bool) -> None:
-        self.folder = folder
-        self.progress = progress
-        self._state_path = folder / "state.json"
-        state = None
-        if self._state_path.is_file():
-            state = read_json(self._state_path, dict[str, Any], "state of preprocessing")
-        if state is not None and state["source_hash"] != key:
-            raise UserError(
-                f"{folder.parent}: holds unfinished work on another video or other settings, or of an older version; "
-                "choose another folder"
+            capacity = _SCAN_CAPACITY * options.max_frames
+            scanned = work.result(
+                "landmarks.npz",
+                Scan.load,
+                lambda: scan(info, options.start, options.end, capacity, progress=job.progress),
+                lambda path, found: found.save(path),
             )
-        self._state = state or {"source_hash": key, "seconds": {}}
-        write_json(self._state_path, self._state)
+        with blamed_on_damage(info, scanned):
+            return _made_of(scanned, job, root, work)
 
-    def path(self, name: str) -> Path:
-        return self.folder / name
 
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds the time spent, also when the stage is broken off."""
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = self._state["seconds"].get(name, 0.0) + time.perf_counter() - begun
-            self._state["seconds"][name] = round(spent, 3)
-            with contextlib.suppress(UserError, OSError):  # a full disk has been reported by the stage itself
-                write_json(self._state_path, self._state)
+def _finished(job: _Job, root: Path) -> Capture | None:
+    """The finished capture that lies there. None where there is none, or a damaged one that can be made anew.
 
-    def seconds(self) -> dict[str, float]:
-        return {**self._state["seconds"], "total": round(sum(self._state["seconds"].values()), 3)}
+    Raises UserError for that of another video, or of a video that breaks today's limits.
+    """
+    if not (root / MANIFEST).is_file():
+        return None
+    try:
+        capture = Capture.load(root)
+    except UserError as error:
+        if root.name != job.key[:16] and Work.key(root / "work") != job.key:
+            raise
+        _log.warning("%s (this is done now)", error)
+        (root / MANIFEST).unlink()
+        return None
+    if capture.source_hash != job.key:
+        raise UserError(
+            f"{root}: holds the capture of another video or other settings, or of an older version; choose another "
+            "folder"
+        )
+    if damaged := [path for path in FrameFiles(root).present() if not is_whole_png(path)]:
+        _log.warning("%s: damaged, with %d others; they are made anew", damaged[0], len(damaged) - 1)
+        (root / MANIFEST).unlink()
+        return None
+    check(job.info.path, of_report(capture.report), job.limits)
+    return capture
+
+
+def _made_of(scanned: Scan, job: _Job, root: Path, work: Work) -> Capture:
+    """The stages after the first look at a video."""
+    import numpy as np
+
+    info, options = job.info, job.options
+    selection = _usable(info, scanned, options)
+    eye_distance = float(np.median(eye_distances(selection.points)))
+    cuts = len(selection.cut_times_s)
+    check(info.path, {"crowded": crowded(scanned), "cuts": cuts, "eye_distance": eye_distance}, job.limits)
+    crop = choose_crop(selection.points, info.width, info.height)
+    focal_px, focal_source = focal_pixels(info, options.focal)
+    camera = crop_camera(info, crop, focal_px, options.size)
+    with work.stage("tracking"):
+        model = _head_model(options.head_model)
+        tracking = _tracking(selection, scanned, crop, camera, model, options, work)
+    keep = _followed(info.path, tracking, selection, options)
+    check(info.path, {"residual": float(np.median(tracking.residual_percent[keep]))}, job.limits)
+    with work.stage("frames"):
+        indices = scanned.index[selection.frames[keep]].tolist()
+        files = FrameFiles(root)
+        work.frames(files)
+        write_frames(info, indices, crop, options.size, job.matter, files, job.progress)
+    with work.stage("quality"):
+        capture = assemble(
+            root, job.key, info, options.size, scanned, selection, keep, crop, camera, tracking, model,
+            options.test_fraction,
+        )  # fmt: skip
+    if options.tracking == "pictures":
+        from preprocess.photometric import refine
+
+        with work.stage("picture tracking"):
+            capture = refine(
+                capture, options.photometric, device=job.device,
+                checkpoint=work.checkpoint("picture_tracking.safetensors"), progress=job.progress,
+            )  # fmt: skip
+            capture = assess(capture, tracking.eye_distance_px)
+    capture.report["camera"].update(
+        source=focal_source, focal_long_sides=round(focal_px / max(info.width, info.height), 4)
+    )
+    capture.report["matting"] = {"name": job.matter.name, "note": job.matting_note}
+    capture.report["seconds"] = work.seconds()
+    for warning in capture.report["warnings"]:
+        _log.warning("%s: %s; better: %s", info.path.name, warning["what"], warning["remedy"])
+    capture.save()
+    return capture
 
 
 def _head_model(name: str) -> HeadModel:
@@ -263,15 +259,6 @@ def _head_model(name: str) -> HeadModel:
     if name not in HEAD_MODELS:
         raise UserError(f"head_model: no model named {name!r}; known: {', '.join(HEAD_MODELS)}")
     return HEAD_MODELS[name]()
-
-
-def _landmarks(info: VideoInfo, options: PreprocessConfig, work: _Work) -> Scan:
-    path = work.path("landmarks.npz")
-    if path.is_file():
-        return Scan.load(path)
-    result = scan(info, options.start, options.end, _SCAN_CAPACITY * options.max_frames, progress=work.progress)
-    result.save(path)
-    return result
 
 
 def _usable(info: VideoInfo, scanned: Scan, options: PreprocessConfig) -> Selection:
@@ -313,28 +300,28 @@ def _tracking(
     camera: Camera,
     model: HeadModel,
     options: PreprocessConfig,
-    work: _Work,
+    work: Work,
 ) -> Tracking:
     import torch
 
     from preprocess.tracking import track
 
-    path = work.path("tracking.npz")
-    if path.is_file():
-        return load_tracking(path)
     times = scanned.time_s[selection.frames]
-    tracking = track(
-        torch.from_numpy(crop.points(selection.points, options.size)),
-        torch.from_numpy(selection.confidence),
-        camera.K,
-        model,
-        frame_rate(times),
-        options.tracker,
-        progress=work.progress,
-        times=torch.from_numpy(times),
+    return work.result(
+        "tracking.npz",
+        lambda path: load_tracking(path, len(times)),
+        lambda: track(
+            torch.from_numpy(crop.points(selection.points, options.size)),
+            torch.from_numpy(selection.confidence),
+            camera.K,
+            model,
+            frame_rate(times),
+            options.tracker,
+            progress=work.progress,
+            times=torch.from_numpy(times),
+        ),
+        save_tracking,
     )
-    save_tracking(path, tracking)
-    return tracking
 
 
 def _followed(video: Path, tracking: Tracking, selection: Selection, options: PreprocessConfig) -> np.ndarray:

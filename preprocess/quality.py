@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from preprocess.damage import describe as describe_damage
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -254,7 +256,7 @@ def warnings(report: dict[str, Any], config: QualityConfig = QualityConfig()) ->
     )
     warn(
         video["damaged_frames"] > 0,
-        f"{video['damaged_frames']} frames are damaged and were passed over; those after them may show blocks",
+        f"{video['damaged_frames']} frames are damaged{_damage(video)} and were left out",
         "copy the video again from the camera",
     )
     warn(
@@ -272,6 +274,11 @@ def describe(counts: dict[str, int]) -> str:
 
 def _times(times_s: list[float]) -> str:
     return ", ".join(f"{time_s:.1f} s" for time_s in times_s[:5]) + (", ..." if len(times_s) > 5 else "")
+
+
+def _damage(video: dict[str, Any]) -> str:
+    spans = video.get("damaged_s")  # not in captures of earlier programs
+    return f", {describe_damage(spans, video['duration_s'])}," if spans else ""
 
 
 def _part(frames: dict[str, Any]) -> str:

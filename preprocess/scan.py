@@ -6,16 +6,29 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from preprocess.damage import damaged_spans
 from preprocess.landmarks import NUM_LANDMARKS, FaceMeshDetector
 from preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
-from scene.errors import UnusableVideo
+from scene.errors import UnusableVideo, UserError
 from scene.files import atomic_path
+from scene.reading import DAMAGED
+from scene.tensor_files import Array, read_arrays
 
 if TYPE_CHECKING:
     import numpy as np
 
 _FACE_SIZE = 128  # pixels of the square to which faces are resized before their sharpness is measured
 _THUMBNAIL = (32, 32)
+_STAMP_S = 1e-3  # within which two decoders agree on the time of a frame
+_COUNT = Array((), "whole", low=0)
+_ARRAYS = {
+    "index": Array(("N",), "whole", low=0), "time_s": Array(("N",), "float64"),
+    "thumbnails": Array(("N", *_THUMBNAIL, 3), "uint8"), "luminance": Array(("N",), "real", low=0, high=1),
+    "face_frame": Array(("M",), "whole", low=0), "points": Array(("M", NUM_LANDMARKS, 2)), "sharpness": Array(("M",)),
+    "face_luminance": Array(("M",)), "damaged": Array(("K", 2), "float64", low=0), "num_decoded": _COUNT,
+    "num_damaged": _COUNT, "num_untimed": _COUNT, "stride": Array((), "whole", low=1),
+    "duration_s": Array((), "real", low=0), "reached_end": Array((), "bool"),
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +39,10 @@ class Scan:
     whatever its proportions. luminance: [N] mean in [0, 1].
     face_frame: [M] position (0 .. N - 1) of the frame of each face. points: [M, 478, 2] pixels of the full picture.
     sharpness: [M] variance of the Laplacian of the face at a fixed size. face_luminance: [M] mean in [0, 1].
-    num_decoded: frames that could be read. num_damaged: frames between them that could not. num_untimed: frames read
-    that have no usable timestamp. stride: every how many frames were looked at. duration_s: up to where the video was
-    read. reached_end: it was read to its last readable frame (not only to --end).
+    num_decoded: frames that could be read. num_damaged: frames among and between them that are damaged, which are none
+    of the N; damaged: [K, 2] from when to when. num_untimed: frames read that have no usable timestamp. stride: every
+    how many frames were looked at. duration_s: up to where the video was read. reached_end: it was read to its last
+    readable frame (not only to --end).
     """
 
     index: np.ndarray
@@ -39,6 +53,7 @@ class Scan:
     points: np.ndarray
     sharpness: np.ndarray
     face_luminance: np.ndarray
+    damaged: np.ndarray
     num_decoded: int
     num_damaged: int
     num_untimed: int
@@ -55,11 +70,11 @@ class Scan:
 
     @classmethod
     def load(cls, path: Path) -> Scan:
-        """Reads what ``save`` wrote."""
-        import numpy as np
-
-        with np.load(path, allow_pickle=False) as data:
-            values = {field.name: data[field.name] for field in dataclasses.fields(cls)}
+        """Reads what ``save`` wrote. Raises UserError for anything else."""
+        values = read_arrays(path, "landmarks of a video", _ARRAYS)
+        faces, frames = values["face_frame"], len(values["index"])
+        if frames == 0 or (len(faces) and not (faces.max() < frames and (faces[1:] >= faces[:-1]).all())):
+            raise UserError(f"{path}: face_frame: expected ascending numbers of its {frames} frames; {DAMAGED}")
         return cls(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
 
 
@@ -72,12 +87,15 @@ def scan(
     second one is looked at, so that the frames stay evenly spaced however long the video proves to be.
     Raises UserError when nothing can be decoded or ``start`` lies beyond the end.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     from tqdm import tqdm
 
     reader = VideoReader(info, start, end)
     rows: list[_Row] = []
     faces_found = 0
-    with FaceMeshDetector(max_faces) as detector:
+    with FaceMeshDetector(max_faces) as detector, ThreadPoolExecutor(1, "damage") as pool:
+        damage = pool.submit(damaged_spans, info.path)
         total = _expected_frames(info, start, end)
         with tqdm(total=total, desc="landmarks", unit="frame", disable=not progress, leave=True) as bar:
             for frame in prefetch(iter(reader)):
@@ -101,7 +119,11 @@ def scan(
             f"{info.path}: no frame between --start {start or 0:g} and --end {'the end' if end is None else f'{end:g}'}"
             f"; the video is {reader.duration_s:.1f} s long",
         )
-    return _gather(rows, reader)
+    spans = [(begin - _STAMP_S, until - _STAMP_S) for begin, until in damage.result() if begin < reader.duration_s]
+    sound = [row for row in rows if not any(begin <= row.time_s < until for begin, until in spans)]
+    if not sound:
+        raise UnusableVideo("damaged stream", f"{info.path}: all of it is damaged; copy it again, or record again")
+    return _gather(sound, reader, len(rows) - len(sound), spans)
 
 
 @dataclasses.dataclass
@@ -142,7 +164,7 @@ def _expected_frames(info: VideoInfo, start: float | None, end: float | None) ->
     return max(1, min(info.num_frames, round((end or float("inf")) * info.fps) if end else info.num_frames))
 
 
-def _gather(rows: list[_Row], reader: VideoReader) -> Scan:
+def _gather(rows: list[_Row], reader: VideoReader, num_unsound: int, spans: list[tuple[float, float]]) -> Scan:
     import numpy as np
 
     thumbnails = np.stack([row.thumbnail for row in rows])
@@ -158,7 +180,8 @@ def _gather(rows: list[_Row], reader: VideoReader) -> Scan:
         sharpness=np.array([value for row in rows for value in row.sharpness], np.float32),
         face_luminance=np.array([value for row in rows for value in row.face_luminance], np.float32),
         num_decoded=reader.num_decoded,
-        num_damaged=reader.num_damaged,
+        damaged=np.array(spans, np.float64).reshape(-1, 2).clip(0, reader.duration_s),
+        num_damaged=reader.num_damaged + num_unsound,
         num_untimed=reader.num_untimed,
         stride=reader.stride,
         duration_s=reader.duration_s,

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 DEFAULT_FPS = 30.0
-_MAX_FAILURES = 64  # frames in a row that cannot be decoded: then the file is taken to end (its end looks the same)
+_MAX_FAILURES = 1000  # frames in a row that cannot be decoded: then the file is taken to end (its end looks the same)
 
 
 def import_cv2():

@@ -17,11 +17,12 @@ from preprocess.photometric.config import PhotometricConfig
 from preprocess.photometric.problem import Problem
 from preprocess.photometric.steadying import steadied_states
 from preprocess.tracking.tracker import eye_distance_px, measure_residuals
+from preprocess.work import usable
 from scene.capture import Capture
 from scene.errors import UserError
 from scene.gaze import gaze_angles, gaze_quats
 from scene.head_state import HeadState
-from scene.tensor_files import read_tensors, save_tensors
+from scene.tensor_files import Array, read_tensors, save_tensors
 from scene.transforms import matrices_to_rotvecs, mean_transform, rotation_angles
 
 if TYPE_CHECKING:
@@ -92,17 +93,17 @@ def _resumed(
 ) -> tuple[Problem, int]:
     """The problem as the checkpoint left it, and the steps done. One that cannot be used costs minutes, no more."""
     problem = Problem(capture, config, device)
-    if checkpoint is None or not checkpoint.is_file():
+    wanted = {
+        name: Array(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for name, tensor in problem.state_dict().items()
+    }
+    wanted["step"] = Array((), "int64", low=0, high=problem.num_steps)
+    found = checkpoint and usable(checkpoint, lambda path: read_tensors(path, "checkpoint of tracking", wanted))
+    if not found:
         return problem, 0
-    try:
-        tensors = read_tensors(checkpoint, "checkpoint of tracking")
-        step = int(tensors.pop("step"))
-        problem.load_state_dict(tensors)
-        return problem, step
-    except (UserError, KeyError, RuntimeError, ValueError) as error:
-        _log.warning("%s: cannot be used (%s); tracking by the picture starts anew", checkpoint, error)
-        checkpoint.unlink(missing_ok=True)
-        return Problem(capture, config, device), 0
+    step = int(found.pop("step"))
+    problem.load_state_dict(found)
+    return problem, step
 
 
 def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[HeadState, dict]:

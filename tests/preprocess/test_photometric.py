@@ -191,7 +191,7 @@ def test_a_damaged_checkpoint_costs_no_more_than_its_time(truth, tmp_path, caplo
     path.write_bytes(b"not tensors")
     quick = dataclasses.replace(QUICK, visits=1)
     assert refine(truth, quick, checkpoint=path, progress=False).states.expression.isfinite().all()
-    assert "starts anew" in caplog.text and not path.exists()
+    assert "this is done now" in caplog.text and not path.exists()
 
 
 def test_frames_that_all_fall_back_leave_the_capture_as_it_was(truth, monkeypatch):

@@ -200,6 +200,48 @@ def test_resumed_and_uninterrupted_work_are_equal(built, face_video, tmp_path):
     torch.testing.assert_close(built.states.T_world_head, half.states.T_world_head)
 
 
+DAMAGE = {  # what becomes of a file, and which stages are done again
+    "landmarks.npz": ("cut", ["scan", "track"]), "tracking.npz": ("empty", ["track"]),
+    "state.json": ("empty", ["scan", "track"]), "picture_tracking.safetensors": ("empty", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(DAMAGE))
+def test_damaged_work_files_are_made_anew(built, face_video, tmp_path, monkeypatch, name):
+    root = cache.link_capture(built.root, tmp_path / "half").root
+    shutil.copytree(built.root / "work", root / "work")
+    (root / "manifest.json").unlink()
+    path, (how, stages) = root / "work" / name, DAMAGE[name]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if how == "cut" else b"")
+    FrameFiles(root).matte(3).unlink()  # it is a link to the other capture's
+    FrameFiles(root).matte(3).touch()
+    import preprocess.tracking.tracker as tracker
+
+    made = []
+    for stage in ("scan", "track"):
+        module = pipeline if stage == "scan" else tracker
+        real = getattr(module, stage)
+        monkeypatch.setattr(module, stage, lambda *a, _n=stage, _r=real, **k: made.append(_n) or _r(*a, **k))
+    half = build(face_video, root)
+    assert made == stages
+    assert half.frames[3].matte_path.read_bytes() == built.frames[3].matte_path.read_bytes()
+    for field in ("expression", "T_world_head", "sway"):
+        assert torch.equal(getattr(half.states, field), getattr(built.states, field))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "states.safetensors", "images/000007.png", "mattes/000007.png"])
+def test_a_damaged_capture_is_mended(built, face_video, tmp_path, name):
+    root = tmp_path / "capture"
+    shutil.copytree(built.root, root)
+    data = (root / name).read_bytes()
+    (root / name).write_bytes(data[: len(data) // 2])
+    seen = OvalMatter.seen
+    mended = build(face_video, root)
+    assert torch.equal(mended.states.expression, built.states.expression)
+    assert mended.frames[7].matte_path.read_bytes() == built.frames[7].matte_path.read_bytes()
+    assert (OvalMatter.seen > seen) == name.endswith("png")  # the rest is read again
+
+
 def test_long_videos_are_sampled_down_and_the_rate_follows(face_video, tmp_path):
     options = dataclasses.replace(OPTIONS, max_frames=12, min_frames=10)
     capture = build(face_video, tmp_path / "capture", options)

@@ -40,6 +40,7 @@ def make_scan(faces_per_frame, sharpness=None, pictures=None, fps=25.0):
         points=np.array(points, np.float32).reshape(-1, 478, 2),
         sharpness=np.full(total, 100.0, np.float32) if sharpness is None else np.asarray(sharpness, np.float32),
         face_luminance=np.full(total, 0.5, np.float32),
+        damaged=np.zeros((0, 2)),
         num_decoded=number,
         num_damaged=0,
         num_untimed=0,

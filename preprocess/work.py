@@ -1,0 +1,179 @@
+"""Work files of unfinished captures: what each stage has found, read again after an interruption, or made anew."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from preprocess.frames import FrameFiles, is_whole_png
+from scene.errors import UserError
+from scene.files import atomic_path, write_json
+from scene.reading import decode_json, read_json
+from scene.tensor_files import Array, read_arrays
+
+if TYPE_CHECKING:
+    from preprocess.tracking import Tracking
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_PER_FRAME = {
+    "expression": ("T", "E"), "joints": ("T", "J", 4), "T_world_head": ("T", 4, 4), "T_world_body": ("T", 4, 4),
+    "sway": ("T", "C", 2), "residual_px": ("T",), "residual_percent": ("T",),
+}  # fmt: skip
+_TRACKING = {
+    **{name: Array(shape, "real") for name, shape in _PER_FRAME.items()},
+    "found": Array(("T",), "bool"),
+    "coefficients": Array(("I",), "real"),
+    "offsets": Array(("V", 3), "real"),
+    "rest": Array((), "text"),
+}
+
+
+class _State(msgspec.Struct):
+    source_hash: str
+    seconds: dict[str, float]
+
+
+class _Rest(msgspec.Struct):
+    eye_distance_px: float
+    saturated: dict[str, float]
+    energy: list[float]
+    seconds: float
+
+
+class Work:
+    """The work files of one capture: whose they are, what is in them, and how long each stage took in all.
+
+    A file that its reader refuses is a matter of time, not of the user: it is logged in one line, and that stage and
+    all after it are done again. Raises UserError where ``folder`` holds work with another ``key``.
+    """
+
+    def __init__(self, folder: Path, key: str, progress: bool) -> None:
+        self.folder, self.progress = folder, progress
+        self._state_path = folder / "state.json"
+        self._anew = not folder.is_dir()
+        state = None
+        if self._state_path.is_file():
+            state = usable(self._state_path, lambda path: read_json(path, _State, "state of preprocessing"))
+            self._anew = state is None  # whose the files are is not known any more
+        if state is not None and state.source_hash != key:
+            raise UserError(
+                f"{folder.parent}: holds unfinished work on another video or other settings, or of an older version; "
+                "choose another folder"
+            )
+        self._state = state or _State(key, {})
+        self._write_state()
+
+    @staticmethod
+    def key(folder: Path) -> str | None:
+        """Whose work files lie there, None where that cannot be told."""
+        with contextlib.suppress(UserError):
+            return read_json(folder / "state.json", _State, "state of preprocessing").source_hash
+        return None
+
+    def result(
+        self, name: str, read: Callable[[Path], _T], make: Callable[[], _T], save: Callable[[Path, _T], None]
+    ) -> _T:
+        """What a stage finds: from its file ``name`` where that can be used, else made and kept there."""
+        path = self.folder / name
+        found = None if self._anew else usable(path, read)
+        if found is None:
+            self._anew = True
+            path.unlink(missing_ok=True)
+            found = make()
+            save(path, found)
+        return found
+
+    def frames(self, files: FrameFiles) -> None:
+        """Removes pictures of an interrupted run that are damaged, or that belong to a result which is gone."""
+        for path in files.present():
+            if not (self._anew or is_whole_png(path)):
+                _log.warning("%s: damaged; it is made anew", path)
+                path.unlink()
+            elif self._anew:
+                path.unlink()
+
+    def checkpoint(self, name: str) -> Path:
+        """Where a stage that saves itself does so."""
+        path = self.folder / name
+        if self._anew:
+            path.unlink(missing_ok=True)
+        return path
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time spent, also when the stage is broken off."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self._state.seconds.get(name, 0.0) + time.perf_counter() - begun
+            self._state.seconds[name] = round(spent, 3)
+            with contextlib.suppress(UserError, OSError):  # a full disk has been reported by the stage itself
+                self._write_state()
+
+    def seconds(self) -> dict[str, float]:
+        """Of each stage so far, and in all."""
+        return {**self._state.seconds, "total": round(sum(self._state.seconds.values()), 3)}
+
+    def _write_state(self) -> None:
+        write_json(self._state_path, msgspec.to_builtins(self._state))
+
+
+def usable(path: Path, read: Callable[[Path], _T]) -> _T | None:
+    """What a work file holds; None where there is none, or one that ``read`` refuses by a UserError, which is logged
+    and removed."""
+    if not path.is_file():
+        return None
+    try:
+        return read(path)
+    except UserError as error:
+        _log.warning("%s (this is done now)", error)
+        path.unlink()
+        return None
+
+
+def save_tracking(path: Path, tracking: Tracking) -> None:
+    """Writes a tracked clip as npz, whole or not at all."""
+    import numpy as np
+
+    rest = {"eye_distance_px": tracking.eye_distance_px, "saturated": tracking.saturated, "energy": tracking.energy}
+    arrays = {
+        **{field.name: getattr(tracking.states, field.name).numpy() for field in dataclasses.fields(tracking.states)},
+        "coefficients": tracking.identity.coefficients.numpy(),
+        "offsets": tracking.identity.offsets.numpy(),
+        "found": tracking.found.numpy(),
+        "residual_px": tracking.residual_px.numpy(),
+        "residual_percent": tracking.residual_percent.numpy(),
+        "rest": np.array(json.dumps({**rest, "seconds": tracking.seconds})),
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_tracking(path: Path, num_frames: int) -> Tracking:
+    """Reads what ``save_tracking`` wrote of a clip of that length. Raises UserError for anything else."""
+    import torch
+
+    from preprocess.tracking import Tracking
+    from scene.capture import Identity
+    from scene.head_state import HeadState
+
+    arrays = read_arrays(path, "tracked clip", _TRACKING, {"T": num_frames})
+    rest = decode_json(str(arrays.pop("rest")), _Rest, path, "tracked clip")
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    states = HeadState(**{field.name: tensors.pop(field.name) for field in dataclasses.fields(HeadState)})
+    identity = Identity(tensors.pop("coefficients"), tensors.pop("offsets"))
+    return Tracking(
+        states=states, identity=identity, **tensors, eye_distance_px=rest.eye_distance_px, saturated=rest.saturated,
+        energy=tuple(rest.energy), seconds=rest.seconds,
+    )  # fmt: skip
