@@ -10,12 +10,19 @@ STAMP   := .venv/.setup-done
 # Waiting OpenMP threads sleep: spinning ones slow everything down as soon as another program uses a core.
 export OMP_WAIT_POLICY = passive
 
+# Tests as on a processor without bfloat16, or without AVX-512 altogether: make test WITHOUT=bf16, WITHOUT=avx512.
+WITHOUT ?=
+MASK_   :=
+MASK_bf16 := ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI
+MASK_avx512 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+  NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES= OPENBLAS_CORETYPE=Haswell
+
 .PHONY: help setup demo test lint clean
 
 help:
 	@echo "make setup   install the pinned packages into .venv (TORCH=auto|cpu|cuda)"
 	@echo "make demo    make a synthetic person, fit an avatar to it, write a report (MINUTES=$(MINUTES) of fitting)"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests (WITHOUT=bf16|avx512: as on a processor that lacks these)"
 	@echo "make lint    check the style with ruff"
 	@echo "make clean   remove .venv and caches; runs/ is never touched"
 
@@ -30,7 +37,8 @@ demo: $(STAMP)
 	@$(RUN) fit_subject.py --demo --minutes $(MINUTES)
 
 test: $(STAMP)
-	@$(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations=10
+	@$(if $(filter undefined,$(origin MASK_$(WITHOUT))),echo "error: WITHOUT=$(WITHOUT): expected bf16 or avx512" >&2; exit 2;) \
+	$(MASK_$(WITHOUT)) $(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations=10
 
 lint: $(STAMP)
 	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install -q --no-deps ruff==0.17.5
