@@ -195,8 +195,8 @@ def _finished(job: _Job, root: Path) -> Capture | None:
         return None
     if capture.source_hash != job.key:
         raise UserError(
-            f"{root}: holds the capture of another video or other settings, or of an older version; choose another "
-            "folder"
+            f"{root}: holds the capture of another video or of other settings, or of an older version; choose "
+            "another folder"
         )
     if damaged := [path for path in FrameFiles(root).present() if not is_whole_png(path)]:
         _log.warning("%s: damaged, with %d others; they are made anew", damaged[0], len(damaged) - 1)
