@@ -1,23 +1,24 @@
-"""The ablations of both papers on the same captures in one run, with equal minutes.
+"""The ablations of both papers on the same captures in one run, with equal steps or minutes.
 
-    python benchmarks/ablations.py --capture runs/me-.../capture --minutes 10 --seeds 3 --out runs/ablations
+    python benchmarks/ablations.py --capture runs/me-.../capture --iterations 2000 --seeds 3 --out runs/ablations
 
-Every fit has its own process; finished ones are kept in --out, so that the benchmark goes on where it was stopped. In
-brackets the difference to the paper's own model on the same capture, mean over the seeds.
+Every fit has its own process; finished ones are kept in --out, so that the same command resumes. Differences are to the
+full model of the preset on the same capture; * marks those beyond the spread of seeds, as in benchmarks/comparison.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import comparison_tables as tables  # noqa: E402
 from benchmarks.fits import Fit, file_name, run_all  # noqa: E402
+from scene.files import write_json  # noqa: E402
 
 NO_PERCEPTUAL = "without perceptual loss"
 # Preset, then what each ablation is called in its paper, and the settings that make it.
@@ -50,18 +51,15 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
 ABLATIONS["gaussianhead-plus"] = {
     name: settings for name, settings in ABLATIONS["gaussianhead"].items() if name != NO_PERCEPTUAL
 }
-COLUMNS = {
-    "l1": "L1", "psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "mouth": "mouth", "eyes": "eyes",
-    "steps_per_s": "steps/s", "peak_memory_gb": "peak GB", "bundle_mb": "bundle MB",
-}  # fmt: skip
-DIGITS = {"l1": 4, "ssim": 3, "lpips": 3}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capture", nargs="+", type=Path, required=True, metavar="DIR", help="captures to fit")
-    parser.add_argument("--minutes", type=float, default=10.0, help="minutes of each fit (default: 10)")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1 of each (default: 1)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--iterations", type=int, metavar="N", help="steps of each fit, the same for all")
+    length.add_argument("--minutes", type=float, help="minutes of each instead (default: 10)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 of each (default: 3)")
     parser.add_argument(
         "--presets", nargs="+", choices=ABLATIONS, default=["headgas", "gaussianhead"],
         help="default: headgas gaussianhead",
@@ -77,7 +75,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="fits at a time (default: 1)")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of each (default: 2)")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the weights of VGG16 and of LPIPS")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
+    minutes = args.minutes or (None if args.iterations else 10.0)
     perceptual, rows = has_perceptual(args.weights), []
     for capture in args.capture:
         for preset in args.presets:
@@ -86,20 +85,18 @@ def main() -> None:
                     continue
                 for seed in range(args.seeds):
                     settings = (*args.common, *ABLATIONS[preset][name])
-                    fit = Fit(capture, preset, settings, seed, args.minutes, args.weights)
+                    fit = Fit(capture, preset, settings, seed, minutes, args.weights, args.iterations)
                     rows.append((slug(fit, name), fit, name))
     found = run_all([(label, fit) for label, fit, _ in rows], args.out, args.jobs, args.threads)
     table = [
-        {"capture": fit.capture_name, "preset": fit.preset, "ablation": name, "seed": fit.seed, **found[label]}
+        {"clip": fit.capture_name, "preset": fit.preset, "name": name, "tracking": "", "seed": fit.seed, **found[label]}
         for label, fit, name in rows
-    ]
-    print(markdown(table, args.minutes, args.seeds))
-    if args.common:
-        print(f"\nAll with {', '.join(args.common)}.")
-    if not perceptual:
-        print("\nWithout the perceptual loss throughout: VGG16's weights are not here (--weights DIR).")
+    ]  # fmt: skip
+    conditions = {"minutes": minutes, "iterations": args.iterations, "seeds": args.seeds, "jobs": args.jobs,
+                  "threads": args.threads, "settings": args.common, "missing": 0, "left_out": []}  # fmt: skip
+    print(markdown(table, conditions))
     if args.json:
-        args.json.write_text(json.dumps({"minutes": args.minutes, "rows": table}, indent=2) + "\n")
+        write_json(args.json, {**conditions, "rows": table})
 
 
 def has_perceptual(folder: Path | None) -> bool:
@@ -117,39 +114,19 @@ def chosen(preset: str, only: list[str] | None) -> list[str]:
 
 def slug(fit: Fit, name: str) -> str:
     """The name of a fit's file."""
-    return file_name(fit.capture_name, fit.preset, name, f"{fit.minutes:g}min", f"seed{fit.seed}")
+    return file_name(fit.capture_name, fit.preset, name, fit.length, f"seed{fit.seed}")
 
 
-def markdown(rows: list[dict[str, Any]], minutes: float, seeds: int) -> str:
-    """One table; the differences of L1 to LPIPS and of the regions are to the full model."""
-    lines = [
-        f"Held-out figures after {minutes:g} minutes of fitting, mean over {seeds} seed(s).",
-        "",
-        "| capture | preset | ablation | " + " | ".join(COLUMNS.values()) + " |",
-        "|---" * (len(COLUMNS) + 3) + "|",
-    ]
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["capture"], row["preset"], row["ablation"]), []).append(row)
-    means = {key: {name: _mean(group, name) for name in COLUMNS} for key, group in groups.items()}
-    for (capture, preset, name), values in means.items():
-        full = means[capture, preset, next(iter(ABLATIONS[preset]))]
-        cells = [_cell(column, values[column], None if values is full else full[column]) for column in COLUMNS]
-        lines.append("| " + " | ".join([capture, preset, name, *cells]) + " |")
-    return "\n".join(lines)
-
-
-def _mean(rows: list[dict[str, Any]], name: str) -> float | None:
-    values = [row[name] for row in rows if row[name] is not None]
-    return statistics.fmean(values) if values else None
-
-
-def _cell(name: str, value: float | None, full: float | None) -> str:
-    if value is None:
-        return "–"
-    digits = DIGITS.get(name, 1)
-    change = f" ({value - full:+.{digits}f})" if full is not None and name in ("psnr", "mouth", "eyes") else ""
-    return f"{value:.{digits}f}{change}"
+def markdown(rows: list[dict[str, Any]], conditions: dict[str, Any]) -> str:
+    """Of each preset all figures, and what each ablation changes against its full model."""
+    parts = [tables.heading(rows, conditions)]
+    for preset in dict.fromkeys(row["preset"] for row in rows):
+        of_preset = [row for row in rows if row["preset"] == preset]
+        full, *others = dict.fromkeys(row["name"] for row in of_preset)
+        compared = [tables.compare(of_preset, name, sign=1, base=full) for name in others]
+        parts += [f"`{preset}`", tables.figures(of_preset)]
+        parts += [tables.changes(compared, of_preset, full)] if compared else []
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

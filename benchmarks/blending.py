@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.conditions import announced
 from benchmarks.device_times import between
 from benchmarks.kept import Kept
-from benchmarks.rasterizer import machine
 from fitting.avatars.blending import BlendBasis
 from scene import bases
 
@@ -92,9 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads)
-    facts = machine() | {"device": options.device, "threads": options.threads}
-    print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
-    kept = Kept(options.json, machine=facts)
+    kept = Kept(options.json, machine=announced(device=options.device, threads=options.threads))
     try:
         for count, states in itertools.product(options.gaussians, options.states):
             for row in measure(options.device, count, states, options.rounds):

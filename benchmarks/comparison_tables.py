@@ -1,4 +1,4 @@
-"""The tables of benchmarks/comparison.py: means over seeds with their spread, differences to the default preset.
+"""The tables of benchmarks/comparison.py and ablations.py: means over seeds with their spread, differences to one.
 
 A row is the figures of one fit (``benchmarks.fits.figures``) with clip, name, tracking and seed. ± is the standard
 deviation over seeds. Differences are taken seed by seed; * marks those that are more than twice that of the seeds: of
@@ -161,8 +161,8 @@ def landmarks(compared: Sequence[Row], rows: Sequence[Row]) -> str:
     return f"Tracking by landmarks alone instead of photometric, in dB; {_MARK}.\n\n{_table(head, lines)}"
 
 
-def changes(compared: Sequence[Row], rows: Sequence[Row]) -> str:
-    """What each change costs: over all clips with the worst and the best of them, and clip by clip."""
+def changes(compared: Sequence[Row], rows: Sequence[Row], base: str = DEFAULT) -> str:
+    """What each change of ``base`` costs: over all clips with the worst and the best of them, and clip by clip."""
     groups = means(rows)
     cost = ("steps_per_s", "peak_memory_gb")
     head = ["change", *COMPARED.values(), *(COST[column] for column in cost)]
@@ -171,7 +171,7 @@ def changes(compared: Sequence[Row], rows: Sequence[Row]) -> str:
         chosen = [group for group in groups if group["name"] == name and clip in (None, group["clip"])]
         return [_plain(_mean(group[column]["mean"] for group in chosen), 1) for column in cost]
 
-    lines = [[DEFAULT, *([""] * len(COMPARED)), *costs(DEFAULT)]]
+    lines = [[base, *([""] * len(COMPARED)), *costs(base)]]
     by_clip = []
     for found in compared:
         cells = [_overall(found[column], ("worst", "best")) for column in COMPARED]
@@ -182,7 +182,7 @@ def changes(compared: Sequence[Row], rows: Sequence[Row]) -> str:
             by_clip.append([clip, found["name"], *cells, *costs(found["name"], clip)])
     by_clip.sort(key=lambda cells: list(dict.fromkeys(group["clip"] for group in groups)).index(cells[0]))
     return (
-        "Change in dB when a part is switched off: mean over clips; in brackets the clip that loses most and the one "
+        "Change in dB when one part is changed: mean over clips; in brackets the clip that loses most and the one "
         f"that loses least; {_MARK}.\n\n{_table(head, lines)}\n\nClip by clip.\n\n{_table(['clip', *head], by_clip)}"
     )
 

@@ -26,10 +26,11 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.conditions import announced, with_load_after
 from benchmarks.device_times import PeakMemory, is_cuda, pipelined_ms
 from benchmarks.kept import Kept
 from benchmarks.limits import least_ms, machine_limits
-from benchmarks.rasterizer import machine, time_runs
+from benchmarks.rasterizer import time_runs
 from benchmarks.training_step import PARTS, TrainingStep
 
 
@@ -111,11 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scaling", type=Path, metavar="PNG", help="instead: how it grows, with a plot in this file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here, as they come")
     options = parser.parse_args(arguments)
-    before = machine() | {"device": options.device}
-    print(", ".join(f"{key} {value}" for key, value in before.items()), flush=True)
-    kept = Kept(options.json, machine=before)
+    conditions = announced(device=options.device)
+    kept = Kept(options.json, machine=conditions)
     (_scaling if options.scaling else _steps)(options, kept)
-    kept.note(machine=before | {"load_average_after": machine()["load_average"]})
+    kept.note(machine=with_load_after(conditions))
 
 
 def _steps(options: argparse.Namespace, kept: Kept) -> None:

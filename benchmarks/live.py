@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from pathlib import Path
 
@@ -28,10 +27,14 @@ def main() -> None:
     import command_line
 
     command_line.set_up_environment()
+    from benchmarks.conditions import announced
+    from scene.files import write_json
+
+    conditions = announced()
     figures = measure(args.run, args.camera, args.size, args.frames)
     print(markdown(figures))
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+        write_json(args.json, {"machine": conditions, **figures})
 
 
 def measure(run: Path, camera: str, size: int, frames: int) -> dict[str, float]:

@@ -31,6 +31,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     args = parser.parse_args()
 
+    from benchmarks.conditions import announced
+    from scene.files import write_json
+
+    conditions = announced()
     with tempfile.TemporaryDirectory() as folder:
         images = args.image or [made_picture(Path(folder) / "made_person.png", args.size)]
         rows = [
@@ -39,7 +43,7 @@ def main() -> None:
         ]  # fmt: skip
     print(markdown(rows))
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+        write_json(args.json, {"machine": conditions, "rows": rows})
 
 
 def made_picture(path: Path, size: int) -> Path:

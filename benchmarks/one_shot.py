@@ -12,7 +12,6 @@ calm, frontal frame is the source and all others are targets. Fits of equal leng
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -60,6 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     import command_line
 
     command_line.set_up_environment()
+    from benchmarks.conditions import announced
     from benchmarks.one_shot_ablations import train_and_measure
     from benchmarks.one_shot_figures import FIRST_SEED, cost, on_capture, on_made_person
     from benchmarks.one_shot_fits import fit_curve
@@ -68,9 +68,10 @@ def main(arguments: list[str] | None = None) -> None:
     from fitting.initializers import InitializerConfig
     from renderers import create
     from scene.capture import Capture
+    from scene.files import write_json
 
     config, renderer = InitializerConfig(args.gaussians, weights=args.weights), create("cpu")
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"machine": announced()}
     if args.people:
         people = [on_made_person(FIRST_SEED + k, config, renderer) for k in range(args.people)]
         result["people"] = people
@@ -97,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
         result["ablations"] = rows
         print(ablations_table(rows, args.minutes_each))
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(args.json, result)
 
 
 def name_of(path: Path) -> str:

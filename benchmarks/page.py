@@ -41,11 +41,11 @@ def main() -> None:
 
     import pytest
 
-    from benchmarks.rasterizer import machine
+    from benchmarks.conditions import announced
     from scene.files import write_json
 
     try:
-        figures = {"machine": machine(), **measure(args.page, args.sizes, args.frames, args.gpu)}
+        figures = {"machine": announced(), **measure(args.page, args.sizes, args.frames, args.gpu)}
     except pytest.skip.Exception as reason:  # what the tests would say: no node, or Chromium cannot be had
         parser.error(str(reason))
     print(markdown(figures))

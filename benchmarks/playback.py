@@ -32,9 +32,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.conditions import announced, with_load_after
 from benchmarks.device_times import PeakMemory, is_cuda, pipelined_ms
 from benchmarks.kept import Kept
-from benchmarks.rasterizer import head_like_scene, machine
+from benchmarks.rasterizer import head_like_scene
 from fitting.bundle import AvatarBundle
 from fitting.networks import NetworksConfig, describe, why_not
 from playback import fused
@@ -239,9 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(options.threads)
     os.environ[THREADS_VARIABLE] = str(options.threads)
-    before = machine()
-    kept = Kept(options.json, machine=before)
-    print(", ".join(f"{key} {value}" for key, value in before.items()), flush=True)
+    conditions = announced()
+    kept = Kept(options.json, machine=conditions)
     for name, bundle in _what_plays(options):
         for renderer, device in renderers(options.renderers).items():
             for size in options.sizes:
@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     row = measure(bundle, renderer, device, size, options.seconds, evaluation, networks)
                     kept.add({"name": name, "threads": options.threads, **row})
     print(f"\n{markdown(kept.rows)}")
-    kept.note(machine=before | {"load_average_after": machine()["load_average"]})
+    kept.note(machine=with_load_after(conditions))
 
 
 def _what_plays(options: argparse.Namespace):

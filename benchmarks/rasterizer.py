@@ -19,14 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable
 
-import numba
 import torch
 
+from benchmarks.conditions import announced, with_load_after
 from renderers import create
 from renderers.cpu import CpuRenderer
 from renderers.output import RenderOutput
@@ -167,22 +166,6 @@ def against_plain_torch(threads: int, seconds: float) -> dict:
     return {"size": 64, "gaussians": 500, "threads": threads, "plain": plain, "cpu": fast, "ratio": round(ratio, 1)}
 
 
-def machine() -> dict:
-    """What the figures were measured on."""
-    name = platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return {
-        "processor": name, "cores": os.cpu_count(), "load_average": round(load, 2),
-        "python": platform.python_version(), "torch": torch.__version__, "numba": numba.__version__,
-        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
-    }  # fmt: skip
-
-
 def _line(row: dict) -> str:
     columns = [row[key] for key in ("forward", "backward", "playback")]
     cells = "".join(f"{column['median_ms']:9.2f}{column['min_ms']:9.2f}{column['cpu_ms']:9.2f}" for column in columns)
@@ -199,8 +182,7 @@ def main() -> None:
     options = parser.parse_args()
     seconds, threads = (0.2 if options.quick else 2.0), sorted(set(options.threads))
 
-    before = machine()
-    print(", ".join(f"{key} {value}" for key, value in before.items()))
+    conditions = announced()
     start = time.perf_counter()
     CpuRenderer(1).warm_up()
     warm_up = time.perf_counter() - start
@@ -223,9 +205,8 @@ def main() -> None:
         print(f"  {row['steps_per_s']:6.1f} a second (best {row['best_steps_per_s']:.1f}), preset {row['preset']},"
               f" {row['threads']} threads, {row['cpu_ms']:.0f} ms of CPU each")  # fmt: skip
     if options.json:
-        after = {"load_average_after": machine()["load_average"]}
         write_json(options.json, {
-            "machine": before | after, "warm_up_s": round(warm_up, 2), "renderer": rows, "ratios": found,
+            "machine": with_load_after(conditions), "warm_up_s": round(warm_up, 2), "renderer": rows, "ratios": found,
             "plain_torch": plain, "headgas_steps": steps,
         })  # fmt: skip
 

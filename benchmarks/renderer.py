@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.conditions import announced
 from benchmarks.device_times import PeakMemory, between, pipelined_ms
 from benchmarks.kept import Kept
-from benchmarks.rasterizer import head_like_scene, machine
+from benchmarks.rasterizer import head_like_scene
 from renderers import Renderer, create
 from scene.camera import Camera
 
@@ -83,9 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=50, metavar="N", help="per figure (default: 50)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here, as they come")
     options = parser.parse_args(arguments)
-    facts = machine() | {"device": options.device}
-    print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
-    kept, renderer = Kept(options.json, machine=facts), create("auto", options.device)
+    kept, renderer = Kept(options.json, machine=announced(device=options.device)), create("auto", options.device)
     renderer.warm_up()
     for count, batch in itertools.product(options.gaussians, options.batch):
         for screen in (True, "absolute") if batch == options.batch[0] else (True,):

@@ -9,7 +9,6 @@ docs/ten_thousand_subjects.md says what follows from the figures.
 
 from __future__ import annotations
 
-import platform
 import shutil
 import subprocess
 import sys
@@ -23,13 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import argparse
 from typing import Any
 
-from command_line import available_cores
+from benchmarks.conditions import announced
 from fleet import resources
 from fleet.scheduler import LocalPool, run
 from fleet.tasks import Task
 from fleet.view import View
 from scene.errors import UserError
 from scene.files import write_json
+from scene.machine import machine_line
 from scene.reading import read_json
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -130,8 +130,8 @@ def report(found: dict[str, Any]) -> str:
     machine, cost = found["machine"], found["overhead"]
     first = found["runs"][0]
     lines = [
-        f"{machine['system']}, {machine['cores']} cores, {machine['gpus']} GPUs; Python {machine['python']}, torch "
-        f"{machine['torch']}, code {machine['code']}; {found['subjects']} subjects, {' '.join(found['options'])}",
+        f"{machine_line(machine)}, {machine['gpus']} GPUs; Python {machine['python']}, torch {machine['torch']}, code "
+        f"{machine['code']}; {found['subjects']} subjects, {' '.join(found['options'])}",
         f"a task costs {cost['task_ms'] - cost['bare_process_ms']:.1f} ms beside its process "
         f"({cost['bare_process_ms']:.1f} ms when empty); passing over a finished one {cost['finished_task_ms']:.2f} ms",
         "", "| " + " | ".join(_TITLES) + " |", "|" + "---|" * len(_TITLES),
@@ -151,15 +151,6 @@ def report(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _machine() -> dict[str, Any]:
-    from fitting.run_directory import versions
-
-    found = versions()
-    return {
-        "system": f"{platform.system()} {platform.machine()}", "cores": available_cores(),
-        "gpus": len(resources.gpus()), "free_mb": round(resources.free_mb()),
-        **{name: found[name] for name in ("python", "torch", "code")},
-    }  # fmt: skip
 
 
 def _made_video(folder: Path) -> Path:
@@ -182,11 +173,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     options = [f"--iterations={args.iterations}", f"--size={args.size}", f"--tracking={args.tracking}",
                f"--device={args.device}", "--offline"]  # fmt: skip
+    conditions = announced(gpus=len(resources.gpus()), free_mb=round(resources.free_mb()))
     folder = Path(tempfile.mkdtemp(prefix="scale-"))
     try:
         videos = args.videos or [_made_video(folder / "made")]
         found = {
-            "machine": _machine(), "subjects": args.subjects, "options": options,
+            "machine": conditions, "subjects": args.subjects, "options": options,
             "overhead": overhead(args.tasks, folder / "overhead"),
             "runs": [measure(videos, args.subjects, jobs, options, folder / f"jobs-{jobs}") for jobs in args.jobs],
         }  # fmt: skip

@@ -43,14 +43,19 @@ def main() -> None:
     import command_line
 
     command_line.set_up_environment()
+    from scene.files import write_json
+    from scene.machine import machine_line
+
     people = [
         on_person(seed, args.frames, factor, args.out) for factor in args.focal_error for seed in range(args.people)
     ]
     videos = [on_video(video, args.out) for video in args.videos]
     tables = ([people_table(people)] if people else []) + ([videos_table(videos)] if videos else [])
+    # Kept figures are of the machine and the day that they were measured on.
+    print("\n".join(sorted({machine_line(row["machine"], load=False) for row in (*people, *videos)})))
     print("\n\n".join(tables))
     if args.json:
-        args.json.write_text(json.dumps({"people": people, "videos": videos}, indent=2) + "\n")
+        write_json(args.json, {"people": people, "videos": videos})
 
 
 def person_options(seed: int) -> dict[str, float]:
@@ -71,6 +76,7 @@ def on_person(seed: int, frames: int, focal_error: float, out: Path) -> dict[str
     from preprocess.photometric import PhotometricConfig, refine
     from preprocess.pipeline import PreprocessConfig, find_or_build
     from scene.files import write_json
+    from scene.machine import machine
 
     options, config = person_options(seed), PhotometricConfig()
     asked = {"seed": seed, "frames": frames, "focal_error": focal_error, **options, **dataclasses.asdict(config)}
@@ -88,6 +94,7 @@ def on_person(seed: int, frames: int, focal_error: float, out: Path) -> dict[str
     refined = refine(capture, config)
     result = {
         "asked": asked,
+        "machine": machine(),
         "landmarks": errors(truth, capture),
         "pictures": errors(truth, refined),
         "report": refined.report["photometric"],
@@ -137,13 +144,15 @@ def _row(person: str, factor: float, name: str, values: list[float | None]) -> s
 
 
 def on_video(video: Path, out: Path) -> dict[str, Any]:
-    """What the capture's own report says of the tracking."""
+    """What the capture's own report says of the tracking, its seconds too: of when the capture was made."""
     from preprocess.pipeline import find_or_build
+    from scene.machine import machine
 
     capture = find_or_build(video, out / "captures", download=False)
     frames, seconds = len(capture.frames), capture.report["seconds"]
     return {
         "video": video.stem,
+        "machine": machine(),
         "frames": frames,
         "residual_percent": capture.report["tracking"]["residual_percent"],
         "photometric": capture.report["photometric"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -18,17 +19,21 @@ from benchmarks import (
     one_picture,
     page,
     playback,
+    rasterizer,
     scale,
     scale_plan,
     scaling,
     tracking,
     training_step,
 )
+from benchmarks.conditions import announced
 from fitting.config import FitConfig
 from fitting.config_files import load_preset
 from scene.errors import UserError
+from scene.machine import INSTRUCTIONS, machine, machine_line
 from tests import toys
 from tests.contract.test_avatars import make
+from tests.test_comparison import FIGURES
 
 
 @pytest.mark.parametrize("preset", ablations.ABLATIONS)
@@ -38,15 +43,48 @@ def test_every_ablation_is_a_setting_that_changes_something(preset):
         assert config not in configs[:index]
 
 
-def test_the_table_compares_with_the_full_model():
+def test_ablations_are_compared_with_the_full_model():
     def row(name, psnr, seed):
-        figures = dict.fromkeys(ablations.COLUMNS, 1.0) | {"psnr": psnr, "lpips": None}
-        return {"capture": "me", "preset": "gaussianhead", "ablation": name, "seed": seed, **figures}
+        return {"clip": "me", "preset": "gaussianhead", "name": name, "tracking": "", "seed": seed, **FIGURES,
+                "psnr": psnr}  # fmt: skip
 
-    rows = [row("full, K = 4", 30.0, 0), row("full, K = 4", 31.0, 1), row("K = 1", 29.0, 0), row("K = 1", 29.5, 1)]
-    lines = ablations.markdown(rows, 10, 2).splitlines()
-    assert len(lines) == 6
-    assert "| 30.5 |" in lines[4] and "| 29.2 (-1.2) |" in lines[5] and "| – |" in lines[5]
+    full, one = "full, K = 4", "K = 1"
+    rows = [row(full, 30.0, 0), row(full, 31.0, 1), row(one, 27.0, 0), row(one, 28.0, 1)]
+    conditions = {"minutes": None, "iterations": 500, "seeds": 2, "jobs": 1, "threads": 1, "settings": [],
+                  "missing": 0, "left_out": []}  # fmt: skip
+    text = ablations.markdown(rows, conditions)
+    assert "after 500 steps of each fit" in text and "`gaussianhead`" in text
+    assert "| me | full, K = 4 | 30.5 ± 0.7 |" in text and "| K = 1 | -3.00* ± 0.00 |" in text
+
+
+@pytest.mark.parametrize("program", [rasterizer, playback, fitting])
+def test_speeds_come_with_machine_and_date(program, capsys, monkeypatch):
+    """Before anything is measured."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setenv(playback.THREADS_VARIABLE, "1")
+
+    def measured(*_, **__):
+        raise KeyboardInterrupt
+
+    for name in ("_what_plays", "machine_limits", "CpuRenderer"):
+        if hasattr(program, name):
+            monkeypatch.setattr(program, name, measured)
+    monkeypatch.setattr(sys, "argv", ["benchmark"])
+    with pytest.raises(KeyboardInterrupt):
+        program.main()
+    found = machine()
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith(f"machine: {found['processor']}, {found['cores']} cores") and found["date"] in line
+
+
+def test_a_machine_is_named_by_what_kernels_depend_on(tmp_path, monkeypatch):
+    found = machine()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["date"]) and found["cores"] >= 1 and found["processor"]
+    assert set(found["instructions"]) <= set(INSTRUCTIONS)
+    json.dumps(found, allow_nan=False)
+    conditions = announced(device="cpu")
+    assert conditions["device"] == "cpu" and {"code", "torch", "numba", "load_average"} <= set(conditions)
+    assert machine_line({**found, "gpu": "A card"}, load=False).endswith(f"A card, {found['date']}")
 
 
 def test_only_some_ablations():
@@ -180,7 +218,7 @@ def test_a_fit_gives_every_figure(tmp_path, monkeypatch):
     toys.make_capture(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     found = fits.figures(fits.Fit(tmp_path, "headgas", ("initializer=random", "seeds.num_gaussians=50"), 0, 0.02))
-    assert set(ablations.COLUMNS) <= set(found)
+    assert set(FIGURES) <= set(found)
     assert found["psnr"] > 3 and found["steps"] >= 1 and found["bundle_mb"] > 0 and found["perceptual"] is False
 
 
@@ -228,7 +266,8 @@ def test_one_picture_has_a_line_for_each_run():
 
 
 SCALE = {
-    "machine": {"system": "x", "cores": 2, "gpus": 0, "free_mb": 9, "python": "3", "torch": "2", "code": "abc"},
+    "machine": {"processor": "x", "instructions": [], "date": "2001-02-03", "load_average": None, "cores": 2, "gpus": 0,
+                "free_mb": 9, "python": "3", "torch": "2", "code": "abc"},
     "subjects": 2, "options": [], "overhead": {"task_ms": 30.0, "bare_process_ms": 20.0, "finished_task_ms": 0.1},
     "runs": [
         {"jobs": jobs, "threads": 1, "wall_s": 100.0 / jobs, "per_hour": 36.0 * jobs, "cores_busy": 1.0, "files": 1000,

@@ -162,7 +162,6 @@ def test_rows_of_a_benchmark_that_is_ended_are_kept(tmp_path, monkeypatch):
         return measure(*arguments)
 
     monkeypatch.setattr(playback, "measure", ended)
-    monkeypatch.setattr(playback, "machine", lambda: {"load_average": 0.0})
     monkeypatch.setitem(os.environ, playback.THREADS_VARIABLE, "1")
     threads = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):

@@ -13,8 +13,8 @@ of each distance are given, for transfers and, as the reference, for the avatar 
   rest, and a transfer means to keep that difference. AED is the mean absolute difference, APD the mean angle in
   degrees, AKD the mean distance of the landmarks in per cent of each clip's distance of the outer eye corners.
 
-Their absolute values depend on the estimators, ours are not the papers'. CSIM: cosine of the face-identity embeddings of
-the avatar's pictures and the mean embedding of the person's own. Of a driver without pictures its own states are
+Their absolute values depend on the estimators, ours are not the papers'. CSIM: cosine of the face-identity embeddings
+of the avatar's pictures and the mean embedding of the person's own. Of a driver without pictures its own states are
 compared with.
 
 This module needs ``preprocess`` (detector, tracker): for the scripts, not for playing.
