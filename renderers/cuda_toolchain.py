@@ -26,7 +26,7 @@ from scene.errors import UserError
 
 log = logging.getLogger(__name__)
 
-TOOLKIT_WHEELS = "nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-cccl"
+TOOLKIT_WHEELS = "nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-cccl"
 """The toolkit's parts that PyTorch's own CUDA build does not bring along: 102 MB."""
 _GIB_PER_JOB = 1.5  # measured: 0.8 for the largest of gsplat's sources, for one architecture
 _MAX_REASON = 300  # characters of a compiler's message that are shown
@@ -64,7 +64,9 @@ def provide_tools(who: str) -> None:
         refused = _find_toolkit()
         if refused is not None:
             missing.append(f"a CUDA {_cuda_major()} toolkit{refused}")
-            remedies.append(f"`make setup TORCH=cuda` or `pip install {TOOLKIT_WHEELS}` (102 MB)")
+            version = ".".join((torch.version.cuda or "13.0").split(".")[:2])
+            wheels = " ".join(f"{name}=={version}.*" for name in TOOLKIT_WHEELS)
+            remedies.append(f"`make setup TORCH=cuda` or `pip install {wheels}` (102 MB)")
         compiler = shlex.split(os.environ.get("CXX", "c++"))[0]
         if shutil.which(compiler) is None:
             missing.append(f"a C++ compiler ({compiler})")

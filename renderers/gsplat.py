@@ -31,6 +31,7 @@ class GsplatRenderer:
     """
 
     name = "gsplat"
+    _compiled = False  # of the process, not of one renderer
 
     def __init__(self) -> None:
         if not torch.cuda.is_available():
@@ -41,7 +42,7 @@ class GsplatRenderer:
             raise UserError(
                 f"renderer 'gsplat': the package gsplat cannot be imported ({error}); install gsplat==1.5.3"
             ) from None
-        self._gsplat, self._compiled = gsplat, False
+        self._gsplat = gsplat
 
     def render(
         self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: ScreenRequest = False
@@ -121,7 +122,7 @@ class GsplatRenderer:
         one = torch.ones(1, 3, device="cuda")
         with cuda_toolchain.building("gsplat", "renderer 'gsplat'"):
             self._gsplat.spherical_harmonics(0, one, one[:, None])  # whatever of it is called first compiles all
-        self._compiled = True
+        GsplatRenderer._compiled = True
 
 
 def _check_inputs(cloud: GaussianCloud, camera: Camera) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from renderers import cuda_toolchain
 from renderers.cpu import CpuRenderer
+from renderers.gsplat import GsplatRenderer
 from scene import sh
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
@@ -35,6 +36,7 @@ def install(monkeypatch) -> None:
     module.__spec__ = importlib.machinery.ModuleSpec("gsplat", None)
     module.rasterization, module.spherical_harmonics = rasterization, spherical_harmonics
     monkeypatch.setitem(sys.modules, "gsplat", module)
+    monkeypatch.setattr(GsplatRenderer, "_compiled", False)
     monkeypatch.setattr(cuda_toolchain, "building", lambda *_: contextlib.nullcontext())
 
 

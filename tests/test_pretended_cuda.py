@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.pretended_cuda import DeviceError
+from tests.renderers.scenes import SCENES
 
 
 def test_values_and_gradients_are_those_of_the_cpu(cuda):
@@ -139,3 +140,19 @@ def test_parameters_on_manifolds(cuda):
         assert isinstance(type(parameter)(parameter.detach(), manifold=parameter.manifold), geoopt.ManifoldParameter)
         found.append(parameter.detach().cpu())
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("harmonics, waits", [(False, 1), (True, 2)])
+def test_gsplat_waits_once_and_once_more_for_harmonics(cuda, harmonics, waits):
+    """As its sources do: for the number of tiles, and for the inverse of the pose."""
+    import gsplat
+
+    cloud, camera = (part.to("cuda") for part in SCENES["ordinary"](0))
+    colours = cloud.sh if harmonics else torch.rand(cloud.num_gaussians, 3, device="cuda")
+    before = len(cuda.waits)
+    images, *_ = gsplat.rasterization(
+        cloud.means, cloud.quats, cloud.scales, cloud.opacities, colours, camera.T_cam_world[None], camera.K[None],
+        camera.width, camera.height, near_plane=0.01, far_plane=1e10, eps2d=0.3, sh_degree=3 if harmonics else None,
+        packed=False, render_mode="RGB", absgrad=False, rasterize_mode="classic",
+    )  # fmt: skip
+    assert images.shape == (1, camera.height, camera.width, 3) and len(cuda.waits) - before == waits

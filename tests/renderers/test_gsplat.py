@@ -108,7 +108,8 @@ STAND_IN = types.SimpleNamespace(rasterization=rasterization, spherical_harmonic
 def renderer(monkeypatch):
     monkeypatch.setattr(module, "_check_inputs", lambda *_: None)
     made = object.__new__(module.GsplatRenderer)
-    made._gsplat, made._compiled = STAND_IN, True
+    made._gsplat = STAND_IN
+    monkeypatch.setattr(module.GsplatRenderer, "_compiled", True)
     return made
 
 
@@ -147,7 +148,7 @@ def test_what_cannot_be_compiled_is_one_line(renderer, monkeypatch) -> None:
     def refuse(*_):
         raise cuda_toolchain.UserError("renderer 'gsplat': no compiler")
 
-    renderer._compiled = False
+    monkeypatch.setattr(module.GsplatRenderer, "_compiled", False)
     monkeypatch.setattr(torch, "ones", lambda *shape, device: torch.full(shape, 1.0))
     monkeypatch.setattr(cuda_toolchain, "building", refuse)
     for act in (renderer.warm_up, lambda: renderer.render(*SCENES["ordinary"](0))):
