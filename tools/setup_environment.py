@@ -148,8 +148,8 @@ def has_nvidia_driver() -> bool:
 
 
 def has_compiler() -> bool:
-    """Whether there is a C++ compiler: the one that CXX names, or one of the usual names."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name)
+    """Whether there is the C++ compiler that PyTorch's builder of extensions calls."""
+    return shutil.which((os.environ.get("CXX") or "c++").split()[0]) is not None
 
 
 def has_cpu_torch(python: Path, build: str) -> bool:
