@@ -133,10 +133,12 @@ def test_hashing_is_remembered_until_the_file_changes(toy, tmp_path, monkeypatch
     monkeypatch.setattr(store, "_digest", lambda *args: hashed.append(args) or digest(*args))
     assert store.find("toy", tmp_path) and store.find("toy", tmp_path)
     assert len(hashed) == 1
-    path.write_bytes(b"x" * len(CONTENT))
-    os.utime(path, ns=(1, 1))
-    with pytest.raises(UserError):
-        store.find("toy", tmp_path)
+    time_ns = path.stat().st_mtime_ns
+    for content, changed_ns in ((b"x" * len(CONTENT), 1), (CONTENT + b"x", time_ns)):  # another time, another size
+        path.write_bytes(content)
+        os.utime(path, ns=(changed_ns, changed_ns))
+        with pytest.raises(UserError):
+            store.find("toy", tmp_path)
 
 
 def test_a_damaged_cache_is_downloaded_again(toy, server):
