@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 CURVES = ("blink", "smile", "jaw", "brows")
-KINDS = {"landmarks": "landmarks", "pictures": "by the picture"}
+KINDS = {"landmarks": "landmarks", "pictures": "photometric"}
 
 
 def main() -> None:
@@ -167,11 +167,11 @@ def on_video(video: Path, out: Path) -> dict[str, Any]:
 def videos_table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "Error of the landmark tracker: RMSE of the 478 projected landmarks in % of the outer eye-corner distance.",
-        "Turned: rotation of the heads by the picture. Saturated: frames with a coefficient of 0.99 or more. All times",
-        "are seconds per 100 frames.",
+        "Turned: rotation of the heads by photometric tracking. Saturated: frames with a coefficient of 0.99 or more.",
+        "All times are seconds per 100 frames.",
         "",
         "| video | frames | median % | 95th | turned ° | as by landmarks | saturated | landmarks | tracking | mattes "
-        "| by the picture |",
+        "| photometric |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

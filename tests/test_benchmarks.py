@@ -235,7 +235,7 @@ def test_made_people_are_averaged_for_each_focal_error():
     rows = [line for line in tracking.people_table(people).splitlines() if line.startswith("|")][2:]
     assert len(rows) == 2 * 2 * 3
     assert rows[2] == "| mean | 1 | landmarks | 1.50 | 3.00 | 0.75 | 0.040 | 0.90 | – | 0.90 | 0.90 | – |"
-    assert rows[-1].startswith("| mean | 1.3 | by the picture | 1.50") and rows[-1].endswith("| 30 |")
+    assert rows[-1].startswith("| mean | 1.3 | photometric | 1.50") and rows[-1].endswith("| 30 |")
 
 
 def test_made_people_differ_but_for_the_demo():

@@ -16,6 +16,7 @@ from fitting.report import charts, images, tracking
 from fitting.report.charts import Series, line_chart, running_mean
 from scene.capture import MANIFEST, Capture
 from scene.errors import UserError
+from scene.machine import machine_line
 from scene.reading import read_json, read_log
 
 _SHOWN_HELDOUT = 6
@@ -78,7 +79,7 @@ def gather(run_dir: Path) -> dict[str, Any]:
         "training": _training(log),
         "seconds": _seconds(metrics, capture),
         "config": _text(run_dir / "config.yaml"),
-        "settings": settings,
+        "machine": _machine(settings),
         "notes": metrics.get("notes") or {},
         "versions": metrics.get("versions") or (settings or {}).get("versions") or {},
         "film": "heldout.mp4" if (run_dir / "heldout.mp4").is_file() else None,
@@ -103,6 +104,14 @@ def _capture(root: Path) -> tuple[Capture | None, str | None]:
         return Capture.load(root), None
     except UserError as error:
         return None, str(error)
+
+
+def _machine(settings: dict[str, Any] | None) -> str | None:
+    """What the run was started on; None for runs that do not say it."""
+    try:
+        return machine_line((settings or {})["machine"], load=False)
+    except (KeyError, TypeError):
+        return None
 
 
 def _text(path: Path) -> str | None:

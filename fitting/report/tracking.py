@@ -76,9 +76,10 @@ def _facts(capture: Capture, percent: np.ndarray) -> list[tuple[str, str]]:
         kept, sway = len(found["fallen_back"]), found.get("sway_mm", {}).get("rms", 0.0)
         facts.append(
             (
-                "tracked by the picture",
+                "photometric tracking",
                 f"error {found['error']['before']:.4f} → {found['error']['after']:.4f}; heads turned by "
-                f"{found['rotation_deg']['median']:.1f}° (median), hair and clothes swayed by {sway:.1f} mm (rms)"
+                f"{found['rotation_deg']['median']:.1f}° (median), secondary motion (sway) of hair and clothes "
+                f"{sway:.1f} mm (rms)"
                 + (f"; {kept} frames as the landmarks had them" if kept else ""),
             )
         )

@@ -81,6 +81,16 @@ def test_the_first_card_is_what_a_driver_reaches(run):
     assert tiles[1]["value"] == f"{metrics['heldout']['psnr']:.1f} dB"
 
 
+def test_times_say_on_what_machine(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    assert contents.gather(copy)["machine"] is None
+    found = {"processor": "Abacus <9>", "cores": 2, "instructions": ["avx2"], "date": "2001-02-03"}
+    for settings in ({"machine": found}, {"machine": {"cores": 2}}, {"machine": [1]}, {}):
+        (copy / "run.json").write_text(json.dumps(settings))
+        page = write_report(copy).read_text()
+        assert ("Machine: Abacus &lt;9&gt;, 2 cores, avx2, 2001-02-03" in page) == (settings == {"machine": found})
+
+
 def test_metrics_of_older_runs_are_shown(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     metrics = json.loads((run / "metrics.json").read_text())
