@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from scene.errors import UserError
+from scene.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """
     set_up_environment()
     set_up_logging()
+    set_up_output()
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         code = main() or 0
@@ -70,12 +72,12 @@ def _on_sigterm(*_: Any) -> NoReturn:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return 2
 
 
 def _stopped(code: int) -> int:
-    print(f"stopped; {_resume_hint}", file=sys.stderr)
+    print(f"stopped; {one_line(_resume_hint)}", file=sys.stderr)
     return code
 
 
@@ -124,6 +126,24 @@ def set_up_logging() -> None:
         logging.getLogger(name).setLevel(logging.INFO)
 
 
+def set_up_output() -> None:
+    """What programs print on stdout, names of files among it, cannot steer a terminal, nor end in an encoding error."""
+    if type(sys.stdout) is io.TextIOWrapper:  # and not what a test puts in its place
+        sys.stdout.flush()
+        encoding, terminal = sys.stdout.encoding, sys.stdout.isatty()
+        plain = _PlainText(sys.stdout.detach(), encoding, "backslashreplace", line_buffering=terminal)
+        sys.stdout = sys.__stdout__ = plain  # which the interpreter puts back before it ends
+
+
+class _PlainText(io.TextIOWrapper):
+    """A stream that writes control characters but for line ends and tabs as ``\\x1b``."""
+
+    def write(self, text: str) -> int:
+        plain = "".join(c if c >= " " and not "\x7f" <= c < "\xa0" or c in "\n\t" else ascii(c)[1:-1] for c in text)
+        super().write(plain)
+        return len(text)
+
+
 class _Formatter(logging.Formatter):
     def __init__(self, coloured: bool) -> None:
         super().__init__("%(message)s")
@@ -133,6 +153,9 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = self._error if record.levelno >= logging.ERROR else self._warning
         return (level if record.levelno >= logging.WARNING else "") + super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        return one_line(record.message)  # names of files are in it; a traceback comes after it and keeps its lines
 
 
 class _Handler(logging.Handler):
@@ -159,7 +182,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+        self.exit(2, f"error: {one_line(message)}; see {self.prog} --help\n")
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

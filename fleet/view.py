@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from fleet import state
 from fleet.state import TaskState
 from fleet.tasks import Task
+from scene.errors import one_line
 
 _EVERY_S = {True: 1.0, False: 30.0}  # on a terminal, in a log file
 _NAMED = 3  # tasks at work whose progress is spelt out
@@ -52,7 +53,7 @@ class View:
         if self._bar is None:
             return
         if got.status in (state.FAILED, state.REFUSED):
-            self._bar.write(f"{got.status}: {task.subject}: {task.stage}: {got.error}", file=sys.stderr)
+            self._bar.write(f"{got.status}: {task.subject}: {task.stage}: {one_line(got.error)}", file=sys.stderr)
         if got.status != state.STOPPED:
             self._bar.total -= blocked
             self._bar.update()

@@ -143,6 +143,7 @@ def assess(capture: Capture, eye_distance_px: float) -> Capture:
         states.T_world_head.numpy(),
         np.array([frame.time_s for frame in capture.frames]),
     )
+    figures["lid_opening"] = quality.lid_opening(np.stack([frame.landmarks.numpy() for frame in capture.frames]))
     report = {**capture.report, "tracking": {**capture.report["tracking"], **figures}}
     report["warnings"] = quality.warnings(report)
     return dataclasses.replace(capture, report=report)

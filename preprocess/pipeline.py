@@ -110,16 +110,18 @@ def build_capture(
     download: bool = True,
     progress: bool = True,
     limits: Limits = Limits(),
+    purpose: str = "avatar",
 ) -> Capture:
     """Makes the capture of a video in ``root``, or takes up work that was begun there, or returns it if finished.
 
     device: where networks and picture tracking run. weights, download: where weights may come from
-    (``preprocess.weights``). limits: what the video must keep to; no part of what makes a capture. The stages:
+    (``preprocess.weights``). limits: what the video must keep to; no part of what makes a capture. purpose: a name in
+    ``quality.PURPOSES``, by which advice on the next video is logged; the report has what an avatar needs. The stages:
     landmarks, tracking, frames with mattes, quality, picture tracking; the manifest comes last. Work files lie in
     ``root/work``. Raises UnusableVideo for videos that cannot be used, other UserErrors when ``root`` holds something
     else or cannot be written.
     """
-    return _build(_Job.of(Path(video), options, device, weights, download, progress, limits), Path(root))
+    return _build(_Job.of(Path(video), options, device, weights, download, progress, limits, purpose), Path(root))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +135,7 @@ class _Job:
     device: str
     progress: bool
     limits: Limits
+    purpose: str
     key: str
 
     @classmethod
@@ -145,6 +148,7 @@ class _Job:
         download: bool = True,
         progress: bool = True,
         limits: Limits = Limits(),
+        purpose: str = "avatar",
     ) -> _Job:
         info = open_video(video)
         if min(info.width, info.height) < _MIN_PICTURE:
@@ -155,7 +159,8 @@ class _Job:
             )
         matter, note = _choose_matter(options.matting, device, weights, download)
         settings = {**dataclasses.asdict(options), "matting": matter.name}
-        return cls(info, options, matter, note, device, progress, limits, cache.source_hash(video, settings))
+        key = cache.source_hash(video, settings)
+        return cls(info, options, matter, note, device, progress, limits, purpose, key)
 
 
 def _build(job: _Job, root: Path) -> Capture:
@@ -247,7 +252,7 @@ def _made_of(scanned: Scan, job: _Job, root: Path, work: Work) -> Capture:
     )
     capture.report["matting"] = {"name": job.matter.name, "note": job.matting_note}
     capture.report["seconds"] = work.seconds()
-    for warning in capture.report["warnings"]:
+    for warning in quality.warnings(capture.report, purpose=job.purpose):
         _log.warning("%s: %s; better: %s", info.path.name, warning["what"], warning["remedy"])
     capture.save()
     return capture

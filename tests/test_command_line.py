@@ -82,6 +82,34 @@ def test_a_full_disk_is_an_error_of_one_line():
     assert result.stderr == "error: no space left on the disk; free some, then run the same command again\n"
 
 
+STEERING = "a\\x1b[2Jb\\rc\\x07\\x9bd\\udcffe"  # clears a screen, goes back in the line, rings; no text at its end
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"print('{STEERING}')",
+        f"raise UserError('{STEERING}')",
+        f"import logging; logging.getLogger('fleet').warning('%s', '{STEERING}')",
+        f"command_line.resume_with('{STEERING}')\nraise KeyboardInterrupt",
+        f"command_line.Parser('').parse_args(['{STEERING}'])",
+    ],
+)
+def test_what_is_printed_cannot_steer_a_terminal(body, stream):
+    result = _run(body, env={**os.environ, "PYTHONIOENCODING": "utf-8:surrogateescape"})
+    text = getattr(result, stream)
+    assert not set(text) - {"\n"} & {chr(code) for code in (*range(32), *range(127, 160))}
+    assert (r"a\x1b[2Jb" in text and r"\x9bd" in text and r"\udcffe" in text) == (
+        stream == ("stdout" if body.startswith("print") else "stderr")
+    )
+
+
+def test_messages_are_bounded_and_keep_their_remedy():
+    result = _run("raise UserError('x' * 5000 + '; choose another file')")
+    assert len(result.stderr) < 520 and result.stderr.endswith("; choose another file\n")
+
+
 def test_log_lines_are_plain_and_warnings_are_marked():
     body = (
         "import logging\nfor name in ('fitting.loop', 'matplotlib'):\n"

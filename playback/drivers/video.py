@@ -37,5 +37,6 @@ def load(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOption
     capture = find_or_build(
         Path(path), options.cache or CACHE, settings,
         device=options.device, weights=options.weights, download=options.download, progress=options.progress,
+        purpose="driver",
     )  # fmt: skip
     return dataclasses.replace(load_capture(capture.root, bundle, options), name=Path(path).stem)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from preprocess import quality
+from preprocess.landmarks import detect
+from preprocess.video import VideoReader, open_video
 
 
 def pose(axis, degrees):
@@ -93,8 +95,9 @@ GOOD = {
         "pose_degrees": {"yaw": {"p5": -25.0, "p95": 25.0}, "pitch": {"p5": -10.0, "p95": 10.0}},
         "expressions": {
             name: {"max": 0.9}
-            for name in ("eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight")
+            for name in ("jawOpen", "mouthSmileLeft", "mouthSmileRight")
         },
+        "lid_opening": {"left": 0.1, "right": 0.3},
     },
     "pictures": {"eye_distance_px": {"median": 150}, "sharpness": {"median": 150}, "exposure_change": 0.05},
     "mattes": {"flicker_px": 0.2, "touches_top": 0.0},
@@ -110,7 +113,7 @@ def test_a_good_video_has_no_warnings():
     [
         ("tracking.pose_degrees.yaw.p5", 20.0, "turns"),
         ("tracking.pose_degrees.pitch.p5", 5.0, "nods"),
-        ("tracking.expressions.eyeBlinkLeft.max", 0.1, "blink"),
+        ("tracking.lid_opening.left", 0.5, "blink"),
         ("tracking.expressions.jawOpen.max", 0.1, "mouth"),
         ("tracking.expressions.mouthSmileRight.max", 0.1, "smile"),
         ("tracking.residual_percent.median", 4.0, "poorly"),
@@ -148,6 +151,25 @@ def test_the_part_of_a_cut_video_that_is_used_is_named():
     assert found["what"] == (
         "the video is cut (at 3.0 s, 20.0 s): the part from 3.0 to 20.0 s is used, the rest is left out"
     )
+
+
+def test_a_driver_is_told_what_matters_for_driving_alone():
+    report = copy.deepcopy(GOOD)
+    report["tracking"] |= {"lid_opening": {"left": 0.6, "right": 0.6}, "residual_percent": {"median": 4.0}}
+    report["tracking"]["pose_degrees"]["yaw"] = {"p5": 0.0, "p95": 0.0}
+    report["mattes"] = {"flicker_px": 3.0, "touches_top": 0.5}
+    report["frames"]["used_seconds"] = 2.0
+    assert len(quality.warnings(report)) == 6
+    (found,) = quality.warnings(report, purpose="driver")
+    assert "follows the face poorly" in found["what"]
+
+
+@pytest.mark.parametrize("name", ["d", "c"])
+def test_shut_eyes_are_told_by_the_lids_of_that_person(shared_clip, name):
+    """Of ``subject_d``, whose eyes shut while the tracked coefficients reach 0.4; ``subject_c``'s never do."""
+    frames = VideoReader(open_video(shared_clip(f"subject_{name}")), only=range(205, 250))
+    found = quality.lid_opening(detect((frame.image for frame in frames), max_faces=1).points)
+    assert (max(found.values()) > quality.QualityConfig().max_lid_opening) == (name == "c")
 
 
 def test_frames_sampled_down_are_no_loss():
