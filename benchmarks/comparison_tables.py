@@ -121,7 +121,7 @@ def _spread_of_means(values: dict[tuple[str, int], float], clips: Iterable[str])
     """Standard deviation over seeds of the mean over clips, by the seeds that all clips have; None for fewer than 2."""
     clips = list(clips)
     seeds = sorted({seed for _, seed in values if all((clip, seed) in values for clip in clips)})
-    means = [_mean(values[clip, seed] for clip in clips) for seed in seeds] if clips else []
+    means = [statistics.fmean(values[clip, seed] for clip in clips) for seed in seeds] if clips else []
     return statistics.stdev(means) if len(means) > 1 else None
 
 

@@ -69,7 +69,8 @@ def evaluate_frames(
     """
     options = {"device": device, "lpips": lpips, "expressionless": expressionless}
     unswayed = evaluate_bundle(bundle, capture.unswayed(), indices, **options, progress=progress).to_json()
-    swaying = any(bool(capture.frames[index].state.sway.any()) for index in indices)
+    sways = [capture.frames[index].state.sway for index in indices]
+    swaying = any(sway is not None and bool(sway.any()) for sway in sways)
     swayed = evaluate_bundle(bundle, capture, indices, **options).to_json() if swaying else unswayed
     return {"headline": headline(unswayed), "unswayed": unswayed, **swayed}
 

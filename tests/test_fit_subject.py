@@ -33,6 +33,8 @@ def finished(video, tmp_path_factory) -> Path:
     result = program("fit_subject.py", "--video", video, "--out", run, "--iterations", 40, *SMALL)
     assert result.returncode == 0, result.stderr[-3000:]
     assert str(run / "report.html") in result.stdout
+    figures = json.loads((run / "metrics.json").read_text())["headline"]
+    assert f"held-out frames: PSNR {figures['psnr']:.2f} dB" in result.stdout
     return run
 
 
@@ -57,6 +59,9 @@ class TestARun:
         metrics = json.loads((finished / "metrics.json").read_text())
         assert set(metrics["heldout"]) >= {"l1", "psnr", "ssim", "lpips"} and metrics["heldout"]["psnr"] > 10
         assert metrics["heldout"]["lpips"] is None  # its weights are not here
+        assert next(iter(metrics)) == "headline"
+        assert metrics["headline"]["psnr"] == metrics["unswayed"]["heldout"]["psnr"]
+        assert metrics["headline"]["mouth"] == metrics["unswayed"]["regions"]["mouth"]["psnr"]
         assert all(metrics["regions"][name]["psnr"] > 0 for name in ("face", "mouth", "eyes", "inside"))
         assert sum(metrics["error_share"][name] for name in ("border", "torso", "face", "rest")) == pytest.approx(1)
         assert metrics["train"]["psnr"] > 0 and metrics["baseline"]["heldout"]["psnr"] > 0
@@ -71,7 +76,8 @@ class TestARun:
         assert result.returncode == 0, result.stderr[-2000:]
         again = json.loads((tmp_path / "again.json").read_text())
         first = json.loads((finished / "metrics.json").read_text())
-        assert again["heldout"]["psnr"] == pytest.approx(first["heldout"]["psnr"], abs=1e-4)
+        for part in ("headline", "heldout"):
+            assert again[part]["psnr"] == pytest.approx(first[part]["psnr"], abs=1e-4)
         assert "psnr" in result.stdout
         assert again["tracking_gain"]["poses_and_expressions"] >= again["tracking_gain"]["poses"] >= 0
         assert "tracking gain on 1 frames (a diagnostic)" in result.stdout

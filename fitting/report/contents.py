@@ -170,12 +170,12 @@ def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
 def _comparison(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of the table: avatar, baseline without expressions, difference."""
     measured, baseline = _measured(metrics), _baseline(metrics)
-    found = [(label, _at(measured, keys), _at(baseline, keys), *form) for label, keys, *form in _METRICS]
+    sources = [(metric, measured, baseline) for metric in _METRICS]
     if measured is not metrics:  # beside the headline, and named
-        label, keys, *form = _WITH_SWAY
-        found.append((label, _at(metrics, keys), _at(metrics, ("baseline", *keys)), *form))
+        sources.append((_WITH_SWAY, metrics, metrics.get("baseline") or {}))
     rows = []
-    for label, value, base, digits, unit, more_is_better in found:
+    for (label, keys, digits, unit, more_is_better), of_avatar, of_baseline in sources:
+        value, base = _at(of_avatar, keys), _at(of_baseline, keys)
         if value is None and base is None:
             continue
         gain = None if value is None or base is None else value - base

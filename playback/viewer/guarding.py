@@ -12,12 +12,12 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
-from unittest import mock
 
 import websockets.asyncio.server
 from websockets import CloseCode
-from websockets.asyncio.server import Request, Response, ServerConnection
+from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 from websockets.typing import Data
 
 from playback.viewer.access import Access
@@ -42,7 +42,7 @@ class Guard:
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """Servers of websockets that are made inside, in whatever thread, are guarded."""
-        serve = websockets.asyncio.server.serve
+        serve: Any = websockets.asyncio.server.serve
 
         def guarded(*args: Any, process_request: Any, **options: Any) -> Any:
             def checked(connection: ServerConnection, request: Request) -> Any:
@@ -53,8 +53,12 @@ class Guard:
             options |= {"max_size": MAX_BYTES, "create_connection": self._connection(), "logger": _quiet_logger()}
             return serve(*args, process_request=checked, **options)
 
-        with _installing, mock.patch.object(websockets.asyncio.server, "serve", guarded):
-            yield
+        with _installing:
+            websockets.asyncio.server.serve = guarded
+            try:
+                yield
+            finally:
+                websockets.asyncio.server.serve = serve
 
     def answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """What a request is refused with, or None where it is let in."""
@@ -86,7 +90,7 @@ class Guard:
             return wanted(raw, self.widgets.get)
 
         class Checked(ServerConnection):
-            async def recv(self, decode: bool | None = None) -> Data:
+            async def recv(self, decode: bool | None = None) -> Any:
                 while True:
                     raw = await super().recv(decode)
                     try:
