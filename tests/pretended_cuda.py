@@ -52,6 +52,8 @@ class Device:
 
     def __init__(self) -> None:
         self.waits: list[str] = []
+        self.operations = 0
+        """That the host has asked for, without views: about as many launches."""
         self.refuses_waits = False
         self.tape: list | None = None  # of the graph that is being captured
         self.streams = [Stream()]  # the current one is last
@@ -260,6 +262,7 @@ def _run(function, args: tuple, kwargs: dict):
         on_device = isinstance(args[0], CudaTensor)
     if on_device or here:
         _device.streams[-1].used = True
+        _device.operations += on_device and not function.is_view
         _check(name, takes_numbers, here, host, args, kwargs, on_device)
     pins = plain_kwargs.get("pin_memory")
     if pins is not None:

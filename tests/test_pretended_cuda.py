@@ -92,6 +92,14 @@ def test_waits_are_counted_and_refused(cuda, waits, act):
             act(x)
 
 
+def test_operations_are_counted_and_views_are_not(cuda):
+    x = torch.ones(3, 2, device="cuda")
+    before = cuda.operations
+    (x.T[1] * 2).view(3, 1).sum()
+    torch.ones(3) * 2
+    assert cuda.operations - before == 2
+
+
 def test_a_graph_repeats_its_operations(cuda):
     x, graph, stream = torch.ones(3, device="cuda"), torch.cuda.CUDAGraph(), torch.cuda.Stream()
     with torch.cuda.stream(stream):

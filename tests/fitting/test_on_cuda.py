@@ -8,6 +8,7 @@ import functools
 import pytest
 import torch
 
+from benchmarks.training_step import TrainingStep
 from fitting import loop
 from fitting.avatars import AVATARS
 from fitting.config import FitConfig
@@ -96,6 +97,19 @@ def test_steps_of_several_frames_wait_no_more(cuda, capture, preset):
     alone = LeftAlone(cuda)
     run(capture, "cuda", load_preset(preset, FitConfig, [*TINY, "schedule.batch=3"]), 12, listeners=[alone])
     check_waits(alone)
+
+
+@pytest.mark.parametrize("preset", ["default", "headgas", "gaussianhead"])
+def test_a_step_of_several_frames_asks_for_hardly_more_operations(cuda, preset):
+    """What the host can launch bounds the steps a second: frames beyond the first of a step are nearly free."""
+    counts = []
+    for batch in (1, 4):
+        step = TrainingStep(preset, 16, 30, 1, densifying=True, device="cuda", batch=batch)
+        step.go_on()  # constants are copied once
+        before = cuda.operations
+        step.go_on()
+        counts.append(cuda.operations - before)
+    assert 200 < counts[0] < counts[1] < 1.1 * counts[0]
 
 
 @pytest.mark.parametrize("kind", AVATARS)
