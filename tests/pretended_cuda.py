@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -103,6 +104,19 @@ class Stream:
 
     def is_capturing(self) -> bool:
         return _device.tape is not None
+
+
+class Event:
+    """``torch.cuda.Event``: all has run when it is passed."""
+
+    def __init__(self, *_, **__) -> None:
+        self._passed = 0.0
+
+    def record(self, *_) -> None:
+        self._passed = time.perf_counter()
+
+    def elapsed_time(self, other: Event) -> float:
+        return 1000 * (other._passed - self._passed)
 
 
 _device: Device | None = None
@@ -409,7 +423,8 @@ def pretended_cuda() -> Iterator[Device]:
         "current_device": lambda: 0, "is_bf16_supported": lambda *_: True, "_lazy_init": lambda: None,
         "get_device_name": lambda *_: "pretended",
         "synchronize": lambda *_: _device.wait("synchronize"), "current_stream": lambda *_: _device.streams[-1],
-        "Stream": Stream, "stream": _on_stream,
+        "Stream": Stream, "stream": _on_stream, "Event": Event,
+        "reset_peak_memory_stats": lambda *_: None, "max_memory_allocated": lambda *_: 1_500_000,
         "device": lambda _: contextlib.nullcontext(), "CUDAGraph": Graph, "graph": _capture,
     }  # fmt: skip
     # Not the real one's, which a build with CUDA asks its driver for, whether there is one or not.

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import blending, device_times, playback, renderer
+from benchmarks import blending, device_times, fitting, playback, renderer
 from benchmarks.kept import Kept
 from benchmarks.training_step import TrainingStep
 from renderers import create
+from tests import toys
+from tests.contract.test_avatars import make
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
@@ -208,3 +210,59 @@ def test_a_step_of_many_in_a_row_leaves_its_figure_where_it_is(cuda):
     with cuda.refusing_waits():
         error = step.go_on()
     assert error.device.type == "cuda" and len(cuda.waits) - before == 1  # gsplat's own
+
+
+class TestOnASimulatedDevice:
+    """No minute on a GPU is lost to a wrong option, or to a benchmark that never ran there."""
+
+    def test_options_of_the_script_are_those_of_the_benchmarks(self, gpu, tmp_path, monkeypatch):
+        asked = []
+
+        def noted(row):
+            return lambda *given: asked.append(given) or row
+
+        times = {part: {"median_ms": 1.0, "p99_ms": 1.0} for part in playback.PARTS}
+        shown = {"avatar": "x", "gaussians": 1, "renderer": "x", "size": 1, "fps": 1.0, "times": times}
+        monkeypatch.setattr(playback, "measure", noted(shown | {"fps_of_the_slowest_percent": 1.0}))
+        monkeypatch.setattr(playback, "renderers", lambda only: dict.fromkeys(only, "cuda"))
+        monkeypatch.setattr(playback, "why_not", lambda *_: "no")
+        monkeypatch.setattr(playback, "made_bundle", lambda *_: toys.bundle(make("headgas")))
+        monkeypatch.setattr(playback, "as_exported", lambda bundle: bundle)
+        monkeypatch.setattr(playback.fused, "why_not", lambda avatar: None)
+        monkeypatch.setitem(os.environ, playback.THREADS_VARIABLE, "1")
+        rates = {"batch": 1, "gaussians": 1, "min_ms": 1.0, "cpu_ms": 1.0, "steps_per_s": 1.0, "best_steps_per_s": 1.0}
+        rates["preset"] = "headgas"
+        monkeypatch.setattr(fitting, "whole_steps", lambda *given: asked.append(given) or dict(rates))
+        monkeypatch.setattr(fitting, "parts_of_a_step", lambda *_: [{"part": "x", "ms": 1.0, "share": 1.0}])
+        monkeypatch.setattr(fitting, "machine_limits", lambda *_: {"gigabytes_per_s": 1.0, "gigaflops": 1.0})
+        monkeypatch.setattr(renderer, "measure", noted({
+            "renderer": "x", "gaussians": 1, "size": 1, "batch": 1, "screen": True, "forward_ms": 1.0,
+            "backward_ms": 1.0, "picture_ms": 1.0, "peak_memory_mb": 1.0,
+        }))  # fmt: skip
+        monkeypatch.setattr(renderer, "create", lambda *_: create("cpu"))
+        monkeypatch.setattr(blending, "measure", noted([]))
+        _, calls = gpu("--capture", tmp_path / "capture", "A", "B", "C")
+        mains = {"playback": playback, "renderer": renderer, "blending": blending, "fitting": fitting}
+        threads = torch.get_num_threads()
+        for script, *words in (call.split() for call in calls if call.startswith("benchmarks/")):
+            before = len(asked)
+            mains[Path(script).stem].main(words)
+            torch.set_num_threads(threads)
+            assert len(asked) > before and all("cuda" in map(str, given) for given in asked[before:] if len(given) > 5)
+
+    @pytest.mark.parametrize("evaluation", ["torch", "graph"])
+    def test_playback(self, cuda, monkeypatch, evaluation):
+        monkeypatch.setattr(playback, "_LEAST_FRAMES", 2)
+        row = playback.measure(toys.bundle(make("headgas")), "gsplat", "cuda", 16, 0, evaluation)
+        assert row["pipelined_ms"] > 0 and row["peak_memory_mb"] == 1.5 and row["fps"] > 0
+
+    def test_fitting(self, cuda):
+        row = fitting.whole_steps("headgas", 16, 30, 1, 0, "cuda", 2)
+        assert row["pipelined_steps_per_s"] > 0 and row["peak_memory_mb"] == 1.5 and row["batch"] == 2
+        parts = fitting.parts_of_a_step("headgas", 16, 30, 1, 0, {"gigabytes_per_s": 1.0, "gigaflops": 1.0}, "cuda")
+        assert len(parts) == 8
+
+    def test_renderer_and_blending(self, cuda):
+        row = renderer.measure(create("gsplat", "cuda"), "cuda", 30, 16, 2, 1)
+        assert row["forward_ms"] > 0 and row["backward_ms"] > 0 and row["peak_memory_mb"] == 1.5
+        assert all(row["both_ms"] > 0 for row in blending.measure("cuda", 20, 2, 1))
