@@ -37,6 +37,8 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "K = 1": ("gaussianhead.derivations=1",),
         "K = 2": ("gaussianhead.derivations=2",),
         "K = 8": ("gaussianhead.derivations=8",),
+        "K = 16": ("gaussianhead.derivations=16",),
+        "K by equation 12": ("gaussianhead.derivations=32", "gaussianhead.derivation_schedule=true"),
         "Euclidean Adam": ("gaussianhead.derivation_kind=euclidean",),
         "shared channels": ("gaussianhead.shared_channels=true",),
         "random and fixed derivations": ("gaussianhead.derivation_kind=fixed",),
