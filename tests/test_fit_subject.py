@@ -179,14 +179,14 @@ class TestErrors:
     def test_an_output_folder_that_cannot_be_written(self, video, tmp_path):
         (tmp_path / "file").write_text("")
         out = tmp_path / "file" / "run"
-        fails(called("fit_subject.py", "--video", video, "--out", out, *SMALL), str(out), "--out")
+        fails(called("fit_subject.py", "--video", video, "--out", out, *SMALL), str(out), "cannot write there")
 
     def test_a_batch_larger_than_the_training_frames(self, finished, tmp_path):
         arguments = "--capture", finished / "capture", "--out", tmp_path / "run", "--offline", "--device", "cpu"
         result = called("fit_subject.py", *arguments, "--set", "schedule.batch=1000")
         fails(result, "schedule.batch=1000", "training frames")
         assert not (tmp_path / "run").exists()
-        fails(called("fit_subject.py", *arguments, "--set", "schedule.batch=0"), "schedule.batch", "at least 1")
+        fails(called("fit_subject.py", *arguments, "--set", "schedule.batch=0"), "schedule.batch", "from 1")
 
     def test_captures_that_are_none_newer_or_incomplete(self, finished, tmp_path):
         run = copy(finished, tmp_path)
@@ -208,7 +208,8 @@ class TestErrors:
         fails(fit("c"), "newer", "99")
         manifest.write_text("{")
         fails(fit("d"), "damaged")
-        outside = {**content, "frames": [{**content["frames"][0], "image": "../../../etc/hostname"}]}
+        first, *others = content["frames"]
+        outside = {**content, "frames": [{**first, "image": "../../../etc/hostname"}, *others]}
         manifest.write_text(json.dumps(outside))
         fails(fit("e"), str(manifest))
 
@@ -228,7 +229,7 @@ class TestErrors:
         tensors.write_bytes(data[: len(data) // 2])
         fails(called("evaluate_avatar.py", run, "--offline"), str(tensors), "damaged")
         tensors.unlink()
-        fails(called("evaluate_avatar.py", run, "--offline"), str(tensors), "missing")
+        fails(called("evaluate_avatar.py", run, "--offline"), str(tensors), "not found")
         fails(called("evaluate_avatar.py", tmp_path, "--offline"), str(tmp_path), "not a run")
 
     def test_a_checkpoint_that_is_damaged(self, finished, tmp_path):
