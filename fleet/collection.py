@@ -12,6 +12,7 @@ from fleet.subjects import Subject, name_from
 from fleet.tasks import Place
 from scene.errors import UserError
 from scene.files import write_bytes, write_json
+from scene.foreign_paths import shown
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 REPORT, TABLE, ACCEPTED = "report.json", "report.txt", "captures.txt"
@@ -57,7 +58,7 @@ def report(folder: Path, place: Place, subjects: tuple[Subject, ...], outcome: O
         got = outcome.states.get(task.key)
         entry: dict[str, Any] = {
             "name": subject.name,
-            "video": subject.video.relative_to(folder.absolute()).as_posix(),
+            "video": shown(subject.video.relative_to(folder.absolute()).as_posix()),
             "status": "unfinished" if got is None else _STATUS.get(got.status, "unfinished"),
         }
         if got is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.subjects import Options, Subject
+from scene.foreign_paths import shown
 
 PREPROCESS, FIT = "preprocess", "fit"
 STAGES = (PREPROCESS, FIT)
@@ -94,7 +95,7 @@ def preprocess_task(
     command = (program, str(subject.video), "--out", str(capture), *_arguments(chosen), *judging, *resources)
     judged_by = {} if limits is None else {"bytes": subject.video.stat().st_size, **limits}
     return Task(
-        subject.name, PREPROCESS, folder, command, capture / "manifest.json", {"video": str(subject.video), **chosen},
+        subject.name, PREPROCESS, folder, command, capture / "manifest.json", {"video": shown(subject.video), **chosen},
         result=result, gpu=gpu, judged_by=judged_by,
     )  # fmt: skip
 
@@ -111,7 +112,7 @@ def fit_task(
     )  # fmt: skip
     return Task(
         subject.name, FIT, place.tasks(subject.name), command, run / "report.html",
-        {"video": str(subject.video), **chosen}, resume=(run / "run.json", (program, "--resume", str(run))), gpu=gpu,
+        {"video": shown(subject.video), **chosen}, resume=(run / "run.json", (program, "--resume", str(run))), gpu=gpu,
         leftovers=run / "checkpoints" if tidy else None,
     )  # fmt: skip
 

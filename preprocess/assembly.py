@@ -15,6 +15,7 @@ from preprocess.selection import Selection, crowded
 from preprocess.video import VideoInfo
 from scene.capture import Capture, TrackedFrame
 from scene.errors import UnusableVideo
+from scene.foreign_paths import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +171,7 @@ def _video_facts(info: VideoInfo, scanned: Scan) -> dict[str, Any]:
 
     steps = np.diff(scanned.time_s)
     return {
-        "name": info.path.name,
+        "name": shown(info.path.name),
         "width": info.width,
         "height": info.height,
         "rotation": info.rotation,

@@ -41,6 +41,11 @@ def is_text(name: str) -> bool:
         return False
 
 
+def shown(path: Path | str) -> str:
+    """A path or name as text for files and people: as it is, or with ``\\xff`` for what is no text in it."""
+    return str(path) if is_text(str(path)) else os.fsencode(path).decode(errors="backslashreplace")
+
+
 def folder_name(text: str, most: int = MAX_NAME) -> str:
     """A printable name of at most ``most`` bytes for a file or folder of ours, made of the name of another one.
 

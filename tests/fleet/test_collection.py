@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from fleet import collection, state
@@ -63,6 +65,21 @@ def test_the_report_tells_accepted_refused_failed_and_unfinished(tmp_path):
     assert "no face: b.mp4: no face was found" in text
     assert (tmp_path / "out/captures.txt").read_text() == "captures/a\n"
     assert "ended by SIGKILL" in collection.summary(place, found)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_that_is_no_text_is_known_again_and_reported(tmp_path):
+    touch(tmp_path, os.fsdecode(b"v/gr\xfcn.mp4"))
+    subjects, place = find_videos(tmp_path / "v"), Place(tmp_path / "out")
+    task = preprocess_task(subjects[0], place, {}, ())
+    task.product.parent.mkdir(parents=True)
+    task.product.touch()
+    state.save(task, TaskState(state.DONE, options=task.options))
+    done = state.finished(task)
+    assert done is not None and os.fsencode(task.command[1]) == os.fsencode(tmp_path) + b"/v/gr\xfcn.mp4"
+    outcome = Outcome(((task,),), {task.key: done}, frozenset())
+    collection.write(place, collection.report(tmp_path / "v", place, subjects, outcome, {}))
+    assert r"gr\\xfcn.mp4" in (tmp_path / "out/report.json").read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scene.foreign_paths import MAX_NAME, folder_name, utf8_path
+from scene.foreign_paths import MAX_NAME, folder_name, shown, utf8_path
 from scene.image_files import load_image, save_image
 
 no_text = pytest.mark.skipif(os.name == "nt", reason="names are text there")
@@ -46,6 +46,10 @@ def test_what_is_no_picture_is_none(tmp_path, content):
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
     assert load_image(tmp_path / "a.png", 1) is None
+
+
+def test_names_as_text():
+    assert shown(Path("/a/grün.png")) == "/a/grün.png" and shown(NOT_UTF8) == r"gr\xfc\xdfe.png"
 
 
 def test_names_of_folders_fit_and_can_be_printed(tmp_path):
