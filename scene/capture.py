@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -186,7 +187,7 @@ class Capture:
         """Reads a capture folder. Raises UserError when it is not one, is newer than this program, or misses a file."""
         root = Path(root)
         manifest_path = root / MANIFEST
-        if not manifest_path.is_file():
+        if not os.path.isfile(manifest_path):
             raise UserError(f"{root}: not a capture (no {MANIFEST} in it); give the folder that fit_subject.py wrote")
         manifest, _ = read_versioned(
             manifest_path, _Manifest, "manifest of a capture", "capture", FORMAT_VERSION, remedy=_REMEDY

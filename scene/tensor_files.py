@@ -26,7 +26,7 @@ MAX_TENSORS = 32 << 30  # bytes; safetensors' header must account for each of th
 MAX_ARRAYS = 1 << 30  # bytes of an .npz, unpacked
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 _REAL, _WHOLE = ("float", "bfloat", "int", "uint"), ("int", "uint")
 
@@ -62,8 +62,9 @@ class Array:
         """What is wrong with the values, or None."""
         if self.kind == "text":
             return None
-        finite = np.isfinite(values).all() if isinstance(values, np.ndarray) else torch.isfinite(values).all()
-        if not finite:
+        if isinstance(values, Tensor):  # NumPy knows unsigned integers better, and no bfloat16
+            values = (values.float() if values.dtype == torch.bfloat16 else values).detach().numpy()
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
             return "holds values that are not finite"
         if 0 in values.shape or (self.low is None and self.high is None):
             return None
