@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,11 +146,12 @@ def _peak_mb(reset: bool = False) -> float:
 
 
 def read_damaged(
-    cases: list[Case], seed: int = 0, limits: Limits = Limits(), module: str = "benchmarks.damaged_readers"
-) -> list[Result]:
+    cases: list[Case], seed: int = 0, limits: Limits = Limits(), module: str = "benchmarks.damaged_readers",
+    watch: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:  # fmt: skip
     """The results of all cases. Workers that crash or hang are replaced; their case is bad.
 
-    module: whose READERS they are.
+    module: whose READERS they are. watch: sees each result as it comes.
     """
     context, results = multiprocessing.get_context("spawn"), []
     while len(results) < len(cases):
@@ -159,14 +161,17 @@ def read_damaged(
             worker = context.Process(target=_work, args=(theirs, Path(folder), left, seed, limits, module), daemon=True)
             worker.start()
             theirs.close()
-            done, problem = _follow(ours, worker, limits)
+            done, problem = _follow(ours, worker, limits, watch)
             results += done
             if problem and len(results) < len(cases):
                 results.append(Result(cases[len(results)], BAD, problem))
+                watch(results[-1])
     return results
 
 
-def _follow(connection: Connection, worker: multiprocessing.process.BaseProcess, limits: Limits) -> tuple:
+def _follow(
+    connection: Connection, worker: multiprocessing.process.BaseProcess, limits: Limits, watch: Callable[[Result], None]
+) -> tuple[list[Result], str]:
     """What a worker did, and how it ended if that was before its time."""
     done: list[Result] = []
     reading = False
@@ -178,6 +183,7 @@ def _follow(connection: Connection, worker: multiprocessing.process.BaseProcess,
             reading = isinstance(message, int)
             if isinstance(message, Result):
                 done.append(message)
+                watch(message)
         return done, f"no end after {3 * limits.seconds:g} s"
     except (EOFError, ConnectionError):
         worker.join(10)
@@ -205,6 +211,8 @@ def table(results: list[Result]) -> str:
 
 
 def main() -> int:
+    from tqdm import tqdm
+
     from benchmarks.damaged_readers import READERS
     from scene.machine import machine
 
@@ -223,7 +231,14 @@ def main() -> int:
         os.setpgrp()  # what is started here can be ended together
     cases = [Case(name, number) for name in names for number in range(args.cases)]
     begun = time.monotonic()
-    results = read_damaged(cases, args.seed, Limits(args.memory, args.seconds))
+    with tqdm(total=len(cases), unit="file", disable=None) as bar:
+
+        def watch(result: Result) -> None:
+            bar.update()
+            if result.outcome == BAD:
+                bar.write(f"bad: {result.case.reader}, number {result.case.number}: {result.said}", file=sys.stderr)
+
+        results = read_damaged(cases, args.seed, Limits(args.memory, args.seconds), watch=watch)
     print(table(results))
     found = machine()
     print(f"{len(results)} files in {time.monotonic() - begun:.0f} s; {found['processor']}, {found['date']}")

@@ -436,6 +436,58 @@ def _read_index(folder: Path) -> None:
     mp4.focal_length_35mm(folder / "a.mp4")
 
 
+def _make_work(folder: Path) -> Targets:
+    import numpy as np
+    import torch
+
+    from preprocess.landmarks import NUM_LANDMARKS
+    from preprocess.scan import _THUMBNAIL, Scan
+    from preprocess.tracking import Tracking
+    from preprocess.work import Work, save_tracking
+    from scene.capture import Identity
+    from tests import toys
+
+    frames = np.arange(6)
+    lone = np.zeros(6, np.float32)
+    Scan(
+        index=frames, time_s=frames / 25, thumbnails=np.zeros((6, *_THUMBNAIL, 3), np.uint8), luminance=lone,
+        face_frame=frames, points=np.zeros((6, NUM_LANDMARKS, 2), np.float32), sharpness=lone, face_luminance=lone,
+        damaged=np.zeros((1, 2)), num_decoded=6, num_damaged=0, num_untimed=0, stride=1, duration_s=0.24,
+        reached_end=True,
+    ).save(folder / "landmarks.npz")  # fmt: skip
+    residual = torch.tensor([1.0, float("nan"), 1.0, 1.0, 1.0, 1.0])
+    found = ~residual.isnan()
+    tracking = Tracking(
+        toys.random_states((6,), 52, 2), Identity(torch.zeros(60), torch.zeros(10, 3)), found, residual, residual,
+        100.0, {"jawOpen": 0.5}, (3.0, 2.0), 1.0,
+    )  # fmt: skip
+    save_tracking(folder / "tracking.npz", tracking)
+    Work(folder, "key", progress=False)
+    return [("landmarks.npz", "npz"), ("tracking.npz", "npz"), ("state.json", "json")]
+
+
+def _read_work(folder: Path) -> None:
+    from preprocess.scan import Scan
+    from preprocess.work import Work, load_tracking
+
+    Work(folder, "key", progress=False)
+    Scan.load(folder / "landmarks.npz")
+    load_tracking(folder / "tracking.npz", 6)
+
+
+def _make_truth(folder: Path) -> Targets:
+    from preprocess.demo_subject.truth import make_demo
+
+    make_demo(folder, frames=2, size=64)
+    return [("truth.json", "json"), ("truth.safetensors", "safetensors")]
+
+
+def _read_truth(folder: Path) -> None:
+    from preprocess.demo_subject.truth import DemoTruth
+
+    DemoTruth.load(folder)
+
+
 READERS: dict[str, Reader] = {
     "avatar (headgas)": _bundle("headgas"),
     "avatar (gaussianhead)": _bundle("gaussianhead"),
@@ -460,6 +512,8 @@ READERS: dict[str, Reader] = {
     "head model": Reader(_make_head_model, _read_head_model),
     "compressed cloud (.spz)": Reader(_make_spz, _read_spz),
     "published weights (.pth)": Reader(_make_published, _read_published),
+    "work files of preprocessing": Reader(_make_work, _read_work),
+    "truth of the demo": Reader(_make_truth, _read_truth),
     "portrait": Reader(_make_picture, _read_picture),
     "index of a video (.mp4)": Reader(_make_index, _read_index),
 }

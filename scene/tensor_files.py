@@ -37,7 +37,8 @@ class Array:
 
     shape: sizes; a name stands for a size that is the same wherever it occurs in the file (``"T"`` frames).
     kind: a dtype's name, or ``real`` (any float or integer), ``whole`` (any integer), ``text``.
-    low, high: bounds of every value. Values are finite in any case. optional: may be missing.
+    low, high: bounds of every value. Values are finite in any case, unless ``gaps`` lets nan stand for what is not
+    known. optional: the whole array may be missing.
     """
 
     shape: tuple[int | str, ...]
@@ -45,6 +46,7 @@ class Array:
     low: float | None = None
     high: float | None = None
     optional: bool = False
+    gaps: bool = False
 
     def problem(self, dtype: str, shape: tuple[int, ...], sizes: dict[str, int]) -> str | None:
         """What is wrong with an array that is stated to be so, or None. ``sizes`` learns the names of sizes."""
@@ -64,8 +66,10 @@ class Array:
             return None
         if isinstance(values, Tensor):  # NumPy knows unsigned integers better, and no bfloat16
             values = (values.float() if values.dtype == torch.bfloat16 else values).detach().numpy()
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            return "holds values that are not finite"
+        if values.dtype.kind == "f":
+            values = values[~np.isnan(values)] if self.gaps else values
+            if not np.isfinite(values).all():
+                return "holds values that are not finite"
         if 0 in values.shape or (self.low is None and self.high is None):
             return None
         low, high = float(values.min()), float(values.max())
