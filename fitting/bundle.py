@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -164,7 +165,7 @@ class AvatarBundle:
         """Reads a bundle. Raises UserError when it is not one, is newer than this program, or is damaged."""
         folder = Path(folder)
         path = folder / MANIFEST
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UserError(f"{folder}: not an avatar (no {MANIFEST} in it); give the folder `bundle` of a run")
         manifest, content = read_versioned(
             path, _Manifest, "manifest of an avatar", "avatar", FORMAT_VERSION, _OLDEST, remedy=_REMEDY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterable
@@ -153,7 +154,7 @@ def _parse(line: str, folder: Path, where: str) -> Subject | None:
     if all(key in options for key in EXCLUSIVE):
         raise UserError(f"{where}: minutes and iterations are both given; keep one of them")
     path = (folder / video).absolute()
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, also false for names that no file can have
         raise UserError(f"{where}: {path}: no such video; paths are relative to the folder of the list")
     return Subject(name, path, options, where)
 

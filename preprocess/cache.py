@@ -15,7 +15,7 @@ from typing import Any
 
 from scene.capture import MANIFEST, Capture
 from scene.errors import UserError
-from scene.files import atomic_path, storage_error
+from scene.files import atomic_path, storage_error, try_lock
 
 _log = logging.getLogger(__name__)
 
@@ -53,32 +53,16 @@ def locked(root: Path) -> Iterator[None]:
     except OSError as error:
         raise storage_error(error, root) from error
     with file:
-        if not _try_lock(file):
+        if not try_lock(file):
             _log.warning("%s: another process is preprocessing this video; waiting for it", root)
             _lock(file)
         yield  # closing the file frees the lock
 
 
-def _try_lock(file) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 def _lock(file) -> None:
     import time
 
-    while not _try_lock(file):
+    while not try_lock(file):
         time.sleep(0.2)
 
 

@@ -27,11 +27,13 @@ _T = TypeVar("_T")
 
 _PER_FRAME = {
     "expression": ("T", "E"), "joints": ("T", "J", 4), "T_world_head": ("T", 4, 4), "T_world_body": ("T", 4, 4),
-    "sway": ("T", "C", 2), "residual_px": ("T",), "residual_percent": ("T",),
+    "sway": ("T", "C", 2),
 }  # fmt: skip
 _TRACKING = {
     **{name: Array(shape, "real") for name, shape in _PER_FRAME.items()},
     "found": Array(("T",), "bool"),
+    "residual_px": Array(("T",), "real", low=0, gaps=True),  # nan where no face was found
+    "residual_percent": Array(("T",), "real", low=0, gaps=True),
     "coefficients": Array(("I",), "real"),
     "offsets": Array(("V", 3), "real"),
     "rest": Array((), "text"),

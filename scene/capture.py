@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,44 @@ class _FrameEntry(msgspec.Struct):
     residual_px: _Number
 
 
+class _Error(msgspec.Struct):
+    before: _Number
+    after: _Number
+
+
+class _Median(msgspec.Struct):
+    median: _Number
+
+
+class _Sway(msgspec.Struct):
+    rms: _Number = 0.0
+
+
+class _Photometric(msgspec.Struct):
+    error: _Error
+    rotation_deg: _Median
+    fallen_back: list[Any]
+    sway_mm: _Sway = msgspec.field(default_factory=_Sway)
+
+
+class _Frames(msgspec.Struct):
+    dropped: dict[str, Any] | None = None
+
+
+class _Report(msgspec.Struct):
+    """What programs read of ``Capture.report``; it may hold more."""
+
+    video: dict[str, Any] | None = None
+    frames: _Frames | None = None
+    matting: dict[str, Any] | None = None
+    tracking: dict[str, Any] | None = None
+    crop: dict[str, Any] | None = None
+    photometric: _Photometric | None = None
+    seconds: dict[str, Any] | None = None
+    warnings: list[Any] | None = None
+    pictures: list[dict[str, Any]] | dict[str, Any] | None = None
+
+
 class _Manifest(msgspec.Struct):
     """What ``manifest.json`` of a capture holds beside its format."""
 
@@ -48,17 +87,18 @@ class _Manifest(msgspec.Struct):
     train: _Indices
     test: _Indices
     frames: Annotated[list[_FrameEntry], msgspec.Meta(min_length=1, max_length=_MAX_FRAMES)]
-    report: dict[str, Any]
+    report: _Report
 
 
 # T frames, E expressions, J joints, L landmarks, I identity components, V vertices. Captures of earlier programs have
 # no sway.
 _TENSORS = {
-    "expression": Array(("T", "E")), "joints": Array(("T", "J", 4)),
-    "T_world_head": Array(("T", 4, 4)), "T_world_body": Array(("T", 4, 4)),
-    "sway": Array(("T", NUM_POINTS, 2), optional=True), "K": Array(("T", 3, 3)), "T_cam_world": Array(("T", 4, 4)),
-    "landmarks": Array(("T", "L", 2)), "confidence": Array(("T", "L")),
-    "identity_coefficients": Array(("I",)), "identity_offsets": Array(("V", 3)),
+    "expression": Array(("T", "E"), low=-100, high=100), "joints": Array(("T", "J", 4), low=-100, high=100),
+    "T_world_head": Array(("T", 4, 4), low=-1e4, high=1e4), "T_world_body": Array(("T", 4, 4), low=-1e4, high=1e4),
+    "sway": Array(("T", NUM_POINTS, 2), low=-10, high=10, optional=True), "K": Array(("T", 3, 3), low=-1e7, high=1e7),
+    "T_cam_world": Array(("T", 4, 4), low=-1e4, high=1e4), "landmarks": Array(("T", "L", 2), low=-1e6, high=1e6),
+    "confidence": Array(("T", "L"), low=0, high=1), "identity_coefficients": Array(("I",), low=-1e4, high=1e4),
+    "identity_offsets": Array(("V", 3), low=-10, high=10),
 }  # fmt: skip
 
 
@@ -186,9 +226,9 @@ class Capture:
         """Reads a capture folder. Raises UserError when it is not one, is newer than this program, or misses a file."""
         root = Path(root)
         manifest_path = root / MANIFEST
-        if not manifest_path.is_file():
+        if not os.path.isfile(manifest_path):
             raise UserError(f"{root}: not a capture (no {MANIFEST} in it); give the folder that fit_subject.py wrote")
-        manifest, _ = read_versioned(
+        manifest, content = read_versioned(
             manifest_path, _Manifest, "manifest of a capture", "capture", FORMAT_VERSION, remedy=_REMEDY
         )
         sizes = {
@@ -196,10 +236,12 @@ class Capture:
         }  # fmt: skip
         tensors = read_tensors(root / _STATES, "states of a capture", _TENSORS, sizes, remedy=_REMEDY)
         with damage(manifest_path, "manifest of a capture", _REMEDY):
-            return cls._assemble(root, manifest, tensors)
+            return cls._assemble(root, manifest, tensors, content["report"])
 
     @classmethod
-    def _assemble(cls, root: Path, manifest: _Manifest, tensors: dict[str, Tensor]) -> Capture:
+    def _assemble(
+        cls, root: Path, manifest: _Manifest, tensors: dict[str, Tensor], report: dict[str, Any]
+    ) -> Capture:
         states = HeadState(*(tensors.get(field.name) for field in dataclasses.fields(HeadState)))
         cameras = Camera(tensors["K"], tensors["T_cam_world"], manifest.width, manifest.height)
         if not (cameras.K.diagonal(dim1=-2, dim2=-1) > 0).all():
@@ -228,7 +270,7 @@ class Capture:
             train=tuple(manifest.train),
             test=tuple(manifest.test),
             source_hash=manifest.source_hash,
-            report=manifest.report,
+            report=report,
         )
 
 

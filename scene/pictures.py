@@ -21,9 +21,9 @@ def load_rgba(frame: TrackedFrame) -> np.ndarray:
     """Picture and matte of a frame as uint8 [H, W, 4] (RGB not premultiplied). Raises UserError when damaged."""
     import cv2
 
-    image = _read(frame.image_path, cv2.IMREAD_COLOR)
-    matte = _read(frame.matte_path, cv2.IMREAD_GRAYSCALE)
     size = (frame.camera.height, frame.camera.width)
+    image = _read(frame.image_path, cv2.IMREAD_COLOR, size)
+    matte = _read(frame.matte_path, cv2.IMREAD_GRAYSCALE, size)
     for path, array in ((frame.image_path, image), (frame.matte_path, matte)):
         if array.shape[:2] != size:
             height, width = array.shape[:2]
@@ -42,8 +42,8 @@ def composite(rgba: np.ndarray, background: Tensor | float = 1.0) -> Tensor:
     return pixels[..., :3] * alpha + background * (1 - alpha)
 
 
-def _read(path: Path, flags: int) -> np.ndarray:
-    array = load_image(path, flags)
+def _read(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
+    array = load_image(path, flags, 4 * size[0] * size[1])
     if array is None:
         problem = "damaged" if path.is_file() else "missing"
         raise UserError(f"{path}: {problem}, expected a picture of the capture; preprocess the video again")

@@ -8,6 +8,7 @@ references, no classes, nothing that is executed. Tensors and arrays: ``scene.te
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
 import lzma
 import os
@@ -41,7 +42,7 @@ Names = Annotated[list[Annotated[str, msgspec.Meta(min_length=1, max_length=200)
 _DAMAGE = (
     ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, RecursionError, RuntimeError,
     EOFError, OSError, SyntaxError, NotImplementedError, AssertionError, struct.error, zlib.error, lzma.LZMAError,
-    zipfile.BadZipFile, gzip.BadGzipFile, pickle.UnpicklingError,
+    zipfile.BadZipFile, gzip.BadGzipFile, pickle.UnpicklingError, csv.Error,
 )  # fmt: skip
 _LONG_NUMBER = re.compile(rb"[0-9]{300}")  # no double is that long; an int so long is a burden to whoever prints it
 _WORDS = {

@@ -26,7 +26,7 @@ MAX_TENSORS = 32 << 30  # bytes; safetensors' header must account for each of th
 MAX_ARRAYS = 1 << 30  # bytes of an .npz, unpacked
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 _REAL, _WHOLE = ("float", "bfloat", "int", "uint"), ("int", "uint")
 
@@ -37,7 +37,8 @@ class Array:
 
     shape: sizes; a name stands for a size that is the same wherever it occurs in the file (``"T"`` frames).
     kind: a dtype's name, or ``real`` (any float or integer), ``whole`` (any integer), ``text``.
-    low, high: bounds of every value. Values are finite in any case. optional: may be missing.
+    low, high: bounds of every value. Values are finite in any case, unless ``gaps`` lets nan stand for what is not
+    known. optional: the whole array may be missing.
     """
 
     shape: tuple[int | str, ...]
@@ -45,6 +46,7 @@ class Array:
     low: float | None = None
     high: float | None = None
     optional: bool = False
+    gaps: bool = False
 
     def problem(self, dtype: str, shape: tuple[int, ...], sizes: dict[str, int]) -> str | None:
         """What is wrong with an array that is stated to be so, or None. ``sizes`` learns the names of sizes."""
@@ -62,9 +64,12 @@ class Array:
         """What is wrong with the values, or None."""
         if self.kind == "text":
             return None
-        finite = np.isfinite(values).all() if isinstance(values, np.ndarray) else torch.isfinite(values).all()
-        if not finite:
-            return "holds values that are not finite"
+        if isinstance(values, Tensor):  # NumPy knows unsigned integers better, and no bfloat16
+            values = (values.float() if values.dtype == torch.bfloat16 else values).detach().numpy()
+        if values.dtype.kind == "f":
+            values = values[~np.isnan(values)] if self.gaps else values
+            if not np.isfinite(values).all():
+                return "holds values that are not finite"
         if 0 in values.shape or (self.low is None and self.high is None):
             return None
         low, high = float(values.min()), float(values.max())

@@ -145,7 +145,8 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 def _widened(low: float, high: float, share: float) -> tuple[float, float]:
     if high - low < 1e-9 * max(abs(low), abs(high), 1e-3):
-        return low - 0.5, high + 0.5
+        room = max(0.5, 1e-6 * abs(high))
+        return low - room, high + room
     return low - share * (high - low), high + share * (high - low)
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from markupsafe import Markup
 
@@ -17,7 +18,7 @@ from fitting.report.charts import Series, line_chart, running_mean
 from scene.capture import MANIFEST, Capture
 from scene.errors import UserError
 from scene.machine import machine_line
-from scene.reading import read_json, read_log
+from scene.reading import convert, read_json, read_log
 
 _SHOWN_HELDOUT = 6
 _FRAME_FACTS = (("PSNR", "psnr", 1, " dB"), ("SSIM", "ssim", 3, ""), ("LPIPS", "lpips", 3, ""))
@@ -55,8 +56,8 @@ class Figure:
 
 def gather(run_dir: Path) -> dict[str, Any]:
     """The template's values. Where files are not there a section is empty and its ``..._missing`` says why."""
-    metrics, metrics_problem = _read(run_dir / "metrics.json", "metrics of a run")
-    settings, _ = _read(run_dir / "run.json", "settings of a run")
+    metrics, metrics_problem = _read(run_dir / "metrics.json", "metrics of a run", _Metrics)
+    settings, _ = _read(run_dir / "run.json", "settings of a run", _Settings)
     capture, capture_problem = _capture(run_dir / "capture")
     log = _log(run_dir / "log.jsonl")
     metrics = metrics or {}
@@ -86,15 +87,33 @@ def gather(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, what: str) -> tuple[dict[str, Any] | None, str | None]:
-    """A JSON object, or None and why there is none."""
+class _Settings(msgspec.Struct):
+    """What the page takes for granted of ``run.json``; all else is shown as it stands."""
+
+    versions: dict[str, Any] = msgspec.field(default_factory=dict)
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    machine: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class _Metrics(msgspec.Struct):
+    """What the page takes for granted of ``metrics.json``; figures are looked up one by one, and may be missing."""
+
+    notes: dict[str, Any] | None = None
+    versions: dict[str, Any] | None = None
+    seconds: dict[str, Any] | None = None
+    per_frame: list[dict[str, Any]] | None = None
+
+
+def _read(path: Path, what: str, kind: type) -> tuple[dict[str, Any] | None, str | None]:
+    """A JSON object whose parts are those of ``kind``, or None and why there is none."""
     if not path.is_file():
         return None, f"There is no {path.name} yet."
     try:
         value = read_json(path, dict[str, Any], what)
+        convert(value, kind, path)
     except UserError as error:
         return None, str(error)
-    return (value, None) if isinstance(value, dict) else (None, f"{path.name} is damaged.")
+    return value, None
 
 
 def _capture(root: Path) -> tuple[Capture | None, str | None]:

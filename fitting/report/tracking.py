@@ -45,6 +45,8 @@ def section(capture: Capture) -> dict[str, Any]:
 def residual_percent(capture: Capture) -> np.ndarray:
     """[T] landmark residuals in per cent of the distance of the outer eye corners."""
     right, left = EYE_CORNERS
+    if capture.frames[0].landmarks.shape[0] <= left:
+        raise UserError(f"{capture.root}: landmarks of another detector; preprocess the video again")
     points = np.stack([frame.landmarks.numpy()[[right, left]] for frame in capture.frames])
     distance = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
     residual = np.array([frame.residual_px for frame in capture.frames])

@@ -14,7 +14,6 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from scene import sh as spherical_harmonics
 from scene.cloud import GaussianCloud
 from scene.errors import UserError
 from scene.files import write_bytes
+from scene.reading import damage
 
 VERSIONS = (2, 3)
 _MAGIC, _HEADER = 0x5053474E, struct.Struct("<IIIBBBB")
@@ -41,14 +41,9 @@ def write_spz(path: Path, cloud: GaussianCloud, version: int = 3) -> None:
 
 def read_spz(path: Path) -> GaussianCloud:
     """The cloud of a file of version 2 or 3. Raises UserError when it is damaged or of another kind."""
-    try:
-        with gzip.open(path, "rb") as file:
-            data = file.read(_HEADER.size + _MOST * (20 + 45))
-        return decode(data)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; expected an .spz file") from None
-    except (OSError, EOFError, zlib.error, ValueError, struct.error) as error:
-        raise UserError(f"{path}: not an .spz file that this program reads ({error}); export it again") from None
+    with damage(path, "compressed cloud (.spz)", "export it again"), gzip.open(path, "rb") as file:
+        head = file.read(_HEADER.size)
+        return decode(head + file.read(_size(head) - len(head) + 1))
 
 
 def encode(cloud: GaussianCloud, version: int = 3) -> bytes:
@@ -73,21 +68,13 @@ def encode(cloud: GaussianCloud, version: int = 3) -> bytes:
 
 def decode(data: bytes) -> GaussianCloud:
     """The cloud of uncompressed content. Raises ValueError with the reason when it is not one."""
-    if len(data) < _HEADER.size:
-        raise ValueError("shorter than its header")
-    magic, version, count, degree, bits, _, _ = _HEADER.unpack_from(data)
-    if magic != _MAGIC:
-        raise ValueError("it does not start as one")
-    if version not in VERSIONS:
-        raise ValueError(f"version {version}; expected 2 or 3")
-    if degree > 3 or count > _MOST or bits > 23:
-        raise ValueError(f"{count} Gaussians of degree {degree} with {bits} fractional bits")
+    size = _size(data)
+    _, version, count, degree, bits, _, _ = _HEADER.unpack_from(data)
+    if len(data) != size:
+        raise ValueError(f"{len(data)} bytes instead of {size}")
     rest = spherical_harmonics.num_coefficients(degree) - 1
-    widths = (9, 1, 3, 3, 3 if version == 2 else 4, 3 * rest)
-    if len(data) != _HEADER.size + count * sum(widths):
-        raise ValueError(f"{len(data)} bytes instead of {_HEADER.size + count * sum(widths)}")
     arrays, start = [], _HEADER.size
-    for width in widths:
+    for width in _widths(version, rest):
         part = np.frombuffer(data, np.uint8, count * width, start).reshape(count, width)
         arrays.append(part.astype(np.int64))
         start += count * width
@@ -100,6 +87,25 @@ def decode(data: bytes) -> GaussianCloud:
         alphas[:, 0] / 255, sh,
     )  # fmt: skip
     return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(part)).float() for part in cloud))
+
+
+def _size(data: bytes) -> int:
+    """Bytes of the whole content, by its header. Raises ValueError where that is not one."""
+    if len(data) < _HEADER.size:
+        raise ValueError("shorter than its header")
+    magic, version, count, degree, bits, _, _ = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise ValueError("it does not start as one")
+    if version not in VERSIONS:
+        raise ValueError(f"version {version}; expected 2 or 3")
+    if degree > 3 or count > _MOST or bits > 23:
+        raise ValueError(f"{count} Gaussians of degree {degree} with {bits} fractional bits")
+    return _HEADER.size + count * sum(_widths(version, spherical_harmonics.num_coefficients(degree) - 1))
+
+
+def _widths(version: int, rest: int) -> tuple[int, ...]:
+    """Bytes of a Gaussian's attributes; rest: coefficients of its harmonics but the constant one."""
+    return 9, 1, 3, 3, 3 if version == 2 else 4, 3 * rest
 
 
 def _bytes(values: np.ndarray) -> bytes:

@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import torch
 
 from preprocess.head_models import HEAD_MODELS
 from preprocess.head_models.base import HeadModel
+from scene.bounds import Pixels, Positive, Share, Steps, Weight
 from scene.camera import Camera
 from scene.capture import Identity
 from scene.errors import UserError
@@ -24,7 +26,7 @@ from scene.foreign_paths import utf8_path
 from scene.head_state import HeadState
 from scene.image_files import load_image, save_image
 from scene.reading import read_json
-from scene.tensor_files import save_tensors
+from scene.tensor_files import Array, read_tensors, save_tensors
 
 if TYPE_CHECKING:
     from preprocess.demo_subject.subject import Subject
@@ -38,25 +40,25 @@ _HEIGHT_IN_PICTURE = 0.07  # of the picture: the eyes at rest above its middle
 class DemoConfig:
     """What decides the demo video; equal settings give equal files."""
 
-    frames: int = 240
+    frames: Steps = 240
     """Number of frames."""
-    size: int = 512
+    size: Pixels = 512
     """Width and height in pixels."""
-    fps: float = 25.0
+    fps: Positive = 25.0
     """Frames per second."""
     seed: int = 0
     """Who it is and how they move."""
-    focal: float = 2.5
+    focal: Positive = 2.5
     """Focal length in units of the picture's width."""
-    field: float = 0.45
+    field: Positive = 0.45
     """Width in metres that the picture shows at the depth of the face; smaller means nearer."""
-    grimaces: float = 0.0
+    grimaces: Share = 0.0
     """Strength of grimaces between the other expressions, 0 to 1."""
-    noise: float = 1.2
+    noise: Weight = 1.2
     """Standard deviation of the sensor's noise in 8-bit steps."""
     head_model: str = "anny"
     """Name in HEAD_MODELS."""
-    texture_size: int = 1024
+    texture_size: Pixels = 1024
     """Texels along a side of the head's texture."""
 
     @property
@@ -70,6 +72,21 @@ class DemoConfig:
         focal, centre = self.focal * self.size, self.size / 2
         K = torch.tensor([[focal, 0.0, centre], [0.0, focal, centre], [0.0, 0.0, 1.0]])
         return Camera(K, torch.eye(4), self.size, self.size)
+
+
+class _Manifest(msgspec.Struct):
+    """key: of the settings and programs that made it; None while it is being made."""
+
+    key: str | None = None
+    config: DemoConfig | None = None
+
+
+# T frames, E expressions, J joints, I identity components, V vertices
+_DECLARED = {
+    "expression": Array(("T", "E")), "joints": Array(("T", "J", 4)), "T_world_head": Array(("T", 4, 4)),
+    "T_world_body": Array(("T", 4, 4)), "identity_coefficients": Array(("I",)), "identity_offsets": Array(("V", 3)),
+}  # fmt: skip
+_WHAT, _REMEDY = "truth of a demo video", "it is damaged: delete its folder to make it anew"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,20 +154,15 @@ class DemoTruth:
     @classmethod
     def load(cls, folder: Path) -> DemoTruth:
         """Reads the truth beside a demo video. Raises UserError when it is not there or damaged."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         folder = Path(folder)
-        manifest = read_json(folder / _MANIFEST, dict, "truth of a demo video")
-        if manifest.get("key") is None:
+        manifest = read_json(folder / _MANIFEST, _Manifest, _WHAT, remedy=_REMEDY)
+        if manifest.key is None or manifest.config is None:
             raise UserError(f"{folder}: the demo in it is unfinished; make it anew with --demo")
-        try:
-            tensors = load_file(folder / _TENSORS)
-            states = HeadState(*(tensors[name] for name in ("expression", "joints", "T_world_head", "T_world_body")))
-            identity = Identity(tensors["identity_coefficients"], tensors["identity_offsets"])
-            return cls(folder, DemoConfig(**manifest["config"]), states, identity)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{folder}: the demo's truth is damaged ({error}); delete it to make it anew") from None
+        sizes = {"T": manifest.config.frames}
+        tensors = read_tensors(folder / _TENSORS, _WHAT, _DECLARED, sizes, remedy=_REMEDY)
+        states = HeadState(*(tensors[name] for name in ("expression", "joints", "T_world_head", "T_world_body")))
+        identity = Identity(tensors["identity_coefficients"], tensors["identity_offsets"])
+        return cls(folder, manifest.config, states, identity)
 
 
 def make_demo(
@@ -172,8 +184,8 @@ def make_demo(
     model = HEAD_MODELS[config.head_model]()
     folder, key = Path(folder), _key(config, model)
     if (folder / _MANIFEST).exists():
-        found = read_json(folder / _MANIFEST, dict, "truth of a demo video")
-        if found.get("key") == key and (folder / "demo.mp4").is_file():
+        found = read_json(folder / _MANIFEST, _Manifest, _WHAT, remedy=_REMEDY)
+        if found.key == key and (folder / "demo.mp4").is_file():
             return DemoTruth.load(folder)
     elif (folder / "demo.mp4").exists():
         raise UserError(f"{folder}: holds a demo.mp4 without its truth; remove it or choose another folder")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from scene.capture import Identity
 from scene.checks import check_shape
+from scene.errors import UserError
 from scene.head_state import HeadState
 from scene.transforms import normalize_quats, quats_to_matrices
 
@@ -138,8 +139,11 @@ class HeadModel:
 
     def shaped(self, identity: Identity) -> ShapedHead:
         """The head of one person (or of several: leading batch dimensions). Differentiable."""
-        check_shape("Identity", "coefficients", identity.coefficients, (self.num_identity,))
-        check_shape("Identity", "offsets", identity.offsets, (len(self.template), 3))
+        try:
+            check_shape("Identity", "coefficients", identity.coefficients, (self.num_identity,))
+            check_shape("Identity", "offsets", identity.offsets, (len(self.template), 3))
+        except ValueError as error:  # of a file: programs make identities by the model
+            raise UserError(f"{error} of the head model {self.name}; preprocess the video again") from None
         shape = (identity.coefficients @ self.identity_basis.flatten(1)).unflatten(-1, (-1, 3))
         vertices = self.template + shape + identity.offsets
         return ShapedHead(self, vertices, self.joint_centers(vertices))

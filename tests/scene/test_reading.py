@@ -104,6 +104,15 @@ def test_what_is_declared_comes_back(tmp_path):
     assert all(torch.equal(tensors[name], TENSORS[name]) for name in tensors)
 
 
+def test_gaps_are_read_where_they_are_declared(tmp_path):
+    values = torch.tensor([0.0, float("nan"), 2.0])
+    save_tensors(tmp_path / "x.safetensors", {"a": values})
+    found = read_tensors(tmp_path / "x.safetensors", "file", {"a": Array((3,), low=0, gaps=True)})["a"]
+    assert torch.equal(found.isnan(), values.isnan())
+    with pytest.raises(UserError, match="a: expected values from 1 on, got 0 to 2"):
+        read_tensors(tmp_path / "x.safetensors", "file", {"a": Array((3,), low=1, gaps=True)})
+
+
 def test_an_archive_that_states_more_than_it_may_hold_is_not_unpacked(tmp_path):
     np.savez_compressed(tmp_path / "x.npz", a=np.zeros((1 << 20, 2), np.float32))
     assert (tmp_path / "x.npz").stat().st_size < 100_000

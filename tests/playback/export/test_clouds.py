@@ -155,7 +155,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_spz_files_are_one_line(tmp_path, name):
     (tmp_path / "a.spz").write_bytes(BROKEN[name])
-    with pytest.raises(UserError, match="a.spz: not an .spz file"):
+    with pytest.raises(UserError, match="a.spz: cannot be read as the compressed cloud"):
         spz.read_spz(tmp_path / "a.spz")
 
 
