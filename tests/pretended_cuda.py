@@ -15,12 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
-import time
-import traceback
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -31,9 +27,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fitting import losses, perceptual
 from scene import sh
+from tests.pretended_device import Device, DeviceError, Event, Stream
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
-_ROOT = Path(__file__).resolve().parents[1]
 _COPIES = {"aten::_to_copy", "aten::copy_"}
 #: Give the host a number or a size that depends on values.
 _WAITING = {
@@ -42,82 +38,6 @@ _WAITING = {
     "aten::_linalg_svd", "aten::_linalg_eigh", "aten::linalg_cholesky_ex", "aten::linalg_lstsq",
 }  # fmt: skip
 _TAKES_NUMBERS = {"aten::fill_", "aten::_fused_adam_", "aten::_fused_adamw_"}
-
-
-class DeviceError(RuntimeError):
-    """What CUDA would have refused."""
-
-
-class Device:
-    """Which operations made the host wait, each with the line of the project that asked for it."""
-
-    def __init__(self) -> None:
-        self.waits: list[str] = []
-        self.operations = 0
-        """That the host has asked for, without views: about as many launches."""
-        self.refuses_waits = False
-        self.tape: list | None = None  # of the graph that is being captured
-        self.streams = [Stream()]  # the current one is last
-        self._pinned: dict[int, Tensor] = {}
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def refusing_waits(self) -> Iterator[None]:
-        """Inside, what makes the host wait for the device raises, unless it cannot be helped."""
-        self.refuses_waits = True
-        try:
-            yield
-        finally:
-            self.refuses_waits = False
-
-    def wait(self, what: str, helpless: bool = False) -> None:
-        """The host waits for the device. helpless: inside a foreign package, whatever we do: only counted, but for a
-        capture, which allows no wait at all."""
-        frames = [f for f in traceback.extract_stack() if _is_ours(f.filename)]
-        where = f"{Path(frames[-1].filename).relative_to(_ROOT)}:{frames[-1].lineno}" if frames else "?"
-        if self.refuses_waits and not helpless or self.tape is not None:
-            raise DeviceError(f"{what} waits for the device: {where}")
-        with self._lock:
-            self.waits.append(f"{what} {where}")
-
-    def pin(self, tensor: Tensor) -> Tensor:
-        """A copy in page-locked memory, which is copied to the device without a wait."""
-        copy = tensor.clone()
-        self._pinned[copy.untyped_storage().data_ptr()] = copy
-        return copy
-
-    def is_pinned(self, tensor: Tensor) -> bool:
-        return tensor.untyped_storage().data_ptr() in self._pinned
-
-
-class Stream:
-    """``torch.cuda.Stream``: knows whether anything ran on it."""
-
-    def __init__(self, *_, **__) -> None:
-        self.used = False
-
-    def wait_stream(self, other: Stream) -> None:
-        """All runs in order here."""
-
-    def synchronize(self) -> None:
-        """All has run."""
-
-    def is_capturing(self) -> bool:
-        return _device.tape is not None
-
-
-class Event:
-    """``torch.cuda.Event``: all has run when it is passed."""
-
-    def __init__(self, *_, **__) -> None:
-        self._passed = 0.0
-
-    def record(self, *_) -> None:
-        self._passed = time.perf_counter()
-
-    def elapsed_time(self, other: Event) -> float:
-        return 1000 * (other._passed - self._passed)
-
 
 _device: Device | None = None
 
@@ -348,11 +268,6 @@ def _check_indices(name: str, args: tuple, indices: list[Tensor]) -> None:
         _device.wait("a mask as an index")
 
 
-def _is_ours(name: str) -> bool:
-    path = Path(name)
-    return path.is_relative_to(_ROOT) and ".venv" not in path.parts and path != Path(__file__).resolve()
-
-
 class Graph:
     """``torch.cuda.CUDAGraph``: replays operations into the tensors that they first made."""
 
@@ -423,7 +338,7 @@ def pretended_cuda() -> Iterator[Device]:
         "current_device": lambda: 0, "is_bf16_supported": lambda *_: True, "_lazy_init": lambda: None,
         "get_device_name": lambda *_: "pretended",
         "synchronize": lambda *_: _device.wait("synchronize"), "current_stream": lambda *_: _device.streams[-1],
-        "Stream": Stream, "stream": _on_stream, "Event": Event,
+        "Stream": lambda *_, **__: Stream(_device), "stream": _on_stream, "Event": Event,
         "reset_peak_memory_stats": lambda *_: None, "max_memory_allocated": lambda *_: 1_500_000,
         "device": lambda _: contextlib.nullcontext(), "CUDAGraph": Graph, "graph": _capture,
     }  # fmt: skip
