@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import logging
+import os
 from types import SimpleNamespace
 
 import av
@@ -42,6 +43,14 @@ def _alpha(frame) -> np.ndarray:
     """The plane as it is: FFmpeg's conversion to RGBA leaves the last columns undefined at some widths."""
     plane = frame.planes[3]
     return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width, None]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_film_whose_name_is_no_text(tmp_path):
+    path = tmp_path / os.fsdecode(b"gr\xfcn.mp4")
+    with open_film(path, 25.0) as film:
+        film.write(disc(0)[..., :3])
+    assert path.read_bytes()[4:8] == b"ftyp" and b"moov" in path.read_bytes()
 
 
 def test_webm_keeps_transparency(tmp_path):

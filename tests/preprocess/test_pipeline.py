@@ -203,7 +203,7 @@ def test_resumed_and_uninterrupted_work_are_equal(built, face_video, tmp_path):
 
 DAMAGE = {  # what becomes of a file, and which stages are done again
     "landmarks.npz": ("cut", ["scan", "track"]), "tracking.npz": ("empty", ["track"]),
-    "state.json": ("empty", ["scan", "track"]), "picture_tracking.safetensors": ("empty", []),
+    "state.json": ("empty", ["scan", "track"]),
 }  # fmt: skip
 
 
@@ -230,7 +230,7 @@ def test_damaged_work_files_are_made_anew(built, face_video, tmp_path, monkeypat
         assert torch.equal(getattr(half.states, field), getattr(built.states, field))
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "states.safetensors", "images/000007.png", "mattes/000007.png"])
+@pytest.mark.parametrize("name", ["states.safetensors", "mattes/000007.png"])
 def test_a_damaged_capture_is_mended(built, face_video, tmp_path, name):
     root = tmp_path / "capture"
     shutil.copytree(built.root, root)
