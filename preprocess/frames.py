@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _WARM_UP = 32  # frames shown again to a matter that looks back in time, when the work goes on after an interruption
 _PNG = b"\x89PNG\r\n\x1a\n"
+_NAMES = "[0-9]" * 6 + ".png"
 _MAX_PENDING = 8  # pictures on their way to the disk
 
 
@@ -39,7 +40,7 @@ class FrameFiles:
 
     def present(self) -> list[Path]:
         """All pictures and mattes that are there."""
-        return [path for folder in ("images", "mattes") for path in sorted((self.root / folder).glob("*.png"))]
+        return [path for folder in ("images", "mattes") for path in sorted((self.root / folder).glob(_NAMES))]
 
     def done(self, position: int) -> bool:
         return self.image(position).is_file() and self.matte(position).is_file()

@@ -196,8 +196,7 @@ def _finished(job: _Job, root: Path) -> Capture | None:
         if root.name != job.key[:16] and Work.key(root / "work") != job.key:
             raise
         _log.warning("%s (this is done now)", error)
-        (root / MANIFEST).unlink()
-        return None
+        return _given_up(root)
     if capture.source_hash != job.key:
         raise UserError(
             f"{root}: holds the capture of another video or of other settings, or of an older version; choose "
@@ -205,10 +204,15 @@ def _finished(job: _Job, root: Path) -> Capture | None:
         )
     if damaged := [path for path in FrameFiles(root).present() if not is_whole_png(path)]:
         _log.warning("%s: damaged, with %d others; they are made anew", damaged[0], len(damaged) - 1)
-        (root / MANIFEST).unlink()
-        return None
+        return _given_up(root)
     check(job.info.path, of_report(capture.report), job.limits)
     return capture
+
+
+def _given_up(root: Path) -> None:
+    """Makes a damaged capture one that is unfinished."""
+    (root / "work").mkdir(exist_ok=True)  # may have been removed; without one, pictures are somebody else's
+    (root / MANIFEST).unlink()
 
 
 def _made_of(scanned: Scan, job: _Job, root: Path, work: Work) -> Capture:

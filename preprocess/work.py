@@ -56,17 +56,17 @@ class Work:
     """The work files of one capture: whose they are, what is in them, and how long each stage took in all.
 
     A file that its reader refuses is a matter of time, not of the user: it is logged in one line, and that stage and
-    all after it are done again. Raises UserError where ``folder`` holds work with another ``key``.
+    all after it are done again. Raises UserError where ``folder`` holds work with another ``key``, or there is none but
+    pictures beside it.
     """
 
     def __init__(self, folder: Path, key: str, progress: bool) -> None:
         self.folder, self.progress = folder, progress
         self._state_path = folder / "state.json"
-        self._anew = not folder.is_dir()
-        state = None
-        if self._state_path.is_file():
-            state = usable(self._state_path, lambda path: read_json(path, _State, "state of preprocessing"))
-            self._anew = state is None  # whose the files are is not known any more
+        if not folder.is_dir() and FrameFiles(folder.parent).present():
+            raise UserError(f"{folder.parent}: holds pictures already, not of this video; choose another folder")
+        state = usable(self._state_path, lambda path: read_json(path, _State, "state of preprocessing"))
+        self._anew = state is None  # whose files lie there is not known
         if state is not None and state.source_hash != key:
             raise UserError(
                 f"{folder.parent}: holds unfinished work on another video or other settings, or of an older version; "

@@ -59,6 +59,7 @@ def test_work_on_something_else_is_refused(tmp_path):
 
 def test_pictures_are_checked_to_their_last_byte(tmp_path):
     files = FrameFiles(tmp_path)
+    Work(tmp_path / "work", "a", False)
     rng = np.random.default_rng(0)
     for position in range(4):
         for path in (files.image(position), files.matte(position)):
@@ -70,9 +71,17 @@ def test_pictures_are_checked_to_their_last_byte(tmp_path):
         assert not is_whole_png(files.matte(0)), place
     files.matte(1).write_bytes(b"")
     files.image(2).write_bytes(whole[:-1])
-    work = Work(tmp_path / "work", "a", False)
-    work._anew = False
-    work.frames(files)
+    Work(tmp_path / "work", "a", False).frames(files)
     assert [files.done(position) for position in range(4)] == [False, False, False, True]
-    Work(tmp_path / "new", "a", False).frames(files)
+    (tmp_path / "work" / "state.json").write_bytes(b"{}")
+    Work(tmp_path / "work", "a", False).frames(files)
     assert files.present() == []
+
+
+def test_pictures_of_somebody_else_are_left_alone(tmp_path):
+    save_image(FrameFiles(tmp_path).image(0), np.zeros((4, 4), np.uint8))
+    save_image(tmp_path / "images" / "me.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(UserError, match="holds pictures already"):
+        Work(tmp_path / "work", "a", False)
+    assert len(list(tmp_path.rglob("*.png"))) == 2
+    assert [path.name for path in FrameFiles(tmp_path).present()] == ["000000.png"]
