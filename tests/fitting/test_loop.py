@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import subprocess
+import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -22,6 +26,7 @@ from fitting.listeners import JsonLog
 from fitting.loop import Budget, FitDivergedError, FitInterrupted
 from fitting.objective import ObjectiveConfig
 from renderers import create
+from scene.capture import Capture
 from scene.errors import UserError
 from scene.tensor_files import read_header, read_tensors, save_tensors
 from tests import toys
@@ -120,6 +125,24 @@ def test_fits_of_one_seed_are_equal_and_of_two_seeds_differ(capture, renderer):
     a, b, c = (run(capture, renderer, iterations=5, seed=seed)[0] for seed in (1, 1, 2))
     assert torch.equal(a.per_gaussian["means"], b.per_gaussian["means"])
     assert not torch.equal(a.per_gaussian["means"], c.per_gaussian["means"])
+
+
+def fingerprint(root: str) -> dict[str, str]:
+    """SHA-256 of what a few steps make of each kind of avatar."""
+    capture, renderer, digests = Capture.load(Path(root)), create("cpu", "cpu"), {}
+    for kind in AVATARS:
+        avatar, _ = run(capture, renderer, 4, SMALL_OF.get(kind) or dataclasses.replace(SMALL, avatar=kind))
+        tensors = b"".join(value.contiguous().numpy().tobytes() for value in avatar.state_dict().values())
+        digests[kind] = hashlib.sha256(tensors).hexdigest()
+    return digests
+
+
+def test_a_later_process_fits_the_same_bits(capture):
+    """Of a fresh clone this process has compiled kernels that the other one loads."""
+    program = "import sys; from tests.fitting import test_loop; print(test_loop.fingerprint(sys.argv[1]))"
+    command = [sys.executable, "-c", program, str(capture.root)]
+    later = subprocess.check_output(command, cwd=Path(__file__).parents[2], text=True)
+    assert later.strip().splitlines()[-1] == str(fingerprint(str(capture.root)))
 
 
 def test_expressions_matter_to_the_fit_and_the_baseline_never_sees_them(capture, renderer):
