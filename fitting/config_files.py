@@ -107,7 +107,7 @@ def _apply(config: T, changes: Mapping[str, Any], source: str, prefix: str, root
     for name, value in _undotted(changes, source, prefix).items():
         key = f"{prefix}{name}"
         if name not in hints:
-            raise UserError(f"{source}: unknown key {key}; {_nearest(key, root)}")
+            raise UserError(f"{source}: unknown key {key[:100]}; {_nearest(key, root)}")
         inner = inner_dataclass(hints[name])
         if inner is not None and isinstance(value, Mapping):
             current = getattr(config, name)
@@ -180,7 +180,7 @@ def _pairs(overrides: Mapping[str, Any] | Sequence[str]) -> Iterator[tuple[str, 
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"{_COMMAND_LINE} {text}: expected KEY=VALUE, such as {_COMMAND_LINE} a.b=1")
+            raise UserError(f"{_COMMAND_LINE} {text[:100]}: expected KEY=VALUE, such as {_COMMAND_LINE} a.b=1")
         shown = text if len(text) <= 80 else f"{text[:77]}..."
         yield f"{_COMMAND_LINE} {shown}", key.strip(), RawText(value.strip())
 
@@ -205,6 +205,7 @@ def _nearest(key: str, root: type) -> str:
     """A hint for an unknown key: the likeliest known one, by its whole path or by its last part alone."""
     known = {field.key for field in fields(root)}
     known |= {key.rpartition(".")[0] for key in known if "." in key}  # the sections
+    key = key[:100]
     section, _, name = key.rpartition(".")
 
     def likeness(candidate: str) -> float:

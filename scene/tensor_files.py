@@ -63,7 +63,9 @@ class Array:
     def value_problem(self, values: Tensor | np.ndarray) -> str | None:
         """What is wrong with the values, or None."""
         if self.kind == "text":
-            return None
+            points = np.ascontiguousarray(values).reshape(-1).view(np.uint32) if values.size else values
+            beyond = values.size and ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any()
+            return "holds what is no text" if beyond else None
         if isinstance(values, Tensor):  # NumPy knows unsigned integers better, and no bfloat16
             values = (values.float() if values.dtype == torch.bfloat16 else values).detach().numpy()
         if values.dtype.kind == "f":

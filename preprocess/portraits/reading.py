@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from preprocess.video import import_cv2
 from scene.errors import UserError
+from scene.image_files import load_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ KINDS = "JPEG, PNG, WebP, TIFF, BMP or HEIC"
 _MOST_SIDE = 4096  # pixels of the long side that are kept: a face there is sharper than any capture
 _LEAST_SIDE = 64
 _MOST_PIXELS = 400_000_000
+_PIXELS_PER_BYTE = 1000  # photographs have at most about 20; plain areas compress to 350 (PNG) at best
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif")
 _FOCAL_35MM = 0xA405  # EXIF FocalLengthIn35mmFilm
 _EXIF_IFD = 0x8769
@@ -105,6 +107,9 @@ def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]
             with Image.open(path) as image:
                 if image.width * image.height > _MOST_PIXELS:
                     raise UserError(f"{path}: has {image.width}x{image.height} pixels; reduce it to 8192 on a side")
+                if image.width * image.height > _most_pixels(path):
+                    stated = f"{image.width}x{image.height} pixels in {path.stat().st_size} bytes"
+                    raise UserError(f"{path}: damaged ({stated}); copy it again, or save it anew as PNG")
                 if getattr(image, "n_frames", 1) > 1 and image.format not in ("TIFF", "MPO"):
                     raise UserError(f"{path}: holds {image.n_frames} moving pictures; give one still picture")
                 mode, focal = image.mode, _focal(image)
@@ -178,12 +183,17 @@ def _focal(image: Any) -> float | None:
     return value if 8 <= value <= 1200 else None
 
 
+def _most_pixels(path: Path) -> int:
+    """Pixels that a picture of a person in so many bytes can have; damaged headers state any number."""
+    return min(_MOST_PIXELS, _PIXELS_PER_BYTE * path.stat().st_size)
+
+
 def _by_opencv(path: Path) -> tuple[np.ndarray, None, str, tuple[int, int]]:
     """What Pillow does not know, such as 16-bit RGB in TIFF."""
     import numpy as np
 
     cv2 = import_cv2()
-    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    array = load_image(path, cv2.IMREAD_UNCHANGED, _most_pixels(path))
     if array is None:
         raise UserError(f"{path}: no picture that can be read; expected {KINDS}")
     if array.dtype == np.uint16:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import msgspec
@@ -102,6 +103,21 @@ def test_what_is_declared_comes_back(tmp_path):
     arrays = read_arrays(tmp_path / "x.npz", "file", DECLARED, {"T": 3})
     assert set(tensors) == set(arrays) == {"a", "n"} and arrays["a"].dtype == np.float32
     assert all(torch.equal(tensors[name], TENSORS[name]) for name in tensors)
+
+
+def test_texts_are_texts(tmp_path):
+    names = np.array(["jawOpen", "x"])
+    np.savez(tmp_path / "x.npz", names=names)
+    content = (tmp_path / "x.npz").read_bytes()
+    assert content.count("j".encode("utf-32-le")) == 1
+    damaged = content.replace("j".encode("utf-32-le"), b"j\0\x11\0")  # beyond Unicode: a list of it ends Python's str
+    found = read_arrays(tmp_path / "x.npz", "file", {"names": Array(("N",), "text")})["names"]
+    assert found.tolist() == names.tolist()
+    with zipfile.ZipFile(tmp_path / "y.npz", "w") as archive:
+        start = damaged.index(b"\x93NUMPY")
+        archive.writestr("names.npy", damaged[start : start + 128 + 2 * 7 * 4])
+    with pytest.raises(UserError, match="names: holds what is no text"):
+        read_arrays(tmp_path / "y.npz", "file", {"names": Array(("N",), "text")})
 
 
 def test_gaps_are_read_where_they_are_declared(tmp_path):
