@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 _WARM_UP = 32  # frames shown again to a matter that looks back in time, when the work goes on after an interruption
-_PNG = b"\x89PNG\r\n\x1a\n"
 _NAMES = "[0-9]" * 6 + ".png"
 _MAX_PENDING = 8  # pictures on their way to the disk
 
@@ -108,23 +105,6 @@ def read_image(path: Path, what: str = "picture") -> np.ndarray:
         state = "damaged" if Path(path).is_file() else "missing"
         raise UserError(f"{path}: {what} of the capture is {state}; preprocess the video again")
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def is_whole_png(path: Path) -> bool:
-    """Whether a file is a PNG to its end, by the checksums of its parts: 0.3 ms for a picture of 512²."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return False
-    place, name = len(_PNG), b""
-    while data.startswith(_PNG) and name != b"IEND" and place + 12 <= len(data):
-        size, name = struct.unpack_from(">I4s", data, place)
-        end = place + 12 + size
-        checksum = zlib.crc32(memoryview(data)[place + 4 : end - 4])
-        if end > len(data) or checksum != int.from_bytes(data[end - 4 : end], "big"):
-            return False
-        place = end
-    return name == b"IEND"
 
 
 def write_pair(files: FrameFiles, position: int, image: np.ndarray, alpha: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from preprocess.acceptance import Limits, check, of_report
 from preprocess.assembly import assemble, assess, frame_rate
 from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
 from preprocess.damage import blamed_on_damage
-from preprocess.frames import FrameFiles, is_whole_png, write_frames
+from preprocess.frames import FrameFiles, write_frames
 from preprocess.landmarks import eye_distances
 from preprocess.photometric.config import PhotometricConfig
 from preprocess.scan import Scan, scan
@@ -23,6 +23,7 @@ from preprocess.video import VideoInfo, open_video
 from preprocess.work import Work, load_tracking, save_tracking
 from scene.capture import MANIFEST, Capture
 from scene.errors import UnusableVideo, UserError
+from scene.image_files import is_whole_png
 
 if TYPE_CHECKING:
     import numpy as np

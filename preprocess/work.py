@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from preprocess.frames import FrameFiles, is_whole_png
+from preprocess.frames import FrameFiles
 from scene.errors import UserError
 from scene.files import atomic_path, write_json
+from scene.image_files import is_whole_png
 from scene.reading import decode_json, read_json
 from scene.tensor_files import Array, read_arrays
 

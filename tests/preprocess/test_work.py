@@ -7,11 +7,11 @@ import logging
 import numpy as np
 import pytest
 
-from preprocess.frames import FrameFiles, is_whole_png
+from preprocess.frames import FrameFiles
 from preprocess.work import Work
 from scene.errors import UserError
 from scene.files import write_json
-from scene.image_files import save_image
+from scene.image_files import is_whole_png, save_image
 from scene.reading import read_json
 
 
