@@ -476,9 +476,16 @@ def _read_work(folder: Path) -> None:
 
 
 def _make_truth(folder: Path) -> Targets:
-    from preprocess.demo_subject.truth import make_demo
+    import torch
 
-    make_demo(folder, frames=2, size=64)
+    from preprocess.demo_subject import truth
+    from scene.capture import Identity
+    from tests import toys
+
+    config = truth.DemoConfig(frames=5, size=64)
+    identity = Identity(torch.zeros(60), torch.zeros(10, 3))
+    truth._write_tensors(truth.DemoTruth(folder, config, toys.random_states((5,), 52, 2), identity))
+    (folder / "truth.json").write_text(json.dumps({"format": "demo", "key": "k", "config": dataclasses.asdict(config)}))
     return [("truth.json", "json"), ("truth.safetensors", "safetensors")]
 
 

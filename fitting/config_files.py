@@ -1,8 +1,9 @@
 """Configuration: frozen dataclasses in the code, YAML presets that hold what differs, keys set from the command line.
 
 Works over any nested frozen dataclass whose fields all have defaults and carry a docstring string under them. Field
-types may be bool, int, float, str, Path, Literal, Optional, unions of those, tuples, lists, dicts with string keys, and
-further dataclasses. A key is the dotted path of a field: ``densify.start``.
+types may be bool, int, float, str, Path, Literal, Optional, unions of those, tuples, lists, dicts with string keys,
+further dataclasses, and any of these with bounds (``scene.bounds``). A key is the dotted path of a field:
+``densify.start``.
 """
 
 from __future__ import annotations

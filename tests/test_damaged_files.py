@@ -12,8 +12,8 @@ from benchmarks.damaged_readers import READERS
 
 
 def test_no_reader_does_anything_but_accept_or_refuse_in_one_line():
-    results = read_damaged([Case(name, number) for name in READERS for number in range(8)], seed=1)
-    assert len(results) == 8 * len(READERS)
+    results = read_damaged([Case(name, number) for name in READERS for number in range(6)], seed=1)
+    assert len(results) == 6 * len(READERS)
     assert not [result for result in results if result.outcome == BAD], table(results)
     refused = [result.said for result in results if result.outcome == REFUSED]
     assert len(refused) > len(results) / 2 and all(text.isprintable() and len(text) <= 500 for text in refused)
