@@ -3,7 +3,7 @@
 Works over any nested frozen dataclass whose fields all have defaults and carry a docstring string under them. Field
 types may be bool, int, float, str, Path, Literal, Optional, unions of those, tuples, lists, dicts with string keys,
 further dataclasses, and any of these with bounds (``scene.bounds``). A key is the dotted path of a field:
-``densify.start``.
+``densify.start``. Names in a class's ``RETIRED`` were settings of earlier programs, whose files still say them.
 """
 
 from __future__ import annotations
@@ -107,6 +107,8 @@ def _apply(config: T, changes: Mapping[str, Any], source: str, prefix: str, root
     values: dict[str, Any] = {}
     for name, value in _undotted(changes, source, prefix).items():
         key = f"{prefix}{name}"
+        if name in getattr(type(config), "RETIRED", ()) and not isinstance(value, RawText):
+            continue  # files of earlier programs may say it; who sets it today is told that there is no such key
         if name not in hints:
             raise UserError(f"{source}: unknown key {key[:100]}; {_nearest(key, root)}")
         inner = inner_dataclass(hints[name])

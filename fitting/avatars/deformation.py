@@ -12,13 +12,11 @@ class Deformation(nn.Module):
     The same network as one on the concatenation of both; the shared part is multiplied once, not once per Gaussian.
     """
 
-    def __init__(
-        self, encoded: int, condition: int, width: int, layers: int, skip: int, bfloat16: bool = False
-    ) -> None:
+    def __init__(self, encoded: int, condition: int, width: int, layers: int, skip: int) -> None:
         """encoded, condition: numbers of the encoded mean and of the condition. skip: the hidden layer, of ``layers``
-        with ``width`` channels, that sees both again. bfloat16: see ``GaussianHeadConfig.deform_bfloat16``."""
+        with ``width`` channels, that sees both again."""
         super().__init__()
-        self._skip, self._bfloat16 = skip, bfloat16
+        self._skip = skip
         self.hidden = nn.ModuleList(nn.Linear(width if i else encoded, width) for i in range(layers))
         self.again = nn.Linear(encoded, width, bias=False)  # the input, once more
         self.conditions = nn.ModuleList(nn.Linear(condition, width, bias=False) for _ in range(2))
@@ -30,11 +28,6 @@ class Deformation(nn.Module):
     def forward(self, encoded: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Offsets of position [*b, N, 3] (in scene radii), of rotation [*b, N, 4] and of log-scale [*b, N, 3] for
         encoded means [N, *] and conditions [*b, C]."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16 and _fast_bfloat16(encoded)):
-            shift, turn, growth = self._offsets(encoded, condition)
-        return shift.to(encoded.dtype), turn.to(encoded.dtype), growth.to(encoded.dtype)
-
-    def _offsets(self, encoded: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = encoded
         for index, layer in enumerate(self.hidden):
             x = layer(x)
@@ -44,9 +37,3 @@ class Deformation(nn.Module):
                 x = x + self.again(encoded) + self.conditions[1](condition)[..., None, :]
             x = torch.relu(x)
         return self.shift(x), self.turn(x), self.growth(x)
-
-
-def _fast_bfloat16(encoded: Tensor) -> bool:
-    """Whether float32 is computed on a processor that multiplies bfloat16; PyTorch has no public word for it."""
-    on_cpu = encoded.device.type == "cpu" and encoded.dtype == torch.float32
-    return on_cpu and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())

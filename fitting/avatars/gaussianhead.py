@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,8 @@ class GaussianHeadRates(Rates):
 class GaussianHeadConfig:
     """The model of the paper and the switches of its ablations (Table 2, Figure 7)."""
 
+    RETIRED: ClassVar = frozenset({"deform_bfloat16"})  # the deformation computed in bfloat16: in files of before
+
     deformation: bool = True
     """Expressions move, turn and scale the Gaussians; else the head is still."""
     deform_from: Steps = 3000
@@ -90,9 +92,6 @@ class GaussianHeadConfig:
     deform_by_pose: bool = False
     """The network sees the joints and the body's pose beside the expression. The paper's equation 3 has expressions
     alone, and lets the shoulders shake."""
-    deform_bfloat16: bool = False
-    """The deformation's layers compute in bfloat16 on processors that have it (two to four times as fast; offsets keep
-    two to three digits, and differ from those of other processors); elsewhere, and on a GPU, in float32."""
     triplane: bool = True
     """Looks come from the tri-plane; else each Gaussian has opacity and harmonics of its own."""
     channels: Width = 32
@@ -156,7 +155,7 @@ class GaussianHead(AvatarModel):
             condition = shape.num_expressions + (3 * shape.num_joints + 6) * config.deform_by_pose
             self.deformation = Deformation(
                 encoded_size(3, config.encoding_frequencies), condition, config.deform_width, config.deform_layers,
-                config.deform_skip, config.deform_bfloat16,
+                config.deform_skip,
             )  # fmt: skip
         if not config.triplane:
             p["own_sh"] = nn.Parameter(torch.zeros(count, self._num_sh, 3))

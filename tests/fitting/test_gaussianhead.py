@@ -7,15 +7,15 @@ import dataclasses
 import pytest
 import torch
 
-from fitting.avatars import deformation
 from fitting.avatars.anchoring import AnchoringConfig
 from fitting.avatars.deformation import Deformation
 from fitting.avatars.encoding import encode
 from fitting.avatars.gaussianhead import GaussianHeadConfig
 from fitting.avatars.triplane import TriPlane
 from fitting.config import FitConfig
-from fitting.config_files import load_preset
+from fitting.config_files import apply, load_preset, to_dict
 from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
+from scene.errors import UserError
 from tests import toys
 from tests.contract.test_avatars import COUNT, EYE, make
 
@@ -239,18 +239,12 @@ def test_what_is_fixed_to_the_body_is_looked_at_from_there():
     assert (still[20:] - turned[20:]).abs().max() > 1e-5
 
 
-def test_bfloat16_is_asked_for_and_changes_offsets_by_little(monkeypatch):
-    """Any processor computes in it, most of them slowly."""
-    monkeypatch.setattr(deformation, "_fast_bfloat16", lambda encoded: True)
-    assert not load_preset("gaussianhead", FitConfig).gaussianhead.deform_bfloat16
-    half, full = make("gaussianhead", deform_bfloat16=True, **SMALL), make("gaussianhead", **SMALL)
-    state, still = toys.random_states(()), make("gaussianhead", deformation=False, **SMALL)
-    means = [avatar(state, EYE).means for avatar in (half, full)]
-    offsets = (means[1] - still(state, EYE).means).abs().max()
-    assert 0 < (means[0] - means[1]).abs().max() < 0.05 * offsets
-    monkeypatch.undo()
-    torch.testing.assert_close(make("gaussianhead", **SMALL)(state, EYE).means, means[1], rtol=0, atol=0)
-    assert means[0].dtype == torch.float32
+def test_settings_of_earlier_programs_are_read():
+    """Their avatars say whether the deformation computed in bfloat16; it does in float32 everywhere."""
+    stored = {**to_dict(GaussianHeadConfig()), "deform_bfloat16": True}
+    assert apply(GaussianHeadConfig(), stored, "avatar.json") == GaussianHeadConfig()
+    with pytest.raises(UserError, match="unknown key gaussianhead.deform_bfloat16"):
+        load_preset("gaussianhead", FitConfig, ["gaussianhead.deform_bfloat16=true"])
 
 
 def test_folding_the_condition_equals_the_concatenation():

@@ -127,7 +127,6 @@ GAUSSIANHEAD = {
     "gaussianhead.deform_skip": Said(4, "A.3: skip in the fourth layer"),
     "gaussianhead.encoding_frequencies": Said(10, "A.3"),
     "gaussianhead.deform_by_pose": Said(False, "equation 3: expression and encoded position alone"),
-    "gaussianhead.deform_bfloat16": Silent(False, "float32 everywhere"),
     "gaussianhead.triplane": Said(True, "4.2"),
     "gaussianhead.channels": Silent(32, PROGRAM),
     "gaussianhead.resolution": Silent(64, PROGRAM),
