@@ -24,6 +24,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,7 +171,7 @@ def read_damaged(
 
 
 def _follow(
-    connection: Connection, worker: multiprocessing.process.BaseProcess, limits: Limits, watch: Callable[[Result], None]
+    connection: Connection, worker: BaseProcess, limits: Limits, watch: Callable[[Result], None]
 ) -> tuple[list[Result], str]:
     """What a worker did, and how it ended if that was before its time."""
     done: list[Result] = []

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 Targets = list[tuple[str, str]]
@@ -90,7 +90,7 @@ def _make_run(folder: Path) -> Targets:
 def _read_run(folder: Path) -> None:
     import fit_subject
 
-    fit_subject._resumed(SimpleNamespace(resume=folder))
+    fit_subject._resumed(Namespace(resume=folder))
 
 
 def _make_report(folder: Path) -> Targets:

@@ -48,7 +48,8 @@ def pack(
             stored[name] = tensor
             continue
         stored |= {name + suffix: part for suffix, part in encode(tensor, encodings[name], name).items()}
-        storage[name] = Storage(encodings[name], str(tensor.dtype).removeprefix("torch."))
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        storage[name] = msgspec.convert({"encoding": encodings[name], "dtype": dtype}, Storage)
     return stored, storage
 
 

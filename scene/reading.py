@@ -224,6 +224,8 @@ def parse_yaml(text: str) -> Any:
     for gigabytes, numbers that no double holds, and more than a hundred levels. Raises yaml.YAMLError.
     """
     import yaml
+    from yaml.composer import ComposerError
+    from yaml.constructor import ConstructorError
 
     class Loader(yaml.SafeLoader):
         depth = 0
@@ -231,9 +233,9 @@ def parse_yaml(text: str) -> Any:
         def compose_node(self, parent, index):
             event = self.peek_event()
             if isinstance(event, yaml.AliasEvent):
-                raise yaml.composer.ComposerError(None, None, "references (*name) are not read", event.start_mark)
+                raise ComposerError(None, None, "references (*name) are not read", event.start_mark)
             if self.depth >= 100:
-                raise yaml.composer.ComposerError(None, None, "nested too deeply", event.start_mark)
+                raise ComposerError(None, None, "nested too deeply", event.start_mark)
             self.depth += 1
             node = super().compose_node(parent, index)
             self.depth -= 1
@@ -244,7 +246,7 @@ def parse_yaml(text: str) -> Any:
             for key_node, _ in node.value:
                 key = self.construct_object(key_node, deep=True)
                 if isinstance(key, str) and key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
+                    raise ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
                 seen.add(key if isinstance(key, str) else id(key_node))
             return super().construct_mapping(node, deep)
 
@@ -254,9 +256,9 @@ def parse_yaml(text: str) -> Any:
                     raise ValueError("a number of more than 64 characters")
                 return super().construct_object(node, deep)
             except (ValueError, OverflowError, IndexError, KeyError, TypeError, AttributeError) as error:
-                raise yaml.constructor.ConstructorError(None, None, reason(error), node.start_mark) from None
+                raise ConstructorError(None, None, reason(error), node.start_mark) from None
 
     try:
         return yaml.load(text, Loader)  # noqa: S506 (a SafeLoader)
     except RecursionError:  # flow sequences are nested while they are scanned, too
-        raise yaml.composer.ComposerError(None, None, "nested too deeply") from None
+        raise ComposerError(None, None, "nested too deeply") from None

@@ -86,10 +86,18 @@ Declared = Mapping[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class TensorHeader:
-    """What a safetensors file says that it holds. arrays: exactly typed, by name. texts: what was saved beside them."""
+class Stated:
+    """What a file's header says of an array: its shape, and its dtype's name (``text`` for texts)."""
 
-    arrays: dict[str, Array]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorHeader:
+    """What a safetensors file says that it holds. arrays: by name. texts: what was saved beside them."""
+
+    arrays: dict[str, Stated]
     texts: dict[str, str]
 
 
@@ -119,7 +127,7 @@ def read_header(path: Path, what: str, most: int = MAX_TENSORS, remedy: str = DA
     with damage(path, what, remedy), safe_open(path, "pt") as file:
         found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         arrays = {
-            name: Array(tuple(part.get_shape()), _DTYPES.get(part.get_dtype(), part.get_dtype()))
+            name: Stated(tuple(part.get_shape()), _DTYPES.get(str(part.get_dtype()), str(part.get_dtype())))
             for name, part in found.items()
         }
         return TensorHeader(arrays, file.metadata() or {})
@@ -137,7 +145,8 @@ def read_tensors(
     from safetensors import safe_open
 
     header = read_header(path, what, most, remedy).arrays
-    declared = header if declared is None else declared
+    if declared is None:
+        declared = {name: Array(stated.shape, stated.dtype) for name, stated in header.items()}
     names = _check_header(path, header, declared, sizes, remedy)
     with damage(path, what, remedy), safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in names}
@@ -173,7 +182,7 @@ def read_arrays(
     return arrays
 
 
-def _npy_header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Array:
+def _npy_header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Stated:
     """Kind and shape that an ``.npy`` in an archive states. Raises ValueError where they do not fit its size."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
@@ -182,17 +191,17 @@ def _npy_header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> A
             raise ValueError(f"{name} is of an unknown version {version}")
         shape, _, dtype = read[version](file)
         if dtype.hasobject:
-            return Array(tuple(shape), "Python objects")
+            return Stated(tuple(shape), "Python objects")
         size = dtype.itemsize
         for extent in shape:
             size *= extent
         if any(extent < 0 for extent in shape) or file.tell() + size != info.file_size:
             raise ValueError(f"{name} has {info.file_size} bytes, which its header does not explain")
-    return Array(tuple(shape), "text" if dtype.kind == "U" else dtype.name if dtype.kind in "fiub" else str(dtype))
+    return Stated(tuple(shape), "text" if dtype.kind == "U" else dtype.name if dtype.kind in "fiub" else str(dtype))
 
 
 def _check_header(
-    path: Path, header: Mapping[str, Array], declared: Declared, sizes: Mapping[str, int] | None, remedy: str
+    path: Path, header: Mapping[str, Stated], declared: Declared, sizes: Mapping[str, int] | None, remedy: str
 ) -> list[str]:
     """The declared names that are there, once what the header says of them fits."""
     known, names = dict(sizes or {}), []
@@ -202,7 +211,7 @@ def _check_header(
         raise UserError(f"{path}: {missing[0]}{others} missing; {remedy}")
     for name, array in declared.items():
         if name in header:
-            if problem := array.problem(header[name].kind, header[name].shape, known):
+            if problem := array.problem(header[name].dtype, header[name].shape, known):
                 raise UserError(f"{path}: {name}: {problem}; {remedy}")
             names.append(name)
     return names
