@@ -6,12 +6,14 @@ give the same damage. Now and then the result is still a valid file.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import random
 import struct
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -289,3 +291,15 @@ def damaged(data: bytes, kind: str, seed: str) -> bytes:
     rng = random.Random(seed)
     way = KINDS["bytes" if rng.random() < 0.3 else kind]
     return way(data, rng)
+
+
+Targets = list[tuple[str, str]]
+"""Paths in a folder, and what kind of file (a name in KINDS) each is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """make(folder) -> [(path in it, kind)]. read(folder): raises UserError for what is damaged."""
+
+    make: Callable[[Path], Targets]
+    read: Callable[[Path], object]

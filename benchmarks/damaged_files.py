@@ -26,15 +26,12 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import command_line  # noqa: E402
+from benchmarks.damage import Reader, damaged  # noqa: E402
 from command_line import option, positive_int, positive_number  # noqa: E402
-
-if TYPE_CHECKING:
-    from benchmarks.damaged_readers import Reader
 
 ACCEPTED, REFUSED, BAD = "accepted", "refused", "bad"
 _START_S = 180.0  # to import, to make the files, and to compile kernels for the first time
@@ -79,8 +76,6 @@ class _Files:
         self.whole = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
 
     def damage(self, case: Case, seed: int) -> None:
-        from benchmarks.damage import damaged
-
         name, kind = self.targets[case.number % len(self.targets)]
         path = self.folder / name
         path.write_bytes(damaged(self.whole[path], kind, f"{seed} {case.reader} {case.number}"))

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from benchmarks.damaged_readers import Reader, Targets
+from benchmarks.damage import Reader, Targets
 from scene.errors import UserError
 
 WHOLE = bytes(range(256))
