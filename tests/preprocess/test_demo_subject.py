@@ -82,7 +82,7 @@ def test_foreign_files_and_damage_are_user_errors(truth, tmp_path):
         DemoTruth.load(tmp_path)
     (tmp_path / "truth.json").write_bytes((truth.folder / "truth.json").read_bytes())
     (tmp_path / "truth.safetensors").write_bytes(b"damaged")
-    with pytest.raises(UserError, match="truth is damaged"):
+    with pytest.raises(UserError, match="it is damaged: delete its folder"):
         DemoTruth.load(tmp_path)
 
 

@@ -197,7 +197,7 @@ def test_what_is_asked_for_and_missing_is_said(monkeypatch, caplog):
 
 @pytest.mark.parametrize("known", ["torch", {"backend": "onnx"}, {"tolerance": "much"}, {"backend": ["torch"]}])
 def test_a_damaged_manifest_is_said(known):
-    with pytest.raises(ValueError, match="networks: expected a backend"):
+    with pytest.raises(ValueError, match="manifest of an avatar: networks: .*export the avatar again"):
         Player(dataclasses.replace(toys.bundle(make("headgas")), facts={"networks": known}))
 
 
