@@ -205,22 +205,34 @@ def option(parser: argparse._ActionsContainer, *names: str, unit: str | None = N
 
 
 def positive_int(text: str) -> int:
-    """For ``type=``: a whole number above 0."""
-    value = int(text) if text.strip().lstrip("+-").isdecimal() else 0
+    """For ``type=``: a whole number from 1 to ``scene.bounds.MAX_WHOLE``."""
+    from scene.bounds import MAX_WHOLE
+
+    value = whole(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    if value > MAX_WHOLE:  # nor could a run be read again that notes it
+        raise argparse.ArgumentTypeError(f"expected at most {MAX_WHOLE}, got {text!r}")
     return value
 
 
 def seed(text: str) -> int:
     """For ``type=``: a whole number from 0, which fits every generator."""
-    if not text.strip().isdecimal() or int(text) >= 2**32:
+    value = whole(text)
+    if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, got {text!r}")
-    return int(text)
+    return value
+
+
+def whole(text: str) -> int:
+    """A whole number from 0 on, -1 for other texts; one of more digits than any option takes as 10^20 (Python refuses
+    thousands of digits)."""
+    digits = text.strip().removeprefix("+")
+    return -1 if not digits.isdecimal() else int(digits) if len(digits) <= 20 else 10**20
 
 
 def positive_number(text: str) -> float:
-    """For ``type=``: a finite number above 0."""
+    """For ``type=``: a number above 0, at most ``scene.bounds.MAX_NUMBER``."""
     value = number(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
@@ -228,13 +240,17 @@ def positive_number(text: str) -> float:
 
 
 def number(text: str) -> float:
-    """For ``type=``: a finite number from 0 on."""
+    """For ``type=``: a number from 0 to ``scene.bounds.MAX_NUMBER``."""
+    from scene.bounds import MAX_NUMBER
+
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
+    if value > MAX_NUMBER:
+        raise argparse.ArgumentTypeError(f"expected at most {MAX_NUMBER:g}, got {text!r}")
     return value
 
 
@@ -284,9 +300,10 @@ def add_weights(parser: argparse._ActionsContainer) -> None:
 
 def port(text: str) -> int:
     """For ``type=``: a port to listen on."""
-    if not text.strip().isdecimal() or not 1 <= int(text) <= 65535:
+    value = whole(text)
+    if not 1 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
-    return int(text)
+    return value
 
 
 def add_coarse(parser: argparse._ActionsContainer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from command_line import available_cores, number, option, positive_int, positive_number
+from command_line import available_cores, number, option, positive_int, positive_number, whole
 from scene.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ def limits(args: argparse.Namespace) -> dict[str, float]:
 
 def number_of(text: str) -> int:
     """For ``type=``: a whole number from 0 on."""
-    if not text.strip().isdecimal():
+    value = whole(text)
+    if value < 0:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
-    return int(text)
+    return value
 
 
 FLEET = ("jobs", "threads", "memory", "gpus", "only", "cluster", "ray_address")

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from preprocess.cache import link_capture
+from scene.bounds import MAX_WHOLE, Positive
 from scene.errors import UserError
 from scene.files import check_writable, held, new_folder, storage_error, write_bytes, write_json
 from scene.foreign_paths import folder_name
@@ -34,8 +35,8 @@ class RunOptions(msgspec.Struct):
     """What a run was asked for, as far as going on with it needs; runs of pictures say ``images``."""
 
     demo: bool = False
-    minutes: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
-    iterations: Annotated[int, msgspec.Meta(ge=1, le=10**9)] | None = None
+    minutes: Positive | None = None
+    iterations: Annotated[int, msgspec.Meta(ge=1, le=MAX_WHOLE)] | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
     device: _Text | None = None
     offline: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 import shlex
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from scene.bounds import MAX_NUMBER, MAX_WHOLE
 from scene.errors import UserError
 from scene.foreign_paths import MAX_NAME, folder_name
 from scene.reading import read_text
@@ -33,21 +33,21 @@ class Subject:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
+    value = _from_zero(text)
+    if value == 0:
         raise ValueError
     return value
 
 
 def _from_zero(text: str) -> float:
     value = float(text)
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value <= MAX_NUMBER:
         raise ValueError
     return value
 
 
 def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) <= 0:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WHOLE:
         raise ValueError
     return int(text)
 
@@ -69,8 +69,8 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 # What a line may set: how its text is read, and what is expected.
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "minutes": (_positive, "a number of minutes above 0"),
-    "iterations": (_positive_int, "a whole number above 0"),
+    "minutes": (_positive, f"a number of minutes above 0, at most {MAX_NUMBER:g}"),
+    "iterations": (_positive_int, f"a whole number from 1 to {MAX_WHOLE}"),
     "preset": (str, "the name of a preset"),
     "seed": (_seed, f"a whole number from 0 to {2**32 - 1}"),
     "size": (_positive_int, "a number of pixels above 0"),

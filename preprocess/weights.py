@@ -6,9 +6,9 @@ Every part that uses weights must have an answer for their absence (another meth
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import pickle
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from scene.errors import UserError
 from scene.files import write_json
+from scene.reading import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -199,11 +200,9 @@ def _verified(path: Path, weights: Weights) -> bool:
 
 
 def _read_memory() -> dict[str, Any]:
-    try:
-        memory = json.loads((cache_folder() / _VERIFIED).read_text())
-    except (OSError, ValueError):
-        return {}
-    return memory if isinstance(memory, dict) else {}
+    with contextlib.suppress(UserError):
+        return read_json(cache_folder() / _VERIFIED, dict[str, Any], "list of verified weights")
+    return {}
 
 
 def _download(weights: Weights, path: Path) -> Path | None:

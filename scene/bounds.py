@@ -10,7 +10,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-Steps = Annotated[int, Meta(ge=0, le=10**9)]
+MAX_WHOLE = 10**9
+"""No option and no setting takes a larger whole number, but for seeds."""
+MAX_NUMBER = 1e6
+"""Nor a larger number of minutes, seconds, or anything else."""
+
+Steps = Annotated[int, Meta(ge=0, le=MAX_WHOLE)]
 """Iterations, or steps."""
 Gaussians = Annotated[int, Meta(ge=1, le=50_000_000)]
 Count = Annotated[int, Meta(ge=1, le=1000)]
@@ -26,9 +31,9 @@ Degree = Annotated[int, Meta(ge=0, le=3)]
 """Of spherical harmonics."""
 Pixels = Annotated[int, Meta(ge=16, le=8192)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Weight = Annotated[float, Meta(ge=0, le=1e6)]
+Weight = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
 """Of a loss or a penalty; thresholds and exponents likewise."""
-Positive = Annotated[float, Meta(gt=0, le=1e6)]
+Positive = Annotated[float, Meta(gt=0, le=MAX_NUMBER)]
 Rate = Annotated[float, Meta(ge=0, le=10)]
 RatePair = tuple[Rate, Rate]
 """Learning rates at the start and at the end."""

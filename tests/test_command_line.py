@@ -174,6 +174,9 @@ def test_help_shows_units_and_defaults():
     [
         (["--size", "0"], "argument --size: expected a whole number above 0, got '0'"),
         (["--size", "big"], "argument --size: expected a whole number above 0, got 'big'"),
+        (["--size", "9" * 5000], "argument --size: expected at most 1000000000, got '999"),
+        (["--seed", "9" * 5000], "argument --seed: expected a whole number from 0 to 4294967295, got '999"),
+        (["--end", "1e300"], "argument --end: expected at most 1e+06, got '1e300'"),
         (["--end", "-1"], "argument --end: expected a number from 0 on, got '-1'"),
         (["--end", "nan"], "argument --end: expected a number from 0 on, got 'nan'"),
         (["--end", "inf"], "argument --end: expected a number from 0 on, got 'inf'"),

@@ -101,8 +101,8 @@ def _fleet(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -> 
     if path.parts[0] != "fleet":
         return
     allowed = (
-        "scene.errors", "scene.files", "scene.foreign_paths", "scene.reading", "fleet", "msgspec", "tqdm",
-        *STANDARD_LIBRARY,
+        "scene.bounds", "scene.errors", "scene.files", "scene.foreign_paths", "scene.reading", "fleet", "msgspec",
+        "tqdm", *STANDARD_LIBRARY,
     )  # fmt: skip
     allowed += ("ray",) if path.as_posix() == "fleet/ray_cluster.py" else ()
     named = {name for name in imported if name != "scene"}  # of `from scene import x`, scene.x is among them too

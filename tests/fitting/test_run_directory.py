@@ -35,6 +35,7 @@ def test_options_are_typed(write):
         ({"options": {"seed": "x"}}, "options.seed: expected a whole number, got text"),
         ({"options": {"seed": -1}}, "options.seed: expected a whole number >= 0"),
         ({"options": {"minutes": 3, "iterations": 5}}, "minutes and iterations are both given"),
+        ({"options": {"minutes": 1e7}}, "options.minutes"),
         ({"options": {"minutes": 0}}, "options.minutes: expected a number > 0"),
         ({"options": {"weights": 1}}, "options.weights: expected text or null"),
         ({"format_version": 2}, "newer than this program"),

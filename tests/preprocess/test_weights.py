@@ -133,6 +133,11 @@ def test_hashing_is_remembered_until_the_file_changes(toy, tmp_path, monkeypatch
     monkeypatch.setattr(store, "_digest", lambda *args: hashed.append(args) or digest(*args))
     assert store.find("toy", tmp_path) and store.find("toy", tmp_path)
     assert len(hashed) == 1
+    for damage in (b"[" * 100_000, b"[]", b"\xff", b""):  # of what is remembered: it costs the hashing, no more
+        (store.cache_folder() / "verified.json").write_bytes(damage)
+        hashed.clear()
+        assert store.find("toy", tmp_path) and store.find("toy", tmp_path)
+        assert len(hashed) == 1
     time_ns = path.stat().st_mtime_ns
     for content, changed_ns in ((b"x" * len(CONTENT), 1), (CONTENT + b"x", time_ns)):  # another time, another size
         path.write_bytes(content)
