@@ -76,7 +76,10 @@ def pair(tmp_path_factory) -> Clip:
     root = tmp_path_factory.mktemp("clip")
     capture = toys.make_capture(root / "me-photometric", frames=8, size=32, test=2)
     shutil.copytree(capture.root, root / "me-landmarks")
-    capture.report["photometric"] = {"sway_mm": {"rms": 0.5, "most": 3.0}}
+    capture.report["photometric"] = {
+        "error": {"before": 0.03, "after": 0.02}, "rotation_deg": {"median": 0.5}, "fallen_back": [],
+        "sway_mm": {"rms": 0.5, "most": 3.0},
+    }  # fmt: skip
     capture.save()
     return Clip("me", {tracking: root / f"me-{tracking}" for tracking in clips.TRACKING})
 
