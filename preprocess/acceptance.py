@@ -1,12 +1,22 @@
-"""Limits that a video must keep to. The pipeline looks at each as soon as it can be known, before costlier stages."""
+"""Limits that a video must keep to, and what a refusal blames. The pipeline looks at each limit as soon as it can be
+known, before costlier stages."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from preprocess.damage import describe
 from scene.errors import UnusableVideo, UserError
+
+if TYPE_CHECKING:
+    from preprocess.scan import Scan
+    from preprocess.video import VideoInfo
+
+_BLAMED = 0.1  # part of a video that must be lost for that to be the reason why it is of no use
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +61,29 @@ def of_report(report: dict[str, Any]) -> dict[str, float]:
     if "residual_percent" in report["tracking"]:
         found["residual"] = report["tracking"]["residual_percent"]["median"]
     return found
+
+
+@contextlib.contextmanager
+def blamed_on_damage(info: VideoInfo, scanned: Scan) -> Iterator[None]:
+    """Where much of a video's stream is damaged or missing, that is the reason why what is left of it is no use."""
+    try:
+        yield
+    except UnusableVideo as error:
+        announced_s = info.num_frames / info.fps if scanned.reached_end else 0.0
+        whole_s = max(scanned.duration_s, announced_s)
+        lost_s = float((scanned.damaged[:, 1] - scanned.damaged[:, 0]).sum()) + whole_s - scanned.duration_s
+        if lost_s < _BLAMED * whole_s:
+            raise
+        what = []
+        if len(scanned.damaged):
+            what.append(f"is damaged {describe(scanned.damaged.tolist(), scanned.duration_s)}")
+        if announced_s > scanned.duration_s + 1 / info.fps:
+            what.append(f"ends at {scanned.duration_s:.1f} s of {announced_s:.1f} s")
+        raise UnusableVideo(
+            "damaged stream",
+            f"{info.path}: the video stream {' and '.join(what)}, and the rest of it does not do "
+            f"({str(error).removeprefix(f'{info.path}: ')}): copy the file again from the camera, or record again",
+        ) from None
 
 
 def _percent(value: float) -> str:

@@ -6,23 +6,13 @@ were sound, and so all that are predicted from them up to the next key frame. Py
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from scene.errors import UnusableVideo
 from scene.foreign_paths import utf8_path
 
-if TYPE_CHECKING:
-    from preprocess.scan import Scan
-    from preprocess.video import VideoInfo
-
 _log = logging.getLogger(__name__)
-
-_BLAMED = 0.1  # part of a video that must be lost for that to be the reason why it is of no use
 
 
 def damaged_spans(path: Path) -> list[tuple[float, float]]:
@@ -33,11 +23,13 @@ def damaged_spans(path: Path) -> list[tuple[float, float]]:
     """
     try:
         import av
+        from av.error import FFmpegError
     except ImportError as error:
         _log.warning("damaged frames cannot be told from sound ones: the package av cannot be imported (%s)", error)
         return []
     packets: list[tuple[int, bool]] = []  # time and whether it is a key frame, in the order of decoding
     damaged: set[int] = set()
+    unit = 0.0
     try:
         with utf8_path(path) as name, av.open(name) as container:
             stream = container.streams.video[0]
@@ -48,13 +40,14 @@ def damaged_spans(path: Path) -> list[tuple[float, float]]:
                     packets.append((time, packet.is_keyframe))
                 try:
                     frames = packet.decode()
-                except av.error.FFmpegError:
-                    damaged |= {time} - {None}
-                    continue
+                except FFmpegError:
+                    frames, corrupt = [], True
+                else:
+                    corrupt = packet.is_corrupt
                 damaged |= {frame.pts for frame in frames if frame.is_corrupt and frame.pts is not None}
-                if packet.is_corrupt and time is not None:
+                if corrupt and time is not None:
                     damaged.add(time)
-    except (av.error.FFmpegError, IndexError):
+    except (FFmpegError, IndexError):
         pass  # the end of what can be read; a file that has none is reported by who reads its frames
     return _spans(packets, damaged, unit) if packets else []
 
@@ -65,29 +58,6 @@ def describe(spans: list[tuple[float, float]], duration_s: float) -> str:
         f"from {begin:.1f} s on" if end >= duration_s else f"from {begin:.1f} to {end:.1f} s" for begin, end in spans
     ]
     return " and ".join(words if len(words) <= 3 else [*words[:2], f"at {len(words) - 2} later places"])
-
-
-@contextlib.contextmanager
-def blamed_on_damage(info: VideoInfo, scanned: Scan) -> Iterator[None]:
-    """Where much of a video's stream is damaged or missing, that is the reason why what is left of it is no use."""
-    try:
-        yield
-    except UnusableVideo as error:
-        announced_s = info.num_frames / info.fps if scanned.reached_end else 0.0
-        whole_s = max(scanned.duration_s, announced_s)
-        lost_s = float((scanned.damaged[:, 1] - scanned.damaged[:, 0]).sum()) + whole_s - scanned.duration_s
-        if lost_s < _BLAMED * whole_s:
-            raise
-        what = []
-        if len(scanned.damaged):
-            what.append(f"is damaged {describe(scanned.damaged.tolist(), scanned.duration_s)}")
-        if announced_s > scanned.duration_s + 1 / info.fps:
-            what.append(f"ends at {scanned.duration_s:.1f} s of {announced_s:.1f} s")
-        raise UnusableVideo(
-            "damaged stream",
-            f"{info.path}: the video stream {' and '.join(what)}, and the rest of it does not do "
-            f"({str(error).removeprefix(f'{info.path}: ')}): copy the file again from the camera, or record again",
-        ) from None
 
 
 def _spans(packets: list[tuple[int, bool]], damaged: set[int], unit: float) -> list[tuple[float, float]]:

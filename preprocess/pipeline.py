@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preprocess import cache, quality
-from preprocess.acceptance import Limits, check, of_report
+from preprocess.acceptance import Limits, blamed_on_damage, check, of_report
 from preprocess.assembly import assemble, assess, frame_rate
 from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
-from preprocess.damage import blamed_on_damage
 from preprocess.frames import FrameFiles, write_frames
 from preprocess.landmarks import eye_distances
 from preprocess.photometric.config import PhotometricConfig

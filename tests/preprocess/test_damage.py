@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from preprocess.damage import _spans, blamed_on_damage, damaged_spans, describe
+from preprocess.acceptance import blamed_on_damage
+from preprocess.damage import _spans, damaged_spans, describe
 from preprocess.video import VideoInfo
 from scene.errors import UnusableVideo
 from tests.preprocess.test_selection import face, make_scan
