@@ -6,18 +6,14 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from scene.capture import MANIFEST, Capture
 from scene.errors import UserError
-from scene.files import atomic_path, storage_error, try_lock
-
-_log = logging.getLogger(__name__)
+from scene.files import atomic_path, held, storage_error
 
 PIPELINE_VERSION = 2
 """Raise it with every change after which preprocessing would make a better or another capture of the same video with
@@ -43,27 +39,9 @@ def _file_hash(path: Path) -> bytes:
     return digest.digest()
 
 
-@contextlib.contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Holds a folder (made if need be) against other processes; waits for them. A killed process leaves no lock."""
-    root = Path(root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        file = (root / ".lock").open("a+b")
-    except OSError as error:
-        raise storage_error(error, root) from error
-    with file:
-        if not try_lock(file):
-            _log.warning("%s: another process is preprocessing this video; waiting for it", root)
-            _lock(file)
-        yield  # closing the file frees the lock
-
-
-def _lock(file) -> None:
-    import time
-
-    while not try_lock(file):
-        time.sleep(0.2)
+def locked(root: Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps a capture's folder (made if need be) to this process while it is made; waits for others."""
+    return held(Path(root) / ".lock", f"{root}: another process is preprocessing this video", wait=True)
 
 
 def link_capture(source: Path, target: Path) -> Capture:

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from scene.errors import UserError
+from scene.files import held
 
 log = logging.getLogger(__name__)
 
@@ -193,24 +194,12 @@ def _prepend(variable: str, folder: Path) -> None:
         os.environ[variable] = str(folder) if not before else f"{folder}{os.pathsep}{before}"
 
 
-@contextlib.contextmanager
-def _alone(package: str) -> Iterator[None]:
+def _alone(package: str) -> contextlib.AbstractContextManager[None]:
     """Inside, no other process of this user builds the package: its build folder is emptied by whoever begins."""
-    from filelock import FileLock, Timeout
     from torch.utils import cpp_extension
 
     root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root())
-    root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / f"{package}.building")
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        log.info("another process compiles %s: waiting for it", package)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    return held(root / f"{package}.building", f"another process compiles {package}", wait=True)
 
 
 @contextlib.contextmanager

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from scene.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 _MAX_NAME = 255  # bytes; what file systems allow
 
@@ -68,24 +72,28 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def held(path: Path, busy: str) -> Iterator[None]:
+def held(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
     """Holds a lock file (made if need be) against other processes; a killed process leaves no lock.
 
-    Raises UserError with the message ``busy`` while another process holds it.
+    While another process holds it, a UserError says ``busy``; with ``wait`` a line of the log, and it is waited for.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
     except OSError as error:
-        raise storage_error(error, path) from error
+        raise storage_error(error, path.parent) from error
     with file:
-        if not try_lock(file):
-            raise UserError(busy)
+        if not _try_lock(file):
+            if not wait:
+                raise UserError(busy)
+            _log.warning("%s; waiting for it", busy)
+            while not _try_lock(file):
+                time.sleep(0.2)
         yield  # closing the file frees the lock
 
 
-def try_lock(file: IO[bytes]) -> bool:
+def _try_lock(file: IO[bytes]) -> bool:
     """Locks an open file against other processes until it is closed; False while another one holds it."""
     try:
         if os.name == "nt":
