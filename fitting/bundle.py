@@ -24,7 +24,7 @@ from scene.head_state import HeadState
 from scene.quantisation import Storage, pack, stored_as, unpack
 from scene.reading import Names, Side, damage, read_versioned
 from scene.sway import NUM_POINTS
-from scene.tensor_files import Array, read_header, read_tensors, save_tensors
+from scene.tensor_files import Array, part, read_header, read_tensors, save_tensors
 from scene.transforms import mean_transform
 
 FORMAT_VERSION, _OLDEST = 5, 2  # 3 may store tensors in fewer bits; 4 sways; 5 may have a screen refiner
@@ -186,7 +186,7 @@ class AvatarBundle:
             tensors = read_tensors(folder / _TENSORS, "tensors of an avatar", stored, sizes, remedy=_REMEDY)
             tensors = unpack(tensors, manifest.storage)
             avatar.resize(manifest.num_gaussians)
-            avatar.load_state_dict(_part(tensors, "avatar."))
+            avatar.load_state_dict(part(tensors, "avatar."))
             facts = {key: value for key, value in content.items() if key not in _OURS}
             return cls._assemble(path, manifest, avatar.eval(), _refinement(refiner, tensors), tensors, facts)
 
@@ -243,9 +243,5 @@ def _models(path: Path, manifest: _Manifest, rig_vertices: int) -> tuple[AvatarM
 def _refinement(refiner: ScreenRefiner | None, tensors: dict[str, Tensor]) -> Refinement | None:
     if refiner is None:
         return None
-    refiner.load_state_dict(_part(tensors, _NETWORK))
+    refiner.load_state_dict(part(tensors, _NETWORK))
     return Refinement(refiner.eval().requires_grad_(False), tensors[_FEATURES])
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -48,6 +48,11 @@ class Array:
     optional: bool = False
     gaps: bool = False
 
+    @classmethod
+    def like(cls, tensor: Tensor) -> Array:
+        """Any values of a tensor's shape and type."""
+        return cls(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
     def problem(self, dtype: str, shape: tuple[int, ...], sizes: dict[str, int]) -> str | None:
         """What is wrong with an array that is stated to be so, or None. ``sizes`` learns the names of sizes."""
         allowed = {"real": dtype.startswith(_REAL), "whole": dtype.startswith(_WHOLE), "text": dtype == "text"}
@@ -180,6 +185,11 @@ def read_arrays(
                     raise ValueError(f"{name} is longer than its header says")
     _check_values(path, arrays, declared, remedy)
     return arrays
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with ``prefix``, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _npy_header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Stated:

@@ -137,8 +137,10 @@ class AvatarModel(nn.Module):
         Gaussians, and all else as it stands here."""
         arrays = {}
         for name, value in self.state_dict().items():
-            shape = ("N", *value.shape[1:]) if name.startswith("per_gaussian.") else tuple(value.shape)
-            arrays[prefix + name] = Array(shape, str(value.dtype).removeprefix("torch."))
+            array = Array.like(value)
+            if name.startswith("per_gaussian."):
+                array = dataclasses.replace(array, shape=("N", *array.shape[1:]))
+            arrays[prefix + name] = array
         corners = f"{prefix}per_gaussian.rig_vertices"
         if corners in arrays:
             last = self.get_buffer("rig_shapes").shape[1] - 1

@@ -93,10 +93,7 @@ def _resumed(
 ) -> tuple[Problem, int]:
     """The problem as the checkpoint left it, and the steps done. One that cannot be used costs minutes, no more."""
     problem = Problem(capture, config, device)
-    wanted = {
-        name: Array(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-        for name, tensor in problem.state_dict().items()
-    }
+    wanted = {name: Array.like(tensor) for name, tensor in problem.state_dict().items()}
     wanted["step"] = Array((), "int64", low=0, high=problem.num_steps)
     found = checkpoint and usable(checkpoint, lambda path: read_tensors(path, "checkpoint of tracking", wanted))
     if not found:

@@ -11,9 +11,10 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
+from fitting import optimizer_state
 from scene.errors import UserError
 from scene.reading import damage, decode_json
-from scene.tensor_files import Array, TensorHeader, read_header, read_tensors, save_tensors
+from scene.tensor_files import Array, part, read_header, read_tensors, save_tensors
 
 _WHAT, _REMEDY = "checkpoint of a training run", "remove it to train anew"
 
@@ -34,10 +35,7 @@ def save(
     """Writes everything that going on needs. kind: says which network it is; ``load`` compares it."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.items()}
-    names = {id(p): name for name, p in network.named_parameters()}
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            tensors[f"optimizer.{names[id(parameter)]}|{key}"] = torch.as_tensor(value)
+    tensors |= optimizer_state.stored(network, optimizer)
     save_tensors(path, tensors, {"progress": json.dumps(dataclasses.asdict(progress)), "kind": kind})
 
 
@@ -50,40 +48,14 @@ def load(
     if texts.get("kind") != kind:
         raise UserError(f"{path}: of a network with other settings; use the run's own, or another --out")
     progress = decode_json(texts.get("progress", ""), Progress, path, _WHAT, _REMEDY)
-    declared = _declared(network, average, optimizer, header)
+    weights = {name: Array.like(value) for name, value in network.state_dict().items()}
+    declared = {f"network.{name}": array for name, array in weights.items()}
+    declared |= {f"average.{name}": Array.like(value) for name, value in average.items()}
+    declared |= optimizer_state.declared(network, optimizer, weights, header)
     tensors = read_tensors(path, _WHAT, declared, remedy=_REMEDY)
     with damage(path, _WHAT, _REMEDY):
-        network.load_state_dict(_part(tensors, "network."))
-        for name, value in _part(tensors, "average.").items():
+        network.load_state_dict(part(tensors, "network."))
+        for name, value in part(tensors, "average.").items():
             average[name].copy_(value)
-        parameters = dict(network.named_parameters())
-        optimizer.state.clear()
-        for name, value in _part(tensors, "optimizer.").items():
-            owner, key = name.split("|")
-            parameter = parameters[owner]
-            optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        optimizer_state.restore(network, optimizer, tensors, lambda steps, _: steps)
     return progress
-
-
-def _declared(
-    network: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, header: TensorHeader
-) -> dict[str, Array]:
-    """What the file must hold: all weights and averages, and Adam's state of whatever has taken a step."""
-    arrays = {f"network.{name}": _like(value) for name, value in network.state_dict().items()}
-    arrays |= {f"average.{name}": _like(value) for name, value in average.items()}
-    optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for name, parameter in network.named_parameters():
-        prefix = f"optimizer.{name}|"
-        if id(parameter) in optimised and any(stored.startswith(prefix) for stored in header.arrays):
-            arrays[f"{prefix}step"] = Array((), "real", low=0, high=1e9)
-            arrays[f"{prefix}exp_avg"] = _like(parameter)
-            arrays[f"{prefix}exp_avg_sq"] = dataclasses.replace(_like(parameter), low=0)
-    return arrays
-
-
-def _like(value: Tensor) -> Array:
-    return Array(tuple(value.shape), str(value.dtype).removeprefix("torch."))
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
