@@ -17,12 +17,13 @@ MASK_bf16 := ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI
 MASK_avx512 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
   NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES= OPENBLAS_CORETYPE=Haswell
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test test-all lint clean
 
 help:
 	@echo "make setup   install the pinned packages into .venv (TORCH=auto|cpu|cuda)"
 	@echo "make demo    make a synthetic person, fit an avatar to it, write a report (MINUTES=$(MINUTES) of fitting)"
 	@echo "make test    run the tests (WITHOUT=bf16|avx512: as on a processor that lacks these)"
+	@echo "make test-all  the same and the exhaustive ones: thousands of damaged files, all joins of the clips, kills"
 	@echo "make lint    check the style with ruff"
 	@echo "make clean   remove .venv and caches; runs/ is never touched"
 
@@ -36,9 +37,10 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock tools/s
 demo: $(STAMP)
 	@$(RUN) fit_subject.py --demo --minutes $(MINUTES)
 
-test: $(STAMP)
+test: SELECTED = -m "not slow"
+test test-all: $(STAMP)
 	@$(if $(filter undefined,$(origin MASK_$(WITHOUT))),echo "error: WITHOUT=$(WITHOUT): expected bf16 or avx512" >&2; exit 2;) \
-	$(MASK_$(WITHOUT)) $(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations=10
+	$(MASK_$(WITHOUT)) $(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations=10 $(SELECTED)
 
 lint: $(STAMP)
 	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install -q --no-deps ruff==0.17.5

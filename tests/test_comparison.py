@@ -280,7 +280,6 @@ def test_whoever_stops_takes_the_running_fits_along():
     assert time.monotonic() - begun < 20
 
 
-@pytest.mark.slow
 def test_from_captures_to_tables(pair, tmp_path, capsys):
     out, figures = tmp_path / "out", tmp_path / "figures.json"
     arguments = ["--captures", pair.captures["photometric"], "--landmark-captures", pair.captures["landmarks"]]

@@ -30,7 +30,6 @@ def finished(picture, tmp_path_factory) -> Path:
     return run
 
 
-@pytest.mark.slow
 class TestARun:
     def test_holds_everything(self, finished):
         metrics = json.loads((finished / "metrics.json").read_text())

@@ -42,7 +42,6 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "copy"))
 
 
-@pytest.mark.slow
 class TestARun:
     def test_holds_everything(self, finished):
         from scene.capture import Capture
@@ -95,7 +94,6 @@ class TestARun:
         assert to_yaml(load_preset(finished / "config.yaml", FitConfig)) == (finished / "config.yaml").read_text()
 
 
-@pytest.mark.slow
 class TestGoingOn:
     def test_the_same_video_is_not_preprocessed_twice(self, finished, video):
         again = finished.with_name("again")
@@ -240,7 +238,6 @@ class TestErrors:
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
         fails(called("fit_subject.py", "--resume", run, "--offline"), str(checkpoint), "damaged")
 
-    @pytest.mark.slow
     @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs a small file system to fill")
     def test_a_full_disk_loses_nothing_and_goes_on(self, finished, tmp_path):
         small = tmp_path / "small"

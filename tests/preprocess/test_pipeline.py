@@ -125,7 +125,6 @@ def test_a_finished_capture_is_not_made_twice(built, face_video, cache_root, tmp
         build(face_video, built.root, other)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["scan", "track", "frames", "assemble", "save"])
 def test_work_goes_on_where_it_was_broken_off(face_video, tmp_path, monkeypatch, stage):
     root = tmp_path / "capture"
@@ -366,7 +365,6 @@ def test_two_processes_do_not_work_on_the_same_capture(tmp_path):
     other.stdout.close()
 
 
-@pytest.mark.slow
 def test_real_footage_end_to_end(shared_clip, tmp_path, capfd):
     quick = PhotometricConfig(num_gaussians=2000, visits=8)
     options = PreprocessConfig(end=2.0, size=256, matting="selfie", photometric=quick)

@@ -65,7 +65,6 @@ def test_a_linear_avatar_is_found_again(motion):
     assert distilled.facts["distilled"]["from"] == "linear" and "distilled" not in bundle.facts
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("kind", ["headgas", "gaussianhead"])
 def test_other_avatars_agree_with_their_teachers(kind):

@@ -63,7 +63,6 @@ def test_every_format_takes_options_that_exist(name):
     assert EXPORTERS[name].takes <= {"states", *ExportOptions.__dataclass_fields__}
 
 
-@pytest.mark.slow
 def test_a_playback_bundle_plays_like_the_avatar(saved, tmp_path, monkeypatch, capsys):
     _run(monkeypatch, saved, "--format", "bundle", "--codes", 6, "--out", tmp_path / "small")
     assert "6" in capsys.readouterr().out

@@ -311,7 +311,6 @@ def test_texts_are_one_short_line():
     assert as_markdown("") == ""
 
 
-@pytest.mark.slow
 def test_a_real_browser_shows_the_avatar_and_runs_no_name(viewer, tmp_path):
     from tests.playback.chromium import Chromium
 
