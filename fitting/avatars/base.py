@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +98,9 @@ class AvatarModel(nn.Module):
     """
 
     kind: str
+    #: The dataclass of its settings.
+    Config: type[Any]
+    config: Any
     #: Names in ``per_gaussian`` of unit vectors: they stay on the sphere of their last dimension.
     spherical: tuple[str, ...] = ()
     #: Whether the cloud of a fixed state changes with ``eye``; tells playback what it may cache.

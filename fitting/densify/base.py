@@ -19,18 +19,22 @@ class Densifier(Protocol):
 
     def wants_screen(self, step: float) -> ScreenRequest:
         """Whether the next rendering must carry ScreenStats, and which; ``step`` in the preset's nominal iterations."""
+        ...
 
     def observe(self, output: RenderOutput, cloud: GaussianCloud, image_size: int) -> None:
         """Sees a rendering after the backward pass of its loss, or those of a batch after that of their mean loss."""
 
     def plan(self, step: float, avatar: AvatarModel, generator: torch.Generator) -> Surgery | None:
         """The surgery that is due now, or None. The densifier forgets what it saw when it gives one."""
+        ...
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must keep."""
+        ...
 
     def declared(self) -> dict[str, Array]:
         """What a checkpoint may hold for ``load``; N is the number of Gaussians."""
+        ...
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Takes back what ``state`` gave."""
