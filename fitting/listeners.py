@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from fitting.avatars import AvatarModel
 from fitting.figures import Figures
 from fitting.loop import StepInfo
+from scene.files import write_bytes
 from scene.reading import read_log
 
 _SMOOTHING = 0.05
@@ -93,9 +93,7 @@ class JsonLog:
         kept: list[bytes] = []
         if self._path.exists():
             kept = [line for line, entry in read_log(self._path) if entry["step"] < next_step]
-        temporary = self._path.with_suffix(".partial")
-        temporary.write_bytes(b"".join(line + b"\n" for line in kept))
-        os.replace(temporary, self._path)
+        write_bytes(self._path, b"".join(line + b"\n" for line in kept))
         self._file = open(self._path, "a", encoding="utf-8")
 
     def on_end(self, avatar: AvatarModel) -> None:

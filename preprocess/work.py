@@ -99,11 +99,11 @@ class Work:
     def frames(self, files: FrameFiles) -> None:
         """Removes pictures of an interrupted run that are damaged, or that belong to a result which is gone."""
         for path in files.present():
-            if not (self._anew or is_whole_png(path)):
+            if not self._anew:
+                if is_whole_png(path):
+                    continue
                 _log.warning("%s: damaged; it is made anew", path)
-                path.unlink()
-            elif self._anew:
-                path.unlink()
+            path.unlink()
 
     def checkpoint(self, name: str) -> Path:
         """Where a stage that saves itself does so."""

@@ -22,6 +22,7 @@ from websockets.typing import Data
 
 from playback.viewer.access import Access
 from playback.viewer.messages import MAX_BYTES, Malformed, wanted
+from scene.errors import one_line
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,4 @@ class _OneLine(logging.Filter):
 
 
 def _short(error: BaseException) -> str:
-    """An error in one printable line."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in text[:_MAX_REASON])
+    return one_line(str(error) or type(error).__name__, _MAX_REASON)
