@@ -8,9 +8,9 @@ got far enough that parts that do not belong together would show.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
-from typing import Any
 
 from benchmarks import damaged_fits
 from benchmarks.damage import Reader, Targets
@@ -54,13 +54,11 @@ def _read_states(folder: Path) -> None:
     load_states(folder / "states.npz", _NAMES, _JOINTS)
 
 
-_KEPT: dict[str, Any] = {}
-
-
+@functools.cache
 def _arkit_bundle():
     from tests import toys
 
-    return _KEPT.setdefault("arkit", None) or _KEPT.update(arkit=toys.arkit_bundle()) or _KEPT["arkit"]
+    return toys.arkit_bundle()
 
 
 def _make_curves(folder: Path) -> Targets:

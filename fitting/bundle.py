@@ -35,8 +35,6 @@ _FEATURES, _NETWORK = "refiner.features", "refiner.network."
 _MAX_VERTICES = 1_000_000
 _REMEDY = "it is damaged: export the avatar again"
 
-Count = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
-
 
 class _Manifest(msgspec.Struct):
     """What ``manifest.json`` of an avatar holds beside its format and its facts."""
@@ -46,7 +44,7 @@ class _Manifest(msgspec.Struct):
     head_model: str
     expression_names: Names
     joint_names: Names
-    num_gaussians: Count
+    num_gaussians: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
     width: Side
     height: Side
     storage: dict[str, Storage] = msgspec.field(default_factory=dict)

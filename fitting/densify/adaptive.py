@@ -21,7 +21,7 @@ from scene.extent import SCENE_EXTENT_M
 from scene.tensor_files import Array
 from scene.transforms import normalize_quats, quats_to_matrices
 
-_HALF = 1.6  # a split Gaussian's scales are divided by it
+_SPLIT = 1.6  # by which the scales of the two halves of a split Gaussian are divided (Kerbl et al. 2023)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +125,12 @@ class AdaptiveDensifier:
             noise = torch.randn(means.shape, generator=generator).to(means)
             turn = quats_to_matrices(normalize_quats(p["quats"][source][halves]))
             means[halves] += (turn @ (noise[halves] * scales[source][halves])[..., None])[..., 0]
-            log_scales[halves] -= math.log(_HALF)
+            log_scales[halves] -= math.log(_SPLIT)
         return Surgery(source, fresh, {"means": means, "log_scales": log_scales})
 
     def _largest_after(self, grow: Tensor, largest: Tensor) -> Tensor:
         """Largest standard deviations [N] when those that ``grow`` says have grown, of ``largest`` [N] before."""
-        return torch.where(grow & (largest > self.config.split_scale), largest / _HALF, largest)
+        return torch.where(grow & (largest > self.config.split_scale), largest / _SPLIT, largest)
 
     def _forget(self, count: int, device: torch.device) -> None:
         self._seen = 0

@@ -7,15 +7,15 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from msgspec import Meta
 from torch import Tensor, nn
 
 from fitting.avatars import AvatarModel
 from fitting.networks.fused import INSTALL, FusedMLP, why_not
 from fitting.networks.layout import Layout, UnsupportedNetwork
+from scene.bounds import Share
 from scene.errors import UserError
 from scene.head_state import HeadState
 from scene.reading import convert
@@ -35,7 +35,7 @@ class NetworksConfig:
     """In playback and measuring on CUDA, never in the fit itself. torch: PyTorch, in float32. tinycudann: fully fused
     networks of tiny-cuda-nn, in half precision, wherever they can be and give the same. auto: of these two the faster,
     where that package is."""
-    tolerance: Annotated[float, Meta(ge=0, le=1)] = 0.01
+    tolerance: Share = 0.01
     """Most that a fully fused network may differ, as a share of its largest output; else it stays in PyTorch."""
 
     @classmethod

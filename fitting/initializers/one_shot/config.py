@@ -10,6 +10,7 @@ from scene.bounds import Count, CountFromZero, Degree, Gaussians, Layers, Pixels
 
 _MAX_DIM_OF_OCTAVES = 4 * 127  # 2^126 π is the largest octave in float32
 
+
 @dataclasses.dataclass(frozen=True)
 class BackboneConfig:
     """What turns the picture into features."""
