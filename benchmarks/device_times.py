@@ -1,4 +1,4 @@
-"""Times on a device: between points of its own work, of many calls in a row, and the memory that they took."""
+"""Times on a device: by the clock, between points of its own work, of many calls in a row, and the memory they took."""
 
 from __future__ import annotations
 
@@ -18,6 +18,34 @@ def waited(device: torch.device | str) -> float:
     if is_cuda(device):
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+Clock = tuple[float, float]
+
+
+def clock(device: torch.device | str = "cpu") -> Clock:
+    """Seconds of time and of processor time (all threads of this process), when a GPU has done what it was asked."""
+    return waited(device), time.process_time()
+
+
+def time_runs(run: Callable[[], list[Clock]], seconds: float, least: int = 5, most: int = 60) -> list[dict[str, float]]:
+    """Runs something as often as fits into the seconds, after once to warm up.
+
+    ``run`` returns clock readings; each interval between two of them becomes one summary (milliseconds).
+    """
+    run()
+    rows, start = [], time.perf_counter()
+    while len(rows) < least or (time.perf_counter() - start < seconds and len(rows) < most):
+        readings = run()
+        rows.append([(1000 * (b[0] - a[0]), 1000 * (b[1] - a[1])) for a, b in zip(readings, readings[1:])])
+    return [
+        {
+            "median_ms": round(statistics.median(wall for wall, _ in column), 3),
+            "min_ms": round(min(wall for wall, _ in column), 3),
+            "cpu_ms": round(min(cpu for _, cpu in column), 3),
+        }
+        for column in zip(*rows)
+    ]
 
 
 def between(parts: Sequence[Callable[[], object]], device: torch.device | str, rounds: int) -> list[float]:

@@ -5,7 +5,7 @@
     python benchmarks/fitting.py --scaling docs/scaling.png
 
 A step is what a fit does: frame, avatar, rendering, losses (without VGG), all gradients, the optimizer. The scene is
-that of benchmarks/rasterizer.py. The parts are timed with the graph cut between them; their limit is what the bytes
+that of benchmarks/made_head.py. The parts are timed with the graph cut between them; their limit is what the bytes
 and the operations that they cannot do without would take at the speeds measured in the same run. With several --batch:
 what steps of so many frames (schedule.batch) gain, in pictures a second. With --scaling: how a step and a frame of
 playback grow with Gaussians, pixels and threads, as a table and a plot.
@@ -27,10 +27,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.conditions import announced, with_load_after
-from benchmarks.device_times import PeakMemory, is_cuda, pipelined_ms
+from benchmarks.device_times import PeakMemory, is_cuda, pipelined_ms, time_runs
 from benchmarks.kept import Kept
 from benchmarks.limits import least_ms, machine_limits
-from benchmarks.rasterizer import time_runs
 from benchmarks.training_step import PARTS, TrainingStep
 
 

@@ -35,7 +35,7 @@ import torch
 from benchmarks.conditions import announced, with_load_after
 from benchmarks.device_times import PeakMemory, is_cuda, pipelined_ms
 from benchmarks.kept import Kept
-from benchmarks.rasterizer import head_like_scene
+from benchmarks.made_head import head_like_scene
 from fitting.bundle import AvatarBundle
 from fitting.networks import NetworksConfig, describe, why_not
 from playback import fused

@@ -2,10 +2,9 @@
 
     python benchmarks/rasterizer.py [--json FILE] [--threads 1 2] [--quick]
 
-The scene is like a head: Gaussians on an ellipsoid that covers about 70 % of the frame, scales 0.5 to 2 times their
-spacing, opacities 0.1 to 0.99, harmonics of degree 3; 40 to 50 Gaussians are blended per pixel. Backward includes the
-gradients of all fields, of the camera's pose and of the screen means. Printed are the median, the fastest run, and the
-processor time of the fastest run over all threads: on a machine with other work to do, the last says most.
+The scene is that of benchmarks/made_head.py. Backward includes the gradients of all fields, of the camera's pose and of
+the screen means. Printed are the median, the fastest run, and the processor time of the fastest run over all threads:
+on a machine with other work to do, the last says most.
 """
 
 from __future__ import annotations
@@ -18,74 +17,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting thr
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
-import math
-import statistics
 import time
-from collections.abc import Callable
 
 import torch
 
 from benchmarks.conditions import announced, with_load_after
+from benchmarks.device_times import Clock, clock, time_runs
+from benchmarks.made_head import head_like_scene
 from renderers import create
 from renderers.cpu import CpuRenderer
 from renderers.output import RenderOutput
 from scene.camera import Camera
 from scene.cloud import GaussianCloud
 from scene.files import write_json
-from scene.transforms import make_transform
-
-RADII = (0.085, 0.115, 0.1)  # metres: width, height, depth
-DISTANCE = 0.46
-
-
-def head_like_scene(count: int, size: int, degree: int = 3) -> tuple[GaussianCloud, Camera]:
-    """Gaussians on an ellipsoid and the camera in front of it."""
-    g = torch.Generator().manual_seed(0)
-    a, b, c = RADII
-    power = 1.6075  # Thomsen's formula for the area of an ellipsoid
-    area = 4 * math.pi * (((a * b) ** power + (a * c) ** power + (b * c) ** power) / 3) ** (1 / power)
-    spacing = math.sqrt(area / count)
-    cloud = GaussianCloud(
-        means=torch.nn.functional.normalize(torch.randn(count, 3, generator=g), dim=-1) * torch.tensor(RADII),
-        quats=torch.randn(count, 4, generator=g),
-        scales=spacing * (0.5 + 1.5 * torch.rand(count, 3, generator=g)),
-        opacities=0.1 + 0.89 * torch.rand(count, generator=g),
-        sh=torch.randn(count, (degree + 1) ** 2, 3, generator=g) * 0.3,
-    )
-    focal = 1.9 * size
-    K = torch.tensor([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
-    pose = make_transform(torch.diag(torch.tensor([1.0, -1.0, -1.0])), torch.tensor([0.0, 0.0, DISTANCE]))
-    return cloud, Camera(K, pose, size, size)
-
-
-Clock = tuple[float, float]
-
-
-def clock(device: str = "cpu") -> Clock:
-    """Seconds of time and of processor time (all threads of this process), when a GPU has done what it was asked."""
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-    return time.perf_counter(), time.process_time()
-
-
-def time_runs(run: Callable[[], list[Clock]], seconds: float, least: int = 5, most: int = 60) -> list[dict[str, float]]:
-    """Runs something as often as fits into the seconds, after once to warm up.
-
-    ``run`` returns clock readings; each interval between two of them becomes one summary (milliseconds).
-    """
-    run()
-    rows, start = [], time.perf_counter()
-    while len(rows) < least or (time.perf_counter() - start < seconds and len(rows) < most):
-        readings = run()
-        rows.append([(1000 * (b[0] - a[0]), 1000 * (b[1] - a[1])) for a, b in zip(readings, readings[1:])])
-    return [
-        {
-            "median_ms": round(statistics.median(wall for wall, _ in column), 3),
-            "min_ms": round(min(wall for wall, _ in column), 3),
-            "cpu_ms": round(min(cpu for _, cpu in column), 3),
-        }
-        for column in zip(*rows)
-    ]
 
 
 def time_renderer(renderer, cloud: GaussianCloud, camera: Camera, seconds: float, screen: bool = False) -> dict:

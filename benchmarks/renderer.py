@@ -2,7 +2,7 @@
 
     python benchmarks/renderer.py --device cuda [--gaussians 20000 50000 100000] [--batch 1 4] [--json FILE]
 
-The scene is that of benchmarks/rasterizer.py: a head of harmonics of degree 3. Forward and backward are what a training
+The scene is that of benchmarks/made_head.py: a head of harmonics of degree 3. Forward and backward are what a training
 step asks for (with the gradients of the screen means); "picture" is a rendering without gradients, as in playback, one
 after the other with one wait at the end.
 """
@@ -26,7 +26,7 @@ import torch
 from benchmarks.conditions import announced
 from benchmarks.device_times import PeakMemory, between, pipelined_ms
 from benchmarks.kept import Kept
-from benchmarks.rasterizer import head_like_scene
+from benchmarks.made_head import head_like_scene
 from renderers import Renderer, create
 from scene.camera import Camera
 

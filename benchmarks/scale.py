@@ -151,8 +151,6 @@ def report(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-
-
 def _made_video(folder: Path) -> Path:
     from preprocess.demo_subject.truth import make_demo
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.rasterizer import clock, time_runs
+from benchmarks.device_times import clock, time_runs
 from benchmarks.training_step import TrainingStep
 from renderers.cpu import THREADS_VARIABLE
 from scene.files import write_bytes

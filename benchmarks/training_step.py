@@ -8,7 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from benchmarks.rasterizer import Clock, clock, head_like_scene
+from benchmarks.device_times import Clock, clock
+from benchmarks.made_head import head_like_scene
 from renderers import create
 from renderers.cpu import CpuRenderer
 from scene.camera import Camera

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.rasterizer import head_like_scene, ratios, time_renderer
+from benchmarks.made_head import head_like_scene
+from benchmarks.rasterizer import ratios, time_renderer
 from renderers.cpu import CpuRenderer
 
 

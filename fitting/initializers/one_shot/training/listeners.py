@@ -10,6 +10,7 @@ import torch
 
 from fitting.initializers.one_shot.training.pictures import mosaic
 from fitting.initializers.one_shot.training.trainer import Trainer, TrainInfo
+from scene.image_files import save_image
 
 _LOG_EVERY = 20  # steps
 
@@ -98,6 +99,4 @@ def averaged_mosaic(trainer: Trainer, count: int = 3) -> torch.Tensor:
 
 
 def _write(path: Path, picture: torch.Tensor) -> None:
-    import cv2
-
-    cv2.imwrite(str(path), (picture.flip(-1).numpy() * 255).round().astype("uint8"))
+    save_image(path, (picture.flip(-1).numpy() * 255).round().astype("uint8"))
