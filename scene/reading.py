@@ -53,7 +53,8 @@ _WORDS = {
 
 @contextlib.contextmanager
 def damage(where: Path | str, what: str, remedy: str = DAMAGED) -> Iterator[None]:
-    """Turns whatever a damaged file raises inside into a UserError that names ``where`` and ``what`` it should be.
+    """Turns whatever a damaged file raises inside into a UserError that names ``where`` and ``what`` it should be, or the
+    field of which msgspec complains.
 
     A UserError passes as it is.
     """
@@ -67,14 +68,14 @@ def damage(where: Path | str, what: str, remedy: str = DAMAGED) -> Iterator[None
         raise
     except FileNotFoundError:
         raise UserError(f"{where}: not found; expected the {what}") from None
+    except msgspec.ValidationError as error:
+        raise UserError(f"{where}: {_plain(str(error))}; {remedy}") from None
     except (*_DAMAGE, tokenize.TokenError, SafetensorError) as error:
         raise UserError(f"{where}: cannot be read as the {what} ({reason(error)}); {remedy}") from None
 
 
 def reason(error: BaseException) -> str:
     """What an exception says, in a few plain words."""
-    if isinstance(error, msgspec.ValidationError):
-        return _plain(str(error))
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, UnicodeDecodeError):
@@ -157,7 +158,7 @@ def decode_json(data: bytes | str, kind: type[T], where: Path | str, what: str, 
     data = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if _LONG_NUMBER.search(data):
         raise UserError(f"{where}: cannot be read as the {what} (a number of hundreds of digits); {remedy}")
-    with damage(where, what, remedy), typed(where, remedy):
+    with damage(where, what, remedy):
         return msgspec.json.decode(data, type=kind)
 
 
@@ -175,17 +176,8 @@ def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
 
 def convert(value: Any, kind: type[T], where: Path | str, remedy: str = DAMAGED) -> T:
     """Plain values (of JSON or YAML) as a ``kind``. Raises UserError that names the field and what was expected."""
-    with damage(where, "values", remedy), typed(where, remedy):
+    with damage(where, "values", remedy):
         return msgspec.convert(value, type=kind)
-
-
-@contextlib.contextmanager
-def typed(where: Path | str, remedy: str = DAMAGED) -> Iterator[None]:
-    """Turns msgspec's complaint about a field into a UserError that names it."""
-    try:
-        yield
-    except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {_plain(str(error))}; {remedy}") from None
 
 
 def _plain(message: str) -> str:
