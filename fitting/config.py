@@ -11,7 +11,7 @@ from fitting.initializers.base import InitializerConfig
 from fitting.networks import NetworksConfig
 from fitting.objective import ObjectiveConfig
 from fitting.optimizers import OptimizerConfig
-from scene.bounds import Count, Share, Steps, Weight
+from scene.bounds import Count, NonNegative, Share, Steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ScheduleConfig:
     """Length of the whole fit when neither minutes nor iterations are given, and the unit of all other schedules."""
     min_iterations: Steps = 0
     """A fit of fewer iterations than this is announced as too short for its preset, before it starts."""
-    cpu_minutes: Weight = 0.0
+    cpu_minutes: NonNegative = 0.0
     """Minutes that a fit on a CPU takes when nothing else is said; 0: the full iterations there too."""
     batch: Count = 1
     """Training frames that a step takes: all different, drawn in one go, their losses averaged. Iterations are steps,

@@ -31,8 +31,9 @@ Degree = Annotated[int, Meta(ge=0, le=3)]
 """Of spherical harmonics."""
 Pixels = Annotated[int, Meta(ge=16, le=8192)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Weight = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
-"""Of a loss or a penalty; thresholds and exponents likewise."""
+NonNegative = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
+Weight = NonNegative
+"""Of a loss or a penalty."""
 Positive = Annotated[float, Meta(gt=0, le=MAX_NUMBER)]
 Rate = Annotated[float, Meta(ge=0, le=10)]
 RatePair = tuple[Rate, Rate]

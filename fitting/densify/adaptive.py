@@ -15,7 +15,7 @@ from torch import Tensor
 from fitting.avatars import AvatarModel
 from fitting.optimizers import Surgery
 from renderers.output import RenderOutput, ScreenRequest
-from scene.bounds import Gaussians, Share, Steps, Weight
+from scene.bounds import Gaussians, NonNegative, Share, Steps
 from scene.cloud import GaussianCloud
 from scene.extent import SCENE_EXTENT_M
 from scene.tensor_files import Array
@@ -36,15 +36,15 @@ class AdaptiveConfig:
     """Iterations between two rounds."""
     min_observations: Steps = 40
     """Rounds wait until so many renderings were seen, whatever the budget."""
-    gradient_threshold: Weight = 2e-4
+    gradient_threshold: NonNegative = 2e-4
     """Mean gradient of the screen position, in normalised device coordinates, above which a Gaussian is doubled."""
     absolute_gradients: bool = False
     """Sum absolute per-pixel gradients (AbsGS) instead of the gradient of the sum; needs a higher threshold."""
-    split_scale: Weight = 0.01 * SCENE_EXTENT_M
+    split_scale: NonNegative = 0.01 * SCENE_EXTENT_M
     """Metres: larger Gaussians are split, smaller ones cloned. 1% of the scene (Kerbl et al. 2023)."""
     prune_opacity: Share = 0.005
     """Gaussians fainter than this in every frame seen are removed."""
-    prune_scale: Weight = 0.1 * SCENE_EXTENT_M
+    prune_scale: NonNegative = 0.1 * SCENE_EXTENT_M
     """Metres: larger Gaussians are removed, unless a split makes them small enough. 10% of the scene (Kerbl et al.)."""
     max_gaussians: Gaussians | None = None
     """No growth beyond this number; null: without limit, as in the papers (a fit of HeadGaS at 512² takes 4 GB with

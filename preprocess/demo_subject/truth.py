@@ -17,7 +17,7 @@ import torch
 
 from preprocess.head_models import HEAD_MODELS
 from preprocess.head_models.base import HeadModel
-from scene.bounds import Pixels, Positive, Share, Steps, Weight
+from scene.bounds import NonNegative, Pixels, Positive, Share, Steps
 from scene.camera import Camera
 from scene.capture import Identity
 from scene.errors import UserError
@@ -54,7 +54,7 @@ class DemoConfig:
     """Width in metres that the picture shows at the depth of the face; smaller means nearer."""
     grimaces: Share = 0.0
     """Strength of grimaces between the other expressions, 0 to 1."""
-    noise: Weight = 1.2
+    noise: NonNegative = 1.2
     """Standard deviation of the sensor's noise in 8-bit steps."""
     head_model: str = "anny"
     """Name in HEAD_MODELS."""

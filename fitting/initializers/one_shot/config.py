@@ -6,7 +6,19 @@ import dataclasses
 from typing import Literal
 
 from fitting.screen_refiner import RefinerConfig
-from scene.bounds import Count, CountFromZero, Degree, Gaussians, Layers, Pixels, Positive, Share, Steps, Weight, Width
+from scene.bounds import (
+    Count,
+    CountFromZero,
+    Degree,
+    Gaussians,
+    Layers,
+    NonNegative,
+    Pixels,
+    Positive,
+    Share,
+    Steps,
+    Width,
+)
 
 _MAX_DIM_OF_OCTAVES = 4 * 127  # 2^126 π is the largest octave in float32
 
@@ -79,9 +91,9 @@ class OneShotConfig:
     those that it knows and glasses are gone."""
     offsets: bool = True
     """Queries may leave the surface. Off: they stay on the head model ("w/o offsets")."""
-    normal_reach: Weight = 0.04
+    normal_reach: NonNegative = 0.04
     """Metres that a query may move along the normal."""
-    tangent_reach: Weight = 0.008
+    tangent_reach: NonNegative = 0.008
     """Metres that it may move along the surface."""
     backbone: BackboneConfig = BackboneConfig()
     """What turns the picture into features."""

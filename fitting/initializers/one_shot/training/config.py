@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fitting.initializers.one_shot.config import OneShotConfig
-from scene.bounds import Count, CountFromZero, Pixels, Positive, Rate, Share, Steps, Weight
+from scene.bounds import Count, CountFromZero, NonNegative, Pixels, Positive, Rate, Share, Steps, Weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,17 +20,17 @@ class DataConfig:
     """Side of the targets in pixels."""
     fewest_queries: Share = 0.7
     """Every step draws its number of queries between this share and all of ``model.queries``."""
-    pose_noise_deg: Weight = 1.0
+    pose_noise_deg: NonNegative = 1.0
     """Standard deviation of the error that the source's tracked head rotation gets, as a tracker has."""
-    shift_noise_m: Weight = 0.002
+    shift_noise_m: NonNegative = 0.002
     """Of its position, across the view; three times that along it."""
-    identity_noise: Weight = 0.15
+    identity_noise: NonNegative = 0.15
     """Of the identity's coefficients, which have unit variance over people."""
-    expression_noise: Weight = 0.06
+    expression_noise: NonNegative = 0.06
     """Of the source's expression coefficients."""
     colour_jitter: Share = 0.2
     """Strength of one random change of brightness, tint and gamma for all pictures of a sample."""
-    cache_gb: Weight = 4.0
+    cache_gb: NonNegative = 4.0
     """Memory for decoded pictures."""
     workers: CountFromZero = 0
     """Processes that make samples; 0: the training process itself."""
@@ -92,7 +92,7 @@ class TrainConfig:
     """Share of the run during which targets have half the resolution."""
     mixed_precision: bool = True
     """bfloat16 in the network, where the device is a GPU."""
-    save_every_s: Weight = 60.0
+    save_every_s: NonNegative = 60.0
     """Seconds between checkpoints."""
-    picture_every_s: Weight = 120.0
+    picture_every_s: NonNegative = 120.0
     """Seconds between pictures in TensorBoard."""
