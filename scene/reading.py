@@ -53,8 +53,8 @@ _WORDS = {
 
 @contextlib.contextmanager
 def damage(where: Path | str, what: str, remedy: str = DAMAGED) -> Iterator[None]:
-    """Turns whatever a damaged file raises inside into a UserError that names ``where`` and ``what`` it should be, or the
-    field of which msgspec complains.
+    """Turns whatever a damaged file raises inside into a UserError that names ``where`` and ``what`` it should be, or
+    the field of which msgspec complains.
 
     A UserError passes as it is.
     """
