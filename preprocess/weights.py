@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scene.errors import UserError
-from scene.files import write_json
+from scene.files import atomic_path, write_json
 from scene.reading import read_json
 
 if TYPE_CHECKING:
@@ -229,9 +229,7 @@ def _fetch(url: str, weights: Weights, path: Path) -> None:
     """Downloads into a file beside ``path`` and moves it there once its hash is right."""
     from tqdm import tqdm
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with atomic_path(path) as temporary:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, temporary.open("wb") as file:
             total = int(response.headers.get("Content-Length") or weights.num_bytes)
             label = f"downloading {weights.filename}, once"
@@ -241,6 +239,3 @@ def _fetch(url: str, weights: Weights, path: Path) -> None:
                     bar.update(len(block))
         if _digest(temporary, weights.algorithm) != weights.digest:
             raise ValueError(f"the file there has another {weights.algorithm}")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

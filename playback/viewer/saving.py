@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from fitting.bundle import AvatarBundle
 from scene.errors import UserError
 from scene.expression_tuning import ExpressionTuning
-from scene.files import storage_error
+from scene.files import new_folder
 
 
 def save_tuned(bundle: AvatarBundle, tuning: ExpressionTuning, parent: Path, name: str) -> Path:
@@ -23,16 +22,11 @@ def save_tuned(bundle: AvatarBundle, tuning: ExpressionTuning, parent: Path, nam
     name = name.strip()
     if not name or name != os.path.basename(name) or name.startswith(".") or not name.isprintable() or "\\" in name:
         raise UserError(f"{name!r}: not a name for a folder; give a plain one, such as bundle-tuned")
-    folder, partial = parent / name, parent / f".{name}.{os.getpid()}.partial"
+    folder = parent / name
     if folder.exists():
         raise UserError(f"{folder}: exists already and is not overwritten; choose another name")
-    try:
+    with new_folder(folder) as partial:
         dataclasses.replace(bundle, tuning=tuning).save(partial)
-        partial.rename(folder)
-    except OSError as error:
-        raise storage_error(error, folder) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
