@@ -91,10 +91,11 @@ def _picture_config(args: argparse.Namespace, base: Base | None) -> tuple[FitCon
     from fitting.config import FitConfig
     from fitting.config_files import load_preset, to_yaml
     from scene.errors import UserError
+    from scene.reading import read_text
 
     if base is None:
         config = load_preset(args.preset or "one-picture", FitConfig, initializer_override(args, "pictures"))
         return config, to_yaml(config)
     if args.preset or args.overrides or args.init or args.refine:
         raise UserError("--base: takes everything from its run; leave out --preset, --set, --init and --refine")
-    return None, base.run.config.read_text()
+    return None, read_text(base.run.config, "settings of a fit")

@@ -169,9 +169,10 @@ def _states(args: argparse.Namespace, bundle: AvatarBundle) -> ChosenStates:
 
 def _shots(args: argparse.Namespace, bundle: AvatarBundle, chosen: ChosenStates) -> tuple[list[Shot], float]:
     """The shots and their frames per second."""
-    from playback.views.camera_path import load_camera_path
+    from playback.views.camera_path import MAX_PICTURES, load_camera_path
     from playback.views.rendering import Lens, shots_by_angles, shots_by_path, steps_and_swings
     from playback.views.trajectories import Swing
+    from scene.errors import UserError
 
     if args.path:
         path = load_camera_path(args.path, bundle.default_camera)
@@ -181,6 +182,8 @@ def _shots(args: argparse.Namespace, bundle: AvatarBundle, chosen: ChosenStates)
     camera = bundle.default_camera
     width, height = _height(args.size or (camera.width, None), camera.width, camera.height)
     steps, swings = steps_and_swings(chosen, args.trajectory, args.seconds or _SECONDS)
+    if not chosen.moving and steps > MAX_PICTURES:
+        raise UserError(f"--seconds {args.seconds:g}: {steps} pictures; expected at most {MAX_PICTURES}")
     given = {name: getattr(args, name) for name in ("yaw", "pitch", "yaws", "pitches")}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     swing = Swing(steps, swings, **{name: value for name, value in given.items() if value is not None})

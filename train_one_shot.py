@@ -61,9 +61,11 @@ def main() -> None:
         arguments.error("one of --minutes, --steps is needed")
     from fitting.config_files import CONFIGS, load_preset
     from fitting.initializers.one_shot.training.processes import join
+    from scene.files import check_writable
 
     device = command_line.device(args.device)
     config = load_preset(args.preset, TrainConfig, args.overrides, CONFIGS / "one_shot")
+    check_writable(args.out)
     processes = join(device)
     command_line.resume_with("the same command goes on from the last checkpoint")
     path = _train(args, config, _roots(args, processes), device, processes)

@@ -136,11 +136,15 @@ def check_writable(path: Path) -> None:
 
 
 def storage_error(error: OSError, path: Path) -> Exception:
-    """A UserError for what the person can mend (full disk, no permission, a long name), else the error itself."""
+    """A UserError for what the person can mend (full disk, no permission, a long name), else the error itself.
+
+    path: what was to be written. A folder on its way that the system calls missing is one that it lets nobody make.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"{path}: no space left on the disk; free some, then run the same command again to go on")
     unusable = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
-    if error.errno in unusable:
+    missing = error.errno == errno.ENOENT and str(error.filename) in map(str, (path, *Path(path).parents))
+    if error.errno in unusable or missing:
         return UserError(f"{path}: cannot write there ({error.strerror}); choose another folder")
     return error
 

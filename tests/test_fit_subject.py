@@ -176,6 +176,18 @@ class TestErrors:
         fails(called("fit_subject.py", *[places.get(a, a) for a in arguments]), *words)
         assert not list(tmp_path.glob("runs/*"))  # nothing is left behind
 
+    def test_a_run_that_another_process_is_at_work_on(self, tmp_path):
+        from fitting.config import FitConfig
+        from fitting.config_files import defaults, to_yaml
+        from fitting.run_directory import RunDirectory
+
+        capture = toys.make_capture(tmp_path / "capture", frames=4, size=16, test=1)
+        run = RunDirectory.create(tmp_path / "run", capture.root, {"iterations": 5}, to_yaml(defaults(FitConfig)))
+        with run.held():
+            result = called("fit_subject.py", "--resume", run.root, "--offline")
+        fails(result, str(run.root), "another process is at work on this run")
+        assert not list((run.root / "checkpoints").glob("*")) and not run.bundle.exists()
+
     def test_an_output_folder_that_cannot_be_written(self, video, tmp_path):
         (tmp_path / "file").write_text("")
         out = tmp_path / "file" / "run"

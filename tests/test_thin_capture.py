@@ -70,3 +70,5 @@ def test_the_program(capture, tmp_path):
     for arguments in ((tmp_path, "--out", tmp_path / "x"), (capture.root, "--every", 0, "--out", tmp_path / "x")):
         failed = call(*arguments)
         assert failed.returncode == 2 and "Traceback" not in failed.stderr and not (tmp_path / "x").exists()
+    failed = call(capture.root, "--out", Path(__file__) / "x")
+    assert failed.returncode == 2 and "cannot write there" in failed.stderr

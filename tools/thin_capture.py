@@ -69,7 +69,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write, which must be new")
     args = parser.parse_args()
     from scene.capture import Capture
+    from scene.files import check_writable
 
+    check_writable(args.out)
     whole = Capture.load(args.capture)
     thinned = thin(whole, args.every, args.out)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())

@@ -72,6 +72,8 @@ BREAKS = [
     (lambda m: m["storage"][INT8].pop("dtype"), "damaged"),
     (lambda m: m.update(storage=[1, 2]), "damaged"),
     (lambda m: m.pop("width"), "damaged"),
+    (lambda m: m.update(num_gaussians=10**9), "num_gaussians: expected a whole number <= 100000000; it is damaged"),
+    (lambda m: m.update(avatar="headgas", config={"hidden_size": 30_000}), "hidden_size: expected .* 2048, got 30000"),
     (lambda m: m.update(width=1 << 40), "width: expected a whole number <= 16384; it is damaged"),
     (lambda m: m.update(head_model=["anny"]), "head_model: expected text, got a list; it is damaged"),
     (lambda m: m["expression_names"].__setitem__(1, m["expression_names"][0]), "expression_names.*damaged"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,9 @@ from fitting.bundle import AvatarBundle
 from fitting.run_directory import RunDirectory
 from scene import files
 from scene.errors import UserError
-from scene.files import check_writable
+from scene.files import atomic_path, check_writable, new_folder, write_json
 from tests import toys
+from tests.programs import called, fails
 
 
 def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path):
@@ -59,3 +61,19 @@ def test_programs_say_it_before_they_work(program, arguments, tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", [program, str(tmp_path / "run"), *arguments, str(out)])
     with pytest.raises(UserError, match="cannot write there"):
         importlib.import_module(program).main()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc on this system")
+def test_folders_that_the_system_makes_for_nobody(tmp_path):
+    """It calls them missing, as it calls a file that a program forgot to write."""
+    for path in (Path("/proc/x/a"), Path("/proc/x/y/a")):
+        with pytest.raises(UserError, match=f"{path}: cannot write there"):
+            write_json(path, {})
+        with pytest.raises(UserError, match=f"{path}: cannot write there"), new_folder(path):
+            pass
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
+        pass
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("a.mp4")
+    for program in (["prepare_collection.py", tmp_path], ["fit_subject.py", "--list", tmp_path / "list.txt"]):
+        fails(called(*program, "--out", "/proc/x", "--offline"), "/proc/x", "cannot write there")

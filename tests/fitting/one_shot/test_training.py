@@ -237,7 +237,8 @@ def test_the_program_trains_resumes_and_writes_weights(roots, tmp_path, monkeypa
     [(("--data", "nowhere"), "--minutes, --steps"),
      (("--data", "nowhere", "--steps", "1"), "nowhere: not found"),
      (("--data", "nowhere", "--steps", "1", "--set", "model.dims=3"), "unknown key model.dims"),
-     (("--data", "nowhere", "--steps", "1", "--preset", "huge"), "unknown preset 'huge'")],
+     (("--data", "nowhere", "--steps", "1", "--preset", "huge"), "unknown preset 'huge'"),
+     (("--data", "nowhere", "--steps", "1", "--out", f"{__file__}/x"), "cannot write there")],
 )  # fmt: skip
 def test_the_programs_errors(arguments, message, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train_one_shot.py", *arguments])
