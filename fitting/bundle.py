@@ -54,8 +54,6 @@ class _Manifest(msgspec.Struct):
 
 _OURS = {"format", "format_version", *_Manifest.__struct_fields__}  # what else stands there are facts
 
-_POSES = ("expression", "joints", "T_world_head", "T_world_body")
-
 # T frames, E expressions, J joints. Avatars of earlier programs have no sway.
 _DECLARED = {
     "expression_range": Array((2, "E")), "camera.K": Array((3, 3)), "camera.T_cam_world": Array((4, 4)),
@@ -201,7 +199,7 @@ class AvatarBundle:
         if len(times) == 0 or not (times.diff() > 0).all():
             raise ValueError("recording.times: expected at least one frame, and rising seconds")
         state = HeadState.neutral(len(names), len(joints), tensors["state.T_world_head"])
-        recording = HeadState(*(tensors[f"recording.{name}"] for name in _POSES), tensors.get("recording.sway"))
+        recording = HeadState.from_tensors(tensors, "recording.")
         tuning = None if manifest.tuning is None else ExpressionTuning.from_json(manifest.tuning, names, str(path))
         return cls(
             avatar, manifest.head_model, names, joints, tensors["expression_range"], camera, state, recording, times,

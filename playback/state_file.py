@@ -83,9 +83,9 @@ def load_states(
     fps = float(arrays["fps"])
     if not 0 < fps <= _MAX_FPS:
         raise UserError(f"{path}: fps: expected a number above 0 and at most {_MAX_FPS:g}, got {fps:g}")
-    values = [arrays["expression"][:, columns], arrays["joints"][:, rows]]
-    values += [arrays[name] for name in ("T_world_head", "T_world_body", "sway") if name in arrays]
-    return HeadState(*(torch.from_numpy(np.array(value, np.float32)) for value in values)), fps
+    arrays |= {"expression": arrays["expression"][:, columns], "joints": arrays["joints"][:, rows]}
+    tensors = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in arrays.items()}
+    return HeadState.from_tensors(tensors), fps
 
 
 def _order(path: Path, field: str, found: np.ndarray, known: Sequence[str]) -> list[int]:

@@ -174,9 +174,8 @@ def load_tracking(path: Path, num_frames: int) -> Tracking:
     arrays = read_arrays(path, "tracked clip", _TRACKING, {"T": num_frames})
     rest = decode_json(str(arrays.pop("rest")), _Rest, path, "tracked clip")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    states = HeadState(**{field.name: tensors.pop(field.name) for field in dataclasses.fields(HeadState)})
-    identity = Identity(tensors.pop("coefficients"), tensors.pop("offsets"))
     return Tracking(
-        states=states, identity=identity, **tensors, eye_distance_px=rest.eye_distance_px, saturated=rest.saturated,
-        energy=tuple(rest.energy), seconds=rest.seconds,
+        states=HeadState.from_tensors(tensors), identity=Identity(tensors["coefficients"], tensors["offsets"]),
+        **{name: tensors[name] for name in ("found", "residual_px", "residual_percent")},
+        eye_distance_px=rest.eye_distance_px, saturated=rest.saturated, energy=tuple(rest.energy), seconds=rest.seconds,
     )  # fmt: skip

@@ -90,8 +90,6 @@ class _Manifest(msgspec.Struct):
     report: _Report
 
 
-_POSES = ("expression", "joints", "T_world_head", "T_world_body")
-
 # T frames, E expressions, J joints, L landmarks, I identity components, V vertices. Captures of earlier programs have
 # no sway.
 _TENSORS = {
@@ -244,7 +242,7 @@ class Capture:
     def _assemble(
         cls, root: Path, manifest: _Manifest, tensors: dict[str, Tensor], report: dict[str, Any]
     ) -> Capture:
-        states = HeadState(*(tensors[name] for name in _POSES), tensors.get("sway"))
+        states = HeadState.from_tensors(tensors)
         cameras = Camera(tensors["K"], tensors["T_cam_world"], manifest.width, manifest.height)
         if not (cameras.K.diagonal(dim1=-2, dim2=-1) > 0).all():
             raise ValueError("K: expected focal lengths above 0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -49,6 +50,11 @@ class HeadState:
         pose = torch.eye(4) if T_world_head is None else T_world_head
         joints = pose.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(num_joints, 1)
         return cls(pose.new_zeros(num_expressions), joints, pose, pose)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> HeadState:
+        """Of tensors by the names of the fields, behind ``prefix``. Files of earlier programs have no sway."""
+        return cls(**{f.name: tensors[prefix + f.name] for f in dataclasses.fields(cls) if prefix + f.name in tensors})
 
     @classmethod
     def stack(cls, states: list[HeadState]) -> HeadState:

@@ -160,7 +160,7 @@ class DemoTruth:
             raise UserError(f"{folder}: the demo in it is unfinished; make it anew with --demo")
         sizes = {"T": manifest.config.frames}
         tensors = read_tensors(folder / _TENSORS, _WHAT, _DECLARED, sizes, remedy=_REMEDY)
-        states = HeadState(*(tensors[name] for name in ("expression", "joints", "T_world_head", "T_world_body")))
+        states = HeadState.from_tensors(tensors)
         identity = Identity(tensors["identity_coefficients"], tensors["identity_offsets"])
         return cls(folder, manifest.config, states, identity)
 
