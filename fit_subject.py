@@ -164,6 +164,7 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     from preprocess.demo_subject.truth import make_demo
     from preprocess.pipeline import PreprocessConfig, find_or_build
     from scene.capture import Capture
+    from scene.errors import UserError
 
     config = load_preset(args.preset or "default", FitConfig, command_line_pictures.initializer_override(args, "video"))
     require(config.networks, device)
@@ -183,6 +184,8 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
             device=device, weights=args.weights, download=not args.offline,
         )  # fmt: skip
     check_batch(config, source)
+    if not source.test:  # as captures of pictures have none
+        raise UserError(f"{source.root}: no frame is held out to measure a fit on; expected the capture of a video")
     options = {key: getattr(args, key) for key in _REMEMBERED}
     options["weights"] = None if args.weights is None else str(args.weights.absolute())
     return RunDirectory.create(root, source.root, options, to_yaml(config)), config

@@ -176,6 +176,15 @@ class TestErrors:
         fails(called("fit_subject.py", *[places.get(a, a) for a in arguments]), *words)
         assert not list(tmp_path.glob("runs/*"))  # nothing is left behind
 
+    def test_a_capture_without_test_frames(self, tmp_path):
+        import dataclasses
+
+        capture = toys.make_capture(tmp_path / "capture", frames=4, size=16, test=1)
+        dataclasses.replace(capture, test=()).save()
+        arguments = "--capture", capture.root, "--out", tmp_path / "run", "--offline", "--device", "cpu"
+        fails(called("fit_subject.py", *arguments), str(capture.root), "no frame is held out")
+        assert not (tmp_path / "run").exists()
+
     def test_a_run_that_another_process_is_at_work_on(self, tmp_path):
         from fitting.config import FitConfig
         from fitting.config_files import defaults, to_yaml
