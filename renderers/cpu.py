@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -104,26 +105,38 @@ class CpuRenderer:
         return splat_as_colours(self.render, cloud, camera, features)
 
     def warm_up(self, gradients: bool = True) -> None:
-        """Compiles every kernel but those of depth, or loads it from the disk, by rendering two Gaussians in every
-        other way there is. Depth is compiled when it is first asked for: most processes never do."""
-        from renderers.cpu_kernels.sorting import sort_by_depth
-        from renderers.cpu_kernels.workspace import Workspace
+        """Compiles every kernel but those of depth, or loads it from the disk. Depth is compiled when it is first asked
+        for: most processes never do."""
+        _announce_compilation()
+        _load_kernels(gradients)
 
-        probe = Workspace(1)
-        probe.prepare(0, 8, 8)
-        sort_by_depth(probe.splats, probe.keys, probe.indices)
-        if sum(sort_by_depth.stats.cache_misses.values()):
-            log.info("compiling the CPU renderer, once (ten to thirty seconds)")
-        means = torch.tensor([[0.0, 0.0, 1.0], [0.01, 0.0, 1.2]], requires_grad=True)
-        cloud = GaussianCloud(
-            means, torch.ones(2, 4), torch.full((2, 3), 0.05), torch.full((2,), 0.5), torch.ones(2, 16, 3)
-        )
-        camera = Camera.from_fov(1.0, 16, 16)
-        self.render(cloud.detach(), camera)
-        for screen in (False, True) if gradients else ():
-            self.render(cloud.detach(), camera, screen=screen)
-            output = self.render(cloud, camera, screen=screen)
-            (output.rgb.sum() + output.alpha.sum()).backward()
+
+@functools.cache
+def _announce_compilation() -> None:
+    """Says once in a process that the kernels are not on the disk yet."""
+    from renderers.cpu_kernels.sorting import sort_by_depth
+    from renderers.cpu_kernels.workspace import Workspace
+
+    probe = Workspace(1)
+    probe.prepare(0, 8, 8)
+    sort_by_depth(probe.splats, probe.keys, probe.indices)
+    if sum(sort_by_depth.stats.cache_misses.values()):
+        log.info("compiling the CPU renderer, once (ten to thirty seconds)")
+
+
+@functools.cache
+def _load_kernels(gradients: bool) -> None:
+    """Renders two Gaussians in every way but with depth, once in a process."""
+    means = torch.tensor([[0.0, 0.0, 1.0], [0.01, 0.0, 1.2]], requires_grad=gradients)
+    cloud = GaussianCloud(
+        means, torch.ones(2, 4), torch.full((2, 3), 0.05), torch.full((2,), 0.5), torch.ones(2, 16, 3)
+    )
+    camera, renderer = Camera.from_fov(1.0, 16, 16), CpuRenderer()
+    renderer.render(cloud.detach(), camera)
+    for screen in (False, True) if gradients else ():
+        renderer.render(cloud.detach(), camera, screen=screen)
+        output = renderer.render(cloud, camera, screen=screen)
+        (output.rgb.sum() + output.alpha.sum()).backward()
 
 
 @dataclasses.dataclass

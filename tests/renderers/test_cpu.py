@@ -188,3 +188,17 @@ def test_gsplat_without_cuda_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="no CUDA device") as caught:
         create("auto", "cuda")
     assert "\n" not in str(caught.value)
+
+
+def test_many_renderers_load_the_kernels_once_in_a_process(monkeypatch):
+    from renderers import cpu
+
+    renders = []
+    monkeypatch.setattr(cpu.CpuRenderer, "render", lambda self, *_, **__: renders.append(self))
+    cpu._load_kernels.cache_clear()
+    try:
+        for _ in range(3):
+            cpu.CpuRenderer(1).warm_up(gradients=False)
+        assert len(renders) == 1
+    finally:
+        cpu._load_kernels.cache_clear()
