@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import logging
 import multiprocessing
 import os
@@ -32,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import command_line  # noqa: E402
 from benchmarks.damage import Reader, damaged  # noqa: E402
 from command_line import option, positive_int, positive_number  # noqa: E402
+from scene.files import check_writable, write_json  # noqa: E402
 
 ACCEPTED, REFUSED, BAD = "accepted", "refused", "bad"
 _START_S = 180.0  # to import, to make the files, and to compile kernels for the first time
@@ -220,6 +220,8 @@ def main() -> int:
     option(parser, "--seconds", type=positive_number, default=10.0, metavar="S", help="longest that a file may take")
     option(parser, "--json", type=Path, metavar="FILE", help="writes every result there")
     args = parser.parse_args()
+    if args.json:
+        check_writable(args.json)
     names = [name for name in READERS if not args.only or args.only in name]
     if not names:
         parser.error(f"--only {args.only}: no such reader; known: {', '.join(READERS)}")
@@ -240,7 +242,7 @@ def main() -> int:
     print(f"{len(results)} files in {time.monotonic() - begun:.0f} s; {found['processor']}, {found['date']}")
     if args.json:
         rows = [dataclasses.asdict(result) for result in results]
-        args.json.write_text(json.dumps({"machine": found, "seed": args.seed, "results": rows}, indent=1))
+        write_json(args.json, {"machine": found, "seed": args.seed, "results": rows})
     return int(any(result.outcome == BAD for result in results))
 
 

@@ -163,6 +163,8 @@ class Capture:
             raise ValueError("Capture: train and test share frames")
         if indices and not (0 <= min(indices) and max(indices) < len(self.frames)):
             raise ValueError(f"Capture: split indices reach outside the {len(self.frames)} frames")
+        if any(later.time_s <= frame.time_s for frame, later in zip(self.frames, self.frames[1:])):
+            raise ValueError("frames: expected time_s to rise from frame to frame")
 
     @property
     def cameras(self) -> Camera:

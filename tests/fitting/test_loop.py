@@ -214,6 +214,12 @@ def test_a_checkpoint_of_no_step_is_refused(capture, renderer, checkpointed, tmp
         run(capture, renderer, checkpoint_path=tmp_path / "c.safetensors")
 
 
+def test_frames_whose_times_do_not_rise_are_refused_before_any_fit(capture):
+    frames = (capture.frames[0], *capture.frames)
+    with pytest.raises(ValueError, match="time_s to rise"):
+        dataclasses.replace(capture, frames=frames)
+
+
 def test_the_log_of_a_killed_fit_goes_on_without_repetition(tmp_path):
     path = tmp_path / "log.jsonl"
     entries = [json.dumps({"step": step}) for step in (10, 20, 30)]
