@@ -144,7 +144,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def budget_of(fit: Fit, device: str) -> Budget:
+def _budget(fit: Fit, device: str) -> Budget:
     """The length of a fit. On one thread a minute is one of processor time, which no other program can shorten."""
     from fitting.loop import Budget
 
@@ -182,7 +182,7 @@ def figures(fit: Fit) -> dict[str, Any]:
     config = load_preset(fit.preset, FitConfig, fit.settings)
     perceptual = make_vgg_loss(fit.weights, False, device) if config.objective.perceptual else None
     avatar = fit_avatar(
-        capture, create("auto", device), config, budget_of(fit, device), device=device, seed=fit.seed,
+        capture, create("auto", device), config, _budget(fit, device), device=device, seed=fit.seed,
         perceptual=perceptual, listeners=[last],
     )  # fmt: skip
     bundle = AvatarBundle.from_fit(avatar.eval(), capture, {})
