@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import comparison_tables as tables  # noqa: E402
 from benchmarks.fits import Fit, file_name, run_all  # noqa: E402
-from scene.files import write_json  # noqa: E402
+from likeness.scene.files import write_json  # noqa: E402
 
 NO_PERCEPTUAL = "without perceptual loss"
 # Preset, then what each ablation is called in its paper, and the settings that make it.
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def has_perceptual(folder: Path | None) -> bool:
     """Whether VGG16's weights are here, without which no fit has the perceptual loss."""
-    from fitting.perceptual import VGGLoss
+    from likeness.fitting.perceptual import VGGLoss
 
     return VGGLoss.create(folder=folder, download=False) is not None
 

@@ -3,7 +3,7 @@
     python benchmarks/blending.py --device cuda [--gaussians 20000 50000] [--states 1 4 8] [--json FILE]
 
 Bases are [N, B, f] in a fit, because densification and the optimizer work on Gaussians. "as it is" is what fits call
-(``fitting.avatars.blending``), on CUDA a tiny product for each Gaussian; "laid by code" is one product with the same
+(``likeness.fitting.avatars.blending``), on CUDA a tiny product for each Gaussian; "laid by code" is one product with the same
 numbers as [B, N f], were they kept so; "laid anew" copies them so for each step. Forward alone, and with the gradient
 of the basis. All three give the same to rounding, which is checked.
 """
@@ -28,8 +28,8 @@ from torch import Tensor
 from benchmarks.conditions import announced
 from benchmarks.device_times import between
 from benchmarks.kept import Kept
-from fitting.avatars.blending import BlendBasis
-from scene import bases
+from likeness.fitting.avatars.blending import BlendBasis
+from likeness.ops import blend as bases
 
 CODES, FEATURES = 52, 32
 _NEAR = 1e-4  # of the largest value

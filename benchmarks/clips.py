@@ -7,7 +7,7 @@ import filecmp
 from collections.abc import Sequence
 from pathlib import Path
 
-from scene.errors import UserError
+from likeness.scene.errors import UserError
 
 TRACKING = {"photometric": "pictures", "landmarks": "landmarks"}
 """What the captures of a clip are called here, and what preprocessing calls their tracking."""
@@ -25,7 +25,7 @@ def prepared(videos: Sequence[Path], folder: Path, weights: Path | None = None) 
     """The captures of videos in ``folder``, called <video>-<tracking>, made there unless they are."""
     import torch
 
-    from preprocess.pipeline import PreprocessConfig, build_capture
+    from likeness.preprocess.pipeline import PreprocessConfig, build_capture
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     clips = [Clip(v.stem, {tracking: folder / f"{v.stem}-{tracking}" for tracking in TRACKING}) for v in videos]
@@ -63,7 +63,7 @@ def check(clip: Clip) -> None:
     """
     import torch
 
-    from scene.capture import Capture
+    from likeness.scene.capture import Capture
 
     captures = {tracking: Capture.load(root) for tracking, root in clip.captures.items()}
     for tracking, capture in captures.items():

@@ -23,13 +23,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import command_line  # noqa: E402
+from likeness.cli import command_line  # noqa: E402
 from benchmarks import clips as clip_captures  # noqa: E402
 from benchmarks import comparison_tables as tables  # noqa: E402
 from benchmarks.clips import Clip  # noqa: E402
 from benchmarks.fits import Fit, file_name, kept, run_all  # noqa: E402
-from command_line import option, positive_int, positive_number  # noqa: E402
-from scene.files import check_writable  # noqa: E402
+from likeness.cli.command_line import option, positive_int, positive_number  # noqa: E402
+from likeness.scene.files import check_writable  # noqa: E402
 
 DEFAULT = "default"
 
@@ -153,7 +153,7 @@ def write(
     rows: list[dict[str, Any]], entries: Sequence[Entry], conditions: dict[str, Any], by_change: bool, json: Path | None
 ) -> None:
     """Prints the tables, and writes the figures to a file."""
-    from scene.files import write_json
+    from likeness.scene.files import write_json
 
     same = [row for row in rows if row["tracking"] == "photometric"]
     names = [entry.name for entry in entries if entry.tracking == "photometric"]

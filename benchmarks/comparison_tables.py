@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from scene.machine import machine_line
+from likeness.scene.machine import machine_line
 
 DEFAULT = "default"
 LANDMARKS = ", landmarks"  # behind the name of a preset that is fitted to a capture tracked by landmarks

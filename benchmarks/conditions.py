@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from scene.machine import machine, machine_line
+from likeness.scene.machine import machine, machine_line
 
 
 def announced(**more: Any) -> dict[str, Any]:
     """Prints the machine's line, with ``more`` behind it, and returns all of it with the versions for the JSON."""
-    from fitting.run_directory import versions
+    from likeness.fitting.run_directory import versions
 
     found, used = machine(), versions()
     print(machine_line(found) + "".join(f", {name} {value}" for name, value in more.items()), flush=True)

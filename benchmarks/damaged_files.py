@@ -28,10 +28,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import command_line  # noqa: E402
+from likeness.cli import command_line  # noqa: E402
 from benchmarks.damage import Reader, damaged  # noqa: E402
-from command_line import option, positive_int, positive_number  # noqa: E402
-from scene.files import check_writable, write_json  # noqa: E402
+from likeness.cli.command_line import option, positive_int, positive_number  # noqa: E402
+from likeness.scene.files import check_writable, write_json  # noqa: E402
 
 ACCEPTED, REFUSED, BAD = "accepted", "refused", "bad"
 _START_S = 180.0  # to import, to make the files, and to compile kernels for the first time
@@ -107,7 +107,7 @@ def _work(connection: Connection, folder: Path, cases: list[Case], seed: int, li
 
 
 def _outcome(files: _Files, case: Case, limits: Limits) -> Result:
-    from scene.errors import MAX_MESSAGE, UserError
+    from likeness.scene.errors import MAX_MESSAGE, UserError
 
     before, begun, problem, message = _peak_mb(reset=True), time.monotonic(), "", None
     try:
@@ -210,7 +210,7 @@ def main() -> int:
     from tqdm import tqdm
 
     from benchmarks.damaged_readers import READERS
-    from scene.machine import machine
+    from likeness.scene.machine import machine
 
     parser = command_line.Parser(__doc__)
     option(parser, "--cases", type=positive_int, default=420, metavar="N", help="damaged files for each reader")

@@ -13,7 +13,7 @@ from benchmarks.damage import Reader, Targets
 
 def _bundle(kind: str, encoded: bool = False, refined: bool = False) -> Reader:
     def make(folder: Path) -> Targets:
-        from scene.expression_tuning import ExpressionTuning
+        from likeness.scene.expression_tuning import ExpressionTuning
         from tests import toys
         from tests.contract.test_avatars import EXTENDED, make
 
@@ -28,8 +28,8 @@ def _bundle(kind: str, encoded: bool = False, refined: bool = False) -> Reader:
     def read(folder: Path) -> None:
         import torch
 
-        from fitting.bundle import AvatarBundle
-        from fitting.networks import NetworksConfig
+        from likeness.fitting.bundle import AvatarBundle
+        from likeness.fitting.networks import NetworksConfig
 
         bundle = AvatarBundle.load(folder)
         NetworksConfig.of_bundle(bundle.facts)
@@ -42,8 +42,8 @@ def _bundle(kind: str, encoded: bool = False, refined: bool = False) -> Reader:
 
 
 def _make_run(folder: Path) -> Targets:
-    from fitting.config import FitConfig
-    from fitting.config_files import to_yaml
+    from likeness.fitting.config import FitConfig
+    from likeness.scene.config_files import to_yaml
 
     options = {"demo": False, "minutes": 3.0, "iterations": None, "seed": 1, "device": "cpu", "offline": True}
     run = {"format": "run", "format_version": 1, "options": options | {"weights": None}, "versions": {"torch": "2"}}
@@ -53,16 +53,16 @@ def _make_run(folder: Path) -> Targets:
 
 
 def _read_run(folder: Path) -> None:
-    import fit_subject
+    from likeness.cli import fit
 
-    fit_subject._resumed(Namespace(resume=folder))
+    fit._resumed(Namespace(resume=folder))
 
 
 def _make_report(folder: Path) -> Targets:
     frames = [{"name": f"{n:06d}", "time_s": n / 25, "psnr": 30.0 + n, "regions": {"face": 29.0}} for n in range(4)]
     figures = {"psnr": 30.1, "ssim": 0.9, "lpips": 0.1, "l1": 0.02}
     metrics = {
-        "headline": figures, "heldout": figures, "unswayed": {"heldout": figures}, "regions": {"face": figures},
+        "headline": figures, "heldout": figures, "without_secondary_motion": {"heldout": figures}, "regions": {"face": figures},
         "error_share": {"border": 0.4, "face": 0.2}, "baseline": {"heldout": figures}, "per_frame": frames,
         "num_gaussians": 10_000, "bundle_mb": 3.5, "seconds": {"fit": 10.0}, "notes": {"a": "b"},
         "versions": {"x": "1"}, "train": {"psnr": 33.0}, "num_frames": {"train": 9, "test": 1},
@@ -76,9 +76,9 @@ def _make_report(folder: Path) -> Targets:
 
 
 def _read_report(folder: Path) -> None:
-    from fitting.listeners import JsonLog
-    from fitting.report import write_report
-    from fleet.summary import _heldout
+    from likeness.fitting.listeners import JsonLog
+    from likeness.fitting.report import write_report
+    from likeness.collection.summary import _heldout
 
     write_report(folder)
     _heldout(folder / "metrics.json")
@@ -98,8 +98,8 @@ def _make_preset(folder: Path) -> Targets:
 
 
 def _read_preset(folder: Path) -> None:
-    from fitting.config import FitConfig
-    from fitting.config_files import load_preset, to_yaml
+    from likeness.fitting.config import FitConfig
+    from likeness.scene.config_files import load_preset, to_yaml
 
     to_yaml(load_preset(folder / "mine.yaml", FitConfig))
 
@@ -111,8 +111,8 @@ def _make_settings(folder: Path) -> Targets:
 
 
 def _read_settings(folder: Path) -> None:
-    from fitting.config import FitConfig
-    from fitting.config_files import load_preset
+    from likeness.fitting.config import FitConfig
+    from likeness.scene.config_files import load_preset
 
     words = (folder / "set.txt").read_bytes().decode("utf-8", "surrogateescape").split(",")
     load_preset("default", FitConfig, words)
@@ -121,9 +121,9 @@ def _read_settings(folder: Path) -> None:
 def _fit(kind: str) -> tuple[Any, Any, Any]:
     import torch
 
-    from fitting.config import FitConfig
-    from fitting.densify import AdaptiveDensifier
-    from fitting.optimizers import make_optimizer
+    from likeness.fitting.config import FitConfig
+    from likeness.fitting.densify import AdaptiveDensifier
+    from likeness.fitting.optimizers import make_optimizer
     from tests import toys
     from tests.contract.test_avatars import EXTENDED, EYE, make
 
@@ -140,13 +140,13 @@ def _fit(kind: str) -> tuple[Any, Any, Any]:
 
 def _checkpoint(kind: str) -> Reader:
     def make(folder: Path) -> Targets:
-        from fitting import checkpoint
+        from likeness.fitting import checkpoint
 
         checkpoint.save(folder / "avatar.safetensors", *_fit(kind), checkpoint.Progress(3, 1.5))
         return [("avatar.safetensors", "safetensors")]
 
     def read(folder: Path) -> None:
-        from fitting import checkpoint
+        from likeness.fitting import checkpoint
 
         avatar, optimizer, densifier = _fit(kind)
         checkpoint.load(folder / "avatar.safetensors", avatar, optimizer, densifier)
@@ -160,29 +160,29 @@ def _checkpoint(kind: str) -> Reader:
 def _network():
     import torch
 
-    from tests.fitting.one_shot import tiny
+    from tests.one_shot import tiny
 
     network = tiny.network().train().requires_grad_(True)
     return network, torch.optim.AdamW(network.parameters(), lr=1e-3)
 
 
 def _make_weights(folder: Path) -> Targets:
-    from fitting.initializers.one_shot import weights
-    from tests.fitting.one_shot import tiny
+    from likeness.one_shot import weights
+    from tests.one_shot import tiny
 
     weights.save(folder / "one.safetensors", tiny.network().state_dict(), tiny.MODEL, "anny", {"steps": 1})
     return [("one.safetensors", "safetensors")]
 
 
 def _read_weights(folder: Path) -> None:
-    from fitting.initializers.one_shot import weights
+    from likeness.one_shot import weights
 
     weights.load(folder / "one.safetensors", download=False)
     weights.start_from(folder / "one.safetensors", _network()[0], "anny")
 
 
 def _make_training(folder: Path) -> Targets:
-    from fitting.initializers.one_shot.training import checkpoint
+    from likeness.training import checkpoint
 
     network, optimizer = _network()
     for parameter in network.parameters():
@@ -194,7 +194,7 @@ def _make_training(folder: Path) -> Targets:
 
 
 def _read_training(folder: Path) -> None:
-    from fitting.initializers.one_shot.training import checkpoint
+    from likeness.training import checkpoint
 
     network, optimizer = _network()
     average = {name: p.detach().clone() for name, p in network.named_parameters()}

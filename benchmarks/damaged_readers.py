@@ -25,10 +25,10 @@ def _make_capture(folder: Path) -> Targets:
 
 
 def _read_capture(folder: Path) -> None:
-    from fitting.report import tracking
-    from playback.drivers.capture import kind_of
-    from scene.capture import Capture
-    from scene.pictures import load_rgba
+    from likeness.fitting.report import tracking
+    from likeness.playback.drivers.capture import kind_of
+    from likeness.scene.capture import Capture
+    from likeness.scene.frame_images import load_rgba
 
     kind_of(folder)
     capture = Capture.load(folder)
@@ -41,7 +41,7 @@ _NAMES, _JOINTS = ("jawOpen", "mouthClose", "eyeBlinkLeft"), ("eye_left", "eye_r
 
 
 def _make_states(folder: Path) -> Targets:
-    from playback.state_file import save_states
+    from likeness.playback.state_file import save_states
     from tests import toys
 
     save_states(folder / "states.npz", toys.random_states((5,), 3, 2), 25.0, _NAMES, _JOINTS)
@@ -49,7 +49,7 @@ def _make_states(folder: Path) -> Targets:
 
 
 def _read_states(folder: Path) -> None:
-    from playback.state_file import load_states
+    from likeness.playback.state_file import load_states
 
     load_states(folder / "states.npz", _NAMES, _JOINTS)
 
@@ -70,7 +70,7 @@ def _make_curves(folder: Path) -> Targets:
 
 
 def _read_curves(folder: Path) -> None:
-    from playback.drivers import arkit_csv
+    from likeness.playback.drivers import arkit_csv
 
     arkit_csv.recognizes(folder / "phone.csv")
     arkit_csv.load(folder / "phone.csv", _arkit_bundle())
@@ -88,7 +88,7 @@ def _make_path(folder: Path) -> Targets:
 
 
 def _read_path(folder: Path) -> None:
-    from playback.views.camera_path import load_camera_path
+    from likeness.playback.views.camera_path import load_camera_path
     from tests import toys
 
     for name in ("frames.json", "keyframes.json"):
@@ -104,14 +104,14 @@ def _make_list(folder: Path) -> Targets:
 
 
 def _read_list(folder: Path) -> None:
-    from fleet.subjects import read_list
+    from likeness.collection.subjects import read_list
 
     read_list(folder / "list.txt")
 
 
 def _make_fleet(folder: Path) -> Targets:
-    from fleet import claims, state
-    from tests.fleet.fake_work import task
+    from likeness.collection import claims, state
+    from tests.collection.fake_work import task
 
     one = task(folder, "a")
     one.folder.mkdir(parents=True)
@@ -122,8 +122,8 @@ def _make_fleet(folder: Path) -> Targets:
 
 
 def _read_fleet(folder: Path) -> None:
-    from fleet import claims, state
-    from tests.fleet.fake_work import task
+    from likeness.collection import claims, state
+    from tests.collection.fake_work import task
 
     one = task(folder, "a")
     state.finished(one)
@@ -139,26 +139,26 @@ def _make_views(folder: Path) -> Targets:
 
 
 def _read_views(folder: Path) -> None:
-    from playback.views.files import _prepare
+    from likeness.playback.views.files import _prepare
 
     _prepare(folder, {"key": "abc"}, False)
 
 
 def _make_head_model(folder: Path) -> Targets:
-    from preprocess.head_models.anny import ASSET
+    from likeness.head_models.anny import ASSET
 
     (folder / "head.safetensors").write_bytes(ASSET.read_bytes())
     return [("head.safetensors", "safetensors")]
 
 
 def _read_head_model(folder: Path) -> None:
-    from preprocess.head_models.asset import read_head_model
+    from likeness.head_models.asset import read_head_model
 
     read_head_model(folder / "head.safetensors", "install again")
 
 
 def _make_spz(folder: Path) -> Targets:
-    from playback.export.spz import write_spz
+    from likeness.export.spz import write_spz
     from tests import toys
 
     write_spz(folder / "a.spz", toys.blob(50))
@@ -167,7 +167,7 @@ def _make_spz(folder: Path) -> Targets:
 
 
 def _read_spz(folder: Path) -> None:
-    from playback.export.spz import read_spz
+    from likeness.export.spz import read_spz
 
     for name in ("a.spz", "b.spz"):
         read_spz(folder / name)
@@ -181,7 +181,7 @@ def _make_published(folder: Path) -> Targets:
 
 
 def _read_published(folder: Path) -> None:
-    from preprocess.weights import load_state_dict
+    from likeness.preprocess.weights import load_state_dict
 
     load_state_dict(folder / "net.pth")
 
@@ -197,7 +197,7 @@ def _make_picture(folder: Path) -> Targets:
 
 
 def _read_picture(folder: Path) -> None:
-    from preprocess.portraits.reading import read_still
+    from likeness.preprocess.portraits.reading import read_still
 
     for path in sorted(folder.iterdir()):
         read_still(path)
@@ -211,8 +211,8 @@ def _make_captures(folder: Path) -> Targets:
 
 
 def _read_captures(folder: Path) -> None:
-    from fitting.initializers.one_shot.training.samples import find_captures
-    from scene.capture import Capture
+    from likeness.training.samples import find_captures
+    from likeness.scene.capture import Capture
 
     for root in find_captures([folder / "captures.txt"]):
         Capture.load(root)
@@ -226,7 +226,7 @@ def _make_index(folder: Path) -> Targets:
 
 
 def _read_index(folder: Path) -> None:
-    from preprocess import mp4
+    from likeness.preprocess import mp4
 
     mp4.has_index(folder / "a.mp4")
     mp4.focal_length_35mm(folder / "a.mp4")
@@ -236,11 +236,11 @@ def _make_work(folder: Path) -> Targets:
     import numpy as np
     import torch
 
-    from preprocess.landmarks import NUM_LANDMARKS
-    from preprocess.scan import _THUMBNAIL, Scan
-    from preprocess.tracking import Tracking
-    from preprocess.work import Work, save_tracking
-    from scene.capture import Identity
+    from likeness.preprocess.landmarks import NUM_LANDMARKS
+    from likeness.preprocess.scan import _THUMBNAIL, Scan
+    from likeness.preprocess.tracking import Tracking
+    from likeness.preprocess.work import Work, save_tracking
+    from likeness.scene.capture import Identity
     from tests import toys
 
     frames = np.arange(6)
@@ -263,8 +263,8 @@ def _make_work(folder: Path) -> Targets:
 
 
 def _read_work(folder: Path) -> None:
-    from preprocess.scan import Scan
-    from preprocess.work import Work, load_tracking
+    from likeness.preprocess.scan import Scan
+    from likeness.preprocess.work import Work, load_tracking
 
     Work(folder, "key", progress=False)
     Scan.load(folder / "landmarks.npz")
@@ -274,8 +274,8 @@ def _read_work(folder: Path) -> None:
 def _make_truth(folder: Path) -> Targets:
     import torch
 
-    from preprocess.demo_subject import truth
-    from scene.capture import Identity
+    from likeness.synthetic import truth
+    from likeness.scene.capture import Identity
     from tests import toys
 
     config = truth.DemoConfig(frames=5, size=64)
@@ -286,7 +286,7 @@ def _make_truth(folder: Path) -> Targets:
 
 
 def _read_truth(folder: Path) -> None:
-    from preprocess.demo_subject.truth import DemoTruth
+    from likeness.synthetic.truth import DemoTruth
 
     DemoTruth.load(folder)
 

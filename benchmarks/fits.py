@@ -19,10 +19,10 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scene.files import write_json
+from likeness.scene.files import write_json
 
 if TYPE_CHECKING:
-    from fitting.loop import Budget
+    from likeness.fitting.loop import Budget
 
 # What sets the threads of PyTorch, of the libraries under it, and of the CPU renderer.
 THREADS = (
@@ -57,9 +57,9 @@ class Fit:
 
     def described(self) -> dict[str, Any]:
         """Plain values that tell fits apart: these options, and every setting that the preset comes to."""
-        from fitting.avatars import AVATARS
-        from fitting.config import FitConfig
-        from fitting.config_files import load_preset, to_dict
+        from likeness.fitting.avatars import AVATARS
+        from likeness.fitting.config import FitConfig
+        from likeness.scene.config_files import load_preset, to_dict
 
         plain = {**dataclasses.asdict(self), "settings": list(self.settings), "capture": str(self.capture.absolute())}
         config = to_dict(load_preset(self.preset, FitConfig, self.settings))
@@ -146,7 +146,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 def _budget(fit: Fit, device: str) -> Budget:
     """The length of a fit. On one thread a minute is one of processor time, which no other program can shorten."""
-    from fitting.loop import Budget
+    from likeness.fitting.loop import Budget
 
     one_thread = device == "cpu" and os.environ.get("OMP_NUM_THREADS") == "1"
     return Budget(fit.minutes, fit.iterations, clock=time.process_time if one_thread else time.monotonic)
@@ -155,27 +155,27 @@ def _budget(fit: Fit, device: str) -> Budget:
 def figures(fit: Fit) -> dict[str, Any]:
     """What a fit gives; None for what cannot be measured here. Memory is of the whole process, measuring included.
 
-    The figures of held-out frames are the headline's (``fitting.evaluation.headline``); ``with_sway`` stands beside.
+    The figures of held-out frames are the headline's (``likeness.fitting.evaluation.headline``); ``with_sway`` stands beside.
     """
     import torch
 
-    from fitting import fused_adam, memory, picture_loss
-    from fitting.bundle import AvatarBundle
-    from fitting.config import FitConfig
-    from fitting.config_files import load_preset
-    from fitting.evaluation import finite
-    from fitting.loop import fit as fit_avatar
-    from fitting.perceptual import LPIPS, make_vgg_loss
-    from fitting.run_directory import code_version
-    from playback.evaluation import evaluate_bundle, evaluate_frames, train_sample
-    from renderers import create
-    from scene.capture import Capture
-    from scene.machine import machine
+    from likeness.fitting import fused_adam, memory, image_loss
+    from likeness.fitting.bundle import AvatarBundle
+    from likeness.fitting.config import FitConfig
+    from likeness.scene.config_files import load_preset
+    from likeness.fitting.evaluation import finite
+    from likeness.fitting.loop import fit as fit_avatar
+    from likeness.fitting.perceptual import LPIPS, make_vgg_loss
+    from likeness.fitting.run_directory import code_version
+    from likeness.playback.evaluation import evaluate_bundle, evaluate_frames, train_sample
+    from likeness.renderers import create
+    from likeness.scene.capture import Capture
+    from likeness.scene.machine import machine
 
     memory.keep_pages()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
-        picture_loss.compile_kernels()
+        image_loss.compile_kernels()
         fused_adam.compile_kernels()
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     capture, last = Capture.load(fit.capture), _Last()
@@ -191,7 +191,7 @@ def figures(fit: Fit) -> dict[str, Any]:
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device)
     return finite({
         **heldout["headline"], "with_sway": heldout["heldout"]["psnr"], "train": train.heldout["psnr"],
-        "error_share": heldout["unswayed"]["error_share"],
+        "error_share": heldout["without_secondary_motion"]["error_share"],
         "steps": last.info.step, "num_gaussians": avatar.num_gaussians,
         "steps_per_s": round(last.info.step / last.info.seconds, 2), "bundle_mb": _megabytes(bundle),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),

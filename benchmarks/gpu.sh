@@ -62,7 +62,7 @@ while [ $# -gt 0 ]; do
 done
 [ ${#parts[@]} -gt 0 ] || fail "$usage"
 if [[ " ${parts[*]} " == *" fit "* ]]; then
-    [ -n "$capture" ] || fail "fit: --capture DIR is needed: a folder that preprocess_video.py or thin_capture.py wrote"
+    [ -n "$capture" ] || fail "fit: --capture DIR is needed: a folder that likeness preprocess or thin_capture.py wrote"
 fi
 if [ -n "$capture" ]; then
     [ -f "$capture/manifest.json" ] || fail "--capture $capture: not a capture (no manifest.json in it)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scene.files import write_json
+from likeness.scene.files import write_json
 
 
 class Kept:

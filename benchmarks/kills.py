@@ -63,7 +63,7 @@ class Job:
 def preprocessing(video: Path, size: int, seconds: float) -> Job:
     options = (str(video), f"--size={size}", f"--end={seconds}", "--matting=selfie", "--offline", "--device=cpu")
     return Job(
-        "preprocessing", "preprocess_video.py", ("preprocess.photometric.refinement", "_SAVE_EVERY_S"), options,
+        "preprocessing", "likeness preprocess", ("likeness.preprocess.photometric.refinement", "_SAVE_EVERY_S"), options,
         "work/state.json", None, capture_result,
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ def preprocessing(video: Path, size: int, seconds: float) -> Job:
 def fitting(capture: Path, iterations: int) -> Job:
     options = (f"--capture={capture}", f"--iterations={iterations}", "--offline", "--device=cpu")
     return Job(
-        "fit", "fit_subject.py", ("fitting.loop", "_CHECKPOINT_EVERY_S"), options, "run.json",
+        "fit", "fit_subject.py", ("likeness.fitting.loop", "_CHECKPOINT_EVERY_S"), options, "run.json",
         lambda folder: ("--resume", str(folder)), run_result,
     )  # fmt: skip
 
@@ -204,7 +204,7 @@ def main() -> int:
 
 
 def _synthetic(folder: Path) -> Path:
-    from preprocess.demo_subject.truth import DemoConfig, make_demo
+    from likeness.synthetic.truth import DemoConfig, make_demo
 
     return make_demo(folder, DemoConfig(size=256, frames=60)).video
 

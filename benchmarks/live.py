@@ -24,11 +24,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     args = parser.parse_args()
 
-    import command_line
+    from likeness.cli import command_line
 
     command_line.set_up_environment()
     from benchmarks.conditions import announced
-    from scene.files import write_json
+    from likeness.scene.files import write_json
 
     conditions = announced()
     figures = measure(args.run, args.camera, args.size, args.frames)
@@ -41,10 +41,10 @@ def measure(run: Path, camera: str, size: int, frames: int) -> dict[str, float]:
     """Milliseconds from the moment a picture is there: median and 95th percentile, and the median of each part."""
     import numpy as np
 
-    from playback.bundles import load_bundle
-    from playback.drivers import open_driver
-    from playback.player import Player
-    from playback.transfer.running import live_rows
+    from likeness.playback.bundles import load_bundle
+    from likeness.playback.drivers import open_driver
+    from likeness.playback.player import Player
+    from likeness.playback.transfer.running import live_rows
 
     bundle = load_bundle(run)
     driver = open_driver(camera, bundle, kind="webcam")

@@ -10,9 +10,9 @@ import math
 
 import torch
 
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.transforms import make_transform
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.transforms import make_transform
 
 RADII = (0.085, 0.115, 0.1)  # metres: width, height, depth
 DISTANCE = 0.46

@@ -32,7 +32,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from benchmarks.conditions import announced
-    from scene.files import write_json
+    from likeness.scene.files import write_json
 
     conditions = announced()
     with tempfile.TemporaryDirectory() as folder:
@@ -51,11 +51,11 @@ def made_picture(path: Path, size: int) -> Path:
     import cv2
     import torch
 
-    from preprocess.demo_subject.subject import Person, Subject
-    from preprocess.demo_subject.truth import DemoConfig
-    from preprocess.head_models import HEAD_MODELS
-    from scene.head_state import HeadState
-    from scene.transforms import make_transform
+    from likeness.synthetic.subject import Person, Subject
+    from likeness.synthetic.truth import DemoConfig
+    from likeness.head_models import HEAD_MODELS
+    from likeness.scene.head_state import HeadState
+    from likeness.scene.transforms import make_transform
 
     model, config = HEAD_MODELS["anny"](), DemoConfig(size=size)
     subject = Subject(model, Person.random(model, 1))

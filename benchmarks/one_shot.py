@@ -56,21 +56,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     args = parser.parse_args(arguments)
 
-    import command_line
+    from likeness.cli import command_line
 
     command_line.set_up_environment()
     from benchmarks.conditions import announced
     from benchmarks.one_shot_ablations import train_and_measure
     from benchmarks.one_shot_figures import FIRST_SEED, cost, on_capture, on_made_person
     from benchmarks.one_shot_fits import fit_curve
-    from fitting.config import FitConfig
-    from fitting.config_files import load_preset
-    from fitting.initializers import InitializerConfig
-    from renderers import create
-    from scene.capture import Capture
-    from scene.files import write_json
+    from likeness.fitting.config import FitConfig
+    from likeness.scene.config_files import load_preset
+    from likeness.fitting.seedings import SeedingConfig
+    from likeness.renderers import create
+    from likeness.scene.capture import Capture
+    from likeness.scene.files import write_json
 
-    config, renderer = InitializerConfig(args.gaussians, weights=args.weights), create("cpu")
+    config, renderer = SeedingConfig(args.gaussians, weights=args.weights), create("cpu")
     result: dict[str, Any] = {"machine": announced()}
     if args.people:
         people = [on_made_person(FIRST_SEED + k, config, renderer) for k in range(args.people)]

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from fitting import metrics
-from renderers import create
+from likeness.fitting import metrics
+from likeness.renderers import create
 
 _HELD_OUT = 0.1  # of the captures, the last ones by name
 _SAMPLES = 24
@@ -17,13 +17,13 @@ _SAMPLES = 24
 
 def train_and_measure(folder: Path, settings: tuple[str, ...], minutes: float) -> dict[str, Any]:
     """Mean PSNR and SSIM of targets on white after a training, its steps and sources per second."""
-    from fitting.config_files import CONFIGS, load_preset
-    from fitting.initializers.one_shot.prediction import refinement
-    from fitting.initializers.one_shot.training.config import TrainConfig
-    from fitting.initializers.one_shot.training.processes import Processes
-    from fitting.initializers.one_shot.training.run import set_up
-    from fitting.initializers.one_shot.training.samples import Samples, find_captures
-    from fitting.loop import Budget
+    from likeness.scene.config_files import CONFIGS, load_preset
+    from likeness.one_shot.prediction import refinement
+    from likeness.training.config import TrainConfig
+    from likeness.training.processes import Processes
+    from likeness.training.run import set_up
+    from likeness.training.samples import Samples, find_captures
+    from likeness.fitting.loop import Budget
 
     config = load_preset("embedded", TrainConfig, settings, CONFIGS / "one_shot")
     roots = find_captures([folder])

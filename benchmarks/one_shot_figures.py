@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitting import metrics
-from fitting.initializers import INITIALIZERS, InitializerConfig
-from fitting.pictures import to_uint8
-from fitting.screen_refiner import Refinement, ScreenRefiner
-from preprocess.head_models import HEAD_MODELS
-from scene.capture import Capture, Identity
-from scene.head_state import HeadState
-from scene.pictures import FrameStore
-from scene.rig import displace
-from scene.seeds import Seeds
-from scene.skinning import blend_two_frames
-from scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.fitting import metrics
+from likeness.fitting.seedings import SEEDINGS, SeedingConfig
+from likeness.fitting.images import to_uint8
+from likeness.renderers.screen_refiner import Refinement, ScreenRefiner
+from likeness.head_models import HEAD_MODELS
+from likeness.scene.capture import Capture, Identity
+from likeness.scene.head_state import HeadState
+from likeness.scene.frame_images import FrameStore
+from likeness.ops.deform.rig import displace
+from likeness.scene.seeds import Seeds
+from likeness.ops.deform.skinning import blend_two_frames
+from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 METHODS = {
     "one-shot": "the network, one picture",
@@ -46,18 +46,18 @@ _MEAN_COLOUR = torch.tensor([0.62, 0.47, 0.40])
 _ABOUT = torch.tensor([0.0, -0.03, -0.06])  # metres, head frame: what views turn about
 
 
-def methods(config: InitializerConfig) -> list[str]:
+def methods(config: SeedingConfig) -> list[str]:
     """Those of METHODS that there are: refined pictures need weights with a refiner."""
     return [method for method in METHODS if method != "refined" or _refiner(config) is not None]
 
 
-def refinement_of(method: str, seeds: Seeds, config: InitializerConfig) -> Refinement | None:
+def refinement_of(method: str, seeds: Seeds, config: SeedingConfig) -> Refinement | None:
     """What corrects a method's pictures."""
     return Refinement.of(_refiner(config), seeds.features, len(seeds.head_weights)) if method == "refined" else None
 
 
-def _refiner(config: InitializerConfig) -> ScreenRefiner | None:
-    from fitting.initializers.one_shot import weights
+def _refiner(config: SeedingConfig) -> ScreenRefiner | None:
+    from likeness.one_shot import weights
 
     return weights.load(config.weights)[0].refiner
 
@@ -72,28 +72,28 @@ def shown(seeds: Seeds, state: HeadState, camera, renderer, refinement: Refineme
     return output.over(torch.ones(3)).clamp(0, 1)
 
 
-def seeds_of(method: str, capture: Capture, source: int, config: InitializerConfig) -> Seeds:
+def seeds_of(method: str, capture: Capture, source: int, config: SeedingConfig) -> Seeds:
     """What a method makes of one frame of a capture."""
     capture = dataclasses.replace(capture, train=(source,), test=())
     frames = FrameStore(capture, [source])
     if method in ("one-shot", "refined"):
-        return INITIALIZERS["one_shot"](capture, frames, dataclasses.replace(config, sources=1), 0)
+        return SEEDINGS["one_shot"](capture, frames, dataclasses.replace(config, sources=1), 0)
     dense = dataclasses.replace(config, opacity=0.95, frames=1)  # as solid as a mesh
     if method in ("lifted", "mesh", "picture"):
-        return INITIALIZERS[method](capture, frames, dense, 0)
+        return SEEDINGS[method](capture, frames, dense, 0)
     neutral = HEAD_MODELS[capture.head_model]().neutral_identity()
-    seeds = INITIALIZERS["mesh"](dataclasses.replace(capture, identity=neutral), frames, dense, 0)
+    seeds = SEEDINGS["mesh"](dataclasses.replace(capture, identity=neutral), frames, dense, 0)
     sh = (_MEAN_COLOUR - 0.5).div(0.28209479).expand_as(seeds.cloud.sh)
     return dataclasses.replace(seeds, cloud=dataclasses.replace(seeds.cloud, sh=sh.contiguous()))
 
 
-def on_made_person(seed: int, config: InitializerConfig, renderer, errors: bool = True) -> dict[str, Any]:
+def on_made_person(seed: int, config: SeedingConfig, renderer, errors: bool = True) -> dict[str, Any]:
     """Figures by method and picture of a made person seen once, from the front, by a tracker that errs."""
-    from fitting.initializers.one_shot.training.config import TrainConfig
-    from fitting.initializers.one_shot.training.samples import tracked_with_errors
-    from preprocess.demo_subject.moments import random_camera, random_person
-    from preprocess.demo_subject.people import write_capture
-    from preprocess.demo_subject.subject import Subject
+    from likeness.training.config import TrainConfig
+    from likeness.training.samples import tracked_with_errors
+    from likeness.synthetic.moments import random_camera, random_person
+    from likeness.synthetic.people import write_capture
+    from likeness.synthetic.subject import Subject
 
     model, rng = HEAD_MODELS["anny"](), np.random.default_rng((seed, 31))
     camera, distance = random_camera(rng, 256)
@@ -153,7 +153,7 @@ def landmark_errors(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -
     identity: mean distance at rest, of the first len(VIEWS) pictures. expression: mean distance of how landmarks move
     from the first picture, over the others.
     """
-    from preprocess.landmarks import detect, eye_distances
+    from likeness.preprocess.landmarks import detect, eye_distances
 
     pairs = [picture for pair in zip(wanted, found) for picture in pair]
     marks = detect(pairs, max_faces=1)
@@ -172,9 +172,9 @@ def distance(offsets: np.ndarray, scale: float) -> float:
     return float(np.linalg.norm(offsets, axis=-1).mean() / scale * 100)
 
 
-def on_capture(capture: Capture, config: InitializerConfig, renderer, most: int, keep: Path | None) -> dict[str, Any]:
+def on_capture(capture: Capture, config: SeedingConfig, renderer, most: int, keep: Path | None) -> dict[str, Any]:
     """One frame of a capture in, at most ``most`` of all others as targets. keep: a file for a picture to look at."""
-    from fitting.initializers.one_shot.seeds import chosen_frames
+    from likeness.one_shot.seeds import chosen_frames
 
     (source,) = chosen_frames(capture, 1)
     others = [index for index in range(len(capture.frames)) if index != source]
@@ -215,10 +215,10 @@ def on_white(frames: FrameStore, index: int) -> Tensor:
     return colour * matte + 1 - matte
 
 
-def cost(config: InitializerConfig, capture: Capture) -> dict[str, float]:
+def cost(config: SeedingConfig, capture: Capture) -> dict[str, float]:
     """Seconds of the parts for one picture, the first time and again, and peak memory of this process in GB."""
-    from fitting.initializers.one_shot import weights
-    from fitting.initializers.one_shot.seeds import chosen_frames
+    from likeness.one_shot import weights
+    from likeness.one_shot.seeds import chosen_frames
 
     begun = time.perf_counter()
     weights.load(config.weights)

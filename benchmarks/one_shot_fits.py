@@ -10,18 +10,18 @@ from typing import Any
 import torch
 
 from benchmarks.one_shot_figures import on_white
-from fitting import metrics
-from fitting.config import FitConfig
-from fitting.initializers import InitializerConfig
-from scene.capture import Capture
-from scene.pictures import FrameStore
+from likeness.fitting import metrics
+from likeness.fitting.config import FitConfig
+from likeness.fitting.seedings import SeedingConfig
+from likeness.scene.capture import Capture
+from likeness.scene.frame_images import FrameStore
 
 
 def fit_curve(
-    capture: Capture, base: FitConfig, initializer: str, seeds: InitializerConfig, iterations: int, every: int, renderer
+    capture: Capture, base: FitConfig, initializer: str, seeds: SeedingConfig, iterations: int, every: int, renderer
 ) -> list[tuple[int, float]]:
     """Iterations and mean PSNR of held-out frames of a fit, before the first step and then every few."""
-    from fitting import loop
+    from likeness.fitting import loop
 
     fit_config = dataclasses.replace(base, initializer=initializer, seeds=seeds)
     tested = list(capture.test)[:: -(-len(capture.test) // 12)] or list(capture.train)[:12]

@@ -1,6 +1,6 @@
 """The exported page's frame in a real Chromium, split into the avatar's maths (a worker) and the drawing.
 
-python export_avatar.py runs/me --format web --out page
+likeness export runs/me --format web --out page
 python benchmarks/page.py page [--sizes 512 1024] [--gpu] [--json FILE]
 
 Medians of frames of the avatar's own recording, each brought to the screen and waited for. Maths and drawing run side
@@ -29,7 +29,7 @@ _DRAWS_WITH = """() => {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", type=Path, help="folder that export_avatar.py --format web has made")
+    parser.add_argument("page", type=Path, help="folder that likeness export --format web has made")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PIXELS",
                         help="sides of the window; the canvas is what the page leaves of it (default: 512 1024)")
     parser.add_argument("--frames", type=int, default=20, metavar="N", help="frames of each size (default: 20)")
@@ -37,12 +37,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     args = parser.parse_args()
     if not (args.page / "avatar.json").is_file():
-        parser.error(f"no avatar.json in {args.page}: make a page by python export_avatar.py RUN --format web")
+        parser.error(f"no avatar.json in {args.page}: make a page by likeness export RUN --format web")
 
     import pytest
 
     from benchmarks.conditions import announced
-    from scene.files import write_json
+    from likeness.scene.files import write_json
 
     try:
         figures = {"machine": announced(), **measure(args.page, args.sizes, args.frames, args.gpu)}

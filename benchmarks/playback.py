@@ -36,16 +36,16 @@ from benchmarks.conditions import announced, with_load_after
 from benchmarks.device_times import PeakMemory, is_cuda, pipelined_ms
 from benchmarks.kept import Kept
 from benchmarks.made_head import head_like_scene
-from fitting.bundle import AvatarBundle
-from fitting.networks import NetworksConfig, describe, why_not
-from playback import fused
-from playback.evaluators import EVALUATIONS, Evaluation
-from playback.player import Player
-from renderers.cpu import THREADS_VARIABLE
-from scene.head_state import HeadState
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.networks import NetworksConfig, describe, why_not
+from likeness.playback import fused
+from likeness.playback.evaluators import EVALUATIONS, Evaluation
+from likeness.playback.player import Player
+from likeness.renderers.cpu import THREADS_VARIABLE
+from likeness.scene.head_state import HeadState
 
 _RIG_VERTICES = 4706  # of the default head model
-_LEAST_FRAMES = 20
+_MIN_FRAMES = 20
 _CODES = 24  # of most exported avatars
 PARTS = ("frame", "avatar", "rasteriser")
 
@@ -62,13 +62,13 @@ def renderers(only: Sequence[str] | None = None) -> dict[str, str]:
 
 def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> AvatarBundle:
     """A head of ``count`` Gaussians with random bases, as the preset's avatar, and a recording of random states."""
-    from fitting.avatars import AVATARS, AvatarShape, TrainingStates
-    from fitting.config import FitConfig
-    from fitting.config_files import load_preset
-    from scene.camera import Camera
-    from scene.rig import empty_binding
-    from scene.seeds import Seeds
-    from scene.transforms import make_transform, rotvecs_to_matrices
+    from likeness.fitting.avatars import AVATARS, AvatarShape, TrainingStates
+    from likeness.fitting.config import FitConfig
+    from likeness.scene.config_files import load_preset
+    from likeness.scene.camera import Camera
+    from likeness.ops.deform.rig import empty_binding
+    from likeness.scene.seeds import Seeds
+    from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
     config = load_preset(preset, FitConfig)
     cloud, camera = head_like_scene(count, size, 0)
@@ -99,8 +99,8 @@ def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> A
 
 def as_exported(bundle: AvatarBundle) -> AvatarBundle:
     """A made head as a linear avatar with random modes, of the kind and the sizes that are exported."""
-    from fitting.avatars import AVATARS, AvatarShape
-    from fitting.avatars.linear import LinearConfig
+    from likeness.fitting.avatars import AVATARS, AvatarShape
+    from likeness.fitting.avatars.linear import LinearConfig
 
     avatar, g = bundle.avatar, torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -188,7 +188,7 @@ def _rounds(run: Callable[[HeadState], list[float]], states: Sequence[HeadState]
     for state in states[:3]:
         run(state)
     rows, begun = [], time.perf_counter()
-    while len(rows) < _LEAST_FRAMES or time.perf_counter() - begun < seconds:
+    while len(rows) < _MIN_FRAMES or time.perf_counter() - begun < seconds:
         readings = run(states[len(rows) % len(states)])
         rows.append([1000 * (b - a) for a, b in zip(readings, readings[1:])])
     return [list(column) for column in zip(*rows)]
@@ -220,7 +220,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    from command_line import available_cores
+    from likeness.cli.command_line import available_cores
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="runs or bundles (default: a made head)")
@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _what_plays(options: argparse.Namespace):
-    from playback.bundles import load_bundle
+    from likeness.playback.bundles import load_bundle
 
     for run in options.runs:
         yield (run.parent if run.name == "bundle" else run).name, load_bundle(run)
@@ -266,6 +266,6 @@ def _what_plays(options: argparse.Namespace):
 
 
 if __name__ == "__main__":
-    import command_line
+    from likeness.cli import command_line
 
     command_line.run(main)

@@ -24,12 +24,12 @@ import torch
 from benchmarks.conditions import announced, with_load_after
 from benchmarks.device_times import Clock, clock, time_runs
 from benchmarks.made_head import head_like_scene
-from renderers import create
-from renderers.cpu import CpuRenderer
-from renderers.output import RenderOutput
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.files import write_json
+from likeness.renderers import create
+from likeness.renderers.cpu import CpuRenderer
+from likeness.renderers.output import RenderOutput
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.files import write_json
 
 
 def time_renderer(renderer, cloud: GaussianCloud, camera: Camera, seconds: float, screen: bool = False) -> dict:

@@ -27,8 +27,8 @@ from benchmarks.conditions import announced
 from benchmarks.device_times import PeakMemory, between, pipelined_ms
 from benchmarks.kept import Kept
 from benchmarks.made_head import head_like_scene
-from renderers import Renderer, create
-from scene.camera import Camera
+from likeness.renderers import Renderer, create
+from likeness.scene.camera import Camera
 
 
 def measure(
@@ -93,6 +93,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    import command_line
+    from likeness.cli import command_line
 
     command_line.run(main)

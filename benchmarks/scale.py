@@ -23,14 +23,14 @@ import argparse
 from typing import Any
 
 from benchmarks.conditions import announced
-from fleet import resources
-from fleet.scheduler import LocalPool, run
-from fleet.tasks import Task
-from fleet.view import View
-from scene.errors import UserError
-from scene.files import write_json
-from scene.machine import machine_line
-from scene.reading import read_json
+from likeness.collection import resources
+from likeness.collection.scheduler import LocalPool, run
+from likeness.collection.tasks import Task
+from likeness.collection.view import View
+from likeness.scene.errors import UserError
+from likeness.scene.files import write_json
+from likeness.scene.machine import machine_line
+from likeness.scene.reading import read_json
 
 _ROOT = Path(__file__).resolve().parents[1]
 _EMPTY = "import sys; open(sys.argv[1], 'w').close()"
@@ -152,7 +152,7 @@ def report(found: dict[str, Any]) -> str:
 
 
 def _made_video(folder: Path) -> Path:
-    from preprocess.demo_subject.truth import make_demo
+    from likeness.synthetic.truth import make_demo
 
     return make_demo(folder, frames=48, size=256).video
 

@@ -18,9 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scene.errors import UserError
-from scene.files import write_json
-from scene.reading import read_json
+from likeness.scene.errors import UserError
+from likeness.scene.files import write_json
+from likeness.scene.reading import read_json
 
 _BASELINE = 1.1  # a fit is preceded by one without expressions, a tenth as long
 

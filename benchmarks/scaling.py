@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.device_times import clock, time_runs
 from benchmarks.training_step import TrainingStep
-from renderers.cpu import THREADS_VARIABLE
-from scene.files import write_bytes
+from likeness.renderers.cpu import THREADS_VARIABLE
+from likeness.scene.files import write_bytes
 
 AXES = ("Gaussians", "pixels", "threads")
 _FACTORS = (0.25, 0.5, 1, 2)
@@ -39,7 +39,7 @@ def measure(presets: Sequence[str], size: int, count: int, threads: int, seconds
 def _both(preset: str, count: int, size: int, threads: int, seconds: float) -> dict[str, dict[str, float]]:
     """The times of a step and of a frame of playback."""
     from benchmarks.playback import made_bundle
-    from playback.player import Player
+    from likeness.playback.player import Player
 
     (step,) = time_runs(TrainingStep(preset, size, count, threads).take, seconds)
     torch.set_num_threads(threads)

@@ -40,11 +40,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     args = parser.parse_args()
 
-    import command_line
+    from likeness.cli import command_line
 
     command_line.set_up_environment()
-    from scene.files import write_json
-    from scene.machine import machine_line
+    from likeness.scene.files import write_json
+    from likeness.scene.machine import machine_line
 
     people = [
         on_person(seed, args.frames, factor, args.out) for factor in args.focal_error for seed in range(args.people)
@@ -71,12 +71,12 @@ def person_options(seed: int) -> dict[str, float]:
 
 def on_person(seed: int, frames: int, focal_error: float, out: Path) -> dict[str, Any]:
     """The errors of a made person's landmark tracking and of what the pictures make of it."""
-    from preprocess.demo_subject.errors import errors
-    from preprocess.demo_subject.truth import make_demo
-    from preprocess.photometric import PhotometricConfig, refine
-    from preprocess.pipeline import PreprocessConfig, find_or_build
-    from scene.files import write_json
-    from scene.machine import machine
+    from likeness.synthetic.errors import errors
+    from likeness.synthetic.truth import make_demo
+    from likeness.preprocess.photometric import PhotometricConfig, refine
+    from likeness.preprocess.pipeline import PreprocessConfig, find_or_build
+    from likeness.scene.files import write_json
+    from likeness.scene.machine import machine
 
     options, config = person_options(seed), PhotometricConfig()
     asked = {"seed": seed, "frames": frames, "focal_error": focal_error, **options, **dataclasses.asdict(config)}
@@ -145,8 +145,8 @@ def _row(person: str, factor: float, name: str, values: list[float | None]) -> s
 
 def on_video(video: Path, out: Path) -> dict[str, Any]:
     """What the capture's own report says of the tracking, its seconds too: of when the capture was made."""
-    from preprocess.pipeline import find_or_build
-    from scene.machine import machine
+    from likeness.preprocess.pipeline import find_or_build
+    from likeness.scene.machine import machine
 
     capture = find_or_build(video, out / "captures", download=False)
     frames, seconds = len(capture.frames), capture.report["seconds"]

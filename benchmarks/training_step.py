@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from benchmarks.device_times import Clock, clock
 from benchmarks.made_head import head_like_scene
-from renderers import create
-from renderers.cpu import CpuRenderer
-from scene.camera import Camera
-from scene.sending import sent
+from likeness.renderers import create
+from likeness.renderers.cpu import CpuRenderer
+from likeness.scene.camera import Camera
+from likeness.scene.to_device import to_device
 
 _RIG_VERTICES = 4706  # of the default head model
 _FRAMES = 8
@@ -34,20 +34,20 @@ class TrainingStep:
         self, preset: str, size: int, count: int, threads: int, densifying: bool = False, device: str = "cpu",
         batch: int = 1,
     ) -> None:  # fmt: skip
-        from fitting import fused_adam, picture_loss
-        from fitting.avatars import AVATARS, AvatarShape, TrainingStates
-        from fitting.config import FitConfig
-        from fitting.config_files import load_preset
-        from fitting.densify import DENSIFIERS
-        from fitting.memory import keep_pages
-        from fitting.optimizers import make_optimizer
-        from scene.head_state import HeadState
-        from scene.rig import empty_binding
-        from scene.seeds import Seeds
+        from likeness.fitting import fused_adam, image_loss
+        from likeness.fitting.avatars import AVATARS, AvatarShape, TrainingStates
+        from likeness.fitting.config import FitConfig
+        from likeness.scene.config_files import load_preset
+        from likeness.fitting.densify import DENSIFIERS
+        from likeness.fitting.memory import keep_pages
+        from likeness.fitting.optimizers import make_optimizer
+        from likeness.scene.head_state import HeadState
+        from likeness.ops.deform.rig import empty_binding
+        from likeness.scene.seeds import Seeds
 
         keep_pages()
         if device == "cpu":
-            picture_loss.compile_kernels()
+            image_loss.compile_kernels()
             fused_adam.compile_kernels()
         torch.set_num_threads(threads)
         self.device = device
@@ -77,16 +77,16 @@ class TrainingStep:
 
     def _next(self):
         """States, backgrounds and targets of the next step; every coefficient moves, which costs the most."""
-        from fitting import objective
+        from likeness.fitting import objective
 
         self._taken += 1
         shape, config = self._rest.batch_shape, self.config.objective
         colours = [objective.background_colour(config, self._random) for _ in range(self.batch)]
         drawn = torch.rand(*shape, 52, generator=self._random), torch.stack(colours).view(*shape, 3)
-        expression, background = sent(drawn, self.device)
+        expression, background = to_device(drawn, self.device)
         state = dataclasses.replace(self._rest, expression=expression)
         numbers = [(self._taken * self.batch + b) % _FRAMES for b in range(self.batch)]
-        # As scene.pictures.FrameStore gives them.
+        # As likeness.scene.frame_images.FrameStore gives them.
         rgba = torch.stack([self._frames[n] for n in numbers]) if shape else self._frames[numbers[0]]
         rgba = rgba.float() / 255
         return state, background, (rgba[..., :3], rgba[..., 3:])
@@ -99,7 +99,7 @@ class TrainingStep:
 
     def go_on(self) -> Tensor:
         """One step as a fit takes it between two readings: the squared error stays where it is."""
-        from fitting import loop, objective
+        from likeness.fitting import loop, objective
 
         state, background, target = self._next()
         output, cloud = loop.render(
@@ -114,7 +114,7 @@ class TrainingStep:
 
     def take_apart(self) -> list[Clock]:
         """The same step with its graph cut between the parts; the clock at the borders of PARTS."""
-        from fitting import objective
+        from likeness.fitting import objective
 
         times = [clock(self.device)]
         state, background, target = self._next()

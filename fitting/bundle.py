@@ -12,20 +12,20 @@ import msgspec
 import torch
 from torch import Tensor
 
-from fitting.avatars import AVATARS, AvatarModel, AvatarShape
-from fitting.config_files import apply, to_dict
-from fitting.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
-from scene.camera import Camera
-from scene.capture import Capture
-from scene.errors import UserError
-from scene.expression_tuning import ExpressionTuning
-from scene.files import write_json
-from scene.head_state import HeadState
-from scene.quantisation import Storage, pack, stored_as, unpack
-from scene.reading import Names, Side, damage, read_versioned
-from scene.sway import NUM_POINTS
-from scene.tensor_files import Array, part, read_header, read_tensors, save_tensors
-from scene.transforms import mean_transform
+from likeness.fitting.avatars import AVATARS, AvatarModel, AvatarShape
+from likeness.scene.config_files import apply, to_dict
+from likeness.renderers.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.expression_tuning import ExpressionTuning
+from likeness.scene.files import write_json
+from likeness.scene.head_state import HeadState
+from likeness.ops.quantization import Storage, pack, stored_as, unpack
+from likeness.scene.reading import Names, Side, damage, read_versioned
+from likeness.ops.deform.secondary_motion import NUM_POINTS
+from likeness.scene.tensor_files import Array, part, read_header, read_tensors, save_tensors
+from likeness.scene.transforms import mean_transform
 
 FORMAT_VERSION, _OLDEST = 5, 2  # 3 may store tensors in fewer bits; 4 sways; 5 may have a screen refiner
 _UNREFINED = 4  # what programs read that know of no refiner
@@ -134,7 +134,7 @@ class AvatarBundle:
 
     def save(self, folder: Path, encodings: Mapping[str, str] | None = None) -> None:
         """Writes the bundle; the manifest comes last. encodings: tensors, by their names in ``tensors``, that are to be
-        stored in fewer bits, as scene.quantisation says; all others are kept exactly."""
+        stored in fewer bits, as likeness.ops.quantization says; all others are kept exactly."""
         folder = Path(folder)
         stored, storage = pack(self.tensors(), encodings or {})
         save_tensors(folder / _TENSORS, stored)

@@ -10,13 +10,13 @@ from typing import Annotated
 from msgspec import Meta
 from torch import Tensor, nn
 
-from fitting import optimizer_state
-from fitting.avatars import AvatarModel
-from fitting.densify import Densifier
-from fitting.optimizers import Optimizer
-from scene.errors import UserError
-from scene.reading import damage, decode_json
-from scene.tensor_files import part, read_header, read_tensors, save_tensors
+from likeness.fitting import optimizer_state
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.densify import Densifier
+from likeness.fitting.optimizers import Optimizer
+from likeness.scene.errors import UserError
+from likeness.scene.reading import damage, decode_json
+from likeness.scene.tensor_files import part, read_header, read_tensors, save_tensors
 
 _AVATAR, _DENSIFIER = "avatar.", "densifier."
 _WHAT, _REMEDY = "checkpoint of a fit", "damaged or of another model: remove it to start this fit anew"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from fitting.avatars import AVATARS
-from fitting.densify import AdaptiveConfig
-from fitting.initializers.base import InitializerConfig
-from fitting.networks import NetworksConfig
-from fitting.objective import ObjectiveConfig
-from fitting.optimizers import OptimizerConfig
-from scene.bounds import Count, NonNegative, Share, Steps
+from likeness.fitting.avatars import AVATARS
+from likeness.fitting.densify import AdaptiveConfig
+from likeness.seeding.config import SeedingConfig
+from likeness.fitting.networks import NetworksConfig
+from likeness.fitting.objective import ObjectiveConfig
+from likeness.fitting.optimizers import OptimizerConfig
+from likeness.scene.bounds import Count, NonNegative, Share, Steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +50,8 @@ class FitConfig(_Avatars):
     avatar: Literal[tuple(AVATARS)] = "headgas"
     """Which model, a name in AVATARS; its settings are the section of that name."""
     initializer: Literal["mesh", "picture", "lifted", "one_shot", "random"] = "mesh"
-    """Where the Gaussians start, a name in INITIALIZERS."""
-    seeds: InitializerConfig = InitializerConfig()
+    """Where the Gaussians start, a name in SEEDINGS."""
+    seeds: SeedingConfig = SeedingConfig()
     """The initializer's settings."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """Learning rates."""

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fitting import metrics
-from fitting.regions import border_band, boxes_mask, error_masks, face_boxes
-from scene.capture import Capture
-from scene.pictures import composite, load_rgba
+from likeness.fitting import metrics
+from likeness.fitting.image_regions import border_band, boxes_mask, error_masks, face_boxes
+from likeness.scene.capture import Capture
+from likeness.scene.frame_images import composite, load_rgba
 
 IMAGE_METRICS = ("l1", "psnr", "ssim", "lpips")
 REGIONS = ("face", "mouth", "eyes", "inside")
@@ -96,7 +96,7 @@ def evaluate(
 ) -> Evaluation:
     """Measures ``render(index)`` [H, W, 3] on white in [0, 1] against the capture's frames ``indices``.
 
-    lpips: distance of two pictures (fitting.perceptual.LPIPS), left out if None.
+    lpips: distance of two pictures (likeness.fitting.perceptual.LPIPS), left out if None.
     Raises UserError when a picture of the capture is damaged, ValueError when ``render`` gives another size.
     """
     frames = [_measure(render(index), capture, index, lpips) for index in indices]
@@ -149,11 +149,11 @@ def _mean(values: list[float | None]) -> float | None:
 def headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """The figures that count of a metrics.json or of ``Evaluation.to_json``: L1, PSNR, SSIM, LPIPS, PSNR by region.
 
-    They are those of ``unswayed``: held-out frames as a driver reaches them, without the secondary motion (sway) that
+    They are those of ``without_secondary_motion``: held-out frames as a driver reaches them, without the secondary motion (sway) that
     was tracked on these very frames. A file without that entry is of a capture without sway, or of ``to_json``.
     None for what was not measured.
     """
-    measured = metrics.get("unswayed") or metrics
+    measured = metrics.get("without_secondary_motion") or metrics
     whole, regions = measured.get("heldout") or {}, measured.get("regions") or {}
     return {name: whole.get(name) for name in IMAGE_METRICS} | {
         name: (regions.get(name) or {}).get("psnr") for name in REGIONS

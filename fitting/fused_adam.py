@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitting.avatars.blending import BASIS_DIMENSIONS, collect_factors, factors_of
+from likeness.fitting.avatars.blending import BASIS_DIMENSIONS, collect_factors, factors_of
 
 _BETAS = (0.9, 0.999)
 
@@ -16,7 +16,7 @@ _BETAS = (0.9, 0.999)
 class FusedAdam:
     """``torch.optim.Adam`` on float32 parameters on the CPU: same groups and state, same updates but for roundings.
 
-    ``zero_grad`` asks blended bases for their gradients as factors (``fitting.avatars.blending``), so that the largest
+    ``zero_grad`` asks blended bases for their gradients as factors (``likeness.fitting.avatars.blending``), so that the largest
     tensor of a step is never made. Not a ``torch.optim.Optimizer``: to make one of those costs a second of imports.
     """
 
@@ -53,8 +53,8 @@ def make_adam(
 
 
 def _update(parameter: Tensor, factors: list[tuple[Tensor, Tensor]], state: dict, group: dict) -> None:
-    from fitting import adam_kernels  # numba loads slowly: only when used
-    from scene.adam_kernels import numbers_of
+    from likeness.ops import adam_kernels  # numba loads slowly: only when used
+    from likeness.ops.adam_blend_kernels import numbers_of
 
     if not state:
         state["step"] = torch.zeros(())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from fitting.avatars import AvatarModel
-from fitting.config import FitConfig
-from fitting.config_files import presets
-from fitting.loop import Budget, StepInfo
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.config import FitConfig
+from likeness.scene.config_files import presets
+from likeness.fitting.loop import Budget, StepInfo
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fitting.avatars import AvatarModel
-from fitting.figures import Figures
-from fitting.loop import StepInfo
-from scene.files import write_bytes
-from scene.reading import read_log
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.figures import Figures
+from likeness.fitting.loop import StepInfo
+from likeness.scene.files import write_bytes
+from likeness.scene.reading import read_log
 
 _SMOOTHING = 0.05
 

@@ -13,25 +13,25 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from fitting import checkpoint, memory, objective
-from fitting.avatars import AVATARS, AvatarModel, AvatarShape, TrainingStates
-from fitting.avatars.blending import factors_of
-from fitting.checkpoint import Progress
-from fitting.config import FitConfig
-from fitting.densify import DENSIFIERS
-from fitting.figures import Figures, FitDivergedError, Unread
-from fitting.initializers import INITIALIZERS
-from fitting.objective import Perceptual
-from fitting.optimizers import make_optimizer, operate, set_rates
-from fitting.regions import head_box
-from renderers import Renderer, ScreenRequest
-from scene.camera import Camera
-from scene.capture import Capture
-from scene.errors import UserError
-from scene.head_state import HeadState
-from scene.pictures import FrameStore
-from scene.seeds import Seeds
-from scene.sending import sent
+from likeness.fitting import checkpoint, memory, objective
+from likeness.fitting.avatars import AVATARS, AvatarModel, AvatarShape, TrainingStates
+from likeness.fitting.avatars.blending import factors_of
+from likeness.fitting.checkpoint import Progress
+from likeness.fitting.config import FitConfig
+from likeness.fitting.densify import DENSIFIERS
+from likeness.fitting.figures import Figures, FitDivergedError, Unread
+from likeness.fitting.seedings import SEEDINGS
+from likeness.fitting.objective import Perceptual
+from likeness.fitting.optimizers import make_optimizer, operate, set_rates
+from likeness.fitting.image_regions import head_box
+from likeness.renderers import Renderer, ScreenRequest
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.head_state import HeadState
+from likeness.scene.frame_images import FrameStore
+from likeness.scene.seeds import Seeds
+from likeness.scene.to_device import to_device
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class FitInterrupted(KeyboardInterrupt):
 
 def create_avatar(config: FitConfig, capture: Capture, frames: FrameStore, seed: int) -> AvatarModel:
     """A fresh avatar for a capture, started by the configured initializer."""
-    return avatar_of(INITIALIZERS[config.initializer](capture, frames, config.seeds, seed), config, capture, seed)
+    return avatar_of(SEEDINGS[config.initializer](capture, frames, config.seeds, seed), config, capture, seed)
 
 
 def avatar_of(seeds: Seeds, config: FitConfig, capture: Capture, seed: int) -> AvatarModel:
@@ -173,7 +173,7 @@ def fit(
         avatar.advance(nominal)
         target = frames.get(chosen[0] if len(chosen) == 1 else chosen, divisor)
         backgrounds = torch.stack([objective.background_colour(config.objective, generator) for _ in chosen])
-        (background,) = sent((backgrounds.view(*state.batch_shape, 3),), device)
+        (background,) = to_device((backgrounds.view(*state.batch_shape, 3),), device)
         use_perceptual = perceptual is not None and nominal >= config.objective.perceptual_from
         for frame in chosen if use_perceptual else ():
             if (frame, divisor) not in boxes:

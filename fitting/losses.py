@@ -3,7 +3,7 @@
 SSIM follows Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004), with the
 usual 11x11 Gaussian window of sigma 1.5 and population statistics. On the CPU it runs in one fused numba kernel that
 gives value and gradient together (`ssim_torch` is its slow, obvious twin, and the path on other devices; on CUDA an
-installed package may give it in fits, see ``fitting.fused_ssim``).
+installed package may give it in fits, see ``likeness.ops.ssim_cuda``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitting import fused_ssim
-from scene.workers import run_rows
+from likeness.ops import ssim_cuda
+from likeness.ops.threads import run_rows
 
 WINDOW_RADIUS = 5
 WINDOW_SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2
-_LEAST_BAND = 24  # rows: a band has to make up to 10 rows of statistics more than its own
+_MIN_BAND = 24  # rows: a band has to make up to 10 rows of statistics more than its own
 
 
 def l1(image: Tensor, target: Tensor) -> Tensor:
@@ -60,11 +60,11 @@ def ssim(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
     return ssim_torch(image, target, valid=valid)
 
 
-def choose_package(device: torch.device | str) -> fused_ssim.Choice | None:
+def choose_package(device: torch.device | str) -> ssim_cuda.Choice | None:
     """What computes SSIM in fits on a device; None where there is nothing to choose from. The same for all of a kind:
     what is found out of "cuda" holds for "cuda:0"."""
     kind = torch.device(device).type
-    return fused_ssim.choose(kind, ssim_torch) if kind == "cuda" else None
+    return ssim_cuda.choose(kind, ssim_torch) if kind == "cuda" else None
 
 
 def ssim_torch(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
@@ -109,7 +109,7 @@ def in_bands(function: Callable[[int, int, int], None], pictures: int, rows: int
         for b in range(first // rows, -(-last // rows)):
             function(b, max(first - b * rows, 0), min(last - b * rows, rows))
 
-    run_rows(bands, pictures * rows, _LEAST_BAND)
+    run_rows(bands, pictures * rows, _MIN_BAND)
 
 
 class _FusedSsim(torch.autograd.Function):
@@ -146,6 +146,6 @@ def _shapes(*images: Tensor) -> str:
 
 
 def _kernels():
-    from fitting import ssim_kernels  # numba loads slowly: only when used
+    from likeness.ops import ssim_kernels  # numba loads slowly: only when used
 
     return ssim_kernels

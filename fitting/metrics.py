@@ -2,7 +2,7 @@
 
 PSNR and SSIM equal scikit-image's ``peak_signal_noise_ratio(data_range=1)`` and ``structural_similarity(
 gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=2)``. LPIPS is in
-fitting.perceptual.
+likeness.fitting.perceptual.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 
 from torch import Tensor
 
-from fitting import losses
+from likeness.fitting import losses
 
 
 def l1(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fitting.avatars import AvatarModel
-from fitting.picture_loss import picture_loss
-from renderers.output import RenderOutput
-from scene.bounds import Steps, Weight
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.image_loss import picture_loss
+from likeness.renderers.output import RenderOutput
+from likeness.scene.bounds import Steps, Weight
 
 
 @dataclasses.dataclass(frozen=True)

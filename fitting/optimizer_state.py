@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fitting.optimizers import Optimizer
-from scene.tensor_files import Array, TensorHeader, part
+from likeness.fitting.optimizers import Optimizer
+from likeness.scene.tensor_files import Array, TensorHeader, part
 
 _PREFIX = "optimizer."
 

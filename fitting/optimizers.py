@@ -8,9 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fitting.avatars import AvatarModel
-from fitting.fused_adam import FusedAdam, make_adam
-from scene.bounds import Share
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.fused_adam import FusedAdam, make_adam
+from likeness.scene.bounds import Share
 
 
 @dataclasses.dataclass(frozen=True)

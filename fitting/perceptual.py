@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from preprocess import weights
-from scene.errors import UserError
+from likeness.preprocess import weights
+from likeness.scene.errors import UserError
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -30,7 +30,7 @@ class Features(nn.Module):
     """The convolutional part of a classifier, cut into named activations. Frozen: its weights take no gradient."""
 
     weights_name: str
-    """Key in preprocess.weights.WEIGHTS."""
+    """Key in likeness.preprocess.weights.WEIGHTS."""
 
     def __init__(self, layers: list[nn.Module], activations: dict[str, int]) -> None:
         super().__init__()

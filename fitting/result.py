@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from fitting.bundle import AvatarBundle
+from likeness.fitting.bundle import AvatarBundle
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Annotated, Any
 
 import msgspec
 
-from preprocess.cache import link_capture
-from scene.bounds import MAX_WHOLE, Positive
-from scene.errors import UserError
-from scene.files import check_writable, held, new_folder, storage_error, write_bytes, write_json
-from scene.foreign_paths import folder_name
-from scene.machine import machine
-from scene.reading import read_versioned
+from likeness.preprocess.cache import link_capture
+from likeness.scene.bounds import MAX_WHOLE, Positive
+from likeness.scene.errors import UserError
+from likeness.scene.files import check_writable, held, new_folder, storage_error, write_bytes, write_json
+from likeness.scene.foreign_paths import folder_name
+from likeness.scene.machine import machine
+from likeness.scene.reading import read_versioned
 
 FORMAT_VERSION = 1
 _PACKAGES = (

@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 
-from fitting import fused_adam, length, loop, losses, memory, networks, picture_loss
-from fitting.avatars import AvatarModel
-from fitting.bundle import AvatarBundle
-from fitting.config import FitConfig
-from fitting.listeners import JsonLog, ProgressBar, TensorBoardLog
-from fitting.loop import Budget, Listener
-from fitting.perceptual import make_vgg_loss
-from fitting.result import FitResult
-from fitting.run_directory import RunDirectory, versions
-from renderers import create
-from scene.capture import Capture
-from scene.pictures import FrameStore
+from likeness.fitting import fused_adam, length, loop, losses, memory, networks, image_loss
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.config import FitConfig
+from likeness.fitting.listeners import JsonLog, ProgressBar, TensorBoardLog
+from likeness.fitting.loop import Budget, Listener
+from likeness.fitting.perceptual import make_vgg_loss
+from likeness.fitting.result import FitResult
+from likeness.fitting.run_directory import RunDirectory, versions
+from likeness.renderers import create
+from likeness.scene.capture import Capture
+from likeness.scene.frame_images import FrameStore
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def fit_run(
     renderer = create("auto", options.device)
     renderer.warm_up()  # compiles now, not in the middle of the fit
     if options.device == "cpu":
-        picture_loss.compile_kernels()
+        image_loss.compile_kernels()
         fused_adam.compile_kernels()
     frames = FrameStore(capture, capture.train, options.device)
     ssim = losses.choose_package(options.device)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fitting.bundle import MANIFEST, AvatarBundle
-from scene.errors import UserError
+from likeness.fitting.bundle import MANIFEST, AvatarBundle
+from likeness.scene.errors import UserError
 
 
 def bundle_folder(path: Path) -> Path:

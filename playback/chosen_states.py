@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from fitting.bundle import AvatarBundle
-from playback.input_checks import hint
-from playback.state_file import load_states
-from scene.errors import UserError
-from scene.head_state import HeadState
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.input_checks import hint
+from likeness.playback.state_file import load_states
+from likeness.scene.errors import UserError
+from likeness.scene.head_state import HeadState
 
 RECORDING = "recording"
 FPS = 25.0

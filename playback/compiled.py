@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fitting.avatars import AvatarModel
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
+from likeness.fitting.avatars import AvatarModel
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
 
 
 def compiled(

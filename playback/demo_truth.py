@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from fitting.bundle import AvatarBundle
-from fitting.metrics import psnr
-from playback.player import Player
-from preprocess.demo_subject.errors import errors
-from preprocess.demo_subject.truth import DemoTruth
-from scene.camera import Camera
-from scene.capture import Capture
-from scene.head_state import HeadState
-from scene.image_files import save_image
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.metrics import psnr
+from likeness.playback.player import Player
+from likeness.synthetic.errors import errors
+from likeness.synthetic.truth import DemoTruth
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Capture
+from likeness.scene.head_state import HeadState
+from likeness.scene.image_files import save_image
 
 YAWS_DEGREES = (-30, -20, 0, 20, 30)
 _FRAMES = 4
@@ -31,7 +31,7 @@ def compare_with_truth(
 
     folder: of the demo's video and truth. Novel views are held-out frames seen from a camera turned about the resting
     head; truth and avatar are compared on white: ``psnr_by_yaw_degrees`` as the player shows them, and
-    ``..._held`` as render_views.py does, which holds what no frame showed. pictures: a folder for the former, truth
+    ``..._held`` as likeness render does, which holds what no frame showed. pictures: a folder for the former, truth
     beside avatar.
     """
     truth = DemoTruth.load(folder)

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from fitting.bundle import AvatarBundle
-from fitting.evaluation import Evaluation, evaluate, headline
-from fitting.networks import describe, why_not
-from fitting.pictures import error_map, to_uint8
-from fitting.result import FitResult
-from fitting.run_directory import RunDirectory, versions
-from playback.evaluators import EVALUATION
-from playback.films import open_film
-from playback.inside import write_inside
-from playback.player import Player
-from scene.capture import Capture
-from scene.errors import UserError
-from scene.files import write_json
-from scene.image_files import save_image
-from scene.pictures import load_rgba
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.evaluation import Evaluation, evaluate, headline
+from likeness.fitting.networks import describe, why_not
+from likeness.fitting.images import error_map, to_uint8
+from likeness.fitting.result import FitResult
+from likeness.fitting.run_directory import RunDirectory, versions
+from likeness.playback.evaluators import EVALUATION
+from likeness.playback.films import open_film
+from likeness.playback.inside import write_inside
+from likeness.playback.player import Player
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.files import write_json
+from likeness.scene.image_files import save_image
+from likeness.scene.frame_images import load_rgba
 
 TRAIN_SAMPLES = 24
 
@@ -61,18 +61,18 @@ def evaluate_frames(
     bundle: AvatarBundle, capture: Capture, indices: Sequence[int], *, device: str = "cpu", lpips=None,
     expressionless: bool = False, progress: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What metrics.json and evaluate_avatar.py say of frames of a capture, as plain JSON; see ``evaluate_bundle``.
+    """What metrics.json and likeness evaluate say of frames of a capture, as plain JSON; see ``evaluate_bundle``.
 
-    headline: the figures that count (``fitting.evaluation.headline``). unswayed: the evaluation behind them, of the
+    headline: the figures that count (``likeness.fitting.evaluation.headline``). without_secondary_motion: the evaluation behind them, of the
     frames as a driver reaches them, without the secondary motion (sway) that was tracked on these very frames. Beside
     these, at the top level, the evaluation with that sway.
     """
     options = {"device": device, "lpips": lpips, "expressionless": expressionless}
-    unswayed = evaluate_bundle(bundle, capture.unswayed(), indices, **options, progress=progress).to_json()
+    without_secondary_motion = evaluate_bundle(bundle, capture.without_secondary_motion(), indices, **options, progress=progress).to_json()
     sways = [capture.frames[index].state.sway for index in indices]
     swaying = any(sway is not None and bool(sway.any()) for sway in sways)
-    swayed = evaluate_bundle(bundle, capture, indices, **options).to_json() if swaying else unswayed
-    return {"headline": headline(unswayed), "unswayed": unswayed, **swayed}
+    apply_secondary_motion = evaluate_bundle(bundle, capture, indices, **options).to_json() if swaying else without_secondary_motion
+    return {"headline": headline(without_secondary_motion), "without_secondary_motion": without_secondary_motion, **apply_secondary_motion}
 
 
 def picture_of(player: Player, capture: Capture, expressionless: bool = False):
@@ -148,7 +148,7 @@ def measure_run(
     )
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device).to_json()
     without = evaluate_frames(result.baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True)
-    write_heldout(bundle, capture.unswayed(), run.root, device=device)
+    write_heldout(bundle, capture.without_secondary_motion(), run.root, device=device)
     shown = capture.test[:: max(1, (len(capture.test) - 1) // 2)][:3]
     frames = [capture.frames[index] for index in shown]
     write_inside(bundle, [frame.state for frame in frames], [frame.camera for frame in frames], run.root, device)
@@ -157,7 +157,7 @@ def measure_run(
         **heldout,
         "train": {"psnr": train["heldout"]["psnr"]},
         "baseline": {
-            "unswayed": {key: without["unswayed"][key] for key in ("heldout", "regions")},
+            "without_secondary_motion": {key: without["without_secondary_motion"][key] for key in ("heldout", "regions")},
             **{key: without[key] for key in ("heldout", "regions")},
         },
         "num_gaussians": bundle.avatar.num_gaussians,
@@ -177,7 +177,7 @@ def table(figures: dict[str, Any]) -> str:
     def shown(value: float | None, unit: str = "") -> str:
         return "not measured" if value is None else f"{value:.4g}{unit}"
 
-    measured = figures["unswayed"]
+    measured = figures["without_secondary_motion"]
     lines = [f"frames   {measured['num_frames']}, without their own secondary motion (sway)"]
     lines += [f"{name:8s} {shown(v, ' dB' if name == 'psnr' else '')}" for name, v in measured["heldout"].items()]
     lines += [f"PSNR of {name:7s} {shown(region['psnr'], ' dB')}" for name, region in measured["regions"].items()]

@@ -12,19 +12,19 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from fitting.avatars import AvatarModel
-from fitting.networks.choice import Choice, largest_difference, milliseconds
-from playback.compiled import compiled
-from playback.fused import FusedLinear, fused, why_not
-from playback.graphs import GraphedAvatar
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.networks.choice import Choice, largest_difference, milliseconds
+from likeness.playback.compiled import compiled
+from likeness.playback.fused import FusedLinear, fused, why_not
+from likeness.playback.graphs import GraphedAvatar
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
 
 log = logging.getLogger(__name__)
 
 Evaluator = Callable[[HeadState, Tensor], GaussianCloud]
 Evaluation = Literal["torch", "graph", "fused", "compiled"]
-"""torch: PyTorch's operations. graph: these as a CUDA graph. fused: by the kernels of ``playback.fused``, with what
+"""torch: PyTorch's operations. graph: these as a CUDA graph. fused: by the kernels of ``likeness.playback.fused``, with what
 operations are left as a CUDA graph. compiled: by ``torch.compile``, as a CUDA graph."""
 EVALUATIONS: tuple[str, ...] = get_args(Evaluation)
 

@@ -21,10 +21,10 @@ from typing import Protocol
 
 import numpy as np
 
-from fitting.pictures import to_uint8
-from scene.errors import UserError
-from scene.files import atomic_path
-from scene.foreign_paths import utf8_path
+from likeness.fitting.images import to_uint8
+from likeness.scene.errors import UserError
+from likeness.scene.files import atomic_path
+from likeness.scene.foreign_paths import utf8_path
 
 _log = logging.getLogger(__name__)
 

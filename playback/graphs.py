@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
 
 _WARM_UPS = 3  # PyTorch's advice: allocations and library handles must exist before a capture
 

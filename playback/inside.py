@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fitting.bundle import AvatarBundle
-from fitting.pictures import depth_map, to_uint8
-from playback.player import Player
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
-from scene.image_files import save_image
-from scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.images import depth_map, to_uint8
+from likeness.playback.player import Player
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
+from likeness.scene.image_files import save_image
+from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 FOLDER = "inside"
 _POINT_M = 8e-4  # radius at which a Gaussian is drawn as a point
@@ -33,7 +33,7 @@ def write_inside(
         output = player.step(state, camera, depth=True)
         pictures[f"depth_{number}"] = depth_map(output.depth[..., 0].cpu().numpy(), output.alpha[..., 0].cpu().numpy())
     strongest = max(states, key=lambda state: float(state.expression.sum()))
-    still = dataclasses.replace(strongest, T_world_body=strongest.T_world_head).unswayed().expressionless()
+    still = dataclasses.replace(strongest, T_world_body=strongest.T_world_head).without_secondary_motion().expressionless()
     for name, state in (("points_canonical", still), ("points_deformed", strongest)):
         pictures[name] = np.concatenate([_points(player, state, yaw) for yaw in (0.0, _SIDE)], 1)
     for name, picture in player.avatar.pictures().items():

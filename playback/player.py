@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fitting.bundle import AvatarBundle
-from fitting.networks import Choice, NetworksConfig, choose_for, require, settle
-from playback.evaluators import EVALUATION, EVALUATIONS, Evaluation, Evaluator, choose_evaluator, make_evaluator
-from playback.graphs import GraphedAvatar
-from playback.seen.holding import HeldAvatar
-from renderers import create
-from renderers.output import RenderOutput
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.expression_tuning import ExpressionTuning
-from scene.head_state import HeadState
-from scene.sending import sent
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.networks import Choice, NetworksConfig, choose_for, require, settle
+from likeness.playback.evaluators import EVALUATION, EVALUATIONS, Evaluation, Evaluator, choose_evaluator, make_evaluator
+from likeness.playback.graphs import GraphedAvatar
+from likeness.playback.view_clamp.avatar import ViewClampedAvatar
+from likeness.renderers import create
+from likeness.renderers.output import RenderOutput
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.expression_tuning import ExpressionTuning
+from likeness.scene.head_state import HeadState
+from likeness.scene.to_device import to_device
 
 
 class Player:
@@ -38,7 +38,7 @@ class Player:
     ) -> None:  # fmt: skip
         """bundle: a loaded bundle or its folder. renderer: a name in RENDERERS, or the best one for the device.
 
-        evaluation: what evaluates the avatar, one of ``playback.evaluators``; all but torch need CUDA. None: what there
+        evaluation: what evaluates the avatar, one of ``likeness.playback.evaluators``; all but torch need CUDA. None: what there
         works, gives the same and is fastest.
         compile: of these ``torch.compile`` is one; it delays the first picture by a minute. Nothing on a CPU.
         networks: what evaluates the avatar's networks on CUDA; None: what its fit asked for, as far as it is there.
@@ -82,12 +82,12 @@ class Player:
 
         background: a colour [3] or picture [H, W, 3] that is put behind; then alpha is 1. Without one the colour
         stays premultiplied. depth: also the expected depth in metres. hold: where the camera sees what the recording
-        never showed, the avatar is held; see ``playback.seen.holding``.
+        never showed, the avatar is held; see ``likeness.playback.view_clamp.avatar``.
         """
         if camera is None:
             camera = self.camera
         else:
-            K, T_cam_world = sent((camera.K, camera.T_cam_world), self.device)
+            K, T_cam_world = to_device((camera.K, camera.T_cam_world), self.device)
             camera = dataclasses.replace(camera, K=K, T_cam_world=T_cam_world)
         there = self._there(state)
         in_head = camera.in_frame(there.T_world_head)
@@ -97,7 +97,7 @@ class Player:
             output = self._refinement(output, self.renderer, cloud, in_head)
         if background is None:
             return output
-        (background,) = sent((background,), self.device)
+        (background,) = to_device((background,), self.device)
         return RenderOutput(output.over(background), torch.ones_like(output.alpha), output.depth)
 
     @torch.no_grad()
@@ -114,7 +114,7 @@ class Player:
         """The state on the player's device."""
         if state.expression.device == self.device:
             return state
-        return HeadState(*sent(_tensors(state, None), self.device))
+        return HeadState(*to_device(_tensors(state, None), self.device))
 
     def _tuned(self, there: HeadState) -> HeadState:
         return there if self._tuning is None else self._tuning(there)
@@ -124,7 +124,7 @@ class Player:
         eye = eye if self.avatar.view_dependent else None
         if self._memory is None or not self._memory.holds(state, eye):
             seen = self._tuned(self._there(state) if there is None else there)
-            position = torch.zeros(3, device=self.device) if eye is None else sent((eye,), self.device)[0]
+            position = torch.zeros(3, device=self.device) if eye is None else to_device((eye,), self.device)[0]
             self._memory = None  # the last cloud may be overwritten now
             self._memory = _Memory.of(state, eye, self._evaluate(seen, position))
         return self._memory.cloud
@@ -141,9 +141,9 @@ class Player:
         return self._evaluator(state, eye)
 
     @functools.cached_property
-    def held(self) -> HeldAvatar:
+    def held(self) -> ViewClampedAvatar:
         """The avatar as ``step`` shows it with ``hold``."""
-        return HeldAvatar(self)
+        return ViewClampedAvatar(self)
 
     def tune(self, tuning: ExpressionTuning | None) -> None:
         """From here on plays with another neutral and other gains; see ``AvatarBundle.tuning``."""

@@ -7,7 +7,7 @@ joints            [T, J, 4] unit quaternions wxyz of the joints relative to rest
 joint_names       [J] text (dtype U): the avatar's joint names, each once, in any order
 T_world_head      [T, 4, 4] rigid, from the head frame to the world (the frame of the recording's camera), metres
 T_world_body      [T, 4, 4] rigid, from the body frame to the world; equal to T_world_head at rest
-sway              [T, C, 2] metres, offsets of the control points of scene/sway.py; may be left out
+sway              [T, C, 2] metres, offsets of the control points of ops/deform/secondary_motion.py; may be left out
 fps               [] frames per second
 ================  ===============================================================================================
 
@@ -23,14 +23,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from playback.input_checks import hint, rigid_problem
-from scene.errors import UserError
-from scene.files import atomic_path
-from scene.head_state import HeadState
-from scene.sway import NUM_POINTS
-from scene.tensor_files import Array, read_arrays
+from likeness.playback.input_checks import hint, rigid_problem
+from likeness.scene.errors import UserError
+from likeness.scene.files import atomic_path
+from likeness.scene.head_state import HeadState
+from likeness.ops.deform.secondary_motion import NUM_POINTS
+from likeness.scene.tensor_files import Array, read_arrays
 
-_WHAT, _REMEDY = "file of head states", "transfer_expression.py --save-states makes one of any driver"
+_WHAT, _REMEDY = "file of head states", "likeness drive --save-states makes one of any driver"
 _MAX_BYTES = 1 << 30  # unpacked: hours of states; what claims more is not a file of states
 _MAX_FPS = 1000.0
 _NAMES = {"expression_names": Array(("names",), "text"), "joint_names": Array(("joints",), "text")}

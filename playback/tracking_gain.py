@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fitting.bundle import AvatarBundle
-from fitting.metrics import psnr
-from renderers import Renderer, create
-from scene.capture import Capture, TrackedFrame
-from scene.head_state import HeadState
-from scene.pictures import composite, load_rgba
-from scene.skinning import move_rigidly
-from scene.transforms import invert_transform, make_transform, rotvecs_to_matrices
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.metrics import psnr
+from likeness.renderers import Renderer, create
+from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.head_state import HeadState
+from likeness.scene.frame_images import composite, load_rgba
+from likeness.ops.deform.skinning import move_rigidly
+from likeness.scene.transforms import invert_transform, make_transform, rotvecs_to_matrices
 
 STEPS = 40
 """Steps of Adam for the poses, and as many again for all."""

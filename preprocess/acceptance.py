@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preprocess.damage import describe
-from scene.errors import UnusableVideo, UserError
+from likeness.preprocess.damage import describe
+from likeness.scene.errors import UnusableVideo, UserError
 
 if TYPE_CHECKING:
-    from preprocess.scan import Scan
-    from preprocess.video import VideoInfo
+    from likeness.preprocess.scan import Scan
+    from likeness.preprocess.video import VideoInfo
 
 _BLAMED = 0.1  # part of a video that must be lost for that to be the reason why it is of no use
 

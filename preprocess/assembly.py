@@ -6,23 +6,23 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preprocess import quality
-from preprocess.crop import Crop
-from preprocess.frames import FrameFiles, read_image
-from preprocess.landmarks import eye_distances
-from preprocess.scan import Scan
-from preprocess.selection import Selection, crowded
-from preprocess.video import VideoInfo
-from scene.capture import Capture, TrackedFrame
-from scene.errors import UnusableVideo
-from scene.foreign_paths import shown
+from likeness.preprocess import quality
+from likeness.preprocess.crop import Crop
+from likeness.preprocess.frames import FrameFiles, read_image
+from likeness.preprocess.landmarks import eye_distances
+from likeness.preprocess.scan import Scan
+from likeness.preprocess.selection import Selection, crowded
+from likeness.preprocess.video import VideoInfo
+from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.errors import UnusableVideo
+from likeness.scene.foreign_paths import shown
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from preprocess.head_models.base import HeadModel
-    from preprocess.tracking import Tracking
-    from scene.camera import Camera
+    from likeness.head_models.base import HeadModel
+    from likeness.preprocess.tracking import Tracking
+    from likeness.scene.camera import Camera
 
 _MATTE_COVERS = 0.5  # of a face's landmarks, the part that a usable matte must cover
 _CUT_OFF = 0.9  # a file that yields less of the frames it announces is called cut off
@@ -57,7 +57,7 @@ def assemble(
     import numpy as np
     import torch
 
-    from scene.transforms import mean_transform
+    from likeness.scene.transforms import mean_transform
 
     files = FrameFiles(root)
     times = scanned.time_s[selection.frames]

@@ -11,9 +11,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from scene.capture import MANIFEST, Capture
-from scene.errors import UserError
-from scene.files import atomic_path, held, storage_error
+from likeness.scene.capture import MANIFEST, Capture
+from likeness.scene.errors import UserError
+from likeness.scene.files import atomic_path, held, storage_error
 
 PIPELINE_VERSION = 2
 """Raise it with every change after which preprocessing would make a better or another capture of the same video with

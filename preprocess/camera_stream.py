@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from preprocess.video import Frame, VideoReader, import_cv2, open_video
-from scene.errors import UserError
+from likeness.preprocess.video import Frame, VideoReader, import_cv2, open_video
+from likeness.scene.errors import UserError
 
 _WAIT_S = 5.0  # for a webcam's first picture, and for any later one
 

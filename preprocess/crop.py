@@ -6,13 +6,13 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from preprocess.landmarks import CHIN, FOREHEAD
-from preprocess.video import VideoInfo
+from likeness.preprocess.landmarks import CHIN, FOREHEAD
+from likeness.preprocess.video import VideoInfo
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from scene.camera import Camera
+    from likeness.scene.camera import Camera
 
 # Parts of the crop's side, as measured on a clip of the INSTA dataset: forehead to chin, top to forehead.
 _FACE_HEIGHT = 0.38
@@ -48,7 +48,7 @@ class Crop:
         """The crop of a picture [H, W, C] uint8, resized to [size, size, C]."""
         import numpy as np
 
-        from preprocess.video import import_cv2
+        from likeness.preprocess.video import import_cv2
 
         cv2 = import_cv2()
         square = image[self.top : self.top + self.side, self.left : self.left + self.side]
@@ -116,7 +116,7 @@ def crop_camera(info: VideoInfo, crop: Crop, focal_px: float, size: int) -> Came
     """The camera of the resized crop; world = camera. The principal point is the middle of the FULL picture."""
     import torch
 
-    from scene.camera import Camera
+    from likeness.scene.camera import Camera
 
     K = torch.tensor([[focal_px, 0.0, info.width / 2], [0.0, focal_px, info.height / 2], [0.0, 0.0, 1.0]])
     return Camera(K, torch.eye(4), info.width, info.height).cropped(crop.left, crop.top, crop.side, crop.side).resized(

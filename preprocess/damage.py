@@ -10,7 +10,7 @@ import logging
 import math
 from pathlib import Path
 
-from scene.foreign_paths import utf8_path
+from likeness.scene.foreign_paths import utf8_path
 
 _log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preprocess.crop import Crop
-from preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
-from scene.errors import UserError
-from scene.files import write_bytes
-from scene.image_files import load_image
+from likeness.preprocess.crop import Crop
+from likeness.preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
+from likeness.scene.errors import UserError
+from likeness.scene.files import write_bytes
+from likeness.scene.image_files import load_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +109,7 @@ def read_image(path: Path, what: str = "picture") -> np.ndarray:
 
 def write_pair(files: FrameFiles, position: int, image: np.ndarray, alpha: np.ndarray) -> None:
     """Writes one frame, uint8 [H, W, 3] and alpha [H, W] in [0, 1] or uint8, the background's colour removed."""
-    from preprocess.matting import foreground
+    from likeness.preprocess.matting import foreground
 
     alpha = _to_uint8(alpha)
     colours = foreground.estimate(image, alpha)

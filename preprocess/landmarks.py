@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from preprocess.silence import silent_stderr
+from likeness.preprocess.silence import silent_stderr
 
 if TYPE_CHECKING:
     import numpy as np

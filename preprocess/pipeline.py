@@ -8,29 +8,29 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preprocess import cache, quality
-from preprocess.acceptance import Limits, blamed_on_damage, check, of_report
-from preprocess.assembly import assemble, assess, frame_rate
-from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
-from preprocess.frames import FrameFiles, write_frames
-from preprocess.landmarks import eye_distances
-from preprocess.photometric.config import PhotometricConfig
-from preprocess.scan import Scan, scan
-from preprocess.selection import Selection, SelectionConfig, crowded, select, thin
-from preprocess.tracking.config import TrackerConfig
-from preprocess.video import VideoInfo, open_video
-from preprocess.work import Work, load_tracking, save_tracking
-from scene.capture import MANIFEST, Capture
-from scene.errors import UnusableVideo, UserError
-from scene.image_files import is_whole_png
+from likeness.preprocess import cache, quality
+from likeness.preprocess.acceptance import Limits, blamed_on_damage, check, of_report
+from likeness.preprocess.assembly import assemble, assess, frame_rate
+from likeness.preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
+from likeness.preprocess.frames import FrameFiles, write_frames
+from likeness.preprocess.landmarks import eye_distances
+from likeness.preprocess.photometric.config import PhotometricConfig
+from likeness.preprocess.scan import Scan, scan
+from likeness.preprocess.selection import Selection, SelectionConfig, crowded, select, thin
+from likeness.preprocess.tracking.config import TrackerConfig
+from likeness.preprocess.video import VideoInfo, open_video
+from likeness.preprocess.work import Work, load_tracking, save_tracking
+from likeness.scene.capture import MANIFEST, Capture
+from likeness.scene.errors import UnusableVideo, UserError
+from likeness.scene.image_files import is_whole_png
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from preprocess.head_models.base import HeadModel
-    from preprocess.matting import Matter
-    from preprocess.tracking import Tracking
-    from scene.camera import Camera
+    from likeness.head_models.base import HeadModel
+    from likeness.preprocess.matting import MattingModel
+    from likeness.preprocess.tracking import Tracking
+    from likeness.scene.camera import Camera
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class PreprocessConfig:
     min_frames: int = 30
     """Fewer usable frames than this cannot be fitted."""
     matting: str = "auto"
-    """A name in MATTERS; auto: MODNet where its weights are present, else the selfie segmentation."""
+    """A name in MATTING; auto: MODNet where its weights are present, else the selfie segmentation."""
     head_model: str = "anny"
     """A name in HEAD_MODELS."""
     focal: float | None = None
@@ -115,7 +115,7 @@ def build_capture(
     """Makes the capture of a video in ``root``, or takes up work that was begun there, or returns it if finished.
 
     device: where networks and picture tracking run. weights, download: where weights may come from
-    (``preprocess.weights``). limits: what the video must keep to; no part of what makes a capture. purpose: a name in
+    (``likeness.preprocess.weights``). limits: what the video must keep to; no part of what makes a capture. purpose: a name in
     ``quality.PURPOSES``, by which advice on the next video is logged; the report has what an avatar needs. The stages:
     landmarks, tracking, frames with mattes, quality, picture tracking; the manifest comes last. Work files lie in
     ``root/work``. Raises UnusableVideo for videos that cannot be used, other UserErrors when ``root`` holds something
@@ -130,7 +130,7 @@ class _Job:
 
     info: VideoInfo
     options: PreprocessConfig
-    matter: Matter
+    matter: MattingModel
     matting_note: str
     device: str
     progress: bool
@@ -243,7 +243,7 @@ def _made_of(scanned: Scan, job: _Job, root: Path, work: Work) -> Capture:
             options.test_fraction,
         )  # fmt: skip
     if options.tracking == "pictures":
-        from preprocess.photometric import refine
+        from likeness.preprocess.photometric import refine
 
         with work.stage("picture tracking"):
             capture = refine(
@@ -263,7 +263,7 @@ def _made_of(scanned: Scan, job: _Job, root: Path, work: Work) -> Capture:
 
 
 def _head_model(name: str) -> HeadModel:
-    from preprocess.head_models import HEAD_MODELS
+    from likeness.head_models import HEAD_MODELS
 
     if name not in HEAD_MODELS:
         raise UserError(f"head_model: no model named {name!r}; known: {', '.join(HEAD_MODELS)}")
@@ -313,7 +313,7 @@ def _tracking(
 ) -> Tracking:
     import torch
 
-    from preprocess.tracking import track
+    from likeness.preprocess.tracking import track
 
     times = scanned.time_s[selection.frames]
     return work.result(
@@ -350,9 +350,9 @@ def _followed(video: Path, tracking: Tracking, selection: Selection, options: Pr
     return keep
 
 
-def _choose_matter(name: str, device: str, folder: Path | None, download: bool) -> tuple[Matter, str]:
-    from preprocess import weights
-    from preprocess.matting import choose
+def _choose_matter(name: str, device: str, folder: Path | None, download: bool) -> tuple[MattingModel, str]:
+    from likeness.preprocess import weights
+    from likeness.preprocess.matting import choose
 
     before = weights.offline
     weights.offline = before or not download

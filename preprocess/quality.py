@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from preprocess.damage import describe as describe_damage
+from likeness.preprocess.damage import describe as describe_damage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,8 +113,8 @@ def lid_opening(points: np.ndarray) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from preprocess.tracking.gaze import opening
-    from scene.gaze import EYES
+    from likeness.preprocess.tracking.gaze import opening
+    from likeness.scene.gaze import EYES
 
     found = {}
     for eye in EYES:
@@ -157,7 +157,7 @@ class MatteQuality:
         """``follows``: the frame before is its neighbour in time."""
         import numpy as np
 
-        from preprocess.video import import_cv2
+        from likeness.preprocess.video import import_cv2
 
         cv2 = import_cv2()
         small = cv2.resize(matte, (self._SIZE, self._SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255

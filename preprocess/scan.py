@@ -6,13 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprocess.damage import damaged_spans
-from preprocess.landmarks import NUM_LANDMARKS, FaceMeshDetector
-from preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
-from scene.errors import UnusableVideo, UserError
-from scene.files import atomic_path
-from scene.reading import DAMAGED
-from scene.tensor_files import Array, read_arrays
+from likeness.preprocess.damage import damaged_spans
+from likeness.preprocess.landmarks import NUM_LANDMARKS, FaceMeshDetector
+from likeness.preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
+from likeness.scene.errors import UnusableVideo, UserError
+from likeness.scene.files import atomic_path
+from likeness.scene.reading import DAMAGED
+from likeness.scene.tensor_files import Array, read_arrays
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from preprocess.landmarks import eye_distances, face_widths
-from preprocess.scan import Scan
-from preprocess.shots import ShotConfig, Shots, find_shots, moved
+from likeness.preprocess.landmarks import eye_distances, face_widths
+from likeness.preprocess.scan import Scan
+from likeness.preprocess.shots import ShotConfig, Shots, find_shots, moved
 
 if TYPE_CHECKING:
     import numpy as np

@@ -24,13 +24,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from preprocess.landmarks import face_widths
-from preprocess.video import import_cv2
+from likeness.preprocess.landmarks import face_widths
+from likeness.preprocess.video import import_cv2
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from preprocess.scan import Scan
+    from likeness.preprocess.scan import Scan
 
 _BINS = 16  # of the histogram of each colour channel
 _HIGH_PASS = 3.0  # pixels of the thumbnail: standard deviation of the blur that is subtracted

@@ -16,9 +16,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from preprocess.mp4 import focal_length_35mm, has_index
-from scene.errors import UnusableVideo, UserError
-from scene.foreign_paths import utf8_path
+from likeness.preprocess.mp4 import focal_length_35mm, has_index
+from likeness.scene.errors import UnusableVideo, UserError
+from likeness.scene.foreign_paths import utf8_path
 
 if TYPE_CHECKING:
     import numpy as np

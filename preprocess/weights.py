@@ -17,9 +17,9 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scene.errors import UserError
-from scene.files import atomic_path, write_json
-from scene.reading import read_json
+from likeness.scene.errors import UserError
+from likeness.scene.files import atomic_path, write_json
+from likeness.scene.reading import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor

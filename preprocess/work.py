@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from preprocess.frames import FrameFiles
-from scene.errors import UserError
-from scene.files import atomic_path, write_json
-from scene.image_files import is_whole_png
-from scene.reading import decode_json, read_json
-from scene.tensor_files import Array, read_arrays
+from likeness.preprocess.frames import FrameFiles
+from likeness.scene.errors import UserError
+from likeness.scene.files import atomic_path, write_json
+from likeness.scene.image_files import is_whole_png
+from likeness.scene.reading import decode_json, read_json
+from likeness.scene.tensor_files import Array, read_arrays
 
 if TYPE_CHECKING:
-    from preprocess.tracking import Tracking
+    from likeness.preprocess.tracking import Tracking
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -167,9 +167,9 @@ def load_tracking(path: Path, num_frames: int) -> Tracking:
     """Reads what ``save_tracking`` wrote of a clip of that length. Raises UserError for anything else."""
     import torch
 
-    from preprocess.tracking import Tracking
-    from scene.capture import Identity
-    from scene.head_state import HeadState
+    from likeness.preprocess.tracking import Tracking
+    from likeness.scene.capture import Identity
+    from likeness.scene.head_state import HeadState
 
     arrays = read_arrays(path, "tracked clip", _TRACKING, {"T": num_frames})
     rest = decode_json(str(arrays.pop("rest")), _Rest, path, "tracked clip")

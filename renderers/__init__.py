@@ -2,7 +2,7 @@
 
 The contract of ``Renderer.render(cloud, camera, *, depth=False, screen=False)``, that of gsplat's classic mode:
 
-* The cloud lives in the camera's world. Gaussians are blended front to back by depth; see ``renderers.constants``.
+* The cloud lives in the camera's world. Gaussians are blended front to back by depth; see ``likeness.renderers.constants``.
 * Colours are ``max(harmonics + 0.5, 0)`` along the direction from the camera's centre to the Gaussian. There is no
   background: colour is premultiplied, ``output.over(background)`` composes it.
 * ``depth``: also the expected depth ``sum(w z) / alpha``, 0 where alpha is 0. ``screen``: also ``ScreenStats``,
@@ -18,10 +18,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from renderers.output import RenderOutput, ScreenRequest, ScreenStats
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.errors import UserError
+from likeness.renderers.output import RenderOutput, ScreenRequest, ScreenStats
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.errors import UserError
 
 __all__ = ["RENDERERS", "RenderOutput", "Renderer", "ScreenRequest", "ScreenStats", "create"]
 
@@ -48,19 +48,19 @@ class Renderer(Protocol):
 
 
 def _reference() -> Renderer:
-    from renderers.reference import ReferenceRenderer
+    from likeness.renderers.reference import ReferenceRenderer
 
     return ReferenceRenderer()
 
 
 def _cpu() -> Renderer:
-    from renderers.cpu import CpuRenderer
+    from likeness.renderers.cpu import CpuRenderer
 
     return CpuRenderer()
 
 
 def _gsplat() -> Renderer:
-    from renderers.gsplat import GsplatRenderer
+    from likeness.renderers.gsplat import GsplatRenderer
 
     return GsplatRenderer()
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
-from renderers.output import RenderOutput
-from scene import sh
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
+from likeness.renderers.output import RenderOutput
+from likeness.ops import harmonics
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
 
 
 def check_batches(cloud: GaussianCloud, camera: Camera) -> tuple[int, ...]:
@@ -46,6 +46,6 @@ def splat_as_colours(
     maps = []
     for three in features.split(3, -1):
         padded = torch.nn.functional.pad(three, (0, 3 - three.shape[-1]))
-        shown = dataclasses.replace(cloud, sh=sh.from_rgb(padded)[:, None])
+        shown = dataclasses.replace(cloud, sh=harmonics.from_rgb(padded)[:, None])
         maps.append(render(shown, camera).rgb[..., : three.shape[-1]])
     return torch.cat(maps, -1)

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from renderers.batches import add_screen_gradients, check_batches, splat_as_colours
-from renderers.output import RenderOutput, ScreenRequest, ScreenStats
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.errors import UserError
+from likeness.renderers.batches import add_screen_gradients, check_batches, splat_as_colours
+from likeness.renderers.output import RenderOutput, ScreenRequest, ScreenStats
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class CpuRenderer:
                 )
         if camera.K.requires_grad:
             raise ValueError("CpuRenderer: no gradient reaches camera.K; detach it")
-        from renderers.cpu_kernels.passes import run_forward
+        from likeness.renderers.cpu_kernels.passes import run_forward
 
         tensors = [*cloud.fields().values(), camera.T_cam_world]
         call = _Call.of(cloud, camera, depth, screen, self.threads)
@@ -93,7 +93,7 @@ class CpuRenderer:
         return RenderOutput(rgb, alpha, weighted_depth if depth else None, stats)
 
     def _take(self, threads: int):
-        from renderers.cpu_kernels.workspace import Workspace
+        from likeness.renderers.cpu_kernels.workspace import Workspace
 
         try:
             return self._free[threads].pop()
@@ -114,8 +114,8 @@ class CpuRenderer:
 @functools.cache
 def _announce_compilation() -> None:
     """Says once in a process that the kernels are not on the disk yet."""
-    from renderers.cpu_kernels.sorting import sort_by_depth
-    from renderers.cpu_kernels.workspace import Workspace
+    from likeness.renderers.cpu_kernels.sorting import sort_by_depth
+    from likeness.renderers.cpu_kernels.workspace import Workspace
 
     probe = Workspace(1)
     probe.prepare(0, 8, 8)
@@ -157,8 +157,8 @@ class _Call:
 
     @classmethod
     def of(cls, cloud: GaussianCloud, camera: Camera, depth: bool, screen: ScreenRequest, threads: int) -> _Call:
-        from renderers.cpu_kernels.passes import threads_per_picture
-        from renderers.cpu_kernels.projection import pack_cameras
+        from likeness.renderers.cpu_kernels.passes import threads_per_picture
+        from likeness.renderers.cpu_kernels.projection import pack_cameras
 
         batch = check_batches(cloud, camera)
         count = math.prod(batch)
@@ -172,7 +172,7 @@ class _Call:
         return cls(batch, clouds, cameras, poses, size, depth, screen, threads, threads_per_picture(threads, count))
 
     def make_stats(self) -> ScreenStats:
-        from renderers.cpu_kernels.layout import EXTENT_X, MEAN_X
+        from likeness.renderers.cpu_kernels.layout import EXTENT_X, MEAN_X
 
         splats = torch.stack([torch.from_numpy(workspace.splats) for workspace in self.workspaces])
         splats = splats.view(*self.batch, *splats.shape[1:])
@@ -215,7 +215,7 @@ class _Rendering(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *upstream: Tensor | None):
-        from renderers.cpu_kernels.passes import pose_gradients, run_backward
+        from likeness.renderers.cpu_kernels.passes import pose_gradients, run_backward
 
         call = ctx.call
         g_rgb, g_alpha, g_depth = (None if g is None else g.reshape(-1, *g.shape[-3:]) for g in upstream)

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 
-from scene.errors import UserError
-from scene.files import held
+from likeness.scene.errors import UserError
+from likeness.scene.files import held
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ import weakref
 import torch
 from torch import Tensor
 
-from renderers import constants, cuda_toolchain
-from renderers.batches import add_screen_gradients, check_batches
-from renderers.output import RenderOutput, ScreenRequest, ScreenStats
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.errors import UserError
+from likeness.renderers import constants, cuda_toolchain
+from likeness.renderers.batches import add_screen_gradients, check_batches
+from likeness.renderers.output import RenderOutput, ScreenRequest, ScreenStats
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.errors import UserError
 
 log = logging.getLogger(__name__)
 

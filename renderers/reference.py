@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from renderers import constants
-from renderers.batches import add_screen_gradients, check_batches, splat_as_colours
-from renderers.output import RenderOutput, ScreenRequest, ScreenStats
-from scene import sh
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.transforms import normalize_quats, quats_to_matrices, transform_points
+from likeness.renderers import constants
+from likeness.renderers.batches import add_screen_gradients, check_batches, splat_as_colours
+from likeness.renderers.output import RenderOutput, ScreenRequest, ScreenStats
+from likeness.ops import harmonics
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.transforms import normalize_quats, quats_to_matrices, transform_points
 
 
 class ReferenceRenderer:
@@ -71,7 +71,7 @@ def _render_one(cloud: GaussianCloud, camera: Camera, depth: bool, screen: Scree
     cloud, camera = cloud.to(torch.float64), camera.to(torch.float64)
     means2d, covariances, z = project(cloud, camera)
     directions = torch.nn.functional.normalize(cloud.means - camera.center, dim=-1)
-    colors = sh.evaluate(cloud.sh, directions)
+    colors = harmonics.evaluate(cloud.sh, directions)
     radii = _radii(means2d, covariances, cloud.opacities)
     drawn = (radii > 0).all(-1) & (z >= constants.NEAR) & (z <= constants.FAR)
     drawn &= ((means2d + radii > 0) & (means2d - radii < means2d.new_tensor([camera.width, camera.height]))).all(-1)

@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-from scene.checks import check_same_batch, check_shape
-from scene.transforms import invert_transform, make_transform, transform_points
+from likeness.scene.checks import check_same_batch, check_shape
+from likeness.scene.transforms import invert_transform, make_transform, transform_points
 
 # OpenGL and Blender cameras look along -z with +y up; OpenCV's along +z with +y down.
 _OPENGL_FROM_OPENCV = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))

@@ -11,13 +11,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from scene.camera import Camera
-from scene.errors import UserError
-from scene.files import write_json
-from scene.head_state import HeadState
-from scene.reading import Names, Side, damage, read_versioned
-from scene.sway import NUM_POINTS
-from scene.tensor_files import Array, read_tensors, save_tensors
+from likeness.scene.camera import Camera
+from likeness.scene.errors import UserError
+from likeness.scene.files import write_json
+from likeness.scene.head_state import HeadState
+from likeness.scene.reading import Names, Side, damage, read_versioned
+from likeness.ops.deform.secondary_motion import NUM_POINTS
+from likeness.scene.tensor_files import Array, read_tensors, save_tensors
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -176,9 +176,9 @@ class Capture:
         """All frames' states as one batch [T]."""
         return HeadState.stack([frame.state for frame in self.frames])
 
-    def unswayed(self) -> Capture:
+    def without_secondary_motion(self) -> Capture:
         """The same without what was tracked of hair, neck and clothes: as a driver who is somebody else knows it."""
-        frames = (dataclasses.replace(frame, state=frame.state.unswayed()) for frame in self.frames)
+        frames = (dataclasses.replace(frame, state=frame.state.without_secondary_motion()) for frame in self.frames)
         return dataclasses.replace(self, frames=tuple(frames))
 
     def save(self) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from scene.checks import check_same_batch, check_shape
+from likeness.scene.checks import check_same_batch, check_shape
 
 
 @dataclasses.dataclass(frozen=True)

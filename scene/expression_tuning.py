@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scene.errors import UserError
-from scene.head_state import HeadState
+from likeness.scene.errors import UserError
+from likeness.scene.head_state import HeadState
 
 # Coefficients up to the first pass as they are; what is beyond is bent so that it never exceeds the second.
 _FREE, _LIMIT = 1.5, 2.0

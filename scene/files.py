@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from scene.errors import UserError
+from likeness.scene.errors import UserError
 
 _log = logging.getLogger(__name__)
 

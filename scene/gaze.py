@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from scene.transforms import multiply_quats, quats_to_matrices, rotvecs_to_quats
+from likeness.scene.transforms import multiply_quats, quats_to_matrices, rotvecs_to_quats
 
 EYES = ("left", "right")
 GAZE_FULL_RAD = math.radians(30.0)
 """Rotation of the eye at which an eyeLook coefficient is 1."""
-GAZE_MOST = 0.98
+GAZE_MAX = 0.98
 """Largest eyeLook coefficient that is written."""
 
 
@@ -49,7 +49,7 @@ def gaze_expression(angles: Tensor, names: tuple[str, ...]) -> Tensor:
     for index, eye in enumerate(EYES):
         for name, (axis, sign) in looks(eye).items():
             if name in names:
-                result[:, names.index(name)] = (sign * angles[:, index, axis] / GAZE_FULL_RAD).clamp(0, GAZE_MOST)
+                result[:, names.index(name)] = (sign * angles[:, index, axis] / GAZE_FULL_RAD).clamp(0, GAZE_MAX)
     return result
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from scene.checks import check_same_batch, check_shape
-from scene.sway import NUM_POINTS
-from scene.transforms import invert_transform
+from likeness.scene.checks import check_same_batch, check_shape
+from likeness.ops.deform.secondary_motion import NUM_POINTS
+from likeness.scene.transforms import invert_transform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class HeadState:
     T_world_head: [*b, 4, 4] from the head frame to the world.
     T_world_body: [*b, 4, 4] from the body frame to the world; equal to ``T_world_head`` at rest.
     sway: [*b, C, 2] metres, how hair, neck and clothes are displaced from where the poses take them, as offsets of the
-        control points of ``scene.sway``; at rest (zeros) where it is not given.
+        control points of ``likeness.ops.deform.secondary_motion``; at rest (zeros) where it is not given.
     """
 
     expression: Tensor
@@ -81,7 +81,7 @@ class HeadState:
         joints[..., 0] = 1
         return dataclasses.replace(self, expression=torch.zeros_like(self.expression), joints=joints)
 
-    def unswayed(self) -> HeadState:
+    def without_secondary_motion(self) -> HeadState:
         """The same with hair, neck and clothes where the poses take them."""
         return dataclasses.replace(self, sway=torch.zeros_like(self.sway))
 

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scene.files import write_bytes
+from likeness.scene.files import write_bytes
 
 if TYPE_CHECKING:
     import numpy as np

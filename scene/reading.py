@@ -2,7 +2,7 @@
 
 What a file holds is described by types (``msgspec.Struct`` or dataclasses; bounds as ``Annotated[int, Meta(ge=1)]``)
 that stand beside what they describe. Nothing is read beyond a number of bytes, built beyond a depth, or followed: no
-references, no classes, nothing that is executed. Tensors and arrays: ``scene.tensor_files``.
+references, no classes, nothing that is executed. Tensors and arrays: ``likeness.scene.tensor_files``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from scene.errors import UserError
+from likeness.scene.errors import UserError
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ import dataclasses
 
 from torch import Tensor
 
-from scene.cloud import GaussianCloud
-from scene.rig import RigBinding
+from likeness.scene.cloud import GaussianCloud
+from likeness.ops.deform.rig import RigBinding
 
 
 @dataclasses.dataclass(frozen=True)

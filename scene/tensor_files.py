@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scene.errors import UserError
-from scene.files import atomic_path
-from scene.reading import DAMAGED, check_size, damage
+from likeness.scene.errors import UserError
+from likeness.scene.files import atomic_path
+from likeness.scene.reading import DAMAGED, check_size, damage
 
 MAX_TENSORS = 32 << 30  # bytes; safetensors' header must account for each of them, so a file cannot claim more
 MAX_ARRAYS = 1 << 30  # bytes of an .npz, unpacked

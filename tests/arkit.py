@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from preprocess.head_models.arkit import ARKIT_EXPRESSIONS
-from scene.gaze import quats_to_gaze
-from scene.head_state import HeadState
-from scene.transforms import mean_transform
+from likeness.head_models.arkit import ARKIT_EXPRESSIONS
+from likeness.scene.gaze import quats_to_gaze
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import mean_transform
 
 HEADER = (
     "Timecode", "BlendShapeCount", *(name[0].upper() + name[1:] for name in ARKIT_EXPRESSIONS), "HeadYaw", "HeadPitch",

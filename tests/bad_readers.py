@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.damage import Reader, Targets
-from scene.errors import UserError
+from likeness.scene.errors import UserError
 
 WHOLE = bytes(range(256))
 

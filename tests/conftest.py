@@ -75,10 +75,10 @@ def shared_clip(shared_data: Callable[[str], Path]) -> Callable[[str], Path]:
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A pretended CUDA device (``tests.pretended_cuda``) with a pretended gsplat, for the length of a test."""
-    from tests import pretended_gsplat
-    from tests.pretended_cuda import pretended_cuda
+    """A pretended CUDA device (``tests.simulated_cuda``) with a pretended gsplat, for the length of a test."""
+    from tests import simulated_gsplat
+    from tests.simulated_cuda import simulated_cuda
 
-    pretended_gsplat.install(monkeypatch)
-    with pretended_cuda() as device:
+    simulated_gsplat.install(monkeypatch)
+    with simulated_cuda() as device:
         yield device

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-import command_line
+from likeness.cli import command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -27,10 +27,10 @@ from benchmarks import (
     training_step,
 )
 from benchmarks.conditions import announced
-from fitting.config import FitConfig
-from fitting.config_files import load_preset
-from scene.errors import UserError
-from scene.machine import INSTRUCTIONS, machine, machine_line
+from likeness.fitting.config import FitConfig
+from likeness.scene.config_files import load_preset
+from likeness.scene.errors import UserError
+from likeness.scene.machine import INSTRUCTIONS, machine, machine_line
 from tests import toys
 from tests.contract.test_avatars import make
 from tests.test_comparison import FIGURES
@@ -196,7 +196,7 @@ def test_evaluations_are_those_of_the_device_and_the_avatar(monkeypatch):
     bundle = playback.made_bundle("headgas", 40, 32, frames=4)
     assert playback.evaluations(["torch", "graph", "fused"], bundle, "cpu") == ["torch"]
     assert playback.evaluations(["graph", "fused"], bundle, "cuda") == ["graph"]
-    monkeypatch.setattr(playback.fused, "why_not", lambda avatar: None)
+    monkeypatch.setattr(likeness.playback.fused, "why_not", lambda avatar: None)
     assert playback.evaluations(["graph", "fused"], bundle, "cuda") == ["graph", "fused"]
 
 
@@ -222,7 +222,7 @@ def test_a_fit_gives_every_figure(tmp_path, monkeypatch):
     assert found["psnr"] > 3 and found["steps"] >= 1 and found["bundle_mb"] > 0 and found["perceptual"] is False
 
 
-def made_person(seed, focal_error, median):
+def synthetic_subject(seed, focal_error, median):
     """As ``tracking.on_person`` keeps it."""
     rotation = {"median": median, "p95": 2 * median, "without_offset": {"median": median / 2}, "jitter": 0.04}
     errors = {"rotation_deg": rotation, "expressions": dict.fromkeys(tracking.CURVES, 0.9) | {"smile": None}}
@@ -231,7 +231,7 @@ def made_person(seed, focal_error, median):
 
 
 def test_made_people_are_averaged_for_each_focal_error():
-    people = [made_person(seed, factor, 1.0 + seed) for factor in (1.0, 1.3) for seed in (0, 1)]
+    people = [synthetic_subject(seed, factor, 1.0 + seed) for factor in (1.0, 1.3) for seed in (0, 1)]
     rows = [line for line in tracking.people_table(people).splitlines() if line.startswith("|")][2:]
     assert len(rows) == 2 * 2 * 3
     assert rows[2] == "| mean | 1 | landmarks | 1.50 | 3.00 | 0.75 | 0.040 | 0.90 | – | 0.90 | 0.90 | – |"
@@ -246,7 +246,7 @@ def test_made_people_differ_but_for_the_demo():
 
 
 def test_a_made_person_is_tracked_once(tmp_path):
-    from preprocess.photometric import PhotometricConfig
+    from likeness.preprocess.photometric import PhotometricConfig
 
     asked = {"seed": 0, "frames": 60, "focal_error": 1.0} | dataclasses.asdict(PhotometricConfig())
     record = tmp_path / "person0-focal1.json"

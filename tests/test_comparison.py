@@ -15,10 +15,10 @@ import pytest
 
 from benchmarks import clips, comparison, comparison_tables, fits
 from benchmarks.clips import Clip
-from fitting.config import FitConfig
-from fitting.config_files import load_preset
-from scene.capture import Capture
-from scene.errors import UserError
+from likeness.fitting.config import FitConfig
+from likeness.scene.config_files import load_preset
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
 from tests import toys
 
 FIGURES = {

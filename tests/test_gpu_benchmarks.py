@@ -15,7 +15,7 @@ import torch
 from benchmarks import blending, device_times, fitting, playback, renderer
 from benchmarks.kept import Kept
 from benchmarks.training_step import TrainingStep
-from renderers import create
+from likeness.renderers import create
 from tests import toys
 from tests.contract.test_avatars import make
 
@@ -115,7 +115,7 @@ def test_a_group_is_all_its_parts_and_few_files(gpu, tmp_path, group):
         words = call.split()
         script = words[0] if words[0].endswith(".py") else None
         assert script is None or (ROOT / script).is_file()
-        assert ("--offline" in words) == (script == "fit_subject.py")
+        assert ("--offline" in words) == (script == "fit")
     if group == "A":
         tests = [word for word in calls[1].split() if word.startswith("tests/")]
         assert "tests/contract/test_renderers.py" in tests and "tests/playback/test_graphs.py" in tests
@@ -228,7 +228,7 @@ class TestOnASimulatedDevice:
         monkeypatch.setattr(playback, "why_not", lambda *_: "no")
         monkeypatch.setattr(playback, "made_bundle", lambda *_: toys.bundle(make("headgas")))
         monkeypatch.setattr(playback, "as_exported", lambda bundle: bundle)
-        monkeypatch.setattr(playback.fused, "why_not", lambda avatar: None)
+        monkeypatch.setattr(likeness.playback.fused, "why_not", lambda avatar: None)
         monkeypatch.setitem(os.environ, playback.THREADS_VARIABLE, "1")
         rates = {"batch": 1, "gaussians": 1, "min_ms": 1.0, "cpu_ms": 1.0, "steps_per_s": 1.0, "best_steps_per_s": 1.0}
         rates["preset"] = "headgas"
@@ -252,7 +252,7 @@ class TestOnASimulatedDevice:
 
     @pytest.mark.parametrize("evaluation", ["torch", "graph"])
     def test_playback(self, cuda, monkeypatch, evaluation):
-        monkeypatch.setattr(playback, "_LEAST_FRAMES", 2)
+        monkeypatch.setattr(playback, "_MIN_FRAMES", 2)
         row = playback.measure(toys.bundle(make("headgas")), "gsplat", "cuda", 16, 0, evaluation)
         assert row["pipelined_ms"] > 0 and row["peak_memory_mb"] == 1.5 and row["fps"] > 0
 

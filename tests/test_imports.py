@@ -19,19 +19,19 @@ VIDEO_AND_LANDMARKS = {"mediapipe", "av", "decord", "moviepy", "dlib", "face_ali
 VIDEO_NAMES = {"VideoCapture", "CAP_FFMPEG"}  # of cv2, which others may use to read and write pictures
 PARSERS = {"argparse", "tyro", "click", "fire", "typer", "optparse", "getopt"}
 
-# What an exported avatar needs to be loaded and shown; fitting.pictures only turns arrays into pictures for people.
-BUNDLE = ("fitting.avatars", "fitting.bundle", "fitting.config_files", "fitting.config_values", "fitting.networks",
-          "fitting.pictures", "fitting.screen_refiner")  # fmt: skip
+# What an exported avatar needs to be loaded and shown; likeness.fitting.images only turns arrays into pictures for people.
+BUNDLE = ("likeness.fitting.avatars", "likeness.fitting.bundle", "likeness.scene.config_files", "likeness.scene.config_values", "likeness.fitting.networks",
+          "likeness.fitting.images", "likeness.renderers.screen_refiner")  # fmt: skip
 FILM_WRITER = "playback/films.py"  # the one file outside preprocess that uses a video library: it writes, reads nothing
 # Modules of playback that measure a fit, for the scripts: they may read runs, but nothing in playback may need them.
-MEASURING = ("playback.evaluation", "playback.demo_truth", "playback.inside", "playback.transfer.reenactment",
-             "playback.tracking_gain", "playback.few_pictures")  # fmt: skip
+MEASURING = ("likeness.playback.evaluation", "likeness.playback.demo_truth", "likeness.playback.inside", "likeness.playback.transfer.reenactment",
+             "likeness.playback.tracking_gain", "likeness.playback.image_evaluation")  # fmt: skip
 # Modules of playback whose work is preprocessing: a video or a webcam cannot drive before landmarks are found and a
 # head is tracked, and a tracker of their own would be a second truth. All other drivers, and playing itself, work from
 # the bundle alone: these modules are imported inside the function that opens a driver, and by no one else.
-PREPROCESSING = ("playback.drivers.video", "playback.drivers.webcam")
-TRAINER = ("fitting.loop", "fitting.subject", "fitting.optimizers", "fitting.objective", "fitting.densify",
-           "fitting.listeners", "fitting.checkpoint")  # fmt: skip
+PREPROCESSING = ("likeness.playback.drivers.video", "likeness.playback.drivers.webcam")
+TRAINER = ("likeness.fitting.loop", "likeness.fitting.subject", "likeness.fitting.optimizers", "likeness.fitting.objective", "likeness.fitting.densify",
+           "likeness.fitting.listeners", "likeness.fitting.checkpoint")  # fmt: skip
 
 
 def module_name(path: Path) -> str:
@@ -92,7 +92,7 @@ def _avatars(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -
     if path.parts[:2] != ("fitting", "avatars"):
         return
     for name in imported:
-        if not within(name, ("scene", "torch", "fitting.avatars", *STANDARD_LIBRARY)):
+        if not within(name, ("scene", "torch", "likeness.fitting.avatars", *STANDARD_LIBRARY)):
             yield f"an avatar imports {name}, not only scene and torch"
 
 
@@ -101,10 +101,10 @@ def _fleet(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -> 
     if path.parts[0] != "fleet":
         return
     allowed = (
-        "scene.bounds", "scene.errors", "scene.files", "scene.foreign_paths", "scene.reading", "fleet", "msgspec",
+        "likeness.scene.bounds", "likeness.scene.errors", "likeness.scene.files", "likeness.scene.foreign_paths", "likeness.scene.reading", "fleet", "msgspec",
         "tqdm", *STANDARD_LIBRARY,
     )  # fmt: skip
-    allowed += ("ray",) if path.as_posix() == "fleet/ray_cluster.py" else ()
+    allowed += ("ray",) if path.as_posix() == "collection/ray_cluster.py" else ()
     named = {name for name in imported if name != "scene"}  # of `from scene import x`, scene.x is among them too
     yield from (f"fleet imports {name}" for name in sorted(named) if not within(name, allowed))
 
@@ -192,19 +192,19 @@ def test_the_rule_reads_every_folder():
 
 BREACHES = [
     ("scene/a.py", "import renderers", "scene imports renderers"),
-    ("scene/a.py", "def f():\n    from preprocess.video import read", "scene imports preprocess.video"),
-    ("renderers/a.py", "import importlib\nimportlib.import_module('fitting.loop')", "renderers imports fitting.loop"),
+    ("scene/a.py", "def f():\n    from likeness.preprocess.video import read", "scene imports likeness.preprocess.video"),
+    ("renderers/a.py", "import importlib\nimportlib.import_module('likeness.fitting.loop')", "renderers imports likeness.fitting.loop"),
     ("preprocess/sub/a.py", "from ...playback import player", "preprocess imports playback"),
     ("fitting/a.py", "import command_line", "fitting imports command_line"),
     ("playback/a.py", "from benchmarks import rasterizer", "playback imports benchmarks"),
-    ("fitting/a.py", "if TYPE_CHECKING:\n    from playback.player import Player", "fitting imports playback.player"),
+    ("fitting/a.py", "if TYPE_CHECKING:\n    from likeness.playback.player import Player", "fitting imports likeness.playback.player"),
     ("fitting/avatars/a.py", "import numpy", "an avatar imports numpy"),
     ("fitting/avatars/a.py", "from fitting import losses", "an avatar imports fitting"),
-    ("fitting/avatars/a.py", "from renderers.output import RenderOutput", "an avatar imports renderers.output"),
-    ("fleet/a.py", "from preprocess.pipeline import build_capture", "fleet imports preprocess.pipeline"),
-    ("fleet/a.py", "from scene.capture import Capture", "fleet imports scene.capture"),
-    ("fleet/a.py", "import torch", "fleet imports torch"),
-    ("fleet/scheduler.py", "import ray", "fleet imports ray"),
+    ("fitting/avatars/a.py", "from likeness.renderers.output import RenderOutput", "an avatar imports likeness.renderers.output"),
+    ("collection/a.py", "from likeness.preprocess.pipeline import build_capture", "fleet imports likeness.preprocess.pipeline"),
+    ("collection/a.py", "from likeness.scene.capture import Capture", "fleet imports likeness.scene.capture"),
+    ("collection/a.py", "import torch", "fleet imports torch"),
+    ("collection/scheduler.py", "import ray", "fleet imports ray"),
     ("playback/a.py", "from fleet import tasks", "playback imports fleet"),
     ("renderers/cpu.py", "from gsplat import rasterization", "imports gsplat"),
     ("benchmarks/a.py", "import gsplat", "imports gsplat"),
@@ -217,13 +217,13 @@ BREACHES = [
     ("script.py", "from cv2 import VideoCapture", "reads video (cv2.VideoCapture)"),
     ("preprocess/a.py", "import argparse", "parses arguments with argparse"),
     ("fitting/a.py", "import sys\nprint(sys.argv[1])", "reads sys.argv"),
-    ("playback/a.py", "from fitting.loop import fit", "playback needs fitting.loop"),
-    ("playback/a.py", "from playback import evaluation", "playback needs playback.evaluation"),
-    ("playback/evaluation.py", "import fitting.optimizers", "but imports fitting.optimizers"),
-    ("fitting/bundle.py", "from fitting.subject import fit", "playback needs fitting.subject"),
-    ("playback/player.py", "def f():\n    from preprocess.video import read", "playback needs preprocess.video"),
-    ("playback/drivers/__init__.py", "from playback.drivers import video", "before a video or webcam drives"),
-    ("playback/player.py", "def f():\n    import playback.drivers.video", "before a video or webcam drives"),
+    ("playback/a.py", "from likeness.fitting.loop import fit", "playback needs likeness.fitting.loop"),
+    ("playback/a.py", "from playback import evaluation", "playback needs likeness.playback.evaluation"),
+    ("playback/evaluation.py", "import likeness.fitting.optimizers", "but imports likeness.fitting.optimizers"),
+    ("fitting/bundle.py", "from likeness.fitting.subject import fit", "playback needs likeness.fitting.subject"),
+    ("playback/player.py", "def f():\n    from likeness.preprocess.video import read", "playback needs likeness.preprocess.video"),
+    ("playback/drivers/__init__.py", "from likeness.playback.drivers import video", "before a video or webcam drives"),
+    ("playback/player.py", "def f():\n    import likeness.playback.drivers.video", "before a video or webcam drives"),
     ("playback/drivers/video.py", "from preprocess import video", "before a video or webcam drives"),
 ]  # fmt: skip
 
@@ -235,21 +235,21 @@ def _healthy_tree(root: Path) -> None:
         "scene/camera.py": "from . import cloud",
         "renderers/gsplat.py": "def create():\n    import gsplat",
         "preprocess/video.py": "import cv2\nimport mediapipe\nx = cv2.VideoCapture('x')",
-        "fitting/avatars/one.py": "import math\nimport torch\nfrom scene.cloud import Cloud\nfrom .base import Base",
+        "fitting/avatars/one.py": "import math\nimport torch\nfrom likeness.scene.cloud import Cloud\nfrom .base import Base",
         "fitting/avatars/base.py": "",
-        "fitting/bundle.py": "import cv2\nfrom fitting.avatars.one import One\nfrom fitting.config_files import apply",
-        "fitting/config_files.py": "import yaml",
-        "fitting/pictures.py": "import cv2",
+        "fitting/bundle.py": "import cv2\nfrom likeness.fitting.avatars.one import One\nfrom likeness.scene.config_files import apply",
+        "scene/config_files.py": "import yaml",
+        "fitting/images.py": "import cv2",
         "fitting/loop.py": "from preprocess import video\nfrom renderers import gsplat",
         "fitting/evaluation.py": "",
-        "playback/films.py": "import av\nfrom fitting.pictures import to_uint8",
-        "playback/player.py": "from fitting.bundle import Bundle\nfrom fitting import bundle",
-        "playback/drivers/__init__.py": "def f():\n    from playback.drivers.video import load",
-        "playback/drivers/video.py": "def load():\n    from preprocess.video import x",
-        "playback/evaluation.py": "from fitting.evaluation import evaluate\nfrom playback.player import Player",
-        "fleet/tasks.py": "import json\nfrom scene.errors import UserError\nfrom fleet import work\nimport tqdm",
-        "fleet/ray_cluster.py": "def connect():\n    import ray",
-        "command_line.py": "from scene import cloud",
+        "playback/films.py": "import av\nfrom likeness.fitting.images import to_uint8",
+        "playback/player.py": "from likeness.fitting.bundle import Bundle\nfrom fitting import bundle",
+        "playback/drivers/__init__.py": "def f():\n    from likeness.playback.drivers.video import load",
+        "playback/drivers/video.py": "def load():\n    from likeness.preprocess.video import x",
+        "playback/evaluation.py": "from likeness.fitting.evaluation import evaluate\nfrom likeness.playback.player import Player",
+        "collection/tasks.py": "import json\nfrom likeness.scene.errors import UserError\nfrom fleet import work\nimport tqdm",
+        "collection/ray_cluster.py": "def connect():\n    import ray",
+        "likeness/cli/command_line.py": "from scene import cloud",
         "script.py": "import argparse, sys\nfrom playback import player\nprint(sys.argv)",
         "benchmarks/speed.py": "import argparse\nfrom fitting import loop",
     }

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from benchmarks import one_shot, one_shot_figures, one_shot_fits
-from fitting.config_files import CONFIGS, load_preset, presets, redundant_keys
-from fitting.initializers.one_shot import weights
-from fitting.initializers.one_shot.training.config import TrainConfig
-from preprocess.head_models import HEAD_MODELS
+from likeness.scene.config_files import CONFIGS, load_preset, presets, redundant_keys
+from likeness.one_shot import weights
+from likeness.training.config import TrainConfig
+from likeness.head_models import HEAD_MODELS
 from tests import toys
-from tests.fitting.one_shot import tiny
+from tests.one_shot import tiny
 
 FOLDER = CONFIGS / "one_shot"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitting import loop
-from fitting.loop import Budget
-from renderers import create
-from scene.capture import Capture
-from scene.errors import UserError
+from likeness.fitting import loop
+from likeness.fitting.loop import Budget
+from likeness.renderers import create
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
 from tests import toys
 from tests.fitting.test_loop import SMALL
 from tools.thin_capture import thin

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scene import sh
-from scene.camera import Camera
-from scene.capture import Capture, TrackedFrame
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
-from scene.rig import RigBinding
-from scene.sway import NUM_POINTS
-from scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.ops import harmonics
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
+from likeness.ops.deform.rig import RigBinding
+from likeness.ops.deform.secondary_motion import NUM_POINTS
+from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 # The head looks into the camera: +y of the head is -y of the image.
 FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
@@ -56,7 +56,7 @@ def blob(count: int = 300, seed: int = 0) -> GaussianCloud:
         quats=torch.nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=-1),
         scales=torch.full((count, 3), 0.012),
         opacities=torch.full((count,), 0.9),
-        sh=sh.from_rgb(colours)[:, None],
+        sh=harmonics.from_rgb(colours)[:, None],
     )
 
 
@@ -83,8 +83,8 @@ def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3, sw
     """A saved capture whose blob turns, brightens in the lower half with ``jawOpen``, and swings at its lower edge."""
     import cv2
 
-    from preprocess.head_models import HEAD_MODELS
-    from renderers import create
+    from likeness.head_models import HEAD_MODELS
+    from likeness.renderers import create
 
     model = HEAD_MODELS["anny"]()
     renderer, view, cloud = create("cpu", "cpu"), camera(size), blob()
@@ -131,7 +131,7 @@ def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3, sw
 
 def bundle(avatar, size: int = 32, state: HeadState | None = None, frames: int = 12):
     """A bundle around an avatar of 52 expressions named e0 ... and two joints, with a recording of random states."""
-    from fitting.bundle import AvatarBundle
+    from likeness.fitting.bundle import AvatarBundle
 
     recording = random_states((frames,), avatar.num_expressions, avatar.num_joints, seed=9)
     neutral = HeadState.neutral(avatar.num_expressions, avatar.num_joints, head_pose()) if state is None else state
@@ -143,7 +143,7 @@ def bundle(avatar, size: int = 32, state: HeadState | None = None, frames: int =
 
 def refined(bundle):
     """The bundle with a screen refiner that makes everything brighter by 0.2."""
-    from fitting.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
+    from likeness.renderers.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
 
     network = ScreenRefiner(RefinerConfig(enabled=True, features=3, width=2, size=32)).requires_grad_(False)
     network.exit.bias[:12] = 0.2
@@ -153,7 +153,7 @@ def refined(bundle):
 
 def arkit_bundle(size: int = 32, frames: int = 40):
     """A toy avatar in the names of the head model anny, whose recording has a rest, blinks, speech and turns."""
-    from preprocess.head_models.arkit import ARKIT_EXPRESSIONS
+    from likeness.head_models.arkit import ARKIT_EXPRESSIONS
     from tests.contract.test_avatars import EXTENDED, make
 
     made = bundle(make("headgas", EXTENDED), size)
@@ -170,8 +170,8 @@ def performance(frames: int = 40, fps: float = 25.0, amount: float = 0.5, rest: 
 
     amount: coefficients of full expressions. rest: of all at rest.
     """
-    from preprocess.head_models.arkit import ARKIT_EXPRESSIONS
-    from scene.gaze import gaze_expression, gaze_quats
+    from likeness.head_models.arkit import ARKIT_EXPRESSIONS
+    from likeness.scene.gaze import gaze_expression, gaze_quats
 
     names, t = ARKIT_EXPRESSIONS, torch.arange(frames) / fps
     expression = torch.full((frames, len(names)), rest)

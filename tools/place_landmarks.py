@@ -18,9 +18,9 @@ def main() -> int:
 
     import numpy as np
 
-    from preprocess.head_models import HEAD_MODELS
-    from preprocess.head_models.embedding import EmbeddingConfig, observe, place, residuals
-    from scene.errors import UserError
+    from likeness.head_models import HEAD_MODELS
+    from likeness.head_models.embedding import EmbeddingConfig, observe, place, residuals
+    from likeness.scene.errors import UserError
 
     def progress(done: int, total: int) -> None:
         print(f"\rpictures {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import command_line
+from likeness.cli import command_line
 
 if TYPE_CHECKING:
-    from scene.capture import Capture
+    from likeness.scene.capture import Capture
 
 
 def thin(capture: Capture, every: int, folder: Path) -> Capture:
@@ -28,9 +28,9 @@ def thin(capture: Capture, every: int, folder: Path) -> Capture:
     folder: a new one. Frames are renumbered, their files keep their names. Raises UserError where the folder is there
     already, cannot be written, or a frame of the capture cannot be read.
     """
-    from scene.capture import Capture
-    from scene.errors import UserError
-    from scene.files import new_folder
+    from likeness.scene.capture import Capture
+    from likeness.scene.errors import UserError
+    from likeness.scene.files import new_folder
 
     kept = sorted((*capture.train[::every], *capture.test[::every]))
     place = {frame: index for index, frame in enumerate(kept)}
@@ -68,8 +68,8 @@ def main() -> int:
                         help="keep every K-th frame (default: 5)")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write, which must be new")
     args = parser.parse_args()
-    from scene.capture import Capture
-    from scene.files import check_writable
+    from likeness.scene.capture import Capture
+    from likeness.scene.files import check_writable
 
     check_writable(args.out)
     whole = Capture.load(args.capture)

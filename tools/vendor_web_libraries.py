@@ -1,4 +1,4 @@
-"""Rebuilds playback/export/web/vendor: the parts of three.js and Spark that the exported page uses, as one file.
+"""Rebuilds export/web/vendor: the parts of three.js and Spark that the exported page uses, as one file.
 
 Only for those who change their versions; exporting an avatar needs neither this nor node. Needs node, npm and the
 network. The pinned versions give the very file that is in the repository.

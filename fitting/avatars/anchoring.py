@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from scene.bounds import Count
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
-from scene.skinning import blend_two_frames, move_rigidly
-from scene.sway import swayed
-from scene.transforms import make_transform, matrices_to_rotvecs, quats_to_rotvecs, rotvecs_to_matrices
+from likeness.scene.bounds import Count
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
+from likeness.ops.deform.skinning import blend_two_frames, move_rigidly
+from likeness.ops.deform.secondary_motion import apply_secondary_motion
+from likeness.scene.transforms import make_transform, matrices_to_rotvecs, quats_to_rotvecs, rotvecs_to_matrices
 
 if TYPE_CHECKING:
-    from fitting.avatars.base import TrainingStates
+    from likeness.fitting.avatars.base import TrainingStates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Anchoring(nn.Module):
 
     def forward(self, cloud: GaussianCloud, state: HeadState, head_weights: Tensor | None) -> GaussianCloud:
         if self.config.swaying:
-            cloud = dataclasses.replace(cloud, means=swayed(cloud.means, state.sway))
+            cloud = dataclasses.replace(cloud, means=apply_secondary_motion(cloud.means, state.sway))
         if not (self.config.two_frames or self.config.pose_correction):
             return cloud
         batch = state.batch_shape

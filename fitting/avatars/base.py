@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from scene import bases, placing, rig, skinning, sway, unit_quats
-from scene.bounds import RatePair
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
-from scene.rig import RigBinding, displace, empty_binding, shapes_of_gaussians
-from scene.seeds import Seeds
-from scene.tensor_files import Array
-from scene.workers import suit_kernels
+from likeness.fitting.avatars.anchoring import Anchoring, AnchoringConfig
+from likeness.ops import blend, unit_quaternions
+from likeness.ops.deform import fused, rig, skinning, secondary_motion
+from likeness.scene.bounds import RatePair
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
+from likeness.ops.deform.rig import RigBinding, displace, empty_binding, shapes_of_gaussians
+from likeness.scene.seeds import Seeds
+from likeness.scene.tensor_files import Array
+from likeness.ops.threads import suit_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ class AvatarModel(nn.Module):
         self.per_gaussian = nn.ParameterDict()
         self._frozen: dict[str, Tensor | None] | None = None
         self._rig_table: Tensor | None = None  # of a frozen avatar that is not on a CPU
-        self._placer: placing.Placer | None = None  # of a frozen avatar that has one, on a CPU
+        self._placer: fused.FusedDeformer | None = None  # of a frozen avatar that has one, on a CPU
         self._evaluators: dict[str, Callable[[list[Tensor]], Tensor]] = {}  # of a frozen avatar
         self.anchoring = Anchoring(anchoring, shape.num_expressions)
         if anchoring.two_frames:
@@ -178,8 +179,8 @@ class AvatarModel(nn.Module):
         """What ``parts`` are evaluated for, [*b, B]; None where they are the same for all states."""
         return None
 
-    def parts(self) -> tuple[placing.Rest, placing.Additions | None] | None:
-        """What playback on a CPU makes clouds of in one sweep (``scene.placing``): the same as ``canonical`` to
+    def parts(self) -> tuple[fused.CanonicalGaussians, fused.NetworkOffsets | None] | None:
+        """What playback on a CPU makes clouds of in one sweep (``likeness.ops.deform.fused``): the same as ``canonical`` to
         rounding. None: it has no such form, and is evaluated by ``canonical``."""
         return None
 
@@ -206,7 +207,7 @@ class AvatarModel(nn.Module):
         """A canonical cloud [*b, N] of states [*b], moved by the rig, the two frames and the pose correction."""
         p = self.per_gaussian
         if self._rig_table is not None and not state.batch_shape:
-            shift = bases.blend_by_code(self._rig_table, state.expression)
+            shift = blend.blend_by_code(self._rig_table, state.expression)
             cloud = dataclasses.replace(cloud, means=cloud.means + shift.view_as(cloud.means))
         elif self.anchoring.config.rigged:
             cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
@@ -245,12 +246,12 @@ class AvatarModel(nn.Module):
                 # On a CPU few vertices are blended, which stay in the cache, and Gaussians look up theirs.
                 self._rig_table = shapes_of_gaussians(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
 
-    def _make_placer(self) -> placing.Placer | None:
+    def _make_placer(self) -> fused.FusedDeformer | None:
         parts, p, config = self.parts(), self.per_gaussian, self.anchoring.config
         if parts is None:
             return None
         binding = RigBinding(self.rig_shapes, p["rig_vertices"], p["rig_weights"]) if config.rigged else None
-        return placing.Placer(*parts, head_weights=self.head_weights(), rig=binding, swaying=config.swaying)
+        return fused.FusedDeformer(*parts, head_weights=self.head_weights(), rig=binding, swaying=config.swaying)
 
     def _lay_by_code(self, *names: str) -> None:
         """Frozen bases [N, B, f], by their names in ``per_gaussian``: the same numbers, code by code in memory, so that
@@ -263,11 +264,11 @@ class AvatarModel(nn.Module):
     def _blend_laid(self, name: str, codes: Tensor) -> Tensor:
         """Σ_b codes[b] basis[:, b] [N, f] of a basis that was laid by code."""
         by_code = self.per_gaussian[name].transpose(0, 1).flatten(1)
-        return bases.blend_by_code(by_code, codes).view(self.num_gaussians, -1)
+        return blend.blend_by_code(by_code, codes).view(self.num_gaussians, -1)
 
     def networks(self) -> dict[str, nn.Module]:
         """Networks that are evaluated for every Gaussian, by name, as they are now: what another backend may evaluate
-        in playback where it can represent them (``fitting.networks``)."""
+        in playback where it can represent them (``likeness.fitting.networks``)."""
         return {}
 
     def evaluate_by(self, evaluators: Mapping[str, Callable[[list[Tensor]], Tensor]]) -> None:
@@ -291,12 +292,12 @@ class AvatarModel(nn.Module):
             with torch.no_grad():
                 self(HeadState.neutral(self.num_expressions, self.num_joints), torch.zeros(3))
         elif self.per_gaussian["means"].device.type == "cpu":
-            bases.compile_kernels()
-            unit_quats.compile_kernels()
+            blend.compile_kernels()
+            unit_quaternions.compile_kernels()
             if self.anchoring.config.rigged:
                 rig.compile_kernels()
             if self.anchoring.config.swaying:
-                sway.compile_kernels()
+                secondary_motion.compile_kernels()
             if self.anchoring.config.two_frames:
                 skinning.compile_kernels()
 

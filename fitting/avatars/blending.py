@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scene import bases
+from likeness.ops import blend
 
 BASIS_DIMENSIONS = 3
 """Of a basis [N, B, f]."""
@@ -22,7 +22,7 @@ class BlendBasis(torch.autograd.Function):
     def forward(ctx, basis: Tensor, codes: Tensor) -> Tensor:
         ctx.save_for_backward(basis, codes)
         ctx.leaf = basis  # itself, with what was noted on it
-        return bases.blend(basis, codes)
+        return blend.blend(basis, codes)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:

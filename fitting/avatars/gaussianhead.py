@@ -15,26 +15,20 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from fitting.avatars.anchoring import AnchoringConfig, bent_pose
-from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
-from fitting.avatars.deformation import Deformation
-from fitting.avatars.encoding import encode, encoded_size
-from fitting.avatars.triplane import TriPlane
-from scene import sh as spherical_harmonics
-from scene.bounds import CountFromZero, Degree, Frequencies, Layers, Positive, RatePair, Steps, Width
-from scene.cloud import GaussianCloud
-from scene.extent import SCENE_CENTRE_M, SCENE_RADIUS_M
-from scene.head_state import HeadState
-from scene.planes import compile_kernels
-from scene.seeds import Seeds
-from scene.transforms import (
-    invert_transform,
-    multiply_quats,
-    normalize_quats,
-    quats_to_matrices,
-    transform_points,
-)
-from scene.unit_quats import unit_quats
+from likeness.fitting.avatars.anchoring import AnchoringConfig, bent_pose
+from likeness.fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from likeness.fitting.avatars.deformation import Deformation
+from likeness.ops.encoding import encode, encoded_size
+from likeness.ops.triplane import TriPlane
+from likeness.ops import harmonics as spherical_harmonics
+from likeness.scene.bounds import CountFromZero, Degree, Frequencies, Layers, Positive, RatePair, Steps, Width
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.extent import SCENE_CENTRE_M, SCENE_RADIUS_M
+from likeness.scene.head_state import HeadState
+from likeness.ops.planes import compile_kernels
+from likeness.scene.seeds import Seeds
+from likeness.scene.transforms import invert_transform, multiply_quats, normalize_quats, quats_to_matrices, transform_points
+from likeness.ops.unit_quaternions import unit_quats
 
 _MAX_PLANES = 1 << 28  # features of all planes: 1 GiB, four times that in a fit
 _SCHEDULE_START = 6  # of equation 12: doublings that are still to come as the fit begins, counting from 1

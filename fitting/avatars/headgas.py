@@ -13,29 +13,21 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.base import (
-    LOG_SCALE_LIMITS,
-    AvatarModel,
-    AvatarShape,
-    Rates,
-    TrainingStates,
-    bounded_scales,
-    cloud_of,
-)
-from fitting.avatars.blending import BlendBasis
-from fitting.avatars.encoding import encode, encoded_size
-from fitting.avatars.layers import apply_layers, compile_kernels
-from scene import placing
-from scene import sh as spherical_harmonics
-from scene.blocks import BlockedNetwork
-from scene.bounds import CountFromZero, Degree, Frequencies, Layers, RatePair, Width
-from scene.cloud import GaussianCloud
-from scene.extent import SCENE_RADIUS_M
-from scene.head_state import HeadState
-from scene.seeds import Seeds
-from scene.transforms import multiply_quats, rotvecs_to_quats
-from scene.unit_quats import unit_quats
+from likeness.fitting.avatars.anchoring import AnchoringConfig
+from likeness.fitting.avatars.base import LOG_SCALE_LIMITS, AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from likeness.fitting.avatars.blending import BlendBasis
+from likeness.ops.encoding import encode, encoded_size
+from likeness.fitting.avatars.layers import apply_layers, compile_kernels
+from likeness.ops.deform import fused
+from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.mlp import BlockedNetwork
+from likeness.scene.bounds import CountFromZero, Degree, Frequencies, Layers, RatePair, Width
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.extent import SCENE_RADIUS_M
+from likeness.scene.head_state import HeadState
+from likeness.scene.seeds import Seeds
+from likeness.scene.transforms import multiply_quats, rotvecs_to_quats
+from likeness.ops.unit_quaternions import unit_quats
 
 _SHIFT_M, _TURN_RAD = 0.01, 0.1  # that the network's outputs of 1 stand for
 
@@ -219,7 +211,7 @@ class HeadGaS(AvatarModel):
                 first = self.mlp[0].bias + encoding @ weight[:, -encoding.shape[1] :].T
                 self._frozen["first"] = first + p["features"] @ weight[:, :size].T
 
-    def parts(self) -> tuple[placing.Rest, placing.Additions] | None:
+    def parts(self) -> tuple[fused.CanonicalGaussians, fused.NetworkOffsets] | None:
         p, fixed = self.per_gaussian, self.constants()
         if "basis" not in p:  # the network sees the expression itself
             return None
@@ -229,9 +221,9 @@ class HeadGaS(AvatarModel):
             start = layers[0](torch.cat([start, self._encoding()], -1))
         own = (p["base_opacities"], p["base_colors"]) if "base_colors" in p else ()
         looks = self._sizes.get("opacity", 0) + self._sizes.get("sh", 0)
-        rest = placing.Rest(p["means"], fixed["quats"], fixed["scales"], *own)
+        rest = fused.CanonicalGaussians(p["means"], fixed["quats"], fixed["scales"], *own)
         grown = (p["log_scales"], LOG_SCALE_LIMITS) if "growth" in self._sizes else None
-        return rest, placing.Additions(BlockedNetwork(p["basis"], start, layers), looks, (_SHIFT_M, _TURN_RAD), grown)
+        return rest, fused.NetworkOffsets(BlockedNetwork(p["basis"], start, layers), looks, (_SHIFT_M, _TURN_RAD), grown)
 
     def warm_up(self) -> None:
         super().warm_up()

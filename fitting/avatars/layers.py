@@ -13,7 +13,7 @@ def apply_layers(mlp: nn.Sequential, inputs: list[Tensor]) -> Tensor:
     """``mlp(torch.cat(inputs, -1))`` for inputs [N, *]; mlp: linear layers with biases and ReLUs in turn.
 
     On a CPU value and gradient are computed block by block, and what is laid side by side is never copied together.
-    Between the matrix products there is one sweep each (``scene.row_kernels``).
+    Between the matrix products there is one sweep each (``likeness.ops.row_kernels``).
     """
     if inputs[0].device.type != "cpu" or inputs[0].dtype not in (torch.float32, torch.float64):
         return mlp(torch.cat(inputs, -1))
@@ -30,7 +30,7 @@ def compile_kernels() -> None:
 class _Layers(torch.autograd.Function):
     @staticmethod
     def forward(ctx, num_inputs: int, *tensors: Tensor) -> Tensor:
-        from scene import row_kernels  # numba loads slowly: only when used
+        from likeness.ops import row_kernels  # numba loads slowly: only when used
 
         inputs, parameters = tensors[:num_inputs], tensors[num_inputs:]
         weights, biases = parameters[::2], parameters[1::2]
@@ -57,7 +57,7 @@ class _Layers(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        from scene import row_kernels
+        from likeness.ops import row_kernels
 
         k, saved, grad = ctx.num_inputs, ctx.saved_tensors, grad.contiguous()
         depth = (len(saved) - k + 1) // 2

@@ -12,26 +12,18 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from fitting.avatars.anchoring import AnchoringConfig, bent_pose
-from fitting.avatars.base import (
-    LOG_SCALE_LIMITS,
-    AvatarModel,
-    AvatarShape,
-    Rates,
-    TrainingStates,
-    bounded_scales,
-    cloud_of,
-)
-from fitting.avatars.blending import BlendBasis
-from scene import placing
-from scene import sh as spherical_harmonics
-from scene.blocks import BlockedNetwork
-from scene.bounds import Count, Degree, Layers, RatePair, Width
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
-from scene.seeds import Seeds
-from scene.transforms import multiply_quats, rotvecs_to_quats
-from scene.unit_quats import unit_quats
+from likeness.fitting.avatars.anchoring import AnchoringConfig, bent_pose
+from likeness.fitting.avatars.base import LOG_SCALE_LIMITS, AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from likeness.fitting.avatars.blending import BlendBasis
+from likeness.ops.deform import fused
+from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.mlp import BlockedNetwork
+from likeness.scene.bounds import Count, Degree, Layers, RatePair, Width
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
+from likeness.scene.seeds import Seeds
+from likeness.scene.transforms import multiply_quats, rotvecs_to_quats
+from likeness.ops.unit_quaternions import unit_quats
 
 SHIFT_M, TURN_RAD = 0.01, 0.1
 """Metres and radians that a motion mode of 1 stands for at a code of 1."""
@@ -140,16 +132,16 @@ class Linear(AvatarModel):
             if not by_pose.any():  # as of teachers that do not read it
                 self._frozen["unread_pose"] = torch.zeros_like(by_pose[0])
 
-    def parts(self) -> tuple[placing.Rest, placing.Additions]:
+    def parts(self) -> tuple[fused.CanonicalGaussians, fused.NetworkOffsets]:
         p, fixed, grown = self.per_gaussian, self.constants(), None
         modes, start = p["look_modes"], p["base_looks"]
         if self.config.motion:
             modes = torch.cat([modes, p["motion_modes"]], -1)
             start = torch.nn.functional.pad(start, (0, p["motion_modes"].shape[2]))
             grown = p["log_scales"], LOG_SCALE_LIMITS
-        rest = placing.Rest(p["means"], fixed["quats"], fixed["scales"])
+        rest = fused.CanonicalGaussians(p["means"], fixed["quats"], fixed["scales"])
         network, looks = BlockedNetwork(modes, start), p["base_looks"].shape[1]
-        return rest, placing.Additions(network, looks, (SHIFT_M, TURN_RAD), grown)
+        return rest, fused.NetworkOffsets(network, looks, (SHIFT_M, TURN_RAD), grown)
 
     def regularizers(self) -> dict[str, Tensor]:
         return super().regularizers() | {"basis": self.per_gaussian["look_modes"].square().mean()}

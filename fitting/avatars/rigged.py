@@ -10,15 +10,15 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
-from scene import placing
-from scene import sh as spherical_harmonics
-from scene.bounds import Degree, RatePair
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
-from scene.seeds import Seeds
-from scene.unit_quats import unit_quats
+from likeness.fitting.avatars.anchoring import AnchoringConfig
+from likeness.fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from likeness.ops.deform import fused
+from likeness.ops import harmonics as spherical_harmonics
+from likeness.scene.bounds import Degree, RatePair
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
+from likeness.scene.seeds import Seeds
+from likeness.ops.unit_quaternions import unit_quats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Rigged(AvatarModel):
             state.batch_shape, p["means"], fixed["quats"], fixed["scales"], fixed["opacities"], p["colors"]
         )
 
-    def parts(self) -> tuple[placing.Rest, None]:
+    def parts(self) -> tuple[fused.CanonicalGaussians, None]:
         p, fixed = self.per_gaussian, self.constants()
-        rest = placing.Rest(p["means"], fixed["quats"], fixed["scales"], p["opacity_logits"], p["colors"])
+        rest = fused.CanonicalGaussians(p["means"], fixed["quats"], fixed["scales"], p["opacity_logits"], p["colors"])
         return rest, None
 
     def base_colours(self) -> Tensor:

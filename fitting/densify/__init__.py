@@ -1,7 +1,7 @@
 """Densifiers: what decides how many Gaussians there are, and where."""
 
-from fitting.densify.adaptive import AdaptiveConfig, AdaptiveDensifier, NoDensifier
-from fitting.densify.base import Densifier
+from likeness.fitting.densify.adaptive import AdaptiveConfig, AdaptiveDensifier, NoDensifier
+from likeness.fitting.densify.base import Densifier
 
 DENSIFIERS: dict[str, type] = {"adaptive": AdaptiveDensifier, "none": NoDensifier}
 

@@ -12,14 +12,14 @@ import math
 import torch
 from torch import Tensor
 
-from fitting.avatars import AvatarModel
-from fitting.optimizers import Surgery
-from renderers.output import RenderOutput, ScreenRequest
-from scene.bounds import Gaussians, NonNegative, Share, Steps
-from scene.cloud import GaussianCloud
-from scene.extent import SCENE_EXTENT_M
-from scene.tensor_files import Array
-from scene.transforms import normalize_quats, quats_to_matrices
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.optimizers import Surgery
+from likeness.renderers.output import RenderOutput, ScreenRequest
+from likeness.scene.bounds import Gaussians, NonNegative, Share, Steps
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.extent import SCENE_EXTENT_M
+from likeness.scene.tensor_files import Array
+from likeness.scene.transforms import normalize_quats, quats_to_matrices
 
 _SPLIT = 1.6  # by which the scales of the two halves of a split Gaussian are divided (Kerbl et al. 2023)
 
@@ -52,7 +52,7 @@ class AdaptiveConfig:
 
 
 class AdaptiveDensifier:
-    """See the module; follows the protocol of ``fitting.densify.base``."""
+    """See the module; follows the protocol of ``likeness.fitting.densify.base``."""
 
     def __init__(self, config: AdaptiveConfig) -> None:
         self.config = config

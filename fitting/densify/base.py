@@ -7,11 +7,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fitting.avatars import AvatarModel
-from fitting.optimizers import Surgery
-from renderers.output import RenderOutput, ScreenRequest
-from scene.cloud import GaussianCloud
-from scene.tensor_files import Array
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.optimizers import Surgery
+from likeness.renderers.output import RenderOutput, ScreenRequest
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.tensor_files import Array
 
 
 class Densifier(Protocol):

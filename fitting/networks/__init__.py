@@ -4,9 +4,9 @@ Inference only. Fits learn by PyTorch's networks, in float32: tiny-cuda-nn takes
 those of a mean over pixels vanish (below 6e-8).
 """
 
-from fitting.networks.choice import Choice, NetworksConfig, choose, choose_for, describe, require, settle
-from fitting.networks.fused import FusedMLP, why_not
-from fitting.networks.layout import Layout, UnsupportedNetwork, pack, unpack
+from likeness.fitting.networks.choice import Choice, NetworksConfig, choose, choose_for, describe, require, settle
+from likeness.fitting.networks.fused import FusedMLP, why_not
+from likeness.fitting.networks.layout import Layout, UnsupportedNetwork, pack, unpack
 
 __all__ = [
     "Choice", "FusedMLP", "Layout", "NetworksConfig", "UnsupportedNetwork", "choose", "choose_for", "describe", "pack",

@@ -12,13 +12,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fitting.avatars import AvatarModel
-from fitting.networks.fused import INSTALL, FusedMLP, why_not
-from fitting.networks.layout import Layout, UnsupportedNetwork
-from scene.bounds import Share
-from scene.errors import UserError
-from scene.head_state import HeadState
-from scene.reading import convert
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.networks.fused import INSTALL, FusedMLP, why_not
+from likeness.fitting.networks.layout import Layout, UnsupportedNetwork
+from likeness.scene.bounds import Share
+from likeness.scene.errors import UserError
+from likeness.scene.head_state import HeadState
+from likeness.scene.reading import convert
 
 log = logging.getLogger(__name__)
 

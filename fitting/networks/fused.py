@@ -12,7 +12,7 @@ import contextlib
 import torch
 from torch import Tensor, nn
 
-from fitting.networks.layout import Layout, UnsupportedNetwork, pack
+from likeness.fitting.networks.layout import Layout, UnsupportedNetwork, pack
 
 INSTALL = 'pip install "tinycudann @ git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch"'
 

@@ -5,6 +5,6 @@ the avatar merely gets wrong, put into the Gaussians that are seen, and carried 
 and lie near (``colours``). Places, shapes, opacities and all that depends on the expression stay as they were.
 """
 
-from fitting.recolouring.colours import RecolourConfig, Recoloured, check_recolourable, recolour
+from likeness.fitting.recolouring.colours import RecolourConfig, Recoloured, check_recolourable, recolour
 
 __all__ = ["RecolourConfig", "Recoloured", "check_recolourable", "recolour"]

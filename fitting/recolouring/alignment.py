@@ -7,13 +7,13 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from fitting.bundle import AvatarBundle
-from fitting.losses import window
-from renderers import Renderer
-from scene.camera import Camera
-from scene.head_state import HeadState
-from scene.skinning import move_rigidly
-from scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.losses import window
+from likeness.renderers import Renderer
+from likeness.scene.camera import Camera
+from likeness.scene.head_state import HeadState
+from likeness.ops.deform.skinning import move_rigidly
+from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 _RATE, _METRES = 2e-3, 0.1  # radians and this many metres per step of Adam; it falls to a tenth
 _LUMA = (0.299, 0.587, 0.114)

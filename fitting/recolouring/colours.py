@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitting.bundle import AvatarBundle
-from fitting.recolouring.alignment import align
-from fitting.refinement import shown_share
-from renderers import create
-from scene.camera import Camera
-from scene.capture import Capture
-from scene.errors import UserError
-from scene.head_state import HeadState
-from scene.pictures import FrameStore
-from scene.sh import C0
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.recolouring.alignment import align
+from likeness.fitting.finetune import shown_share
+from likeness.renderers import create
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.head_state import HeadState
+from likeness.scene.frame_images import FrameStore
+from likeness.ops.harmonics import C0
 
 _UNEDITED = 0.3
 """Part of a person that no edit is expected to change."""

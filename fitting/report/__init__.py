@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scene.files import write_bytes
+from likeness.scene.files import write_bytes
 
 NAME = "report.html"
 
@@ -17,7 +17,7 @@ def write_report(run_dir: Path) -> Path:
     """
     import jinja2
 
-    from fitting.report.contents import gather
+    from likeness.fitting.report.contents import gather
 
     run_dir = Path(run_dir)
     environment = jinja2.Environment(

@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 from markupsafe import Markup
 
-from fitting.pictures import error_map
-from fitting.report import charts, images, tracking
-from fitting.report.charts import Series, line_chart, running_mean
-from scene.capture import MANIFEST, Capture
-from scene.errors import UserError
-from scene.machine import machine_line
-from scene.reading import convert, read_json, read_log
+from likeness.fitting.images import error_map
+from likeness.fitting.report import charts, images, tracking
+from likeness.fitting.report.charts import Series, line_chart, running_mean
+from likeness.scene.capture import MANIFEST, Capture
+from likeness.scene.errors import UserError
+from likeness.scene.machine import machine_line
+from likeness.scene.reading import convert, read_json, read_log
 
 _SHOWN_HELDOUT = 6
 _FRAME_FACTS = (("PSNR", "psnr", 1, " dB"), ("SSIM", "ssim", 3, ""), ("LPIPS", "lpips", 3, ""))
@@ -34,7 +34,7 @@ _METRICS = (  # label, path in metrics.json, digits, unit, whether more is bette
 )
 _WITH_SWAY = ("PSNR, whole frame, with the sway tracked on these frames", ("heldout", "psnr"), 2, "dB", True)
 _SHOWN_ELSEWHERE = (
-    "headline", "unswayed", "num_frames", "source", "heldout", "regions", "error_share", "lpips_net", "per_frame",
+    "headline", "without_secondary_motion", "num_frames", "source", "heldout", "regions", "error_share", "lpips_net", "per_frame",
     "train", "baseline", "num_gaussians", "bundle_mb", "seconds", "notes", "versions",
 )  # fmt: skip
 _SHARES = (
@@ -67,7 +67,7 @@ def gather(run_dir: Path) -> dict[str, Any]:
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "tiles": _tiles(metrics),
         "comparison": _comparison(metrics),
-        "unswayed": measured is not metrics,
+        "without_secondary_motion": measured is not metrics,
         "metrics_missing": metrics_problem,
         "further": tracking.flatten({k: v for k, v in metrics.items() if k not in _SHOWN_ELSEWHERE}),
         "error_share": _error_share(measured),
@@ -151,15 +151,15 @@ def _at(value: Any, keys: tuple[str, ...]) -> float | None:
 
 def _measured(metrics: dict[str, Any]) -> dict[str, Any]:
     """The part of the metrics that the page shows: the evaluation behind the headline, or all that an older run has."""
-    unswayed = metrics.get("unswayed")
-    return unswayed if isinstance(unswayed, dict) and "per_frame" in unswayed else metrics
+    without_secondary_motion = metrics.get("without_secondary_motion")
+    return without_secondary_motion if isinstance(without_secondary_motion, dict) and "per_frame" in without_secondary_motion else metrics
 
 
 def _baseline(metrics: dict[str, Any]) -> dict[str, Any]:
     """What the baseline is measured to be on the same frames as ``_measured``."""
     baseline = metrics.get("baseline")
     baseline = baseline if isinstance(baseline, dict) else {}
-    return baseline.get("unswayed") or {} if _measured(metrics) is not metrics else baseline
+    return baseline.get("without_secondary_motion") or {} if _measured(metrics) is not metrics else baseline
 
 
 def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fitting.pictures import to_uint8
-from fitting.regions import head_box
-from preprocess.head_models import HEAD_MODELS
-from scene.capture import Capture, TrackedFrame
-from scene.errors import UserError
-from scene.image_files import load_image
-from scene.pictures import load_rgba
+from likeness.fitting.images import to_uint8
+from likeness.fitting.image_regions import head_box
+from likeness.head_models import HEAD_MODELS
+from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.errors import UserError
+from likeness.scene.image_files import load_image
+from likeness.scene.frame_images import load_rgba
 
 WIDTH = 384  # pixels of a picture in the page
 _QUALITY = 86
@@ -77,7 +77,7 @@ class MeshPictures:
         """uint8 [H', W', 3]: the head alone, enlarged, with the mesh's edges and the landmarks as dots."""
         import cv2
 
-        from preprocess.mesh_renderer import overlay
+        from likeness.renderers.mesh import overlay
 
         image = np.ascontiguousarray(load_rgba(frame)[..., :3])
         mesh = self._shaped.posed(frame.state)

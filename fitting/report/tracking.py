@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from fitting.report import images
-from fitting.report.charts import Series, line_chart
-from preprocess.landmarks import EYE_CORNERS
-from preprocess.quality import head_angles
-from scene.capture import Capture
-from scene.errors import UserError
-from scene.pictures import load_rgba
+from likeness.fitting.report import images
+from likeness.fitting.report.charts import Series, line_chart
+from likeness.preprocess.landmarks import EYE_CORNERS
+from likeness.preprocess.quality import head_angles
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.frame_images import load_rgba
 
 _MATTES = 4
 _CURVES = {

@@ -10,48 +10,48 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playback.drivers.base import Driver, DriverOptions, Recording
-from scene.errors import UserError
+from likeness.playback.drivers.base import Driver, DriverOptions, Recording
+from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
-    from fitting.bundle import AvatarBundle
+    from likeness.fitting.bundle import AvatarBundle
 
 _RATE_GIVEN = ("arkit_csv", "states")  # kinds that read DriverOptions.fps
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp", ".ts", ".wmv")
 
 
 def _run(source: str, bundle: AvatarBundle, options: DriverOptions) -> Recording:
-    from playback.drivers.capture import load_run
+    from likeness.playback.drivers.capture import load_run
 
     return load_run(Path(source), bundle, options)
 
 
 def _capture(source: str, bundle: AvatarBundle, options: DriverOptions) -> Recording:
-    from playback.drivers.capture import load_capture
+    from likeness.playback.drivers.capture import load_capture
 
     return load_capture(Path(source), bundle, options)
 
 
 def _arkit_csv(source: str, bundle: AvatarBundle, options: DriverOptions) -> Recording:
-    from playback.drivers.arkit_csv import load
+    from likeness.playback.drivers.arkit_csv import load
 
     return load(Path(source), bundle, options)
 
 
 def _states(source: str, bundle: AvatarBundle, options: DriverOptions) -> Recording:
-    from playback.drivers.states import load
+    from likeness.playback.drivers.states import load
 
     return load(Path(source), bundle, options)
 
 
 def _video(source: str, bundle: AvatarBundle, options: DriverOptions) -> Recording:
-    from playback.drivers.video import load
+    from likeness.playback.drivers.video import load
 
     return load(Path(source), bundle, options)
 
 
 def _webcam(source: str, bundle: AvatarBundle, options: DriverOptions) -> Driver:
-    from playback.drivers.webcam import Webcam
+    from likeness.playback.drivers.webcam import Webcam
 
     return Webcam(source, bundle)
 
@@ -86,7 +86,7 @@ def kind_of(source: str | Path) -> str:
 
     A webcam is never guessed. Raises UserError when the source is missing or of no known kind.
     """
-    from playback.drivers import arkit_csv, capture, states
+    from likeness.playback.drivers import arkit_csv, capture, states
 
     path = Path(source)
     if not path.exists():

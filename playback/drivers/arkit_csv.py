@@ -28,14 +28,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitting.bundle import AvatarBundle
-from playback.drivers.base import DriverOptions, Recording
-from playback.drivers.timecode import seconds_of
-from scene.errors import UserError
-from scene.gaze import EYES, GAZE_FULL_RAD, gaze_angles, gaze_expression, gaze_quats, looks
-from scene.head_state import HeadState
-from scene.reading import damage, read_text
-from scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.drivers.base import DriverOptions, Recording
+from likeness.playback.drivers.timecode import seconds_of
+from likeness.scene.errors import UserError
+from likeness.scene.gaze import EYES, GAZE_FULL_RAD, gaze_angles, gaze_expression, gaze_quats, looks
+from likeness.scene.head_state import HeadState
+from likeness.scene.reading import damage, read_text
+from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
 EYE = {eye: tuple(f"{eye.capitalize()}Eye{axis}" for axis in ("Yaw", "Pitch", "Roll")) for eye in EYES}

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from scene.errors import UserError
-from scene.head_state import HeadState
+from likeness.scene.errors import UserError
+from likeness.scene.head_state import HeadState
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fitting.bundle import AvatarBundle
+    from likeness.fitting.bundle import AvatarBundle
 
 
 class Driver(Protocol):

@@ -10,13 +10,13 @@ import msgspec
 import numpy as np
 import torch
 
-from fitting.bundle import AvatarBundle
-from playback.chosen_states import rate_of
-from playback.drivers.base import DriverOptions, Recording, in_names_of
-from scene.capture import Capture
-from scene.errors import UserError
-from scene.pictures import composite, load_rgba
-from scene.reading import read_json
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.chosen_states import rate_of
+from likeness.playback.drivers.base import DriverOptions, Recording, in_names_of
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.frame_images import composite, load_rgba
+from likeness.scene.reading import read_json
 
 
 class _Kind(msgspec.Struct):

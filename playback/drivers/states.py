@@ -1,4 +1,4 @@
-"""A file of head states (``playback.state_file``) as a driver."""
+"""A file of head states (``likeness.playback.state_file``) as a driver."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from fitting.bundle import AvatarBundle
-from playback.drivers.base import DriverOptions, Recording
-from playback.state_file import load_states
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.drivers.base import DriverOptions, Recording
+from likeness.playback.state_file import load_states
 
 
 def recognizes(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scene.errors import UserError
+from likeness.scene.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from fitting.bundle import AvatarBundle
-from playback.drivers.base import DriverOptions, Recording
-from playback.drivers.capture import load_capture
-from scene.errors import UserError
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.drivers.base import DriverOptions, Recording
+from likeness.playback.drivers.capture import load_capture
+from likeness.scene.errors import UserError
 
 CACHE = Path("runs") / ".captures"
 """Where fit_subject.py, too, keeps the captures of videos unless told otherwise."""
@@ -24,8 +24,8 @@ def load(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOption
 
     Raises UserError for what is not a video, or shows no face, or another head model than the avatar's would be needed.
     """
-    from preprocess.head_models import HEAD_MODELS
-    from preprocess.pipeline import PreprocessConfig, find_or_build
+    from likeness.head_models import HEAD_MODELS
+    from likeness.preprocess.pipeline import PreprocessConfig, find_or_build
 
     if bundle.head_model not in HEAD_MODELS:
         raise UserError(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fitting.bundle import AvatarBundle
-from playback.transfer.retarget import Person
-from scene.errors import UserError
-from scene.head_state import HeadState
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.transfer.retarget import Person
+from likeness.scene.errors import UserError
+from likeness.scene.head_state import HeadState
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 CALIBRATION_S = 1.5
 _LEAST = 12  # frames of calibration
-_MOST_SIDE = 640  # pixels of the long side of the pictures in which the face is looked for
+_MAX_SIDE = 640  # pixels of the long side of the pictures in which the face is looked for
 
 
 class Webcam:
@@ -37,8 +37,8 @@ class Webcam:
     """
 
     def __init__(self, source: str, bundle: AvatarBundle) -> None:
-        from preprocess.camera_stream import CameraStream
-        from preprocess.head_models import HEAD_MODELS
+        from likeness.preprocess.camera_stream import CameraStream
+        from likeness.head_models import HEAD_MODELS
 
         if bundle.head_model not in HEAD_MODELS:
             raise UserError(
@@ -57,8 +57,8 @@ class Webcam:
 
     def __iter__(self) -> Iterator[HeadState]:
         """States [] in the names of the head model, from the end of the calibration on."""
-        from preprocess.landmarks import FaceMeshDetector, face_widths
-        from preprocess.tracking.live import calibrate
+        from likeness.preprocess.landmarks import FaceMeshDetector, face_widths
+        from likeness.preprocess.tracking.live import calibrate
 
         K = self._intrinsics()
         kept: list[tuple[torch.Tensor, float]] = []
@@ -95,7 +95,7 @@ class Webcam:
             )
 
     def _intrinsics(self) -> torch.Tensor:
-        from preprocess.crop import UNCROPPED_FOCAL
+        from likeness.preprocess.crop import UNCROPPED_FOCAL
 
         focal = UNCROPPED_FOCAL * max(self._camera.width, self._camera.height)
         return torch.tensor(
@@ -107,7 +107,7 @@ def _reduced(image: np.ndarray) -> tuple[np.ndarray, float]:
     """A picture of at most 640 pixels, in which faces are found as well and sooner, and its scale."""
     import cv2
 
-    scale = min(1.0, _MOST_SIDE / max(image.shape[:2]))
+    scale = min(1.0, _MAX_SIDE / max(image.shape[:2]))
     if scale == 1.0:
         return image, scale
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)

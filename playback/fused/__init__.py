@@ -1,6 +1,6 @@
 """Evaluations of frozen avatars on CUDA by kernels in Triton, each for many of PyTorch's operations.
 
-``playback.fused.kernels`` alone imports triton, which PyTorch's CUDA builds for Linux bring along.
+``likeness.playback.fused.kernels`` alone imports triton, which PyTorch's CUDA builds for Linux bring along.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from fitting.avatars import AvatarModel
-from playback.fused.linear import WIDEST, FusedLinear, width
-from playback.fused.placed import FusedPlacing
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
+from likeness.fitting.avatars import AvatarModel
+from likeness.playback.fused.linear import WIDEST, FusedLinear, width
+from likeness.playback.fused.placed import FusedPlacing
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
 
 __all__ = ["FusedLinear", "FusedPlacing", "fused", "why_not"]
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from fitting.avatars import AvatarModel
-from playback.fused.shared import BLOCK, Shared
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
+from likeness.fitting.avatars import AvatarModel
+from likeness.playback.fused.shared import BLOCK, Shared
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
 
 WIDEST = 256
 """Channels of a coder that one program still holds."""
@@ -41,7 +41,7 @@ class FusedLinear:
     @torch.no_grad()
     def __call__(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         """The cloud [N] of one state [] on the avatar's device; the eye does not matter to linear avatars."""
-        from playback.fused.kernels.place import place_linear
+        from likeness.playback.fused.kernels.place import place_linear
 
         shared, anchoring = self._shared, self._shared.anchoring
         count, coefficients = shared.count, (shared.degree + 1) ** 2

@@ -8,10 +8,10 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from fitting.avatars import AvatarModel
-from playback.fused.shared import BLOCK, Shared
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
+from likeness.fitting.avatars import AvatarModel
+from likeness.playback.fused.shared import BLOCK, Shared
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
 
 
 class FusedPlacing:
@@ -26,7 +26,7 @@ class FusedPlacing:
     @torch.no_grad()
     def __call__(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         """The cloud [N] of one state [] on the avatar's device; it may share memory with the avatar's parameters."""
-        from playback.fused.kernels.place import place_cloud
+        from likeness.playback.fused.kernels.place import place_cloud
 
         cloud, shared, anchoring = self._avatar.canonical(state, eye), self._shared, self._shared.anchoring
         names = ("means", "quats", "sh") if anchoring.two_frames else ("means",)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fitting.avatars import AvatarModel
-from scene import sh as spherical_harmonics
-from scene.head_state import HeadState
-from scene.sway import NUM_POINTS
+from likeness.fitting.avatars import AvatarModel
+from likeness.ops import harmonics as spherical_harmonics
+from likeness.scene.head_state import HeadState
+from likeness.ops.deform.secondary_motion import NUM_POINTS
 
 BLOCK = 128
 """Gaussians to a program."""
@@ -26,7 +26,7 @@ class Shared:
 
     def __init__(self, avatar: AvatarModel, degree: int, layers: tuple[Tensor, Tensor] | None = None) -> None:
         """degree: of the harmonics. layers: of a coder, [L, W, W] and [L, W]."""
-        from playback.fused.kernels.state import FRAMES, HARMONICS, SAMPLES
+        from likeness.playback.fused.kernels.state import FRAMES, HARMONICS, SAMPLES
 
         p, self.anchoring = avatar.per_gaussian, avatar.anchoring.config
         self.count, self.degree = avatar.num_gaussians, degree
@@ -53,7 +53,7 @@ class Shared:
     def read(self, state: HeadState) -> Tensor:
         """From here on ``state``, ``frames`` and ``codes`` are of this state []; how far it moves the rig's vertices,
         [V * 3]."""
-        from playback.fused.kernels.state import read_state
+        from likeness.playback.fused.kernels.state import read_state
 
         parts = state.expression, state.joints, state.T_world_head, state.T_world_body, state.sway
         torch.cat([part.reshape(-1) for part in parts], out=self.state)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scene.errors import UserError
+from likeness.scene.errors import UserError
 
 SIDE = 112
 # Where ArcFace's training pictures have the eyes (the subject's right one first), nose and mouth's corners, in pixels.

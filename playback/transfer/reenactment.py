@@ -31,22 +31,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitting.bundle import AvatarBundle
-from fitting.pictures import to_uint8
-from playback.chosen_states import rate_of
-from playback.drivers.base import Recording
-from playback.player import Player
-from playback.transfer.identity import IdentityModel
-from playback.transfer.retarget import RetargetConfig
-from playback.transfer.running import transfer
-from scene.camera import Camera
-from scene.capture import Capture
-from scene.errors import UserError
-from scene.head_state import HeadState
-from scene.pictures import composite, load_rgba
-from scene.transforms import invert_transform, matrices_to_rotvecs, mean_transform, rotation_angles
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.images import to_uint8
+from likeness.playback.chosen_states import rate_of
+from likeness.playback.drivers.base import Recording
+from likeness.playback.player import Player
+from likeness.playback.transfer.identity import IdentityModel
+from likeness.playback.transfer.retarget import RetargetConfig
+from likeness.playback.transfer.running import transfer
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.head_state import HeadState
+from likeness.scene.frame_images import composite, load_rgba
+from likeness.scene.transforms import invert_transform, matrices_to_rotvecs, mean_transform, rotation_angles
 
-MOST_FRAMES = 120
+MAX_FRAMES = 120
 PAPER_ROWS = 512
 """Rows of the papers' pictures, in whose pixels AKD is given."""
 _FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # the rotation of a head that looks into the camera
@@ -81,7 +81,7 @@ def measure(
     chosen = _spread(list(capture.test))
     truth, own_K = [_picture(capture, index) for index in chosen], capture.frames[chosen[0]].camera.K
     times = torch.tensor([capture.frames[index].time_s for index in chosen], dtype=torch.float64)
-    shown = [_play(player, capture.frames[index].state.unswayed(), capture.frames[index].camera) for index in chosen]
+    shown = [_play(player, capture.frames[index].state.without_secondary_motion(), capture.frames[index].camera) for index in chosen]
     real = see(truth, own_K, times, bundle, identity, "own pictures" if progress else None)
     played = see(shown, own_K, times, bundle, identity, "self-reenactment" if progress else None)
     result = {"self": _figures(real, real.states, played, real, capture.root, PAPER_ROWS / truth[0].shape[0])}
@@ -110,9 +110,9 @@ def see(
     """Detects and tracks pictures [H, W, 3] uint8 at times [T]. Raises UserError when too few show a face."""
     from tqdm import tqdm
 
-    from preprocess.head_models import HEAD_MODELS
-    from preprocess.landmarks import detect
-    from preprocess.tracking import track
+    from likeness.head_models import HEAD_MODELS
+    from likeness.preprocess.landmarks import detect
+    from likeness.preprocess.tracking import track
 
     kept: list[np.ndarray] = []
 
@@ -158,7 +158,7 @@ def motion_of(poses: Tensor) -> Tensor:
 
 def landmark_distance(a: Tensor, b: Tensor) -> float:
     """AKD of the motion of landmarks [T, L, 2] of the same moments, in per cent of each clip's eye distance."""
-    from preprocess.landmarks import EYE_CORNERS
+    from likeness.preprocess.landmarks import EYE_CORNERS
 
     motions = []
     for points in (a, b):
@@ -225,8 +225,8 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def _spread(indices: list[int]) -> list[int]:
-    """At most MOST_FRAMES of some frames, evenly spread."""
-    stride = -(-len(indices) // MOST_FRAMES)
+    """At most MAX_FRAMES of some frames, evenly spread."""
+    stride = -(-len(indices) // MAX_FRAMES)
     return indices[::stride]
 
 

@@ -10,25 +10,17 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from fitting.bundle import AvatarBundle
-from scene.errors import UserError
-from scene.gaze import EYES, gaze_expression, gaze_quats, looks, quats_to_gaze
-from scene.head_state import HeadState
-from scene.transforms import (
-    conjugate_quats,
-    invert_transform,
-    make_transform,
-    mean_quats,
-    mean_transform,
-    multiply_quats,
-    normalize_quats,
-)
+from likeness.fitting.bundle import AvatarBundle
+from likeness.scene.errors import UserError
+from likeness.scene.gaze import EYES, gaze_expression, gaze_quats, looks, quats_to_gaze
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import conjugate_quats, invert_transform, make_transform, mean_quats, mean_transform, multiply_quats, normalize_quats
 
 POSES = ("relative", "absolute", "none")
 BODIES = ("follow", "rest")
 BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 _WIDE = ("eyeWideLeft", "eyeWideRight")
-_CLOSED_LEAST = 0.4  # a person who is not seen to blink has an eye that closes here at least
+_CLOSED_MIN = 0.4  # a person who is not seen to blink has an eye that closes here at least
 _CLOSED_LIVE = 0.45  # where the eye of somebody is taken to be closed whose blinks are still to come
 _SHUTTING = 0.6  # part of a blink from which on nothing may hold the eye open
 _CLOSED_LIPS = 0.25  # of a clip's frames, the part that is taken to have the lips closed
@@ -178,7 +170,7 @@ def _both_ways(change: Tensor, least: Tensor, most: Tensor, reach_low: Tensor, r
 def _closed(highest: Tensor, names: tuple[str, ...]) -> Tensor:
     """[2] blink coefficients of closed eyes. Both eyes close together, so the one better seen speaks for the other."""
     found = [float(highest[names.index(name)]) for name in BLINKS if name in names]
-    return highest.new_full((2,), max([_CLOSED_LEAST, *found]))
+    return highest.new_full((2,), max([_CLOSED_MIN, *found]))
 
 
 def _blinks(source: Tensor, expression: Tensor, driver: Person, avatar: Person) -> Tensor:

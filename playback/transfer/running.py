@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from fitting.bundle import AvatarBundle
-from fitting.pictures import to_uint8
-from playback.drivers.base import Driver, Recording
-from playback.films import open_film
-from playback.player import Player
-from playback.transfer.retarget import Person, RetargetConfig, retarget
-from playback.transfer.smoothing import CausalSmoother, zero_phase
-from scene.errors import UserError
-from scene.head_state import HeadState
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.images import to_uint8
+from likeness.playback.drivers.base import Driver, Recording
+from likeness.playback.films import open_film
+from likeness.playback.player import Player
+from likeness.playback.transfer.retarget import Person, RetargetConfig, retarget
+from likeness.playback.transfer.smoothing import CausalSmoother, zero_phase
+from likeness.scene.errors import UserError
+from likeness.scene.head_state import HeadState
 
 _log = logging.getLogger(__name__)
 

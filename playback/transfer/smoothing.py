@@ -9,18 +9,9 @@ import math
 import torch
 from torch import Tensor
 
-from playback.transfer.retarget import BLINKS
-from scene.head_state import HeadState
-from scene.transforms import (
-    conjugate_quats,
-    make_transform,
-    matrices_to_quats,
-    multiply_quats,
-    normalize_quats,
-    quats_to_matrices,
-    quats_to_rotvecs,
-    rotvecs_to_quats,
-)
+from likeness.playback.transfer.retarget import BLINKS
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import conjugate_quats, make_transform, matrices_to_quats, multiply_quats, normalize_quats, quats_to_matrices, quats_to_rotvecs, rotvecs_to_quats
 
 _GAP = 2.5  # steps between frames from which on they do not belong together
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-from fitting.avatars import AvatarModel
-from fitting.bundle import AvatarBundle
-from playback.viewer.show import Show
-from playback.viewer.viewer import Viewer
-from scene.capture import Capture
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.viewer.show import Show
+from likeness.playback.viewer.viewer import Viewer
+from likeness.scene.capture import Capture
 
 log = logging.getLogger(__name__)
 
 _COPY_SHARE, _RENDER_SHARE = 0.01, 0.03
-_LEAST_S = 1.0  # seconds between copies
+_MIN_S = 1.0  # seconds between copies
 _SIZE = 384
 
 
@@ -80,7 +80,7 @@ class FollowedFit:
             f"training frame, {info.num_gaussians} Gaussians"
         ))  # fmt: skip
         now = time.monotonic()
-        self._due = now + max((now - begun) / _COPY_SHARE, _LEAST_S)
+        self._due = now + max((now - begun) / _COPY_SHARE, _MIN_S)
 
     def on_end(self, avatar: AvatarModel) -> None:
         if self._follower.watched and not self._is_broken():

@@ -20,9 +20,9 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.typing import Data
 
-from playback.viewer.access import Access
-from playback.viewer.messages import MAX_BYTES, Malformed, wanted
-from scene.errors import one_line
+from likeness.playback.viewer.access import Access
+from likeness.playback.viewer.messages import MAX_BYTES, Malformed, wanted
+from likeness.scene.errors import one_line
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import math
 import torch
 from torch import Tensor
 
-from fitting.bundle import AvatarBundle
-from playback.views.trajectories import HEAD_CENTRE
-from scene.camera import Camera
-from scene.transforms import invert_transform, make_transform, normalize_quats, quats_to_matrices
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.views.trajectories import HEAD_CENTRE
+from likeness.scene.camera import Camera
+from likeness.scene.transforms import invert_transform, make_transform, normalize_quats, quats_to_matrices
 
 UP = (0.0, 1.0, 0.0)
 LARGEST = 2048  # pixels along a side

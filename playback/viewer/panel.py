@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from playback.face_parts import grouped
-from playback.viewer.saving import png, save_tuned
-from playback.viewer.show import Show
-from playback.viewer.transport import SPEEDS
-from scene.errors import UserError
-from scene.expression_tuning import ExpressionTuning
+from likeness.playback.face_parts import grouped
+from likeness.playback.viewer.saving import png, save_tuned
+from likeness.playback.viewer.show import Show
+from likeness.playback.viewer.transport import SPEEDS
+from likeness.scene.errors import UserError
+from likeness.scene.expression_tuning import ExpressionTuning
 
 SIZES = (256, 384, 512, 768, 1024)
 _SLOWEST_SYNC = 5  # frames of the recording between moves of its slider

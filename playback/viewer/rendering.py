@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from playback.viewer.orbit import View
-from playback.viewer.show import Show
+from likeness.playback.viewer.orbit import View
+from likeness.playback.viewer.show import Show
 
 _IDLE_S = 0.5
 _TICK_S = 1 / 100

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fitting.bundle import AvatarBundle
-from scene.errors import UserError
-from scene.expression_tuning import ExpressionTuning
-from scene.files import new_folder
+from likeness.fitting.bundle import AvatarBundle
+from likeness.scene.errors import UserError
+from likeness.scene.expression_tuning import ExpressionTuning
+from likeness.scene.files import new_folder
 
 
 def save_tuned(bundle: AvatarBundle, tuning: ExpressionTuning, parent: Path, name: str) -> Path:

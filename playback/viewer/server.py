@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from playback.viewer.access import Access
-from playback.viewer.orbit import UP, Start, View
-from scene.errors import UserError
+from likeness.playback.viewer.access import Access
+from likeness.playback.viewer.orbit import UP, Start, View
+from likeness.scene.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Server:
             check_address(host, port)
         import viser
 
-        from playback.viewer.guarding import Guard
+        from likeness.playback.viewer.guarding import Guard
 
         # A browser may leave while its picture is made.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")

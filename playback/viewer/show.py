@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitting.bundle import AvatarBundle
-from playback.player import Player
-from playback.viewer.orbit import View, camera_of, picture_size
-from playback.viewer.transport import Transport
-from scene.expression_tuning import ExpressionTuning
-from scene.head_state import HeadState
-from scene.transforms import invert_transform
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.player import Player
+from likeness.playback.viewer.orbit import View, camera_of, picture_size
+from likeness.playback.viewer.transport import Transport
+from likeness.scene.expression_tuning import ExpressionTuning
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import invert_transform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Show:
         self, bundles: Sequence[AvatarBundle], device: str = "cpu", *, size: int = 512,
         hold: bool = True, refine: bool = True, compile: bool = False, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """hold: beyond the views of the recording the avatars are held; see ``playback.seen.holding``.
+        """hold: beyond the views of the recording the avatars are held; see ``likeness.playback.view_clamp.avatar``.
         refine: they are shown as their screen refiners, where they have one, correct them.
         compile: see Player."""
         self.device, self._hold, self._refine, self._clock = device, hold, refine, clock
@@ -150,7 +150,7 @@ def driven(bundle: AvatarBundle, settings: Settings, frame: int) -> HeadState:
     if settings.still:
         rest = bundle.default_state.to("cpu")
         poses = {"T_world_head": rest.T_world_head, "T_world_body": rest.T_world_body}
-        state = dataclasses.replace(state.unswayed(), **poses)
+        state = dataclasses.replace(state.without_secondary_motion(), **poses)
     # Sliders add to what was recorded; 1 is as far as an expression goes, unless the recording went further.
     limit = state.expression.clamp_min(1)
     return dataclasses.replace(state, expression=torch.minimum(state.expression + settings.sliders, limit))

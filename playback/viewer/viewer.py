@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fitting.bundle import AvatarBundle
-from playback.bundles import bundle_folder
-from playback.viewer.orbit import LARGEST, start_of
-from playback.viewer.panel import Panel
-from playback.viewer.rendering import Rendering
-from playback.viewer.server import Server
-from playback.viewer.show import Show
-from scene.errors import UserError
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.bundles import bundle_folder
+from likeness.playback.viewer.orbit import LARGEST, start_of
+from likeness.playback.viewer.panel import Panel
+from likeness.playback.viewer.rendering import Rendering
+from likeness.playback.viewer.server import Server
+from likeness.playback.viewer.show import Show
+from likeness.scene.errors import UserError
 
 
 class Viewer:

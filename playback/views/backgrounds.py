@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from playback.input_checks import hint
-from renderers.output import RenderOutput
-from scene.errors import UserError
-from scene.image_files import load_image
+from likeness.playback.input_checks import hint
+from likeness.renderers.output import RenderOutput
+from likeness.scene.errors import UserError
+from likeness.scene.image_files import load_image
 
 TRANSPARENT = "transparent"
 COLOURS = {

@@ -36,12 +36,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from playback.input_checks import hint, rigid_problem
-from playback.views.path_interpolation import interpolate
-from playback.views.trajectories import fitted, with_fov
-from scene.camera import Camera
-from scene.errors import UserError
-from scene.reading import damage, read_versioned
+from likeness.playback.input_checks import hint, rigid_problem
+from likeness.playback.views.path_interpolation import interpolate
+from likeness.playback.views.trajectories import fitted, with_fov
+from likeness.scene.camera import Camera
+from likeness.scene.errors import UserError
+from likeness.scene.reading import damage, read_versioned
 
 FORMAT, FORMAT_VERSION = "camera_path", 1
 RELATIVE_TO = ("world", "rest", "head")

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from playback.films import SUFFIXES, check_film, open_film
-from playback.views.rendering import Channel, Shot, ViewRenderer
-from playback.views.sheets import sheet
-from scene.errors import UserError
-from scene.files import atomic_path, check_writable, write_json
-from scene.image_files import save_image
-from scene.reading import read_json
+from likeness.playback.films import SUFFIXES, check_film, open_film
+from likeness.playback.views.rendering import Channel, Shot, ViewRenderer
+from likeness.playback.views.sheets import sheet
+from likeness.scene.errors import UserError
+from likeness.scene.files import atomic_path, check_writable, write_json
+from likeness.scene.image_files import save_image
+from likeness.scene.reading import read_json
 
 _MANIFEST, _FORMAT, _FORMAT_VERSION = "views.json", "views", 1
 _OURS = re.compile(r"\d{6}(_yaw[+-][\d.e+-]+_pitch[+-][\d.e+-]+)?\.(png|npy)")

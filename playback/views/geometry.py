@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scene.camera import Camera
+from likeness.scene.camera import Camera
 
 _MAX_STEP = 0.02
 """Metres from pixel to pixel beyond which neighbours are on two surfaces."""

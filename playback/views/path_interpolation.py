@@ -5,17 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scene.camera import Camera
-from scene.transforms import (
-    conjugate_quats,
-    invert_transform,
-    make_transform,
-    matrices_to_quats,
-    multiply_quats,
-    quats_to_matrices,
-    quats_to_rotvecs,
-    rotvecs_to_quats,
-)
+from likeness.scene.camera import Camera
+from likeness.scene.transforms import conjugate_quats, invert_transform, make_transform, matrices_to_quats, multiply_quats, quats_to_matrices, quats_to_rotvecs, rotvecs_to_quats
 
 
 def interpolate(cameras: list[Camera], times: list[float], fps: float) -> list[Camera]:

@@ -7,27 +7,17 @@ import logging
 
 import numpy as np
 
-from fitting.bundle import AvatarBundle
-from fitting.pictures import depth_map
-from playback.chosen_states import ChosenStates
-from playback.player import Player
-from playback.views.backgrounds import Background
-from playback.views.camera_path import CameraPath
-from playback.views.geometry import normal_picture, normals_of
-from playback.views.trajectories import (
-    HEAD_CENTRE,
-    TRAJECTORIES,
-    Swing,
-    anchors,
-    at_distance,
-    fitted,
-    in_world,
-    turned,
-    with_fov,
-)
-from renderers.output import RenderOutput
-from scene.camera import Camera
-from scene.head_state import HeadState
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.images import depth_map
+from likeness.playback.chosen_states import ChosenStates
+from likeness.playback.player import Player
+from likeness.playback.views.backgrounds import Background
+from likeness.playback.views.camera_path import CameraPath
+from likeness.playback.views.geometry import normal_picture, normals_of
+from likeness.playback.views.trajectories import HEAD_CENTRE, TRAJECTORIES, Swing, anchors, at_distance, fitted, in_world, turned, with_fov
+from likeness.renderers.output import RenderOutput
+from likeness.scene.camera import Camera
+from likeness.scene.head_state import HeadState
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +117,7 @@ class ViewRenderer:
         extrapolate: bool = False,
     ) -> None:  # fmt: skip
         """extrapolate: show the avatar as it is beyond the recording's views, too; else what the recording never showed
-        is held there, see ``playback.seen.holding``."""
+        is held there, see ``likeness.playback.view_clamp.avatar``."""
         self.player, self.background, self.extrapolate = player, background, extrapolate
         self._depth, self._normals = depth, normals
 

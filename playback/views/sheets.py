@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fitting.pictures import to_uint8
+from likeness.fitting.images import to_uint8
 
 _FONT_HEIGHT = 22  # pixels of OpenCV's font at scale 1
 

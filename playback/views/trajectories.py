@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from scene.camera import Camera
-from scene.transforms import invert_transform, make_transform, rotvecs_to_matrices
+from likeness.scene.camera import Camera
+from likeness.scene.transforms import invert_transform, make_transform, rotvecs_to_matrices
 
 HEAD_CENTRE = (0.0, -0.03, -0.06)
 """What cameras turn about: the middle of the skull in the head frame, metres."""

@@ -1,4 +1,4 @@
-"""Alpha mattes of a person in a video: MATTERS lists the ways to make them, ``choose`` picks one."""
+"""Alpha mattes of a person in a video: MATTING lists the ways to make them, ``choose`` picks one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from preprocess import weights
-from scene.errors import UserError
+from likeness.preprocess import weights
+from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Matter(Protocol):
-    """Makes mattes. name: key in MATTERS. look_ahead: frames read beyond the one whose matte comes next, at most."""
+class MattingModel(Protocol):
+    """Makes mattes. name: key in MATTING. look_ahead: frames read beyond the one whose matte comes next, at most."""
 
     name: str
     look_ahead: int
@@ -26,17 +26,17 @@ class Matter(Protocol):
         """Alpha uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3]: one each, in order, as they are read."""
 
 
-def _selfie(device: str = "cpu", weights_folder: Path | None = None, download: bool = True) -> Matter:
+def _selfie(device: str = "cpu", weights_folder: Path | None = None, download: bool = True) -> MattingModel:
     import torch
 
-    from preprocess.matting.selfie import SelfieMatter
+    from likeness.preprocess.matting.selfie import SelfieMatter
 
     # It runs on the CPU whatever the device; its network is in MediaPipe's wheel.
     return SelfieMatter(threads=torch.get_num_threads())
 
 
-def _modnet(device: str = "cpu", weights_folder: Path | None = None, download: bool = True) -> Matter:
-    from preprocess.matting.modnet import MODNetMatter, load_modnet
+def _modnet(device: str = "cpu", weights_folder: Path | None = None, download: bool = True) -> MattingModel:
+    from likeness.preprocess.matting.modnet import MODNetMatter, load_modnet
 
     path = weights.find("modnet", weights_folder, download)
     if path is None:
@@ -48,26 +48,26 @@ def _modnet(device: str = "cpu", weights_folder: Path | None = None, download: b
     return MODNetMatter(load_modnet(path), device)
 
 
-MATTERS: dict[str, Callable[..., Matter]] = {"selfie": _selfie, "modnet": _modnet}
+MATTING: dict[str, Callable[..., MattingModel]] = {"selfie": _selfie, "modnet": _modnet}
 """Ways to make mattes: name -> factory(device, weights_folder, download)."""
 
 
 def resolve(name: str = "auto", weights_folder: Path | None = None, download: bool = True) -> str:
-    """The key in MATTERS that ``name`` stands for.
+    """The key in MATTING that ``name`` stands for.
 
     ``auto`` is MODNet where its weights are (in ``weights_folder``, in the cache, or by one download if allowed), else
     the segmentation in MediaPipe's wheel. Raises UserError for an unknown name.
     """
     if name == "auto":
         return "modnet" if weights.find("modnet", weights_folder, download) is not None else "selfie"
-    if name not in MATTERS:
-        raise UserError(f"matting: expected one of auto, {', '.join(MATTERS)}; got {name!r}")
+    if name not in MATTING:
+        raise UserError(f"matting: expected one of auto, {', '.join(MATTING)}; got {name!r}")
     return name
 
 
 def choose(
     name: str = "auto", device: str = "cpu", weights_folder: Path | None = None, download: bool = True
-) -> tuple[Matter, str]:
+) -> tuple[MattingModel, str]:
     """A matter and one line that says which it is and why; the line is logged, too.
 
     Raises UserError for an unknown name and for weights that were asked for by name and cannot be had.
@@ -80,11 +80,11 @@ def choose(
     else:
         note = "mattes by MediaPipe's selfie segmentation, refined: the weights of MODNet are not here"
     _log.info(note)
-    return MATTERS[resolved](device, weights_folder, download), note
+    return MATTING[resolved](device, weights_folder, download), note
 
 
 def create(
     name: str = "auto", weights_folder: Path | None = None, download: bool = True, device: str = "cpu"
-) -> Matter:
+) -> MattingModel:
     """The matter alone: see ``choose``."""
     return choose(name, device, weights_folder, download)[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocess.matting.grid import distances, masked_means, push_pull
-from preprocess.matting.kernels import foreground_kernel
+from likeness.preprocess.matting.grid import distances, masked_means, push_pull
+from likeness.preprocess.matting.kernels import foreground_kernel
 
 _SURE = 250  # of 255: from here on a pixel shows nothing but the person
 _REACH = 12.0  # pixels at 512 around the soft edge in which background colours are taken

@@ -5,14 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from preprocess.matting.grid_kernels import (
-    cell_means,
-    misfits,
-    pack,
-    push_pull_kernel,
-    surface_kernel,
-    surface_sums,
-)
+from likeness.preprocess.matting.grid_kernels import cell_means, misfits, pack, push_pull_kernel, surface_kernel, surface_sums
 
 CELL = 4
 """Pixels per cell and side."""

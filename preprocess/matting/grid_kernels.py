@@ -1,4 +1,4 @@
-"""Fields on the coarse grid, in numba. See ``preprocess.matting.grid``."""
+"""Fields on the coarse grid, in numba. See ``likeness.preprocess.matting.grid``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from scene.compiling import ANY_NUMBER, helper, inlined, kernel
+from likeness.ops.compilation import ANY_NUMBER, helper, inlined, kernel
 
 _POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # of x and y: the terms of a quadratic surface
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from preprocess.matting.grid_kernels import cell, sample
-from scene.compiling import ANY_NUMBER, inlined, kernel
+from likeness.preprocess.matting.grid_kernels import cell, sample
+from likeness.ops.compilation import ANY_NUMBER, inlined, kernel
 
 
 @inlined(ANY_NUMBER)

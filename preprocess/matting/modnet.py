@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preprocess.weights import load_state_dict
-from scene.errors import UserError
+from likeness.preprocess.weights import load_state_dict
+from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from preprocess.matting.modnet_network import MODNet
+    from likeness.preprocess.matting.modnet_network import MODNet
 
 _STRIDE = 32
 
@@ -50,7 +50,7 @@ class MODNetMatter:
 
     def mattes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Mattes uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3], in order; sizes may change."""
-        from preprocess.matting.temporal import motion_aware_mean
+        from likeness.preprocess.matting.temporal import motion_aware_mean
 
         alphas = motion_aware_mean(self._alphas(frames), self.config.alpha_radius, self.config.alpha_tolerance)
         for _, alpha, _ in alphas:
@@ -104,7 +104,7 @@ def load_modnet(path: Path) -> MODNet:
 
 def modnet_from_state_dict(state: dict[str, Tensor], where: str) -> MODNet:
     """The network with given weights, whose names may carry the prefix ``module.``; ``where`` is for the error."""
-    from preprocess.matting.modnet_network import MODNet
+    from likeness.preprocess.matting.modnet_network import MODNet
 
     network = MODNet()
     try:

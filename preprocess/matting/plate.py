@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from preprocess.matting.grid import enlarge, inliers, masked_means, push_pull, shrink, smooth_field
-from preprocess.matting.kernels import background_kernel, learn_kernel
+from likeness.preprocess.matting.grid import enlarge, inliers, masked_means, push_pull, shrink, smooth_field
+from likeness.preprocess.matting.kernels import background_kernel, learn_kernel
 
 _LIGHT_CELLS = 8
 """Cells of the grid over which a change counts as one of light, not of things."""

@@ -7,9 +7,9 @@ import dataclasses
 import cv2
 import numpy as np
 
-from preprocess.matting.grid import distances, masked_means, push_pull
-from preprocess.matting.kernels import calm_kernel, clearness_kernel, mark_labels, settle_kernel, unmix_kernel
-from preprocess.matting.plate import Background
+from likeness.preprocess.matting.grid import distances, masked_means, push_pull
+from likeness.preprocess.matting.kernels import calm_kernel, clearness_kernel, mark_labels, settle_kernel, unmix_kernel
+from likeness.preprocess.matting.plate import Background
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,18 +15,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from preprocess.matting.grid import CELL, distances, shrink
-from preprocess.matting.plate import Background, BackgroundPlate, PlateConfig
-from preprocess.matting.refine import RefineConfig, refine
-from preprocess.matting.temporal import motion_aware_mean
-from preprocess.silence import silent_stderr
-from preprocess.video import prefetch
+from likeness.preprocess.matting.grid import CELL, distances, shrink
+from likeness.preprocess.matting.plate import Background, BackgroundPlate, PlateConfig
+from likeness.preprocess.matting.refine import RefineConfig, refine
+from likeness.preprocess.matting.temporal import motion_aware_mean
+from likeness.preprocess.silence import silent_stderr
+from likeness.preprocess.video import prefetch
 
 # Sizes (width, height) that MediaPipe's two networks look at.
 _GENERAL, _LANDSCAPE = (256, 256), (256, 144)
 _LANDSCAPE_ASPECT = 1.5
 _AHEAD = 2  # masks made before they are asked for
-_MOST_THREADS = 4  # then the plate, which takes frame after frame, is as slow
+_MAX_THREADS = 4  # then the plate, which takes frame after frame, is as slow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SelfieMatter:
     name = "selfie"
 
     def __init__(self, config: SelfieConfig = SelfieConfig(), threads: int = 1) -> None:
-        self.config, self.threads = config, min(threads, _MOST_THREADS)
+        self.config, self.threads = config, min(threads, _MAX_THREADS)
         self.look_ahead = config.mask_radius + config.alpha_radius
         if self.threads > 1:
             self.look_ahead += self.threads + _AHEAD + 2  # one in the network's hands, one handed over

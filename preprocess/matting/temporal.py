@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from preprocess.matting.kernels import share_kernel
+from likeness.preprocess.matting.kernels import share_kernel
 
 _BLUR = (5, 5)
 

@@ -32,11 +32,11 @@ class Adam:
         for tensor, rate, first, second in zip(self._tensors, self._rates, self._first, self._second):
             rate = rate * factor
             if _in_kernels(tensor):
-                from scene import adam_kernels  # numba loads slowly: only when used
+                from likeness.ops import adam_blend_kernels  # numba loads slowly: only when used
 
                 values = [t.detach().numpy().reshape(-1) for t in (tensor, first, second, tensor.grad.contiguous())]
-                numbers = adam_kernels.numbers_of(step, rate, _BETAS, self._epsilon, values[0].dtype)
-                adam_kernels.update(*values, numbers)
+                numbers = adam_blend_kernels.numbers_of(step, rate, _BETAS, self._epsilon, values[0].dtype)
+                adam_blend_kernels.update(*values, numbers)
             else:
                 first.lerp_(tensor.grad, 1 - b1)
                 second.mul_(b2).addcmul_(tensor.grad, tensor.grad, value=1 - b2)
@@ -73,9 +73,9 @@ class RowAdam:
         """Moves rows [B] (each at most once) against their gradients [B, n]."""
         tensors = self.table, self._first, self._second, self._steps, rows, gradient.contiguous()
         if _in_kernels(self.table):
-            from scene import adam_kernels  # numba loads slowly: only when used
+            from likeness.ops import adam_blend_kernels  # numba loads slowly: only when used
 
-            adam_kernels.update_rows(*(tensor.numpy() for tensor in tensors), rate, *_ROW_BETAS, self._epsilon)
+            adam_blend_kernels.update_rows(*(tensor.numpy() for tensor in tensors), rate, *_ROW_BETAS, self._epsilon)
             return
         b1, b2 = _ROW_BETAS
         steps = self._steps[rows] + 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from preprocess.photometric.posing import posed
-from scene import rig
-from scene.cloud import GaussianCloud
-from scene.seeds import Seeds
+from likeness.ops.deform.batched import posed
+from likeness.ops.deform import rig
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.seeds import Seeds
 
 RATES = {"means": 6e-4, "log_scales": 2e-2, "quats": 1e-2, "opacity_logits": 6e-2, "sh": 2e-2, "head_logits": 2e-2}
 """Learning rates of the parameters: metres, log metres, quaternion components, logits, harmonics, logits."""
@@ -32,7 +32,7 @@ class TrackingCloud(nn.Module):
 
     def forward(self, expression: Tensor, corrections: Tensor, frames: Tensor, sway: Tensor) -> GaussianCloud:
         """The cloud [B, N] for expressions [B, E] and sway [B, C, 2], with head and body where ``corrections`` [B, 12]
-        and ``frames`` [B, 2, 16] place them (``preprocess.photometric.posing``)."""
+        and ``frames`` [B, 2, 16] place them (``likeness.ops.deform.batched``)."""
         cloud = GaussianCloud(
             self.means, self.quats, self.log_scales.exp(), torch.sigmoid(self.opacity_logits), self.sh
         )

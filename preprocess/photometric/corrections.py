@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from preprocess.photometric.adam import RowAdam
-from preprocess.photometric.config import PhotometricConfig
-from preprocess.photometric.knots import Knots
-from scene.sending import sent
+from likeness.preprocess.photometric.adam import RowAdam
+from likeness.preprocess.photometric.config import PhotometricConfig
+from likeness.preprocess.photometric.knots import Knots
+from likeness.scene.to_device import to_device
 
 # Gradients are per frame of the mean error over its picture; these move nothing (noise, or what is out of sight).
 _POSE_EPSILON, _EXPRESSION_EPSILON = 1e-4, 1e-5
@@ -63,7 +63,7 @@ class Corrections:
         that ``step`` takes up."""
         numbers, device = rows.tolist(), self._moving.device
         moved = self._knots.around(numbers) if coarse else rows
-        (self._moved, rows) = sent((moved, rows), device)
+        (self._moved, rows) = to_device((moved, rows), device)
         poses, expressions = self._optimizers(coarse)
         self._pose = poses.table[self._moved].requires_grad_()
         self._expression = expressions.table[self._moved].requires_grad_(self._config.expression_rate > 0)

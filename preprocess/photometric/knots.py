@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scene.sending import sent
+from likeness.scene.to_device import to_device
 
 
 class Knots:
@@ -29,5 +29,5 @@ class Knots:
         first, after = self._first[list(rows)], self._share[list(rows)].to(values.dtype)
         before = first if knots is None else torch.searchsorted(knots, first)
         # Both knots of a frame are there, so that the later one is next.
-        share, before = sent((after.reshape(-1, *[1] * (values.ndim - 1)), before), values.device)
+        share, before = to_device((after.reshape(-1, *[1] * (values.ndim - 1)), before), values.device)
         return values[before] * (1 - share) + values[before + 1] * share

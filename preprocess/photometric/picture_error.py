@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scene.workers import run_rows, suit_kernels
+from likeness.ops.threads import run_rows, suit_kernels
 
 
 def picture_errors(rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float) -> Tensor:
@@ -33,7 +33,7 @@ class _Error(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float) -> Tensor:
-        from preprocess.photometric import picture_error_kernels  # numba loads slowly: only when used
+        from likeness.preprocess.photometric import picture_error_kernels  # numba loads slowly: only when used
 
         batch, height, width, _ = rgb.shape
         pixels = height * width

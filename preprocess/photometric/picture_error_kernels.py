@@ -1,10 +1,10 @@
-"""The error of pictures and its gradient, in numba. See ``preprocess.photometric.picture_error``."""
+"""The error of pictures and its gradient, in numba. See ``likeness.preprocess.photometric.picture_error``."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from scene.compiling import kernel
+from likeness.ops.compilation import kernel
 
 _ZERO, _ONE, _UNIT = np.float32(0), np.float32(1), np.float32(1 / 255)
 

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from preprocess.head_models import HEAD_MODELS
-from preprocess.photometric.adam import Adam, RowAdam
-from preprocess.photometric.cloud import RATES, TrackingCloud
-from preprocess.photometric.config import PhotometricConfig
-from preprocess.photometric.corrections import Corrections
-from preprocess.photometric.knots import Knots
-from preprocess.photometric.picture_error import picture_errors
-from preprocess.photometric.posing import resting_frames, transforms
-from preprocess.photometric.steadying import steadied_states
-from preprocess.seeding import seeds_from_pictures
-from preprocess.seeding.surface import spread
-from preprocess.tracking.landmark_groups import LID_PAIRS, LIP_PAIRS
-from scene.camera import Camera
-from scene.capture import Capture
-from scene.cloud import GaussianCloud
-from scene.head_state import HeadState
-from scene.pictures import FrameStore
-from scene.sending import sent
-from scene.sway import COLUMNS, NUM_POINTS, ROWS
+from likeness.head_models import HEAD_MODELS
+from likeness.preprocess.photometric.adam import Adam, RowAdam
+from likeness.preprocess.photometric.cloud import RATES, TrackingCloud
+from likeness.preprocess.photometric.config import PhotometricConfig
+from likeness.preprocess.photometric.corrections import Corrections
+from likeness.preprocess.photometric.knots import Knots
+from likeness.preprocess.photometric.picture_error import picture_errors
+from likeness.ops.deform.batched import resting_frames, transforms
+from likeness.preprocess.photometric.steadying import steadied_states
+from likeness.seeding import seeds_from_pictures
+from likeness.seeding.mesh import spread
+from likeness.preprocess.tracking.landmark_groups import LID_PAIRS, LIP_PAIRS
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Capture
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.head_state import HeadState
+from likeness.scene.frame_images import FrameStore
+from likeness.scene.to_device import to_device
+from likeness.ops.deform.secondary_motion import COLUMNS, NUM_POINTS, ROWS
 
 if TYPE_CHECKING:
-    from renderers import Renderer
+    from likeness.renderers import Renderer
 
 _SEED = 0
 _SEED_FRAMES = 12
@@ -112,7 +112,7 @@ class Problem:
         """One step on ``batch`` frames: every frame is visited once per epoch. Returns the loss []."""
         config = self.config
         numbers = self._rows(number)
-        (rows,) = sent((numbers,), self._device)
+        (rows,) = to_device((numbers,), self._device)
         generator = torch.Generator().manual_seed(number)
         fade = 0.5 * (1 + math.cos(math.pi * number / self.num_steps))
         fade = _FINAL_RATE + (1 - _FINAL_RATE) * fade
@@ -122,11 +122,11 @@ class Problem:
         coarse = number < first_alone
         correction, expression = self._corrections.of(numbers, coarse)
         around = self._knots.around(numbers.tolist())
-        (knots,) = sent((around,), self._device)
+        (knots,) = to_device((around,), self._device)
         at_knots = self._sway.table[knots].requires_grad_(config.sway_rate > 0)
         sway = self._knots.between(at_knots, numbers.tolist(), around)
         cloud = self.cloud(expression, correction, self._resting[rows], _sheet(sway))
-        (background,) = sent((torch.rand(len(rows), 3, generator=generator),), self._device)
+        (background,) = to_device((torch.rand(len(rows), 3, generator=generator),), self._device)
         loss = self._errors(numbers, cloud, self._in_heads[rows], background, renderer).mean()
         loss = loss + config.gap_weight * _quadratic(expression - self._initial.expression[rows], self._gap_cost)
         loss = loss + config.sway_weight * _quadratic(sway, self._bend_cost)

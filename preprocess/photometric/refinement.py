@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from preprocess.head_models import HEAD_MODELS
-from preprocess.photometric.config import PhotometricConfig
-from preprocess.photometric.problem import Problem
-from preprocess.photometric.steadying import steadied_states
-from preprocess.tracking.tracker import eye_distance_px, measure_residuals
-from preprocess.work import usable
-from scene.capture import Capture
-from scene.errors import UserError
-from scene.gaze import gaze_angles, gaze_quats
-from scene.head_state import HeadState
-from scene.tensor_files import Array, read_tensors, save_tensors
-from scene.transforms import matrices_to_rotvecs, mean_transform, rotation_angles
+from likeness.head_models import HEAD_MODELS
+from likeness.preprocess.photometric.config import PhotometricConfig
+from likeness.preprocess.photometric.problem import Problem
+from likeness.preprocess.photometric.steadying import steadied_states
+from likeness.preprocess.tracking.tracker import eye_distance_px, measure_residuals
+from likeness.preprocess.work import usable
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.gaze import gaze_angles, gaze_quats
+from likeness.scene.head_state import HeadState
+from likeness.scene.tensor_files import Array, read_tensors, save_tensors
+from likeness.scene.transforms import matrices_to_rotvecs, mean_transform, rotation_angles
 
 if TYPE_CHECKING:
-    from renderers import Renderer
+    from likeness.renderers import Renderer
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def refine(
     """
     from tqdm import tqdm
 
-    from renderers import create
+    from likeness.renderers import create
 
     begun = time.perf_counter()
     renderer = create("auto", device)

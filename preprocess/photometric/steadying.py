@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from preprocess.tracking.priors import Timeline, acceleration_prior
-from preprocess.tracking.solver import solve_in_time
-from scene.head_state import HeadState
-from scene.transforms import make_transform, matrices_to_rotvecs, rotvecs_to_matrices
+from likeness.preprocess.tracking.priors import Timeline, acceleration_prior
+from likeness.preprocess.tracking.solver import solve_in_time
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import make_transform, matrices_to_rotvecs, rotvecs_to_matrices
 
 _MAX_GAP_S = 0.5  # as in tracking: frames further apart are not tied to each other
 

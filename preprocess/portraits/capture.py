@@ -11,27 +11,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
-from preprocess.portraits.faces import Face, find_face, open_detector
-from preprocess.portraits.mattes import MatteChoice, write_pictures
-from preprocess.portraits.reading import Still, read_still
-from preprocess.portraits.warnings import find_warnings
-from preprocess.quality import head_angles, tracking_quality
-from scene.errors import UserError
+from likeness.preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
+from likeness.preprocess.portraits.faces import Face, find_face, open_detector
+from likeness.preprocess.portraits.mattes import MatteChoice, write_pictures
+from likeness.preprocess.portraits.reading import Still, read_still
+from likeness.preprocess.portraits.warnings import find_warnings
+from likeness.preprocess.quality import head_angles, tracking_quality
+from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from preprocess.head_models.base import HeadModel
-    from preprocess.tracking import Tracking
-    from scene.camera import Camera
-    from scene.capture import Capture, Identity
+    from likeness.head_models.base import HeadModel
+    from likeness.preprocess.tracking import Tracking
+    from likeness.scene.camera import Camera
+    from likeness.scene.capture import Capture, Identity
 
 _log = logging.getLogger(__name__)
 
-MOST_PICTURES = 32
-MOST_YAW_DEGREES = 60.0  # beyond, half of the face is guessed, and the detector's points with it
-_MOST_RESIDUAL = 5.0  # per cent of the eye distance
+MAX_PICTURES = 32
+MAX_YAW_DEGREES = 60.0  # beyond, half of the face is guessed, and the detector's points with it
+_MAX_RESIDUAL = 5.0  # per cent of the eye distance
 _USUAL_DISTANCE_M = 1.2  # at which portraits are taken that say nothing of their lens
 _FACE_HEIGHT_M = 0.165  # forehead to chin of the detector's points on the mean head
 
@@ -45,7 +45,7 @@ class PictureOptions:
     focal: float | None = None
     """Focal length in units of the pictures' long sides; None: by the file, else assumed."""
     matting: str = "auto"
-    """A name in MATTERS, or auto."""
+    """A name in MATTING, or auto."""
     head_model: str = "anny"
     """A name in HEAD_MODELS."""
 
@@ -65,10 +65,10 @@ def build_capture(
     identity: of a person who is known already (in the terms of ``options.head_model``). device, weights, download: of
     the matting. ``report["seconds"]`` holds the seconds by part. Raises UserError for pictures that cannot be used.
     """
-    from preprocess.head_models import HEAD_MODELS
+    from likeness.head_models import HEAD_MODELS
 
-    if not 1 <= len(paths) <= MOST_PICTURES:
-        raise UserError(f"pictures: expected 1 to {MOST_PICTURES} of one person, got {len(paths)}")
+    if not 1 <= len(paths) <= MAX_PICTURES:
+        raise UserError(f"pictures: expected 1 to {MAX_PICTURES} of one person, got {len(paths)}")
     clock = _Clock()
     stills = [read_still(path) for path in paths]
     clock.lap("reading")
@@ -123,7 +123,7 @@ def _camera(still: Still, face: Face, crop: Crop, options: PictureOptions) -> tu
     """The crop's camera, and where its focal length comes from in words."""
     import numpy as np
 
-    from preprocess.landmarks import CHIN, FOREHEAD
+    from likeness.preprocess.landmarks import CHIN, FOREHEAD
 
     if options.focal is not None or still.focal_35mm is not None:
         focal, source = focal_pixels(still, options.focal)
@@ -143,22 +143,22 @@ def _tracked(
     import numpy as np
     import torch
 
-    from preprocess.portraits.tracking import track_pictures
-    from scene.camera import Camera
+    from likeness.preprocess.portraits.tracking import track_pictures
+    from likeness.scene.camera import Camera
 
     points = np.stack([crop.points(face.points, options.size) for crop, face in zip(crops, faces)]).astype(np.float32)
     tracking = track_pictures(torch.from_numpy(points), Camera.stack(list(cameras)), model, identity)
     yaws = head_angles(tracking.states.T_world_head.numpy())["yaw"]
     for still, yaw, percent in zip(stills, yaws, tracking.residual_percent.tolist()):
-        if abs(yaw) > MOST_YAW_DEGREES:
+        if abs(yaw) > MAX_YAW_DEGREES:
             raise UserError(
-                f"{still.path}: the head is turned by {abs(yaw):.0f}°; expected at most {MOST_YAW_DEGREES:.0f}°: give "
+                f"{still.path}: the head is turned by {abs(yaw):.0f}°; expected at most {MAX_YAW_DEGREES:.0f}°: give "
                 "a picture from the front or half from the side"
             )
-        if percent > _MOST_RESIDUAL:
+        if percent > _MAX_RESIDUAL:
             raise UserError(
                 f"{still.path}: the head model does not follow this face (error {percent:.0f} % of the eye distance, "
-                f"expected at most {_MOST_RESIDUAL:.0f} %): give one with nothing before the face, and no grimace"
+                f"expected at most {_MAX_RESIDUAL:.0f} %): give one with nothing before the face, and no grimace"
             )
     return tracking, points
 
@@ -168,8 +168,8 @@ def _assemble(
 ) -> Capture:
     import torch
 
-    from preprocess.frames import FrameFiles
-    from scene.capture import Capture, TrackedFrame
+    from likeness.preprocess.frames import FrameFiles
+    from likeness.scene.capture import Capture, TrackedFrame
 
     files = FrameFiles(root)
     frames = tuple(

@@ -7,18 +7,18 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from preprocess.landmarks import FaceMeshDetector, face_widths
-from preprocess.portraits.reading import Still
-from preprocess.video import import_cv2
-from scene.errors import UserError
+from likeness.preprocess.landmarks import FaceMeshDetector, face_widths
+from likeness.preprocess.portraits.reading import Still
+from likeness.preprocess.video import import_cv2
+from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
 _log = logging.getLogger(__name__)
 
-LEAST_FACE = 64  # pixels: the root of the area of the box around the landmarks
-_MOST_FACES = 8
+MIN_FACE = 64  # pixels: the root of the area of the box around the landmarks
+_MAX_FACES = 8
 _LOOKED_AT = 1280  # pixels of the long side of what the detector is given: it looks at 192 of them itself
 _WINDOWS = (0.5, 0.3)  # of the long side: where the whole picture shows no face, small ones are looked for
 _SAME = 0.5  # of a face's size: two nearer than this are one
@@ -46,9 +46,9 @@ def find_face(still: Still, detector: FaceMeshDetector) -> Face:
         )
     sizes = face_widths(faces)
     order = np.argsort(-sizes)
-    if sizes[order[0]] < LEAST_FACE:
+    if sizes[order[0]] < MIN_FACE:
         raise UserError(
-            f"{still.path}: the face is only {sizes[order[0]]:.0f} pixels wide; expected at least {LEAST_FACE}, better "
+            f"{still.path}: the face is only {sizes[order[0]]:.0f} pixels wide; expected at least {MIN_FACE}, better "
             "200: take the picture from nearer, or at a higher resolution"
         )
     if len(faces) > 1:
@@ -61,7 +61,7 @@ def find_face(still: Still, detector: FaceMeshDetector) -> Face:
 
 def open_detector() -> FaceMeshDetector:
     """A detector for single pictures. Close it, or use it as a context."""
-    return FaceMeshDetector(_MOST_FACES, static=True)
+    return FaceMeshDetector(_MAX_FACES, static=True)
 
 
 def _in_window(
@@ -89,7 +89,7 @@ def _in_small_windows(still: Still, detector: FaceMeshDetector) -> np.ndarray:
 
     for share in _WINDOWS:
         side = round(share * max(still.width, still.height))
-        if side < 2 * LEAST_FACE:
+        if side < 2 * MIN_FACE:
             break
         found: list[np.ndarray] = []
         for left in _starts(still.width, side):

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprocess.crop import Crop
-from preprocess.portraits.reading import Still
-from scene.errors import UserError
+from likeness.preprocess.crop import Crop
+from likeness.preprocess.portraits.reading import Still
+from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from preprocess.matting import Matter
+    from likeness.preprocess.matting import MattingModel
 
 _SAME_CUT = 0.85  # intersection over union at which alpha and matte show the same person
 _MATTE_COVERS = 0.5
@@ -24,7 +24,7 @@ _FAINT = 24  # of 255: up to here the parts of a matte do not hang together
 
 @dataclasses.dataclass(frozen=True)
 class MatteChoice:
-    """What makes mattes: a name in MATTERS or auto, where it runs, and where its weights may come from."""
+    """What makes mattes: a name in MATTING or auto, where it runs, and where its weights may come from."""
 
     name: str = "auto"
     device: str = "cpu"
@@ -41,9 +41,9 @@ def write_pictures(
     """
     import numpy as np
 
-    from preprocess import matting
-    from preprocess import weights as published
-    from preprocess.frames import FrameFiles, write_pair
+    from likeness.preprocess import matting
+    from likeness.preprocess import weights as published
+    from likeness.preprocess.frames import FrameFiles, write_pair
 
     before = published.offline
     published.offline = before or not choice.download
@@ -71,7 +71,7 @@ def write_pictures(
     return {"name": name, "note": note}
 
 
-def _matte(matter: Matter, image: np.ndarray, points: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+def _matte(matter: MattingModel, image: np.ndarray, points: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     """uint8 [H, W]. A picture's own alpha bounds the matte, and is the matte where it cuts out the same person."""
     import numpy as np
 
@@ -90,7 +90,7 @@ def _connected(matte: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The part of a matte [H, W] that hangs together with the face at landmarks [478, 2]; all where none does."""
     import numpy as np
 
-    from preprocess.video import import_cv2
+    from likeness.preprocess.video import import_cv2
 
     cv2 = import_cv2()
     _, labels = cv2.connectedComponents((matte > _FAINT).astype(np.uint8))

@@ -8,9 +8,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preprocess.video import import_cv2
-from scene.errors import UserError
-from scene.image_files import load_image
+from likeness.preprocess.video import import_cv2
+from likeness.scene.errors import UserError
+from likeness.scene.image_files import load_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 KINDS = "JPEG, PNG, WebP, TIFF, BMP or HEIC"
-_MOST_SIDE = 4096  # pixels of the long side that are kept: a face there is sharper than any capture
-_LEAST_SIDE = 64
-_MOST_PIXELS = 400_000_000
+_MAX_SIDE = 4096  # pixels of the long side that are kept: a face there is sharper than any capture
+_MIN_SIDE = 64
+_MAX_PIXELS = 400_000_000
 _PIXELS_PER_BYTE = 1000  # photographs have at most about 20; plain areas compress to 350 (PNG) at best
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif")
 _FOCAL_35MM = 0xA405  # EXIF FocalLengthIn35mmFilm
@@ -57,9 +57,9 @@ def read_still(path: Path) -> Still:
     path = Path(path)
     _check_file(path)
     image, focal, mode, original = _opened(path)
-    if min(original) < _LEAST_SIDE:
+    if min(original) < _MIN_SIDE:
         raise UserError(
-            f"{path}: has {original[0]}x{original[1]} pixels; expected at least {_LEAST_SIDE} on each side, and a face "
+            f"{path}: has {original[0]}x{original[1]} pixels; expected at least {_MIN_SIDE} on each side, and a face "
             "that fills a good part of it"
         )
     rgb, alpha = image[..., :3], image[..., 3] if image.shape[2] == 4 else None
@@ -105,7 +105,7 @@ def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]
         warnings.simplefilter("ignore")  # of large pictures: they are reduced below; beyond the bound they are refused
         try:
             with Image.open(path) as image:
-                if image.width * image.height > _MOST_PIXELS:
+                if image.width * image.height > _MAX_PIXELS:
                     raise UserError(f"{path}: has {image.width}x{image.height} pixels; reduce it to 8192 on a side")
                 if image.width * image.height > _most_pixels(path):
                     stated = f"{image.width}x{image.height} pixels in {path.stat().st_size} bytes"
@@ -115,7 +115,7 @@ def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]
                 mode, focal = image.mode, _focal(image)
                 turned = image.getexif().get(0x0112, 1) >= 5
                 original = image.size[::-1] if turned else image.size
-                image.draft("RGB", (_MOST_SIDE, _MOST_SIDE))  # JPEG alone: decodes a huge one at a fraction
+                image.draft("RGB", (_MAX_SIDE, _MAX_SIDE))  # JPEG alone: decodes a huge one at a fraction
                 upright = _bounded(ImageOps.exif_transpose(image))
                 return np.asarray(_eight_bit(upright)), focal, mode, original
         except UserError:
@@ -130,14 +130,14 @@ def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]
 
 
 def _bounded(image: Any) -> Any:
-    """A picture whose long side is at most _MOST_SIDE."""
+    """A picture whose long side is at most _MAX_SIDE."""
     from PIL import Image
 
-    if max(image.size) <= _MOST_SIDE:
+    if max(image.size) <= _MAX_SIDE:
         return image
     if image.mode not in ("RGB", "RGBA", "L", "CMYK"):
         image = _eight_bit(image)
-    scale = _MOST_SIDE / max(image.size)
+    scale = _MAX_SIDE / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
@@ -185,7 +185,7 @@ def _focal(image: Any) -> float | None:
 
 def _most_pixels(path: Path) -> int:
     """Pixels that a picture of a person in so many bytes can have; damaged headers state any number."""
-    return min(_MOST_PIXELS, _PIXELS_PER_BYTE * path.stat().st_size)
+    return min(_MAX_PIXELS, _PIXELS_PER_BYTE * path.stat().st_size)
 
 
 def _by_opencv(path: Path) -> tuple[np.ndarray, None, str, tuple[int, int]]:
@@ -203,7 +203,7 @@ def _by_opencv(path: Path) -> tuple[np.ndarray, None, str, tuple[int, int]]:
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, -1)
     original = (array.shape[1], array.shape[0])
-    scale = _MOST_SIDE / max(original)
+    scale = _MAX_SIDE / max(original)
     if scale < 1:
         array = cv2.resize(array, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     code = cv2.COLOR_BGRA2RGBA if array.shape[2] == 4 else cv2.COLOR_BGR2RGB

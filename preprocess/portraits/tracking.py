@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.tracker import Tracking, track
-from scene.camera import Camera
-from scene.capture import Identity
+from likeness.preprocess.tracking.config import TrackerConfig
+from likeness.preprocess.tracking.tracker import Tracking, track
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Identity
 
 if TYPE_CHECKING:
-    from preprocess.head_models.base import HeadModel
+    from likeness.head_models.base import HeadModel
 
 CONFIG = TrackerConfig(
     iterations=20, identity_prior=0.03, offset_prior=0.1, offset_depth_prior=0.3, open_eye=0.22, min_frames=1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from preprocess.landmarks import eye_distances
+from likeness.preprocess.landmarks import eye_distances
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""Gaze from the irises: rotations of the eyeballs (what they mean: ``scene.gaze``)."""
+"""Gaze from the irises: rotations of the eyeballs (what they mean: ``likeness.scene.gaze``)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.landmark_groups import EYE_WIDTHS, IRISES, LID_PAIRS
-from preprocess.tracking.motion import Motion, Observations
-from preprocess.tracking.priors import Timeline
-from preprocess.tracking.projection import project
-from scene.gaze import EYES, gaze_quats
-from scene.transforms import quats_to_matrices
+from likeness.preprocess.tracking.config import TrackerConfig
+from likeness.preprocess.tracking.landmark_groups import EYE_WIDTHS, IRISES, LID_PAIRS
+from likeness.preprocess.tracking.motion import Motion, Observations
+from likeness.preprocess.tracking.priors import Timeline
+from likeness.preprocess.tracking.projection import project
+from likeness.scene.gaze import EYES, gaze_quats
+from likeness.scene.transforms import quats_to_matrices
 
 MAX_YAW, MAX_PITCH = math.radians(40.0), math.radians(30.0)
 _MAX_SQUINT = math.radians(6.0)

@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from preprocess.tracking import gaze
-from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.initialization import initial_poses
-from preprocess.tracking.landmark_groups import EYE_CORNERS, IRISES
-from preprocess.tracking.motion import Motion, Observations, step
-from preprocess.tracking.outline import residual_metric
-from preprocess.tracking.priors import Timeline
-from preprocess.tracking.projection import project
-from preprocess.tracking.rig import LandmarkRig, at_landmarks, build_rig
-from preprocess.tracking.tracker import Tracking, track
-from scene.capture import Identity
-from scene.gaze import EYES, gaze_expression, gaze_quats, quats_to_gaze
-from scene.head_state import HeadState
-from scene.transforms import make_transform
+from likeness.preprocess.tracking import gaze
+from likeness.preprocess.tracking.config import TrackerConfig
+from likeness.preprocess.tracking.initialization import initial_poses
+from likeness.preprocess.tracking.landmark_groups import EYE_CORNERS, IRISES
+from likeness.preprocess.tracking.motion import Motion, Observations, step
+from likeness.preprocess.tracking.outline import residual_metric
+from likeness.preprocess.tracking.priors import Timeline
+from likeness.preprocess.tracking.projection import project
+from likeness.preprocess.tracking.rig import LandmarkRig, at_landmarks, build_rig
+from likeness.preprocess.tracking.tracker import Tracking, track
+from likeness.scene.capture import Identity
+from likeness.scene.gaze import EYES, gaze_expression, gaze_quats, quats_to_gaze
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import make_transform
 
 WINDOW = 3
 STEPS = 2

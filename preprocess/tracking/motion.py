@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.landmark_groups import IRISES, LID_PAIRS, LIP_PAIRS
-from preprocess.tracking.priors import Timeline, acceleration_prior, velocity_prior
-from preprocess.tracking.projection import ROTATION_UNIT, TRANSLATION_UNIT, pose_jacobian, project
-from preprocess.tracking.rig import LandmarkRig
-from preprocess.tracking.solver import hold, solve_in_time
-from scene.transforms import matrices_to_rotvecs, rotvecs_to_matrices
+from likeness.preprocess.tracking.config import TrackerConfig
+from likeness.preprocess.tracking.landmark_groups import IRISES, LID_PAIRS, LIP_PAIRS
+from likeness.preprocess.tracking.priors import Timeline, acceleration_prior, velocity_prior
+from likeness.preprocess.tracking.projection import ROTATION_UNIT, TRANSLATION_UNIT, pose_jacobian, project
+from likeness.preprocess.tracking.rig import LandmarkRig
+from likeness.preprocess.tracking.solver import hold, solve_in_time
+from likeness.scene.transforms import matrices_to_rotvecs, rotvecs_to_matrices
 
 POSE = 6
 _MAX_TURN = 0.5  # radians per iteration

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scene.transforms import skew
+from likeness.scene.transforms import skew
 
 # The solver's units: 0.1 rad and 1 cm move landmarks about as much as an expression coefficient of 1.
 ROTATION_UNIT = 0.1

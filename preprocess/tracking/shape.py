@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.landmark_groups import IRISES
-from preprocess.tracking.motion import Motion, Observations, robust_weights
-from preprocess.tracking.projection import project
-from preprocess.tracking.rig import LandmarkRig, at_landmarks
+from likeness.preprocess.tracking.config import TrackerConfig
+from likeness.preprocess.tracking.landmark_groups import IRISES
+from likeness.preprocess.tracking.motion import Motion, Observations, robust_weights
+from likeness.preprocess.tracking.projection import project
+from likeness.preprocess.tracking.rig import LandmarkRig, at_landmarks
 
 # Distance over which offsets fade from where landmarks are seen (metres).
 _FADE = 0.02

@@ -12,27 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from preprocess.tracking import gaze
-from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.initialization import initial_poses
-from preprocess.tracking.landmark_groups import EYE_CORNERS, NUM_LANDMARKS
-from preprocess.tracking.motion import Motion, Observations, frame_weights, step
-from preprocess.tracking.outline import residual_metric
-from preprocess.tracking.priors import Timeline
-from preprocess.tracking.projection import project
-from preprocess.tracking.rig import LandmarkRig, build_rig
-from preprocess.tracking.shape import ShapeBasis, build_shape_basis, shape_step
-from scene.capture import Identity
-from scene.errors import UserError
-from scene.gaze import gaze_expression, gaze_quats
-from scene.head_state import HeadState
-from scene.transforms import (
-    make_transform,
-    matrices_to_quats,
-    mean_transform,
-    normalize_quats,
-    quats_to_matrices,
-)
+from likeness.preprocess.tracking import gaze
+from likeness.preprocess.tracking.config import TrackerConfig
+from likeness.preprocess.tracking.initialization import initial_poses
+from likeness.preprocess.tracking.landmark_groups import EYE_CORNERS, NUM_LANDMARKS
+from likeness.preprocess.tracking.motion import Motion, Observations, frame_weights, step
+from likeness.preprocess.tracking.outline import residual_metric
+from likeness.preprocess.tracking.priors import Timeline
+from likeness.preprocess.tracking.projection import project
+from likeness.preprocess.tracking.rig import LandmarkRig, build_rig
+from likeness.preprocess.tracking.shape import ShapeBasis, build_shape_basis, shape_step
+from likeness.scene.capture import Identity
+from likeness.scene.errors import UserError
+from likeness.scene.gaze import gaze_expression, gaze_quats
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import make_transform, matrices_to_quats, mean_transform, normalize_quats, quats_to_matrices
 
 _log = logging.getLogger(__name__)
 

@@ -10,25 +10,10 @@ import math
 
 import numpy as np
 
-from renderers.cpu_kernels.layout import (
-    EXTENT_X,
-    EXTENT_Y,
-    HALF,
-    LOG2_ALPHA_MIN,
-    LOG2_OPACITY,
-    MEAN_X,
-    MEAN_Y,
-    TILE,
-    TWO,
-    XX,
-    XY,
-    YY,
-    ZERO,
-    F,
-)  # fmt: skip
-from renderers.cpu_kernels.memory import AHEAD, prefetch_row
-from renderers.cpu_kernels.rounding import ceil, floor
-from scene.compiling import kernel
+from likeness.renderers.cpu_kernels.layout import EXTENT_X, EXTENT_Y, HALF, LOG2_ALPHA_MIN, LOG2_OPACITY, MEAN_X, MEAN_Y, TILE, TWO, XX, XY, YY, ZERO, F  # fmt: skip
+from likeness.renderers.cpu_kernels.memory import AHEAD, prefetch_row
+from likeness.renderers.cpu_kernels.rounding import ceil, floor
+from likeness.ops.compilation import kernel
 
 # Rounding must never lose a pixel: the ellipse is grown by this much (pixels; share and amount of log2 alpha).
 _SLACK_PIXELS, _SLACK_SHARE, _SLACK_LOG2 = F(0.002), F(1.0005), F(0.002)

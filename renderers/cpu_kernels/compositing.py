@@ -2,50 +2,12 @@
 
 from __future__ import annotations
 
-from renderers.cpu_kernels.exponential import exp2
-from renderers.cpu_kernels.layout import (
-    ALPHA_MAX,
-    BLUE,
-    DEPTH,
-    GREEN,
-    HALF,
-    LANES,
-    LOG2_ALPHA_MIN,
-    LOG2_OPACITY,
-    MEAN_X,
-    MEAN_Y,
-    NEVER,
-    ONE,
-    RED,
-    S_BLUE,
-    S_DEPTH,
-    S_GREEN,
-    S_RED,
-    S_T,
-    S_X,
-    S_Y,
-    TILE,
-    TRANSMITTANCE_MIN,
-    XX,
-    XY,
-    YY,
-    ZERO,
-    F,
-)  # fmt: skip
-from renderers.cpu_kernels.memory import AHEAD, prefetch_row
-from renderers.cpu_kernels.tiles import ROWS, store_colours, store_rows
-from renderers.cpu_kernels.vectors import (
-    WIDTH,
-    any_lane,
-    broadcast,
-    load,
-    muladd,
-    smaller,
-    store,
-    where,
-    without,
-)  # fmt: skip
-from scene.compiling import AS_WRITTEN, inlined, kernel
+from likeness.renderers.cpu_kernels.exponential import exp2
+from likeness.renderers.cpu_kernels.layout import ALPHA_MAX, BLUE, DEPTH, GREEN, HALF, LANES, LOG2_ALPHA_MIN, LOG2_OPACITY, MEAN_X, MEAN_Y, NEVER, ONE, RED, S_BLUE, S_DEPTH, S_GREEN, S_RED, S_T, S_X, S_Y, TILE, TRANSMITTANCE_MIN, XX, XY, YY, ZERO, F  # fmt: skip
+from likeness.renderers.cpu_kernels.memory import AHEAD, prefetch_row
+from likeness.renderers.cpu_kernels.tiles import ROWS, store_colours, store_rows
+from likeness.ops.simd import WIDTH, any_lane, broadcast, load, muladd, smaller, store, where, without  # fmt: skip
+from likeness.ops.compilation import AS_WRITTEN, inlined, kernel
 
 assert LANES == 2 * WIDTH, "a tile is two vectors"
 

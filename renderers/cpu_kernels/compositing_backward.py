@@ -7,49 +7,12 @@ the sum of w_j (c_j . g) over j > i, minus T_end dL/dalpha_pixel.
 
 from __future__ import annotations
 
-from renderers.cpu_kernels.compositing import in_tile
-from renderers.cpu_kernels.exponential import exp2
-from renderers.cpu_kernels.layout import (
-    ALPHA_MAX,
-    BLUE,
-    DEPTH,
-    GRADIENT_COLUMNS,
-    GREEN,
-    HALF,
-    LANES,
-    LN2,
-    LOG2_ALPHA_MIN,
-    ONE,
-    RED,
-    S_BEHIND,
-    S_BLUE,
-    S_DEPTH,
-    S_GREEN,
-    S_RED,
-    S_STOP,
-    S_T,
-    S_X,
-    S_Y,
-    TILE,
-    TWO,
-    XX,
-    XY,
-    YY,
-    ZERO,
-    F,
-)  # fmt: skip
-from renderers.cpu_kernels.memory import AHEAD, prefetch_row
-from renderers.cpu_kernels.vectors import (
-    WIDTH,
-    add_lane_sums,
-    broadcast,
-    load,
-    muladd,
-    reciprocal,
-    smaller,
-    where,
-)  # fmt: skip
-from scene.compiling import AS_WRITTEN, inlined, kernel
+from likeness.renderers.cpu_kernels.compositing import in_tile
+from likeness.renderers.cpu_kernels.exponential import exp2
+from likeness.renderers.cpu_kernels.layout import ALPHA_MAX, BLUE, DEPTH, GRADIENT_COLUMNS, GREEN, HALF, LANES, LN2, LOG2_ALPHA_MIN, ONE, RED, S_BEHIND, S_BLUE, S_DEPTH, S_GREEN, S_RED, S_STOP, S_T, S_X, S_Y, TILE, TWO, XX, XY, YY, ZERO, F  # fmt: skip
+from likeness.renderers.cpu_kernels.memory import AHEAD, prefetch_row
+from likeness.ops.simd import WIDTH, add_lane_sums, broadcast, load, muladd, reciprocal, smaller, where  # fmt: skip
+from likeness.ops.compilation import AS_WRITTEN, inlined, kernel
 
 
 @inlined(AS_WRITTEN)

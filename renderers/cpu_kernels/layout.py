@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from renderers import constants
+from likeness.renderers import constants
 
 F = np.float32
 ZERO, HALF, ONE, TWO = F(0), F(0.5), F(1), F(2)

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderers.cpu_kernels.binning import bin_rows, fill_lists
-from renderers.cpu_kernels.compositing import COMPOSITE_ROWS
-from renderers.cpu_kernels.compositing_backward import COMPOSITE_ROWS_BACKWARD
-from renderers.cpu_kernels.projection import project
-from renderers.cpu_kernels.projection_backward import project_backward
-from renderers.cpu_kernels.sorting import sort_by_depth
-from renderers.cpu_kernels.workspace import Workspace
-from scene.workers import run_shares, share
+from likeness.renderers.cpu_kernels.binning import bin_rows, fill_lists
+from likeness.renderers.cpu_kernels.compositing import COMPOSITE_ROWS
+from likeness.renderers.cpu_kernels.compositing_backward import COMPOSITE_ROWS_BACKWARD
+from likeness.renderers.cpu_kernels.projection import project
+from likeness.renderers.cpu_kernels.projection_backward import project_backward
+from likeness.renderers.cpu_kernels.sorting import sort_by_depth
+from likeness.renderers.cpu_kernels.workspace import Workspace
+from likeness.ops.threads import run_shares, share
 
 Cloud = list[np.ndarray]
 """means, quats, scales, opacities and sh of one picture, contiguous."""

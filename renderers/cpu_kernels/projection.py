@@ -9,59 +9,12 @@ import math
 
 import numpy as np
 
-from renderers import constants
-from renderers.cpu_kernels.layout import (
-    ALPHA_MIN,
-    BLUE,
-    CAM_CENTER,
-    CAM_CX,
-    CAM_CY,
-    CAM_FX,
-    CAM_FY,
-    CAM_T,
-    CAM_X_HIGH,
-    CAM_X_LOW,
-    CAM_Y_HIGH,
-    CAM_Y_LOW,
-    CAMERA_COLUMNS,
-    DEPTH,
-    EPS2D,
-    EXTENT_X,
-    EXTENT_Y,
-    FAR,
-    GREEN,
-    HALF,
-    LN2,
-    LOG2_ALPHA_MIN,
-    LOG2_OPACITY,
-    LOG2E,
-    MAX_EXTENT,
-    MEAN_X,
-    MEAN_Y,
-    NEAR,
-    ONE,
-    RAW_RED,
-    RED,
-    TWO,
-    XX,
-    XY,
-    YY,
-    ZERO,
-    F,
-)  # fmt: skip
-from renderers.cpu_kernels.rounding import ceil
-from renderers.cpu_kernels.spherical_harmonics import C0, sh_basis, sh_color
-from renderers.cpu_kernels.vectors import (
-    WIDTH,
-    broadcast,
-    larger,
-    load,
-    muladd,
-    root,
-    smaller,
-    store,
-)  # fmt: skip
-from scene.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
+from likeness.renderers import constants
+from likeness.renderers.cpu_kernels.layout import ALPHA_MIN, BLUE, CAM_CENTER, CAM_CX, CAM_CY, CAM_FX, CAM_FY, CAM_T, CAM_X_HIGH, CAM_X_LOW, CAM_Y_HIGH, CAM_Y_LOW, CAMERA_COLUMNS, DEPTH, EPS2D, EXTENT_X, EXTENT_Y, FAR, GREEN, HALF, LN2, LOG2_ALPHA_MIN, LOG2_OPACITY, LOG2E, MAX_EXTENT, MEAN_X, MEAN_Y, NEAR, ONE, RAW_RED, RED, TWO, XX, XY, YY, ZERO, F  # fmt: skip
+from likeness.renderers.cpu_kernels.rounding import ceil
+from likeness.renderers.cpu_kernels.spherical_harmonics import C0, sh_basis, sh_color
+from likeness.ops.simd import WIDTH, broadcast, larger, load, muladd, root, smaller, store  # fmt: skip
+from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
 
 _TOO_LARGE = F(1e37)
 

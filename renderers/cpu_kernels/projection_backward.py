@@ -6,48 +6,11 @@ import math
 
 import numpy as np
 
-from renderers.cpu_kernels.layout import (
-    CAM_CENTER,
-    CAM_FX,
-    CAM_FY,
-    CAM_X_HIGH,
-    CAM_X_LOW,
-    CAM_Y_HIGH,
-    CAM_Y_LOW,
-    EXTENT_X,
-    G_1,
-    G_ABS_X,
-    G_ABS_Y,
-    G_DEPTH,
-    G_RED,
-    G_X,
-    G_XX,
-    G_XY,
-    G_Y,
-    G_YY,
-    GRADIENT_COLUMNS,
-    HALF,
-    LN2,
-    ONE,
-    RAW_RED,
-    TWO,
-    XX,
-    XY,
-    YY,
-    ZERO,
-)  # fmt: skip
-from renderers.cpu_kernels.projection import direction, dot, jacobian, rotation, to_camera, unit_quats
-from renderers.cpu_kernels.spherical_harmonics import C0, C1, sh_basis, sh_color_backward
-from renderers.cpu_kernels.vectors import (
-    WIDTH,
-    add_lane_sums,
-    broadcast,
-    load,
-    muladd,
-    store,
-    where,
-)  # fmt: skip
-from scene.compiling import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
+from likeness.renderers.cpu_kernels.layout import CAM_CENTER, CAM_FX, CAM_FY, CAM_X_HIGH, CAM_X_LOW, CAM_Y_HIGH, CAM_Y_LOW, EXTENT_X, G_1, G_ABS_X, G_ABS_Y, G_DEPTH, G_RED, G_X, G_XX, G_XY, G_Y, G_YY, GRADIENT_COLUMNS, HALF, LN2, ONE, RAW_RED, TWO, XX, XY, YY, ZERO  # fmt: skip
+from likeness.renderers.cpu_kernels.projection import direction, dot, jacobian, rotation, to_camera, unit_quats
+from likeness.renderers.cpu_kernels.spherical_harmonics import C0, C1, sh_basis, sh_color_backward
+from likeness.ops.simd import WIDTH, add_lane_sums, broadcast, load, muladd, store, where  # fmt: skip
+from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
 
 # Rows of a block of WIDTH drawn Gaussians: mean [3], quaternion [4] and scales [3] as in ``projection``; what follows
 # comes in too, and is overwritten by the results.

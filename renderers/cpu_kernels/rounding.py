@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scene.compiling import ANY_NUMBER, inlined
+from likeness.ops.compilation import ANY_NUMBER, inlined
 
 
 @inlined(ANY_NUMBER)

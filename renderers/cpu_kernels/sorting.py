@@ -7,8 +7,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, ZERO
-from scene.compiling import kernel
+from likeness.renderers.cpu_kernels.layout import DEPTH, EXTENT_X, ZERO
+from likeness.ops.compilation import kernel
 
 _DIGIT_BITS = 12
 

@@ -1,14 +1,14 @@
-"""Colours from spherical harmonics, and back; the order and signs of ``scene.sh``."""
+"""Colours from spherical harmonics, and back; the order and signs of ``likeness.ops.harmonics``."""
 
 from __future__ import annotations
 
-from renderers.cpu_kernels.layout import TWO, ZERO, F
-from scene import sh
-from scene.compiling import helper
+from likeness.renderers.cpu_kernels.layout import TWO, ZERO, F
+from likeness.ops import harmonics
+from likeness.ops.compilation import helper
 
-C0, C1 = F(sh.C0), F(sh.C1)
-C20, C21, C22, C23, C24 = (F(value) for value in sh.C2)
-C30, C31, C32, C33, C34, C35, C36 = (F(value) for value in sh.C3)
+C0, C1 = F(harmonics.C0), F(harmonics.C1)
+C20, C21, C22, C23, C24 = (F(value) for value in harmonics.C2)
+C30, C31, C32, C33, C34, C35, C36 = (F(value) for value in harmonics.C3)
 THREE, FOUR, SIX, EIGHT = F(3), F(4), F(6), F(8)
 
 
@@ -59,18 +59,18 @@ def sh_basis_gradient(x, y, z, count, w):
 
 
 @helper()
-def sh_color(sh, i, basis, count):
+def sh_color(harmonics, i, basis, count):
     """The colour (three numbers, not clamped) of Gaussian ``i`` of coefficients [N, count, 3]."""
     red, green, blue = F(0.5), F(0.5), F(0.5)
     for k in range(count):
-        red += basis[k] * sh[i, k, 0]
-        green += basis[k] * sh[i, k, 1]
-        blue += basis[k] * sh[i, k, 2]
+        red += basis[k] * harmonics[i, k, 0]
+        green += basis[k] * harmonics[i, k, 1]
+        blue += basis[k] * harmonics[i, k, 2]
     return red, green, blue
 
 
 @helper()
-def sh_color_backward(sh, i, basis, weights, count, x, y, z, g_red, g_green, g_blue, g_sh):
+def sh_color_backward(harmonics, i, basis, weights, count, x, y, z, g_red, g_green, g_blue, g_sh):
     """Writes the gradient of Gaussian ``i``'s coefficients and returns that of the unit direction (x, y, z)."""
     for k in range(count):
         g_sh[i, k, 0] = basis[k] * g_red
@@ -79,5 +79,5 @@ def sh_color_backward(sh, i, basis, weights, count, x, y, z, g_red, g_green, g_b
     if count == 1:
         return ZERO, ZERO, ZERO
     for k in range(count):
-        weights[k] = sh[i, k, 0] * g_red + sh[i, k, 1] * g_green + sh[i, k, 2] * g_blue
+        weights[k] = harmonics[i, k, 0] * g_red + harmonics[i, k, 1] * g_green + harmonics[i, k, 2] * g_blue
     return sh_basis_gradient(x, y, z, count, weights)

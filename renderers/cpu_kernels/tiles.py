@@ -7,8 +7,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from renderers.cpu_kernels.layout import TILE
-from renderers.cpu_kernels.vectors import WIDTH, vector
+from likeness.renderers.cpu_kernels.layout import TILE
+from likeness.ops.simd import WIDTH, vector
 
 ROWS = WIDTH // TILE
 """Rows of a tile that one vector holds."""

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from renderers.cpu_kernels.layout import GRADIENT_COLUMNS, LANES, SCRATCH, SPLAT_COLUMNS, TILE
+from likeness.renderers.cpu_kernels.layout import GRADIENT_COLUMNS, LANES, SCRATCH, SPLAT_COLUMNS, TILE
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 

@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 import torch
 
-from fitting.avatars import AVATARS, AvatarShape, TrainingStates
-from fitting.avatars.anchoring import AnchoringConfig
-from fitting.bundle import AvatarBundle
-from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate
-from scene.cloud import GaussianCloud
-from scene.seeds import Seeds
+from likeness.fitting.avatars import AVATARS, AvatarShape, TrainingStates
+from likeness.fitting.avatars.anchoring import AnchoringConfig
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.seeds import Seeds
 from tests import toys
 
 COUNT, EXPRESSIONS, JOINTS = 40, 52, 2

@@ -7,13 +7,13 @@ import copy
 import pytest
 import torch
 
-from fitting import loop, objective
-from fitting.avatars import AVATARS
-from fitting.config import FitConfig
-from fitting.densify import AdaptiveConfig, AdaptiveDensifier
-from renderers import create
-from renderers.output import RenderOutput
-from scene.camera import Camera
+from likeness.fitting import loop, objective
+from likeness.fitting.avatars import AVATARS
+from likeness.fitting.config import FitConfig
+from likeness.fitting.densify import AdaptiveConfig, AdaptiveDensifier
+from likeness.renderers import create
+from likeness.renderers.output import RenderOutput
+from likeness.scene.camera import Camera
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 

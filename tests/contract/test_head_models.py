@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.head_models import HEAD_MODELS
-from preprocess.head_models.arkit import ARKIT_EXPRESSIONS, mirrored_expression
-from preprocess.head_models.base import HeadModel
-from scene.capture import Identity
-from scene.head_state import HeadState
-from scene.transforms import quats_to_matrices, rotvecs_to_quats
+from likeness.head_models import HEAD_MODELS
+from likeness.head_models.arkit import ARKIT_EXPRESSIONS, mirrored_expression
+from likeness.head_models.base import HeadModel
+from likeness.scene.capture import Identity
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import quats_to_matrices, rotvecs_to_quats
 
 FLIP = torch.tensor([-1.0, 1.0, 1.0])
 

@@ -12,11 +12,11 @@ import dataclasses
 import pytest
 import torch
 
-from renderers import RENDERERS, RenderOutput, create
-from scene import sh
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.errors import UserError
+from likeness.renderers import RENDERERS, RenderOutput, create
+from likeness.ops import harmonics as sh
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.errors import UserError
 from tests.renderers.scenes import SCENES, random_camera, random_cloud
 
 ROUNDING = 5e-5  # of colours of about 1

@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 import torch
 
-from fitting.pictures import to_uint8
-from preprocess.head_models import HEAD_MODELS
-from scene.camera import Camera
-from scene.capture import Capture, TrackedFrame
-from scene.head_state import HeadState
-from scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.fitting.images import to_uint8
+from likeness.head_models import HEAD_MODELS
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 SIZE = 64
 
 
 def landmarks(size: int = SIZE, shift: float = 0.0) -> torch.Tensor:
     """478 points: the groups of face oval, lips and eyes where a face has them, the others at the nose."""
-    from fitting.regions import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE
+    from likeness.fitting.image_regions import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE
 
     points = np.full((478, 2), (0.5, 0.5))
     groups = ((FACE_OVAL, 0.5, 0.45, 0.25, 0.3), (LIPS, 0.5, 0.6, 0.1, 0.05))
@@ -78,8 +78,8 @@ def make_capture(root: Path, num_frames: int = 6, size: int = SIZE, head_model: 
 
 def make_run(root: Path) -> Path:
     """A finished run directory around that capture."""
-    from fitting.evaluation import evaluate, headline
-    from scene.pictures import composite, load_rgba
+    from likeness.fitting.evaluation import evaluate, headline
+    from likeness.scene.frame_images import composite, load_rgba
 
     capture = make_capture(root / "capture")
     generator = torch.Generator().manual_seed(0)
@@ -89,7 +89,7 @@ def make_run(root: Path) -> Path:
         return (truth + 0.05 * torch.randn(truth.shape, generator=generator)).clamp(0, 1)
 
     evaluation = evaluate(avatar, capture, capture.test).to_json()
-    swayed = {**evaluation, "heldout": {**evaluation["heldout"], "psnr": evaluation["heldout"]["psnr"] + 3}}
+    apply_secondary_motion = {**evaluation, "heldout": {**evaluation["heldout"], "psnr": evaluation["heldout"]["psnr"] + 3}}
     parts = {key: evaluation[key] for key in ("heldout", "regions")}
     (root / "heldout").mkdir()
     for index in capture.test:
@@ -97,10 +97,10 @@ def make_run(root: Path) -> Path:
             cv2.imwrite(str(root / "heldout" / f"{index:06d}_{name}.png"), to_uint8(picture)[..., ::-1])
     metrics = {
         "headline": headline(evaluation),
-        "unswayed": evaluation,
-        **swayed,
+        "without_secondary_motion": evaluation,
+        **apply_secondary_motion,
         "train": {"psnr": 27.0},
-        "baseline": {"unswayed": parts, **parts},
+        "baseline": {"without_secondary_motion": parts, **parts},
         "num_gaussians": 12345,
         "bundle_mb": 3.2,
         "seconds": {"preprocess": 3.0, "fit": 60.0},

@@ -6,11 +6,11 @@ import dataclasses
 
 import torch
 
-from fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from fitting.avatars.base import TrainingStates
-from scene import sh
-from scene.sway import swayed
-from scene.transforms import invert_transform, transform_points
+from likeness.fitting.avatars.anchoring import Anchoring, AnchoringConfig
+from likeness.fitting.avatars.base import TrainingStates
+from likeness.ops import harmonics
+from likeness.ops.deform.secondary_motion import apply_secondary_motion
+from likeness.scene.transforms import invert_transform, transform_points
 from tests import toys
 
 TWO = AnchoringConfig(two_frames=True)
@@ -30,7 +30,7 @@ def test_body_gaussians_stand_still_while_the_head_turns():
 def test_sway_moves_what_it_is_switched_on_for():
     cloud, state = toys.blob(20), toys.random_states((), seed=1)
     moved = Anchoring(AnchoringConfig(swaying=True), 52)(cloud, state, None)
-    torch.testing.assert_close(moved.means, swayed(cloud.means, state.sway))
+    torch.testing.assert_close(moved.means, apply_secondary_motion(cloud.means, state.sway))
     assert not moved.means.equal(cloud.means)
     assert Anchoring(AnchoringConfig(), 52)(cloud, state, None).means.equal(cloud.means)
 
@@ -51,7 +51,7 @@ def test_body_gaussians_look_the_same_from_the_same_place_in_the_world():
 
     def colours(shown, T_world_frame):
         eye = transform_points(invert_transform(T_world_frame), eye_world[None])
-        return sh.evaluate(shown.sh, torch.nn.functional.normalize(shown.means - eye, dim=-1))
+        return harmonics.evaluate(shown.sh, torch.nn.functional.normalize(shown.means - eye, dim=-1))
 
     torch.testing.assert_close(
         colours(moved, state.T_world_head), colours(cloud, state.T_world_body), atol=1e-5, rtol=1e-5

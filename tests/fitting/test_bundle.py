@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitting.bundle import FORMAT_VERSION, MANIFEST, AvatarBundle
-from scene.errors import UserError
-from scene.tensor_files import read_tensors, save_tensors
+from likeness.fitting.bundle import FORMAT_VERSION, MANIFEST, AvatarBundle
+from likeness.scene.errors import UserError
+from likeness.scene.tensor_files import read_tensors, save_tensors
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 

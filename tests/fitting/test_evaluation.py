@@ -8,11 +8,11 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from fitting import metrics
-from fitting.evaluation import REGIONS, SHARES, Evaluation, evaluate, finite
-from fitting.regions import border_band, box_around, error_masks, face_boxes, head_box
-from scene.errors import UserError
-from scene.pictures import composite, load_rgba
+from likeness.fitting import metrics
+from likeness.fitting.evaluation import REGIONS, SHARES, Evaluation, evaluate, finite
+from likeness.fitting.image_regions import border_band, box_around, error_masks, face_boxes, head_box
+from likeness.scene.errors import UserError
+from likeness.scene.frame_images import composite, load_rgba
 from tests.fitting import synthetic_run
 
 

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 
-from fitting.avatars.blending import BlendBasis, collect_factors, factors_of
-from fitting.fused_adam import FusedAdam, make_adam
-from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
+from likeness.fitting.avatars.blending import BlendBasis, collect_factors, factors_of
+from likeness.fitting.fused_adam import FusedAdam, make_adam
+from likeness.fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
 

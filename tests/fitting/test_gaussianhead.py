@@ -7,15 +7,15 @@ import dataclasses
 import pytest
 import torch
 
-from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.deformation import Deformation
-from fitting.avatars.encoding import encode
-from fitting.avatars.gaussianhead import GaussianHeadConfig
-from fitting.avatars.triplane import TriPlane
-from fitting.config import FitConfig
-from fitting.config_files import apply, load_preset, to_dict
-from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
-from scene.errors import UserError
+from likeness.fitting.avatars.anchoring import AnchoringConfig
+from likeness.fitting.avatars.deformation import Deformation
+from likeness.ops.encoding import encode
+from likeness.fitting.avatars.gaussianhead import GaussianHeadConfig
+from likeness.ops.triplane import TriPlane
+from likeness.fitting.config import FitConfig
+from likeness.scene.config_files import apply, load_preset, to_dict
+from likeness.fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
+from likeness.scene.errors import UserError
 from tests import toys
 from tests.contract.test_avatars import COUNT, EYE, make
 

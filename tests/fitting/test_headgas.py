@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from fitting.avatars.blending import BlendBasis
-from fitting.avatars.encoding import encode
-from scene.extent import SCENE_RADIUS_M
+from likeness.fitting.avatars.blending import BlendBasis
+from likeness.ops.encoding import encode
+from likeness.scene.extent import SCENE_RADIUS_M
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
 
@@ -36,9 +36,9 @@ def test_colour_and_opacity_follow_equations_3_to_5():
 
 
 def test_the_basis_starts_at_zero():
-    from fitting.avatars import AvatarShape, TrainingStates
-    from fitting.avatars.headgas import HeadGaS, HeadGaSConfig
-    from scene.seeds import Seeds
+    from likeness.fitting.avatars import AvatarShape, TrainingStates
+    from likeness.fitting.avatars.headgas import HeadGaS, HeadGaSConfig
+    from likeness.scene.seeds import Seeds
 
     avatar = HeadGaS(HeadGaSConfig(), AvatarShape(10, 52, 2))
     states = toys.random_states((5,))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fitting.avatars.headgas import _make_mlp
-from fitting.avatars.layers import BLOCK_ROWS, apply_layers
+from likeness.fitting.avatars.headgas import _make_mlp
+from likeness.fitting.avatars.layers import BLOCK_ROWS, apply_layers
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2, 3])

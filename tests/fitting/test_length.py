@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fitting import length
-from fitting.config import FitConfig, ScheduleConfig
-from fitting.config_files import load_preset, presets
-from fitting.length import announce, budget_of
-from fitting.loop import Budget
+from likeness.fitting import length
+from likeness.fitting.config import FitConfig, ScheduleConfig
+from likeness.scene.config_files import load_preset, presets
+from likeness.fitting.length import announce, budget_of
+from likeness.fitting.loop import Budget
 from tests import toys
 
 PAPERS = {"headgas": (50_000, 10_000), "gaussianhead": (80_000, 16_000)}
@@ -76,7 +76,7 @@ def test_a_step_is_timed_over_the_whole_course():
 
 
 def test_a_run_says_it_before_the_first_step_and_notes_it(tmp_path: Path, caplog, monkeypatch):
-    from fitting import subject
+    from likeness.fitting import subject
 
     capture = toys.make_capture(tmp_path / "capture", frames=6, size=16, test=2)
     config = load_preset("headgas", FitConfig, ["objective.perceptual=0", "densifier=none"])
@@ -90,7 +90,7 @@ def test_a_run_says_it_before_the_first_step_and_notes_it(tmp_path: Path, caplog
         def on_end(self, avatar):
             return None
 
-    from fitting.run_directory import RunDirectory
+    from likeness.fitting.run_directory import RunDirectory
 
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     options = subject.FitOptions(Budget(minutes=0.002), download=False)

@@ -13,22 +13,22 @@ from unittest import mock
 import pytest
 import torch
 
-from fitting import loop
-from fitting.avatars import AVATARS
-from fitting.avatars.anchoring import AnchoringConfig
-from fitting.avatars.gaussianhead import GaussianHeadConfig
-from fitting.avatars.headgas import HeadGaSConfig
-from fitting.config import FitConfig, ScheduleConfig
-from fitting.densify import AdaptiveConfig
-from fitting.figures import Unread
-from fitting.initializers import InitializerConfig
-from fitting.listeners import JsonLog
-from fitting.loop import Budget, FitDivergedError, FitInterrupted
-from fitting.objective import ObjectiveConfig
-from renderers import create
-from scene.capture import Capture
-from scene.errors import UserError
-from scene.tensor_files import read_header, read_tensors, save_tensors
+from likeness.fitting import loop
+from likeness.fitting.avatars import AVATARS
+from likeness.fitting.avatars.anchoring import AnchoringConfig
+from likeness.fitting.avatars.gaussianhead import GaussianHeadConfig
+from likeness.fitting.avatars.headgas import HeadGaSConfig
+from likeness.fitting.config import FitConfig, ScheduleConfig
+from likeness.fitting.densify import AdaptiveConfig
+from likeness.fitting.figures import Unread
+from likeness.fitting.seedings import SeedingConfig
+from likeness.fitting.listeners import JsonLog
+from likeness.fitting.loop import Budget, FitDivergedError, FitInterrupted
+from likeness.fitting.objective import ObjectiveConfig
+from likeness.renderers import create
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.tensor_files import read_header, read_tensors, save_tensors
 from tests import toys
 
 SMALL = FitConfig(
@@ -37,7 +37,7 @@ SMALL = FitConfig(
         anchoring=AnchoringConfig(two_frames=True, rigged=True, pose_correction=True),
     ),
     initializer="picture",
-    seeds=InitializerConfig(num_gaussians=250, frames=4),
+    seeds=SeedingConfig(num_gaussians=250, frames=4),
     densify=AdaptiveConfig(start=10, stop=60, every=10, min_observations=5, max_gaussians=400),
     objective=ObjectiveConfig(perceptual=0.0, matte=0.2, background="random"),
     schedule=ScheduleConfig(iterations=80, half_resolution_until=30, short_fit_exponent=0.3),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fitting import losses
-from fitting.objective import ObjectiveConfig, background_colour, compute
-from fitting.run_directory import RunDirectory, default_root
-from renderers.output import RenderOutput
-from scene.errors import UserError
+from likeness.fitting import losses
+from likeness.fitting.objective import ObjectiveConfig, background_colour, compute
+from likeness.fitting.run_directory import RunDirectory, default_root
+from likeness.renderers.output import RenderOutput
+from likeness.scene.errors import UserError
 from tests.contract.test_avatars import make
 
 

@@ -9,31 +9,31 @@ import pytest
 import torch
 
 from benchmarks.training_step import TrainingStep
-from fitting import loop
-from fitting.avatars import AVATARS
-from fitting.config import FitConfig
-from fitting.config_files import load_preset
-from fitting.initializers.one_shot.training.listeners import averaged_mosaic
-from fitting.initializers.one_shot.training.trainer import Trainer
-from fitting.listeners import JsonLog, ProgressBar
-from fitting.loop import Budget, FitDivergedError, FitInterrupted
-from fitting.perceptual import VGG16, VGGLoss
-from fitting.recolouring import recolour
-from fitting.recolouring.alignment import align
-from fitting.recolouring.colours import RecolourConfig
-from fitting.refinement import refine
-from fitting.run_directory import RunDirectory
-from fitting.screen_refiner import RefinerConfig
-from fitting.subject import FitOptions, fit_run
-from playback.evaluation import measure_run
-from playback.tracking_gain import tracking_gain
-from renderers import create
-from scene.pictures import FrameStore
+from likeness.fitting import loop
+from likeness.fitting.avatars import AVATARS
+from likeness.fitting.config import FitConfig
+from likeness.scene.config_files import load_preset
+from likeness.training.listeners import averaged_mosaic
+from likeness.training.trainer import Trainer
+from likeness.fitting.listeners import JsonLog, ProgressBar
+from likeness.fitting.loop import Budget, FitDivergedError, FitInterrupted
+from likeness.fitting.perceptual import VGG16, VGGLoss
+from likeness.fitting.recolouring import recolour
+from likeness.fitting.recolouring.alignment import align
+from likeness.fitting.recolouring.colours import RecolourConfig
+from likeness.fitting.finetune import refine
+from likeness.fitting.run_directory import RunDirectory
+from likeness.renderers.screen_refiner import RefinerConfig
+from likeness.fitting.subject import FitOptions, fit_run
+from likeness.playback.evaluation import measure_run
+from likeness.playback.tracking_gain import tracking_gain
+from likeness.renderers import create
+from likeness.scene.frame_images import FrameStore
 from tests import toys
 from tests.contract.test_batches import check_batch
-from tests.fitting.one_shot import tiny
+from tests.one_shot import tiny
 from tests.fitting.test_loop import SMALL, SMALL_OF, Recorder
-from tests.pretended_gsplat import WAIT
+from tests.simulated_gsplat import WAIT
 
 PRESETS = ("default", "headgas", "gaussianhead", "headgas-plus", "gaussianhead-plus")
 TINY = (
@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_is_found_before_anything_is_saved(cuda, captu
 
 
 def test_a_whole_run_is_fitted_and_measured(cuda, capture, tmp_path, monkeypatch):
-    monkeypatch.setattr("playback.evaluators.milliseconds", lambda *_: 1.0)
+    monkeypatch.setattr("likeness.playback.evaluators.milliseconds", lambda *_: 1.0)
     capture = dataclasses.replace(capture, train=capture.train[:2], test=capture.test[:1])
     directory = RunDirectory(tmp_path)
     directory.config.write_text("avatar: headgas\n")
@@ -193,7 +193,7 @@ def test_a_whole_run_is_fitted_and_measured(cuda, capture, tmp_path, monkeypatch
 
 
 def test_avatars_of_pictures(cuda, capture, monkeypatch):
-    monkeypatch.setattr("fitting.recolouring.colours.align", functools.partial(align, steps=2))
+    monkeypatch.setattr("likeness.fitting.recolouring.colours.align", functools.partial(align, steps=2))
     config = load_preset("one-picture", FitConfig, ["initializer=picture", "seeds.num_gaussians=150"])
     frames = FrameStore(capture, capture.train, "cuda")
     avatar = loop.create_avatar(config, capture, frames, 0).to("cuda").eval()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from fitting import perceptual
-from fitting.perceptual import LPIPS, VGG16, AlexNet, VGGLoss
-from scene.errors import UserError
+from likeness.fitting import perceptual
+from likeness.fitting.perceptual import LPIPS, VGG16, AlexNet, VGGLoss
+from likeness.scene.errors import UserError
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "lpips" / "lpips_reference.npz"
 NETWORKS = {"vgg": VGG16, "alex": AlexNet}

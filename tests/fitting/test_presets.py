@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from fitting.avatars import AVATARS
-from fitting.avatars.gaussianhead import GaussianHeadConfig
-from fitting.config import FitConfig
-from fitting.config_files import fields, load_preset
-from fitting.initializers import INITIALIZERS
-from scene.extent import SCENE_CENTRE_M, SCENE_EXTENT_M, SCENE_RADIUS_M
+from likeness.fitting.avatars import AVATARS
+from likeness.fitting.avatars.gaussianhead import GaussianHeadConfig
+from likeness.fitting.config import FitConfig
+from likeness.scene.config_files import fields, load_preset
+from likeness.fitting.seedings import SEEDINGS
+from likeness.scene.extent import SCENE_CENTRE_M, SCENE_EXTENT_M, SCENE_RADIUS_M
 from tests import toys
 
 
@@ -196,7 +196,7 @@ def test_the_papers_preset_is_the_papers(preset, table):
 
 def test_gaussians_that_start_at_random_may_grow_before_they_are_pruned(tmp_path):
     config, capture = load_preset("gaussianhead", FitConfig), toys.make_capture(tmp_path, frames=3, size=16, test=1)
-    cloud = INITIALIZERS["random"](capture, None, dataclasses.replace(config.seeds, num_gaussians=500), 0).cloud
+    cloud = SEEDINGS["random"](capture, None, dataclasses.replace(config.seeds, num_gaussians=500), 0).cloud
     assert 1.5 * float(cloud.scales.max()) < config.densify.prune_scale
     inside = (cloud.means - torch.tensor(SCENE_CENTRE_M)).abs().amax(0)
     assert (inside <= SCENE_RADIUS_M).all() and (inside > 0.95 * SCENE_RADIUS_M).all()  # the planes' whole box

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fitting.report import contents, write_report
-from fitting.report.charts import Series, line_chart, running_mean
+from likeness.fitting.report import contents, write_report
+from likeness.fitting.report.charts import Series, line_chart, running_mean
 from tests.fitting import synthetic_run
 
 _VOID = {"meta", "img", "input", "br", "link", "line", "rect", "path"}
@@ -71,7 +71,7 @@ def test_report_of_a_whole_run(run):
 
 def test_the_first_card_is_what_a_driver_reaches(run):
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["headline"]["psnr"] == metrics["unswayed"]["heldout"]["psnr"] != metrics["heldout"]["psnr"]
+    assert metrics["headline"]["psnr"] == metrics["without_secondary_motion"]["heldout"]["psnr"] != metrics["heldout"]["psnr"]
     tiles = contents.gather(run)["tiles"]
     assert tiles[0] == {
         "label": "held-out PSNR", "value": f"{metrics['headline']['psnr']:.1f} dB",
@@ -94,10 +94,10 @@ def test_times_say_on_what_machine(run, tmp_path):
 def test_metrics_of_older_runs_are_shown(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     metrics = json.loads((run / "metrics.json").read_text())
-    for key in ("headline", "unswayed"):
+    for key in ("headline", "without_secondary_motion"):
         del metrics[key]
-    del metrics["baseline"]["unswayed"]
-    older = metrics | {"unswayed": {"heldout": {"psnr": 20.0}, "regions": {}}}  # without its frames
+    del metrics["baseline"]["without_secondary_motion"]
+    older = metrics | {"without_secondary_motion": {"heldout": {"psnr": 20.0}, "regions": {}}}  # without its frames
     for content in (metrics, older):
         (copy / "metrics.json").write_text(json.dumps(content))
         found = contents.gather(copy)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from fitting.run_directory import RunDirectory
-from scene.errors import UserError
+from likeness.fitting.run_directory import RunDirectory
+from likeness.scene.errors import UserError
 
 
 @pytest.fixture

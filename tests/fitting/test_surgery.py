@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from fitting.densify import AdaptiveConfig, AdaptiveDensifier
-from fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
-from renderers.output import RenderOutput, ScreenStats
+from likeness.fitting.densify import AdaptiveConfig, AdaptiveDensifier
+from likeness.fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
+from likeness.renderers.output import RenderOutput, ScreenStats
 from tests import toys
 from tests.contract.test_avatars import COUNT, EYE, make
 

@@ -8,9 +8,9 @@ import dataclasses
 import pytest
 import torch
 
-from fitting.avatars.anchoring import AnchoringConfig
-from playback.fused import FusedLinear, FusedPlacing
-from scene.transforms import make_transform, normalize_quats, rotvecs_to_matrices
+from likeness.fitting.avatars.anchoring import AnchoringConfig
+from likeness.playback.fused import FusedLinear, FusedPlacing
+from likeness.scene.transforms import make_transform, normalize_quats, rotvecs_to_matrices
 from tests import toys
 from tests.contract.test_avatars import COUNT, EXTENDED, EYE, make
 

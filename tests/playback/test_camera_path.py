@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
-from playback.views.camera_path import load_camera_path
-from scene.camera import Camera
-from scene.errors import UserError
-from scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
+from likeness.playback.views.camera_path import load_camera_path
+from likeness.scene.camera import Camera
+from likeness.scene.errors import UserError
+from likeness.scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
 from tests import toys
 
 RECORDED = toys.camera(64)

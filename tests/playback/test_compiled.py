@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fitting.avatars import AVATARS
-from fitting.avatars.anchoring import AnchoringConfig
-from playback.compiled import compiled
+from likeness.fitting.avatars import AVATARS
+from likeness.fitting.avatars.anchoring import AnchoringConfig
+from likeness.playback.compiled import compiled
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, fields_close, make
 
@@ -32,7 +32,7 @@ def test_the_compiled_evaluation_is_the_same(kind):
 
 def test_the_turn_of_harmonics_is_not_solved_for_again():
     """torch.compile looks past ``functools`` caches: what they keep would be computed in every picture."""
-    from scene import sh
+    from likeness.ops import harmonics
 
     seen = []
 
@@ -41,14 +41,14 @@ def test_the_turn_of_harmonics_is_not_solved_for_again():
         return graph.forward
 
     turn = toys.head_pose(0.3)[:3, :3]
-    expected = sh.rotation_matrices(turn, 2)
+    expected = harmonics.rotation_matrices(turn, 2)
     torch._dynamo.reset()
-    found = torch.compile(lambda matrices: sh.rotation_matrices(matrices, 2), fullgraph=True, backend=record)(turn)
+    found = torch.compile(lambda matrices: harmonics.rotation_matrices(matrices, 2), fullgraph=True, backend=record)(turn)
     torch.testing.assert_close(found, expected)
     assert seen and not any("pinv" in name or "arange" in name for name in seen)
 
 
 def test_inductor_on_cuda_needs_triton(cuda, monkeypatch):
-    monkeypatch.setattr("playback.compiled.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("likeness.playback.compiled.importlib.util.find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match="triton is missing"):
         compiled(make("rigged"), toys.random_states(()).to("cuda"), EYE.to("cuda"))

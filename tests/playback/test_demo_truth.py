@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from playback.demo_truth import YAWS_DEGREES, psnr_by_yaw
-from playback.views.trajectories import Angle, in_world, turned
+from likeness.playback.demo_truth import YAWS_DEGREES, psnr_by_yaw
+from likeness.playback.views.trajectories import Angle, in_world, turned
 
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory):
-    from preprocess.demo_subject.truth import make_demo
+    from likeness.synthetic.truth import make_demo
 
     return make_demo(tmp_path_factory.mktemp("demo"), frames=6, size=96, texture_size=128)
 
@@ -41,7 +41,7 @@ def test_novel_views_are_measured_up_to_thirty_degrees(truth, tmp_path):
 
 
 def test_the_real_comparison_gives_both_ways(truth, monkeypatch):
-    from playback import demo_truth
+    from likeness.playback import demo_truth
     from tests import toys
     from tests.contract.test_avatars import make
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from playback.drivers import DRIVERS, DriverOptions, kind_of, open_driver
-from playback.drivers.arkit_csv import head_rotation
-from playback.drivers.timecode import seconds_of
-from playback.state_file import load_states, save_states
-from scene.errors import UserError
-from scene.gaze import gaze_quats, quats_to_gaze
-from scene.transforms import rotation_angles
+from likeness.playback.drivers import DRIVERS, DriverOptions, kind_of, open_driver
+from likeness.playback.drivers.arkit_csv import head_rotation
+from likeness.playback.drivers.timecode import seconds_of
+from likeness.playback.state_file import load_states, save_states
+from likeness.scene.errors import UserError
+from likeness.scene.gaze import gaze_quats, quats_to_gaze
+from likeness.scene.transforms import rotation_angles
 from tests import arkit, toys
 
 
@@ -238,7 +238,7 @@ def test_unknown_drivers(tmp_path, bundle):
 
 
 def test_gaps_stand_still(bundle, played):
-    from playback.drivers import Recording
+    from likeness.playback.drivers import Recording
 
     times = torch.tensor([0.0, 0.1, 0.2, 0.6, 0.7], dtype=torch.float64)
     driver = Recording("x", played[0][:5], times, 10.0)

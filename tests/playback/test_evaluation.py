@@ -6,10 +6,10 @@ import dataclasses
 
 import torch
 
-from fitting.evaluation import headline
-from playback import evaluation
-from playback.evaluation import evaluate_bundle, evaluate_frames, summary, table
-from scene.sway import NUM_POINTS
+from likeness.fitting.evaluation import headline
+from likeness.playback import evaluation
+from likeness.playback.evaluation import evaluate_bundle, evaluate_frames, summary, table
+from likeness.ops.deform.secondary_motion import NUM_POINTS
 from tests import toys
 
 
@@ -23,11 +23,11 @@ def swaying(capture):
 def test_the_headline_is_without_the_sway_of_the_frames(tmp_path):
     capture = toys.make_capture(tmp_path, frames=4, size=24, test=2)
     bundle, moved = toys.arkit_bundle(24), swaying(capture)
-    still, swayed = (evaluate_bundle(bundle, c, c.test).to_json() for c in (capture, moved))
-    assert still["heldout"]["psnr"] != swayed["heldout"]["psnr"]
+    still, apply_secondary_motion = (evaluate_bundle(bundle, c, c.test).to_json() for c in (capture, moved))
+    assert still["heldout"]["psnr"] != apply_secondary_motion["heldout"]["psnr"]
     found = evaluate_frames(bundle, moved, moved.test)
     assert found["headline"] == headline(still) and found["headline"]["psnr"] == still["heldout"]["psnr"]
-    assert found["unswayed"] == still and {key: found[key] for key in swayed} == swayed
+    assert found["without_secondary_motion"] == still and {key: found[key] for key in apply_secondary_motion} == apply_secondary_motion
     assert list(found)[0] == "headline"
     text = summary(found)
     assert text.startswith(f"held-out frames: PSNR {still['heldout']['psnr']:.2f} dB (face ")
@@ -48,6 +48,6 @@ def test_frames_without_sway_are_measured_once(tmp_path, monkeypatch):
 def test_the_headline_of_older_files():
     old = {"heldout": {"psnr": 30.0}, "regions": {"face": {"psnr": 28.0}}}
     assert headline(old)["psnr"] == 30.0 and headline(old)["face"] == 28.0 and headline(old)["mouth"] is None
-    assert headline({**old, "unswayed": {"heldout": {"psnr": 25.0}}})["psnr"] == 25.0
+    assert headline({**old, "without_secondary_motion": {"heldout": {"psnr": 25.0}}})["psnr"] == 25.0
     assert set(headline({"heldout": None}).values()) == {None}
     assert summary({"headline": headline({})}) == "held-out frames: not measured"

@@ -8,10 +8,10 @@ import json
 import pytest
 import torch
 
-from fitting.bundle import MANIFEST, AvatarBundle
-from playback.player import Player
-from scene.errors import UserError
-from scene.expression_tuning import ExpressionTuning, bend
+from likeness.fitting.bundle import MANIFEST, AvatarBundle
+from likeness.playback.player import Player
+from likeness.scene.errors import UserError
+from likeness.scene.expression_tuning import ExpressionTuning, bend
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from playback.films import fill_hidden, open_film
-from scene.errors import UserError
+from likeness.playback.films import fill_hidden, open_film
+from likeness.scene.errors import UserError
 
 WIDTH, HEIGHT = 66, 48
 COLOUR = np.array([0.8, 0.2, 0.4])

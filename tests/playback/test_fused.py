@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitting.avatars import AVATARS
-from playback.fused import fused, why_not
-from playback.player import Player
+from likeness.fitting.avatars import AVATARS
+from likeness.playback.fused import fused, why_not
+from likeness.playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
 
@@ -53,8 +53,8 @@ def test_they_compile(monkeypatch, tmp_path):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from playback.fused.kernels.place import place_cloud, place_linear
-    from playback.fused.kernels.state import read_state
+    from likeness.playback.fused.kernels.place import place_cloud, place_linear
+    from likeness.playback.fused.kernels.state import read_state
 
     placing = {"SWAY": 92, "DEGREE": 1, "BLOCK": 128} | dict.fromkeys(("RIGGED", "SWAYING", "TWO_FRAMES"), True)
     kernels = [

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fitting.avatars import AVATARS
-from fitting.avatars.gaussianhead import GaussianHead
-from playback.evaluators import EVALUATION
-from playback.graphs import GraphedAvatar
-from playback.player import Player
+from likeness.fitting.avatars import AVATARS
+from likeness.fitting.avatars.gaussianhead import GaussianHead
+from likeness.playback.evaluators import EVALUATION
+from likeness.playback.graphs import GraphedAvatar
+from likeness.playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
 

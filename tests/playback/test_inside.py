@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fitting.avatars import AVATARS
-from fitting.pictures import depth_map
-from playback.inside import write_inside
-from preprocess.frames import read_image
+from likeness.fitting.avatars import AVATARS
+from likeness.fitting.images import depth_map
+from likeness.playback.inside import write_inside
+from likeness.preprocess.frames import read_image
 from tests import toys
 from tests.contract.test_avatars import make
 

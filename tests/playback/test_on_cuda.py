@@ -7,22 +7,22 @@ import dataclasses
 import pytest
 import torch
 
-from fitting.avatars import AVATARS
-from playback import evaluators, graphs
-from playback.evaluators import EVALUATION, choose_evaluator
-from playback.inside import write_inside
-from playback.player import Player
-from playback.viewer.orbit import View
-from playback.viewer.show import Show
-from playback.views.backgrounds import Background
-from playback.views.rendering import ViewRenderer
-from renderers import cuda_toolchain
-from scene.errors import UserError
-from scene.expression_tuning import ExpressionTuning
-from scene.sending import sent
+from likeness.fitting.avatars import AVATARS
+from likeness.playback import evaluators, graphs
+from likeness.playback.evaluators import EVALUATION, choose_evaluator
+from likeness.playback.inside import write_inside
+from likeness.playback.player import Player
+from likeness.playback.viewer.orbit import View
+from likeness.playback.viewer.show import Show
+from likeness.playback.views.backgrounds import Background
+from likeness.playback.views.rendering import ViewRenderer
+from likeness.renderers import cuda_toolchain
+from likeness.scene.errors import UserError
+from likeness.scene.expression_tuning import ExpressionTuning
+from likeness.scene.to_device import to_device
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
-from tests.pretended_gsplat import WAIT
+from tests.simulated_gsplat import WAIT
 
 
 @pytest.fixture
@@ -203,9 +203,9 @@ def test_the_viewer_shows_what_it_shows_on_the_cpu(cuda, graphs_win):
 def test_what_is_sent_together_arrives(cuda):
     tensors = torch.rand(2, 3), torch.rand(()), torch.rand(0, 4), torch.rand(5)[::2]
     with cuda.refusing_waits():
-        there = sent(tensors, "cuda")
-        mixed = sent((torch.arange(3), torch.rand(2)), "cuda")
+        there = to_device(tensors, "cuda")
+        mixed = to_device((torch.arange(3), torch.rand(2)), "cuda")
     for one, other in zip(tensors, there):
         assert other.shape == one.shape and torch.equal(other.cpu(), one)
     assert [tensor.dtype for tensor in mixed] == [torch.long, torch.float32]
-    assert all(one is other for one, other in zip(tensors, sent(tensors, "cpu")))
+    assert all(one is other for one, other in zip(tensors, to_device(tensors, "cpu")))

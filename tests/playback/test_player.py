@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from playback.player import Player
-from renderers import create
-from renderers.cpu import CpuRenderer
-from scene.head_state import HeadState
+from likeness.playback.player import Player
+from likeness.renderers import create
+from likeness.renderers.cpu import CpuRenderer
+from likeness.scene.head_state import HeadState
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 
@@ -54,9 +54,9 @@ def test_backgrounds_other_cameras_and_order_do_not_leave_traces(folder):
 
 def test_playing_imports_no_trainer_no_preprocessing(folder):
     code = (
-        "import sys; from playback.player import Player; p = Player(sys.argv[1]); p.step(p.bundle.default_state);"
+        "import sys; from likeness.playback.player import Player; p = Player(sys.argv[1]); p.step(p.bundle.default_state);"
         "print([m for m in sys.modules if m.split('.')[0] in ('preprocess', 'mediapipe', 'cv2', 'tensorboard')"
-        " or m in ('fitting.loop', 'fitting.optimizers', 'fitting.subject')])"
+        " or m in ('likeness.fitting.loop', 'likeness.fitting.optimizers', 'likeness.fitting.subject')])"
     )
     result = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr[-500:]

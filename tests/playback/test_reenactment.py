@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from playback.drivers import Recording
-from playback.transfer import reenactment
-from playback.transfer.identity import SIDE, TEMPLATE, IdentityModel, aligned, similarity
-from scene.errors import UserError
-from scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.playback.drivers import Recording
+from likeness.playback.transfer import reenactment
+from likeness.playback.transfer.identity import SIDE, TEMPLATE, IdentityModel, aligned, similarity
+from likeness.scene.errors import UserError
+from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 from tests import toys
 from tests.onnx_files import write_embedding
 

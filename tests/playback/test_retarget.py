@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from playback.transfer.retarget import Person, RetargetConfig, rest_state, retarget, soft_limit
-from scene.errors import UserError
-from scene.gaze import quats_to_gaze
-from scene.transforms import make_transform, mean_quats, rotation_angles, rotvecs_to_matrices, rotvecs_to_quats
+from likeness.playback.transfer.retarget import Person, RetargetConfig, rest_state, retarget, soft_limit
+from likeness.scene.errors import UserError
+from likeness.scene.gaze import quats_to_gaze
+from likeness.scene.transforms import make_transform, mean_quats, rotation_angles, rotvecs_to_matrices, rotvecs_to_quats
 from tests import toys
 
 
@@ -153,6 +153,6 @@ def test_the_mean_of_rotations_does_not_mind_signs():
     quats = rotvecs_to_quats(torch.tensor([[0.1, 0.2, 0.0], [0.1, 0.4, 0.0], [0.1, 0.3, 0.0]]))[:, None]
     mean = mean_quats(quats * torch.tensor([1.0, -1.0, 1.0])[:, None, None])
     expected = rotvecs_to_matrices(torch.tensor([[0.1, 0.3, 0.0]]))
-    from scene.transforms import quats_to_matrices
+    from likeness.scene.transforms import quats_to_matrices
 
     assert float(rotation_angles(quats_to_matrices(mean).transpose(1, 2) @ expected)) < 1e-3

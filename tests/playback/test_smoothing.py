@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from playback.transfer.smoothing import CausalSmoother, zero_phase
-from scene.head_state import HeadState
-from scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
+from likeness.playback.transfer.smoothing import CausalSmoother, zero_phase
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
 from tests import toys
 
 NAMES = toys.arkit_bundle().expression_names

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from playback.state_file import load_states, save_states
-from scene.errors import UserError
+from likeness.playback.state_file import load_states, save_states
+from likeness.scene.errors import UserError
 from tests import toys
 
 NAMES, JOINTS = ("jawOpen", "mouthSmileLeft", "eyeBlinkLeft"), ("eye_left", "eye_right")
@@ -68,7 +68,7 @@ def _mirror():
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"fps": None, "joints": None}, "joints and 1 more missing; transfer_expression.py"),
+        ({"fps": None, "joints": None}, "joints and 1 more missing; likeness drive"),
         ({"fps": np.float64(0)}, "fps: expected a number above 0"),
         ({"fps": np.array([25.0, 30.0])}, r"fps: expected the shape \[\], got \[2\]"),
         ({"fps": np.array("25")}, "fps: expected real numbers, got text"),
@@ -126,6 +126,6 @@ def test_a_file_that_is_cut_off(saved):
 
 
 def test_what_claims_to_be_huge_is_not_unpacked(saved, monkeypatch):
-    monkeypatch.setattr("playback.state_file._MAX_BYTES", 100)
+    monkeypatch.setattr("likeness.playback.state_file._MAX_BYTES", 100)
     with pytest.raises(UserError, match="has at most"):
         load_states(saved[0], NAMES, JOINTS)

@@ -8,9 +8,9 @@ import cv2
 import pytest
 import torch
 
-from playback.player import Player
-from playback.tracking_gain import summary, tracking_gain
-from scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.playback.player import Player
+from likeness.playback.tracking_gain import summary, tracking_gain
+from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 

@@ -8,22 +8,8 @@ import math
 import pytest
 import torch
 
-from playback.views.trajectories import (
-    HEAD_CENTRE,
-    TRAJECTORIES,
-    Angle,
-    Swing,
-    anchors,
-    at_distance,
-    fitted,
-    grid,
-    in_world,
-    orbit,
-    spiral,
-    turned,
-    with_fov,
-)
-from scene.transforms import transform_points
+from likeness.playback.views.trajectories import HEAD_CENTRE, TRAJECTORIES, Angle, Swing, anchors, at_distance, fitted, grid, in_world, orbit, spiral, turned, with_fov
+from likeness.scene.transforms import transform_points
 from tests import toys
 
 CENTRE = torch.tensor([HEAD_CENTRE])
@@ -49,7 +35,7 @@ def test_yaw_goes_to_the_subject_s_left_and_pitch_upwards():
 
 def test_it_agrees_with_the_orbit_of_the_demo_s_truth():
     """The demo turns its camera about a head that faces it: the same camera comes of the same angles."""
-    from preprocess.demo_subject.truth import DemoConfig, DemoTruth
+    from likeness.synthetic.truth import DemoConfig, DemoTruth
 
     facing = toys.head_pose()[None]
     states = dataclasses.replace(toys.random_states((1,)), T_world_head=facing, T_world_body=facing)

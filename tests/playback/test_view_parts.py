@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from playback.chosen_states import one_frame, parse_expression, rate_of, sequence, with_expression
-from playback.state_file import save_states
-from playback.views.backgrounds import Background, cover, straight
-from playback.views.geometry import normal_picture, normals_of, points_of
-from playback.views.sheets import labelled, sheet
-from renderers import create
-from renderers.output import RenderOutput
-from scene.cloud import GaussianCloud
-from scene.errors import UserError
-from scene.transforms import matrices_to_quats
+from likeness.playback.chosen_states import one_frame, parse_expression, rate_of, sequence, with_expression
+from likeness.playback.state_file import save_states
+from likeness.playback.views.backgrounds import Background, cover, straight
+from likeness.playback.views.geometry import normal_picture, normals_of, points_of
+from likeness.playback.views.sheets import labelled, sheet
+from likeness.renderers import create
+from likeness.renderers.output import RenderOutput
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.errors import UserError
+from likeness.scene.transforms import matrices_to_quats
 from tests import toys
 from tests.contract.test_avatars import make
 

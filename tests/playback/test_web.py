@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 import torch
 
-from fitting.avatars.anchoring import AnchoringConfig
-from fitting.metrics import psnr
-from playback.export.quantized import ArrayFile, decode
-from playback.export.web import PAGE, export_web
-from playback.player import Player
-from playback.seen.gaussians import LONGEST_M, SeenGaussians
-from playback.seen.holding import HeldAvatar
-from playback.seen.views import SeenViews
-from playback.views.trajectories import Angle, turned
-from preprocess.head_models.arkit import ARKIT_EXPRESSIONS
-from scene import sh
-from scene.errors import UserError
-from scene.expression_tuning import ExpressionTuning
-from scene.transforms import matrices_to_quats, rotvecs_to_matrices
+from likeness.fitting.avatars.anchoring import AnchoringConfig
+from likeness.fitting.metrics import psnr
+from likeness.export.quantized import ArrayFile, decode
+from likeness.export.web import PAGE, export_web
+from likeness.playback.player import Player
+from likeness.playback.view_clamp.gaussians import LONGEST_M, ClampedGaussians
+from likeness.playback.view_clamp.avatar import ViewClampedAvatar
+from likeness.playback.view_clamp.views import SeenViews
+from likeness.playback.views.trajectories import Angle, turned
+from likeness.head_models.arkit import ARKIT_EXPRESSIONS
+from likeness.ops import harmonics
+from likeness.scene.errors import UserError
+from likeness.scene.expression_tuning import ExpressionTuning
+from likeness.scene.transforms import matrices_to_quats, rotvecs_to_matrices
 from tests import toys
 from tests.contract.test_avatars import make
 from tests.playback import chromium
@@ -144,7 +144,7 @@ def test_the_pages_maths_is_the_avatars(tmp_path, changes):
         directions = torch.nn.functional.normalize(expected.means - views[i].center, dim=-1)
         pairs = {
             "means": expected.means, "quats": expected.quats, "logScales": expected.scales.log(),
-            "opacities": expected.opacities[:, None], "colors": sh.evaluate(expected.sh, directions),
+            "opacities": expected.opacities[:, None], "colors": harmonics.evaluate(expected.sh, directions),
         }  # fmt: skip
         for name, value in pairs.items():
             torch.testing.assert_close(torch.tensor(cloud[name]).T, value, atol=1e-4, rtol=1e-4, msg=name)
@@ -157,9 +157,9 @@ def test_beyond_the_recording_the_page_holds_as_the_player_does(tmp_path, anchor
         bundle.avatar.per_gaussian["log_scales"][::7, 0] = math.log(0.03)
     export_web(bundle, tmp_path)
     arrays = read_arrays(tmp_path)
-    gaussians = SeenGaussians(arrays["seen.confidence"][0], arrays["seen.neighbours"].T.long())
+    gaussians = ClampedGaussians(arrays["seen.confidence"][0], arrays["seen.neighbours"].T.long())
     player = Player(read_back(bundle, tmp_path))
-    avatar = HeldAvatar(player, gaussians)
+    avatar = ViewClampedAvatar(player, gaussians)
     rest = bundle.recording[0]
     frontal = bundle.default_camera.in_frame(rest.T_world_head)
     eyes = [turned(frontal, Angle(*angles)).center for angles in ((0, 0), (-38, 4), (17, -20), (24, 4), (60, 50))]
@@ -171,14 +171,14 @@ def test_beyond_the_recording_the_page_holds_as_the_player_does(tmp_path, anchor
     for state, eye, cloud in zip(states, eyes, found):
         expected = avatar.cloud(state, eye)
         directions = torch.nn.functional.normalize(expected.means - eye, dim=-1)
-        pairs = {"logScales": expected.scales.log(), "colors": sh.evaluate(expected.sh, directions)}
+        pairs = {"logScales": expected.scales.log(), "colors": harmonics.evaluate(expected.sh, directions)}
         for name, value in pairs.items():
             torch.testing.assert_close(torch.tensor(cloud[name]).T, value, atol=1e-3, rtol=0, msg=name)
         held = SeenViews(bundle).held(state, eye)
         amounts.add(round(float(held.amount(None)), 2))
         if held.head_outside > 0.1:
             plain = player.cloud(state, eye)
-            assert (sh.evaluate(plain.sh, directions) - pairs["colors"]).abs().max() > 0.02
+            assert (harmonics.evaluate(plain.sh, directions) - pairs["colors"]).abs().max() > 0.02
     assert {0.0, 1.0} < amounts  # and some between
     assert (gaussians.confidence < 1).any() and torch.tensor(found[-1]["logScales"]).exp().max() > LONGEST_M
 
@@ -189,7 +189,7 @@ def test_the_page_has_the_cones_and_what_the_recording_shows(tmp_path):
     facts, arrays = json.loads((tmp_path / "avatar.json").read_text())["seen"], read_arrays(tmp_path)
     for name, cone in (("head", SeenViews(bundle).head), ("body", SeenViews(bundle).body)):
         assert facts[name] == {"low": cone.low.tolist(), "high": cone.high.tolist()}
-    seen = SeenGaussians.of(Player(bundle))
+    seen = ClampedGaussians.of(Player(bundle))
     torch.testing.assert_close(arrays["seen.confidence"][0], seen.confidence, atol=0.01, rtol=0)
     unsure = seen.confidence < 1
     assert 0 < unsure.sum() < len(unsure)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from fitting.metrics import psnr
-from playback.export.web import export_web
-from playback.player import Player
-from playback.seen.views import SeenViews
-from playback.views.trajectories import Angle, in_world, turned
-from scene.transforms import matrices_to_quats
+from likeness.fitting.metrics import psnr
+from likeness.export.web import export_web
+from likeness.playback.player import Player
+from likeness.playback.view_clamp.views import SeenViews
+from likeness.playback.views.trajectories import Angle, in_world, turned
+from likeness.scene.transforms import matrices_to_quats
 from tests import toys
 from tests.playback.chromium import Chromium, serve
 from tests.playback.test_web import take

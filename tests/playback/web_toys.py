@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from fitting.avatars import AVATARS, AvatarShape, TrainingStates
-from fitting.avatars.anchoring import AnchoringConfig
-from fitting.bundle import AvatarBundle
-from playback.export.quantized import decode
-from preprocess.head_models.arkit import ARKIT_EXPRESSIONS
-from scene.seeds import Seeds
+from likeness.fitting.avatars import AVATARS, AvatarShape, TrainingStates
+from likeness.fitting.avatars.anchoring import AnchoringConfig
+from likeness.fitting.bundle import AvatarBundle
+from likeness.export.quantized import decode
+from likeness.head_models.arkit import ARKIT_EXPRESSIONS
+from likeness.scene.seeds import Seeds
 from tests import toys
 
 COUNT = 500

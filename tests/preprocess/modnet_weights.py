@@ -11,7 +11,7 @@ import torch
 
 def synthetic_state_dict() -> dict[str, torch.Tensor]:
     """Weights by name: the same on every machine; integers keep their initial values."""
-    from preprocess.matting.modnet_network import MODNet
+    from likeness.preprocess.matting.modnet_network import MODNet
 
     return {name: _synthetic(name, tensor) for name, tensor in MODNet().state_dict().items()}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
-from preprocess.video import VideoInfo
+from likeness.preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
+from likeness.preprocess.video import VideoInfo
 from tests.preprocess.test_selection import face
 
 

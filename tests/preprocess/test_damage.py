@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from preprocess.acceptance import blamed_on_damage
-from preprocess.damage import _spans, damaged_spans, describe
-from preprocess.video import VideoInfo
-from scene.errors import UnusableVideo
+from likeness.preprocess.acceptance import blamed_on_damage
+from likeness.preprocess.damage import _spans, damaged_spans, describe
+from likeness.preprocess.video import VideoInfo
+from likeness.scene.errors import UnusableVideo
 from tests.preprocess.test_selection import face, make_scan
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocess.landmarks import CHIN, EYE_CORNERS, FOREHEAD, detect, eye_distances
+from likeness.preprocess.landmarks import CHIN, EYE_CORNERS, FOREHEAD, detect, eye_distances
 from tests.preprocess import videos
 
 

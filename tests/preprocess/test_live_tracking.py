@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from preprocess.camera_stream import CameraStream
-from preprocess.head_models import HEAD_MODELS
-from preprocess.tracking.live import calibrate
-from scene.errors import UserError
-from scene.gaze import quats_to_gaze
-from scene.head_state import HeadState
-from scene.transforms import rotation_angles
+from likeness.preprocess.camera_stream import CameraStream
+from likeness.head_models import HEAD_MODELS
+from likeness.preprocess.tracking.live import calibrate
+from likeness.scene.errors import UserError
+from likeness.scene.gaze import quats_to_gaze
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import rotation_angles
 from tests import toys
 from tests.preprocess.videos import counting_images, read_number, write_video
 

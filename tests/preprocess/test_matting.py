@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess import matting, weights
-from preprocess.matting import foreground
-from preprocess.matting.grid import distances, enlarge, shrink
-from preprocess.matting.plate import BackgroundPlate
-from preprocess.matting.refine import RefineConfig, refine
-from preprocess.matting.selfie import SelfieMatter, _main_part
-from preprocess.matting.temporal import motion_aware_mean
-from scene.errors import UserError
+from likeness.preprocess import matting, weights
+from likeness.preprocess.matting import foreground
+from likeness.preprocess.matting.grid import distances, enlarge, shrink
+from likeness.preprocess.matting.plate import BackgroundPlate
+from likeness.preprocess.matting.refine import RefineConfig, refine
+from likeness.preprocess.matting.selfie import SelfieMatter, _main_part
+from likeness.preprocess.matting.temporal import motion_aware_mean
+from likeness.scene.errors import UserError
 
 SIZE = 256
 
@@ -237,7 +237,7 @@ def test_the_hair_tie_that_the_network_loses_stays(shared_clip):
 
 
 def test_mattes_flicker_less_than_the_network(shared_clip):
-    from preprocess.matting.selfie import _segment
+    from likeness.preprocess.matting.selfie import _segment
 
     frames = read_clip(shared_clip("subject_b"), 30, 16)
     network = [cv2.resize(mask, frames[0].shape[1::-1]) for _, mask, _ in _segment(frames)]
@@ -275,12 +275,12 @@ def test_auto_takes_modnet_only_where_its_weights_are(monkeypatch, tmp_path):
 
 def test_mattes_are_silent_and_the_package_is_light():
     program = (
-        "import sys, preprocess.matting\n"
+        "import sys, likeness.preprocess.matting\n"
         "heavy = {'cv2', 'mediapipe', 'numba', 'torch'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "import numpy as np\n"
         "frames = np.zeros((2, 64, 64, 3), np.uint8)\n"
-        "assert len(list(preprocess.matting.create('selfie').mattes(frames))) == 2\n"
+        "assert len(list(likeness.preprocess.matting.create('selfie').mattes(frames))) == 2\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

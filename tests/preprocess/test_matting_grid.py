@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.matting.grid import inliers, masked_means, push_pull, quadratic_surface, shrink, smooth_field
+from likeness.preprocess.matting.grid import inliers, masked_means, push_pull, quadratic_surface, shrink, smooth_field
 
 SHAPES = [(64, 96), (61, 45), (7, 130)]  # whole cells; cells with parts of pixels; hardly a grid at all
 

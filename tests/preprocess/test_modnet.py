@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.matting.modnet import MODNetConfig, MODNetMatter, load_modnet, modnet_from_state_dict, network_size
-from preprocess.matting.modnet_network import MODNet
-from scene.errors import UserError
+from likeness.preprocess.matting.modnet import MODNetConfig, MODNetMatter, load_modnet, modnet_from_state_dict, network_size
+from likeness.preprocess.matting.modnet_network import MODNet
+from likeness.scene.errors import UserError
 from tests.preprocess.modnet_weights import synthetic_state_dict
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "modnet"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.matting.modnet import MODNetConfig, MODNetMatter, modnet_from_state_dict
-from preprocess.photometric import PhotometricConfig, refine
-from preprocess.photometric import problem as problem_module
-from preprocess.photometric.problem import Problem
-from renderers import create
+from likeness.preprocess.matting.modnet import MODNetConfig, MODNetMatter, modnet_from_state_dict
+from likeness.preprocess.photometric import PhotometricConfig, refine
+from likeness.preprocess.photometric import problem as problem_module
+from likeness.preprocess.photometric.problem import Problem
+from likeness.renderers import create
 from tests import toys
 from tests.preprocess.modnet_weights import synthetic_state_dict
 
@@ -39,7 +39,7 @@ def test_tracking_steps_are_those_of_the_cpu_and_wait_for_nothing(cuda, capture,
 
 
 def test_tracking_goes_on_from_its_checkpoint(cuda, capture, tmp_path, monkeypatch):
-    monkeypatch.setattr("preprocess.photometric.refinement._SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("likeness.preprocess.photometric.refinement._SAVE_EVERY_S", 0.0)
     step, path = Problem.step, tmp_path / "tracking.safetensors"
 
     def interrupted(self, number, renderer):

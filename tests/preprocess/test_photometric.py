@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.head_models import HEAD_MODELS
-from preprocess.photometric import PhotometricConfig, refine, refinement
-from preprocess.photometric import adam as adam_module
-from preprocess.photometric.adam import Adam, RowAdam
-from preprocess.photometric.corrections import Corrections
-from preprocess.photometric.knots import Knots
-from preprocess.photometric.posing import resting_frames
-from preprocess.photometric.problem import Problem
-from preprocess.photometric.steadying import steadied
-from preprocess.seeding.shapes import expression_shapes
-from renderers import create
-from scene.capture import Capture, TrackedFrame
-from scene.errors import UserError
-from scene.gaze import gaze_angles, gaze_expression, gaze_quats
-from scene.head_state import HeadState
-from scene.sway import COLUMNS, NUM_POINTS, ROWS
-from scene.transforms import make_transform, mean_transform, rotation_angles, rotvecs_to_matrices
+from likeness.head_models import HEAD_MODELS
+from likeness.preprocess.photometric import PhotometricConfig, refine, refinement
+from likeness.preprocess.photometric import adam as adam_module
+from likeness.preprocess.photometric.adam import Adam, RowAdam
+from likeness.preprocess.photometric.corrections import Corrections
+from likeness.preprocess.photometric.knots import Knots
+from likeness.ops.deform.batched import resting_frames
+from likeness.preprocess.photometric.problem import Problem
+from likeness.preprocess.photometric.steadying import steadied
+from likeness.seeding.shapes import expression_shapes
+from likeness.renderers import create
+from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.errors import UserError
+from likeness.scene.gaze import gaze_angles, gaze_expression, gaze_quats
+from likeness.scene.head_state import HeadState
+from likeness.ops.deform.secondary_motion import COLUMNS, NUM_POINTS, ROWS
+from likeness.scene.transforms import make_transform, mean_transform, rotation_angles, rotvecs_to_matrices
 from tests import toys
 
 QUICK = PhotometricConfig(size=64, num_gaussians=800, visits=16)
@@ -53,11 +53,11 @@ def put_off(capture, degrees=3.0, seed=0):
     return dataclasses.replace(capture, frames=tuple(frames))
 
 
-def made_person(folder, frames=20, size=96):
+def synthetic_subject(folder, frames=20, size=96):
     """Pictures of the demo's person with true states."""
     import cv2
 
-    from preprocess.demo_subject.truth import make_demo
+    from likeness.synthetic.truth import make_demo
 
     demo = make_demo(folder / "demo", frames=frames, size=size, texture_size=256)
     model = demo.model
@@ -204,7 +204,7 @@ def test_frames_that_all_fall_back_leave_the_capture_as_it_was(truth, monkeypatc
 
 def test_expressions_are_found_again(tmp_path):
     """Painted people whose mouths were taken for shut."""
-    capture = made_person(tmp_path)
+    capture = synthetic_subject(tmp_path)
     jaw = capture.expression_names.index("jawOpen")
     shut = [
         dataclasses.replace(frame, state=dataclasses.replace(frame.state, expression=0 * frame.state.expression))

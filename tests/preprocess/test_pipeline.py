@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 import torch
 
-import preprocess.pipeline as pipeline
-from preprocess import cache, frames
-from preprocess.frames import FrameFiles, read_image
-from preprocess.matting import MATTERS
-from preprocess.photometric import PhotometricConfig
-from preprocess.pipeline import PreprocessConfig, build_capture, find_or_build
-from preprocess.tracking import TrackerConfig
-from preprocess.video import import_cv2
-from scene.capture import Capture
-from scene.errors import UserError
-from scene.transforms import mean_transform
+import likeness.preprocess.pipeline as pipeline
+from likeness.preprocess import cache, frames
+from likeness.preprocess.frames import FrameFiles, read_image
+from likeness.preprocess.matting import MATTING
+from likeness.preprocess.photometric import PhotometricConfig
+from likeness.preprocess.pipeline import PreprocessConfig, build_capture, find_or_build
+from likeness.preprocess.tracking import TrackerConfig
+from likeness.preprocess.video import import_cv2
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.transforms import mean_transform
 from tests.preprocess import videos
 
 SIZE = 96
@@ -50,9 +50,9 @@ class OvalMatter:
 
 @pytest.fixture(scope="module", autouse=True)
 def oval_matter():
-    MATTERS["oval"] = lambda *args, **kwargs: OvalMatter()
+    MATTING["oval"] = lambda *args, **kwargs: OvalMatter()
     yield
-    del MATTERS["oval"]
+    del MATTING["oval"]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_a_finished_capture_is_not_made_twice(built, face_video, cache_root, tmp
 def test_work_goes_on_where_it_was_broken_off(face_video, tmp_path, monkeypatch, stage):
     root = tmp_path / "capture"
     calls = {"scan": 0, "track": 0}
-    import preprocess.tracking.tracker as tracker
+    import likeness.preprocess.tracking.tracker as tracker
 
     def counted(name, function):
         def call(*args, **kwargs):
@@ -215,7 +215,7 @@ def test_damaged_work_files_are_made_anew(built, face_video, tmp_path, monkeypat
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if how == "cut" else b"")
     FrameFiles(root).matte(3).unlink()  # it is a link to the other capture's
     FrameFiles(root).matte(3).touch()
-    import preprocess.tracking.tracker as tracker
+    import likeness.preprocess.tracking.tracker as tracker
 
     made = []
     for stage in ("scan", "track"):
@@ -352,7 +352,7 @@ def test_linking_a_capture_into_a_run(built, tmp_path):
 def test_two_processes_do_not_work_on_the_same_capture(tmp_path):
     root = tmp_path / "capture"
     hold = (
-        "import sys, time, pathlib; from preprocess.cache import locked\n"
+        "import sys, time, pathlib; from likeness.preprocess.cache import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(0.8)"
     )
     repository = Path(__file__).parents[2]

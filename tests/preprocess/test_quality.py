@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from preprocess import quality
-from preprocess.landmarks import detect
-from preprocess.video import VideoReader, open_video
+from likeness.preprocess import quality
+from likeness.preprocess.landmarks import detect
+from likeness.preprocess.video import VideoReader, open_video
 
 
 def pose(axis, degrees):

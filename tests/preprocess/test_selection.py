@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from preprocess.scan import Scan, scan
-from preprocess.selection import Selection, select, thin
-from preprocess.video import import_cv2, open_video
-from scene.errors import UserError
+from likeness.preprocess.scan import Scan, scan
+from likeness.preprocess.selection import Selection, select, thin
+from likeness.preprocess.video import import_cv2, open_video
+from likeness.scene.errors import UserError
 from tests.preprocess import videos
 
 WIDTH, HEIGHT = 640, 480

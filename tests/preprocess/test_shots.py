@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from preprocess.scan import scan
-from preprocess.selection import select
-from preprocess.shots import find_shots
-from preprocess.video import VideoReader, import_cv2, open_video
+from likeness.preprocess.scan import scan
+from likeness.preprocess.selection import select
+from likeness.preprocess.shots import find_shots
+from likeness.preprocess.video import VideoReader, import_cv2, open_video
 from tests.preprocess import videos
 from tests.preprocess.test_selection import face, make_scan, picture
 

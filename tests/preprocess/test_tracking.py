@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.head_models import HEAD_MODELS
-from preprocess.tracking import TrackerConfig, track
-from scene.capture import Identity
-from scene.errors import UserError
-from scene.gaze import gaze_expression, gaze_quats
-from scene.head_state import HeadState
-from scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
+from likeness.head_models import HEAD_MODELS
+from likeness.preprocess.tracking import TrackerConfig, track
+from likeness.scene.capture import Identity
+from likeness.scene.errors import UserError
+from likeness.scene.gaze import gaze_expression, gaze_quats
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
 
 FPS = 30.0
 FRAMES = 120
@@ -112,7 +112,7 @@ def test_the_reported_residual_is_that_of_the_model(model, scene, tracked):
 
 def test_gaze_follows_the_irises_and_is_held_in_blinks(model, scene, tracked):
     forward = torch.tensor([0.0, 0, 1])
-    from scene.transforms import quats_to_matrices
+    from likeness.scene.transforms import quats_to_matrices
 
     looks = quats_to_matrices(tracked.states.joints) @ forward
     yaw = torch.atan2(looks[..., 0], looks[..., 2])
@@ -172,7 +172,7 @@ def test_a_real_clip(model, shared_clip):
     """subject_c (glasses, smiles): residual, meaningful curves, a face that still looks like one."""
     import cv2
 
-    from preprocess.landmarks import detect
+    from likeness.preprocess.landmarks import detect
 
     video = cv2.VideoCapture(str(shared_clip("subject_c")))
     frames = [video.read()[1][..., ::-1].copy() for _ in range(120)]

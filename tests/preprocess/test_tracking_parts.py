@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.head_models import HEAD_MODELS
-from preprocess.tracking.config import TrackerConfig
-from preprocess.tracking.initialization import initial_poses
-from preprocess.tracking.landmark_groups import IRISES, OVAL
-from preprocess.tracking.outline import residual_metric
-from preprocess.tracking.priors import Timeline, acceleration_prior, velocity_prior
-from preprocess.tracking.projection import ROTATION_UNIT, TRANSLATION_UNIT, pose_jacobian, project
-from preprocess.tracking.rig import build_rig
-from preprocess.tracking.shape import build_shape_basis
-from preprocess.tracking.solver import hold, solve_in_time
-from scene.capture import Identity
-from scene.gaze import gaze_expression, gaze_quats
-from scene.head_state import HeadState
-from scene.transforms import quats_to_matrices, rotation_angles, rotvecs_to_matrices
+from likeness.head_models import HEAD_MODELS
+from likeness.preprocess.tracking.config import TrackerConfig
+from likeness.preprocess.tracking.initialization import initial_poses
+from likeness.preprocess.tracking.landmark_groups import IRISES, OVAL
+from likeness.preprocess.tracking.outline import residual_metric
+from likeness.preprocess.tracking.priors import Timeline, acceleration_prior, velocity_prior
+from likeness.preprocess.tracking.projection import ROTATION_UNIT, TRANSLATION_UNIT, pose_jacobian, project
+from likeness.preprocess.tracking.rig import build_rig
+from likeness.preprocess.tracking.shape import build_shape_basis
+from likeness.preprocess.tracking.solver import hold, solve_in_time
+from likeness.scene.capture import Identity
+from likeness.scene.gaze import gaze_expression, gaze_quats
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import quats_to_matrices, rotation_angles, rotvecs_to_matrices
 
 CONFIG = TrackerConfig()
 FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))

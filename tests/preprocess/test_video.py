@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.mp4 import focal_length_35mm
-from preprocess.video import VideoReader, import_cv2, open_video, prefetch
-from scene.errors import UserError
+from likeness.preprocess.mp4 import focal_length_35mm
+from likeness.preprocess.video import VideoReader, import_cv2, open_video, prefetch
+from likeness.scene.errors import UserError
 from tests.preprocess import videos
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +91,7 @@ def test_half_a_file_is_read_as_far_as_it_goes(tmp_path):
 def test_a_name_that_is_no_text(tmp_path):
     """In a process of its own: OpenCV answers to such names with a segmentation fault."""
     path = videos.write_video(tmp_path / "a.mp4", videos.counting_images(5)).rename(tmp_path / os.fsdecode(b"\xff.mp4"))
-    count = "import sys, preprocess.video as v; print(sum(1 for _ in v.VideoReader(v.open_video(sys.argv[1]))))"
+    count = "import sys, likeness.preprocess.video as v; print(sum(1 for _ in v.VideoReader(v.open_video(sys.argv[1]))))"
     done = subprocess.run([sys.executable, "-c", count, path], capture_output=True, text=True, cwd=ROOT)
     assert (done.stdout, done.stderr) == ("5\n", "")
 

@@ -13,8 +13,8 @@ import threading
 import pytest
 import torch
 
-from preprocess import weights as store
-from scene.errors import UserError
+from likeness.preprocess import weights as store
+from likeness.scene.errors import UserError
 
 CONTENT = b"some weights" * 1000
 

@@ -7,12 +7,12 @@ import logging
 import numpy as np
 import pytest
 
-from preprocess.frames import FrameFiles
-from preprocess.work import Work
-from scene.errors import UserError
-from scene.files import write_json
-from scene.image_files import is_whole_png, save_image
-from scene.reading import read_json
+from likeness.preprocess.frames import FrameFiles
+from likeness.preprocess.work import Work
+from likeness.scene.errors import UserError
+from likeness.scene.files import write_json
+from likeness.scene.image_files import is_whole_png, save_image
+from likeness.scene.reading import read_json
 
 
 def stages(folder, key="a"):

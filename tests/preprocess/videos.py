@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.video import import_cv2
+from likeness.preprocess.video import import_cv2
 
 
 def write_video(path: Path, images: Iterable[np.ndarray], fps: float = 25.0, codec: str = "mp4v") -> Path:

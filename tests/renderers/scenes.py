@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 
 def random_cloud(count: int, seed: int, degree: int = 3) -> GaussianCloud:

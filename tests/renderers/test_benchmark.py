@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.made_head import head_like_scene
 from benchmarks.rasterizer import ratios, time_renderer
-from renderers.cpu import CpuRenderer
+from likeness.renderers.cpu import CpuRenderer
 
 
 def test_scene_is_head_like() -> None:

@@ -8,12 +8,12 @@ import threading
 import pytest
 import torch
 
-from renderers import create
-from renderers.cpu import THREADS_VARIABLE, CpuRenderer, default_threads
-from renderers.cpu_kernels import workspace
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
-from scene.errors import UserError
+from likeness.renderers import create
+from likeness.renderers.cpu import THREADS_VARIABLE, CpuRenderer, default_threads
+from likeness.renderers.cpu_kernels import workspace
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.errors import UserError
 from tests.renderers.scenes import SCENES, random_camera, random_cloud
 
 
@@ -191,7 +191,7 @@ def test_gsplat_without_cuda_is_refused_in_one_line() -> None:
 
 
 def test_many_renderers_load_the_kernels_once_in_a_process(monkeypatch):
-    from renderers import cpu
+    from likeness.renderers import cpu
 
     renders = []
     monkeypatch.setattr(cpu.CpuRenderer, "render", lambda self, *_, **__: renders.append(self))

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from renderers.cpu_kernels import vectors
-from renderers.cpu_kernels.binning import bin_rows, fill_lists
-from renderers.cpu_kernels.exponential import exp2
-from renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, TILE, XX, XY, YY, F
-from renderers.cpu_kernels.passes import run_forward
-from renderers.cpu_kernels.projection import pack_cameras
-from renderers.cpu_kernels.rounding import ceil, floor
-from renderers.cpu_kernels.sorting import sort_by_depth
-from renderers.cpu_kernels.tiles import ROWS, store_colours, store_rows
-from renderers.cpu_kernels.vectors import WIDTH
-from renderers.cpu_kernels.workspace import Workspace, aligned
+from likeness.ops import simd
+from likeness.renderers.cpu_kernels.binning import bin_rows, fill_lists
+from likeness.renderers.cpu_kernels.exponential import exp2
+from likeness.renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, TILE, XX, XY, YY, F
+from likeness.renderers.cpu_kernels.passes import run_forward
+from likeness.renderers.cpu_kernels.projection import pack_cameras
+from likeness.renderers.cpu_kernels.rounding import ceil, floor
+from likeness.renderers.cpu_kernels.sorting import sort_by_depth
+from likeness.renderers.cpu_kernels.tiles import ROWS, store_colours, store_rows
+from likeness.ops.simd import WIDTH
+from likeness.renderers.cpu_kernels.workspace import Workspace, aligned
 from tests.renderers.scenes import SCENES, random_camera, random_cloud
 
 
@@ -25,7 +25,7 @@ def test_exp2() -> None:
     @numba.njit
     def apply(values, out):
         for i in range(0, values.shape[0], WIDTH):
-            vectors.store(out, i, exp2(vectors.load(values, i)))
+            simd.store(out, i, exp2(simd.load(values, i)))
 
     x = np.concatenate([np.linspace(-20, 5, 20001), np.arange(-125, 126)]).astype(np.float32)
     x = np.resize(x, len(x) + -len(x) % WIDTH)
@@ -39,7 +39,7 @@ def test_exp2() -> None:
 def test_vectors_differ_in_any_lane(dtype) -> None:
     @numba.njit
     def apply(a, b):
-        return vectors.differ(vectors.load(a, 0), vectors.load(b, 0)), vectors.lanes(a)
+        return simd.differ(simd.load(a, 0), simd.load(b, 0)), simd.lanes(a)
 
     a = np.arange(WIDTH, dtype=dtype)
     differs, lanes = apply(a, a.copy())
@@ -58,17 +58,17 @@ def test_vectors() -> None:
 
     @numba.njit
     def apply(a, b, out):
-        x, y, row = vectors.load(a, 0), vectors.load(b, 0), 0
-        zero, one = vectors.broadcast(F(0)), vectors.broadcast(F(1))
+        x, y, row = simd.load(a, 0), simd.load(b, 0), 0
+        zero, one = simd.broadcast(F(0)), simd.broadcast(F(1))
         for value in (
-            x + y, x - y, x * y, x / y, -x, abs(x), vectors.muladd(x, y, x), vectors.smaller(x, y),
-            vectors.larger(x, y), vectors.where(x < y, one, zero), vectors.where(x <= y, one, zero),
-            vectors.where(x > y, one, zero), vectors.where(x >= y, one, zero),
-            vectors.where((x > zero) & (y > zero), x, y),
+            x + y, x - y, x * y, x / y, -x, abs(x), simd.muladd(x, y, x), simd.smaller(x, y),
+            simd.larger(x, y), simd.where(x < y, one, zero), simd.where(x <= y, one, zero),
+            simd.where(x > y, one, zero), simd.where(x >= y, one, zero),
+            simd.where((x > zero) & (y > zero), x, y),
         ):  # fmt: skip
-            vectors.store(out, row * WIDTH, value)
+            simd.store(out, row * WIDTH, value)
             row += 1
-        return vectors.any_lane(x > y), vectors.any_lane(x > x)
+        return simd.any_lane(x > y), simd.any_lane(x > x)
 
     rng = np.random.default_rng(0)
     a = rng.integers(-50, 50, WIDTH).astype(np.float32)
@@ -89,13 +89,13 @@ def test_vectors() -> None:
 def test_reciprocals_and_masks() -> None:
     @numba.njit
     def apply(values, reciprocals, chosen):
-        low, high = vectors.broadcast(F(0.25)), vectors.broadcast(F(0.75))
-        zero, one = vectors.broadcast(F(0)), vectors.broadcast(F(1))
+        low, high = simd.broadcast(F(0.25)), simd.broadcast(F(0.75))
+        zero, one = simd.broadcast(F(0)), simd.broadcast(F(1))
         for i in range(0, values.shape[0], WIDTH):
-            x = vectors.load(values, i)
-            vectors.store(reciprocals, i, vectors.reciprocal(x))
+            x = simd.load(values, i)
+            simd.store(reciprocals, i, simd.reciprocal(x))
             outside, above = (x < low) | (x > high), x > high
-            vectors.store(chosen, i, vectors.where(vectors.without(outside, above), one, zero))
+            simd.store(chosen, i, simd.where(simd.without(outside, above), one, zero))
 
     x = np.linspace(0.001, 1, 32 * WIDTH, dtype=np.float32)  # what 1 - alpha can be
     reciprocals, chosen = np.empty_like(x), np.empty_like(x)
@@ -107,8 +107,8 @@ def test_reciprocals_and_masks() -> None:
 def test_rows_of_a_tile_go_to_their_places() -> None:
     @numba.njit
     def apply(values, first, length, alpha, rgb):
-        red = vectors.load(values, 0)
-        green, blue = red + vectors.broadcast(F(1000)), red + vectors.broadcast(F(2000))
+        red = simd.load(values, 0)
+        green, blue = red + simd.broadcast(F(1000)), red + simd.broadcast(F(2000))
         store_rows(alpha, first, length, red)
         store_colours(rgb, 3 * first, 3 * length, (red, green, blue))
 
@@ -126,9 +126,9 @@ def test_rows_of_a_tile_go_to_their_places() -> None:
 def test_sums_over_lanes() -> None:
     @numba.njit
     def apply(a, out):
-        x = vectors.load(a, 0)
-        x2, x3, x4, one = x + x, x + x + x, x * x, vectors.broadcast(F(1))
-        vectors.add_lane_sums(
+        x = simd.load(a, 0)
+        x2, x3, x4, one = x + x, x + x + x, x * x, simd.broadcast(F(1))
+        simd.add_lane_sums(
             out, 1, x, x2, x3, x4, x4 + x, x4 + x2, x4 + x3, x4 + x4, -x, -x2, -x3, -x4, x * x4, one, one - x, one + x
         )
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from renderers import cuda_toolchain
-from scene.errors import UserError
+from likeness.renderers import cuda_toolchain
+from likeness.scene.errors import UserError
 
 VARIABLES = ("PATH", "CUDA_HOME", "CUDA_PATH", "CPATH", "LIBRARY_PATH", "MAX_JOBS", "CXX", "XDG_CACHE_HOME")
 

@@ -17,12 +17,12 @@ import weakref
 import pytest
 import torch
 
-from renderers import create, cuda_toolchain
-from renderers import gsplat as module
-from renderers.reference import project
-from scene import sh
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
+from likeness.renderers import create, cuda_toolchain
+from likeness.renderers import gsplat as module
+from likeness.renderers.reference import project
+from likeness.ops import harmonics
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
 from tests.renderers.scenes import SCENES, random_camera, random_cloud
 
 
@@ -47,7 +47,7 @@ class _Composite(torch.autograd.Function):
 
 def spherical_harmonics(degrees_to_use, dirs, coeffs, masks=None):
     assert masks is None and coeffs.shape == (*dirs.shape[:-1], (degrees_to_use + 1) ** 2, 3)
-    values = sh.basis(torch.nn.functional.normalize(dirs, dim=-1), degrees_to_use)
+    values = harmonics.basis(torch.nn.functional.normalize(dirs, dim=-1), degrees_to_use)
     return (values[..., None] * coeffs).sum(-2)
 
 
@@ -83,7 +83,7 @@ def rasterization(**arguments):
             channels = []
             for three in shown[index].split(3, -1):
                 padded = torch.nn.functional.pad(three, (0, 3 - three.shape[-1]))
-                cloud = GaussianCloud(**fields, sh=sh.from_rgb(padded)[:, None])
+                cloud = GaussianCloud(**fields, sh=harmonics.from_rgb(padded)[:, None])
                 output = create("reference").render(cloud, camera, depth=True, screen=True)
                 channels.append(output.rgb[..., : three.shape[-1]])
             images.append(torch.cat([*channels, output.depth], -1))
@@ -245,7 +245,7 @@ def test_arguments_are_those_of_gsplat(renderer) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("gradients", [False, True])
 def test_a_picture_waits_once(gradients: bool) -> None:
-    """As the simulated device counts it (``tests.pretended_gsplat``); the backward pass does not."""
+    """As the simulated device counts it (``tests.simulated_gsplat``); the backward pass does not."""
     cloud, camera = (part.to("cuda") for part in SCENES["ordinary"](0))
     if gradients:
         cloud = cloud.map(lambda tensor: tensor.requires_grad_())

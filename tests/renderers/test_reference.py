@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from renderers import create
-from renderers.reference import project
-from scene import sh
-from scene.camera import Camera
-from scene.cloud import GaussianCloud
+from likeness.renderers import create
+from likeness.renderers.reference import project
+from likeness.ops import harmonics
+from likeness.scene.camera import Camera
+from likeness.scene.cloud import GaussianCloud
 from tests.contract.test_renderers import smooth_scene
 from tests.renderers.scenes import SCENES
 
@@ -85,4 +85,4 @@ def test_harmonics_against_gsplat(degree: int) -> None:
     directions = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64), dim=-1)
     coefficients = torch.randn(50, (degree + 1) ** 2, 3, dtype=torch.float64)
     wanted = (oracle._spherical_harmonics(degree, directions, coefficients) + 0.5).clamp_min(0)
-    torch.testing.assert_close(sh.evaluate(coefficients, directions), wanted, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(harmonics.evaluate(coefficients, directions), wanted, atol=1e-6, rtol=1e-6)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scene.camera import Camera
-from scene.transforms import make_transform, normalize_quats, quats_to_matrices, transform_points
+from likeness.scene.camera import Camera
+from likeness.scene.transforms import make_transform, normalize_quats, quats_to_matrices, transform_points
 
 D = torch.float64
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scene.foreign_paths import MAX_NAME, folder_name, shown, utf8_path
-from scene.image_files import load_image, save_image
+from likeness.scene.foreign_paths import MAX_NAME, folder_name, shown, utf8_path
+from likeness.scene.image_files import load_image, save_image
 
 no_text = pytest.mark.skipif(os.name == "nt", reason="names are text there")
 NOT_UTF8 = os.fsdecode(b"gr\xfc\xdfe.png")

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from scene import reading
-from scene.errors import MAX_MESSAGE, UserError, one_line
-from scene.files import atomic_path, held, new_folder, write_json
-from scene.tensor_files import Array, read_arrays, read_header, read_tensors, save_tensors
+from likeness.scene import reading
+from likeness.scene.errors import MAX_MESSAGE, UserError, one_line
+from likeness.scene.files import atomic_path, held, new_folder, write_json
+from likeness.scene.tensor_files import Array, read_arrays, read_header, read_tensors, save_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -175,7 +175,7 @@ def test_names_as_long_as_file_systems_allow(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="kills")
 def test_what_is_held_is_refused_to_others_and_free_once_its_holder_is_gone(tmp_path):
-    script = f"import time\nfrom scene.files import held\nwith held({str(tmp_path / 'lock')!r}, 'busy'):\n"
+    script = f"import time\nfrom likeness.scene.files import held\nwith held({str(tmp_path / 'lock')!r}, 'busy'):\n"
     script += "    print('holds', flush=True)\n    time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:

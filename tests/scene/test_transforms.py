@@ -5,23 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scene.transforms import (
-    conjugate_quats,
-    invert_transform,
-    make_transform,
-    matrices_to_quats,
-    matrices_to_rotvecs,
-    mean_transform,
-    multiply_quats,
-    normalize_quats,
-    quats_to_matrices,
-    quats_to_rotvecs,
-    rotation_angles,
-    rotvecs_to_matrices,
-    rotvecs_to_quats,
-    transform_points,
-)
-from scene.unit_quats import unit_quats
+from likeness.scene.transforms import conjugate_quats, invert_transform, make_transform, matrices_to_quats, matrices_to_rotvecs, mean_transform, multiply_quats, normalize_quats, quats_to_matrices, quats_to_rotvecs, rotation_angles, rotvecs_to_matrices, rotvecs_to_quats, transform_points
+from likeness.ops.unit_quaternions import unit_quats
 
 D = torch.float64
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from scene import sh
-from scene.cloud import GaussianCloud
-from scene.errors import UserError
-from scene.files import atomic_path, write_json
-from scene.head_state import HeadState
-from scene.reading import read_json
-from scene.transforms import normalize_quats, quats_to_matrices
+from likeness.ops import harmonics
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.errors import UserError
+from likeness.scene.files import atomic_path, write_json
+from likeness.scene.head_state import HeadState
+from likeness.scene.reading import read_json
+from likeness.scene.transforms import normalize_quats, quats_to_matrices
 from tests import toys
 
 
@@ -45,7 +45,7 @@ def test_harmonics_are_orthonormal():
     azimuth = torch.pi * (1 + 5**0.5) * index
     radius = (1 - z * z).sqrt()
     directions = torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), z], -1)
-    values = sh.basis(directions, 3)
+    values = harmonics.basis(directions, 3)
     gram = values.T @ values * (4 * np.pi / count)
     torch.testing.assert_close(gram, torch.eye(16, dtype=torch.float64), atol=2e-3, rtol=0)
 
@@ -53,11 +53,11 @@ def test_harmonics_are_orthonormal():
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_turned_harmonics_show_the_turned_function(degree):
     rotation = quats_to_matrices(normalize_quats(torch.randn(4, dtype=torch.float64)))
-    coefficients = torch.randn(sh.num_coefficients(degree), 3, dtype=torch.float64)
+    coefficients = torch.randn(harmonics.num_coefficients(degree), 3, dtype=torch.float64)
     directions = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64), dim=-1)
-    turned = sh.rotation_matrices(rotation, degree) @ coefficients
+    turned = harmonics.rotation_matrices(rotation, degree) @ coefficients
     torch.testing.assert_close(
-        sh.basis(directions, degree) @ turned, sh.basis(directions @ rotation, degree) @ coefficients
+        harmonics.basis(directions, degree) @ turned, harmonics.basis(directions @ rotation, degree) @ coefficients
     )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fitting.bundle import AvatarBundle
-from fitting.run_directory import RunDirectory
-from scene import files
-from scene.errors import UserError
-from scene.files import atomic_path, check_writable, new_folder, write_json
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.run_directory import RunDirectory
+from likeness.scene import files
+from likeness.scene.errors import UserError
+from likeness.scene.files import atomic_path, check_writable, new_folder, write_json
 from tests import toys
 from tests.programs import called, fails
 
@@ -53,11 +53,11 @@ def test_programs_say_it_before_they_work(program, arguments, tmp_path, monkeypa
 
     if program == "render_views":  # the avatar says how many pictures there are
         toys.arkit_bundle(16).save(tmp_path / "run" / "bundle")
-        monkeypatch.setattr("playback.views.files.write_views", work)
+        monkeypatch.setattr("likeness.playback.views.files.write_views", work)
     else:
         monkeypatch.setattr(AvatarBundle, "load", work)
         monkeypatch.setattr(RunDirectory, "open", work)
-        monkeypatch.setattr("playback.bundles.load_bundle", work)
+        monkeypatch.setattr("likeness.playback.bundles.load_bundle", work)
     monkeypatch.setattr(sys, "argv", [program, str(tmp_path / "run"), *arguments, str(out)])
     with pytest.raises(UserError, match="cannot write there"):
         importlib.import_module(program).main()
@@ -75,5 +75,5 @@ def test_folders_that_the_system_makes_for_nobody(tmp_path):
         pass
     (tmp_path / "a.mp4").write_bytes(b"x")
     (tmp_path / "list.txt").write_text("a.mp4")
-    for program in (["prepare_collection.py", tmp_path], ["fit_subject.py", "--list", tmp_path / "list.txt"]):
+    for program in (["collect", tmp_path], ["fit", "--list", tmp_path / "list.txt"]):
         fails(called(*program, "--out", "/proc/x", "--offline"), "/proc/x", "cannot write there")

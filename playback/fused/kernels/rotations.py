@@ -1,4 +1,4 @@
-"""Rotations, for the kernels: formulas and their order are those of ``scene.transforms``."""
+"""Rotations, for the kernels: formulas and their order are those of ``likeness.scene.transforms``."""
 
 from __future__ import annotations
 

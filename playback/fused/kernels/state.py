@@ -1,6 +1,6 @@
 """What all Gaussians share, of one state: codes, frames and the turn of harmonics, in one launch.
 
-Formulas and their order are those of ``scene.sh``, ``fitting.avatars.anchoring`` and ``fitting.avatars.linear``.
+Formulas and their order are those of ``likeness.ops.harmonics``, ``likeness.fitting.avatars.anchoring`` and ``likeness.fitting.avatars.linear``.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from playback.fused.kernels.rotations import angle_over_sine, quaternion
-from scene import sh
+from likeness.playback.fused.kernels.rotations import angle_over_sine, quaternion
+from likeness.ops import harmonics
 
 SAMPLES = 64
 """Directions at which harmonics are solved for, filled up to a power of two."""
@@ -19,9 +19,9 @@ FRAMES = 16
 """Numbers before it: the body's rotation (9, row by row), translation (3) and quaternion (4) in the head frame."""
 
 _SAMPLES, _HARMONICS, _FRAMES = tl.constexpr(SAMPLES), tl.constexpr(HARMONICS), tl.constexpr(FRAMES)
-_C1 = tl.constexpr(sh.C1)
-_C20, _C21, _C22, _C23, _C24 = (tl.constexpr(value) for value in sh.C2)
-_C30, _C31, _C32, _C33, _C34, _C35, _C36 = (tl.constexpr(value) for value in sh.C3)
+_C1 = tl.constexpr(harmonics.C1)
+_C20, _C21, _C22, _C23, _C24 = (tl.constexpr(value) for value in harmonics.C2)
+_C30, _C31, _C32, _C33, _C34, _C35, _C36 = (tl.constexpr(value) for value in harmonics.C3)
 
 
 @triton.jit

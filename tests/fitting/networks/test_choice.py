@@ -9,15 +9,15 @@ import types
 import pytest
 import torch
 
-from fitting.avatars import AVATARS
-from fitting.config import FitConfig
-from fitting.config_files import listing
-from fitting.few_pictures import fit_pictures
-from fitting.loop import Budget
-from fitting.networks import NetworksConfig, choice, choose, choose_for, describe, require, settle, why_not
-from fitting.subject import FitOptions, fit_run
-from playback import evaluation
-from playback.player import Player
+from likeness.fitting.avatars import AVATARS
+from likeness.fitting.config import FitConfig
+from likeness.scene.config_files import listing
+from likeness.fitting.image_fit import fit_pictures
+from likeness.fitting.loop import Budget
+from likeness.fitting.networks import NetworksConfig, choice, choose, choose_for, describe, require, settle, why_not
+from likeness.fitting.subject import FitOptions, fit_run
+from likeness.playback import evaluation
+from likeness.playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, fields_close, make
 from tests.fitting.networks import fake_tinycudann

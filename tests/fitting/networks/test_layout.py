@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fitting.networks import FusedMLP, Layout, UnsupportedNetwork, pack, unpack
+from likeness.fitting.networks import FusedMLP, Layout, UnsupportedNetwork, pack, unpack
 from tests.fitting.networks import fake_tinycudann
 
 SIZES = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fitting.avatars import AVATARS
-from fitting.networks import FusedMLP, Layout, NetworksConfig, choose, pack, unpack, why_not
-from playback.player import Player
+from likeness.fitting.avatars import AVATARS
+from likeness.fitting.networks import FusedMLP, Layout, NetworksConfig, choose, pack, unpack, why_not
+from likeness.playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
 from tests.fitting.networks.test_layout import SIZES, make_network

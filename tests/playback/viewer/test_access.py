@@ -14,16 +14,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from playback.viewer import access
-from playback.viewer.access import Access
+from likeness.playback.viewer import access
+from likeness.playback.viewer.access import Access
 from tests import toys
 from tests.contract.test_avatars import make
 from tests.playback.viewer.test_server import Client, camera_message, until
 
 viser = pytest.importorskip("viser", reason="viser is not installed (the live viewer's package)")
 
-from playback.viewer.messages import MAX_TEXT, Malformed, suits, wanted  # noqa: E402
-from playback.viewer.panel import as_markdown  # noqa: E402
+from likeness.playback.viewer.messages import MAX_TEXT, Malformed, suits, wanted  # noqa: E402
+from likeness.playback.viewer.panel import as_markdown  # noqa: E402
 
 HOSTILE = "<img src=x onerror=document.title='taken'>"
 
@@ -47,9 +47,9 @@ def test_the_address_or_the_cookie_lets_in(rules):
     assert cookie == f"likeness-viewer-8080={rules.token}; Path=/; HttpOnly; SameSite=Strict"
     assert refusal(rules, path) is None
     for host in ("localhost:8080", "127.0.0.1:8080", "[::1]:8080", "LOCALHOST:9000", "localhost"):
-        sent = [f"a=b; {cookie.partition(';')[0]}"]
-        assert refusal(rules, "/hdri.jpg", host, cookies=sent) is None
-        assert refusal(rules, "/", host, origins=[f"http://{host}"], cookies=sent) is None
+        to_device = [f"a=b; {cookie.partition(';')[0]}"]
+        assert refusal(rules, "/hdri.jpg", host, cookies=to_device) is None
+        assert refusal(rules, "/", host, origins=[f"http://{host}"], cookies=to_device) is None
 
 
 @pytest.mark.parametrize("path", ["/", "/?token=", "/?token=wrong", "/?token=é", "/?" + "token=x&" * 99, "/?tok\x00en"])
@@ -156,7 +156,7 @@ def viewer(tmp_path_factory):
     """The viewer of an avatar whose folder and expressions are called like an attack."""
     import dataclasses
 
-    from playback.viewer.viewer import Viewer
+    from likeness.playback.viewer.viewer import Viewer
 
     folder = tmp_path_factory.mktemp("runs") / HOSTILE
     bundle = toys.bundle(make("headgas"), 32)
@@ -272,9 +272,9 @@ def test_values_that_no_widget_can_have_change_nothing(viewer, caplog, capsys):
 
 def test_garbage_instead_of_http_is_one_line(viewer, caplog, capsys):
     port, _ = parts(viewer)
-    for sent in (b"\x16\x03\x01junk\r\n\r\n", b""):
+    for to_device in (b"\x16\x03\x01junk\r\n\r\n", b""):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as stranger:
-            stranger.sendall(sent)
+            stranger.sendall(to_device)
             stranger.shutdown(socket.SHUT_WR)
             while stranger.recv(1000):
                 pass
@@ -284,7 +284,7 @@ def test_garbage_instead_of_http_is_one_line(viewer, caplog, capsys):
 
 
 def test_a_server_for_the_network_warns(tmp_path, caplog):
-    from playback.viewer.viewer import Viewer
+    from likeness.playback.viewer.viewer import Viewer
 
     toys.bundle(make("headgas"), 32).save(tmp_path / "bundle")
     viewer = Viewer.open([tmp_path / "bundle"], "cpu", "0.0.0.0", 0, size=48, fps=100)

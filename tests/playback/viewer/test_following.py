@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from fitting import loop
-from fitting.config import FitConfig
-from playback.viewer import following
-from playback.viewer.following import FitFollower
-from renderers import create
+from likeness.fitting import loop
+from likeness.fitting.config import FitConfig
+from likeness.playback.viewer import following
+from likeness.playback.viewer.following import FitFollower
+from likeness.renderers import create
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 from tests.fitting.test_loop import SMALL
@@ -93,7 +93,7 @@ def test_a_broken_viewer_is_said_once_and_the_fit_goes_on(follower, caplog):
 
 def test_a_real_fit_is_seen_in_the_browser(capture, monkeypatch):
     pytest.importorskip("viser", reason="viser is not installed (the live viewer's package)")
-    monkeypatch.setattr(following, "_LEAST_S", 0.0)
+    monkeypatch.setattr(following, "_MIN_S", 0.0)
     monkeypatch.setattr(following, "_COPY_SHARE", 0.9)
     monkeypatch.setattr(following, "_RENDER_SHARE", 0.9)
     follower = FitFollower(capture, "cpu", "127.0.0.1", 0)

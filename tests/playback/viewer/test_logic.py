@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from fitting.bundle import AvatarBundle
-from playback.face_parts import FACE_PARTS, OTHER, grouped
-from playback.player import Player
-from playback.viewer import orbit
-from playback.viewer.saving import png, save_tuned
-from playback.viewer.show import Settings, Show, carried_over, driven
-from playback.viewer.transport import Transport
-from scene.camera import Camera
-from scene.errors import UserError
-from scene.expression_tuning import ExpressionTuning
-from scene.transforms import matrices_to_quats, transform_points
+from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.face_parts import FACE_PARTS, OTHER, grouped
+from likeness.playback.player import Player
+from likeness.playback.viewer import orbit
+from likeness.playback.viewer.saving import png, save_tuned
+from likeness.playback.viewer.show import Settings, Show, carried_over, driven
+from likeness.playback.viewer.transport import Transport
+from likeness.scene.camera import Camera
+from likeness.scene.errors import UserError
+from likeness.scene.expression_tuning import ExpressionTuning
+from likeness.scene.transforms import matrices_to_quats, transform_points
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 
@@ -41,7 +41,7 @@ def bundle() -> AvatarBundle:
 
 
 def test_every_expression_of_the_head_model_has_a_place_and_a_name_of_its_own():
-    from preprocess.head_models import HEAD_MODELS
+    from likeness.head_models import HEAD_MODELS
 
     names = tuple(HEAD_MODELS["anny"]().expression_names)
     parts = grouped(names)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from playback.viewer.orbit import View, start_of
-from playback.viewer.rendering import Rendering
-from playback.viewer.show import Show
+from likeness.playback.viewer.orbit import View, start_of
+from likeness.playback.viewer.rendering import Rendering
+from likeness.playback.viewer.show import Show
 from tests import toys
 from tests.contract.test_avatars import make
 from tests.playback.viewer.test_logic import seen_from

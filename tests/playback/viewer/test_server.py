@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from playback.viewer import server
-from playback.viewer.orbit import start_of
-from playback.viewer.show import Show
-from scene.errors import UserError
+from likeness.playback.viewer import server
+from likeness.playback.viewer.orbit import start_of
+from likeness.playback.viewer.show import Show
+from likeness.scene.errors import UserError
 from tests import toys
 from tests.contract.test_avatars import make
 from tests.playback.viewer.test_logic import seen_from
@@ -142,7 +142,7 @@ def camera_message(show: Show, size: int) -> dict:
 def viewing(tmp_path):
     """A running viewer of a toy avatar, and a client that looks on."""
     pytest.importorskip("viser", reason="viser is not installed (the live viewer's package)")
-    from playback.viewer.viewer import Viewer
+    from likeness.playback.viewer.viewer import Viewer
 
     toys.bundle(make("headgas"), 32).save(tmp_path / "me" / "bundle")
     viewer = Viewer.open([tmp_path / "me"], "cpu", "127.0.0.1", 0, size=48, fps=100)
@@ -182,7 +182,7 @@ def test_sliders_views_and_the_recording_change_the_picture(viewing):
 def test_a_screenshot_comes_as_png_and_a_tuned_bundle_is_saved_once(viewing, tmp_path):
     import cv2
 
-    from fitting.bundle import AvatarBundle
+    from likeness.fitting.bundle import AvatarBundle
 
     viewer, client = viewing
     client.set("Screenshot", True)
@@ -210,7 +210,7 @@ def test_the_program_serves_until_it_is_stopped(tmp_path, taken_port):
     pytest.importorskip("viser", reason="viser is not installed (the live viewer's package)")
     toys.bundle(make("headgas"), 32).save(tmp_path / "a" / "bundle")
     toys.bundle(make("gaussianhead"), 32).save(tmp_path / "b")
-    command = [sys.executable, "view_avatar.py", str(tmp_path / "a"), str(tmp_path / "b"), "--port"]
+    command = [sys.executable, "view", str(tmp_path / "a"), str(tmp_path / "b"), "--port"]
     refused = subprocess.run([*command, str(taken_port)], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith(f"error: --port {taken_port}: in use") and refused.stderr.count("\n") == 1
@@ -238,11 +238,11 @@ def test_the_program_serves_until_it_is_stopped(tmp_path, taken_port):
      (["tests", "--port", "0"], "argument --port: expected a whole number from 1 to 65535")],
 )  # fmt: skip
 def test_errors_of_the_program_are_one_line(arguments, message, capsys, monkeypatch):
-    import view_avatar
+    from likeness.cli import view as view_avatar
 
     monkeypatch.setattr(server, "require_viser", lambda: None)
     monkeypatch.setattr(server, "check_address", lambda host, port: None)
-    monkeypatch.setattr(sys, "argv", ["view_avatar.py", *arguments])
+    monkeypatch.setattr(sys, "argv", ["view", *arguments])
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with pytest.raises((UserError, SystemExit)) as stop:
         view_avatar.main()

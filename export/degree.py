@@ -1,0 +1,46 @@
+"""The lowest degree of the spherical harmonics that still shows an avatar as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from likeness.fitting.bundle import AvatarBundle
+from likeness.export.fidelity import MAX_LOSS_DB, agreement, loss_db, pictures, some
+from likeness.export.teacher import degree_projection, eyes_of
+from likeness.renderers import create
+from likeness.scene.head_state import HeadState
+
+
+def choose_degree(bundle: AvatarBundle, states: HeadState) -> int:
+    """The first from 1 up that loses at most MAX_LOSS_DB at ``states``, or the avatar's own degree if that is less."""
+    shown = some(states)
+    own = round(_coefficients(bundle) ** 0.5) - 1
+    if own <= 1:
+        return own
+    expected = pictures(bundle, shown)
+    for degree in range(1, own):
+        if loss_db(agreement(_reduced_pictures(bundle, shown, degree), expected)) <= MAX_LOSS_DB:
+            return degree
+    return own
+
+
+@torch.no_grad()
+def _coefficients(bundle: AvatarBundle) -> int:
+    state = bundle.default_state
+    return bundle.avatar.canonical(state, eyes_of(bundle.default_camera, state)).sh.shape[-2]
+
+
+@torch.no_grad()
+def _reduced_pictures(bundle: AvatarBundle, states: HeadState, degree: int) -> Tensor:
+    renderer, avatar = create("cpu"), bundle.avatar
+    project = degree_projection(bundle, degree, _coefficients(bundle))
+    shown = []
+    for index in range(len(states)):
+        view = bundle.default_camera.in_frame(states[index].T_world_head)
+        cloud = avatar.canonical(states[index], view.center)
+        cloud = avatar.placed(dataclasses.replace(cloud, sh=project @ cloud.sh), states[index])
+        shown.append(renderer.render(cloud, view).over(torch.ones(3)).clamp(0, 1))
+    return torch.stack(shown)

@@ -1,0 +1,153 @@
+"""Fits an avatar that was lifted from few pictures to these pictures, without letting what they do not show go astray.
+
+Colours and opacities may change, and patches move by millimetres and grow by a third at most; all are drawn back to
+where they started. Everything that a picture does not show keeps its place, since it has no gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from likeness.fitting import losses, image_loss
+from likeness.fitting.avatars import AvatarModel
+from likeness.renderers import Renderer
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Capture
+from likeness.scene.head_state import HeadState
+from likeness.scene.frame_images import FrameStore
+from likeness.scene.to_device import to_device
+from likeness.ops.harmonics import C0
+
+
+@dataclasses.dataclass(frozen=True)
+class RefinementConfig:
+    """How far a refinement may go. The values are those at which views of made people 30 degrees to the side, which
+    the picture did not show, gained a little rather than lost."""
+
+    shift_m: float = 1.0e-3
+    """Farthest that a Gaussian moves."""
+    growth: float = 0.3
+    """Largest change of a log-scale."""
+    rates: tuple[float, float, float, float] = (4e-3, 2e-2, 2e-2, 2e-2)
+    """Steps in colour, opacity logit, and parts of the farthest shift and the largest growth."""
+    hold: float = 2e-3
+    """Weight of the mean square of shifts and growths, in parts of their limits."""
+    dssim: float = 0.2
+    """Weight of 1 - SSIM against 1 - this of L1."""
+    matte: float = 0.2
+    """Weight of the difference of alpha and matte."""
+    least_shown: float = 0.08
+    """Gaussians of which the pictures show a smaller share stay as they are: shining through is no evidence."""
+
+
+_DILATION = 0.3  # square pixels that rasterisers add to a Gaussian's footprint
+
+FREEDOM = ("colors", "opacity_logits", "means", "log_scales")
+"""What is refined: an avatar must have them all as parameters of its Gaussians."""
+
+
+def can_refine(avatar: AvatarModel) -> bool:
+    return all(name in avatar.per_gaussian for name in FREEDOM)
+
+
+def refine(
+    avatar: AvatarModel, capture: Capture, frames: FrameStore, renderer: Renderer, seconds: float, seed: int = 0,
+    config: RefinementConfig = RefinementConfig(), progress: bool = True,
+) -> int:  # fmt: skip
+    """Refines in place for so many seconds; returns the steps taken. Raises ValueError for an avatar without the
+    parameters of FREEDOM."""
+    from tqdm import tqdm
+
+    device = next(avatar.parameters()).device
+    if device.type == "cpu":
+        image_loss.compile_kernels()
+    if not can_refine(avatar):
+        raise ValueError(f"refine: an avatar of kind {avatar.kind} has not all of {FREEDOM}")
+    start = {name: avatar.per_gaussian[name].detach().clone() for name in FREEDOM}
+    free = {name: torch.zeros_like(value, requires_grad=True) for name, value in start.items()}
+    groups = [{"params": [free[name]], "lr": rate} for name, rate in zip(FREEDOM, config.rates)]
+    optimizer = torch.optim.Adam(groups, eps=1e-12)
+    states, cameras = capture.states.to(device), capture.cameras.to(device)
+    hidden = ~(shown_share(avatar, renderer, states, cameras, capture.train) > config.least_shown)
+    generator, begun, steps = torch.Generator().manual_seed(seed), time.monotonic(), 0
+    with tqdm(total=round(seconds), desc="refining", unit="s", disable=not progress) as bar:
+        while (spent := time.monotonic() - begun) < seconds:
+            bar.update(round(min(spent, seconds)) - bar.n)
+            index = capture.train[steps % len(capture.train)]
+            values = _values(start, free, config)
+            loss = _loss(avatar, values, states[index], cameras[index], frames.get(index), renderer, generator, config)
+            loss = loss + config.hold * (torch.tanh(free["means"]).square().mean() + _mean_square(free["log_scales"]))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            for tensor in free.values():
+                tensor.grad[hidden] = 0
+            optimizer.step()
+            steps += 1
+        bar.update(round(seconds) - bar.n)
+    with torch.no_grad():
+        for name, value in _values(start, free, config).items():
+            avatar.per_gaussian[name].copy_(value)
+    return steps
+
+
+def _mean_square(value: Tensor) -> Tensor:
+    return torch.tanh(value).square().mean()
+
+
+def _values(start: dict[str, Tensor], free: dict[str, Tensor], config: RefinementConfig) -> dict[str, Tensor]:
+    """The parameters at what is free, within their limits."""
+    return {
+        "colors": start["colors"] + free["colors"],
+        "opacity_logits": start["opacity_logits"] + free["opacity_logits"],
+        "means": start["means"] + config.shift_m * torch.tanh(free["means"]),
+        "log_scales": start["log_scales"] + config.growth * torch.tanh(free["log_scales"]),
+    }
+
+
+def _loss(
+    avatar: AvatarModel, values: dict[str, Tensor], state: HeadState, camera: Camera, target: tuple[Tensor, Tensor],
+    renderer: Renderer, generator: torch.Generator, config: RefinementConfig,
+) -> Tensor:  # fmt: skip
+    in_head = camera.in_frame(state.T_world_head)
+    named = {f"per_gaussian.{name}": value for name, value in values.items()}
+    cloud = torch.func.functional_call(avatar, named, (state, in_head.center))
+    output = renderer.render(cloud, in_head)
+    colour, matte = target
+    (background,) = to_device((torch.rand(3, generator=generator),), colour.device)
+    truth, picture = colour * matte + (1 - matte) * background, output.over(background)
+    fit = (1 - config.dssim) * losses.l1(picture, truth) + config.dssim * losses.dssim(picture, truth)
+    return fit + config.matte * losses.l1(output.alpha, matte)
+
+
+def shown_share(
+    avatar: AvatarModel, renderer: Renderer, states: HeadState, cameras: Camera, indices: Sequence[int],
+    looked_at: Sequence[Tensor] | None = None,
+) -> Tensor:  # fmt: skip
+    """[N] in [0, 1]: how much of each Gaussian some frame shows, the rest being hidden behind others or outside.
+
+    states, cameras: [T], on the avatar's device. looked_at: per index the pixels [H, W] that count (0 or 1), all if
+    None.
+
+    The blending weights of a Gaussian, summed over the picture, are the derivative of the picture's sum by its colour;
+    what they would be with nothing before it is its opacity times its area in the picture.
+    """
+    share = torch.zeros(avatar.num_gaussians, device=states.expression.device)
+    for number, index in enumerate(indices):
+        camera = cameras[index].in_frame(states[index].T_world_head)
+        with torch.no_grad():
+            cloud = avatar(states[index], camera.center)
+        colours = torch.zeros_like(cloud.sh[..., :1, :]).requires_grad_()  # grey 0.5: nothing is clamped
+        output = renderer.render(dataclasses.replace(cloud, sh=colours), camera)
+        red = output.rgb[..., 0] if looked_at is None else output.rgb[..., 0] * looked_at[number]
+        weights = torch.autograd.grad(red.sum(), colours)[0][:, 0, 0] / C0
+        _, depth = camera.project(cloud.means)
+        pixels = (camera.K[0, 0] * cloud.scales / depth[:, None].clamp_min(1e-3)).square() + _DILATION
+        area = 2 * torch.pi * pixels.sort(-1).values[:, 1:].prod(-1).sqrt()  # of the two larger axes: seen from before
+        alone = (cloud.opacities * area).clamp_min(1e-6)
+        share = torch.maximum(share, (weights / alone).clamp(0, 1))
+    return share

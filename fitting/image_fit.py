@@ -1,0 +1,151 @@
+"""From the capture of one or a few pictures to a bundle: what the initializer gives, fitted only on request."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from likeness.fitting import networks
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.config import FitConfig
+from likeness.fitting.seedings import SEEDINGS
+from likeness.fitting.loop import avatar_of
+from likeness.fitting.recolouring import check_recolourable, recolour
+from likeness.fitting.finetune import FREEDOM, can_refine, refine
+from likeness.fitting.run_directory import RunDirectory, versions
+from likeness.renderers.screen_refiner import Refinement
+from likeness.renderers import create
+from likeness.scene.capture import Capture
+from likeness.scene.errors import UserError
+from likeness.scene.frame_images import FrameStore
+from likeness.scene.seeds import Seeds
+
+if TYPE_CHECKING:
+    from likeness.preprocess.portraits.capture import PictureOptions
+
+_NOTHING_HELD = (
+    "nothing: the avatar has all the pictures there are, and its figures are those of pictures that it was made from"
+)
+
+_REFINED = (
+    "pictures are refined by a network that came with the weights (likeness render --coarse shows them without it); "
+    ".ply, .spz and web pages leave it out"
+)
+_UNREFINED = "left out: it knows the Gaussians as the network gives them, and --refine changed them"
+
+
+@dataclasses.dataclass(frozen=True)
+class PicturesResult:
+    """bundle: as saved. seconds: by part. notes: for people, recorded in the run. figures: further metrics."""
+
+    bundle: AvatarBundle
+    seconds: dict[str, float]
+    notes: dict[str, str]
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """The run whose avatar an edited picture changes."""
+
+    run: RunDirectory
+    bundle: AvatarBundle
+    capture: Capture
+
+    @classmethod
+    def open(cls, root: Path) -> Base:
+        """Raises UserError when it is no finished run, or its avatar cannot be recoloured."""
+        run = RunDirectory.open(root)
+        bundle = AvatarBundle.load(run.bundle)
+        check_recolourable(bundle, str(root))
+        capture = Capture.load(run.capture)
+        if capture.expression_names != bundle.expression_names:
+            raise UserError(f"{root}: its capture is not that of its avatar; give a run that fit_subject.py made")
+        return cls(run, bundle, capture)
+
+    def options(self, options: PictureOptions) -> PictureOptions:
+        """Options for pictures of this person; a picture without a focal length is taken for one by its camera."""
+        camera = self.bundle.default_camera
+        focal = options.focal or float(camera.K[0, 0]) / max(camera.width, camera.height)
+        return dataclasses.replace(options, head_model=self.capture.head_model, focal=focal)
+
+
+def recolour_pictures(run: RunDirectory, capture: Capture, base: Base, *, device: str = "cpu") -> PicturesResult:
+    """Saves the base's avatar with the colours of the pictures of a capture as the bundle of a run.
+
+    The capture's states become those at which the avatar lies over the pictures.
+    """
+    begun = time.perf_counter()
+    found = recolour(base.bundle, capture, device=device)
+    frames = tuple(
+        dataclasses.replace(capture.frames[index], state=found.states[number])
+        for number, index in enumerate(capture.train)
+    )
+    dataclasses.replace(capture, frames=frames).save()
+    notes = {
+        "held_out": _NOTHING_HELD,
+        "recoloured": f"{base.run.root} with the colours of {', '.join(_names(capture))}; all else is as it was",
+    }
+    if base.bundle.refinement is not None:
+        notes["screen_refiner"] = "left out: it knows the colours as the network gives them"
+    facts = {**base.bundle.facts, "recoloured": {"base": str(base.run.root), **found.figures}, "notes": notes}
+    dataclasses.replace(found.bundle.coarse(), facts=facts).save(run.bundle)
+    seconds = {"recolouring": round(time.perf_counter() - begun, 3)}
+    return PicturesResult(AvatarBundle.load(run.bundle), seconds, notes, {"recoloured": found.figures})
+
+
+def _names(capture: Capture) -> list[str]:
+    return [picture["name"] for picture in capture.report.get("pictures", [])]
+
+
+def fit_pictures(
+    run: RunDirectory, capture: Capture, config: FitConfig, *, refine_s: float | None = None, device: str = "cpu",
+    seed: int = 0,
+) -> PicturesResult:  # fmt: skip
+    """Makes the avatar of a run of pictures and saves its bundle.
+
+    refine_s: seconds of fitting to the pictures themselves; none if None. Raises UserError for an avatar that cannot be
+    refined so, and where the networks' backend was asked for and is not there.
+    """
+    networks.require(config.networks, device)
+    frames, seconds = FrameStore(capture, capture.train, device), {}
+    begun = time.perf_counter()
+    seeds = SEEDINGS[config.initializer](capture, frames, config.seeds, seed)
+    avatar = avatar_of(seeds, config, capture, seed).to(device)
+    seconds["seeds"] = round(time.perf_counter() - begun, 3)
+    notes = {"held_out": _NOTHING_HELD}
+    refinement = _refinement(config, seeds)
+    if refinement is not None:
+        notes["screen_refiner"] = _REFINED if refine_s is None else _UNREFINED
+    if refine_s is not None:
+        refinement = None
+        if not can_refine(avatar):
+            raise UserError(
+                f"--refine: avatars of kind {avatar.kind} are not refined (they lack one of {', '.join(FREEDOM)}); "
+                "leave it out, or use the preset one-picture"
+            )
+        renderer = create("auto", device)
+        renderer.warm_up()
+        begun = time.perf_counter()
+        steps = refine(avatar, capture, frames, renderer, refine_s, seed)
+        seconds["refine"] = round(time.perf_counter() - begun, 3)
+        notes["refinement"] = f"{steps} steps on the pictures themselves in {refine_s:g} s"
+    facts = {
+        "seed": seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes,
+        "pictures": _names(capture), "extrapolates": True, "networks": dataclasses.asdict(config.networks),
+    }  # fmt: skip
+    bundle = AvatarBundle.from_fit(avatar.eval(), capture, facts)
+    dataclasses.replace(bundle, refinement=refinement).save(run.bundle)
+    return PicturesResult(AvatarBundle.load(run.bundle), seconds, notes)
+
+
+def _refinement(config: FitConfig, seeds: Seeds) -> Refinement | None:
+    """The one-shot network's screen refiner, where that made the seeds and has one."""
+    if config.initializer != "one_shot":
+        return None
+    from likeness.one_shot import weights
+
+    refiner = weights.load(config.seeds.weights)[0].refiner
+    return None if refiner is None else Refinement.of(refiner, seeds.features, seeds.cloud.num_gaussians)

@@ -1,0 +1,86 @@
+"""Makes a capture of a video: what fit_subject.py does first, alone. Fit it later with fit_subject.py --capture.
+
+Example: likeness preprocess me.mp4 --out captures/me
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from likeness.cli import command_line
+from likeness.cli import many_subjects
+from likeness.cli.command_line import option, positive_int
+
+if TYPE_CHECKING:
+    from likeness.scene.capture import Capture
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = command_line.Parser(__doc__)
+    option(parser, "video", type=Path, metavar="VIDEO", help="video of one person's head and shoulders")
+    option(parser, "--out", type=Path, metavar="DIR", required=True, help="folder of the capture; unfinished work "
+                                                                          "in it is taken up again")  # fmt: skip
+    command_line.add_preprocessing(parser)
+    option(parser, "--max-frames", type=positive_int, default=2000, metavar="N",
+           help="sample longer videos down evenly to this number of frames")  # fmt: skip
+    option(parser, "--min-frames", type=positive_int, default=30, metavar="N",
+           help="refuse videos with a smaller number of usable frames")  # fmt: skip
+    command_line.add_device(parser)
+    command_line.add_weights(parser)
+    limits = parser.add_argument_group("limits (unless given, there is none)")
+    many_subjects.add_limits(limits)
+    option(limits, "--result", type=Path, metavar="FILE",
+           help="write figures, or why the video was refused, here (JSON)")  # fmt: skip
+    return parser
+
+
+def main() -> None:
+    args = parser().parse_args()
+    command_line.resume_with("the same command goes on: what is done so far is kept")
+    device = str(command_line.device(args.device))
+    from likeness.preprocess.acceptance import Limits
+    from likeness.preprocess.pipeline import PreprocessConfig, build_capture
+    from likeness.scene.errors import UnusableVideo
+    from likeness.scene.files import write_json
+
+    settings = PreprocessConfig(
+        args.size, args.start, args.end, args.max_frames, args.min_frames, args.matting, focal=args.focal,
+        tracking=args.tracking,
+    )  # fmt: skip
+    try:
+        capture = build_capture(
+            args.video, args.out, settings, device=device, weights=args.weights, download=not args.offline,
+            limits=Limits(**many_subjects.limits(args)),
+        )  # fmt: skip
+    except UnusableVideo as error:
+        if args.result is not None:
+            write_json(args.result, {"refused": " ".join(str(error).split()), "reason": error.reason})
+        raise
+    if args.result is not None:
+        write_json(args.result, _figures(capture))
+    print(f"capture: {args.out} ({len(capture.frames)} frames)")
+
+
+def _figures(capture: Capture) -> dict:
+    """What a collection wants to know of a capture; plain JSON values."""
+    from likeness.preprocess.acceptance import of_report
+
+    frames, tracking = capture.report["frames"], capture.report["tracking"]
+    spans = {name: tracking["pose_degrees"][name] for name in ("yaw", "pitch")}
+    return {
+        **of_report(capture.report),
+        "frames": len(capture.frames),
+        "seen": frames["seen"],
+        "used_seconds": frames["used_seconds"],
+        "most_faces": frames["most_faces"],
+        "dropped": frames["dropped"],
+        **{f"{name}_degrees": round(span["p95"] - span["p5"], 1) for name, span in spans.items()},
+        "seconds": capture.report["seconds"],
+        "warnings": [warning["what"] for warning in capture.report["warnings"]],
+    }
+
+
+if __name__ == "__main__":
+    command_line.run(main)

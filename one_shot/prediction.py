@@ -1,0 +1,79 @@
+"""What the network gives for one picture, and how it moves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from likeness.renderers.screen_refiner import Refinement, ScreenRefiner
+from likeness.scene.cloud import GaussianCloud
+from likeness.ops.deform.skinning import blend_two_frames
+from likeness.scene.transforms import transform_points
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """Gaussians at rest in the head frame; the N queries first, then lifted ones.
+
+    cloud: N + L. head_weights: [N + L]. confidence: [N] in [0, 1], how far a query's colour rests on a pixel that
+    shows it. offsets: [N, 3] metres off the surface. departures: [N] how far the colours of queries that are well seen
+    are from the pixels that show them (0 for the others). features: [N + L, F] in [0, 1] for the screen refiner, None
+    where the network gives none.
+    """
+
+    cloud: GaussianCloud
+    head_weights: Tensor
+    confidence: Tensor
+    offsets: Tensor
+    departures: Tensor
+    features: Tensor | None = None
+
+    @property
+    def num_queries(self) -> int:
+        return len(self.confidence)
+
+    def with_lifted(self, cloud: GaussianCloud, head_weights: Tensor, features: Tensor | None) -> Prediction:
+        """The same with further Gaussians behind the queries; their harmonics are padded to the same degree."""
+        own, new = self.cloud.fields(), cloud.fields()
+        missing = own["sh"].shape[-2] - new["sh"].shape[-2]
+        new["sh"] = torch.nn.functional.pad(new["sh"], (0, 0, 0, missing))
+        joined = GaussianCloud(**{name: torch.cat([own[name], new[name]]) for name in own})
+        return dataclasses.replace(
+            self, cloud=joined, head_weights=torch.cat([self.head_weights, head_weights]),
+            features=None if self.features is None else torch.cat([self.features, features]),
+        )  # fmt: skip
+
+    def posed(self, displacements: Tensor, T_head_body: Tensor) -> GaussianCloud:
+        """The cloud in the head frame of another state: as an avatar with a rig and two frames moves it.
+
+        displacements: [N, 3] of the queries by the expression. T_head_body: [4, 4].
+        """
+        rest = self.cloud.num_gaussians - len(displacements)
+        means = self.cloud.means + torch.nn.functional.pad(displacements, (0, 0, 0, rest))
+        moved = dataclasses.replace(self.cloud, means=means)
+        identity = torch.eye(4, dtype=means.dtype, device=means.device)
+        return blend_two_frames(moved, identity, T_head_body, self.head_weights)
+
+
+def refinement(refiner: ScreenRefiner | None, prediction: Prediction) -> Refinement | None:
+    """A refiner with the features of a prediction; None without one."""
+    if refiner is None:
+        return None
+    return Refinement.of(refiner, prediction.features, prediction.cloud.num_gaussians)
+
+
+def to_rest(points: Tensor, head_weights: Tensor, T_head_body: Tensor) -> Tensor:
+    """Where points [N, 3] of a state's head frame lie at rest: the inverse of the blend of the two frames."""
+    w = head_weights[:, None]
+    identity = torch.eye(3, dtype=points.dtype, device=points.device)
+    matrices = w[..., None] * identity + (1 - w[..., None]) * T_head_body[:3, :3]
+    shifted = points - (1 - w) * T_head_body[:3, 3]
+    return torch.linalg.solve(matrices, shifted[..., None])[..., 0]
+
+
+def from_rest(points: Tensor, head_weights: Tensor, T_head_body: Tensor) -> Tensor:
+    """Points [N, 3] at rest, in the head frame of a state."""
+    body = transform_points(T_head_body, points)
+    return body + head_weights[:, None] * (points - body)

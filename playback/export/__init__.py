@@ -1,1 +1,0 @@
-"""Export: avatars as files that other programs read. EXPORTERS in playback.export.formats lists them."""

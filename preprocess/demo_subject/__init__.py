@@ -1,4 +1,0 @@
-"""The demo subject: a made person whose pose, expression, camera and matte are known exactly.
-
-``preprocess.demo_subject.truth`` makes the video and reads its truth back; ``errors`` compares a capture with it.
-"""

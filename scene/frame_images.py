@@ -1,0 +1,122 @@
+"""Reading a capture's pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.errors import UserError
+from likeness.scene.image_files import load_image
+from likeness.ops.threads import run_rows
+
+_MIN_WEIGHT = 0.255  # of a pixel's colour, where opaque ones have 255
+
+
+def load_rgba(frame: TrackedFrame) -> np.ndarray:
+    """Picture and matte of a frame as uint8 [H, W, 4] (RGB not premultiplied). Raises UserError when damaged."""
+    import cv2
+
+    size = (frame.camera.height, frame.camera.width)
+    image = _read(frame.image_path, cv2.IMREAD_COLOR, size)
+    matte = _read(frame.matte_path, cv2.IMREAD_GRAYSCALE, size)
+    for path, array in ((frame.image_path, image), (frame.matte_path, matte)):
+        if array.shape[:2] != size:
+            height, width = array.shape[:2]
+            raise UserError(
+                f"{path}: {width}x{height} pixels, but the capture says {size[1]}x{size[0]}; preprocess the video again"
+            )
+    rgba = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)
+    rgba[..., 3] = matte
+    return rgba
+
+
+def composite(rgba: np.ndarray, background: Tensor | float = 1.0) -> Tensor:
+    """uint8 [H, W, 4] over a grey level, a colour [3] or a picture [H, W, 3]: float32 [H, W, 3] in [0, 1]."""
+    pixels = torch.from_numpy(rgba).float() / 255
+    alpha = pixels[..., 3:]
+    return pixels[..., :3] * alpha + background * (1 - alpha)
+
+
+def _read(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
+    array = load_image(path, flags, 4 * size[0] * size[1])
+    if array is None:
+        problem = "damaged" if path.is_file() else "missing"
+        raise UserError(f"{path}: {problem}, expected a picture of the capture; preprocess the video again")
+    return array
+
+
+class FrameStore:
+    """Frames of a capture as uint8 on a device, 1 MiB each at 512², at full and, on request, at reduced resolution."""
+
+    def __init__(
+        self, capture: Capture, indices: Sequence[int], device: torch.device | str = "cpu", *, held_at: int = 1
+    ) -> None:
+        """Reads the frames ``indices`` (positions in ``capture.frames``). ``held_at``: holds 1 / held_at of their
+        resolution alone, which all divisors of ``get`` then refer to."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        cameras = [capture.frames[index].camera for index in indices]
+        sizes = {(camera.height // held_at, camera.width // held_at) for camera in cameras}
+        if len(sizes) != 1:
+            raise ValueError(f"FrameStore: expected frames of one size, got {sorted(sizes)}")
+        pictures = torch.empty(len(indices), *sizes.pop(), 4, dtype=torch.uint8)
+
+        def read(row: int) -> None:
+            picture = torch.from_numpy(load_rgba(capture.frames[indices[row]]))
+            pictures[row] = picture if held_at == 1 else _reduce(picture[None], held_at)[0]
+
+        with ThreadPoolExecutor(max(2, torch.get_num_threads())) as pool:
+            list(pool.map(read, range(len(indices))))
+        self._levels: dict[int, Tensor] = {1: pictures.to(device)}
+        self._rows = {index: row for row, index in enumerate(indices)}
+
+    def get(self, index: int | Sequence[int], divisor: int = 1) -> tuple[Tensor, Tensor]:
+        """Colour [*b, H, W, 3] (straight, not premultiplied) and matte [*b, H, W, 1] of a frame, or of several as a
+        batch [B], as float in [0, 1].
+
+        ``divisor``: 1, 2, 4 ... reduces the resolution by averaging.
+        """
+        if divisor not in self._levels:
+            self._levels[divisor] = _reduce(self._levels[1], divisor)
+        frames = self._levels[divisor]
+        if isinstance(index, int):
+            rgba = frames[self._rows[index]]
+        else:
+            rgba = torch.stack([frames[self._rows[one]] for one in index])
+        rgba = rgba.float() / 255
+        return rgba[..., :3], rgba[..., 3:]
+
+    def rgba(self, indices: Sequence[int]) -> Tensor:
+        """Colour and matte of frames as they are held, uint8 [B, H, W, 4]."""
+        frames = self._levels[1]
+        return torch.stack([frames[self._rows[index]] for index in indices])
+
+
+def _reduce(frames: Tensor, divisor: int) -> Tensor:
+    """Frames [T, H, W, 4] uint8 at 1 / divisor of their resolution, what is left over at the end cut off.
+
+    Colour is averaged with the matte's weights (and a little everywhere), so that no background bleeds in.
+    """
+    if frames.device.type == "cpu":
+        from likeness.ops.pixel_kernels import reduce_frames  # numba loads slowly: only when used
+
+        out = frames.new_empty(len(frames), frames.shape[1] // divisor, frames.shape[2] // divisor, 4)
+        arrays = frames.contiguous().numpy(), divisor, np.float32(_MIN_WEIGHT), out.numpy()
+        run_rows(lambda first, last: reduce_frames(first, last, *arrays), len(frames))
+        return out
+    return torch.stack([_reduced(frame, divisor) for frame in frames])
+
+
+def _reduced(frame: Tensor, divisor: int) -> Tensor:
+    """``_reduce`` of one frame [H, W, 4] in PyTorch's operations."""
+    pool, rgba = torch.nn.functional.avg_pool2d, frame.float().permute(2, 0, 1)[None]
+    alpha = rgba[:, 3:]
+    weight = alpha + _MIN_WEIGHT
+    colour = pool(rgba[:, :3] * weight, divisor) / pool(weight, divisor)
+    out = torch.cat([colour, pool(alpha, divisor)], 1)[0].permute(1, 2, 0)
+    return out.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,258 @@
+"""How the programs end, what they log, and what their help says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from likeness.cli import command_line
+from likeness.scene.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "numpy", "cv2", "mediapipe", "numba", "kornia", "scipy", "tensorboard", "matplotlib", "skimage")
+SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "\n    command_line.run(main)" in path.read_text())
+
+
+def _run(body: str, **kwargs) -> subprocess.CompletedProcess:
+    """A program whose main() is ``body``."""
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    imports = "import command_line, os, sys\nfrom likeness.scene.errors import UserError"
+    code = f"{imports}\ndef main():\n{lines}\ncommand_line.run(main)"
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, **kwargs)
+
+
+def test_success():
+    result = _run("print('done')")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+def test_a_user_error_is_one_line_and_code_2():
+    result = _run("raise UserError('me.mp4: not found;\\n  expected a video')")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "error: me.mp4: not found; expected a video\n"
+
+
+def test_a_bug_keeps_its_traceback():
+    result = _run("raise ValueError('oops')")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr and "ValueError: oops" in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on():
+    result = _run("command_line.resume_with('go on with --resume runs/me')\nraise KeyboardInterrupt")
+    assert (result.returncode, result.stderr) == (130, "stopped; go on with --resume runs/me\n")
+
+
+def test_sigterm_stops_cleanly():
+    body = "import signal\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\n    import time; time.sleep(10)\n" + (
+        "except KeyboardInterrupt:\n    print('saved'); raise"
+    )
+    result = _run(body)
+    assert (result.returncode, result.stdout) == (143, "saved\n")
+    assert result.stderr == "stopped; run the same command again\n"
+
+
+def test_a_second_sigterm_ends_at_once():
+    kill = "os.kill(os.getpid(), signal.SIGTERM)"
+    result = _run(f"import signal\ntry: {kill}\nexcept KeyboardInterrupt: {kill}")
+    assert result.returncode == -signal.SIGTERM
+
+
+def test_a_reader_that_went_away_is_no_error():
+    code = "import command_line\ndef main():\n    while True: print('line')\ncommand_line.run(main)"
+    program = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program.stdout.readline()
+    program.stdout.close()
+    assert (program.wait(timeout=60), program.stderr.read()) == (141, b"")
+    program.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_an_error_of_one_line():
+    result = _run("with open('/dev/full', 'w') as file: file.write('x')")
+    assert result.returncode == 2
+    assert result.stderr == "error: no space left on the disk; free some, then run the same command again\n"
+
+
+STEERING = "a\\x1b[2Jb\\rc\\x07\\x9bd\\udcffe"  # clears a screen, goes back in the line, rings; no text at its end
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"print('{STEERING}')",
+        f"raise UserError('{STEERING}')",
+        f"import logging; logging.getLogger('fleet').warning('%s', '{STEERING}')",
+        f"command_line.resume_with('{STEERING}')\nraise KeyboardInterrupt",
+        f"command_line.Parser('').parse_args(['{STEERING}'])",
+    ],
+)
+def test_what_is_printed_cannot_steer_a_terminal(body, stream):
+    result = _run(body, env={**os.environ, "PYTHONIOENCODING": "utf-8:surrogateescape"})
+    text = getattr(result, stream)
+    assert not set(text) - {"\n"} & {chr(code) for code in (*range(32), *range(127, 160))}
+    assert (r"a\x1b[2Jb" in text and r"\x9bd" in text and r"\udcffe" in text) == (
+        stream == ("stdout" if body.startswith("print") else "stderr")
+    )
+
+
+def test_messages_are_bounded_and_keep_their_remedy():
+    result = _run("raise UserError('x' * 5000 + '; choose another file')")
+    assert len(result.stderr) < 520 and result.stderr.endswith("; choose another file\n")
+
+
+def test_log_lines_are_plain_and_warnings_are_marked():
+    body = (
+        "import logging\nfor name in ('likeness.fitting.loop', 'matplotlib'):\n"
+        "    log = logging.getLogger(name); log.info('info of %s', name); log.warning('warning of %s', name)"
+    )
+    expected = "info of likeness.fitting.loop\nwarning: warning of likeness.fitting.loop\nwarning: warning of matplotlib\n"
+    assert _run(body).stderr == expected
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+def test_colours_only_on_request(coloured):
+    record = logging.LogRecord("fitting", logging.WARNING, "", 0, "dim light", None, None)
+    text = command_line._Formatter(coloured).format(record)
+    assert text == ("\033[33mwarning:\033[0m dim light" if coloured else "warning: dim light")
+
+
+def test_threads_follow_the_cores_that_are_ours():
+    report = "print(os.environ['OMP_WAIT_POLICY'], os.environ['OMP_NUM_THREADS'], os.environ['NUMBA_NUM_THREADS'])"
+    clean = {name: value for name, value in os.environ.items() if "OMP" not in name and "_NUM_THREADS" not in name}
+    assert _run(report, env=clean).stdout.split() == ["passive", *[str(command_line.available_cores())] * 2]
+    assert _run(report, env=clean | {"OMP_NUM_THREADS": "3"}).stdout.split() == ["passive", "3", "3"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
+def test_one_cpu_of_many_means_one_thread():
+    report = "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nprint(command_line.available_cores())"
+    assert _run(report).stdout == "1\n"
+
+
+def test_hyper_threads_and_container_quotas_are_not_cores(monkeypatch):
+    files = {"/sys/fs/cgroup/cpu.max": "max 100000"}
+    files |= {f"/sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list": f"{n % 4},{n % 4 + 4}" for n in range(8)}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(command_line, "_read", lambda path: files.get(path, ""))
+    assert command_line.available_cores() == 4
+    files["/sys/fs/cgroup/cpu.max"] = "150000 100000"
+    assert command_line.available_cores() == 2
+    files.clear()
+    assert command_line.available_cores() == 8
+
+
+def _parser() -> command_line.Parser:
+    parser = command_line.Parser("Does it.", prog="program")
+    command_line.option(parser, "--size", type=command_line.positive_int, default=512, unit="pixels", help="side")
+    command_line.option(parser, "--end", type=command_line.number, unit="seconds", help="stop at 100%% of it")
+    command_line.option(parser, "--quick", action="store_true", help="hurry")
+    command_line.add_seed(parser)
+    command_line.add_device(parser)
+    return parser
+
+
+def test_help_shows_units_and_defaults():
+    text = re.sub(r"\s+", " ", _parser().format_help())
+    assert "side [pixels; default: 512]" in text
+    assert "stop at 100% of it [seconds]" in text
+    assert re.search(r"hurry(?! \[)", text)
+    assert "[default: auto]" in text
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--size", "0"], "argument --size: expected a whole number above 0, got '0'"),
+        (["--size", "big"], "argument --size: expected a whole number above 0, got 'big'"),
+        (["--size", "9" * 5000], "argument --size: expected at most 1000000000, got '999"),
+        (["--seed", "9" * 5000], "argument --seed: expected a whole number from 0 to 4294967295, got '999"),
+        (["--end", "1e300"], "argument --end: expected at most 1e+06, got '1e300'"),
+        (["--end", "-1"], "argument --end: expected a number from 0 on, got '-1'"),
+        (["--end", "nan"], "argument --end: expected a number from 0 on, got 'nan'"),
+        (["--end", "inf"], "argument --end: expected a number from 0 on, got 'inf'"),
+        (["--seed", "-3"], "argument --seed: expected a whole number from 0 to 4294967295, got '-3'"),
+        (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
+        (["--siz", "5"], "unrecognized arguments: --siz 5"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        _parser().parse_args(arguments)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith(f"error: {message}") and error.endswith("; see program --help\n") and error.count("\n") == 1
+
+
+def test_good_arguments():
+    args = _parser().parse_args(["--size", "256", "--end", "1e1", "--seed", "7"])
+    assert (args.size, args.end, args.seed, args.device) == (256, 10.0, 7, "auto")
+
+
+def test_device(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert command_line.device("auto") == command_line.device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="CUDA is not available.*or use --device cpu"):
+        command_line.device("cuda")
+    with pytest.raises(UserError, match="unknown device 'tpu'"):
+        command_line.device("tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert command_line.device("auto") == command_line.device("cuda") == torch.device("cuda")
+    assert command_line.device("cpu") == torch.device("cpu")
+
+
+# Runs a script with --help, and tells which modules it imported and what its options are.
+_SPY = """
+import argparse, json, runpy, sys
+NUMBERS = ("int", "float", "positive_int", "positive_number", "number")
+options = []
+original = argparse.ArgumentParser.parse_args
+def spy(self, *args, **kwargs):
+    options.extend(
+        {"names": action.option_strings or [action.dest], "help": action.help, "unit": getattr(action, "unit", None),
+         "numeric": getattr(action.type, "__name__", "") in NUMBERS}
+        for action in self._actions)
+    return original(self, *args, **kwargs)
+argparse.ArgumentParser.parse_args = spy
+sys.argv = [sys.argv[1], "--help"]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as stop:
+    print("\\n" + json.dumps({"code": stop.code, "modules": sorted(sys.modules), "options": options}))
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_quick_and_complete(script):
+    """No heavy module is imported (so that it answers at once); each option has a meaning, each number a unit."""
+    code = [sys.executable, "-c", _SPY, script]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(code, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.stderr == ""
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["code"] in (0, None)
+    assert set(HEAVY).isdisjoint(found["modules"])
+    assert len(found["options"]) > 1
+    assert [option["names"] for option in found["options"] if not option["help"]] == []
+    # What counts something (--iterations N) names it in its help; what measures has a unit there.
+    numbers = [option for option in found["options"] if option["numeric"]]
+    assert [n["names"] for n in numbers if not n["unit"] and not re.search("iterations|number|frames", n["help"])] == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_unknown_options_are_one_line(script):
+    command = [sys.executable, script, "--no-such-option"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1

@@ -1,0 +1,31 @@
+"""Frames at a part of their resolution."""
+
+import pytest
+import torch
+
+from likeness.scene.frame_images import _reduce, _reduced
+
+
+@pytest.mark.parametrize("divisor, height, width", [(2, 16, 24), (4, 17, 23), (8, 8, 8)])
+def test_the_kernel_is_the_plain_mean_with_the_mattes_weights(divisor, height, width):
+    g = torch.Generator().manual_seed(divisor)
+    frames = torch.randint(0, 256, (3, height, width, 4), generator=g, dtype=torch.uint8)
+    frames[0, ..., 3], frames[1, : height // 2, :, 3] = 0, 255
+    reduced = _reduce(frames, divisor)
+    assert reduced.shape == (3, height // divisor, width // divisor, 4) and reduced.dtype == torch.uint8
+    plain = torch.stack([_reduced(frame, divisor) for frame in frames])
+    assert (reduced.int() - plain.int()).abs().max() <= 1  # halves may be rounded either way
+    assert (reduced != plain).float().mean() < 0.1
+
+
+def test_no_background_bleeds_into_what_is_opaque():
+    frame = torch.zeros(1, 2, 2, 4, dtype=torch.uint8)
+    frame[0, 0, 0] = torch.tensor([200, 100, 50, 255], dtype=torch.uint8)  # the others are black and transparent
+    red, green, blue, alpha = _reduce(frame, 2)[0, 0, 0].tolist()
+    assert (red, green, blue, alpha) == (199, 100, 50, 64)
+
+
+def test_what_is_transparent_has_the_mean_colour():
+    frame = torch.zeros(1, 2, 2, 4, dtype=torch.uint8)
+    frame[0, 0, :, :3] = 100
+    assert _reduce(frame, 2)[0, 0, 0].tolist() == [50, 50, 50, 0]

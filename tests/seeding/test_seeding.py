@@ -1,0 +1,44 @@
+"""Seeds from a capture."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import torch
+
+from likeness.head_models import HEAD_MODELS
+from likeness.seeding import seeds_on_mesh
+from likeness.seeding.off_mesh import bind_to_nearest_vertices
+from likeness.scene.frame_images import FrameStore
+from likeness.ops.harmonics import C0
+from tests import toys
+
+
+def test_what_is_far_from_the_mesh_does_not_move(tmp_path):
+    capture = toys.make_capture(tmp_path, frames=4, size=32, test=1)
+    surface = HEAD_MODELS["anny"]().template[:1]
+    points = torch.cat([surface, surface + torch.tensor([0.0, 0.5, 0.5])])
+    sums = bind_to_nearest_vertices(capture, points).weights.sum(-1)
+    assert sums[0] > 0.99 and sums[1] < 1e-3
+
+
+def test_skin_has_the_pictures_colour_and_a_shut_mouth_is_not_lined_with_it(tmp_path):
+    capture = toys.make_capture(tmp_path, frames=3, size=64, test=1)
+    skin = torch.tensor([0.7, 0.5, 0.4])
+    for frame in capture.frames:
+        rows = (255 * skin.flip(0)).round().byte().expand(64, 64, 3)  # OpenCV's order of channels
+        cv2.imwrite(str(frame.image_path), rows.numpy())
+        cv2.imwrite(str(frame.matte_path), np.full((64, 64), 255, np.uint8))
+    still = [dataclasses.replace(f.state, expression=0 * f.state.expression) for f in capture.frames]
+    shut = (dataclasses.replace(frame, state=state) for frame, state in zip(capture.frames, still))
+    capture = dataclasses.replace(capture, frames=tuple(shut))
+    frames = FrameStore(capture, capture.train)
+    seeds = seeds_on_mesh(capture, frames, 3000, 2, 0.5, seed=0)
+    model = HEAD_MODELS["anny"]()
+    names = [model.part_names[part] for part in model.vertex_part[seeds.rig.vertices[:, 0]].tolist()]
+    colours = 0.5 + C0 * seeds.cloud.sh[:, 0]
+    of = {part: colours[[name == part for name in names]] for part in ("skin", "teeth_upper", "mouth_cavity")}
+    torch.testing.assert_close(of["skin"].median(0).values, skin, atol=0.02, rtol=0)
+    assert of["mouth_cavity"].mean() < 0.8 * skin.mean() < skin.mean() < of["teeth_upper"].mean()

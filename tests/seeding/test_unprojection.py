@@ -1,0 +1,150 @@
+"""Seeds that are a picture lifted onto the head: cells, what is seen, and what is guessed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from likeness.head_models import HEAD_MODELS
+from likeness.preprocess.portraits.capture import PictureOptions, build_capture
+from likeness.seeding.unprojection import unprojected_seeds
+from likeness.seeding.unprojection.cells import divide
+from likeness.seeding.unprojection.colours import vertex_colours
+from likeness.seeding.unprojection.lids import lid_vertices, lids
+from likeness.seeding.unprojection.outline import drawn_in, raised
+from likeness.seeding.unprojection.surface import View
+from likeness.renderers import create
+from likeness.scene.frame_images import FrameStore, composite, load_rgba
+from likeness.ops.deform.rig import displace
+from tests import synthetic_images
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lifting")
+    path = synthetic_images.save(folder / "me.png", synthetic_images.picture())
+    return build_capture(
+        [path], folder / "capture", PictureOptions(192, synthetic_images.FOCAL, "selfie"), download=False
+    )
+
+
+@pytest.fixture(scope="module")
+def frames(capture):
+    return FrameStore(capture, capture.train)
+
+
+@pytest.fixture(scope="module")
+def seeds(capture, frames):
+    return unprojected_seeds(capture, frames, 12_000, 0)
+
+
+class TestCells:
+    def test_they_tile_the_mask_and_are_as_many_as_asked_for(self):
+        rng = np.random.default_rng(0)
+        picture = np.zeros((64, 96, 3))
+        picture[20:50, 30:70] = rng.random((30, 40, 3))  # busy in the middle
+        mask = np.zeros((64, 96), bool)
+        mask[5:60, 9:90] = True
+        corners, sides = divide(picture, mask, 1500)
+        covered = np.zeros(mask.shape, int)
+        for (x, y), side in zip(corners, sides):
+            covered[y : y + side, x : x + side] += 1
+        assert (covered == mask).all()
+        assert len(sides) <= 1500
+        busy = (corners[:, 0] >= 32) & (corners[:, 0] < 64) & (corners[:, 1] >= 24) & (corners[:, 1] < 48)
+        assert sides[busy].mean() < 2 and sides.max() == 8
+
+    def test_an_empty_mask_gives_none(self):
+        corners, sides = divide(np.zeros((16, 16, 3)), np.zeros((16, 16), bool), 10)
+        assert len(corners) == len(sides) == 0
+
+
+class TestSeeds:
+    def test_show_the_picture_they_are_lifted_from(self, capture, seeds):
+        frame = capture.frames[0]
+        cloud = displace(seeds.cloud, frame.state.expression, seeds.rig.shapes, seeds.rig.vertices, seeds.rig.weights)
+        camera = frame.camera.in_frame(frame.state.T_world_head)
+        shown = create("cpu", "cpu").render(cloud, camera).over(torch.ones(3))
+        error = (shown - composite(load_rgba(frame))).square().mean()
+        assert -10 * torch.log10(error) > 20
+
+    def test_are_well_formed_and_the_same_again(self, capture, frames, seeds):
+        count = seeds.cloud.num_gaussians
+        assert 9_000 < count < 16_000 and seeds.head_weights.shape == (count,)
+        assert (seeds.rig.vertices >= 0).all() and (seeds.rig.weights >= 0).all()
+        assert (seeds.rig.weights.sum(-1) < 1 + 1e-4).all()
+        for name, value in seeds.cloud.fields().items():
+            assert torch.isfinite(value).all(), name
+        assert (seeds.cloud.scales > 0).all()
+        again = unprojected_seeds(capture, frames, 12_000, 0)
+        assert torch.equal(again.cloud.means, seeds.cloud.means)
+
+    def test_reach_round_the_head(self, seeds):
+        means = seeds.cloud.means
+        assert means[:, 2].min() < -0.14 and means[:, 2].max() > 0.02
+        assert (seeds.head_weights[means[:, 1] > 0] > 0.9).all()
+
+    def test_nothing_hangs_over_the_outline(self, capture, seeds):
+        """Places that the picture shows as background stay empty."""
+        frame = capture.frames[0]
+        camera = frame.camera.in_frame(frame.state.T_world_head)
+        alpha = create("cpu", "cpu").render(seeds.cloud, camera).alpha[..., 0]
+        import cv2
+
+        matte = load_rgba(frame)[..., 3]
+        far = cv2.dilate((matte > 20).astype(np.uint8), np.ones((13, 13), np.uint8)) == 0
+        assert alpha[torch.from_numpy(far)].mean() < 0.02
+
+
+class TestGuesses:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def view(cls, capture, frames):
+        shaped = HEAD_MODELS["anny"]().shaped(capture.identity)
+        return shaped, View.of(capture.frames[0], frames.get(0), shaped)
+
+    def test_colours_of_hidden_vertices(self, view):
+        shaped, seen = view
+        colours = vertex_colours(shaped.model, shaped, [seen])
+        assert np.isfinite(colours.rgb).all() and colours.rgb.min() >= 0 and colours.rgb.max() <= 1
+        back = (shaped.vertices[:, 2] < -0.14).numpy() & (shaped.vertices[:, 1] > 0.03).numpy()
+        assert (colours.weight[back] == 0).all()
+        hair = np.median(colours.rgb[back], 0)
+        cheek = colours.rgb[(shaped.vertices - torch.tensor([0.035, -0.04, 0.015])).norm(dim=-1).argmin()]
+        assert hair.sum() < cheek.sum()  # the person has dark hair, behind as above the brow
+
+    def test_the_hidden_half_of_a_turned_face_is_its_mirror_image(self, tmp_path):
+        path = synthetic_images.save(tmp_path / "turned.png", synthetic_images.picture(yaw=35))
+        options = PictureOptions(192, synthetic_images.FOCAL, "selfie")
+        capture = build_capture([path], tmp_path / "capture", options, download=False)
+        shaped = HEAD_MODELS["anny"]().shaped(capture.identity)
+        seen = View.of(capture.frames[0], FrameStore(capture, capture.train).get(0), shaped)
+        colours = vertex_colours(shaped.model, shaped, [seen])
+        mirror = shaped.model.mirror.numpy()
+        guessed = (colours.weight == 0) & (colours.weight[mirror] > 0.1)
+        guessed &= (shaped.model.vertex_part == 0).numpy() & ~lid_vertices(shaped.model).numpy()
+        assert guessed.sum() > 50
+        assert np.abs(colours.rgb[guessed] - colours.rgb[mirror][guessed]).mean() < 0.15
+
+    def test_hair_raises_the_scalp_alone(self, view):
+        shaped, seen = view
+        moved = (raised(shaped, seen).vertices - shaped.vertices).norm(dim=-1)
+        face = (shaped.vertices[:, 2] > -0.01) & (shaped.vertices[:, 1] < 0.03)
+        assert moved[face].max() < 1e-6 and 0.003 < moved.max() < 0.06
+
+    def test_what_stands_out_is_drawn_in(self, view):
+        shaped, seen = view
+        narrow = seen.matte.copy()
+        narrow[:, : narrow.shape[1] // 3] = 0
+        import dataclasses
+
+        cut = dataclasses.replace(seen, matte=narrow)
+        moved = drawn_in(shaped, cut).vertices - shaped.vertices
+        assert moved.norm(dim=-1).max() > 1e-3 and moved.norm(dim=-1).max() < 0.025
+
+    def test_lids_cover_the_shut_eye(self, view):
+        shaped, _ = view
+        patches = lids(shaped, torch.full((len(shaped.vertices), 3), 0.5), 0)
+        assert len(patches.weights) > 200
+        assert lid_vertices(shaped.model)[patches.vertices].any(-1).all()

@@ -1,0 +1,66 @@
+"""The loss of one sample: its targets as the predicted Gaussians show them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from likeness.fitting import losses
+from likeness.one_shot.unprojection import lifting_loss
+from likeness.one_shot.prediction import Prediction, refinement
+from likeness.training.config import LossConfig
+from likeness.training.samples import Sample
+from likeness.renderers.screen_refiner import ScreenRefiner
+from likeness.renderers import Renderer
+
+_CM = 100.0
+
+
+def sample_loss(
+    prediction: Prediction, sample: Sample, renderer: Renderer, config: LossConfig, background: Tensor,
+    divisor: int, perceptual=None, refiner: ScreenRefiner | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """The total loss and its unweighted terms, means over the targets.
+
+    background: [3] behind both pictures. divisor: targets are compared at 1 / divisor of their resolution.
+    perceptual: compares two pictures [H, W, 3]. refiner: both the coarse picture and the refined one are compared with
+    the truth (GAGAvatar's L_image).
+    """
+    names = ["l1", "dssim", "matte"] + (["perceptual"] if perceptual is not None else [])
+    names += ["refined"] if refiner is not None else []
+    refine = refinement(refiner, prediction)
+    sums = dict.fromkeys(names, torch.zeros(()))
+    count = len(sample.colours)
+    for t in range(count):
+        colour, matte = reduced(sample.colours[t], sample.mattes[t], divisor)
+        camera = sample.cameras[t].reduced(divisor) if divisor > 1 else sample.cameras[t]
+        cloud = prediction.posed(sample.displacements[t], sample.T_head_body[t])
+        output = renderer.render(cloud, camera)
+        truth = colour + (1 - matte) * background
+        terms = _of_picture(output.over(background), truth, perceptual)
+        terms["matte"] = losses.l1(output.alpha, matte)
+        if refine is not None:
+            output = refine(output, renderer, cloud, camera)
+            refined = _of_picture(output.over(background), truth, perceptual)
+            refined["matte"] = losses.l1(output.alpha, matte)
+            terms["refined"] = sum(getattr(config, name) * term for name, term in refined.items())
+        sums = {name: sums[name] + terms[name] / count for name in names}
+    sums["offsets"] = (prediction.offsets * _CM).square().sum(-1).mean()
+    sums["departures"] = prediction.departures.mean()
+    if config.lifting:
+        sums["lifting"] = lifting_loss(prediction, sample.vertices)
+    total = sum(getattr(config, name) * term for name, term in sums.items())
+    return total, {name: term.detach() for name, term in sums.items()}
+
+
+def _of_picture(picture: Tensor, truth: Tensor, perceptual) -> dict[str, Tensor]:
+    terms = {"l1": losses.l1(picture, truth), "dssim": losses.dssim(picture, truth)}
+    return terms if perceptual is None else {**terms, "perceptual": perceptual(picture, truth)}
+
+
+def reduced(colour: Tensor, matte: Tensor, divisor: int) -> tuple[Tensor, Tensor]:
+    """Colour [h, w, 3] and matte [h, w, 1], premultiplied as they were, at 1 / divisor of their resolution."""
+    both = torch.cat([colour, matte], -1)
+    if divisor > 1:
+        both = torch.nn.functional.avg_pool2d(both.movedim(-1, 0)[None], divisor)[0].movedim(0, -1)
+    return both[..., :3], both[..., 3:]
