@@ -2,8 +2,9 @@
 
     python benchmarks/ablations.py --capture runs/me-.../capture --iterations 2000 --seeds 3 --out runs/ablations
 
-Every fit has its own process; finished ones are kept in --out, so that the same command resumes. Differences are to the
-full model of the preset on the same capture; * marks those beyond the spread of seeds, as in benchmarks/comparison.py.
+Every fit has its own process; finished ones are kept in --out, so that the same command resumes.
+Differences are to the full model of the preset on the same capture; * marks those beyond the spread
+of seeds, as in benchmarks/comparison.py.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "K = 2": ("gaussianhead.derivations=2",),
         "K = 8": ("gaussianhead.derivations=8",),
         "K = 16": ("gaussianhead.derivations=16",),
-        "K by equation 12": ("gaussianhead.derivations=32", "gaussianhead.derivation_schedule=true"),
+        "K by equation 12": (
+            "gaussianhead.derivations=32",
+            "gaussianhead.derivation_schedule=true",
+        ),
         "Euclidean Adam": ("gaussianhead.derivation_kind=euclidean",),
         "shared channels": ("gaussianhead.shared_channels=true",),
         "random and fixed derivations": ("gaussianhead.derivation_kind=fixed",),
@@ -49,34 +53,62 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         NO_PERCEPTUAL: ("objective.perceptual=0",),
     },
 }
-# The same with the default preset's parts around it, with which minutes suffice for a sharp picture.
+# The same with the default preset's parts around it, with which minutes suffice for a sharp
+# picture.
 ABLATIONS["gaussianhead-plus"] = {
     name: settings for name, settings in ABLATIONS["gaussianhead"].items() if name != NO_PERCEPTUAL
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--capture", nargs="+", type=Path, required=True, metavar="DIR", help="captures to fit")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--iterations", type=int, metavar="N", help="steps of each fit, the same for all")
-    length.add_argument("--minutes", type=float, help="minutes of each instead (default: 10)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 of each (default: 3)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--presets", nargs="+", choices=ABLATIONS, default=["headgas", "gaussianhead"],
+        "--capture", nargs="+", type=Path, required=True, metavar="DIR", help="captures to fit"
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--iterations", type=int, metavar="N", help="steps of each fit, the same for all"
+    )
+    length.add_argument("--minutes", type=float, help="minutes of each instead (default: 10)")
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 of each (default: 3)"
+    )
+    parser.add_argument(
+        "--presets",
+        nargs="+",
+        choices=ABLATIONS,
+        default=["headgas", "gaussianhead"],
         help="default: headgas gaussianhead",
     )
     parser.add_argument(
-        "--only", nargs="+", metavar="TEXT", help="only the full model and ablations with one of these in their name"
+        "--only",
+        nargs="+",
+        metavar="TEXT",
+        help="only the full model and ablations with one of these in their name",
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="folder of the figures")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/ablations"), help="folder of the figures"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument(
-        "--set", action="append", default=[], dest="common", metavar="KEY=VALUE", help="a setting of every fit"
+        "--set",
+        action="append",
+        default=[],
+        dest="common",
+        metavar="KEY=VALUE",
+        help="a setting of every fit",
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="fits at a time (default: 1)")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of each (default: 2)")
-    parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the weights of VGG16 and of LPIPS")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="fits at a time (default: 1)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, metavar="N", help="threads of each (default: 2)"
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder with the weights of VGG16 and of LPIPS"
+    )
     args = parser.parse_args(arguments)
     minutes = args.minutes or (None if args.iterations else 10.0)
     perceptual, rows = has_perceptual(args.weights), []
@@ -87,15 +119,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     continue
                 for seed in range(args.seeds):
                     settings = (*args.common, *ABLATIONS[preset][name])
-                    fit = Fit(capture, preset, settings, seed, minutes, args.weights, args.iterations)
+                    fit = Fit(
+                        capture, preset, settings, seed, minutes, args.weights, args.iterations
+                    )
                     rows.append((slug(fit, name), fit, name))
     found = run_all([(label, fit) for label, fit, _ in rows], args.out, args.jobs, args.threads)
     table = [
-        {"clip": fit.capture_name, "preset": fit.preset, "name": name, "tracking": "", "seed": fit.seed, **found[label]}
+        {
+            "clip": fit.capture_name,
+            "preset": fit.preset,
+            "name": name,
+            "tracking": "",
+            "seed": fit.seed,
+            **found[label],
+        }
         for label, fit, name in rows
-    ]  # fmt: skip
-    conditions = {"minutes": minutes, "iterations": args.iterations, "seeds": args.seeds, "jobs": args.jobs,
-                  "threads": args.threads, "settings": args.common, "missing": 0, "left_out": []}  # fmt: skip
+    ]
+    conditions = {
+        "minutes": minutes,
+        "iterations": args.iterations,
+        "seeds": args.seeds,
+        "jobs": args.jobs,
+        "threads": args.threads,
+        "settings": args.common,
+        "missing": 0,
+        "left_out": [],
+    }
     print(markdown(table, conditions))
     if args.json:
         write_json(args.json, {**conditions, "rows": table})

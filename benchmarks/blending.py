@@ -2,10 +2,11 @@
 
     python benchmarks/blending.py --device cuda [--gaussians 20000 50000] [--states 1 4 8] [--json FILE]
 
-Bases are [N, B, f] in a fit, because densification and the optimizer work on Gaussians. "as it is" is what fits call
-(``likeness.fitting.avatars.blending``), on CUDA a tiny product for each Gaussian; "laid by code" is one product with the same
-numbers as [B, N f], were they kept so; "laid anew" copies them so for each step. Forward alone, and with the gradient
-of the basis. All three give the same to rounding, which is checked.
+Bases are [N, B, f] in a fit, because densification and the optimizer work on Gaussians. "as it is"
+is what fits call (``likeness.fitting.avatars.blending``), on CUDA a tiny product for each Gaussian;
+"laid by code" is one product with the same numbers as [B, N f], were they kept so; "laid anew"
+copies them so for each step. Forward alone, and with the gradient of the basis. All three give the
+same to rounding, which is checked.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def by_code(table: Tensor, codes: Tensor, count: int) -> Tensor:
 
 
 def measure(device: str, count: int, states: int, rounds: int) -> list[dict[str, Any]]:
-    """One row for each form: milliseconds of the blend, and of it with its gradient by the basis."""
+    """One row for each form: milliseconds of the blend, and of it with its gradient by the
+    basis."""
     g = torch.Generator().manual_seed(0)
     basis = torch.randn(count, CODES, FEATURES, generator=g).to(device)
     codes = torch.rand(*((states,) if states > 1 else ()), CODES, generator=g).to(device)
@@ -68,7 +70,15 @@ def measure(device: str, count: int, states: int, rounds: int) -> list[dict[str,
             blend(leaf).backward(grad)
 
         forward_ms, both_ms = between([forward, both], device, rounds)
-        rows.append({"form": name, "gaussians": count, "states": states, "forward_ms": forward_ms, "both_ms": both_ms})
+        rows.append(
+            {
+                "form": name,
+                "gaussians": count,
+                "states": states,
+                "forward_ms": forward_ms,
+                "both_ms": both_ms,
+            }
+        )
     return rows
 
 
@@ -82,13 +92,25 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
-    parser.add_argument("--gaussians", type=int, nargs="+", default=[20_000], metavar="N", help="default: 20000")
-    parser.add_argument("--states", type=int, nargs="+", default=[1, 4, 8], metavar="N", help="default: 1 4 8")
-    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="per figure (default: 50)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the CPU (default: 1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here, as they come")
+    parser.add_argument(
+        "--gaussians", type=int, nargs="+", default=[20_000], metavar="N", help="default: 20000"
+    )
+    parser.add_argument(
+        "--states", type=int, nargs="+", default=[1, 4, 8], metavar="N", help="default: 1 4 8"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=50, metavar="N", help="per figure (default: 50)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of the CPU (default: 1)"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures here, as they come"
+    )
     options = parser.parse_args(arguments)
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads)

@@ -1,4 +1,5 @@
-"""The captures that fits are compared on: of each clip one by photometric tracking and one by landmarks, else equal."""
+"""The captures that fits are compared on: of each clip one by photometric tracking and one by
+landmarks, else equal."""
 
 from __future__ import annotations
 
@@ -15,20 +16,25 @@ TRACKING = {"photometric": "pictures", "landmarks": "landmarks"}
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One person's video. captures: folder of its capture by the way of tracking, a name in TRACKING."""
+    """One person's video. captures: folder of its capture by the way of tracking, a name in
+    TRACKING."""
 
     name: str
     captures: dict[str, Path]
 
 
 def prepared(videos: Sequence[Path], folder: Path, weights: Path | None = None) -> list[Clip]:
-    """The captures of videos in ``folder``, called <video>-<tracking>, made there unless they are."""
+    """The captures of videos in ``folder``, called <video>-<tracking>, made there unless they
+    are."""
     import torch
 
     from likeness.preprocess.pipeline import PreprocessConfig, build_capture
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    clips = [Clip(v.stem, {tracking: folder / f"{v.stem}-{tracking}" for tracking in TRACKING}) for v in videos]
+    clips = [
+        Clip(v.stem, {tracking: folder / f"{v.stem}-{tracking}" for tracking in TRACKING})
+        for v in videos
+    ]
     _check_names(clips)
     for video, clip in zip(videos, clips):
         for tracking, root in clip.captures.items():
@@ -39,14 +45,18 @@ def prepared(videos: Sequence[Path], folder: Path, weights: Path | None = None) 
 
 
 def given(photometric: Sequence[Path], landmarks: Sequence[Path]) -> list[Clip]:
-    """Clips of ready captures, the second ones of the same videos in the same order, or none of them."""
+    """Clips of ready captures, the second ones of the same videos in the same order, or none of
+    them."""
     if landmarks and len(landmarks) != len(photometric):
         raise UserError(
             f"--landmark-captures: expected one for each of the {len(photometric)} --captures, in the same order, "
             f"got {len(landmarks)}"
         )
     if landmarks:
-        clips = [Clip(_name(a), {"photometric": a, "landmarks": b}) for a, b in zip(photometric, landmarks)]
+        clips = [
+            Clip(_name(a), {"photometric": a, "landmarks": b})
+            for a, b in zip(photometric, landmarks)
+        ]
     else:
         clips = [Clip(_name(a), {"photometric": a}) for a in photometric]
     _check_names(clips)
@@ -56,10 +66,12 @@ def given(photometric: Sequence[Path], landmarks: Sequence[Path]) -> list[Clip]:
 
 
 def check(clip: Clip) -> None:
-    """Raises UserError unless the captures are tracked as said, and what fits are measured on is the same in both.
+    """Raises UserError unless the captures are tracked as said, and what fits are measured on is
+    the same in both.
 
-    The same are: picture size, names and times of all frames, which of them are held out; of the held-out ones the
-    files of pictures and mattes, and the landmarks, by which face, mouth and eyes are found.
+    The same are: picture size, names and times of all frames, which of them are held out; of the
+    held-out ones the files of pictures and mattes, and the landmarks, by which face, mouth and eyes
+    are found.
     """
     import torch
 
@@ -69,16 +81,25 @@ def check(clip: Clip) -> None:
     for tracking, capture in captures.items():
         found = "photometric" if "photometric" in capture.report else "landmarks"
         if found != tracking:
-            raise UserError(f"{capture.root}: its tracking is {found}, expected a capture whose tracking is {tracking}")
+            raise UserError(
+                f"{capture.root}: its tracking is {found}, expected a capture whose tracking is {tracking}"
+            )
         # Those of a version that did not track it would do without, and nobody would be told.
         if tracking == "photometric" and "sway_mm" not in capture.report["photometric"]:
-            raise UserError(f"{capture.root}: tracked by an earlier version, without sway; preprocess the video again")
+            raise UserError(
+                f"{capture.root}: tracked by an earlier version, without sway; preprocess the video again"
+            )
     if len(captures) == 1:
         return
     one, other = captures.values()
     _same(one, other, "picture size", [[c.cameras.width, c.cameras.height] for c in (one, other)])
     for part in ("train", "test"):
-        _same(one, other, f"{part} frames", [[_label(c, index) for index in getattr(c, part)] for c in (one, other)])
+        _same(
+            one,
+            other,
+            f"{part} frames",
+            [[_label(c, index) for index in getattr(c, part)] for c in (one, other)],
+        )
     for a, b in zip(one.test, other.test):
         frames = one.frames[a], other.frames[b]
         for files in ("image_path", "matte_path"):
@@ -120,4 +141,6 @@ def _check_names(clips: Sequence[Clip]) -> None:
     names = [clip.name for clip in clips]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"two clips are called {name}; give files or folders of different names")
+            raise UserError(
+                f"two clips are called {name}; give files or folders of different names"
+            )

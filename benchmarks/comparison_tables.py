@@ -1,8 +1,10 @@
-"""The tables of benchmarks/comparison.py and ablations.py: means over seeds with their spread, differences to one.
+"""The tables of benchmarks/comparison.py and ablations.py: means over seeds with their spread,
+differences to one.
 
-A row is the figures of one fit (``benchmarks.fits.figures``) with clip, name, tracking and seed. ± is the standard
-deviation over seeds. Differences are taken seed by seed; * marks those that are more than twice that of the seeds: of
-the differences themselves, and of the preset that is compared with.
+A row is the figures of one fit (``benchmarks.fits.figures``) with clip, name, tracking and seed. ±
+is the standard deviation over seeds. Differences are taken seed by seed; * marks those that are
+more than twice that of the seeds: of the differences themselves, and of the preset that is compared
+with.
 """
 
 from __future__ import annotations
@@ -14,18 +16,34 @@ from typing import Any
 from likeness.scene.machine import machine_line
 
 DEFAULT = "default"
-LANDMARKS = ", landmarks"  # behind the name of a preset that is fitted to a capture tracked by landmarks
+# behind the name of a preset that is fitted to a capture tracked by landmarks
+LANDMARKS = ", landmarks"
 WITH_SWAY = "PSNR with held-out sway"
 QUALITY = {
-    "psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "face": "face", "mouth": "mouth", "eyes": "eyes",
-    "inside": "inside", "with_sway": WITH_SWAY,
-}  # fmt: skip
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "lpips": "LPIPS",
+    "face": "face",
+    "mouth": "mouth",
+    "eyes": "eyes",
+    "inside": "inside",
+    "with_sway": WITH_SWAY,
+}
 COST = {
-    "steps": "steps", "steps_per_s": "steps/s", "num_gaussians": "Gaussians", "peak_memory_gb": "peak GB",
+    "steps": "steps",
+    "steps_per_s": "steps/s",
+    "num_gaussians": "Gaussians",
+    "peak_memory_gb": "peak GB",
     "bundle_mb": "bundle MB",
-}  # fmt: skip
+}
 SHARES = ("border", "torso", "face", "rest")
-COMPARED = {"psnr": "full", "face": "face", "mouth": "mouth", "eyes": "eyes", "with_sway": "full with held-out sway"}
+COMPARED = {
+    "psnr": "full",
+    "face": "face",
+    "mouth": "mouth",
+    "eyes": "eyes",
+    "with_sway": "full with held-out sway",
+}
 BEYOND = 2.0  # standard deviations over seeds that a difference must exceed to count
 PARTS = ("face", "mouth", "eyes")
 DIGITS = {"ssim": 3, "lpips": 3, "steps": 0, "num_gaussians": 0}
@@ -51,28 +69,40 @@ def heading(rows: Sequence[Row], conditions: dict[str, Any]) -> str:
     if conditions["missing"]:
         lines.append(f"{conditions['missing']} fit(s) are missing: not finished.")
     if conditions["left_out"]:
-        lines.append(f"Not for all clips, as there are no --landmark-captures: {', '.join(conditions['left_out'])}.")
+        lines.append(
+            f"Not for all clips, as there are no --landmark-captures: {', '.join(conditions['left_out'])}."
+        )
     if not any(row["perceptual"] for row in rows):
-        lines.append("No fit has a perceptual loss: it is off, or VGG16's weights are not here (--weights DIR).")
+        lines.append(
+            "No fit has a perceptual loss: it is off, or VGG16's weights are not here (--weights DIR)."
+        )
     if len(versions := sorted({row["code"] for row in rows})) > 1:
-        lines.append(f"Of different versions of the program, which may not compare: {', '.join(versions)}.")
+        lines.append(
+            f"Of different versions of the program, which may not compare: {', '.join(versions)}."
+        )
     return "\n".join(lines)
 
 
 def means(rows: Sequence[Row]) -> list[Row]:
-    """Per clip and entry: mean, min, max and spread over seeds of each figure (None where not measured); shares."""
+    """Per clip and entry: mean, min, max and spread over seeds of each figure (None where not
+    measured); shares."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["clip"], row["name"]), []).append(row)
     clips = list(dict.fromkeys(clip for clip, _ in groups))
     return [
         {
-            "clip": clip, "name": name, "tracking": group[0]["tracking"], "seeds": [row["seed"] for row in group],
+            "clip": clip,
+            "name": name,
+            "tracking": group[0]["tracking"],
+            "seeds": [row["seed"] for row in group],
             **{column: _statistics(row[column] for row in group) for column in (*QUALITY, *COST)},
-            "error_share": {part: _mean(row["error_share"][part] for row in group) for part in SHARES},
+            "error_share": {
+                part: _mean(row["error_share"][part] for row in group) for part in SHARES
+            },
         }
         for (clip, name), group in sorted(groups.items(), key=lambda item: clips.index(item[0][0]))
-    ]  # fmt: skip
+    ]
 
 
 def figures(rows: Sequence[Row]) -> str:
@@ -80,7 +110,10 @@ def figures(rows: Sequence[Row]) -> str:
     head = ["clip", "preset", *QUALITY.values(), f"error in {'/'.join(SHARES)} %", *COST.values()]
     lines = []
     for group in means(rows):
-        shares = "/".join("–" if share is None else f"{100 * share:.0f}" for share in group["error_share"].values())
+        shares = "/".join(
+            "–" if share is None else f"{100 * share:.0f}"
+            for share in group["error_share"].values()
+        )
         quality = [_spread(group[column], DIGITS.get(column, 1)) for column in QUALITY]
         cost = [_plain(group[column]["mean"], DIGITS.get(column, 1)) for column in COST]
         lines.append([group["clip"], group["name"], *quality, shares, *cost])
@@ -88,40 +121,58 @@ def figures(rows: Sequence[Row]) -> str:
 
 
 def compare(rows: Sequence[Row], name: str, sign: int, base: str = DEFAULT) -> Row:
-    """An entry against another (``base``) on the clips that have both; sign 1: entry minus base, -1: the reverse.
+    """An entry against another (``base``) on the clips that have both; sign 1: entry minus base,
+    -1: the reverse.
 
-    by_clip: statistics over seeds by clip. mean: over clips of their means. spread: over seeds of the mean over clips.
-    beyond (of both): whether the mean exceeds BEYOND times the spread, of the differences as of the base; None with a
-    single seed. worst, best: clip and value. ahead: clips above 0. None where nothing was measured.
+    by_clip: statistics over seeds by clip. mean: over clips of their means. spread: over seeds of
+    the mean over clips. beyond (of both): whether the mean exceeds BEYOND times the spread, of the
+    differences as of the base; None with a single seed. worst, best: clip and value. ahead: clips
+    above 0. None where nothing was measured.
     """
-    of = {key: {(row["clip"], row["seed"]): row for row in rows if row["name"] == key} for key in (name, base)}
+    of = {
+        key: {(row["clip"], row["seed"]): row for row in rows if row["name"] == key}
+        for key in (name, base)
+    }
     clips = list(dict.fromkeys(clip for clip, _ in of[base]))
     found: Row = {"name": name}
     for column in COMPARED:
         bases = {key: row[column] for key, row in of[base].items() if row[column] is not None}
         pairs = {key: (row[column], bases[key]) for key, row in of[name].items() if key in bases}
         changes = {key: sign * (a - b) for key, (a, b) in pairs.items() if a is not None}
-        by_clip = {clip: _statistics(value for key, value in changes.items() if key[0] == clip) for clip in clips}
+        by_clip = {
+            clip: _statistics(value for key, value in changes.items() if key[0] == clip)
+            for clip in clips
+        }
         by_clip = {clip: found for clip, found in by_clip.items() if found["mean"] is not None}
         for clip, of_clip in by_clip.items():
             own = [value for key, value in bases.items() if key[0] == clip]
-            of_clip["beyond"] = _beyond(of_clip["mean"], of_clip["spread"], _statistics(own)["spread"])
-        ranked = sorted(((clip, found["mean"]) for clip, found in by_clip.items()), key=lambda item: item[1])
+            of_clip["beyond"] = _beyond(
+                of_clip["mean"], of_clip["spread"], _statistics(own)["spread"]
+            )
+        ranked = sorted(
+            ((clip, found["mean"]) for clip, found in by_clip.items()), key=lambda item: item[1]
+        )
         mean, spread = _mean(value for _, value in ranked), _spread_of_means(changes, by_clip)
         found[column] = {
-            "by_clip": by_clip, "mean": mean, "spread": spread,
+            "by_clip": by_clip,
+            "mean": mean,
+            "spread": spread,
             "beyond": _beyond(mean, spread, _spread_of_means(bases, by_clip)),
-            "worst": ranked[0] if ranked else None, "best": ranked[-1] if ranked else None,
+            "worst": ranked[0] if ranked else None,
+            "best": ranked[-1] if ranked else None,
             "ahead": sum(value > 0 for _, value in ranked),
-        }  # fmt: skip
+        }
     return found
 
 
 def _spread_of_means(values: dict[tuple[str, int], float], clips: Iterable[str]) -> float | None:
-    """Standard deviation over seeds of the mean over clips, by the seeds that all clips have; None for fewer than 2."""
+    """Standard deviation over seeds of the mean over clips, by the seeds that all clips have; None
+    for fewer than 2."""
     clips = list(clips)
     seeds = sorted({seed for _, seed in values if all((clip, seed) in values for clip in clips)})
-    means = [statistics.fmean(values[clip, seed] for clip in clips) for seed in seeds] if clips else []
+    means = (
+        [statistics.fmean(values[clip, seed] for clip in clips) for seed in seeds] if clips else []
+    )
     return statistics.stdev(means) if len(means) > 1 else None
 
 
@@ -146,7 +197,8 @@ def differences(compared: Sequence[Row]) -> str:
 
 
 def landmarks(compared: Sequence[Row], rows: Sequence[Row]) -> str:
-    """What tracking by landmarks alone costs: the same presets and clips by both ways of tracking, and the change."""
+    """What tracking by landmarks alone costs: the same presets and clips by both ways of tracking,
+    and the change."""
     head = ["clip", "preset", "PSNR, photometric", "PSNR, landmarks"]
     head += [f"change {title}" for title in COMPARED.values()]
     groups = {(group["clip"], group["name"]): group["psnr"] for group in means(rows)}
@@ -162,13 +214,16 @@ def landmarks(compared: Sequence[Row], rows: Sequence[Row]) -> str:
 
 
 def changes(compared: Sequence[Row], rows: Sequence[Row], base: str = DEFAULT) -> str:
-    """What each change of ``base`` costs: over all clips with the worst and the best of them, and clip by clip."""
+    """What each change of ``base`` costs: over all clips with the worst and the best of them, and
+    clip by clip."""
     groups = means(rows)
     cost = ("steps_per_s", "peak_memory_gb")
     head = ["change", *COMPARED.values(), *(COST[column] for column in cost)]
 
     def costs(name: str, clip: str | None = None) -> list[str]:
-        chosen = [group for group in groups if group["name"] == name and clip in (None, group["clip"])]
+        chosen = [
+            group for group in groups if group["name"] == name and clip in (None, group["clip"])
+        ]
         return [_plain(_mean(group[column]["mean"] for group in chosen), 1) for column in cost]
 
     lines = [[base, *([""] * len(COMPARED)), *costs(base)]]
@@ -180,7 +235,9 @@ def changes(compared: Sequence[Row], rows: Sequence[Row], base: str = DEFAULT) -
             values = (found[column]["by_clip"].get(clip) for column in COMPARED)
             cells = ["–" if value is None else _spread(value, 2, signed=True) for value in values]
             by_clip.append([clip, found["name"], *cells, *costs(found["name"], clip)])
-    by_clip.sort(key=lambda cells: list(dict.fromkeys(group["clip"] for group in groups)).index(cells[0]))
+    by_clip.sort(
+        key=lambda cells: list(dict.fromkeys(group["clip"] for group in groups)).index(cells[0])
+    )
     return (
         "Change in dB when one part is changed: mean over clips; in brackets the clip that loses most and the one "
         f"that loses least; {_MARK}.\n\n{_table(head, lines)}\n\nClip by clip.\n\n{_table(['clip', *head], by_clip)}"
@@ -193,7 +250,11 @@ def _ahead(found: Row, clip: str) -> bool:
 
 def _statistics(values: Iterable[float | None]) -> dict[str, float | None]:
     measured = [value for value in values if value is not None]
-    pick: dict[str, Callable[[list[float]], float]] = {"mean": statistics.fmean, "min": min, "max": max}
+    pick: dict[str, Callable[[list[float]], float]] = {
+        "mean": statistics.fmean,
+        "min": min,
+        "max": max,
+    }
     found = {name: function(measured) if measured else None for name, function in pick.items()}
     return {**found, "spread": statistics.stdev(measured) if len(measured) > 1 else None}
 

@@ -1,4 +1,5 @@
-"""What every benchmark says before its figures and writes beside them: the machine, the date, what it ran with."""
+"""What every benchmark says before its figures and writes beside them: the machine, the date, what
+it ran with."""
 
 from __future__ import annotations
 
@@ -8,11 +9,15 @@ from likeness.scene.machine import machine, machine_line
 
 
 def announced(**more: Any) -> dict[str, Any]:
-    """Prints the machine's line, with ``more`` behind it, and returns all of it with the versions for the JSON."""
+    """Prints the machine's line, with ``more`` behind it, and returns all of it with the versions
+    for the JSON."""
     from likeness.fitting.run_directory import versions
 
     found, used = machine(), versions()
-    print(machine_line(found) + "".join(f", {name} {value}" for name, value in more.items()), flush=True)
+    print(
+        machine_line(found) + "".join(f", {name} {value}" for name, value in more.items()),
+        flush=True,
+    )
     return found | {name: used[name] for name in ("code", "python", "torch", "numba")} | more
 
 

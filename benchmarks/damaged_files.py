@@ -1,11 +1,13 @@
-"""Reads damaged files by every reader, and shows what came of each: accepted, refused in one clear line, or bad.
+"""Reads damaged files by every reader, and shows what came of each: accepted, refused in one clear
+line, or bad.
 
     python benchmarks/damaged_files.py                      10,000 files and more, the same ones each time
     python benchmarks/damaged_files.py --only capture --cases 2000 --seed 7
 
-Bad is whatever is not a UserError of one line of at most 500 printable characters: another exception, a crash, more
-than --memory MB beside what the reader held before, more than --seconds. Readers run in processes of their own, which
-end with this one; a crash counts for the file that was being read, and the next ones go on. Exit code 1 with any bad.
+Bad is whatever is not a UserError of one line of at most 500 printable characters: another
+exception, a crash, more than --memory MB beside what the reader held before, more than --seconds.
+Readers run in processes of their own, which end with this one; a crash counts for the file that was
+being read, and the next ones go on. Exit code 1 with any bad.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from likeness.cli import command_line  # noqa: E402
 from benchmarks.damage import Reader, damaged  # noqa: E402
+from likeness.cli import command_line  # noqa: E402
 from likeness.cli.command_line import option, positive_int, positive_number  # noqa: E402
 from likeness.scene.files import check_writable, write_json  # noqa: E402
 
@@ -47,8 +49,8 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """outcome: ACCEPTED, REFUSED or BAD. said: the message, or what was wrong. megabytes: taken beside what was there
-    before; seconds: of the reading."""
+    """outcome: ACCEPTED, REFUSED or BAD. said: the message, or what was wrong. megabytes: taken
+    beside what was there before; seconds: of the reading."""
 
     case: Case
     outcome: str
@@ -73,7 +75,11 @@ class _Files:
         folder.mkdir(parents=True)
         self.targets = self.reader.make(folder)
         self.reader.read(folder)  # what is whole is accepted, or nothing below means anything
-        self.whole = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
+        self.whole = {
+            p: p.read_bytes()
+            for p in folder.rglob("*")
+            if p.is_file() and not p.name.startswith(".")
+        }
 
     def damage(self, case: Case, seed: int) -> None:
         name, kind = self.targets[case.number % len(self.targets)]
@@ -87,7 +93,9 @@ class _Files:
             path.write_bytes(content)
 
 
-def _work(connection: Connection, folder: Path, cases: list[Case], seed: int, limits: Limits, module: str) -> None:
+def _work(
+    connection: Connection, folder: Path, cases: list[Case], seed: int, limits: Limits, module: str
+) -> None:
     """In a process of its own: says each case's number before it is read, and its result after."""
     command_line.set_up_environment()
     readers = importlib.import_module(module).READERS
@@ -131,7 +139,8 @@ def _outcome(files: _Files, case: Case, limits: Limits) -> Result:
 
 
 def _peak_mb(reset: bool = False) -> float:
-    """The most memory that this process held at once since the last reset, where the system tells; else 0."""
+    """The most memory that this process held at once since the last reset, where the system tells;
+    else 0."""
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
@@ -142,9 +151,12 @@ def _peak_mb(reset: bool = False) -> float:
 
 
 def read_damaged(
-    cases: list[Case], seed: int = 0, limits: Limits = Limits(), module: str = "benchmarks.damaged_readers",
+    cases: list[Case],
+    seed: int = 0,
+    limits: Limits = Limits(),
+    module: str = "benchmarks.damaged_readers",
     watch: Callable[[Result], None] = lambda result: None,
-) -> list[Result]:  # fmt: skip
+) -> list[Result]:
     """The results of all cases. Workers that crash or hang are replaced; their case is bad.
 
     module: whose READERS they are. watch: sees each result as it comes.
@@ -154,7 +166,9 @@ def read_damaged(
         with tempfile.TemporaryDirectory(prefix="damaged-") as folder:
             ours, theirs = context.Pipe()
             left = cases[len(results) :]
-            worker = context.Process(target=_work, args=(theirs, Path(folder), left, seed, limits, module), daemon=True)
+            worker = context.Process(
+                target=_work, args=(theirs, Path(folder), left, seed, limits, module), daemon=True
+            )
             worker.start()
             theirs.close()
             done, problem = _follow(ours, worker, limits, watch)
@@ -184,7 +198,9 @@ def _follow(
     except (EOFError, ConnectionError):
         worker.join(10)
         if not reading:
-            raise RuntimeError(f"the worker ended with {worker.exitcode} between files; see above") from None
+            raise RuntimeError(
+                f"the worker ended with {worker.exitcode} between files; see above"
+            ) from None
         return done, f"the process ended with {worker.exitcode}"
     finally:
         worker.kill()
@@ -194,16 +210,22 @@ def _follow(
 def table(results: list[Result]) -> str:
     """A line for each reader, and the bad ones."""
     readers = list(dict.fromkeys(result.case.reader for result in results))
-    lines = [f"{'reader':30} {'files':>7} {'accepted':>9} {'refused':>8} {'bad':>5} {'most MB':>8} {'slowest s':>10}"]
+    lines = [
+        f"{'reader':30} {'files':>7} {'accepted':>9} {'refused':>8} {'bad':>5} {'most MB':>8} {'slowest s':>10}"
+    ]
     for reader in [*readers, ""]:
         part = [result for result in results if reader in ("", result.case.reader)]
-        counts = [sum(result.outcome == kind for result in part) for kind in (ACCEPTED, REFUSED, BAD)]
+        counts = [
+            sum(result.outcome == kind for result in part) for kind in (ACCEPTED, REFUSED, BAD)
+        ]
         most, slowest = max(r.megabytes for r in part), max(r.seconds for r in part)
         lines.append(
             f"{reader or 'all':30} {len(part):7} {counts[0]:9} {counts[1]:8} {counts[2]:5} {most:8.0f} {slowest:10.2f}"
         )
     bad = [result for result in results if result.outcome == BAD]
-    return "\n".join([*lines, *(f"bad: {r.case.reader}, number {r.case.number}: {r.said}" for r in bad)])
+    return "\n".join(
+        [*lines, *(f"bad: {r.case.reader}, number {r.case.number}: {r.said}" for r in bad)]
+    )
 
 
 def main() -> int:
@@ -213,11 +235,39 @@ def main() -> int:
     from likeness.scene.machine import machine
 
     parser = command_line.Parser(__doc__)
-    option(parser, "--cases", type=positive_int, default=420, metavar="N", help="damaged files for each reader")
-    option(parser, "--seed", type=int, default=0, metavar="N", help="another seed is another set of files")
+    option(
+        parser,
+        "--cases",
+        type=positive_int,
+        default=420,
+        metavar="N",
+        help="damaged files for each reader",
+    )
+    option(
+        parser,
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="another seed is another set of files",
+    )
     option(parser, "--only", metavar="TEXT", help="readers whose name holds it")
-    option(parser, "--memory", type=positive_number, default=400.0, metavar="MB", help="most that a file may take")
-    option(parser, "--seconds", type=positive_number, default=10.0, metavar="S", help="longest that a file may take")
+    option(
+        parser,
+        "--memory",
+        type=positive_number,
+        default=400.0,
+        metavar="MB",
+        help="most that a file may take",
+    )
+    option(
+        parser,
+        "--seconds",
+        type=positive_number,
+        default=10.0,
+        metavar="S",
+        help="longest that a file may take",
+    )
     option(parser, "--json", type=Path, metavar="FILE", help="writes every result there")
     args = parser.parse_args()
     if args.json:
@@ -234,12 +284,17 @@ def main() -> int:
         def watch(result: Result) -> None:
             bar.update()
             if result.outcome == BAD:
-                bar.write(f"bad: {result.case.reader}, number {result.case.number}: {result.said}", file=sys.stderr)
+                bar.write(
+                    f"bad: {result.case.reader}, number {result.case.number}: {result.said}",
+                    file=sys.stderr,
+                )
 
         results = read_damaged(cases, args.seed, Limits(args.memory, args.seconds), watch=watch)
     print(table(results))
     found = machine()
-    print(f"{len(results)} files in {time.monotonic() - begun:.0f} s; {found['processor']}, {found['date']}")
+    print(
+        f"{len(results)} files in {time.monotonic() - begun:.0f} s; {found['processor']}, {found['date']}"
+    )
     if args.json:
         rows = [dataclasses.asdict(result) for result in results]
         write_json(args.json, {"machine": found, "seed": args.seed, "results": rows})

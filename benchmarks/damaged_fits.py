@@ -1,4 +1,5 @@
-"""What reads the files of fits: avatars, runs, settings, checkpoints, weights. See ``benchmarks.damaged_readers``."""
+"""What reads the files of fits: avatars, runs, settings, checkpoints, weights. See
+``benchmarks.damaged_readers``."""
 
 from __future__ import annotations
 
@@ -18,10 +19,18 @@ def _bundle(kind: str, encoded: bool = False, refined: bool = False) -> Reader:
         from tests.contract.test_avatars import EXTENDED, make
 
         bundle = toys.bundle(make(kind, EXTENDED))
-        tuning = dataclasses.replace(ExpressionTuning.identity(52), neutral=0.1 * bundle.expression_range[0])
+        tuning = dataclasses.replace(
+            ExpressionTuning.identity(52), neutral=0.1 * bundle.expression_range[0]
+        )
         bundle = dataclasses.replace(toys.refined(bundle) if refined else bundle, tuning=tuning)
-        names = [n for n, t in bundle.tensors().items() if n.startswith("avatar.per_gaussian") and t.ndim > 1]
-        kinds = {n: "narrowed" if not bundle.tensors()[n].is_floating_point() else "int8" for n in names}
+        names = [
+            n
+            for n, t in bundle.tensors().items()
+            if n.startswith("avatar.per_gaussian") and t.ndim > 1
+        ]
+        kinds = {
+            n: "narrowed" if not bundle.tensors()[n].is_floating_point() else "int8" for n in names
+        }
         bundle.save(folder, kinds if encoded else None)
         return [("manifest.json", "json"), ("tensors.safetensors", "safetensors")]
 
@@ -45,8 +54,20 @@ def _make_run(folder: Path) -> Targets:
     from likeness.fitting.config import FitConfig
     from likeness.scene.config_files import to_yaml
 
-    options = {"demo": False, "minutes": 3.0, "iterations": None, "seed": 1, "device": "cpu", "offline": True}
-    run = {"format": "run", "format_version": 1, "options": options | {"weights": None}, "versions": {"torch": "2"}}
+    options = {
+        "demo": False,
+        "minutes": 3.0,
+        "iterations": None,
+        "seed": 1,
+        "device": "cpu",
+        "offline": True,
+    }
+    run = {
+        "format": "run",
+        "format_version": 1,
+        "options": options | {"weights": None},
+        "versions": {"torch": "2"},
+    }
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "config.yaml").write_text(to_yaml(FitConfig()))
     return [("run.json", "json"), ("config.yaml", "yaml")]
@@ -59,26 +80,49 @@ def _read_run(folder: Path) -> None:
 
 
 def _make_report(folder: Path) -> Targets:
-    frames = [{"name": f"{n:06d}", "time_s": n / 25, "psnr": 30.0 + n, "regions": {"face": 29.0}} for n in range(4)]
+    frames = [
+        {"name": f"{n:06d}", "time_s": n / 25, "psnr": 30.0 + n, "regions": {"face": 29.0}}
+        for n in range(4)
+    ]
     figures = {"psnr": 30.1, "ssim": 0.9, "lpips": 0.1, "l1": 0.02}
     metrics = {
-        "headline": figures, "heldout": figures, "without_secondary_motion": {"heldout": figures}, "regions": {"face": figures},
-        "error_share": {"border": 0.4, "face": 0.2}, "baseline": {"heldout": figures}, "per_frame": frames,
-        "num_gaussians": 10_000, "bundle_mb": 3.5, "seconds": {"fit": 10.0}, "notes": {"a": "b"},
-        "versions": {"x": "1"}, "train": {"psnr": 33.0}, "num_frames": {"train": 9, "test": 1},
-    }  # fmt: skip
+        "headline": figures,
+        "heldout": figures,
+        "without_secondary_motion": {"heldout": figures},
+        "regions": {"face": figures},
+        "error_share": {"border": 0.4, "face": 0.2},
+        "baseline": {"heldout": figures},
+        "per_frame": frames,
+        "num_gaussians": 10_000,
+        "bundle_mb": 3.5,
+        "seconds": {"fit": 10.0},
+        "notes": {"a": "b"},
+        "versions": {"x": "1"},
+        "train": {"psnr": 33.0},
+        "num_frames": {"train": 9, "test": 1},
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    lines = [json.dumps({"step": n, "loss": 1 / n, "psnr": 20.0 + n, "num_gaussians": 100}) for n in range(1, 30)]
+    lines = [
+        json.dumps({"step": n, "loss": 1 / n, "psnr": 20.0 + n, "num_gaussians": 100})
+        for n in range(1, 30)
+    ]
     (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
-    (folder / "run.json").write_text(json.dumps({"format": "run", "format_version": 1, "options": {}, "versions": {}}))
+    (folder / "run.json").write_text(
+        json.dumps({"format": "run", "format_version": 1, "options": {}, "versions": {}})
+    )
     (folder / "config.yaml").write_text("a: 1\n")
-    return [("metrics.json", "json"), ("log.jsonl", "text"), ("run.json", "json"), ("config.yaml", "bytes")]
+    return [
+        ("metrics.json", "json"),
+        ("log.jsonl", "text"),
+        ("run.json", "json"),
+        ("config.yaml", "bytes"),
+    ]
 
 
 def _read_report(folder: Path) -> None:
+    from likeness.collection.summary import _heldout
     from likeness.fitting.listeners import JsonLog
     from likeness.fitting.report import write_report
-    from likeness.collection.summary import _heldout
 
     write_report(folder)
     _heldout(folder / "metrics.json")
@@ -105,7 +149,13 @@ def _read_preset(folder: Path) -> None:
 
 
 def _make_settings(folder: Path) -> Targets:
-    words = ("headgas.feature_size=16", "objective.l1=0.5", "schedule.batch=2", "seeds.weights=a", "avatar=headgas")
+    words = (
+        "headgas.feature_size=16",
+        "objective.l1=0.5",
+        "schedule.batch=2",
+        "seeds.weights=a",
+        "avatar=headgas",
+    )
     (folder / "set.txt").write_text(",".join(words))
     return [("set.txt", "text")]
 
@@ -170,7 +220,9 @@ def _make_weights(folder: Path) -> Targets:
     from likeness.one_shot import weights
     from tests.one_shot import tiny
 
-    weights.save(folder / "one.safetensors", tiny.network().state_dict(), tiny.MODEL, "anny", {"steps": 1})
+    weights.save(
+        folder / "one.safetensors", tiny.network().state_dict(), tiny.MODEL, "anny", {"steps": 1}
+    )
     return [("one.safetensors", "safetensors")]
 
 
@@ -189,7 +241,14 @@ def _make_training(folder: Path) -> Targets:
         parameter.grad = parameter.detach().clone()
     optimizer.step()
     average = {name: p.detach().clone() for name, p in network.named_parameters()}
-    checkpoint.save(folder / "c.safetensors", network, average, optimizer, checkpoint.Progress(3, 1.0, 9), "tiny")
+    checkpoint.save(
+        folder / "c.safetensors",
+        network,
+        average,
+        optimizer,
+        checkpoint.Progress(3, 1.0, 9),
+        "tiny",
+    )
     return [("c.safetensors", "safetensors")]
 
 

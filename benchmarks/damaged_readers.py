@@ -1,8 +1,10 @@
-"""What reads files from outside, each with small valid files to damage and the call that reads them.
+"""What reads files from outside, each with small valid files to damage and the call that reads
+them.
 
-A reader is one entry of ``READERS``. Its ``make`` writes valid files into an empty folder and returns which of them are
-damaged, as what kind (``benchmarks.damage.KINDS``). Its ``read`` reads the folder as the programs do, and uses what it
-got far enough that parts that do not belong together would show.
+A reader is one entry of ``READERS``. Its ``make`` writes valid files into an empty folder and
+returns which of them are damaged, as what kind (``benchmarks.damage.KINDS``). Its ``read`` reads
+the folder as the programs do, and uses what it got far enough that parts that do not belong
+together would show.
 """
 
 from __future__ import annotations
@@ -20,8 +22,12 @@ def _make_capture(folder: Path) -> Targets:
     from tests import toys
 
     toys.make_capture(folder, frames=4, test=1)
-    return [("manifest.json", "json"), ("states.safetensors", "safetensors"), ("images/000001.png", "bytes"),
-            ("mattes/000002.png", "bytes")]  # fmt: skip
+    return [
+        ("manifest.json", "json"),
+        ("states.safetensors", "safetensors"),
+        ("images/000001.png", "bytes"),
+        ("mattes/000002.png", "bytes"),
+    ]
 
 
 def _read_capture(folder: Path) -> None:
@@ -78,7 +84,14 @@ def _read_curves(folder: Path) -> None:
 
 def _make_path(folder: Path) -> Targets:
     aim = {"eye": [0.3, 0, 0.9], "target": [0, 0, -0.06], "up": [0, 1, 0], "fov_degrees": 25}
-    top = {"format": "camera_path", "format_version": 1, "fps": 25, "width": 64, "height": 64, "relative_to": "head"}
+    top = {
+        "format": "camera_path",
+        "format_version": 1,
+        "fps": 25,
+        "width": 64,
+        "height": 64,
+        "relative_to": "head",
+    }
     eye = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
     posed = {"K": [[100, 0, 32], [0, 100, 32], [0, 0, 1]], "T_cam_head": eye}
     (folder / "frames.json").write_text(json.dumps({**top, "frames": [aim, posed]}))
@@ -98,7 +111,12 @@ def _read_path(folder: Path) -> None:
 def _make_list(folder: Path) -> Targets:
     for name in ("a.mp4", "b c.mp4"):
         (folder / name).touch()
-    lines = ("# people", "a.mp4 name=anna minutes=5 seed=3 matting=selfie", "'b c.mp4' iterations=9", "")
+    lines = (
+        "# people",
+        "a.mp4 name=anna minutes=5 seed=3 matting=selfie",
+        "'b c.mp4' iterations=9",
+        "",
+    )
     (folder / "list.txt").write_text("\n".join(lines))
     return [("list.txt", "text")]
 
@@ -134,7 +152,9 @@ def _read_fleet(folder: Path) -> None:
 
 
 def _make_views(folder: Path) -> Targets:
-    (folder / "views.json").write_text(json.dumps({"format": "views", "format_version": 1, "key": "abc", "views": []}))
+    (folder / "views.json").write_text(
+        json.dumps({"format": "views", "format_version": 1, "key": "abc", "views": []})
+    )
     return [("views.json", "json")]
 
 
@@ -176,7 +196,10 @@ def _read_spz(folder: Path) -> None:
 def _make_published(folder: Path) -> Targets:
     import torch
 
-    torch.save({"features.0.weight": torch.zeros(4, 3), "features.0.bias": torch.zeros(4)}, folder / "net.pth")
+    torch.save(
+        {"features.0.weight": torch.zeros(4, 3), "features.0.bias": torch.zeros(4)},
+        folder / "net.pth",
+    )
     return [("net.pth", "bytes")]
 
 
@@ -211,8 +234,8 @@ def _make_captures(folder: Path) -> Targets:
 
 
 def _read_captures(folder: Path) -> None:
-    from likeness.training.samples import find_captures
     from likeness.scene.capture import Capture
+    from likeness.training.samples import find_captures
 
     for root in find_captures([folder / "captures.txt"]):
         Capture.load(root)
@@ -246,17 +269,35 @@ def _make_work(folder: Path) -> Targets:
     frames = np.arange(6)
     lone = np.zeros(6, np.float32)
     Scan(
-        index=frames, time_s=frames / 25, thumbnails=np.zeros((6, *_THUMBNAIL, 3), np.uint8), luminance=lone,
-        face_frame=frames, points=np.zeros((6, NUM_LANDMARKS, 2), np.float32), sharpness=lone, face_luminance=lone,
-        damaged=np.zeros((1, 2)), num_decoded=6, num_damaged=0, num_untimed=0, stride=1, duration_s=0.24,
+        index=frames,
+        time_s=frames / 25,
+        thumbnails=np.zeros((6, *_THUMBNAIL, 3), np.uint8),
+        luminance=lone,
+        face_frame=frames,
+        points=np.zeros((6, NUM_LANDMARKS, 2), np.float32),
+        sharpness=lone,
+        face_luminance=lone,
+        damaged=np.zeros((1, 2)),
+        num_decoded=6,
+        num_damaged=0,
+        num_untimed=0,
+        stride=1,
+        duration_s=0.24,
         reached_end=True,
-    ).save(folder / "landmarks.npz")  # fmt: skip
+    ).save(folder / "landmarks.npz")
     residual = torch.tensor([1.0, float("nan"), 1.0, 1.0, 1.0, 1.0])
     found = ~residual.isnan()
     tracking = Tracking(
-        toys.random_states((6,), 52, 2), Identity(torch.zeros(60), torch.zeros(10, 3)), found, residual, residual,
-        100.0, {"jawOpen": 0.5}, (3.0, 2.0), 1.0,
-    )  # fmt: skip
+        toys.random_states((6,), 52, 2),
+        Identity(torch.zeros(60), torch.zeros(10, 3)),
+        found,
+        residual,
+        residual,
+        100.0,
+        {"jawOpen": 0.5},
+        (3.0, 2.0),
+        1.0,
+    )
     save_tracking(folder / "tracking.npz", tracking)
     Work(folder, "key", progress=False)
     return [("landmarks.npz", "npz"), ("tracking.npz", "npz"), ("state.json", "json")]
@@ -274,14 +315,16 @@ def _read_work(folder: Path) -> None:
 def _make_truth(folder: Path) -> Targets:
     import torch
 
-    from likeness.synthetic import truth
     from likeness.scene.capture import Identity
+    from likeness.synthetic import truth
     from tests import toys
 
     config = truth.DemoConfig(frames=5, size=64)
     identity = Identity(torch.zeros(60), torch.zeros(10, 3))
     truth._write_tensors(truth.DemoTruth(folder, config, toys.random_states((5,), 52, 2), identity))
-    (folder / "truth.json").write_text(json.dumps({"format": "demo", "key": "k", "config": dataclasses.asdict(config)}))
+    (folder / "truth.json").write_text(
+        json.dumps({"format": "demo", "key": "k", "config": dataclasses.asdict(config)})
+    )
     return [("truth.json", "json"), ("truth.safetensors", "safetensors")]
 
 

@@ -1,4 +1,5 @@
-"""Times on a device: by the clock, between points of its own work, of many calls in a row, and the memory they took."""
+"""Times on a device: by the clock, between points of its own work, of many calls in a row, and the
+memory they took."""
 
 from __future__ import annotations
 
@@ -24,20 +25,26 @@ Clock = tuple[float, float]
 
 
 def clock(device: torch.device | str = "cpu") -> Clock:
-    """Seconds of time and of processor time (all threads of this process), when a GPU has done what it was asked."""
+    """Seconds of time and of processor time (all threads of this process), when a GPU has done what
+    it was asked."""
     return waited(device), time.process_time()
 
 
-def time_runs(run: Callable[[], list[Clock]], seconds: float, least: int = 5, most: int = 60) -> list[dict[str, float]]:
+def time_runs(
+    run: Callable[[], list[Clock]], seconds: float, least: int = 5, most: int = 60
+) -> list[dict[str, float]]:
     """Runs something as often as fits into the seconds, after once to warm up.
 
-    ``run`` returns clock readings; each interval between two of them becomes one summary (milliseconds).
+    ``run`` returns clock readings; each interval between two of them becomes one summary
+    (milliseconds).
     """
     run()
     rows, start = [], time.perf_counter()
     while len(rows) < least or (time.perf_counter() - start < seconds and len(rows) < most):
         readings = run()
-        rows.append([(1000 * (b[0] - a[0]), 1000 * (b[1] - a[1])) for a, b in zip(readings, readings[1:])])
+        rows.append(
+            [(1000 * (b[0] - a[0]), 1000 * (b[1] - a[1])) for a, b in zip(readings, readings[1:])]
+        )
     return [
         {
             "median_ms": round(statistics.median(wall for wall, _ in column), 3),
@@ -48,9 +55,11 @@ def time_runs(run: Callable[[], list[Clock]], seconds: float, least: int = 5, mo
     ]
 
 
-def between(parts: Sequence[Callable[[], object]], device: torch.device | str, rounds: int) -> list[float]:
-    """Median milliseconds of each of these calls, made one after the other: by CUDA's events, which the device itself
-    notes as it passes them, else by the clock. They are called twice before."""
+def between(
+    parts: Sequence[Callable[[], object]], device: torch.device | str, rounds: int
+) -> list[float]:
+    """Median milliseconds of each of these calls, made one after the other: by CUDA's events, which
+    the device itself notes as it passes them, else by the clock. They are called twice before."""
     columns: list[list[float]] = [[] for _ in parts]
     for round_number in range(rounds + 2):
         marks = [_mark(device)]
@@ -61,7 +70,9 @@ def between(parts: Sequence[Callable[[], object]], device: torch.device | str, r
             torch.cuda.synchronize(device)
         if round_number >= 2:
             for column, begun, ended in zip(columns, marks, marks[1:]):
-                column.append(begun.elapsed_time(ended) if is_cuda(device) else 1000 * (ended - begun))
+                column.append(
+                    begun.elapsed_time(ended) if is_cuda(device) else 1000 * (ended - begun)
+                )
     return [round(statistics.median(column), 4) for column in columns]
 
 
@@ -74,8 +85,9 @@ def _mark(device: torch.device | str):
 
 
 def pipelined_ms(call: Callable[[int], object], device: torch.device | str, count: int) -> float:
-    """Milliseconds of one of ``count`` calls, ``call(0)``, ``call(1)``, ..., that follow each other without a wait; the
-    device is waited for once, at the end. What a stream of pictures costs, where a single one costs its latency."""
+    """Milliseconds of one of ``count`` calls, ``call(0)``, ``call(1)``, ..., that follow each other
+    without a wait; the device is waited for once, at the end. What a stream of pictures costs,
+    where a single one costs its latency."""
     begun = waited(device)
     for index in range(count):
         call(index)
@@ -91,4 +103,8 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
 
     def mb(self) -> float | None:
-        return round(torch.cuda.max_memory_allocated(self._device) / 1e6, 1) if is_cuda(self._device) else None
+        return (
+            round(torch.cuda.max_memory_allocated(self._device) / 1e6, 1)
+            if is_cuda(self._device)
+            else None
+        )

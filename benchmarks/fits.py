@@ -26,15 +26,21 @@ if TYPE_CHECKING:
 
 # What sets the threads of PyTorch, of the libraries under it, and of the CPU renderer.
 THREADS = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "LIKENESS_THREADS",
-)  # fmt: skip
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "LIKENESS_THREADS",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """One fit: a preset with settings changed, on the training frames of a capture, measured on its test frames.
+    """One fit: a preset with settings changed, on the training frames of a capture, measured on its
+    test frames.
 
-    minutes, iterations: its length, one of the two; of preset comparisons minutes, of ablations iterations.
+    minutes, iterations: its length, one of the two; of preset comparisons minutes, of ablations
+        iterations.
     """
 
     capture: Path
@@ -56,14 +62,23 @@ class Fit:
         return root.parent.name if root.name == "capture" else root.name
 
     def described(self) -> dict[str, Any]:
-        """Plain values that tell fits apart: these options, and every setting that the preset comes to."""
+        """Plain values that tell fits apart: these options, and every setting that the preset comes
+        to."""
         from likeness.fitting.avatars import AVATARS
         from likeness.fitting.config import FitConfig
         from likeness.scene.config_files import load_preset, to_dict
 
-        plain = {**dataclasses.asdict(self), "settings": list(self.settings), "capture": str(self.capture.absolute())}
+        plain = {
+            **dataclasses.asdict(self),
+            "settings": list(self.settings),
+            "capture": str(self.capture.absolute()),
+        }
         config = to_dict(load_preset(self.preset, FitConfig, self.settings))
-        used = {key: value for key, value in config.items() if key not in AVATARS or key == config["avatar"]}
+        used = {
+            key: value
+            for key, value in config.items()
+            if key not in AVATARS or key == config["avatar"]
+        }
         return plain | {"weights": str(self.weights) if self.weights else None, "config": used}
 
 
@@ -73,7 +88,8 @@ def file_name(*parts: str) -> str:
 
 
 def kept(fits: Sequence[tuple[str, Fit]], out: Path) -> dict[str, dict[str, Any]]:
-    """The figures that ``out`` holds, by the fits' names. Ends the program where one is of a fit with other options."""
+    """The figures that ``out`` holds, by the fits' names. Ends the program where one is of a fit
+    with other options."""
     found = {}
     for name, fit in fits:
         record = out / f"{name}.json"
@@ -86,11 +102,15 @@ def kept(fits: Sequence[tuple[str, Fit]], out: Path) -> dict[str, dict[str, Any]
     return found
 
 
-def run_all(fits: Sequence[tuple[str, Fit]], out: Path, jobs: int, threads: int) -> dict[str, dict[str, Any]]:
-    """The figures of fits by name: those kept in ``out``, and the others, ``jobs`` at a time on ``threads`` each.
+def run_all(
+    fits: Sequence[tuple[str, Fit]], out: Path, jobs: int, threads: int
+) -> dict[str, dict[str, Any]]:
+    """The figures of fits by name: those kept in ``out``, and the others, ``jobs`` at a time on
+    ``threads`` each.
 
-    They are begun in the order given. A fit that fails does not keep the others from going on; the program ends with
-    its name after the last. Ends the program where a kept figure is of a fit with other options.
+    They are begun in the order given. A fit that fails does not keep the others from going on; the
+    program ends with its name after the last. Ends the program where a kept figure is of a fit with
+    other options.
     """
     from tqdm import tqdm
 
@@ -111,14 +131,19 @@ def run_all(fits: Sequence[tuple[str, Fit]], out: Path, jobs: int, threads: int)
             write_json(out / f"{name}.json", {"fit": fit.described(), "figures": found[name]})
             tqdm.write(f"{name}: {found[name]['psnr']:.2f} dB", file=sys.stderr)
     if failed:
-        sys.exit(f"{len(failed)} of {len(fits)} fits failed: {', '.join(failed)}; the others' figures are in {out}")
+        sys.exit(
+            f"{len(failed)} of {len(fits)} fits failed: {', '.join(failed)}; the others' figures are in {out}"
+        )
     return found
 
 
 @contextlib.contextmanager
 def _threads(number: int) -> Iterator[None]:
     """Processes begun inside have so many threads each, which sleep while they wait."""
-    wanted = {**dict.fromkeys(THREADS, str(number)), "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
+    wanted = {
+        **dict.fromkeys(THREADS, str(number)),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+    }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -133,7 +158,8 @@ def _threads(number: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes for single tasks. Whoever is stopped inside takes them along, and begins no more."""
+    """Fresh processes for single tasks. Whoever is stopped inside takes them along, and begins no
+    more."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         try:
             yield pool
@@ -145,24 +171,28 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _budget(fit: Fit, device: str) -> Budget:
-    """The length of a fit. On one thread a minute is one of processor time, which no other program can shorten."""
+    """The length of a fit. On one thread a minute is one of processor time, which no other program
+    can shorten."""
     from likeness.fitting.loop import Budget
 
     one_thread = device == "cpu" and os.environ.get("OMP_NUM_THREADS") == "1"
-    return Budget(fit.minutes, fit.iterations, clock=time.process_time if one_thread else time.monotonic)
+    return Budget(
+        fit.minutes, fit.iterations, clock=time.process_time if one_thread else time.monotonic
+    )
 
 
 def figures(fit: Fit) -> dict[str, Any]:
-    """What a fit gives; None for what cannot be measured here. Memory is of the whole process, measuring included.
+    """What a fit gives; None for what cannot be measured here. Memory is of the whole process,
+    measuring included.
 
-    The figures of held-out frames are the headline's (``likeness.fitting.evaluation.headline``); ``with_sway`` stands beside.
+    The figures of held-out frames are the headline's (``likeness.fitting.evaluation.headline``);
+    ``with_sway`` stands beside.
     """
     import torch
 
-    from likeness.fitting import fused_adam, memory, image_loss
+    from likeness.fitting import fused_adam, image_loss, memory
     from likeness.fitting.bundle import AvatarBundle
     from likeness.fitting.config import FitConfig
-    from likeness.scene.config_files import load_preset
     from likeness.fitting.evaluation import finite
     from likeness.fitting.loop import fit as fit_avatar
     from likeness.fitting.perceptual import LPIPS, make_vgg_loss
@@ -170,6 +200,7 @@ def figures(fit: Fit) -> dict[str, Any]:
     from likeness.playback.evaluation import evaluate_bundle, evaluate_frames, train_sample
     from likeness.renderers import create
     from likeness.scene.capture import Capture
+    from likeness.scene.config_files import load_preset
     from likeness.scene.machine import machine
 
     memory.keep_pages()
@@ -182,21 +213,35 @@ def figures(fit: Fit) -> dict[str, Any]:
     config = load_preset(fit.preset, FitConfig, fit.settings)
     perceptual = make_vgg_loss(fit.weights, False, device) if config.objective.perceptual else None
     avatar = fit_avatar(
-        capture, create("auto", device), config, _budget(fit, device), device=device, seed=fit.seed,
-        perceptual=perceptual, listeners=[last],
-    )  # fmt: skip
+        capture,
+        create("auto", device),
+        config,
+        _budget(fit, device),
+        device=device,
+        seed=fit.seed,
+        perceptual=perceptual,
+        listeners=[last],
+    )
     bundle = AvatarBundle.from_fit(avatar.eval(), capture, {})
     lpips = LPIPS.create(folder=fit.weights, download=False)
     heldout = evaluate_frames(bundle, capture, capture.test, device=device, lpips=lpips)
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device)
-    return finite({
-        **heldout["headline"], "with_sway": heldout["heldout"]["psnr"], "train": train.heldout["psnr"],
-        "error_share": heldout["without_secondary_motion"]["error_share"],
-        "steps": last.info.step, "num_gaussians": avatar.num_gaussians,
-        "steps_per_s": round(last.info.step / last.info.seconds, 2), "bundle_mb": _megabytes(bundle),
-        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-        "perceptual": perceptual is not None, "code": code_version(), "machine": machine(),
-    })  # fmt: skip
+    return finite(
+        {
+            **heldout["headline"],
+            "with_sway": heldout["heldout"]["psnr"],
+            "train": train.heldout["psnr"],
+            "error_share": heldout["without_secondary_motion"]["error_share"],
+            "steps": last.info.step,
+            "num_gaussians": avatar.num_gaussians,
+            "steps_per_s": round(last.info.step / last.info.seconds, 2),
+            "bundle_mb": _megabytes(bundle),
+            "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+            "perceptual": perceptual is not None,
+            "code": code_version(),
+            "machine": machine(),
+        }
+    )
 
 
 class _Last:

@@ -1,14 +1,16 @@
-"""Whole training steps a second by preset, where the time of a step goes, and how near that is to the machine's limits.
+"""Whole training steps a second by preset, where the time of a step goes, and how near that is to
+the machine's limits.
 
     python benchmarks/fitting.py [--presets headgas gaussianhead default] [--gaussians 20000] [--size 512] [--threads 2]
     python benchmarks/fitting.py --batch 1 2 4 8
     python benchmarks/fitting.py --scaling docs/scaling.png
 
-A step is what a fit does: frame, avatar, rendering, losses (without VGG), all gradients, the optimizer. The scene is
-that of benchmarks/made_head.py. The parts are timed with the graph cut between them; their limit is what the bytes
-and the operations that they cannot do without would take at the speeds measured in the same run. With several --batch:
-what steps of so many frames (schedule.batch) gain, in pictures a second. With --scaling: how a step and a frame of
-playback grow with Gaussians, pixels and threads, as a table and a plot.
+A step is what a fit does: frame, avatar, rendering, losses (without VGG), all gradients, the
+optimizer. The scene is that of benchmarks/made_head.py. The parts are timed with the graph cut
+between them; their limit is what the bytes and the operations that they cannot do without would
+take at the speeds measured in the same run. With several --batch: what steps of so many frames
+(schedule.batch) gain, in pictures a second. With --scaling: how a step and a frame of playback grow
+with Gaussians, pixels and threads, as a table and a plot.
 """
 
 from __future__ import annotations
@@ -34,10 +36,16 @@ from benchmarks.training_step import PARTS, TrainingStep
 
 
 def whole_steps(
-    preset: str, size: int, count: int, threads: int, seconds: float, device: str = "cpu", batch: int = 1
+    preset: str,
+    size: int,
+    count: int,
+    threads: int,
+    seconds: float,
+    device: str = "cpu",
+    batch: int = 1,
 ) -> dict[str, Any]:
-    """How many steps and pictures a second, and the milliseconds of a step; on CUDA also of many in a row with one wait
-    at the end, and the most memory that the GPU held."""
+    """How many steps and pictures a second, and the milliseconds of a step; on CUDA also of many in
+    a row with one wait at the end, and the most memory that the GPU held."""
     memory = PeakMemory(device)
     step = TrainingStep(preset, size, count, threads, device=device, batch=batch)
     (times,) = time_runs(step.take, seconds, most=1000)
@@ -45,25 +53,47 @@ def whole_steps(
     if is_cuda(device):
         steps = max(10, min(500, round(1000 * seconds / times["median_ms"])))
         ms = pipelined_ms(lambda _: step.go_on(), device, steps)
-        on_cuda = {"pipelined_ms": ms, "pipelined_steps_per_s": round(1000 / ms, 1), "peak_memory_mb": memory.mb()}
+        on_cuda = {
+            "pipelined_ms": ms,
+            "pipelined_steps_per_s": round(1000 / ms, 1),
+            "peak_memory_mb": memory.mb(),
+        }
     return {
-        "preset": preset, "size": size, "gaussians": count, "threads": threads, "batch": batch, **times,
-        "steps_per_s": round(1000 / times["median_ms"], 1), "best_steps_per_s": round(1000 / times["min_ms"], 1),
-        "pictures_per_s": round(1000 * batch / times["median_ms"], 1), **on_cuda,
-    }  # fmt: skip
+        "preset": preset,
+        "size": size,
+        "gaussians": count,
+        "threads": threads,
+        "batch": batch,
+        **times,
+        "steps_per_s": round(1000 / times["median_ms"], 1),
+        "best_steps_per_s": round(1000 / times["min_ms"], 1),
+        "pictures_per_s": round(1000 * batch / times["median_ms"], 1),
+        **on_cuda,
+    }
 
 
 def parts_of_a_step(
-    preset: str, size: int, count: int, threads: int, seconds: float, limits: dict[str, float], device: str = "cpu",
+    preset: str,
+    size: int,
+    count: int,
+    threads: int,
+    seconds: float,
+    limits: dict[str, float],
+    device: str = "cpu",
     batch: int = 1,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """One row per part of PARTS, of a step that densifies: milliseconds, its share of the step and of its limit.
+) -> list[dict[str, Any]]:
+    """One row per part of PARTS, of a step that densifies: milliseconds, its share of the step and
+    of its limit.
 
-    Milliseconds are the fastest; on a CPU of processor time over all threads: other work there does not count.
+    Milliseconds are the fastest; on a CPU of processor time over all threads: other work there does
+    not count.
     """
     step = TrainingStep(preset, size, count, threads, densifying=True, device=device, batch=batch)
     on_cpu = device == "cpu"
-    times = [row["cpu_ms" if on_cpu else "min_ms"] for row in time_runs(step.take_apart, seconds, most=1000)]
+    times = [
+        row["cpu_ms" if on_cpu else "min_ms"]
+        for row in time_runs(step.take_apart, seconds, most=1000)
+    ]
     rows, work = [], step.work()
     for name, ms in zip(PARTS, times):
         row = {"part": name, "ms": ms, "share": round(ms / sum(times), 3)}
@@ -87,8 +117,8 @@ def parts_table(preset: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def batches_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Pictures a second of the fastest steps, and how many times those of the first batch of the same preset and number
-    of Gaussians they are."""
+    """Pictures a second of the fastest steps, and how many times those of the first batch of the
+    same preset and number of Gaussians they are."""
     lines = ["| preset | Gaussians | batch | step, ms | pictures/s | gain |", "|" + "---|" * 6]
     first: dict[tuple[str, int], float] = {}
     for row in rows:
@@ -100,16 +130,38 @@ def batches_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--presets", nargs="+", default=["headgas", "gaussianhead", "default"], metavar="NAME")
-    parser.add_argument("--gaussians", type=int, nargs="+", default=[20_000], metavar="N", help="default: 20000")
-    parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of the picture (default: 512)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--presets", nargs="+", default=["headgas", "gaussianhead", "default"], metavar="NAME"
+    )
+    parser.add_argument(
+        "--gaussians", type=int, nargs="+", default=[20_000], metavar="N", help="default: 20000"
+    )
+    parser.add_argument(
+        "--size", type=int, default=512, metavar="PIXELS", help="side of the picture (default: 512)"
+    )
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: 2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="N", help="frames of a step (default: 1)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="frames of a step (default: 1)",
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="time per preset (default: 8)")
-    parser.add_argument("--scaling", type=Path, metavar="PNG", help="instead: how it grows, with a plot in this file")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here, as they come")
+    parser.add_argument(
+        "--scaling",
+        type=Path,
+        metavar="PNG",
+        help="instead: how it grows, with a plot in this file",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures here, as they come"
+    )
     options = parser.parse_args(arguments)
     conditions = announced(device=options.device)
     kept = Kept(options.json, machine=conditions)
@@ -127,10 +179,14 @@ def _steps(options: argparse.Namespace, kept: Kept) -> None:
             row = whole_steps(*sizes, options.seconds, options.device, batch)
             kept.add(row)  # before the parts are timed: it stays if these do not end
             row["parts"] = parts_of_a_step(*sizes, options.seconds, limits, options.device, batch)
-            row["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
+            row["peak_memory_gb"] = round(
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2
+            )
             kept.note()
-            print(f"\n{preset}, {count} Gaussians, batches of {batch}: {row['steps_per_s']} steps/s (best "
-                  f"{row['best_steps_per_s']}, {row['cpu_ms']:.0f} ms of CPU each)\n")  # fmt: skip
+            print(
+                f"\n{preset}, {count} Gaussians, batches of {batch}: {row['steps_per_s']} steps/s (best "
+                f"{row['best_steps_per_s']}, {row['cpu_ms']:.0f} ms of CPU each)\n"
+            )
             print(parts_table(preset, row["parts"]), flush=True)
     if len(options.batch) > 1:
         print(f"\n{batches_table(kept.rows)}", flush=True)
@@ -139,7 +195,9 @@ def _steps(options: argparse.Namespace, kept: Kept) -> None:
 def _scaling(options: argparse.Namespace, kept: Kept) -> None:
     from benchmarks import scaling
 
-    rows = scaling.measure(options.presets, options.size, options.gaussians[-1], options.threads, options.seconds)
+    rows = scaling.measure(
+        options.presets, options.size, options.gaussians[-1], options.threads, options.seconds
+    )
     print(f"\n{scaling.markdown(rows)}")
     scaling.plot(rows, options.scaling)
     for row in rows:

@@ -12,7 +12,8 @@ class Kept:
     """Rows of figures with the facts that belong to all of them, as one JSON document."""
 
     def __init__(self, path: Path | None, **facts: Any) -> None:
-        """path: of the document, which every change writes anew as a whole; None keeps it in memory alone."""
+        """path: of the document, which every change writes anew as a whole; None keeps it in memory
+        alone."""
         self._path, self._facts, self.rows = path, facts, []
         self._write()
 

@@ -1,9 +1,11 @@
-"""Kills preprocessing and fits at random moments, goes on with the same command or --resume, and compares results.
+"""Kills preprocessing and fits at random moments, goes on with the same command or --resume, and
+compares results.
 
-Each trial is one capture or run that is killed (SIGKILL, the whole process group) up to KILLS_EACH times at moments
-that a seed chooses, and then left to finish. Its result must equal that of a run that nobody disturbed, to the last
-bit: pictures, mattes and states of a capture; the bundle's tensors and all figures of a run. Work is saved every
-fifth of a second, so that kills meet it in all states.
+Each trial is one capture or run that is killed (SIGKILL, the whole process group) up to KILLS_EACH
+times at moments that a seed chooses, and then left to finish. Its result must equal that of a run
+that nobody disturbed, to the last
+bit: pictures, mattes and states of a capture; the bundle's tensors and all figures of a run. Work
+is saved every fifth of a second, so that kills meet it in all states.
 
 Example: python benchmarks/kills.py --preprocessing 20 --fits 20 --out /tmp/kills
 """
@@ -34,13 +36,24 @@ _LAUNCH = (
     "import runpy, sys; import {module} as module; module.{name} = {seconds}; sys.argv = sys.argv[1:];"
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )
-_TIMES = ("seconds", "steps_per_s", "pictures_per_s", "fps", "machine", "date", "versions", "notes", "speed")
+_TIMES = (
+    "seconds",
+    "steps_per_s",
+    "pictures_per_s",
+    "fps",
+    "machine",
+    "date",
+    "versions",
+    "notes",
+    "speed",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A program that is to survive kills. saving: module and name of the seconds between two saves. begun: a file in
-    its folder that is there once it works. again: the options that go on with a folder, where those are others.
+    """A program that is to survive kills. saving: module and name of the seconds between two saves.
+    begun: a file in its folder that is there once it works. again: the options that go on with a
+    folder, where those are others.
     result: what is compared of a folder."""
 
     kind: str
@@ -61,32 +74,55 @@ class Job:
 
 
 def preprocessing(video: Path, size: int, seconds: float) -> Job:
-    options = (str(video), f"--size={size}", f"--end={seconds}", "--matting=selfie", "--offline", "--device=cpu")
+    options = (
+        str(video),
+        f"--size={size}",
+        f"--end={seconds}",
+        "--matting=selfie",
+        "--offline",
+        "--device=cpu",
+    )
     return Job(
-        "preprocessing", "likeness preprocess", ("likeness.preprocess.photometric.refinement", "_SAVE_EVERY_S"), options,
-        "work/state.json", None, capture_result,
-    )  # fmt: skip
+        "preprocessing",
+        "likeness preprocess",
+        ("likeness.preprocess.photometric.refinement", "_SAVE_EVERY_S"),
+        options,
+        "work/state.json",
+        None,
+        capture_result,
+    )
 
 
 def fitting(capture: Path, iterations: int) -> Job:
     options = (f"--capture={capture}", f"--iterations={iterations}", "--offline", "--device=cpu")
     return Job(
-        "fit", "fit_subject.py", ("likeness.fitting.loop", "_CHECKPOINT_EVERY_S"), options, "run.json",
-        lambda folder: ("--resume", str(folder)), run_result,
-    )  # fmt: skip
+        "fit",
+        "fit_subject.py",
+        ("likeness.fitting.loop", "_CHECKPOINT_EVERY_S"),
+        options,
+        "run.json",
+        lambda folder: ("--resume", str(folder)),
+        run_result,
+    )
 
 
 def capture_result(folder: Path) -> dict[str, str]:
     """Digests of what a capture is, by file; times that the work took are no part of it."""
-    paths = [*folder.glob("images/*.png"), *folder.glob("mattes/*.png"), folder / "states.safetensors"]
-    return {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in paths} | _values(
-        folder / "manifest.json"
-    )
+    paths = [
+        *folder.glob("images/*.png"),
+        *folder.glob("mattes/*.png"),
+        folder / "states.safetensors",
+    ]
+    return {
+        path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in paths
+    } | _values(folder / "manifest.json")
 
 
 def run_result(folder: Path) -> dict[str, str]:
     """Digests of the bundle's tensors, and the figures of a run."""
-    tensors = {path.name: _digest(path.read_bytes()) for path in folder.glob("bundle/*.safetensors")}
+    tensors = {
+        path.name: _digest(path.read_bytes()) for path in folder.glob("bundle/*.safetensors")
+    }
     return tensors | _values(folder / "metrics.json")
 
 
@@ -120,12 +156,22 @@ class Attempt:
 
 def attempt(job: Job, folder: Path, kill_s: float | None = None) -> Attempt:
     """Runs a job, or goes on with it, until it ends or is killed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+    }
     started, begun_s = time.monotonic(), float("inf")
     log = folder.with_suffix(".log")
     with log.open("ab") as file:
         process = subprocess.Popen(
-            job.command(folder), cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
+            job.command(folder),
+            cwd=ROOT,
+            env=environment,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
         while process.poll() is None:
             now = time.monotonic() - started
@@ -136,23 +182,31 @@ def attempt(job: Job, folder: Path, kill_s: float | None = None) -> Attempt:
                 process.wait()
             time.sleep(0.01)
     seconds = time.monotonic() - started
-    return Attempt(process.returncode, seconds, min(begun_s, seconds), log.read_text(errors="replace")[-2000:])
+    return Attempt(
+        process.returncode, seconds, min(begun_s, seconds), log.read_text(errors="replace")[-2000:]
+    )
 
 
 def differences(wanted: dict[str, str], got: dict[str, str]) -> list[str]:
     """Places in which two results differ."""
-    return sorted(place for place in wanted.keys() | got.keys() if wanted.get(place) != got.get(place))
+    return sorted(
+        place for place in wanted.keys() | got.keys() if wanted.get(place) != got.get(place)
+    )
 
 
 def trials(job: Job, kills: int, folder: Path, seed: int) -> tuple[Path, list[str]]:
-    """Kills a job so many times in all; the undisturbed result's folder, and what was wrong, one line each."""
+    """Kills a job so many times in all; the undisturbed result's folder, and what was wrong, one
+    line each."""
     moments = random.Random(f"{seed} {job.kind}")
     calm = folder / f"{job.kind}-calm"
     reference = attempt(job, calm)
     if reference.code != 0:
         raise SystemExit(f"error: {job.kind} fails undisturbed: {reference.output}")
     wanted = job.result(calm)
-    print(f"{job.kind}: {reference.seconds:.1f} s undisturbed, at work from {reference.begun_s:.1f} s on", flush=True)
+    print(
+        f"{job.kind}: {reference.seconds:.1f} s undisturbed, at work from {reference.begun_s:.1f} s on",
+        flush=True,
+    )
     wrong: list[str] = []
     begun_s, whole_s = reference.begun_s, reference.seconds
     done = number = 0
@@ -163,18 +217,26 @@ def trials(job: Job, kills: int, folder: Path, seed: int) -> tuple[Path, list[st
         for _ in range(min(KILLS_EACH, kills - done)):
             tried = attempt(job, place, moments.uniform(0.9 * begun_s, whole_s))
             if tried.code != -signal.SIGKILL:
-                if not at:  # the first run compiled, or the machine was busy: later ones are quicker
+                # the first run compiled, or the machine was busy: later ones are quicker
+                if not at:
                     begun_s, whole_s = min(begun_s, tried.begun_s), min(whole_s, tried.seconds)
                 break
             at.append(tried.seconds)
         done += len(at)
         last = tried if at == [] or tried.code != -signal.SIGKILL else attempt(job, place)
         if last.code != 0:
-            wrong.append(f"{job.kind} {number}: ended with {last.code}: {last.output.splitlines()[-1:]}")
+            wrong.append(
+                f"{job.kind} {number}: ended with {last.code}: {last.output.splitlines()[-1:]}"
+            )
         elif different := differences(wanted, job.result(place)):
-            wrong.append(f"{job.kind} {number}: differs in {len(different)}: {', '.join(different[:5])}")
+            wrong.append(
+                f"{job.kind} {number}: differs in {len(different)}: {', '.join(different[:5])}"
+            )
         state = "differs" if wrong and wrong[-1].startswith(f"{job.kind} {number}:") else "equal"
-        print(f"{job.kind} {number}: killed at {', '.join(f'{s:.1f}' for s in at) or 'no time'} s: {state}", flush=True)
+        print(
+            f"{job.kind} {number}: killed at {', '.join(f'{s:.1f}' for s in at) or 'no time'} s: {state}",
+            flush=True,
+        )
         if state == "equal":
             shutil.rmtree(place)
     print(f"{job.kind}: {done} kills in {number} trials, {len(wrong)} wrong", flush=True)
@@ -182,13 +244,19 @@ def trials(job: Job, kills: int, folder: Path, seed: int) -> tuple[Path, list[st
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--video", type=Path, help="a clip of a person [default: a synthetic one]")
-    parser.add_argument("--out", type=Path, required=True, help="an empty folder; what differs stays in it")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="an empty folder; what differs stays in it"
+    )
     parser.add_argument("--preprocessing", type=int, default=20, help="kills of preprocessing [20]")
     parser.add_argument("--fits", type=int, default=20, help="kills of fits [20]")
     parser.add_argument("--size", type=int, default=128, help="side of the pictures [128]")
-    parser.add_argument("--seconds", type=float, default=1.6, help="of the video that are used [1.6]")
+    parser.add_argument(
+        "--seconds", type=float, default=1.6, help="of the video that are used [1.6]"
+    )
     parser.add_argument("--iterations", type=int, default=40, help="of each fit [40]")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -196,7 +264,10 @@ def main() -> int:
     begun = time.monotonic()
     video = args.video or _synthetic(args.out / "demo")
     capture, wrong = trials(
-        preprocessing(video.absolute(), args.size, args.seconds), args.preprocessing, args.out, args.seed
+        preprocessing(video.absolute(), args.size, args.seconds),
+        args.preprocessing,
+        args.out,
+        args.seed,
     )
     _, more = trials(fitting(capture.absolute(), args.iterations), args.fits, args.out, args.seed)
     print(*wrong, *more, f"{(time.monotonic() - begun) / 60:.1f} minutes", sep="\n")

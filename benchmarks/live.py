@@ -1,4 +1,5 @@
-"""The live way from the camera's picture to the avatar's, by its parts: detection, tracking, transfer and rendering.
+"""The live way from the camera's picture to the avatar's, by its parts: detection, tracking,
+transfer and rendering.
 
 python benchmarks/live.py runs/me --camera clip.mp4
 """
@@ -16,11 +17,19 @@ LIMIT_MS = 60.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory or bundle")
-    parser.add_argument("--camera", default="0", metavar="N", help="webcam's number, or a video in its place")
-    parser.add_argument("--size", type=int, default=256, metavar="PIXELS", help="side of the picture (default: 256)")
-    parser.add_argument("--frames", type=int, default=200, metavar="N", help="frames to measure (default: 200)")
+    parser.add_argument(
+        "--camera", default="0", metavar="N", help="webcam's number, or a video in its place"
+    )
+    parser.add_argument(
+        "--size", type=int, default=256, metavar="PIXELS", help="side of the picture (default: 256)"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=200, metavar="N", help="frames to measure (default: 200)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     args = parser.parse_args()
 
@@ -38,7 +47,8 @@ def main() -> None:
 
 
 def measure(run: Path, camera: str, size: int, frames: int) -> dict[str, float]:
-    """Milliseconds from the moment a picture is there: median and 95th percentile, and the median of each part."""
+    """Milliseconds from the moment a picture is there: median and 95th percentile, and the median
+    of each part."""
     import numpy as np
 
     from likeness.playback.bundles import load_bundle
@@ -50,12 +60,17 @@ def measure(run: Path, camera: str, size: int, frames: int) -> dict[str, float]:
     driver = open_driver(camera, bundle, kind="webcam")
     seconds: list[float] = []
     detection, tracking = [], []
-    for _ in itertools.islice(live_rows(Player(bundle), driver, size, latencies=seconds), frames + 10):
+    for _ in itertools.islice(
+        live_rows(Player(bundle), driver, size, latencies=seconds), frames + 10
+    ):
         detection.append(driver.detection_s)
         tracking.append(driver.tracking_s)
-    values, detection, tracking = (1000 * np.array(x[10:]) for x in (seconds, detection, tracking))  # warm by then
+    # warm by then
+    values, detection, tracking = (1000 * np.array(x[10:]) for x in (seconds, detection, tracking))
     if len(values) == 0:
-        raise SystemExit("error: the camera gave no more than 10 frames after the calibration; give a longer clip")
+        raise SystemExit(
+            "error: the camera gave no more than 10 frames after the calibration; give a longer clip"
+        )
     return {
         "frames": len(values),
         "size": size,

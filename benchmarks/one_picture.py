@@ -23,11 +23,23 @@ _KIB = 1024 * (1024 if sys.platform == "darwin" else 1)  # units of ru_maxrss in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", type=Path, nargs="*", metavar="FILE", help="pictures (default: a made person)")
-    parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of the pictures (default: 512)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "image", type=Path, nargs="*", metavar="FILE", help="pictures (default: a made person)"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=512,
+        metavar="PIXELS",
+        help="side of the pictures (default: 512)",
+    )
     parser.add_argument("--refine", type=float, metavar="S", help="also refine for so many seconds")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each picture (default: 3)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="runs of each picture (default: 3)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     args = parser.parse_args()
 
@@ -39,8 +51,9 @@ def main() -> None:
         images = args.image or [made_picture(Path(folder) / "made_person.png", args.size)]
         rows = [
             measure(image, Path(folder) / f"{number}-{repeat}", args.size, args.refine)
-            for number, image in enumerate(images) for repeat in range(args.repeats)
-        ]  # fmt: skip
+            for number, image in enumerate(images)
+            for repeat in range(args.repeats)
+        ]
     print(markdown(rows))
     if args.json:
         write_json(args.json, {"machine": conditions, "rows": rows})
@@ -51,11 +64,11 @@ def made_picture(path: Path, size: int) -> Path:
     import cv2
     import torch
 
-    from likeness.synthetic.subject import Person, Subject
-    from likeness.synthetic.truth import DemoConfig
     from likeness.head_models import HEAD_MODELS
     from likeness.scene.head_state import HeadState
     from likeness.scene.transforms import make_transform
+    from likeness.synthetic.subject import Person, Subject
+    from likeness.synthetic.truth import DemoConfig
 
     model, config = HEAD_MODELS["anny"](), DemoConfig(size=size)
     subject = Subject(model, Person.random(model, 1))
@@ -69,9 +82,19 @@ def made_picture(path: Path, size: int) -> Path:
 
 
 def measure(image: Path, out: Path, size: int, refine: float | None) -> dict:
-    """Wall and processor seconds and peak memory (MiB) of one run of fit_subject.py, and its seconds by part."""
-    command = [sys.executable, str(ROOT / "fit_subject.py"), "--image", str(image), "--out", str(out)]
-    command += ["--size", str(size), "--offline"] + ([] if refine is None else ["--refine", str(refine)])
+    """Wall and processor seconds and peak memory (MiB) of one run of fit_subject.py, and its
+    seconds by part."""
+    command = [
+        sys.executable,
+        str(ROOT / "fit_subject.py"),
+        "--image",
+        str(image),
+        "--out",
+        str(out),
+    ]
+    command += ["--size", str(size), "--offline"] + (
+        [] if refine is None else ["--refine", str(refine)]
+    )
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     errors = process.stderr.read().decode()
@@ -81,19 +104,38 @@ def measure(image: Path, out: Path, size: int, refine: float | None) -> dict:
         raise SystemExit(f"error: {image}: {errors.strip().splitlines()[-1]}")
     metrics = json.loads((out / "metrics.json").read_text())
     return {
-        "picture": image.name, "wall_s": round(wall, 2), "processor_s": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_mib": round(usage.ru_maxrss / _KIB), "seconds": metrics["seconds"],
-        "gaussians": metrics["num_gaussians"], "source_psnr": metrics["source"]["psnr"],
-    }  # fmt: skip
+        "picture": image.name,
+        "wall_s": round(wall, 2),
+        "processor_s": round(usage.ru_utime + usage.ru_stime, 2),
+        "peak_mib": round(usage.ru_maxrss / _KIB),
+        "seconds": metrics["seconds"],
+        "gaussians": metrics["num_gaussians"],
+        "source_psnr": metrics["source"]["psnr"],
+    }
 
 
 def markdown(rows: list[dict]) -> str:
     """One table, a line for each run."""
     parts = list(dict.fromkeys(name for row in rows for name in row["seconds"]))
-    head = ["picture", "seconds in all", "of a processor", *parts, "peak memory, MiB", "Gaussians", "PSNR, dB"]
-    lines = [f"Goals: {LIMIT_S:g} s, {LIMIT_GIB:g} GiB.", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    head = [
+        "picture",
+        "seconds in all",
+        "of a processor",
+        *parts,
+        "peak memory, MiB",
+        "Gaussians",
+        "PSNR, dB",
+    ]
+    lines = [
+        f"Goals: {LIMIT_S:g} s, {LIMIT_GIB:g} GiB.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+    ]
     for row in rows:
-        seconds = [f"{row['seconds'][name]:.1f}" if name in row["seconds"] else "–" for name in parts]
+        seconds = [
+            f"{row['seconds'][name]:.1f}" if name in row["seconds"] else "–" for name in parts
+        ]
         cells = [row["picture"], f"{row['wall_s']:.1f}", f"{row['processor_s']:.1f}", *seconds]
         cells += [f"{row['peak_mib']}", f"{row['gaussians']}", f"{row['source_psnr']:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")

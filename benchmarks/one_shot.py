@@ -1,12 +1,14 @@
-"""The one-shot network against a mesh with the picture on it and a mean head, as an initializer, and its ablations.
+"""The one-shot network against a mesh with the picture on it and a mean head, as an initializer,
+and its ablations.
 
     python benchmarks/one_shot.py --people 20
     python benchmarks/one_shot.py --captures runs/*/capture --pictures runs/one_shot_pictures
     python benchmarks/one_shot.py --fits runs/*/capture --iterations 2000
     python benchmarks/one_shot.py --ablations runs/.people --minutes-each 10
 
-Made people are none that training draws; the tracker of the source errs as data.* of the training says. Of captures one
-calm, frontal frame is the source and all others are targets. Fits of equal length start from each initializer.
+Made people are none that training draws; the tracker of the source errs as data.* of the training
+says. Of captures one calm, frontal frame is the source and all others are targets. Fits of equal
+length start from each initializer.
 """
 
 from __future__ import annotations
@@ -36,23 +38,65 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights (default: those that ship)")
-    parser.add_argument("--people", type=int, default=0, metavar="N", help="made people to measure on")
-    parser.add_argument("--captures", nargs="*", default=[], type=Path, metavar="DIR", help="one frame in, others out")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights (default: those that ship)"
+    )
+    parser.add_argument(
+        "--people", type=int, default=0, metavar="N", help="made people to measure on"
+    )
+    parser.add_argument(
+        "--captures",
+        nargs="*",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="one frame in, others out",
+    )
     parser.add_argument("--most", type=int, default=60, help="targets of each (default: 60)")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write mosaics of the captures there")
-    parser.add_argument("--fits", nargs="*", default=[], type=Path, metavar="DIR", help="captures to fit")
-    parser.add_argument("--iterations", type=int, default=2000, metavar="N", help="of each fit (default: 2000)")
-    parser.add_argument("--every", type=int, default=100, metavar="N", help="iterations between figures (default: 100)")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="write mosaics of the captures there"
+    )
+    parser.add_argument(
+        "--fits", nargs="*", default=[], type=Path, metavar="DIR", help="captures to fit"
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=2000, metavar="N", help="of each fit (default: 2000)"
+    )
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=100,
+        metavar="N",
+        help="iterations between figures (default: 100)",
+    )
     parser.add_argument("--preset", default="default", help="preset of the fits (default: default)")
     parser.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="a setting of every fit"
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="a setting of every fit",
     )
-    parser.add_argument("--gaussians", type=int, default=10_000, metavar="N", help="of every method (default: 10000)")
-    parser.add_argument("--ablations", type=Path, metavar="DIR", help="folder of captures to train on")
-    parser.add_argument("--minutes-each", type=float, default=10.0, metavar="M", help="of a training (default: 10)")
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="only ablations with one of these in their name")
+    parser.add_argument(
+        "--gaussians",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="of every method (default: 10000)",
+    )
+    parser.add_argument(
+        "--ablations", type=Path, metavar="DIR", help="folder of captures to train on"
+    )
+    parser.add_argument(
+        "--minutes-each", type=float, default=10.0, metavar="M", help="of a training (default: 10)"
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="TEXT", help="only ablations with one of these in their name"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     args = parser.parse_args(arguments)
 
@@ -64,10 +108,10 @@ def main(arguments: list[str] | None = None) -> None:
     from benchmarks.one_shot_figures import FIRST_SEED, cost, on_capture, on_made_person
     from benchmarks.one_shot_fits import fit_curve
     from likeness.fitting.config import FitConfig
-    from likeness.scene.config_files import load_preset
     from likeness.fitting.seedings import SeedingConfig
     from likeness.renderers import create
     from likeness.scene.capture import Capture
+    from likeness.scene.config_files import load_preset
     from likeness.scene.files import write_json
 
     config, renderer = SeedingConfig(args.gaussians, weights=args.weights), create("cpu")
@@ -85,14 +129,28 @@ def main(arguments: list[str] | None = None) -> None:
         print(captures_table(result["captures"]), flush=True)
     for path in args.fits:
         capture = Capture.load(path)
-        curves = {start: fit_curve(capture, load_preset(args.preset, FitConfig, args.overrides), start, config,
-                                   args.iterations, args.every, renderer) for start in STARTS}  # fmt: skip
+        curves = {
+            start: fit_curve(
+                capture,
+                load_preset(args.preset, FitConfig, args.overrides),
+                start,
+                config,
+                args.iterations,
+                args.every,
+                renderer,
+            )
+            for start in STARTS
+        }
         result.setdefault("fits", {})[name_of(path)] = curves
         print(fits_table({name_of(path): curves}), flush=True)
     if args.ablations:
         rows = {}
         for name, settings in ABLATIONS.items():
-            if args.only is None or name == next(iter(ABLATIONS)) or any(text in name for text in args.only):
+            if (
+                args.only is None
+                or name == next(iter(ABLATIONS))
+                or any(text in name for text in args.only)
+            ):
                 rows[name] = train_and_measure(args.ablations, settings, args.minutes_each)
                 print(f"{name}: {rows[name]}", file=sys.stderr, flush=True)
         result["ablations"] = rows
@@ -108,21 +166,30 @@ def name_of(path: Path) -> str:
 
 
 def people_table(people: list[dict[str, Any]]) -> str:
-    """A row per method: mean PSNR and SSIM at the source view, the side views and the expressions, and errors."""
+    """A row per method: mean PSNR and SSIM at the source view, the side views and the expressions,
+    and errors."""
     from benchmarks.one_shot_figures import EXPRESSIONS, METHODS, VIEWS
 
-    groups = {"source": ["source"], "±30°": [name for name in VIEWS if name != "source"], "expressions": EXPRESSIONS}
+    groups = {
+        "source": ["source"],
+        "±30°": [name for name in VIEWS if name != "source"],
+        "expressions": EXPRESSIONS,
+    }
     lines = [
-        f"{len(people)} made people that no training drew. PSNR / SSIM; errors in % of the eye distance.", "",
-        "| method | " + " | ".join(groups) + " | identity | expression |", "|---" * (len(groups) + 3) + "|",
-    ]  # fmt: skip
+        f"{len(people)} made people that no training drew. PSNR / SSIM; errors in % of the eye distance.",
+        "",
+        "| method | " + " | ".join(groups) + " | identity | expression |",
+        "|---" * (len(groups) + 3) + "|",
+    ]
     for method in (method for method in METHODS if method in people[0]):
         cells = []
         for names in groups.values():
             rows = [person[method]["pictures"][name] for person in people for name in names]
             cells.append(f"{_mean(rows, 'psnr'):.2f} / {_mean(rows, 'ssim'):.3f}")
         for error in ("identity", "expression"):
-            values = [person[method][error] for person in people if person[method][error] is not None]
+            values = [
+                person[method][error] for person in people if person[method][error] is not None
+            ]
             cells.append(f"{statistics.mean(values):.2f}" if values else "–")
         lines.append(f"| {METHODS[method]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -135,26 +202,40 @@ def captures_table(captures: dict[str, dict[str, Any]]) -> str:
     first = next(iter(captures.values()))
     methods = [method for method in METHODS if method in first]
     lines = [
-        "One frame in, all others as targets. PSNR / SSIM.", "",
-        "| capture | targets | " + " | ".join(methods) + " | seconds |", "|---" * (len(methods) + 3) + "|",
-    ]  # fmt: skip
+        "One frame in, all others as targets. PSNR / SSIM.",
+        "",
+        "| capture | targets | " + " | ".join(methods) + " | seconds |",
+        "|---" * (len(methods) + 3) + "|",
+    ]
     for name, row in captures.items():
         cells = [f"{row[method]['psnr']:.2f} / {row[method]['ssim']:.3f}" for method in methods]
-        lines.append(f"| {name} | {row['frames']} | " + " | ".join(cells) + f" | {row['cost']['again_s']:.1f} |")
+        lines.append(
+            f"| {name} | {row['frames']} | "
+            + " | ".join(cells)
+            + f" | {row['cost']['again_s']:.1f} |"
+        )
     return "\n".join(lines)
 
 
 def fits_table(fits: dict[str, dict[str, list]]) -> str:
-    """A row per capture and start: PSNR at the beginning and the end, iterations to the mesh start's end."""
+    """A row per capture and start: PSNR at the beginning and the end, iterations to the mesh
+    start's end."""
     from benchmarks.one_shot_fits import reached
 
-    lines = ["| capture | start | at the start | at the end | iterations to the mesh's end |", "|---|---|---|---|---|"]
+    lines = [
+        "| capture | start | at the start | at the end | iterations to the mesh's end |",
+        "|---|---|---|---|---|",
+    ]
     for name, curves in fits.items():
         goal = curves["mesh"][-1][1]
         for start, label in STARTS.items():
             curve = curves[start]
             step = reached(curve, goal)
-            cells = [f"{curve[0][1]:.2f}", f"{curve[-1][1]:.2f}", "never" if step is None else str(step)]
+            cells = [
+                f"{curve[0][1]:.2f}",
+                f"{curve[-1][1]:.2f}",
+                "never" if step is None else str(step),
+            ]
             lines.append(f"| {name} | {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -162,8 +243,12 @@ def fits_table(fits: dict[str, dict[str, list]]) -> str:
 def ablations_table(rows: dict[str, dict[str, float]], minutes: float) -> str:
     """A row per training; in brackets the difference to the first."""
     base = next(iter(rows.values()))
-    lines = [f"Trainings of {minutes:g} minutes; people that none of them saw.", "",
-             "| model | PSNR | SSIM | steps | samples/s |", "|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        f"Trainings of {minutes:g} minutes; people that none of them saw.",
+        "",
+        "| model | PSNR | SSIM | steps | samples/s |",
+        "|---|---|---|---|---|",
+    ]
     for name, row in rows.items():
         gap = "" if row is base else f" ({row['psnr'] - base['psnr']:+.2f})"
         speed = f"{row['steps']} | {row['samples_per_s']:.2f}"

@@ -1,4 +1,5 @@
-"""Short trainings of the one-shot network with one thing changed, measured on people that they do not see."""
+"""Short trainings of the one-shot network with one thing changed, measured on people that they do
+not see."""
 
 from __future__ import annotations
 
@@ -17,13 +18,13 @@ _SAMPLES = 24
 
 def train_and_measure(folder: Path, settings: tuple[str, ...], minutes: float) -> dict[str, Any]:
     """Mean PSNR and SSIM of targets on white after a training, its steps and sources per second."""
-    from likeness.scene.config_files import CONFIGS, load_preset
+    from likeness.fitting.loop import Budget
     from likeness.one_shot.prediction import refinement
+    from likeness.scene.config_files import CONFIGS, load_preset
     from likeness.training.config import TrainConfig
     from likeness.training.processes import Processes
     from likeness.training.run import set_up
     from likeness.training.samples import Samples, find_captures
-    from likeness.fitting.loop import Budget
 
     config = load_preset("embedded", TrainConfig, settings, CONFIGS / "one_shot")
     roots = find_captures([folder])
@@ -48,5 +49,9 @@ def train_and_measure(folder: Path, settings: tuple[str, ...], minutes: float) -
                 rows.append((metrics.psnr(picture, target), metrics.ssim(picture, target)))
     psnr, ssim = (statistics.mean(column) for column in zip(*rows))
     progress = trainer.progress
-    return {"psnr": psnr, "ssim": ssim, "steps": progress.step,
-            "samples_per_s": progress.samples / max(progress.seconds, 1e-9)}  # fmt: skip
+    return {
+        "psnr": psnr,
+        "ssim": ssim,
+        "steps": progress.step,
+        "samples_per_s": progress.samples / max(progress.seconds, 1e-9),
+    }

@@ -1,4 +1,5 @@
-"""What benchmarks/one_shot.py measures on made people and on real captures, and what a picture costs."""
+"""What benchmarks/one_shot.py measures on made people and on real captures, and what a picture
+costs."""
 
 from __future__ import annotations
 
@@ -16,16 +17,16 @@ import torch
 from torch import Tensor
 
 from likeness.fitting import metrics
-from likeness.fitting.seedings import SEEDINGS, SeedingConfig
 from likeness.fitting.images import to_uint8
-from likeness.renderers.screen_refiner import Refinement, ScreenRefiner
+from likeness.fitting.seedings import SEEDINGS, SeedingConfig
 from likeness.head_models import HEAD_MODELS
-from likeness.scene.capture import Capture, Identity
-from likeness.scene.head_state import HeadState
-from likeness.scene.frame_images import FrameStore
 from likeness.ops.deform.rig import displace
-from likeness.scene.seeds import Seeds
 from likeness.ops.deform.skinning import blend_two_frames
+from likeness.renderers.screen_refiner import Refinement, ScreenRefiner
+from likeness.scene.capture import Capture, Identity
+from likeness.scene.frame_images import FrameStore
+from likeness.scene.head_state import HeadState
+from likeness.scene.seeds import Seeds
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 METHODS = {
@@ -38,9 +39,12 @@ METHODS = {
 }
 FIRST_SEED = 100_000  # made people that no training draws
 EXPRESSIONS = {
-    "smile": {"mouthSmile": 0.9, "cheekSquint": 0.4}, "open": {"jawOpen": 0.6}, "kiss": {"mouthPucker": 0.9},
-    "brows": {"browInnerUp": 0.8, "browOuterUp": 0.8, "eyeWide": 0.4}, "blink": {"eyeBlink": 1.0},
-}  # fmt: skip
+    "smile": {"mouthSmile": 0.9, "cheekSquint": 0.4},
+    "open": {"jawOpen": 0.6},
+    "kiss": {"mouthPucker": 0.9},
+    "brows": {"browInnerUp": 0.8, "browOuterUp": 0.8, "eyeWide": 0.4},
+    "blink": {"eyeBlink": 1.0},
+}
 VIEWS = {"source": 0.0, "left 30": 30.0, "right 30": -30.0}
 _MEAN_COLOUR = torch.tensor([0.62, 0.47, 0.40])
 _ABOUT = torch.tensor([0.0, -0.03, -0.06])  # metres, head frame: what views turn about
@@ -53,7 +57,11 @@ def methods(config: SeedingConfig) -> list[str]:
 
 def refinement_of(method: str, seeds: Seeds, config: SeedingConfig) -> Refinement | None:
     """What corrects a method's pictures."""
-    return Refinement.of(_refiner(config), seeds.features, len(seeds.head_weights)) if method == "refined" else None
+    return (
+        Refinement.of(_refiner(config), seeds.features, len(seeds.head_weights))
+        if method == "refined"
+        else None
+    )
 
 
 def _refiner(config: SeedingConfig) -> ScreenRefiner | None:
@@ -62,9 +70,13 @@ def _refiner(config: SeedingConfig) -> ScreenRefiner | None:
     return weights.load(config.weights)[0].refiner
 
 
-def shown(seeds: Seeds, state: HeadState, camera, renderer, refinement: Refinement | None = None) -> Tensor:
+def shown(
+    seeds: Seeds, state: HeadState, camera, renderer, refinement: Refinement | None = None
+) -> Tensor:
     """Seeds as a rigged avatar with two frames moves them, on white: [H, W, 3]."""
-    cloud = displace(seeds.cloud, state.expression, seeds.rig.shapes, seeds.rig.vertices, seeds.rig.weights)
+    cloud = displace(
+        seeds.cloud, state.expression, seeds.rig.shapes, seeds.rig.vertices, seeds.rig.weights
+    )
     cloud = blend_two_frames(cloud, torch.eye(4), state.T_head_body, seeds.head_weights)
     camera = camera.in_frame(state.T_world_head)
     output = renderer.render(cloud, camera)
@@ -87,13 +99,16 @@ def seeds_of(method: str, capture: Capture, source: int, config: SeedingConfig) 
     return dataclasses.replace(seeds, cloud=dataclasses.replace(seeds.cloud, sh=sh.contiguous()))
 
 
-def on_made_person(seed: int, config: SeedingConfig, renderer, errors: bool = True) -> dict[str, Any]:
-    """Figures by method and picture of a made person seen once, from the front, by a tracker that errs."""
-    from likeness.training.config import TrainConfig
-    from likeness.training.samples import tracked_with_errors
+def on_made_person(
+    seed: int, config: SeedingConfig, renderer, errors: bool = True
+) -> dict[str, Any]:
+    """Figures by method and picture of a made person seen once, from the front, by a tracker that
+    errs."""
     from likeness.synthetic.moments import random_camera, random_person
     from likeness.synthetic.people import write_capture
     from likeness.synthetic.subject import Subject
+    from likeness.training.config import TrainConfig
+    from likeness.training.samples import tracked_with_errors
 
     model, rng = HEAD_MODELS["anny"](), np.random.default_rng((seed, 31))
     camera, distance = random_camera(rng, 256)
@@ -106,7 +121,9 @@ def on_made_person(seed: int, config: SeedingConfig, renderer, errors: bool = Tr
         if not errors:
             state, identity = truth.frames[0].state, truth.identity
         frames = (dataclasses.replace(truth.frames[0], state=state), *truth.frames[1:])
-        tracked = dataclasses.replace(truth, frames=frames, identity=Identity(*dataclasses.astuple(identity)))
+        tracked = dataclasses.replace(
+            truth, frames=frames, identity=Identity(*dataclasses.astuple(identity))
+        )
         result: dict[str, Any] = {}
         for method in methods(config):
             seeds = seeds_of(method, tracked, 0, config)
@@ -118,7 +135,10 @@ def on_made_person(seed: int, config: SeedingConfig, renderer, errors: bool = Tr
                 # The source is shown as it was tracked, all else as the driver says.
                 given = state if index == 0 else truth.frames[index].state
                 picture = shown(seeds, given, camera, renderer, refinement)
-                rows[name] = {"psnr": metrics.psnr(picture, target), "ssim": metrics.ssim(picture, target)}
+                rows[name] = {
+                    "psnr": metrics.psnr(picture, target),
+                    "ssim": metrics.ssim(picture, target),
+                }
                 found.append(to_uint8(picture))
                 wanted.append(to_uint8(target))
             result[method] = {"pictures": rows, **landmark_errors(found, wanted)}
@@ -147,17 +167,23 @@ def made_states(model, distance: float) -> tuple[list[str], HeadState]:
     return names, HeadState.stack(states)
 
 
-def landmark_errors(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> dict[str, float | None]:
-    """Errors by the face detector's landmarks in per cent of the eye distance; None where it finds no face.
+def landmark_errors(
+    found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]
+) -> dict[str, float | None]:
+    """Errors by the face detector's landmarks in per cent of the eye distance; None where it finds
+    no face.
 
-    identity: mean distance at rest, of the first len(VIEWS) pictures. expression: mean distance of how landmarks move
-    from the first picture, over the others.
+    identity: mean distance at rest, of the first len(VIEWS) pictures. expression: mean distance of
+    how landmarks move from the first picture, over the others.
     """
     from likeness.preprocess.landmarks import detect, eye_distances
 
     pairs = [picture for pair in zip(wanted, found) for picture in pair]
     marks = detect(pairs, max_faces=1)
-    points, seen = marks.points.reshape(len(found), 2, -1, 2), marks.found.reshape(len(found), 2).all(1)
+    points, seen = (
+        marks.points.reshape(len(found), 2, -1, 2),
+        marks.found.reshape(len(found), 2).all(1),
+    )
     if not seen[0]:
         return {"identity": None, "expression": None}
     scale = eye_distances(points[0, 0])
@@ -165,15 +191,21 @@ def landmark_errors(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -
     moved = points - points[:1]
     still = range(len(VIEWS), len(found))
     expression = [distance(moved[k, 1] - moved[k, 0], scale) for k in still if seen[k]]
-    return {"identity": statistics.mean(identity), "expression": statistics.mean(expression) if expression else None}
+    return {
+        "identity": statistics.mean(identity),
+        "expression": statistics.mean(expression) if expression else None,
+    }
 
 
 def distance(offsets: np.ndarray, scale: float) -> float:
     return float(np.linalg.norm(offsets, axis=-1).mean() / scale * 100)
 
 
-def on_capture(capture: Capture, config: SeedingConfig, renderer, most: int, keep: Path | None) -> dict[str, Any]:
-    """One frame of a capture in, at most ``most`` of all others as targets. keep: a file for a picture to look at."""
+def on_capture(
+    capture: Capture, config: SeedingConfig, renderer, most: int, keep: Path | None
+) -> dict[str, Any]:
+    """One frame of a capture in, at most ``most`` of all others as targets. keep: a file for a
+    picture to look at."""
     from likeness.one_shot.seeds import chosen_frames
 
     (source,) = chosen_frames(capture, 1)
@@ -216,7 +248,8 @@ def on_white(frames: FrameStore, index: int) -> Tensor:
 
 
 def cost(config: SeedingConfig, capture: Capture) -> dict[str, float]:
-    """Seconds of the parts for one picture, the first time and again, and peak memory of this process in GB."""
+    """Seconds of the parts for one picture, the first time and again, and peak memory of this
+    process in GB."""
     from likeness.one_shot import weights
     from likeness.one_shot.seeds import chosen_frames
 
@@ -229,6 +262,8 @@ def cost(config: SeedingConfig, capture: Capture) -> dict[str, float]:
     seeds_of("one-shot", capture, source, config)
     again = time.perf_counter()
     return {
-        "load_s": round(loaded - begun, 3), "first_s": round(first - loaded, 3), "again_s": round(again - first, 3),
+        "load_s": round(loaded - begun, 3),
+        "first_s": round(first - loaded, 3),
+        "again_s": round(again - first, 3),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-    }  # fmt: skip
+    }

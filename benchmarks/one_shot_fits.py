@@ -18,9 +18,16 @@ from likeness.scene.frame_images import FrameStore
 
 
 def fit_curve(
-    capture: Capture, base: FitConfig, initializer: str, seeds: SeedingConfig, iterations: int, every: int, renderer
+    capture: Capture,
+    base: FitConfig,
+    initializer: str,
+    seeds: SeedingConfig,
+    iterations: int,
+    every: int,
+    renderer,
 ) -> list[tuple[int, float]]:
-    """Iterations and mean PSNR of held-out frames of a fit, before the first step and then every few."""
+    """Iterations and mean PSNR of held-out frames of a fit, before the first step and then every
+    few."""
     from likeness.fitting import loop
 
     fit_config = dataclasses.replace(base, initializer=initializer, seeds=seeds)
@@ -33,14 +40,21 @@ def fit_curve(
             for index in tested:
                 frame = capture.frames[index]
                 output, _ = loop.render(avatar, renderer, frame.state, frame.camera, fit_config)
-                values.append(metrics.psnr(output.over(torch.ones(3)).clamp(0, 1), on_white(held, index)))
+                values.append(
+                    metrics.psnr(output.over(torch.ones(3)).clamp(0, 1), on_white(held, index))
+                )
         return statistics.mean(values)
 
     frames = FrameStore(capture, capture.train)
     curve = [(0, measure(loop.create_avatar(fit_config, capture, frames, 0)))]
     listener = _Every(every, iterations, lambda step, avatar: curve.append((step, measure(avatar))))
     loop.fit(
-        capture, renderer, fit_config, loop.Budget(iterations=iterations), frames=frames, listeners=[listener]
+        capture,
+        renderer,
+        fit_config,
+        loop.Budget(iterations=iterations),
+        frames=frames,
+        listeners=[listener],
     )
     return curve
 

@@ -1,12 +1,14 @@
-"""The exported page's frame in a real Chromium, split into the avatar's maths (a worker) and the drawing.
+"""The exported page's frame in a real Chromium, split into the avatar's maths (a worker) and the
+drawing.
 
 likeness export runs/me --format web --out page
 python benchmarks/page.py page [--sizes 512 1024] [--gpu] [--json FILE]
 
-Medians of frames of the avatar's own recording, each brought to the screen and waited for. Maths and drawing run side
-by side, so that a frame takes the longer of the two. node is needed; Chromium and its driver are found or installed as
-for the tests. Without --gpu, Chromium draws in software, as the tests have it: its drawing then says nothing about a
-graphics card, and the table names what drew.
+Medians of frames of the avatar's own recording, each brought to the screen and waited for. Maths
+and drawing run side by side, so that a frame takes the longer of the two. node is needed; Chromium
+and its driver are found or installed as for the tests. Without --gpu, Chromium draws in software,
+as the tests have it: its drawing then says nothing about a graphics card, and the table names what
+drew.
 """
 
 from __future__ import annotations
@@ -28,16 +30,30 @@ _DRAWS_WITH = """() => {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("page", type=Path, help="folder that likeness export --format web has made")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PIXELS",
-                        help="sides of the window; the canvas is what the page leaves of it (default: 512 1024)")
-    parser.add_argument("--frames", type=int, default=20, metavar="N", help="frames of each size (default: 20)")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[512, 1024],
+        metavar="PIXELS",
+        help="sides of the window; the canvas is what the page leaves of it (default: 512 1024)",
+    )
+    parser.add_argument(
+        "--frames", type=int, default=20, metavar="N", help="frames of each size (default: 20)"
+    )
     parser.add_argument("--gpu", action="store_true", help="let Chromium use the graphics card")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures to this file"
+    )
     args = parser.parse_args()
     if not (args.page / "avatar.json").is_file():
-        parser.error(f"no avatar.json in {args.page}: make a page by likeness export RUN --format web")
+        parser.error(
+            f"no avatar.json in {args.page}: make a page by likeness export RUN --format web"
+        )
 
     import pytest
 
@@ -46,7 +62,8 @@ def main() -> None:
 
     try:
         figures = {"machine": announced(), **measure(args.page, args.sizes, args.frames, args.gpu)}
-    except pytest.skip.Exception as reason:  # what the tests would say: no node, or Chromium cannot be had
+    # what the tests would say: no node, or Chromium cannot be had
+    except pytest.skip.Exception as reason:
         parser.error(str(reason))
     print(markdown(figures))
     if args.json:
@@ -54,7 +71,8 @@ def main() -> None:
 
 
 def measure(page: Path, sizes: list[int], frames: int, gpu: bool) -> dict[str, Any]:
-    """What draws, how many Gaussians, and milliseconds of maths and drawing per size of the picture."""
+    """What draws, how many Gaussians, and milliseconds of maths and drawing per size of the
+    picture."""
     from tests.playback.chromium import Chromium, serve
 
     os.environ["LIKENESS_CHROMIUM_GPU"] = "1" if gpu else ""
@@ -65,7 +83,9 @@ def measure(page: Path, sizes: list[int], frames: int, gpu: bool) -> dict[str, A
         for size in sizes:
             browser.ask("open", url=f"{address}index.html", width=size, height=size)
             browser.evaluate("() => avatar.ready")
-            rows.append({"size": size, **browser.evaluate("(count) => avatar.measure(count)", frames)})
+            rows.append(
+                {"size": size, **browser.evaluate("(count) => avatar.measure(count)", frames)}
+            )
         return {
             "draws_with": browser.evaluate(_DRAWS_WITH),
             "gaussians": browser.evaluate("() => avatar.facts.num_gaussians"),
@@ -79,9 +99,11 @@ def measure(page: Path, sizes: list[int], frames: int, gpu: bool) -> dict[str, A
 def markdown(figures: dict[str, Any]) -> str:
     """The figures as a table."""
     lines = [
-        f"{figures['gaussians']} Gaussians, drawn with {figures['draws_with']}", "",
-        "| window | canvas | maths, ms | drawing, ms | maths alone, a second |", "|---|---|---|---|---|",
-    ]  # fmt: skip
+        f"{figures['gaussians']} Gaussians, drawn with {figures['draws_with']}",
+        "",
+        "| window | canvas | maths, ms | drawing, ms | maths alone, a second |",
+        "|---|---|---|---|---|",
+    ]
     for row in figures["rows"]:
         lines.append(
             f"| {row['size']}² | {row['width']} x {row['height']} | {row['maths']:.1f} | {row['drawing']:.1f} "

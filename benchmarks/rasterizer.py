@@ -2,9 +2,9 @@
 
     python benchmarks/rasterizer.py [--json FILE] [--threads 1 2] [--quick]
 
-The scene is that of benchmarks/made_head.py. Backward includes the gradients of all fields, of the camera's pose and of
-the screen means. Printed are the median, the fastest run, and the processor time of the fastest run over all threads:
-on a machine with other work to do, the last says most.
+The scene is that of benchmarks/made_head.py. Backward includes the gradients of all fields, of the
+camera's pose and of the screen means. Printed are the median, the fastest run, and the processor
+time of the fastest run over all threads: on a machine with other work to do, the last says most.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ from likeness.scene.cloud import GaussianCloud
 from likeness.scene.files import write_json
 
 
-def time_renderer(renderer, cloud: GaussianCloud, camera: Camera, seconds: float, screen: bool = False) -> dict:
+def time_renderer(
+    renderer, cloud: GaussianCloud, camera: Camera, seconds: float, screen: bool = False
+) -> dict:
     """Forward, backward and playback (no gradients) of one scene."""
     leaves = cloud.map(lambda tensor: tensor.clone().requires_grad_())
-    weights = torch.rand(camera.height, camera.width, 4, generator=torch.Generator().manual_seed(1)) - 0.5
+    weights = (
+        torch.rand(camera.height, camera.width, 4, generator=torch.Generator().manual_seed(1)) - 0.5
+    )
 
     gradients = weights[..., :3].contiguous(), weights[..., 3:].contiguous()
 
@@ -58,7 +62,9 @@ def time_renderer(renderer, cloud: GaussianCloud, camera: Camera, seconds: float
     return {"forward": forward, "backward": backward, "playback": playback}
 
 
-def growth_table(sizes: list[int], counts: list[int], threads: list[int], seconds: float) -> list[dict]:
+def growth_table(
+    sizes: list[int], counts: list[int], threads: list[int], seconds: float
+) -> list[dict]:
     """One row per picture size, number of Gaussians and number of threads."""
     rows = []
     for size in sizes:
@@ -74,7 +80,8 @@ def growth_table(sizes: list[int], counts: list[int], threads: list[int], second
 def ratios(rows: list[dict]) -> dict[str, float]:
     """How the time of a rendering with its gradients grows: each figure is one change alone.
 
-    Processor time, so that other work on the machine does not count; but time where threads are compared.
+    Processor time, so that other work on the machine does not count; but time where threads are
+    compared.
     """
 
     def total(size: int, gaussians: int, threads: int, key: str = "cpu_ms") -> float | None:
@@ -83,16 +90,24 @@ def ratios(rows: list[dict]) -> dict[str, float]:
                 return row["forward"][key] + row["backward"][key]
         return None
 
-    sizes, counts, threads = (sorted({row[key] for row in rows}) for key in ("size", "gaussians", "threads"))
+    sizes, counts, threads = (
+        sorted({row[key] for row in rows}) for key in ("size", "gaussians", "threads")
+    )
     middle, found = counts[len(counts) // 2], {}
     pairs = {
         f"{counts[-1]} against {counts[0]} Gaussians ({sizes[-1]}², {threads[-1]} threads)": (
-            total(sizes[-1], counts[-1], threads[-1]), total(sizes[-1], counts[0], threads[-1])),
+            total(sizes[-1], counts[-1], threads[-1]),
+            total(sizes[-1], counts[0], threads[-1]),
+        ),
         f"{sizes[-1]}² against {sizes[0]}² pixels ({middle} Gaussians, {threads[-1]} threads)": (
-            total(sizes[-1], middle, threads[-1]), total(sizes[0], middle, threads[-1])),
+            total(sizes[-1], middle, threads[-1]),
+            total(sizes[0], middle, threads[-1]),
+        ),
         f"{threads[0]} against {threads[-1]} threads ({sizes[-1]}², {middle} Gaussians)": (
-            total(sizes[-1], middle, threads[0], "min_ms"), total(sizes[-1], middle, threads[-1], "min_ms")),
-    }  # fmt: skip
+            total(sizes[-1], middle, threads[0], "min_ms"),
+            total(sizes[-1], middle, threads[-1], "min_ms"),
+        ),
+    }
     for name, (a, b) in pairs.items():
         if a and b and a != b:
             found[name] = round(a / b, 2)
@@ -100,29 +115,51 @@ def ratios(rows: list[dict]) -> dict[str, float]:
 
 
 def against_plain_torch(threads: int, seconds: float) -> dict:
-    """A small picture by the reference (plain PyTorch, per pixel, float64) and by the CPU renderer."""
+    """A small picture by the reference (plain PyTorch, per pixel, float64) and by the CPU
+    renderer."""
     cloud, camera = head_like_scene(500, 64)
     torch.set_num_threads(threads)
     plain = time_renderer(create("reference"), cloud, camera, seconds)
     fast = time_renderer(CpuRenderer(threads), cloud, camera, seconds)
     keys = ("forward", "backward")
     ratio = sum(plain[key]["cpu_ms"] for key in keys) / sum(fast[key]["cpu_ms"] for key in keys)
-    return {"size": 64, "gaussians": 500, "threads": threads, "plain": plain, "cpu": fast, "ratio": round(ratio, 1)}
+    return {
+        "size": 64,
+        "gaussians": 500,
+        "threads": threads,
+        "plain": plain,
+        "cpu": fast,
+        "ratio": round(ratio, 1),
+    }
 
 
 def _line(row: dict) -> str:
     columns = [row[key] for key in ("forward", "backward", "playback")]
-    cells = "".join(f"{column['median_ms']:9.2f}{column['min_ms']:9.2f}{column['cpu_ms']:9.2f}" for column in columns)
+    cells = "".join(
+        f"{column['median_ms']:9.2f}{column['min_ms']:9.2f}{column['cpu_ms']:9.2f}"
+        for column in columns
+    )
     return f"{row['size']:5d}²{row['gaussians']:10d}{row['threads']:9d}{cells}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
-    parser.add_argument(
-        "--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="numbers of threads (default: 1 2)"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time per figure; coarser medians")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures to this file"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        default=[1, 2],
+        metavar="N",
+        help="numbers of threads (default: 1 2)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the time per figure; coarser medians"
+    )
     options = parser.parse_args()
     seconds, threads = (0.2 if options.quick else 2.0), sorted(set(options.threads))
 
@@ -132,7 +169,9 @@ def main() -> None:
     warm_up = time.perf_counter() - start
     print(f"compiled, or loaded from the disk, in {warm_up:.1f} s\n\nmilliseconds")
     print(f"{'':25}{'forward':>27}{'backward':>27}{'playback':>27}")
-    print(f"{'size':>6}{'Gaussians':>10}{'threads':>9}" + f"{'median':>9}{'fastest':>9}{'CPU':>9}" * 3)
+    print(
+        f"{'size':>6}{'Gaussians':>10}{'threads':>9}" + f"{'median':>9}{'fastest':>9}{'CPU':>9}" * 3
+    )
     torch.set_num_threads(1)
     rows = growth_table([256, 512], [5_000, 20_000, 50_000], threads, seconds)
     found = ratios(rows)
@@ -140,19 +179,33 @@ def main() -> None:
     for name, value in found.items():
         print(f"  {value:6.2f}  {name}")
     plain = against_plain_torch(threads[-1], seconds)
-    print(f"  {plain['ratio']:6.1f}  plain PyTorch against this renderer (64², 500 Gaussians, {threads[-1]} threads)")
+    print(
+        f"  {plain['ratio']:6.1f}  plain PyTorch against this renderer (64², 500 Gaussians, {threads[-1]} threads)"
+    )
     print("\nwhole training steps at 512², 20000 Gaussians, without the VGG loss")
     from benchmarks.fitting import whole_steps
 
-    steps = [whole_steps(preset, 512, 20_000, threads[-1], 4 * seconds) for preset in ("headgas", "default")]
+    steps = [
+        whole_steps(preset, 512, 20_000, threads[-1], 4 * seconds)
+        for preset in ("headgas", "default")
+    ]
     for row in steps:
-        print(f"  {row['steps_per_s']:6.1f} a second (best {row['best_steps_per_s']:.1f}), preset {row['preset']},"
-              f" {row['threads']} threads, {row['cpu_ms']:.0f} ms of CPU each")  # fmt: skip
+        print(
+            f"  {row['steps_per_s']:6.1f} a second (best {row['best_steps_per_s']:.1f}), preset {row['preset']},"
+            f" {row['threads']} threads, {row['cpu_ms']:.0f} ms of CPU each"
+        )
     if options.json:
-        write_json(options.json, {
-            "machine": with_load_after(conditions), "warm_up_s": round(warm_up, 2), "renderer": rows, "ratios": found,
-            "plain_torch": plain, "headgas_steps": steps,
-        })  # fmt: skip
+        write_json(
+            options.json,
+            {
+                "machine": with_load_after(conditions),
+                "warm_up_s": round(warm_up, 2),
+                "renderer": rows,
+                "ratios": found,
+                "plain_torch": plain,
+                "headgas_steps": steps,
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The rasteriser alone: forward and backward by the device's own events, many pictures in a row, peak memory.
+"""The rasteriser alone: forward and backward by the device's own events, many pictures in a row,
+peak memory.
 
     python benchmarks/renderer.py --device cuda [--gaussians 20000 50000 100000] [--batch 1 4] [--json FILE]
 
-The scene is that of benchmarks/made_head.py: a head of harmonics of degree 3. Forward and backward are what a training
-step asks for (with the gradients of the screen means); "picture" is a rendering without gradients, as in playback, one
-after the other with one wait at the end.
+The scene is that of benchmarks/made_head.py: a head of harmonics of degree 3. Forward and backward
+are what a training step asks for (with the gradients of the screen means); "picture" is a rendering
+without gradients, as in playback, one after the other with one wait at the end.
 """
 
 from __future__ import annotations
@@ -32,13 +33,22 @@ from likeness.scene.camera import Camera
 
 
 def measure(
-    renderer: Renderer, device: str, count: int, size: int, batch: int, rounds: int, screen: bool | str = True
+    renderer: Renderer,
+    device: str,
+    count: int,
+    size: int,
+    batch: int,
+    rounds: int,
+    screen: bool | str = True,
 ) -> dict[str, Any]:
-    """Milliseconds of a step's forward and backward pass over ``batch`` pictures, and of one picture in playback."""
+    """Milliseconds of a step's forward and backward pass over ``batch`` pictures, and of one
+    picture in playback."""
     cloud, camera = (part.to(device) for part in head_like_scene(count, size))
     cameras = Camera.stack([camera] * batch) if batch > 1 else camera
     leaves = cloud.map(lambda tensor: tensor.clone().requires_grad_())
-    weights = torch.rand(*cameras.batch_shape, size, size, 4, generator=torch.Generator().manual_seed(1)).to(device)
+    weights = torch.rand(
+        *cameras.batch_shape, size, size, 4, generator=torch.Generator().manual_seed(1)
+    ).to(device)
     shown: list = []
 
     def forward() -> None:
@@ -47,7 +57,9 @@ def measure(
     def backward() -> None:
         for tensor in leaves.fields().values():
             tensor.grad = None
-        torch.autograd.backward([shown[0].rgb, shown[0].alpha], [weights[..., :3], weights[..., 3:]])
+        torch.autograd.backward(
+            [shown[0].rgb, shown[0].alpha], [weights[..., :3], weights[..., 3:]]
+        )
 
     @torch.no_grad()
     def picture(index: int) -> None:
@@ -56,16 +68,24 @@ def measure(
     memory = PeakMemory(device)
     forward_ms, backward_ms = between([forward, backward], device, rounds)
     return {
-        "renderer": renderer.name, "gaussians": count, "size": size, "batch": batch, "screen": screen,
-        "forward_ms": forward_ms, "backward_ms": backward_ms,
-        "picture_ms": round(pipelined_ms(picture, device, rounds) / batch, 4), "peak_memory_mb": memory.mb(),
-    }  # fmt: skip
+        "renderer": renderer.name,
+        "gaussians": count,
+        "size": size,
+        "batch": batch,
+        "screen": screen,
+        "forward_ms": forward_ms,
+        "backward_ms": backward_ms,
+        "picture_ms": round(pipelined_ms(picture, device, rounds) / batch, 4),
+        "peak_memory_mb": memory.mb(),
+    }
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The figures as a table."""
-    lines = ["| renderer | Gaussians | size | batch | screen | forward, ms | backward, ms | picture, ms | peak, MB |",
-             "|" + "---|" * 9]  # fmt: skip
+    lines = [
+        "| renderer | Gaussians | size | batch | screen | forward, ms | backward, ms | picture, ms | peak, MB |",
+        "|" + "---|" * 9,
+    ]
     for row in rows:
         peak = "–" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:.0f}"
         lines.append(
@@ -76,19 +96,38 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
-    parser.add_argument("--gaussians", type=int, nargs="+", default=[20_000, 50_000, 100_000], metavar="N")
-    parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of the picture (default: 512)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4], metavar="N", help="pictures (default: 1 4)")
-    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="per figure (default: 50)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here, as they come")
+    parser.add_argument(
+        "--gaussians", type=int, nargs="+", default=[20_000, 50_000, 100_000], metavar="N"
+    )
+    parser.add_argument(
+        "--size", type=int, default=512, metavar="PIXELS", help="side of the picture (default: 512)"
+    )
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 4], metavar="N", help="pictures (default: 1 4)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=50, metavar="N", help="per figure (default: 50)"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures here, as they come"
+    )
     options = parser.parse_args(arguments)
-    kept, renderer = Kept(options.json, machine=announced(device=options.device)), create("auto", options.device)
+    kept, renderer = (
+        Kept(options.json, machine=announced(device=options.device)),
+        create("auto", options.device),
+    )
     renderer.warm_up()
     for count, batch in itertools.product(options.gaussians, options.batch):
         for screen in (True, "absolute") if batch == options.batch[0] else (True,):
-            kept.add(measure(renderer, options.device, count, options.size, batch, options.rounds, screen))
+            kept.add(
+                measure(
+                    renderer, options.device, count, options.size, batch, options.rounds, screen
+                )
+            )
     print(f"\n{markdown(kept.rows)}")
 
 

@@ -1,4 +1,5 @@
-"""How a training step and a frame of playback grow with Gaussians, pixels and threads; see benchmarks/fitting.py."""
+"""How a training step and a frame of playback grow with Gaussians, pixels and threads; see
+benchmarks/fitting.py."""
 
 from __future__ import annotations
 
@@ -19,10 +20,14 @@ AXES = ("Gaussians", "pixels", "threads")
 _FACTORS = (0.25, 0.5, 1, 2)
 
 
-def measure(presets: Sequence[str], size: int, count: int, threads: int, seconds: float) -> list[dict[str, Any]]:
-    """Rows of (what, grows, at, cpu_ms, min_ms): each axis alone, around ``count`` Gaussians at ``size`` squared.
+def measure(
+    presets: Sequence[str], size: int, count: int, threads: int, seconds: float
+) -> list[dict[str, Any]]:
+    """Rows of (what, grows, at, cpu_ms, min_ms): each axis alone, around ``count`` Gaussians at
+    ``size`` squared.
 
-    Gaussians and pixels by a quarter to twice as many, on one thread; threads from 1 to ``threads``.
+    Gaussians and pixels by a quarter to twice as many, on one thread; threads from 1 to
+    ``threads``.
     """
     rows = []
     for preset in presets:
@@ -36,7 +41,9 @@ def measure(presets: Sequence[str], size: int, count: int, threads: int, seconds
     return rows
 
 
-def _both(preset: str, count: int, size: int, threads: int, seconds: float) -> dict[str, dict[str, float]]:
+def _both(
+    preset: str, count: int, size: int, threads: int, seconds: float
+) -> dict[str, dict[str, float]]:
     """The times of a step and of a frame of playback."""
     from benchmarks.playback import made_bundle
     from likeness.playback.player import Player
@@ -48,7 +55,9 @@ def _both(preset: str, count: int, size: int, threads: int, seconds: float) -> d
     try:
         player = Player(made_bundle(preset, count, size))
     finally:
-        os.environ.pop(THREADS_VARIABLE) if before is None else os.environ.update({THREADS_VARIABLE: before})
+        os.environ.pop(THREADS_VARIABLE) if before is None else os.environ.update(
+            {THREADS_VARIABLE: before}
+        )
     states, shown = player.bundle.recording, 0
 
     def play() -> list:
@@ -66,11 +75,16 @@ def exponent(at: Sequence[float], times: Sequence[float]) -> float:
     """The slope of time over size in logarithms, by least squares: 1 is linear, 0 does not grow."""
     x, y = [math.log(a) for a in at], [math.log(t) for t in times]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
-    return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum((a - mean_x) ** 2 for a in x)
+    return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum(
+        (a - mean_x) ** 2 for a in x
+    )
 
 
-def _lines(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
-    """Sizes and milliseconds by (grows, what): processor time, but the fastest by the clock over threads."""
+def _lines(
+    rows: Sequence[dict[str, Any]],
+) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+    """Sizes and milliseconds by (grows, what): processor time, but the fastest by the clock over
+    threads."""
     found: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
     for row in rows:
         at, times = found.setdefault((row["grows"], row["what"]), ([], []))
@@ -86,7 +100,14 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         at, times = by_line[row["grows"], row["what"]]
         slope = f"{exponent(at, times):.2f}" if len(at) > 1 and row["at"] == at[-1] else ""
-        cells = [row["what"], row["grows"], str(row["at"]), f"{row['cpu_ms']:.1f}", f"{row['min_ms']:.1f}", slope]
+        cells = [
+            row["what"],
+            row["grows"],
+            str(row["at"]),
+            f"{row['cpu_ms']:.1f}",
+            f"{row['min_ms']:.1f}",
+            slope,
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -112,7 +133,9 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
             getattr(axes.yaxis, f"set_{kind}_formatter")(ScalarFormatter())
         axes.grid(True, which="both", alpha=0.3)
         axes.legend(fontsize=8)
-        axes.set_title("by the clock" if grows == "threads" else "processor time, one thread", fontsize=10)
+        axes.set_title(
+            "by the clock" if grows == "threads" else "processor time, one thread", fontsize=10
+        )
     panels[AXES[0]].set_ylabel("milliseconds")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)

@@ -1,12 +1,14 @@
-"""Tracking of made people (errors against the truth) and of videos (landmark error, what pictures change, cost).
+"""Tracking of made people (errors against the truth) and of videos (landmark error, what pictures
+change, cost).
 
     python benchmarks/tracking.py --people 11
     python benchmarks/tracking.py --people 3 --focal-error 0.7 1.3
     python benchmarks/tracking.py --people 0 --videos a.mp4 b.mp4
 
-Person 0 is the demo of the README; of the others chance decides identity, skin, hair, distance, focal length, speech
-and grimaces. Their videos go the way of any user's: compressed, with mattes of their own. The tracker is told the true
-focal length times --focal-error. Finished ones are kept in --out: the benchmark goes on where it was stopped.
+Person 0 is the demo of the README; of the others chance decides identity, skin, hair, distance,
+focal length, speech and grimaces. Their videos go the way of any user's: compressed, with mattes of
+their own. The tracker is told the true focal length times --focal-error. Finished ones are kept in
+--out: the benchmark goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -26,16 +28,32 @@ KINDS = {"landmarks": "landmarks", "pictures": "photometric"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=1, metavar="N", help="made people 0 to N - 1 (default: 1)")
-    parser.add_argument("--frames", type=int, default=240, metavar="N", help="frames of each (default: 240)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--focal-error", type=float, nargs="+", default=[1.0], metavar="FACTOR",
+        "--people", type=int, default=1, metavar="N", help="made people 0 to N - 1 (default: 1)"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=240, metavar="N", help="frames of each (default: 240)"
+    )
+    parser.add_argument(
+        "--focal-error",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        metavar="FACTOR",
         help="what the true focal length is multiplied by (default: 1)",
-    )  # fmt: skip
-    parser.add_argument("--videos", nargs="*", default=[], type=Path, metavar="FILE", help="videos to track")
+    )
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/tracking"), metavar="DIR", help="kept figures (default: runs/tracking)"
+        "--videos", nargs="*", default=[], type=Path, metavar="FILE", help="videos to track"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/tracking"),
+        metavar="DIR",
+        help="kept figures (default: runs/tracking)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     args = parser.parse_args()
@@ -47,12 +65,16 @@ def main() -> None:
     from likeness.scene.machine import machine_line
 
     people = [
-        on_person(seed, args.frames, factor, args.out) for factor in args.focal_error for seed in range(args.people)
+        on_person(seed, args.frames, factor, args.out)
+        for factor in args.focal_error
+        for seed in range(args.people)
     ]
     videos = [on_video(video, args.out) for video in args.videos]
     tables = ([people_table(people)] if people else []) + ([videos_table(videos)] if videos else [])
     # Kept figures are of the machine and the day that they were measured on.
-    print("\n".join(sorted({machine_line(row["machine"], load=False) for row in (*people, *videos)})))
+    print(
+        "\n".join(sorted({machine_line(row["machine"], load=False) for row in (*people, *videos)}))
+    )
     print("\n\n".join(tables))
     if args.json:
         write_json(args.json, {"people": people, "videos": videos})
@@ -65,21 +87,31 @@ def person_options(seed: int) -> dict[str, float]:
     if seed == 0:
         return {}
     rng = np.random.default_rng((seed, 11))
-    options = {"focal": rng.uniform(1.3, 3.5), "field": rng.uniform(0.36, 0.6), "grimaces": rng.uniform(0.0, 1.0)}
+    options = {
+        "focal": rng.uniform(1.3, 3.5),
+        "field": rng.uniform(0.36, 0.6),
+        "grimaces": rng.uniform(0.0, 1.0),
+    }
     return {name: round(float(value), 3) for name, value in options.items()}
 
 
 def on_person(seed: int, frames: int, focal_error: float, out: Path) -> dict[str, Any]:
     """The errors of a made person's landmark tracking and of what the pictures make of it."""
-    from likeness.synthetic.errors import errors
-    from likeness.synthetic.truth import make_demo
     from likeness.preprocess.photometric import PhotometricConfig, refine
     from likeness.preprocess.pipeline import PreprocessConfig, find_or_build
     from likeness.scene.files import write_json
     from likeness.scene.machine import machine
+    from likeness.synthetic.errors import errors
+    from likeness.synthetic.truth import make_demo
 
     options, config = person_options(seed), PhotometricConfig()
-    asked = {"seed": seed, "frames": frames, "focal_error": focal_error, **options, **dataclasses.asdict(config)}
+    asked = {
+        "seed": seed,
+        "frames": frames,
+        "focal_error": focal_error,
+        **options,
+        **dataclasses.asdict(config),
+    }
     record = out / f"person{seed}-focal{focal_error:g}.json"
     if record.exists():
         kept = json.loads(record.read_text())
@@ -89,7 +121,10 @@ def on_person(seed: int, frames: int, focal_error: float, out: Path) -> dict[str
     truth = make_demo(out / f"person{seed}", frames=frames, seed=seed, **options)
     focal = truth.config.focal * focal_error
     capture = find_or_build(
-        truth.video, out / "captures", PreprocessConfig(tracking="landmarks", focal=focal), download=False
+        truth.video,
+        out / "captures",
+        PreprocessConfig(tracking="landmarks", focal=focal),
+        download=False,
     )
     refined = refine(capture, config)
     result = {
@@ -101,7 +136,11 @@ def on_person(seed: int, frames: int, focal_error: float, out: Path) -> dict[str
         "picture_s_per_100": 100 * refined.report["photometric"]["seconds"] / len(capture.frames),
     }
     write_json(record, result)
-    print(f"{record.stem}: {result['pictures']['rotation_deg']['median']:.2f} degrees", file=sys.stderr, flush=True)
+    print(
+        f"{record.stem}: {result['pictures']['rotation_deg']['median']:.2f} degrees",
+        file=sys.stderr,
+        flush=True,
+    )
     return result
 
 
@@ -132,19 +171,26 @@ def people_table(people: list[dict[str, Any]]) -> str:
 def _figures(person: dict[str, Any], kind: str) -> list[float | None]:
     rotation, curves = person[kind]["rotation_deg"], person[kind]["expressions"]
     return [
-        rotation["median"], rotation["p95"], rotation["without_offset"]["median"], rotation["jitter"],
-        *(curves[name] for name in CURVES), person["picture_s_per_100"] if kind == "pictures" else None,
-    ]  # fmt: skip
+        rotation["median"],
+        rotation["p95"],
+        rotation["without_offset"]["median"],
+        rotation["jitter"],
+        *(curves[name] for name in CURVES),
+        person["picture_s_per_100"] if kind == "pictures" else None,
+    ]
 
 
 def _row(person: str, factor: float, name: str, values: list[float | None]) -> str:
     digits = [2, 2, 2, 3, *[2] * len(CURVES), 0]
-    cells = ["–" if value is None else f"{value:.{places}f}" for value, places in zip(values, digits)]
+    cells = [
+        "–" if value is None else f"{value:.{places}f}" for value, places in zip(values, digits)
+    ]
     return "| " + " | ".join([person, f"{factor:g}", name, *cells]) + " |"
 
 
 def on_video(video: Path, out: Path) -> dict[str, Any]:
-    """What the capture's own report says of the tracking, its seconds too: of when the capture was made."""
+    """What the capture's own report says of the tracking, its seconds too: of when the capture was
+    made."""
     from likeness.preprocess.pipeline import find_or_build
     from likeness.scene.machine import machine
 

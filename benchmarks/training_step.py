@@ -1,4 +1,5 @@
-"""A training step on a made head, whole as the training loop takes it, or part by part with the clock read between."""
+"""A training step on a made head, whole as the training loop takes it, or part by part with the
+clock read between."""
 
 from __future__ import annotations
 
@@ -18,31 +19,43 @@ from likeness.scene.to_device import to_device
 _RIG_VERTICES = 4706  # of the default head model
 _FRAMES = 8
 PARTS = (
-    "frame", "avatar forward", "rasteriser forward", "losses and their gradient", "rasteriser backward",
-    "avatar backward", "densify statistics", "optimizer",
-)  # fmt: skip
+    "frame",
+    "avatar forward",
+    "rasteriser forward",
+    "losses and their gradient",
+    "rasteriser backward",
+    "avatar backward",
+    "densify statistics",
+    "optimizer",
+)
 
 
 class TrainingStep:
     """Steps of a preset on ``count`` Gaussians at ``size`` squared, without the VGG loss.
 
-    threads: of the CPU. densifying: with the screen's gradients, which a fit gathers as long as it densifies. batch:
-    frames of a step.
+    threads: of the CPU. densifying: with the screen's gradients, which a fit gathers as long as it
+    densifies. batch: frames of a step.
     """
 
     def __init__(
-        self, preset: str, size: int, count: int, threads: int, densifying: bool = False, device: str = "cpu",
+        self,
+        preset: str,
+        size: int,
+        count: int,
+        threads: int,
+        densifying: bool = False,
+        device: str = "cpu",
         batch: int = 1,
-    ) -> None:  # fmt: skip
+    ) -> None:
         from likeness.fitting import fused_adam, image_loss
         from likeness.fitting.avatars import AVATARS, AvatarShape, TrainingStates
         from likeness.fitting.config import FitConfig
-        from likeness.scene.config_files import load_preset
         from likeness.fitting.densify import DENSIFIERS
         from likeness.fitting.memory import keep_pages
         from likeness.fitting.optimizers import make_optimizer
-        from likeness.scene.head_state import HeadState
         from likeness.ops.deform.rig import empty_binding
+        from likeness.scene.config_files import load_preset
+        from likeness.scene.head_state import HeadState
         from likeness.scene.seeds import Seeds
 
         keep_pages()
@@ -58,8 +71,12 @@ class TrainingStep:
             torch.manual_seed(0)
             shape = AvatarShape(count, 52, 2, _RIG_VERTICES)
             avatar = AVATARS[self.config.avatar](self.config.avatar_config(), shape)
-        seen = TrainingStates(torch.rand(100, 52, generator=self._random), torch.eye(4).expand(100, 4, 4))
-        avatar.initialize(Seeds(cloud, torch.full((count,), 0.5), empty_binding(count, 52, _RIG_VERTICES)), seen)
+        seen = TrainingStates(
+            torch.rand(100, 52, generator=self._random), torch.eye(4).expand(100, 4, 4)
+        )
+        avatar.initialize(
+            Seeds(cloud, torch.full((count,), 0.5), empty_binding(count, 52, _RIG_VERTICES)), seen
+        )
         self.avatar = avatar.to(device)
         avatar.warm_up()
         avatar.advance(self.config.schedule.iterations)
@@ -71,12 +88,16 @@ class TrainingStep:
         self.camera = Camera(camera.K, torch.eye(4), size, size).to(device)
         self._rest = HeadState.neutral(52, 2, camera.T_cam_world).to(device)
         if batch > 1:
-            self.camera, self._rest = Camera.stack([self.camera] * batch), HeadState.stack([self._rest] * batch)
+            self.camera, self._rest = (
+                Camera.stack([self.camera] * batch),
+                HeadState.stack([self._rest] * batch),
+            )
         pictures = torch.rand(_FRAMES, size, size, 4, generator=self._random)
         self._frames, self._taken = (pictures * 255).to(device, torch.uint8), 0
 
     def _next(self):
-        """States, backgrounds and targets of the next step; every coefficient moves, which costs the most."""
+        """States, backgrounds and targets of the next step; every coefficient moves, which costs
+        the most."""
         from likeness.fitting import objective
 
         self._taken += 1
@@ -87,7 +108,9 @@ class TrainingStep:
         state = dataclasses.replace(self._rest, expression=expression)
         numbers = [(self._taken * self.batch + b) % _FRAMES for b in range(self.batch)]
         # As likeness.scene.frame_images.FrameStore gives them.
-        rgba = torch.stack([self._frames[n] for n in numbers]) if shape else self._frames[numbers[0]]
+        rgba = (
+            torch.stack([self._frames[n] for n in numbers]) if shape else self._frames[numbers[0]]
+        )
         rgba = rgba.float() / 255
         return state, background, (rgba[..., :3], rgba[..., 3:])
 
@@ -105,7 +128,9 @@ class TrainingStep:
         output, cloud = loop.render(
             self.avatar, self.renderer, state, self.camera, self.config, screen=self._screen
         )
-        loss, _, error = objective.compute(self.config.objective, output, target, background, self.avatar, None, None)
+        loss, _, error = objective.compute(
+            self.config.objective, output, target, background, self.avatar, None, None
+        )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.densifier.observe(output, cloud, self.size)
@@ -127,13 +152,17 @@ class TrainingStep:
         times.append(clock(self.device))
         cut = dataclasses.replace(output, rgb=_leaf(output.rgb), alpha=_leaf(output.alpha))
         self.optimizer.zero_grad(set_to_none=True)
-        loss, _, error = objective.compute(self.config.objective, cut, target, background, self.avatar, None, None)
+        loss, _, error = objective.compute(
+            self.config.objective, cut, target, background, self.avatar, None, None
+        )
         loss.backward()
         math.log10(max(float(error), 1e-10))
         times.append(clock(self.device))
         torch.autograd.backward([output.rgb, output.alpha], [cut.rgb.grad, cut.alpha.grad])
         times.append(clock(self.device))
-        fields = [(v, leaves.fields()[name].grad) for name, v in cloud.fields().items() if v.requires_grad]
+        fields = [
+            (v, leaves.fields()[name].grad) for name, v in cloud.fields().items() if v.requires_grad
+        ]
         torch.autograd.backward(*zip(*fields))
         times.append(clock(self.device))
         self.densifier.observe(output, cloud, self.size)
@@ -144,20 +173,29 @@ class TrainingStep:
     def work(self) -> dict[str, tuple[float, float]]:
         """(bytes, operations) that the parts with a simple count cannot do without, by name.
 
-        Bytes: what is read and written of numbers too many for a cache. A parameter updated by Adam is read and written
-        with its two moments. A network's gradient by weights and by inputs costs twice its forward pass.
+        Bytes: what is read and written of numbers too many for a cache. A parameter updated by Adam
+        is read and written with its two moments. A network's gradient by weights and by inputs
+        costs twice its forward pass.
         """
-        bases = sum(p.numel() for p in self.avatar.per_gaussian.values() if p.ndim == 3 and p.requires_grad)
+        bases = sum(
+            p.numel() for p in self.avatar.per_gaussian.values() if p.ndim == 3 and p.requires_grad
+        )
         learned = sum(p.numel() for p in self.avatar.parameters() if p.requires_grad)
         rows = self.batch * self.avatar.num_gaussians
-        network = 2 * rows * sum(m.in_features * m.out_features for m in self.avatar.modules() if _is_layer(m))
+        network = (
+            2
+            * rows
+            * sum(m.in_features * m.out_features for m in self.avatar.modules() if _is_layer(m))
+        )
         pixels = self.batch * self.size**2
         # SSIM: four blurs there, three back, of three channels, two directions and 11 taps each.
         ssim = 7 * 3 * pixels * 2 * 11 * 2
         return {
-            "avatar forward": (4 * learned, network), "avatar backward": (4 * (learned - bases), 2 * network),
-            "losses and their gradient": (4 * pixels * (8 + 4), ssim), "optimizer": (6 * 4 * learned, 0),
-        }  # fmt: skip
+            "avatar forward": (4 * learned, network),
+            "avatar backward": (4 * (learned - bases), 2 * network),
+            "losses and their gradient": (4 * pixels * (8 + 4), ssim),
+            "optimizer": (6 * 4 * learned, 0),
+        }
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""A program at work in a process of its own: started, watched, stopped; it does not outlive whoever started it."""
+"""A program at work in a process of its own: started, watched, stopped; it does not outlive whoever
+started it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-GRACE_S = 60.0  # between the request to stop and the end by force; a fit saves itself after its current step
+# between the request to stop and the end by force; a fit saves itself after its current step
+GRACE_S = 60.0
 _TAIL = 4096
 _BAR = re.compile(r"^(?P<what>[^|]*?):?\s+(?P<percent>\d+)%\|")
 _PSNR = re.compile(r"train (-?[\d.]+ dB)")
@@ -24,8 +26,9 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 class Child:
     """One run of ``python ARGUMENTS``, whose output goes to the end of a log file.
 
-    After its end: ``code`` (negative: the signal that ended it), ``cpu_seconds`` of all its cores, and ``peak_mb``, the
-    largest resident memory in MB that it, or one process that it waited for, came to.
+    After its end: ``code`` (negative: the signal that ended it), ``cpu_seconds`` of all its cores,
+    and ``peak_mb``, the largest resident memory in MB that it, or one process that it waited for,
+    came to.
     """
 
     def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
@@ -42,9 +45,14 @@ class Child:
             self._from = file.tell()
             file.flush()
             self._process = subprocess.Popen(
-                [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-                env=dict(environment), start_new_session=True, preexec_fn=_tie(os.getpid()),
-            )  # fmt: skip
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,
+                preexec_fn=_tie(os.getpid()),
+            )
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
@@ -62,7 +70,8 @@ class Child:
         return self.code
 
     def stop(self) -> None:
-        """Asks it to save itself and end; by SIGTERM, as what shells put in the background is deaf to SIGINT."""
+        """Asks it to save itself and end; by SIGTERM, as what shells put in the background is deaf
+        to SIGINT."""
         if self._asked is None and self.poll() is None:
             self._asked = time.monotonic()
             with contextlib.suppress(ProcessLookupError):
@@ -87,7 +96,8 @@ class Child:
         return last_progress(self._log, self._from)
 
     def error(self) -> str:
-        """Why it failed, in one line: its own ``error:``, or the last line of a traceback, or how it was ended."""
+        """Why it failed, in one line: its own ``error:``, or the last line of a traceback, or how
+        it was ended."""
         lines = [line.strip() for line in re.split(r"[\r\n]+", self._text()) if line.strip()]
         for line in lines:
             if line.startswith("error: "):
@@ -110,7 +120,8 @@ class Child:
 
 
 def last_progress(log: Path, start: int = 0) -> str:
-    """What the last progress bar in a log says, in short: ``fitting the avatar 45%, 31.2 dB``; empty without one."""
+    """What the last progress bar in a log says, in short: ``fitting the avatar 45%, 31.2 dB``;
+    empty without one."""
     try:
         with log.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
@@ -126,7 +137,8 @@ def last_progress(log: Path, start: int = 0) -> str:
 
 
 def _tie(parent: int):
-    """What runs in the new process first: on Linux, let it be asked to stop when the process that started it dies."""
+    """What runs in the new process first: on Linux, let it be asked to stop when the process that
+    started it dies."""
 
     def tie() -> None:
         if _libc is not None:

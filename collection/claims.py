@@ -1,9 +1,12 @@
-"""Who is at work on a task: claims that survive nothing but their owner, on one machine or on a shared folder.
+"""Who is at work on a task: claims that survive nothing but their owner, on one machine or on a
+shared folder.
 
-A claim is a file ``STAGE.claim-N`` made with O_EXCL; the highest N counts. Its owner touches it every few seconds. A
-claim whose owner is gone is never removed or rewritten by others: they make number N + 1, which only one of them can,
-and only if no higher one is there by then. So there is no moment at which two think that they own a task, save that an
-owner that slept through its time notices so at its next touch.
+A claim is a file ``STAGE.claim-N`` made with O_EXCL; the highest N counts. Its owner touches it
+every few seconds. A
+claim whose owner is gone is never removed or rewritten by others: they make number N + 1, which
+only one of them can, and only if no higher one is there by then. So there is no moment at which two
+think that they own a task, save that an owner that slept through its time notices so at its next
+touch.
 
 Times are compared by the file system's own clock, so that machines whose clocks differ agree.
 """
@@ -35,7 +38,8 @@ class _Owner(msgspec.Struct):
 
     machine: Annotated[str, msgspec.Meta(max_length=1000)]
     processes: Annotated[
-        list[tuple[Annotated[int, msgspec.Meta(ge=1, lt=2**31)], str | None]], msgspec.Meta(min_length=1, max_length=9)
+        list[tuple[Annotated[int, msgspec.Meta(ge=1, lt=2**31)], str | None]],
+        msgspec.Meta(min_length=1, max_length=9),
     ]
 
 
@@ -55,7 +59,8 @@ class Claim:
             file.truncate()
 
     def beat(self) -> bool:
-        """Call this often: says that we are alive when it is time to. False: somebody else has taken over."""
+        """Call this often: says that we are alive when it is time to. False: somebody else has
+        taken over."""
         if time.monotonic() - self._last_beat < self.beat_s:
             return True
         try:
@@ -70,11 +75,13 @@ class Claim:
         self.path.unlink(missing_ok=True)
 
 
-def take(folder: Path, stage: str, *, beat_s: float = BEAT_S, stale_s: float = STALE_S) -> Claim | None:
+def take(
+    folder: Path, stage: str, *, beat_s: float = BEAT_S, stale_s: float = STALE_S
+) -> Claim | None:
     """Claims a task of a folder (made if need be); None while somebody else owns it.
 
-    stale_s: seconds without a touch after which an owner on another machine counts as gone; on this machine its
-    processes tell. Raises UserError when the folder cannot be written.
+    stale_s: seconds without a touch after which an owner on another machine counts as gone; on this
+    machine its processes tell. Raises UserError when the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +96,8 @@ def take(folder: Path, stage: str, *, beat_s: float = BEAT_S, stale_s: float = S
             return None
         with os.fdopen(handle, "w") as file:
             json.dump(_owner(), file)
-        if _top(folder, stage) != number:  # a slower look at the folder than somebody else's whole work
+        # a slower look at the folder than somebody else's whole work
+        if _top(folder, stage) != number:
             path.unlink(missing_ok=True)
             return None
         return Claim(path, number, beat_s)
@@ -101,7 +109,9 @@ def owner(folder: Path, stage: str) -> str:
     """The machine and process of the claim that counts, for people; empty without one."""
     top = _top(folder, stage)
     found = None if top is None else _read(_path(folder, stage, top))
-    return "" if found is None else f"{found.machine.split('/')[0]}, process {found.processes[0][0]}"
+    return (
+        "" if found is None else f"{found.machine.split('/')[0]}, process {found.processes[0][0]}"
+    )
 
 
 def _path(folder: Path, stage: str, number: int) -> Path:
@@ -109,7 +119,9 @@ def _path(folder: Path, stage: str, number: int) -> Path:
 
 
 def _top(folder: Path, stage: str) -> int | None:
-    numbers = (name.rpartition("-")[2] for name in os.listdir(folder) if name.startswith(f"{stage}.claim-"))
+    numbers = (
+        name.rpartition("-")[2] for name in os.listdir(folder) if name.startswith(f"{stage}.claim-")
+    )
     return max((int(number) for number in numbers if number.isdecimal()), default=None)
 
 
@@ -138,7 +150,8 @@ def _now(folder: Path) -> float:
 
 
 def _read(path: Path) -> _Owner | None:
-    """The owner; None when it is just being written, or is none of ours. Raises FileNotFoundError."""
+    """The owner; None when it is just being written, or is none of ours. Raises
+    FileNotFoundError."""
     if not path.is_file():
         raise FileNotFoundError(path)
     try:
@@ -162,10 +175,12 @@ def machine() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process began, in the system's ticks, so that a number used again is told apart; None: no such process."""
+    """When a process began, in the system's ticks, so that a number used again is told apart; None:
+    no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else fields[19]  # a dead one that nobody has waited for is dead
+        # a dead one that nobody has waited for is dead
+        return None if fields[0] in "ZX" else fields[19]
     except OSError:
         pass
     if Path("/proc/self/stat").exists():

@@ -1,4 +1,5 @@
-"""A folder of videos as a collection of captures: which videos, and the report on what became of them."""
+"""A folder of videos as a collection of captures: which videos, and the report on what became of
+them."""
 
 from __future__ import annotations
 
@@ -20,13 +21,16 @@ _FIGURES = ("frames", "used_seconds", "residual", "yaw_degrees", "crowded", "cut
 
 
 def find_videos(folder: Path) -> tuple[Subject, ...]:
-    """The videos in a folder and those below it, by their endings, in alphabetical order; hidden ones are left out.
+    """The videos in a folder and those below it, by their endings, in alphabetical order; hidden
+    ones are left out.
 
-    Each is named after its path, so that a name stays when other videos come to the folder. Raises UserError for
-    folders that are missing or hold no video.
+    Each is named after its path, so that a name stays when other videos come to the folder. Raises
+    UserError for folders that are missing or hold no video.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: not a folder; expected one with videos ({', '.join(ENDINGS)}) in it or below")
+        raise UserError(
+            f"{folder}: not a folder; expected one with videos ({', '.join(ENDINGS)}) in it or below"
+        )
     found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
@@ -40,9 +44,12 @@ def find_videos(folder: Path) -> tuple[Subject, ...]:
     for name, count in Counter(names).items():
         if count > 1:
             pair = [str(path) for path, given in zip(found, names) if given == name]
-            raise UserError(f"{folder}: {pair[0]} and {pair[1]} would both be named {name!r}; rename one of them")
+            raise UserError(
+                f"{folder}: {pair[0]} and {pair[1]} would both be named {name!r}; rename one of them"
+            )
     return tuple(
-        Subject(name, (folder / path).absolute(), {}, str(folder / path)) for name, path in zip(names, found)
+        Subject(name, (folder / path).absolute(), {}, str(folder / path))
+        for name, path in zip(names, found)
     )
 
 
@@ -51,7 +58,9 @@ def _name(relative: Path, with_ending: bool) -> str:
     return name_from("__".join(path.parts)).lower()
 
 
-def report(folder: Path, place: Place, subjects: tuple[Subject, ...], outcome: Outcome, limits: dict) -> dict[str, Any]:
+def report(
+    folder: Path, place: Place, subjects: tuple[Subject, ...], outcome: Outcome, limits: dict
+) -> dict[str, Any]:
     """The report as JSON values. ``limits``: what was asked for, said in the report."""
     videos = []
     for subject, (task,) in zip(subjects, outcome.chains):
@@ -62,18 +71,30 @@ def report(folder: Path, place: Place, subjects: tuple[Subject, ...], outcome: O
             "status": "unfinished" if got is None else _STATUS.get(got.status, "unfinished"),
         }
         if got is not None:
-            entry |= {"reason": got.reason, "message": got.error, "seconds": got.seconds, "peak_mb": got.peak_mb}
+            entry |= {
+                "reason": got.reason,
+                "message": got.error,
+                "seconds": got.seconds,
+                "peak_mb": got.peak_mb,
+            }
             entry["log"] = task.log.relative_to(place.root).as_posix()
         if got is not None and got.status == state.DONE:
-            entry |= {"capture": place.capture(subject.name).relative_to(place.root).as_posix(), "figures": got.result}
+            entry |= {
+                "capture": place.capture(subject.name).relative_to(place.root).as_posix(),
+                "figures": got.result,
+            }
         videos.append(entry)
     counts = Counter(entry["status"] for entry in videos)
     reasons = Counter(entry["reason"] for entry in videos if entry["status"] == "refused")
     return {
-        "format": "collection", "format_version": 1, "limits": limits, "counts": dict(counts),
+        "format": "collection",
+        "format_version": 1,
+        "limits": limits,
+        "counts": dict(counts),
         "reasons": dict(reasons.most_common()),
-        "frames": sum(entry["figures"].get("frames", 0) for entry in videos if "figures" in entry), "videos": videos,
-    }  # fmt: skip
+        "frames": sum(entry["figures"].get("frames", 0) for entry in videos if "figures" in entry),
+        "videos": videos,
+    }
 
 
 _STATUS = {state.DONE: "accepted", state.REFUSED: "refused", state.FAILED: "failed"}
@@ -92,7 +113,11 @@ def table(found: dict[str, Any]) -> str:
         if figures:
             rest = " ".join(f"{_shown(figures.get(name)):>12}" for name in _FIGURES)
         else:
-            rest = " ".join(filter(None, [entry.get("reason") and f"{entry['reason']}:", entry.get("message", "")]))
+            rest = " ".join(
+                filter(
+                    None, [entry.get("reason") and f"{entry['reason']}:", entry.get("message", "")]
+                )
+            )
         lines.append(f"{entry['name']:{wide}}  {entry['status']:10} {rest}".rstrip())
     return "\n".join(lines) + "\n"
 
@@ -102,7 +127,8 @@ def _shown(value: Any) -> str:
 
 
 def write(place: Place, found: dict[str, Any]) -> None:
-    """Writes report.json, report.txt and captures.txt (the accepted captures' folders, one to a line)."""
+    """Writes report.json, report.txt and captures.txt (the accepted captures' folders, one to a
+    line)."""
     write_json(place.root / REPORT, found)
     write_bytes(place.root / TABLE, table(found).encode())
     accepted = [entry["capture"] for entry in found["videos"] if "capture" in entry]
@@ -115,5 +141,7 @@ def summary(place: Place, found: dict[str, Any]) -> str:
     failed = [entry for entry in found["videos"] if entry["status"] == "failed"]
     if failed:
         lines.append(f"{len(failed)} failed; the same command tries these again, and nothing else:")
-        lines += [f"  {e['name']}: {e['message']}\n    log: {place.root / e['log']}" for e in failed]
+        lines += [
+            f"  {e['name']}: {e['message']}\n    log: {place.root / e['log']}" for e in failed
+        ]
     return "\n".join([*lines, f"report: {place.root / TABLE}"])

@@ -1,7 +1,8 @@
-"""The same tasks on a Ray cluster. The folder of subjects, the videos and this project lie on storage that all share.
+"""The same tasks on a Ray cluster. The folder of subjects, the videos and this project lie on
+storage that all share.
 
-Ray places tasks and starts them again when a worker dies; what is done, and by whom, is told by the files of each task
-as everywhere else, so that nothing is done twice even where Ray would.
+Ray places tasks and starts them again when a worker dies; what is done, and by whom, is told by the
+files of each task as everywhere else, so that nothing is done twice even where Ray would.
 """
 
 from __future__ import annotations
@@ -27,22 +28,29 @@ _THREADS = 4
 _POLL_S = 0.5
 _COUNT_AGAIN_S = 10.0
 _STARTS = 3  # of a cluster on this machine, before we give up
-_RETRIES = 10  # deaths of workers that one task survives; a task that kills its workers must end some time
+# deaths of workers that one task survives; a task that kills its workers must end some time
+_RETRIES = 10
 
 
 class RayPool:
     """Tasks on the workers of a cluster.
 
-    address: of a cluster that is there ("auto": of this machine, or RAY_ADDRESS), or "local" to start one here, of
-    local_cores if not of all. threads: cores for each task; None: 4, or what the largest machine has. jobs: how many at
-    most, None for all there is room for. gpus: for each task that wants one, where the cluster has any; may be a part
-    of one. Raises UserError where Ray or the cluster is missing.
+    address: of a cluster that is there ("auto": of this machine, or RAY_ADDRESS), or "local" to
+    start one here, of local_cores if not of all. threads: cores for each task; None: 4, or what the
+    largest machine has. jobs: how many at most, None for all there is room for. gpus: for each task
+    that wants one, where the cluster has any; may be a part of one. Raises UserError where Ray or
+    the cluster is missing.
     """
 
     def __init__(
-        self, address: str, threads: int | None = None, jobs: int | None = None, gpus: float = 1.0,
-        stale_s: float = STALE_S, local_cores: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        address: str,
+        threads: int | None = None,
+        jobs: int | None = None,
+        gpus: float = 1.0,
+        stale_s: float = STALE_S,
+        local_cores: int | None = None,
+    ) -> None:
         self._ray = _import_ray()
         self._jobs, self._gpus, self._stale_s = jobs, gpus, stale_s
         self._connect(address, local_cores)
@@ -54,11 +62,13 @@ class RayPool:
         self._cluster: dict[str, float] = {}
 
     def has_room(self, task: Task) -> bool:
-        """Twice what the cluster can take at once, apart for CPU and GPU tasks: workers never wait for us, and a queue
-        of fits never keeps machines without a GPU idle."""
+        """Twice what the cluster can take at once, apart for CPU and GPU tasks: workers never wait
+        for us, and a queue of fits never keeps machines without a GPU idle."""
         if self._jobs is not None and len(self._running) >= self._jobs:
             return False
-        like_it = sum(self._wants_gpu(handle.task) == self._wants_gpu(task) for handle in self._running)
+        like_it = sum(
+            self._wants_gpu(handle.task) == self._wants_gpu(task) for handle in self._running
+        )
         slots = self._resources().get("CPU", 0.0) / self._threads
         if self._wants_gpu(task):
             slots = self._resources()["GPU"] / self._gpus
@@ -66,9 +76,12 @@ class RayPool:
 
     def start(self, task: Task) -> RayHandle:
         remote = self._ray.remote(_do).options(
-            name=task.key, num_cpus=self._threads, num_gpus=self._gpus if self._wants_gpu(task) else 0,
-            memory=int(min(EXPECTED_MB.get(task.stage, 0.0) * 1024**2, self._largest_memory)), max_retries=_RETRIES,
-        )  # fmt: skip
+            name=task.key,
+            num_cpus=self._threads,
+            num_gpus=self._gpus if self._wants_gpu(task) else 0,
+            memory=int(min(EXPECTED_MB.get(task.stage, 0.0) * 1024**2, self._largest_memory)),
+            max_retries=_RETRIES,
+        )
         handle = RayHandle(task, remote.remote(task, self._threads, self._stale_s), self)
         self._running.append(handle)
         return handle
@@ -85,7 +98,9 @@ class RayPool:
         if time.monotonic() - self._looked > _POLL_S and self._running:
             self._looked = time.monotonic()
             references = [handle.reference for handle in self._running]
-            self._ready.update(self._ray.wait(references, num_returns=len(references), timeout=0)[0])
+            self._ready.update(
+                self._ray.wait(references, num_returns=len(references), timeout=0)[0]
+            )
         return reference in self._ready
 
     def value(self, reference: Any) -> TaskState:
@@ -97,7 +112,9 @@ class RayPool:
             return TaskState(state.STOPPED)
         except errors.RayError as error:
             reason = " ".join(str(getattr(error, "cause", None) or error).split())[:300]
-            return TaskState(state.FAILED, error=f"on the cluster: {type(error).__name__}: {reason}")
+            return TaskState(
+                state.FAILED, error=f"on the cluster: {type(error).__name__}: {reason}"
+            )
 
     def cancel(self, reference: Any, force: bool) -> None:
         self._ray.cancel(reference, force=force)
@@ -117,7 +134,10 @@ class RayPool:
 
     def _largest(self, resource: str) -> float:
         """Of one machine of the cluster: a task must fit on one."""
-        return max((node["Resources"].get(resource, 0.0) for node in self._ray.nodes() if node["Alive"]), default=0.0)
+        return max(
+            (node["Resources"].get(resource, 0.0) for node in self._ray.nodes() if node["Alive"]),
+            default=0.0,
+        )
 
     def _connect(self, address: str, local_cores: int | None) -> None:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -126,21 +146,26 @@ class RayPool:
             try:
                 self._init(address, local_cores)
                 break
-            except Exception as error:  # Ray raises bare ones, too, such as for a machine too busy to start it in time
+            # Ray raises bare ones, too, such as for a machine too busy to start it in time
+            except Exception as error:
                 self._ray.shutdown()
                 if attempt == attempts:
                     raise UserError(_no_cluster(address, error)) from None
         if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():  # Ray puts its own there, which end us with a stack trace
+            # Ray puts its own there, which end us with a stack trace
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
 
     def _init(self, address: str, local_cores: int | None) -> None:
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         self._ray.init(
-            address=address, num_cpus=local_cores, log_to_driver=False,
+            address=address,
+            num_cpus=local_cores,
+            log_to_driver=False,
             include_dashboard=False if address == "local" else None,
-            runtime_env={"env_vars": {"PYTHONPATH": path}}, logging_level="error",
-        )  # fmt: skip
+            runtime_env={"env_vars": {"PYTHONPATH": path}},
+            logging_level="error",
+        )
 
 
 def _no_cluster(address: str, error: Exception) -> str:
@@ -172,8 +197,10 @@ class RayHandle:
 
 
 def _do(task: Task, threads: int, stale_s: float) -> TaskState:
-    """On a worker: does the task, waits while somebody else does it, or takes over from one who is gone."""
-    # What Ray cancels a task with; workers of a cluster that was started in the background are deaf to it otherwise.
+    """On a worker: does the task, waits while somebody else does it, or takes over from one who is
+    gone."""
+    # What Ray cancels a task with; workers of a cluster that was started in the background are deaf
+    # to it otherwise.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gpu = None if task.gpu else ""  # Ray says which; tasks that asked for none must not find any
     while (running := work.start(task, threads, gpu, beat_s=stale_s / 6, stale_s=stale_s)) is None:
@@ -192,10 +219,12 @@ def _do(task: Task, threads: int, stale_s: float) -> TaskState:
 
 
 def threads_for(asked: int | None, cores: float) -> int:
-    """Cores for each task where the largest machine has so many. Raises UserError where more are asked for: such tasks
-    would wait for ever."""
+    """Cores for each task where the largest machine has so many. Raises UserError where more are
+    asked for: such tasks would wait for ever."""
     if asked is not None and asked > cores:
-        raise UserError(f"--threads {asked}: no machine of the cluster has more than {cores:g} cores; give fewer")
+        raise UserError(
+            f"--threads {asked}: no machine of the cluster has more than {cores:g} cores; give fewer"
+        )
     return asked or max(1, min(_THREADS, int(cores)))
 
 

@@ -1,4 +1,5 @@
-"""Hands out tasks until all are finished or have failed: the same loop over this machine's processes or a cluster's."""
+"""Hands out tasks until all are finished or have failed: the same loop over this machine's
+processes or a cluster's."""
 
 from __future__ import annotations
 
@@ -38,14 +39,20 @@ class Pool(Protocol):
 
 
 class LocalPool:
-    """Processes of this machine: at most ``jobs`` of them, as memory allows, and one task on each of ``gpus``.
+    """Processes of this machine: at most ``jobs`` of them, as memory allows, and one task on each
+    of ``gpus``.
 
-    gpus: names for CUDA_VISIBLE_DEVICES; one that is named twice takes two tasks. Without any, tasks that want a GPU
-    run like all others.
+    gpus: names for CUDA_VISIBLE_DEVICES; one that is named twice takes two tasks. Without any,
+    tasks that want a GPU run like all others.
     """
 
     def __init__(
-        self, jobs: int, threads: int, memory_mb: float, gpus: Sequence[str] = (), stale_s: float | None = None
+        self,
+        jobs: int,
+        threads: int,
+        memory_mb: float,
+        gpus: Sequence[str] = (),
+        stale_s: float | None = None,
     ) -> None:
         self._jobs, self._threads = jobs, threads
         self._memory = Memory(memory_mb)
@@ -54,7 +61,9 @@ class LocalPool:
         self._timing = {} if stale_s is None else {"stale_s": stale_s, "beat_s": stale_s / 6}
 
     def has_room(self, task: Task) -> bool:
-        if len(self._running) >= self._jobs or (task.gpu and self._has_gpus and not self._free_gpus):
+        if len(self._running) >= self._jobs or (
+            task.gpu and self._has_gpus and not self._free_gpus
+        ):
             return False
         return self._memory.fits(task.stage, [running.task.stage for running in self._running])
 
@@ -79,7 +88,8 @@ class LocalPool:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How it went. chains: the tasks of each subject in their order; states: of each task that was looked at."""
+    """How it went. chains: the tasks of each subject in their order; states: of each task that was
+    looked at."""
 
     chains: tuple[tuple[Task, ...], ...]
     states: dict[str, TaskState]
@@ -89,14 +99,18 @@ class Outcome:
     @property
     def failures(self) -> list[tuple[Task, TaskState]]:
         found = ((task, self.states.get(task.key)) for chain in self.chains for task in chain)
-        return [(task, got) for task, got in found if got is not None and got.status == state.FAILED]
+        return [
+            (task, got) for task, got in found if got is not None and got.status == state.FAILED
+        ]
 
 
 def run(chains: Sequence[Sequence[Task]], pool: Pool, view: View) -> Outcome:
-    """Does the tasks of each chain one after the other, of many chains side by side; finished ones are passed over.
+    """Does the tasks of each chain one after the other, of many chains side by side; finished ones
+    are passed over.
 
-    Those that are further along come first, so that subjects get finished. A chain ends where a task fails or is
-    refused. Ctrl-C stops what is at work, so that it can go on later, and is raised again.
+    Those that are further along come first, so that subjects get finished. A chain ends where a
+    task fails or is refused. Ctrl-C stops what is at work, so that it can go on later, and is
+    raised again.
     """
     loop = _Loop(tuple(tuple(chain) for chain in chains), pool, view)
     try:
@@ -131,7 +145,9 @@ class _Loop:
             changed = self._collect()
             self._look_again()
             changed |= self._start()
-            self._view.show([(h.task, self._pool.progress(h)) for h in self._running], len(self._elsewhere))
+            self._view.show(
+                [(h.task, self._pool.progress(h)) for h in self._running], len(self._elsewhere)
+            )
             if not changed:
                 time.sleep(_TICK_S)
 
@@ -149,8 +165,9 @@ class _Loop:
                 handle.abandon()
 
     def _resume(self, chain: tuple[Task, ...]) -> None:
-        """Queues the task of a chain that comes after the last finished one. What came before that has served, and may
-        be gone by now (a capture takes much room), as long as it was made with these options."""
+        """Queues the task of a chain that comes after the last finished one. What came before that
+        has served, and may be gone by now (a capture takes much room), as long as it was made with
+        these options."""
         found = [state.finished(task) for task in chain]
         begun = max((place + 1 for place, got in enumerate(found) if got is not None), default=0)
         for task, got in zip(chain[:begun], found):

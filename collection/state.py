@@ -18,12 +18,13 @@ FINISHED = (DONE, REFUSED)  # is not run again
 
 @dataclasses.dataclass(frozen=True)
 class TaskState:
-    """status: done; refused: the program says that its input is of no use; failed; stopped: on request, goes on later;
+    """status: done; refused: the program says that its input is of no use; failed; stopped: on
+    request, goes on later;
     started: at work, or killed while it was (the claim tells which).
 
-    seconds, cpu_seconds: over all attempts that did not lose their machine. peak_mb: largest resident memory of one
-    process. error: one line, empty unless refused or failed. reason: what a refusal is about, in a few words. result:
-    what the program said of its product.
+    seconds, cpu_seconds: over all attempts that did not lose their machine. peak_mb: largest
+    resident memory of one process. error: one line, empty unless refused or failed. reason: what a
+    refusal is about, in a few words. result: what the program said of its product.
     """
 
     status: str
@@ -46,22 +47,32 @@ class TaskState:
 
 
 def load(task: Task) -> TaskState | None:
-    """The task's state; None before its first attempt. Raises UserError when the file is damaged or newer."""
+    """The task's state; None before its first attempt. Raises UserError when the file is damaged or
+    newer."""
     if not task.state.is_file():
         return None
     state, _ = read_versioned(
-        task.state, TaskState, "state of a task", "task", FORMAT_VERSION, remedy="remove it to do the task again"
+        task.state,
+        TaskState,
+        "state of a task",
+        "task",
+        FORMAT_VERSION,
+        remedy="remove it to do the task again",
     )
     return state
 
 
 def save(task: Task, state: TaskState) -> None:
     """Writes a task's state."""
-    write_json(task.state, {"format": "task", "format_version": FORMAT_VERSION, **dataclasses.asdict(state)})
+    write_json(
+        task.state,
+        {"format": "task", "format_version": FORMAT_VERSION, **dataclasses.asdict(state)},
+    )
 
 
 def finished(task: Task) -> TaskState | None:
-    """The state of a task that need not be run: done with its product there, or refused; by the same limits.
+    """The state of a task that need not be run: done with its product there, or refused; by the
+    same limits.
 
     Raises UserError when it was done with other options: nothing is overwritten.
     """
@@ -80,7 +91,11 @@ def check_options(task: Task, state: TaskState) -> None:
     """Raises UserError when a task was done with other options than are asked for now."""
     if state.options == task.options:
         return
-    changed = sorted(key for key in {*state.options, *task.options} if state.options.get(key) != task.options.get(key))
+    changed = sorted(
+        key
+        for key in {*state.options, *task.options}
+        if state.options.get(key) != task.options.get(key)
+    )
     was = ", ".join(f"{key}={state.options.get(key, '(default)')}" for key in changed)
     raise UserError(
         f"{task.product.parent}: subject {task.subject!r} was made with {was}, and now something else is asked "

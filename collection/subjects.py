@@ -19,12 +19,14 @@ Options = dict[str, Any]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXAMPLE = "VIDEO name=anna minutes=5"
-EXCLUSIVE = ("minutes", "iterations")  # two ways to say how long a fit is: the one nearer to the subject counts
+# two ways to say how long a fit is: the one nearer to the subject counts
+EXCLUSIVE = ("minutes", "iterations")
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """One video to work on. options: what its line says, by the names of OPTIONS; where: file and line for messages."""
+    """One video to work on. options: what its line says, by the names of OPTIONS; where: file and
+    line for messages."""
 
     name: str
     video: Path
@@ -83,16 +85,21 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 def read_list(path: Path) -> tuple[Subject, ...]:
-    """Reads a list: each line a video's path and ``key=value`` options, in quotes where they hold spaces.
+    """Reads a list: each line a video's path and ``key=value`` options, in quotes where they hold
+    spaces.
 
-    ``#`` begins a comment. Paths are relative to the list's folder. ``name=`` names the subject; unless given, the
-    video's file name does. Raises UserError with file and line for anything that does not fit, for videos that are
-    missing, and for names that are given twice.
+    ``#`` begins a comment. Paths are relative to the list's folder. ``name=`` names the subject;
+    unless given, the video's file name does. Raises UserError with file and line for anything that
+    does not fit, for videos that are missing, and for names that are given twice.
     """
     path = Path(path)
-    lines = read_text(path, "list of subjects", remedy=f"it is text with lines like: {_EXAMPLE}").splitlines()
+    lines = read_text(
+        path, "list of subjects", remedy=f"it is text with lines like: {_EXAMPLE}"
+    ).splitlines()
     subjects = [
-        subject for number, line in enumerate(lines, 1) if (subject := _parse(line, path.parent, f"{path}:{number}"))
+        subject
+        for number, line in enumerate(lines, 1)
+        if (subject := _parse(line, path.parent, f"{path}:{number}"))
     ]
     if not subjects:
         raise UserError(f"{path}: holds no subject; expected lines like: {_EXAMPLE}")
@@ -101,7 +108,8 @@ def read_list(path: Path) -> tuple[Subject, ...]:
 
 
 def check_names(subjects: Iterable[Subject]) -> None:
-    """Raises UserError when two subjects would be kept in one folder (on some systems, case makes no difference)."""
+    """Raises UserError when two subjects would be kept in one folder (on some systems, case makes
+    no difference)."""
     seen: dict[str, Subject] = {}
     for subject in subjects:
         first = seen.setdefault(subject.name.lower(), subject)
@@ -112,11 +120,14 @@ def check_names(subjects: Iterable[Subject]) -> None:
 
 
 def only(subjects: tuple[Subject, ...], number: int | None) -> tuple[Subject, ...]:
-    """The subject of this number, from 1 on; all of them for None. Raises UserError when there are not as many."""
+    """The subject of this number, from 1 on; all of them for None. Raises UserError when there are
+    not as many."""
     if number is None:
         return subjects
     if number > len(subjects):
-        raise UserError(f"--only {number}: there are {len(subjects)} subjects; expected a number from 1 to that")
+        raise UserError(
+            f"--only {number}: there are {len(subjects)} subjects; expected a number from 1 to that"
+        )
     return (subjects[number - 1],)
 
 
@@ -146,7 +157,9 @@ def _parse(line: str, folder: Path, where: str) -> Subject | None:
     for word in rest:
         key, separator, value = word.partition("=")
         if not separator:
-            raise UserError(f"{where}: expected key=value after the video, got {word!r}; a line is like: {_EXAMPLE}")
+            raise UserError(
+                f"{where}: expected key=value after the video, got {word!r}; a line is like: {_EXAMPLE}"
+            )
         if key in options:
             raise UserError(f"{where}: {key} is given twice; keep one of them")
         options[key] = _name(value, where) if key == "name" else _value(key, value, where)
@@ -155,7 +168,9 @@ def _parse(line: str, folder: Path, where: str) -> Subject | None:
         raise UserError(f"{where}: minutes and iterations are both given; keep one of them")
     path = (folder / video).absolute()
     if not os.path.isfile(path):  # unlike Path.is_file, also false for names that no file can have
-        raise UserError(f"{where}: {path}: no such video; paths are relative to the folder of the list")
+        raise UserError(
+            f"{where}: {path}: no such video; paths are relative to the folder of the list"
+        )
     return Subject(name, path, options, where)
 
 
@@ -168,7 +183,9 @@ def _name(value: str, where: str) -> str:
 
 def _value(key: str, text: str, where: str) -> Any:
     if key not in OPTIONS:
-        raise UserError(f"{where}: unknown option {key!r}; expected name or one of {', '.join(OPTIONS)}")
+        raise UserError(
+            f"{where}: unknown option {key!r}; expected name or one of {', '.join(OPTIONS)}"
+        )
     convert, expected = OPTIONS[key]
     try:
         return convert(text)

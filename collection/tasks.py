@@ -1,4 +1,5 @@
-"""What is to be done for a subject: one program's run for each stage, as plain data that can be sent to any machine."""
+"""What is to be done for a subject: one program's run for each stage, as plain data that can be
+sent to any machine."""
 
 from __future__ import annotations
 
@@ -15,7 +16,16 @@ STAGES = (PREPROCESS, FIT)
 _PROGRAMS = Path(__file__).resolve().parent.parent
 # Which options each stage's program takes.
 _OPTIONS = {
-    PREPROCESS: ("size", "start", "end", "focal", "matting", "tracking", "max_frames", "min_frames"),
+    PREPROCESS: (
+        "size",
+        "start",
+        "end",
+        "focal",
+        "matting",
+        "tracking",
+        "max_frames",
+        "min_frames",
+    ),
     FIT: ("minutes", "iterations", "preset", "overrides", "init", "seed"),
 }
 _FLAGS = {"overrides": "--set"}
@@ -25,11 +35,15 @@ _FLAGS = {"overrides": "--set"}
 class Task:
     """One run of a program.
 
-    folder: of the task's state, log and claims; one for each subject. command: what follows ``python``.
-    product: a file that is there once the task is done. options: what the product depends on, plain JSON values.
-    resume: a file, and the command that takes the command's place where it exists. result: a JSON file that the
-    program may write to say more than its exit code. gpu: it wants a GPU where there are any.
-    judged_by: limits that the result was judged by; with other ones, a finished task is run again to judge anew.
+    folder: of the task's state, log and claims; one for each subject. command: what follows
+        ``python``.
+    product: a file that is there once the task is done. options: what the product depends on, plain
+        JSON values.
+    resume: a file, and the command that takes the command's place where it exists. result: a JSON
+    file that the program may write to say more than its exit code. gpu: it wants a GPU where there
+    are any.
+    judged_by: limits that the result was judged by; with other ones, a finished task is run again
+        to judge anew.
     leftovers: a folder that serves to go on with the task, and is removed once it is done.
     """
 
@@ -59,7 +73,9 @@ class Task:
 
     def command_now(self) -> tuple[str, ...]:
         """The command, or the one that goes on with what an earlier attempt left."""
-        return self.resume[1] if self.resume is not None and self.resume[0].is_file() else self.command
+        return (
+            self.resume[1] if self.resume is not None and self.resume[0].is_file() else self.command
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,50 +95,97 @@ class Place:
 
 
 def preprocess_task(
-    subject: Subject, place: Place, options: Options, resources: tuple[str, ...],
-    *, limits: Options | None = None, gpu: bool = False,
-) -> Task:  # fmt: skip
+    subject: Subject,
+    place: Place,
+    options: Options,
+    resources: tuple[str, ...],
+    *,
+    limits: Options | None = None,
+    gpu: bool = False,
+) -> Task:
     """Makes a subject's capture.
 
-    resources: more arguments that change no result (--device cpu, --offline). limits: what a usable video must keep
-    to; where they are given, one that is of no use is refused, which is a result, and else it is a failure.
+    resources: more arguments that change no result (--device cpu, --offline). limits: what a usable
+    video must keep to; where they are given, one that is of no use is refused, which is a result,
+    and else it is a failure.
     """
     chosen = _chosen(options, _OPTIONS[PREPROCESS])
     capture, folder = place.capture(subject.name), place.tasks(subject.name)
     result = None if limits is None else folder / f"{PREPROCESS}.result.json"
     judging = [] if limits is None else ["--result", str(result), *_arguments(limits)]
     program = str(_PROGRAMS / "likeness preprocess")
-    command = (program, str(subject.video), "--out", str(capture), *_arguments(chosen), *judging, *resources)
+    command = (
+        program,
+        str(subject.video),
+        "--out",
+        str(capture),
+        *_arguments(chosen),
+        *judging,
+        *resources,
+    )
     judged_by = {} if limits is None else {"bytes": subject.video.stat().st_size, **limits}
     return Task(
-        subject.name, PREPROCESS, folder, command, capture / "manifest.json", {"video": shown(subject.video), **chosen},
-        result=result, gpu=gpu, judged_by=judged_by,
-    )  # fmt: skip
+        subject.name,
+        PREPROCESS,
+        folder,
+        command,
+        capture / "manifest.json",
+        {"video": shown(subject.video), **chosen},
+        result=result,
+        gpu=gpu,
+        judged_by=judged_by,
+    )
 
 
 def fit_task(
-    subject: Subject, place: Place, options: Options, resources: tuple[str, ...], *, gpu: bool = True,
+    subject: Subject,
+    place: Place,
+    options: Options,
+    resources: tuple[str, ...],
+    *,
+    gpu: bool = True,
     tidy: bool = False,
-) -> Task:  # fmt: skip
-    """Makes a subject's run from its capture, or goes on with it. tidy: without checkpoints once it is finished."""
+) -> Task:
+    """Makes a subject's run from its capture, or goes on with it. tidy: without checkpoints once it
+    is finished."""
     chosen, run = _chosen(options, _OPTIONS[FIT]), place.run(subject.name)
     program = str(_PROGRAMS / "fit_subject.py")
     command = (
-        program, "--capture", str(place.capture(subject.name)), "--out", str(run), *_arguments(chosen), *resources,
-    )  # fmt: skip
+        program,
+        "--capture",
+        str(place.capture(subject.name)),
+        "--out",
+        str(run),
+        *_arguments(chosen),
+        *resources,
+    )
     return Task(
-        subject.name, FIT, place.tasks(subject.name), command, run / "report.html",
-        {"video": shown(subject.video), **chosen}, resume=(run / "run.json", (program, "--resume", str(run))), gpu=gpu,
+        subject.name,
+        FIT,
+        place.tasks(subject.name),
+        command,
+        run / "report.html",
+        {"video": shown(subject.video), **chosen},
+        resume=(run / "run.json", (program, "--resume", str(run))),
+        gpu=gpu,
         leftovers=run / "checkpoints" if tidy else None,
-    )  # fmt: skip
+    )
 
 
 def subject_tasks(
-    subject: Subject, place: Place, options: Options, preprocessing: tuple[str, ...], fitting: tuple[str, ...],
-    *, stages: tuple[str, ...] = STAGES, gpu: bool = True, gpu_first: bool = False,
+    subject: Subject,
+    place: Place,
+    options: Options,
+    preprocessing: tuple[str, ...],
+    fitting: tuple[str, ...],
+    *,
+    stages: tuple[str, ...] = STAGES,
+    gpu: bool = True,
+    gpu_first: bool = False,
     tidy: bool = False,
-) -> list[Task]:  # fmt: skip
-    """What makes a subject's avatar, in order; of that, the given stages. ``preprocessing``, ``fitting``: resources."""
+) -> list[Task]:
+    """What makes a subject's avatar, in order; of that, the given stages. ``preprocessing``,
+    ``fitting``: resources."""
     chain = [
         preprocess_task(subject, place, options, preprocessing, gpu=gpu and gpu_first),
         fit_task(subject, place, options, fitting, gpu=gpu, tidy=tidy),

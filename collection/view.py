@@ -1,4 +1,5 @@
-"""One line that shows all tasks: how many are done, at work and failed, and how far those at work are."""
+"""One line that shows all tasks: how many are done, at work and failed, and how far those at work
+are."""
 
 from __future__ import annotations
 
@@ -32,9 +33,13 @@ class View:
         if finished:
             print(f"{len(finished)} of {total} tasks were finished before", file=sys.stderr)
         self._bar = tqdm(
-            total=total, initial=len(finished), desc=self._what, unit="task", dynamic_ncols=True,
+            total=total,
+            initial=len(finished),
+            desc=self._what,
+            unit="task",
+            dynamic_ncols=True,
             mininterval=self._every_s,
-        )  # fmt: skip
+        )
 
     def show(self, running: Sequence[tuple[Task, str]], elsewhere: int) -> None:
         if self._bar is None or time.monotonic() - self._shown < self._every_s:
@@ -42,8 +47,14 @@ class View:
         self._shown = time.monotonic()
         parts = [f"{len(running)} running"]
         parts += [f"{elsewhere} elsewhere"] if elsewhere else []
-        parts += [f"{number} {status}" for status, number in self._counts.items() if number and status != state.DONE]
-        named = "; ".join(f"{task.subject}: {progress or task.stage}" for task, progress in running[:_NAMED])
+        parts += [
+            f"{number} {status}"
+            for status, number in self._counts.items()
+            if number and status != state.DONE
+        ]
+        named = "; ".join(
+            f"{task.subject}: {progress or task.stage}" for task, progress in running[:_NAMED]
+        )
         self._bar.set_postfix_str(", ".join(parts) + (f" | {named}" if named else ""))
 
     def ended(self, task: Task, got: TaskState, blocked: int = 0) -> None:
@@ -53,7 +64,10 @@ class View:
         if self._bar is None:
             return
         if got.status in (state.FAILED, state.REFUSED):
-            self._bar.write(f"{got.status}: {task.subject}: {task.stage}: {one_line(got.error)}", file=sys.stderr)
+            self._bar.write(
+                f"{got.status}: {task.subject}: {task.stage}: {one_line(got.error)}",
+                file=sys.stderr,
+            )
         if got.status != state.STOPPED:
             self._bar.total -= blocked
             self._bar.update()

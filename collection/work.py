@@ -1,4 +1,5 @@
-"""One task from claim to state: the same steps on this machine, in a Slurm job and on a Ray worker."""
+"""One task from claim to state: the same steps on this machine, in a Slurm job and on a Ray
+worker."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Running:
         """The state that the task has ended in, saved; None while it runs."""
         if not self._lost and not self._claim.beat():
             self._lost = True
-            self.child.kill()  # somebody took us for dead and works on it: what we do from here on would be in the way
+            # somebody took us for dead and works on it: what we do from here on would be in the way
+            self.child.kill()
         code = self.child.poll()
         if code is None:
             return None
@@ -69,26 +71,35 @@ class Running:
         }
         result = _result(self.task)
         if self._lost:
-            return self._state.ended(state.STOPPED, **figures, error="taken over by another machine")
+            return self._state.ended(
+                state.STOPPED, **figures, error="taken over by another machine"
+            )
         if code == 0 and self.task.product.is_file():
             return self._state.ended(state.DONE, **figures, result=result)
         if code == 0:
             error = f"the program ended well, but {self.task.product} is not there"
             return self._state.ended(state.FAILED, **figures, error=error)
         if result.get("refused"):
-            return self._state.ended(state.REFUSED, **figures, error=result["refused"], reason=result["reason"])
+            return self._state.ended(
+                state.REFUSED, **figures, error=result["refused"], reason=result["reason"]
+            )
         if self._stopping:
             return self._state.ended(state.STOPPED, **figures)
         return self._state.ended(state.FAILED, **figures, error=self.child.error())
 
 
 def start(
-    task: Task, threads: int, gpu: str | None = None, *, beat_s: float = claims.BEAT_S, stale_s: float = claims.STALE_S
+    task: Task,
+    threads: int,
+    gpu: str | None = None,
+    *,
+    beat_s: float = claims.BEAT_S,
+    stale_s: float = claims.STALE_S,
 ) -> Running | TaskState | None:
     """Takes up a task; its state if it is finished by now; None while somebody else works on it.
 
-    gpu: the CUDA device it may use, "" for none, None for what there is. Raises UserError when its folder cannot be
-    written.
+    gpu: the CUDA device it may use, "" for none, None for what there is. Raises UserError when its
+    folder cannot be written.
     """
     claim = claims.take(task.folder, task.stage, beat_s=beat_s, stale_s=stale_s)
     if claim is None:
@@ -99,9 +110,16 @@ def start(
             return done
         before = state.load(task) or TaskState(state.STARTED)
         now = dataclasses.replace(
-            before, status=state.STARTED, options=task.options, judged_by=task.judged_by, error="", reason="",
-            attempts=before.attempts + 1, host=socket.gethostname(), threads=threads,
-        )  # fmt: skip
+            before,
+            status=state.STARTED,
+            options=task.options,
+            judged_by=task.judged_by,
+            error="",
+            reason="",
+            attempts=before.attempts + 1,
+            host=socket.gethostname(),
+            threads=threads,
+        )
         state.save(task, now)
         if task.result is not None:
             task.result.unlink(missing_ok=True)

@@ -1,1 +1,2 @@
-"""Export: avatars as files that other programs read. EXPORTERS in likeness.export.formats lists them."""
+"""Export: avatars as files that other programs read. EXPORTERS in likeness.export.formats lists
+them."""

@@ -1,4 +1,5 @@
-"""Codes of states: principal components of what a teacher shows, the network that gives them, modes that use them."""
+"""Codes of states: principal components of what a teacher shows, the network that gives them, modes
+that use them."""
 
 from __future__ import annotations
 
@@ -9,10 +10,14 @@ CHUNK = 2000  # Gaussians at a time
 CODER_STEPS, _RATE = 2000, 5e-3
 
 
-def principal_codes(values: Tensor, importance: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The codes [T, R] of unit deviation that tell most of values [T, N, D] apart, and how much each tells [R].
+def principal_codes(
+    values: Tensor, importance: Tensor, weights: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """The codes [T, R] of unit deviation that tell most of values [T, N, D] apart, and how much
+    each tells [R].
 
-    importance: [N, D] of squared differences. weights: [T] of the states. By the Gram matrix [T, T], in chunks.
+    importance: [N, D] of squared differences. weights: [T] of the states. By the Gram matrix [T,
+        T], in chunks.
     """
     share = (weights / weights.sum()).sqrt()[:, None]
     gram = torch.zeros(len(values), len(values), dtype=torch.float64)
@@ -28,12 +33,17 @@ def principal_codes(values: Tensor, importance: Tensor, weights: Tensor, count: 
 
 
 def fit_coder(
-    coder: nn.Sequential, inputs: Tensor, codes: Tensor, importance: Tensor, weights: Tensor, progress=None
+    coder: nn.Sequential,
+    inputs: Tensor,
+    codes: Tensor,
+    importance: Tensor,
+    weights: Tensor,
+    progress=None,
 ) -> None:
     """Fits a network to give codes [T, R] for inputs [T, C] by Adam. importance: [R] of the codes.
 
-    It is fitted on inputs of mean 0 and deviation 1; the first layer then takes these into itself. Inputs that never
-    change keep no weight.
+    It is fitted on inputs of mean 0 and deviation 1; the first layer then takes these into itself.
+    Inputs that never change keep no weight.
     """
     mean = inputs.mean(0)
     deviation = inputs.std(0, unbiased=False)
@@ -57,11 +67,15 @@ def fit_coder(
         first.bias.sub_(first.weight @ mean)
 
 
-def solve_modes(values: Tensor, codes: Tensor, weights: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Bases [N, D] and modes [N, R, D] such that base + Σ_r code_r mode_r fits values [T, N, D] best.
+def solve_modes(
+    values: Tensor, codes: Tensor, weights: Tensor, ridge: float = 1e-3
+) -> tuple[Tensor, Tensor]:
+    """Bases [N, D] and modes [N, R, D] such that base + Σ_r code_r mode_r fits values [T, N, D]
+    best.
 
-    weights: [T] of the states. A state counts for a Gaussian's colour and motion as its opacity there, squared, and
-    for its opacity's logit as the slope of the sigmoid, squared: what does not show need not fit.
+    weights: [T] of the states. A state counts for a Gaussian's colour and motion as its opacity
+    there, squared, and for its opacity's logit as the slope of the sigmoid, squared: what does not
+    show need not fit.
     """
     share = weights / weights.sum()
     design = torch.cat([torch.ones(len(codes), 1), codes], 1)

@@ -1,8 +1,8 @@
 """Leaves out Gaussians that no picture misses: hidden within the head, or too faint to tell.
 
-Compositing is linear in each Gaussian's opacity o: without it the picture I changes by o ∂I/∂o. For random signs r over
-the pixels the expectation of (rᵀ o ∂I/∂o)² is the sum of that change's squares (Hutchinson's estimator), for all
-Gaussians at once by one backward pass.
+Compositing is linear in each Gaussian's opacity o: without it the picture I changes by o ∂I/∂o. For
+random signs r over the pixels the expectation of (rᵀ o ∂I/∂o)² is the sum of that change's squares
+(Hutchinson's estimator), for all Gaussians at once by one backward pass.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from likeness.fitting.bundle import AvatarBundle
 from likeness.export.fidelity import agreement, some
 from likeness.export.sampling import teaching_states
 from likeness.export.sensitivity import reduced, turned
+from likeness.fitting.bundle import AvatarBundle
 from likeness.renderers import create
 from likeness.scene.head_state import HeadState
 
@@ -25,11 +25,14 @@ FACT = "culled"
 SHARES = (0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
 """Of the Gaussians: the largest is left out that keeps to MIN_DB."""
 MIN_DB = {"front": 52.0, "acted": 48.0, "side": 52.0, "around": 42.0}
-"""Agreement with the pictures of all Gaussians, from where the camera stood, there with expressions alone and at their
-strongest, from some 30 degrees beside it, and from anywhere else: what nobody filmed is a guess to begin with."""
+"""Agreement with the pictures of all Gaussians, from where the camera stood, there with expressions
+alone and at their
+strongest, from some 30 degrees beside it, and from anywhere else: what nobody filmed is a guess to
+    begin with."""
 
 _PROBES = 96
-_REACH = {"front": (0.0, 0.0), "side": (0.7, 0.35), "around": (math.pi, 0.5)}  # radians of yaw and pitch
+# radians of yaw and pitch
+_REACH = {"front": (0.0, 0.0), "side": (0.7, 0.35), "around": (math.pi, 0.5)}
 _LOOKS = {
     "front": ((0.0, 0.0),),
     "acted": ((0.0, 0.0),),
@@ -40,12 +43,14 @@ _ACTED = 12  # states of them
 
 
 def culled(bundle: AvatarBundle, progress: bool = False, seed: int = 0) -> AvatarBundle:
-    """The bundle without the Gaussians that matter least in pictures of it, as many as MIN_DB allows; itself where
-    that is hardly any, or where it was culled before."""
+    """The bundle without the Gaussians that matter least in pictures of it, as many as MIN_DB
+    allows; itself where that is hardly any, or where it was culled before."""
     if FACT in bundle.facts:
         return bundle
     sample = teaching_states(bundle, seed=seed)
-    with tqdm(desc="culling", total=_PROBES, unit="picture", disable=not progress, leave=False) as bar:
+    with tqdm(
+        desc="culling", total=_PROBES, unit="picture", disable=not progress, leave=False
+    ) as bar:
         errors = removal_errors(bundle, sample.taught, seed, bar.update)
     order, count = errors.argsort(), len(errors)
     front, acted = some(sample.kept), _acted(sample.taught)
@@ -57,14 +62,18 @@ def culled(bundle: AvatarBundle, progress: bool = False, seed: int = 0) -> Avata
         found = _pictures(trial, shown)
         psnr = {name: agreement(found[name], expected[name]) for name in MIN_DB}
         if all(psnr[name] >= least for name, least in MIN_DB.items()):
-            fact = {"of": count, "left_out": count - len(kept), "psnr": {k: round(v, 2) for k, v in psnr.items()}}
+            fact = {
+                "of": count,
+                "left_out": count - len(kept),
+                "psnr": {k: round(v, 2) for k, v in psnr.items()},
+            }
             return dataclasses.replace(trial, facts={**bundle.facts, FACT: fact})
     return bundle
 
 
 def removal_errors(bundle: AvatarBundle, states: HeadState, seed: int = 0, progress=None) -> Tensor:
-    """Mean squared change [N] of pictures when one Gaussian is left out, over probes among states [T]: from where the
-    camera stood, from beside that, and from anywhere, a third each."""
+    """Mean squared change [N] of pictures when one Gaussian is left out, over probes among states
+    [T]: from where the camera stood, from beside that, and from anywhere, a third each."""
     generator = torch.Generator().manual_seed(seed)
     renderer, camera, white = create("cpu"), reduced(bundle.default_camera), torch.ones(3)
     chosen = torch.linspace(0, len(states) - 1, _PROBES).round().long().tolist()
@@ -93,7 +102,8 @@ def _acted(states: HeadState) -> HeadState:
 
 @torch.no_grad()
 def _pictures(bundle: AvatarBundle, shown: dict[str, HeadState]) -> dict[str, Tensor]:
-    """By the names of MIN_DB, pictures on white [., H, W, 3] at the states of that name, or else those of "front"."""
+    """By the names of MIN_DB, pictures on white [., H, W, 3] at the states of that name, or else
+    those of "front"."""
     renderer, white = create("cpu"), torch.ones(3)
 
     def seen(state: HeadState, look: tuple[float, float]) -> Tensor:
@@ -103,5 +113,7 @@ def _pictures(bundle: AvatarBundle, shown: dict[str, HeadState]) -> dict[str, Te
     found = {}
     for name, looks in _LOOKS.items():
         states = shown.get(name, shown["front"])
-        found[name] = torch.stack([seen(states[index], look) for index in range(len(states)) for look in looks])
+        found[name] = torch.stack(
+            [seen(states[index], look) for index in range(len(states)) for look in looks]
+        )
     return found

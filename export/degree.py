@@ -7,15 +7,16 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from likeness.fitting.bundle import AvatarBundle
 from likeness.export.fidelity import MAX_LOSS_DB, agreement, loss_db, pictures, some
 from likeness.export.teacher import degree_projection, eyes_of
+from likeness.fitting.bundle import AvatarBundle
 from likeness.renderers import create
 from likeness.scene.head_state import HeadState
 
 
 def choose_degree(bundle: AvatarBundle, states: HeadState) -> int:
-    """The first from 1 up that loses at most MAX_LOSS_DB at ``states``, or the avatar's own degree if that is less."""
+    """The first from 1 up that loses at most MAX_LOSS_DB at ``states``, or the avatar's own degree
+    if that is less."""
     shown = some(states)
     own = round(_coefficients(bundle) ** 0.5) - 1
     if own <= 1:

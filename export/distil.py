@@ -1,4 +1,5 @@
-"""Any avatar as one that is linear in a few codes of the state, for players that cannot afford its networks."""
+"""Any avatar as one that is linear in a few codes of the state, for players that cannot afford its
+networks."""
 
 from __future__ import annotations
 
@@ -10,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from likeness.fitting.avatars import AvatarModel, AvatarShape
-from likeness.fitting.avatars.anchoring import bent_pose
-from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD, Linear, LinearConfig
-from likeness.fitting.bundle import AvatarBundle
 from likeness.export.codes import CODER_STEPS, fit_coder, principal_codes, solve_modes
 from likeness.export.degree import choose_degree
 from likeness.export.fidelity import agreement, loss_db, pictures
 from likeness.export.sampling import TeachingStates, teaching_states
 from likeness.export.sensitivity import sensitivity
 from likeness.export.teacher import Lesson, ask, is_moving, thin, values_per_gaussian
-from likeness.renderers import create
+from likeness.fitting.avatars import AvatarModel, AvatarShape
+from likeness.fitting.avatars.anchoring import bent_pose
+from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD, Linear, LinearConfig
+from likeness.fitting.bundle import AvatarBundle
 from likeness.ops import harmonics as spherical_harmonics
+from likeness.renderers import create
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import multiply_quats, normalize_quats, rotvecs_to_quats
 
@@ -34,8 +35,10 @@ _MEMORY = 1.5e9  # bytes that the teacher's values may take
 
 @dataclasses.dataclass(frozen=True)
 class DistilReport:
-    """psnr: dB of the distilled avatar's pictures against its teacher's, on recorded frames that it was not taught.
-    loss: what that costs an avatar at fidelity.REFERENCE_DB, in dB. kept: how many frames. states: how many taught."""
+    """psnr: dB of the distilled avatar's pictures against its teacher's, on recorded frames that it
+    was not taught.
+    loss: what that costs an avatar at fidelity.REFERENCE_DB, in dB. kept: how many frames. states:
+        how many taught."""
 
     psnr: float
     loss: float
@@ -55,15 +58,20 @@ class DistilReport:
 
 
 def distil(
-    bundle: AvatarBundle, codes: int | None = None, *, states: int = 1200, hidden_size: int = 128, seed: int = 0,
+    bundle: AvatarBundle,
+    codes: int | None = None,
+    *,
+    states: int = 1200,
+    hidden_size: int = 128,
+    seed: int = 0,
     progress: bool = False,
-) -> tuple[AvatarBundle, DistilReport]:  # fmt: skip
+) -> tuple[AvatarBundle, DistilReport]:
     """The bundle with a linear avatar in place of its own, and how well that agrees with it.
 
-    codes: R of them; None takes the first of CODES that agrees at ENOUGH_DB. states: at most so many that the teacher
-    is asked for; a quarter of them for all its Gaussians (fewer where these are many, for memory). The rig, the two
-    frames and the pose correction are the teacher's own. A view-dependent teacher is taken as the
-    bundle's camera sees it.
+    codes: R of them; None takes the first of CODES that agrees at ENOUGH_DB. states: at most so
+    many that the teacher is asked for; a quarter of them for all its Gaussians (fewer where these
+    are many, for memory). The rig, the two frames and the pose correction are the teacher's own. A
+    view-dependent teacher is taken as the bundle's camera sees it.
     """
     started = time.perf_counter()
     sample = teaching_states(bundle, states, states // 4, seed)
@@ -75,13 +83,17 @@ def distil(
     tries = CODES if codes is None else (codes,)
     expected = pictures(bundle, sample.kept)
     total = len(whole) + _PROBES + len(sample.taught) + CODER_STEPS
-    with tqdm(total=total, desc="distilling", unit="step", disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=total, desc="distilling", unit="step", disable=not progress, leave=False
+    ) as bar:
         lesson = ask(bundle, whole, degree, moves, bar.update)
         importance = _importance(bundle, lesson, whole, degree, seed, bar.update)
         thinned, share = thin(bundle, importance, seed)
         scouted = ask(thinned, sample.taught, degree, moves, bar.update).values
         for count in tries:
-            config = LinearConfig(codes=count, hidden_size=hidden_size, sh_degree=degree, motion=moves)
+            config = LinearConfig(
+                codes=count, hidden_size=hidden_size, sh_degree=degree, motion=moves
+            )
             student = _linear(bundle, lesson, config, seed)
             _teach(student, lesson, scouted, share, sample, bar.update)
             distilled = dataclasses.replace(bundle, avatar=student.eval())
@@ -90,19 +102,33 @@ def distil(
                 break
             bar.total += CODER_STEPS
     report = DistilReport(
-        psnr, loss_db(psnr), len(sample.kept), len(sample.taught), count, degree, moves, lesson.reads_pose,
+        psnr,
+        loss_db(psnr),
+        len(sample.kept),
+        len(sample.taught),
+        count,
+        degree,
+        moves,
+        lesson.reads_pose,
         time.perf_counter() - started,
-    )  # fmt: skip
+    )
     facts = {**bundle.facts, "distilled": {"from": bundle.avatar.kind, **report.to_json()}}
     return dataclasses.replace(distilled, facts=facts), report
 
 
 def _teach(
-    student: Linear, lesson: Lesson, scouted: Tensor, share: Tensor, sample: TeachingStates, progress
+    student: Linear,
+    lesson: Lesson,
+    scouted: Tensor,
+    share: Tensor,
+    sample: TeachingStates,
+    progress,
 ) -> None:
-    """Gives the student its codes, by what the scouts [T, S, D] of importance [S, D] show, and then its modes."""
+    """Gives the student its codes, by what the scouts [T, S, D] of importance [S, D] show, and then
+    its modes."""
     found, telling = principal_codes(scouted, share, sample.weights, student.config.codes)
-    padding = (0, student.config.codes - found.shape[1])  # fewer states than codes leave the rest at zero
+    # fewer states than codes leave the rest at zero
+    padding = (0, student.config.codes - found.shape[1])
     found, telling = nn.functional.pad(found, padding), nn.functional.pad(telling, padding)
     inputs = _inputs(sample.taught, lesson.reads_pose)
     fit_coder(student.coder, inputs, found, telling, sample.weights, progress)
@@ -112,11 +138,15 @@ def _teach(
 
 
 def _linear(bundle: AvatarBundle, lesson: Lesson, config: LinearConfig, seed: int) -> Linear:
-    """A linear avatar whose coder is drawn by the seed, with the teacher's neutral geometry, rig and anchoring."""
+    """A linear avatar whose coder is drawn by the seed, with the teacher's neutral geometry, rig
+    and anchoring."""
     teacher: AvatarModel = bundle.avatar
     rig = getattr(teacher, "rig_shapes", None)
     shape = AvatarShape(
-        teacher.num_gaussians, teacher.num_expressions, teacher.num_joints, 0 if rig is None else rig.shape[1]
+        teacher.num_gaussians,
+        teacher.num_expressions,
+        teacher.num_joints,
+        0 if rig is None else rig.shape[1],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -139,27 +169,39 @@ def _importance(
 ) -> Tensor:
     """[N, D]: how much pictures change with each value, by pictures of some of the states."""
     chosen = torch.linspace(0, len(states) - 1, _PROBES).round().long()
-    probe = _linear(bundle, lesson, LinearConfig(codes=1, hidden_layers=0, sh_degree=degree, motion=lesson.moves), seed)
+    probe = _linear(
+        bundle,
+        lesson,
+        LinearConfig(codes=1, hidden_layers=0, sh_degree=degree, motion=lesson.moves),
+        seed,
+    )
     with torch.no_grad():
         probe.coder[0].weight.zero_()
         probe.coder[0].bias.fill_(1)
     renderer = create("cpu")
     found = sensitivity(
-        probe, lesson.values[chosen], states[chosen], bundle.default_camera, renderer, seed, progress
+        probe,
+        lesson.values[chosen],
+        states[chosen],
+        bundle.default_camera,
+        renderer,
+        seed,
+        progress,
     )
     # What no probe saw may be seen from elsewhere: it counts a little.
     return found + 1e-3 * found.mean(0)
 
 
 def _inputs(states: HeadState, reads_pose: bool) -> Tensor:
-    """What the coder reads at states [T]: [T, C]. The pose is held still where the teacher does not read it, so that
-    the network does not either."""
+    """What the coder reads at states [T]: [T, C]. The pose is held still where the teacher does not
+    read it, so that the network does not either."""
     poses = torch.stack([bent_pose(states[index]) for index in range(len(states))])
     return torch.cat([states.expression, poses if reads_pose else torch.zeros_like(poses)], 1)
 
 
 def _set(student: Linear, lesson: Lesson, base: Tensor, modes: Tensor) -> None:
-    """Writes solved bases [N, D] and modes [N, R, D] into the student; bases of motion go into its geometry."""
+    """Writes solved bases [N, D] and modes [N, R, D] into the student; bases of motion go into its
+    geometry."""
     p = student.per_gaussian
     looks = 1 + 3 * spherical_harmonics.num_coefficients(student.config.sh_degree)
     p["base_looks"].copy_(base[:, :looks])
@@ -167,6 +209,8 @@ def _set(student: Linear, lesson: Lesson, base: Tensor, modes: Tensor) -> None:
     if lesson.moves:
         shift, turn, growth = base[:, looks:].split(3, -1)
         p["means"].add_(SHIFT_M * shift)
-        p["quats"].copy_(multiply_quats(rotvecs_to_quats(TURN_RAD * turn), normalize_quats(p["quats"])))
+        p["quats"].copy_(
+            multiply_quats(rotvecs_to_quats(TURN_RAD * turn), normalize_quats(p["quats"]))
+        )
         p["log_scales"].add_(growth)
         p["motion_modes"].copy_(modes[..., looks:])

@@ -12,7 +12,8 @@ from likeness.playback.player import Player
 from likeness.scene.head_state import HeadState
 
 REFERENCE_DB = 30.0
-"""What an avatar of one clip reaches against its person at best: the level at which losses are stated."""
+"""What an avatar of one clip reaches against its person at best: the level at which losses are
+stated."""
 
 MAX_LOSS_DB = 0.1
 """What each step of an export (fewer harmonics, fewer bits) may cost at that level."""
@@ -27,7 +28,9 @@ def some(states: HeadState) -> HeadState:
 def pictures(bundle: AvatarBundle, states: HeadState) -> Tensor:
     """The avatar at states [K] on white by its default camera, [K, H, W, 3] in [0, 1]."""
     player, white = Player(bundle), torch.ones(3)
-    return torch.stack([player.step(states[index], None, white).rgb.clamp(0, 1) for index in range(len(states))])
+    return torch.stack(
+        [player.step(states[index], None, white).rgb.clamp(0, 1) for index in range(len(states))]
+    )
 
 
 def agreement(found: Tensor, expected: Tensor) -> float:
@@ -37,6 +40,7 @@ def agreement(found: Tensor, expected: Tensor) -> float:
 
 
 def loss_db(psnr: float, reference: float = REFERENCE_DB) -> float:
-    """How far an avatar at ``reference`` dB of the truth falls, by an error of its own at ``psnr`` dB that is
+    """How far an avatar at ``reference`` dB of the truth falls, by an error of its own at ``psnr``
+    dB that is
     independent of it: 0.1 dB at about 46 dB."""
     return 10 * math.log10(1 + 10 ** ((reference - psnr) / 10))

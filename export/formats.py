@@ -40,11 +40,13 @@ class ExportOptions:
 class Exporter:
     """One format.
 
-    write: writes an avatar at states [T] (those that read them) to a file or folder that is not there yet, whole or not
-        at all, and returns facts: ``bytes``, ``psnr`` in dB of what was written against the avatar's own pictures (None
-        where it is not measured; without their screen refiner), and more of its own. A format that cannot run a screen
-        refiner says that it leaves it out.
-    name: of the file or folder by default. takes: the options that it reads, ``states`` among them if it reads those.
+    write: writes an avatar at states [T] (those that read them) to a file or folder that is not
+        there yet, whole or not
+        at all, and returns facts: ``bytes``, ``psnr`` in dB of what was written against the
+        avatar's own pictures (None where it is not measured; without their screen refiner), and
+        more of its own. A format that cannot run a screen refiner says that it leaves it out.
+    name: of the file or folder by default. takes: the options that it reads, ``states`` among them
+        if it reads those.
     """
 
     write: Callable[[AvatarBundle, HeadState, Path, ExportOptions], dict[str, Any]]
@@ -53,37 +55,46 @@ class Exporter:
 
 
 def _left_out(bundle: AvatarBundle, what: str) -> tuple[AvatarBundle, dict[str, str]]:
-    """The bundle without its screen refiner, and the fact that says so; warns where there was one."""
+    """The bundle without its screen refiner, and the fact that says so; warns where there was
+    one."""
     if bundle.refinement is None:
         return bundle, {}
     log.warning(
         "the screen refiner is left out: %s cannot run it; what is written looks as likeness render --coarse shows",
         what,
-    )  # fmt: skip
+    )
     return bundle.coarse(), {"refiner": LEFT_OUT}
 
 
-def _ply(bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions) -> dict[str, Any]:
+def _ply(
+    bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions
+) -> dict[str, Any]:
     from likeness.export.clouds import write_ply_files
 
     bundle, said = _left_out(bundle, ".ply")
     return write_ply_files(bundle, states, out, options) | said
 
 
-def _spz(bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions) -> dict[str, Any]:
+def _spz(
+    bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions
+) -> dict[str, Any]:
     from likeness.export.clouds import write_spz_files
 
     bundle, said = _left_out(bundle, ".spz")
     return write_spz_files(bundle, states, out, options) | said
 
 
-def _bundle(bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions) -> dict[str, Any]:
+def _bundle(
+    bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions
+) -> dict[str, Any]:
     from likeness.export.playback_bundle import write_playback_bundle
 
     return write_playback_bundle(bundle, out, options)
 
 
-def _web(bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions) -> dict[str, Any]:
+def _web(
+    bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions
+) -> dict[str, Any]:
     from likeness.export.web import write_web_page
 
     bundle, said = _left_out(bundle, "a web page")

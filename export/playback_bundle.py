@@ -8,22 +8,25 @@ from typing import Any
 
 from tqdm import tqdm
 
-from likeness.fitting.bundle import AvatarBundle
 from likeness.export.culling import culled
 from likeness.export.distil import distil
 from likeness.export.fidelity import REFERENCE_DB, agreement, loss_db, pictures
 from likeness.export.formats import ExportOptions
 from likeness.export.sampling import teaching_states
 from likeness.export.storage import as_stored, halved, quantised
+from likeness.fitting.bundle import AvatarBundle
 from likeness.scene.files import check_absent, new_folder
 
 KIND = "linear"
 
 
-def write_playback_bundle(bundle: AvatarBundle, out: Path, options: ExportOptions) -> dict[str, Any]:
-    """An Exporter. Gaussians that no picture misses are left out, and the avatar is distilled unless it is linear
-    already; or ``options.exact`` asks for itself, which is then stored in half precision. What it costs is measured on
-    recorded frames that distillation did not see. A screen refiner is kept as it is, and then all Gaussians are."""
+def write_playback_bundle(
+    bundle: AvatarBundle, out: Path, options: ExportOptions
+) -> dict[str, Any]:
+    """An Exporter. Gaussians that no picture misses are left out, and the avatar is distilled
+    unless it is linear already; or ``options.exact`` asks for itself, which is then stored in half
+    precision. What it costs is measured on recorded frames that distillation did not see. A screen
+    refiner is kept as it is, and then all Gaussians are."""
     check_absent(out)
     refinement, bundle = bundle.refinement, bundle.coarse()
     kept = teaching_states(bundle).kept
@@ -35,7 +38,9 @@ def write_playback_bundle(bundle: AvatarBundle, out: Path, options: ExportOption
             shown = culled(bundle, options.progress)
         if bundle.avatar.kind != KIND:
             shown, _ = distil(shown, options.codes, progress=options.progress)
-        with tqdm(desc="quantising", unit="tensor", disable=not options.progress, leave=False) as bar:
+        with tqdm(
+            desc="quantising", unit="tensor", disable=not options.progress, leave=False
+        ) as bar:
             encodings = quantised(shown, kept, bar.update)
     psnr = agreement(pictures(as_stored(shown, encodings), kept), pictures(bundle, kept))
     export = {
@@ -47,7 +52,9 @@ def write_playback_bundle(bundle: AvatarBundle, out: Path, options: ExportOption
     }
     if refinement is not None:
         export["refiner"] = "kept"
-    shown = dataclasses.replace(shown, facts={**shown.facts, "export": export}, refinement=refinement)
+    shown = dataclasses.replace(
+        shown, facts={**shown.facts, "export": export}, refinement=refinement
+    )
     with new_folder(out) as folder:
         shown.save(folder, encodings)
     size = sum(path.stat().st_size for path in out.iterdir())

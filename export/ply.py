@@ -1,7 +1,9 @@
-"""Clouds as .ply files in the layout of 3D Gaussian splatting (Kerbl et al. 2023), which viewers and plug-ins read.
+"""Clouds as .ply files in the layout of 3D Gaussian splatting (Kerbl et al. 2023), which viewers
+and plug-ins read.
 
-One element ``vertex`` of little-endian floats: x y z, nx ny nz (0), f_dc_0..2, f_rest_0..44 (15 coefficients of red,
-then green, then blue; degree 3, padded with 0), opacity (logit), scale_0..2 (natural logarithms), rot_0..3 (wxyz).
+One element ``vertex`` of little-endian floats: x y z, nx ny nz (0), f_dc_0..2, f_rest_0..44 (15
+coefficients of red, then green, then blue; degree 3, padded with 0), opacity (logit), scale_0..2
+(natural logarithms), rot_0..3 (wxyz).
 """
 
 from __future__ import annotations
@@ -17,9 +19,18 @@ from likeness.scene.files import write_bytes
 COEFFICIENTS = 16
 _LARGEST_LOGIT = 15.0
 PROPERTIES = (
-    "x", "y", "z", "nx", "ny", "nz", *(f"f_dc_{i}" for i in range(3)), *(f"f_rest_{i}" for i in range(45)),
-    "opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4)),
-)  # fmt: skip
+    "x",
+    "y",
+    "z",
+    "nx",
+    "ny",
+    "nz",
+    *(f"f_dc_{i}" for i in range(3)),
+    *(f"f_rest_{i}" for i in range(45)),
+    "opacity",
+    *(f"scale_{i}" for i in range(3)),
+    *(f"rot_{i}" for i in range(4)),
+)
 
 
 def write_ply(path: Path, cloud: GaussianCloud) -> None:

@@ -1,4 +1,5 @@
-"""The clouds that files hold: an avatar at a state, in the frame and by the axes that the file's readers expect."""
+"""The clouds that files hold: an avatar at a state, in the frame and by the axes that the file's
+readers expect."""
 
 from __future__ import annotations
 
@@ -10,13 +11,20 @@ from likeness.ops import harmonics as spherical_harmonics
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.errors import UserError
 from likeness.scene.head_state import HeadState
-from likeness.scene.transforms import invert_transform, make_transform, matrices_to_quats, multiply_quats, normalize_quats
+from likeness.scene.transforms import (
+    invert_transform,
+    make_transform,
+    matrices_to_quats,
+    multiply_quats,
+    normalize_quats,
+)
 
 AXES: dict[str, tuple[tuple[float, ...], ...]] = {
-    # +x right, +y down, +z away from who looks at the face (what 3DGS trainers write, and SuperSplat, Unity's plug-in
-    # and Spark's examples turn upright).
+    # +x right, +y down, +z away from who looks at the face (what 3DGS trainers write, and
+    # SuperSplat, Unity's plug-in and Spark's examples turn upright).
     "y-down": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
-    # The head frame: +x to the subject's left (right in the picture), +y up, +z out of the face; OpenGL, three.js, SPZ.
+    # The head frame: +x to the subject's left (right in the picture), +y up, +z out of the face;
+    # OpenGL, three.js, SPZ.
     "y-up": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     # Blender's: +z up, the face towards -y (numpad 1 looks at it).
     "z-up": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
@@ -24,7 +32,8 @@ AXES: dict[str, tuple[tuple[float, ...], ...]] = {
 """Rotations from the head frame to a file's axes, by name."""
 
 ANCHORS = ("head", "body")
-"""What stands still in a file: the head (shoulders turn below it), or the body (the head turns on it)."""
+"""What stands still in a file: the head (shoulders turn below it), or the body (the head turns on
+it)."""
 
 
 @torch.no_grad()
@@ -49,11 +58,13 @@ def T_file_head(state: HeadState, axes: str, anchor: str) -> Tensor:
 
 
 def moved(cloud: GaussianCloud, T: Tensor) -> GaussianCloud:
-    """An unbatched cloud in another frame, by a rigid T [4, 4]: its harmonics turn with it, so that it looks the same
-    from a camera that is moved alike."""
+    """An unbatched cloud in another frame, by a rigid T [4, 4]: its harmonics turn with it, so that
+    it looks the same from a camera that is moved alike."""
     rotation = T[:3, :3]
     degree = round(cloud.sh.shape[-2] ** 0.5) - 1
-    quats = multiply_quats(matrices_to_quats(rotation).expand_as(cloud.quats), normalize_quats(cloud.quats))
+    quats = multiply_quats(
+        matrices_to_quats(rotation).expand_as(cloud.quats), normalize_quats(cloud.quats)
+    )
     return GaussianCloud(
         cloud.means @ rotation.T + T[:3, 3],
         quats,

@@ -1,7 +1,8 @@
 """Arrays as rows of small integers in one binary file: what the web page reads.
 
-An array [rows, columns] becomes integers q with value = bias[row] + scale[row] · sign(q) |q|^power. Power 1 spreads the
-steps evenly over a row's range. Power 2 makes them finest at 0 (bias 0): modes have many small and few large values.
+An array [rows, columns] becomes integers q with value = bias[row] + scale[row] · sign(q) |q|^power.
+Power 1 spreads the steps evenly over a row's range. Power 2 makes them finest at 0 (bias 0): modes
+have many small and few large values.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-_TYPES = {"int8": np.int8, "int16": np.int16, "uint16": np.uint16, "uint32": np.uint32, "float32": np.float32}
+_TYPES = {
+    "int8": np.int8,
+    "int16": np.int16,
+    "uint16": np.uint16,
+    "uint32": np.uint32,
+    "float32": np.float32,
+}
 _ALIGNMENT = 4  # bytes; typed arrays of a browser start at multiples of their element's size
 
 
 class ArrayFile:
     """Collects arrays; ``index`` describes them for JSON, ``data`` is the file's content.
 
-    index[name]: type, shape [rows, columns], offset in bytes, and where quantised: power, scale [rows], bias [rows].
+    index[name]: type, shape [rows, columns], offset in bytes, and where quantised: power, scale
+    [rows], bias [rows].
     """
 
     def __init__(self) -> None:
@@ -28,10 +36,17 @@ class ArrayFile:
         self._size = 0
 
     def exact(self, name: str, values: Tensor, kind: str = "float32") -> None:
-        """Adds an array [rows, columns] as it is. Raises ValueError when integers do not fit into ``kind``."""
+        """Adds an array [rows, columns] as it is. Raises ValueError when integers do not fit into
+        ``kind``."""
         array = values.detach().cpu().numpy()
-        if kind != "float32" and array.size and not (0 <= array.min() and array.max() <= np.iinfo(_TYPES[kind]).max):
-            raise ValueError(f"{name}: expected values that fit into {kind}, got {array.min()} to {array.max()}")
+        if (
+            kind != "float32"
+            and array.size
+            and not (0 <= array.min() and array.max() <= np.iinfo(_TYPES[kind]).max)
+        ):
+            raise ValueError(
+                f"{name}: expected values that fit into {kind}, got {array.min()} to {array.max()}"
+            )
         self._add(name, array.astype(_TYPES[kind]), kind, {})
 
     def even(self, name: str, values: Tensor) -> None:
@@ -63,7 +78,9 @@ class ArrayFile:
 
     def _add(self, name: str, array: np.ndarray, kind: str, facts: dict[str, Any]) -> None:
         if array.ndim != 2:
-            raise ValueError(f"{name}: expected an array [rows, columns], got the shape {array.shape}")
+            raise ValueError(
+                f"{name}: expected an array [rows, columns], got the shape {array.shape}"
+            )
         if name in self.index:
             raise ValueError(f"{name}: added twice")
         content = array.astype(array.dtype.newbyteorder("<")).tobytes()
@@ -74,7 +91,8 @@ class ArrayFile:
 
 
 def decode(content: bytes, entry: dict[str, Any]) -> np.ndarray:
-    """One array [rows, columns] of the unpacked content, in float64: what the page's own reader computes."""
+    """One array [rows, columns] of the unpacked content, in float64: what the page's own reader
+    computes."""
     count = entry["shape"][0] * entry["shape"][1]
     kind = np.dtype(_TYPES[entry["type"]]).newbyteorder("<")
     raw = np.frombuffer(content, kind, count, entry["offset"]).reshape(entry["shape"])

@@ -1,4 +1,5 @@
-"""States at which a teacher is asked: what its recording shows, each expression alone, and mixtures of both."""
+"""States at which a teacher is asked: what its recording shows, each expression alone, and mixtures
+of both."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ _RECORDED, _KEPT = 300, 24  # at most
 
 @dataclasses.dataclass(frozen=True)
 class TeachingStates:
-    """taught: [T] states to learn codes from; weights: [T] how much each counts. whole: [W] those of them at which all
-    Gaussians are asked for, for their modes. kept: [K] recorded states kept out."""
+    """taught: [T] states to learn codes from; weights: [T] how much each counts. whole: [W] those
+    of them at which all Gaussians are asked for, for their modes. kept: [K] recorded states kept
+    out."""
 
     taught: HeadState
     weights: Tensor
@@ -26,11 +28,14 @@ class TeachingStates:
     kept: HeadState
 
 
-def teaching_states(bundle: AvatarBundle, most: int = 1200, whole: int = 300, seed: int = 0) -> TeachingStates:
+def teaching_states(
+    bundle: AvatarBundle, most: int = 1200, whole: int = 300, seed: int = 0
+) -> TeachingStates:
     """At most ``most`` states, ``whole`` of them whole, the same for the same bundle and seed.
 
-    Recorded frames (evenly thinned), the neutral face, each expression alone at the ends of its range in training,
-    and mixtures of recorded frames, coefficient by coefficient, which part what the recording only shows together.
+    Recorded frames (evenly thinned), the neutral face, each expression alone at the ends of its
+    range in training, and mixtures of recorded frames, coefficient by coefficient, which part what
+    the recording only shows together.
     """
     recording = bundle.recording
     frames = torch.arange(len(recording))
@@ -43,7 +48,9 @@ def teaching_states(bundle: AvatarBundle, most: int = 1200, whole: int = 300, se
     alone = alone[: max(1, most - len(used))]
     mixed = _mixed(recording[used], max(0, most - len(used) - len(alone)), seed)
     taught = _joined([recording[used], alone, mixed])
-    weights = torch.cat([torch.ones(len(used)), torch.full((len(alone),), 0.5), torch.full((len(mixed),), 0.5)])
+    weights = torch.cat(
+        [torch.ones(len(used)), torch.full((len(alone),), 0.5), torch.full((len(mixed),), 0.5)]
+    )
     # A quarter of mixtures among the whole ones: the rest is what people look at.
     ends = len(used), len(used) + len(alone)
     shares = (whole // 2, whole // 4, whole - whole // 2 - whole // 4)
@@ -53,7 +60,8 @@ def teaching_states(bundle: AvatarBundle, most: int = 1200, whole: int = 300, se
 
 
 def _alone(bundle: AvatarBundle) -> HeadState:
-    """Neutral, and each expression alone at the ends of its range, at rest in the mean pose: [A]."""
+    """Neutral, and each expression alone at the ends of its range, at rest in the mean pose:
+    [A]."""
     ends = [torch.zeros_like(bundle.expression_range[0])]
     for index in range(len(bundle.expression_names)):
         for end in bundle.expression_range[:, index]:
@@ -66,7 +74,8 @@ def _alone(bundle: AvatarBundle) -> HeadState:
 
 
 def _mixed(recorded: HeadState, count: int, seed: int) -> HeadState:
-    """[count] states: each coefficient from one of two recorded frames, times a strength; poses from a third."""
+    """[count] states: each coefficient from one of two recorded frames, times a strength; poses
+    from a third."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw() -> Tensor:

@@ -1,7 +1,9 @@
-"""How much a picture changes with each value of each Gaussian: the diagonal of the Gauss-Newton matrix.
+"""How much a picture changes with each value of each Gaussian: the diagonal of the Gauss-Newton
+matrix.
 
-For pictures I(θ) and random signs r over their pixels, the expectation of (rᵀ ∂I/∂θ)² is Σ_p (∂I_p/∂θ)² (Hutchinson's
-estimator on JᵀJ): one backward pass per picture weighs opacities, colours and motions in one unit.
+For pictures I(θ) and random signs r over their pixels, the expectation of (rᵀ ∂I/∂θ)² is Σ_p
+(∂I_p/∂θ)² (Hutchinson's estimator on JᵀJ): one backward pass per picture weighs opacities, colours
+and motions in one unit.
 """
 
 from __future__ import annotations
@@ -20,11 +22,18 @@ _LARGEST_SIDE = 384  # pixels of the probes' pictures
 
 
 def sensitivity(
-    probe: Linear, values: Tensor, states: HeadState, camera: Camera, renderer: Renderer, seed: int = 0, progress=None
+    probe: Linear,
+    values: Tensor,
+    states: HeadState,
+    camera: Camera,
+    renderer: Renderer,
+    seed: int = 0,
+    progress=None,
 ) -> Tensor:
     """Mean squared derivatives [N, D] of pictures by values [P, N, D] at states [P].
 
-    probe: a linear avatar of one code that is always 1 and bases of 0, so that its modes are the values.
+    probe: a linear avatar of one code that is always 1 and bases of 0, so that its modes are the
+        values.
     """
     generator = torch.Generator().manual_seed(seed)
     camera = reduced(camera)
@@ -51,7 +60,9 @@ def sensitivity(
 
 def turned(view: Camera, yaw: float, pitch: float = 0.0) -> Camera:
     """A camera in the head frame, gone round the head by angles in radians."""
-    return view.in_frame(make_transform(rotvecs_to_matrices(torch.tensor([pitch, yaw, 0.0])), torch.zeros(3)))
+    return view.in_frame(
+        make_transform(rotvecs_to_matrices(torch.tensor([pitch, yaw, 0.0])), torch.zeros(3))
+    )
 
 
 def reduced(camera: Camera) -> Camera:

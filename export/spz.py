@@ -1,11 +1,14 @@
-"""Clouds as .spz files, Niantic's compressed format, by its published layout (nianticlabs/spz, "File Format").
+"""Clouds as .spz files, Niantic's compressed format, by its published layout (nianticlabs/spz,
+"File Format").
 
-A gzip stream of a header of 16 bytes (magic "NGSP", version, number of Gaussians, degree of the harmonics, fractional
-bits of positions, flags, 0) and of all Gaussians by attribute, little-endian: positions (3 x 24-bit fixed point),
-alphas (8 bits), colours (8 bits, 0.15 of the constant harmonic about the middle), scales (8 bits, 16 per unit of the
-logarithm from -10), rotations, other harmonics (8 bits, coefficient by coefficient with the colour inside, 128 per unit
-about 128). Rotations: version 2 has x, y, z in 8 bits each, w >= 0 left out; version 3 has the three smallest of
-x, y, z, w in sign and 9 bits each, and in the two highest bits which is left out. Axes: +x right, +y up, +z to the
+A gzip stream of a header of 16 bytes (magic "NGSP", version, number of Gaussians, degree of the
+harmonics, fractional bits of positions, flags, 0) and of all Gaussians by attribute, little-endian:
+positions (3 x 24-bit fixed point), alphas (8 bits), colours (8 bits, 0.15 of the constant harmonic
+about the middle), scales (8 bits, 16 per unit of the logarithm from -10), rotations, other
+harmonics (8 bits, coefficient by coefficient with the colour inside, 128 per unit about 128).
+Rotations: version 2 has x, y, z in 8 bits each, w >= 0 left out; version 3 has the three smallest
+of x, y, z, w in sign and 9 bits each, and in the two highest bits which is left out. Axes: +x
+right, +y up, +z to the
 viewer: the head frame.
 """
 
@@ -35,12 +38,14 @@ _SQRT_HALF = math.sqrt(0.5)
 
 
 def write_spz(path: Path, cloud: GaussianCloud, version: int = 3) -> None:
-    """Writes an unbatched cloud, whole or not at all. version: 2, which all readers know, or 3: finer rotations."""
+    """Writes an unbatched cloud, whole or not at all. version: 2, which all readers know, or 3:
+    finer rotations."""
     write_bytes(path, gzip.compress(encode(cloud, version), 9, mtime=0))
 
 
 def read_spz(path: Path) -> GaussianCloud:
-    """The cloud of a file of version 2 or 3. Raises UserError when it is damaged or of another kind."""
+    """The cloud of a file of version 2 or 3. Raises UserError when it is damaged or of another
+    kind."""
     with damage(path, "compressed cloud (.spz)", "export it again"), gzip.open(path, "rb") as file:
         head = file.read(_HEADER.size)
         return decode(head + file.read(_size(head) - len(head) + 1))
@@ -49,7 +54,9 @@ def read_spz(path: Path) -> GaussianCloud:
 def encode(cloud: GaussianCloud, version: int = 3) -> bytes:
     """The uncompressed content."""
     if version not in VERSIONS:
-        raise UserError(f"--spz-version {version}: unknown; expected one of {', '.join(map(str, VERSIONS))}")
+        raise UserError(
+            f"--spz-version {version}: unknown; expected one of {', '.join(map(str, VERSIONS))}"
+        )
     means, degree = cloud.means.double().numpy(), round(cloud.sh.shape[1] ** 0.5) - 1
     bits = _fractional_bits(means)
     quats = torch.nn.functional.normalize(cloud.quats.double(), dim=-1).numpy()[:, [1, 2, 3, 0]]
@@ -83,9 +90,12 @@ def decode(data: bytes) -> GaussianCloud:
     dc = (colours / 255 - 0.5) / _COLOUR_SCALE
     sh = np.concatenate([dc[:, None], (harmonics.reshape(count, rest, 3) - 128) / 128], 1)
     cloud = (
-        _from_fixed(fixed, bits), quats[:, [3, 0, 1, 2]], np.exp(scales / _SCALE_STEPS + _SCALE_LOWEST),
-        alphas[:, 0] / 255, sh,
-    )  # fmt: skip
+        _from_fixed(fixed, bits),
+        quats[:, [3, 0, 1, 2]],
+        np.exp(scales / _SCALE_STEPS + _SCALE_LOWEST),
+        alphas[:, 0] / 255,
+        sh,
+    )
     return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(part)).float() for part in cloud))
 
 
@@ -100,11 +110,14 @@ def _size(data: bytes) -> int:
         raise ValueError(f"version {version}; expected 2 or 3")
     if degree > 3 or count > _MOST or bits > 23:
         raise ValueError(f"{count} Gaussians of degree {degree} with {bits} fractional bits")
-    return _HEADER.size + count * sum(_widths(version, spherical_harmonics.num_coefficients(degree) - 1))
+    return _HEADER.size + count * sum(
+        _widths(version, spherical_harmonics.num_coefficients(degree) - 1)
+    )
 
 
 def _widths(version: int, rest: int) -> tuple[int, ...]:
-    """Bytes of a Gaussian's attributes; rest: coefficients of its harmonics but the constant one."""
+    """Bytes of a Gaussian's attributes; rest: coefficients of its harmonics but the constant
+    one."""
     return 9, 1, 3, 3, 3 if version == 2 else 4, 3 * rest
 
 
@@ -117,8 +130,11 @@ def _fractional_bits(means: np.ndarray) -> int:
     extent = float(np.abs(means).max(initial=0)) + 1e-6
     bits = math.floor(math.log2((_FIXED_LIMIT - 1) / extent))
     if bits < 0:
-        raise UserError(f"a Gaussian lies {extent:.3g} m from the origin, too far for the .spz format")
-    # More than 20 would be finer than the floats of readers; 12 is what the format's own writer uses.
+        raise UserError(
+            f"a Gaussian lies {extent:.3g} m from the origin, too far for the .spz format"
+        )
+    # More than 20 would be finer than the floats of readers; 12 is what the format's own writer
+    # uses.
     return min(bits, 20)
 
 

@@ -7,18 +7,20 @@ import dataclasses
 
 import torch
 
-from likeness.fitting.bundle import AvatarBundle
 from likeness.export.fidelity import MAX_LOSS_DB, agreement, loss_db, pictures, some
-from likeness.scene.head_state import HeadState
+from likeness.fitting.bundle import AvatarBundle
 from likeness.ops.quantization import pack, unpack
+from likeness.scene.head_state import HeadState
 
 _LARGE = 4096  # elements: smaller tensors are not worth it
-_FINE = ("means", "quats", "log_scales", "head_logits")  # bounded: whole numbers are finer than half precision
+# bounded: whole numbers are finer than half precision
+_FINE = ("means", "quats", "log_scales", "head_logits")
 _PREFIX = "avatar."
 
 
 def halved(bundle: AvatarBundle) -> dict[str, str]:
-    """Encodings in 16 bits of all that is large, and of integers in the smallest type that holds them."""
+    """Encodings in 16 bits of all that is large, and of integers in the smallest type that holds
+    them."""
     encodings = {}
     for name, tensor in bundle.avatar.state_dict().items():
         if tensor.numel() < _LARGE or tensor.dtype == torch.bool:
@@ -32,12 +34,14 @@ def halved(bundle: AvatarBundle) -> dict[str, str]:
 
 
 def quantised(bundle: AvatarBundle, states: HeadState, progress=None) -> dict[str, str]:
-    """Encodings as ``halved``, and in 8 bits those per-Gaussian tensors, the largest first, that keep the loss at
-    ``states`` within MAX_LOSS_DB, all together."""
+    """Encodings as ``halved``, and in 8 bits those per-Gaussian tensors, the largest first, that
+    keep the loss at ``states`` within MAX_LOSS_DB, all together."""
     shown = some(states)
     expected, encodings = pictures(bundle, shown), halved(bundle)
     tensors = bundle.tensors()
-    candidates = [name for name, encoding in encodings.items() if encoding != "narrowed" and _by_channel(name)]
+    candidates = [
+        name for name, encoding in encodings.items() if encoding != "narrowed" and _by_channel(name)
+    ]
     for name in sorted(candidates, key=lambda name: -tensors[name].numel()):
         trial = {**encodings, name: "int8"}
         if loss_db(agreement(pictures(as_stored(bundle, trial), shown), expected)) <= MAX_LOSS_DB:
@@ -51,11 +55,14 @@ def as_stored(bundle: AvatarBundle, encodings: dict[str, str]) -> AvatarBundle:
     """The bundle as it will be read again."""
     tensors = unpack(*pack({name: bundle.tensors()[name] for name in encodings}, encodings))
     avatar = copy.deepcopy(bundle.avatar)
-    state = avatar.state_dict() | {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+    state = avatar.state_dict() | {
+        name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()
+    }
     avatar.load_state_dict(state)
     return dataclasses.replace(bundle, avatar=avatar)
 
 
 def _by_channel(name: str) -> bool:
-    """Whether a tensor's first dimension is that of the Gaussians, so that each channel has a range of its own."""
+    """Whether a tensor's first dimension is that of the Gaussians, so that each channel has a range
+    of its own."""
     return name.startswith(f"{_PREFIX}per_gaussian.")

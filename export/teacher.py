@@ -1,7 +1,8 @@
-"""What a teacher shows at many states, in the terms of the linear avatar: per Gaussian a row of values.
+"""What a teacher shows at many states, in the terms of the linear avatar: per Gaussian a row of
+values.
 
-A row is the opacity's logit, the harmonics [K, 3] and, where the teacher's geometry moves, shift, turn and growth
-against the teacher's neutral geometry, in the linear avatar's units.
+A row is the opacity's logit, the harmonics [K, 3] and, where the teacher's geometry moves, shift,
+turn and growth against the teacher's neutral geometry, in the linear avatar's units.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from likeness.ops import harmonics as spherical_harmonics
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
-from likeness.scene.transforms import conjugate_quats, multiply_quats, normalize_quats, quats_to_rotvecs, rotvecs_to_matrices
+from likeness.scene.transforms import (
+    conjugate_quats,
+    multiply_quats,
+    normalize_quats,
+    quats_to_rotvecs,
+    rotvecs_to_matrices,
+)
 
 SCOUTS = 2500
 LARGEST_LOGIT = 7.0  # beyond it nothing changes in a picture: opacities of 0.001 and 0.999
@@ -28,8 +35,10 @@ _CONE_RAD = 0.5  # the harmonics are refitted for views up to this far from the 
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """values: [T, N, D] half precision (see the module). rest: the teacher's cloud [N] at the neutral state.
-    moves: whether values hold shift, turn and growth. reads_pose: whether they depend on anything but expressions."""
+    """values: [T, N, D] half precision (see the module). rest: the teacher's cloud [N] at the
+    neutral state.
+    moves: whether values hold shift, turn and growth. reads_pose: whether they depend on anything
+        but expressions."""
 
     values: Tensor
     rest: GaussianCloud
@@ -39,10 +48,12 @@ class Lesson:
 
 @torch.no_grad()
 def ask(bundle: AvatarBundle, states: HeadState, degree: int, moves: bool, progress=None) -> Lesson:
-    """The teacher's values at states [T], with harmonics of ``degree`` and, if it moves, its motion; ``progress`` is
-    called after each state."""
+    """The teacher's values at states [T], with harmonics of ``degree`` and, if it moves, its
+    motion; ``progress`` is called after each state."""
     avatar, eyes = bundle.avatar, eyes_of(bundle.default_camera, states)
-    rest = _cloud(avatar, bundle.default_state, eyes_of(bundle.default_camera, bundle.default_state))
+    rest = _cloud(
+        avatar, bundle.default_state, eyes_of(bundle.default_camera, bundle.default_state)
+    )
     project = degree_projection(bundle, degree, rest.sh.shape[-2])
     width = values_per_gaussian(round(len(project) ** 0.5) - 1, moves)
     values = torch.empty(len(states), rest.num_gaussians, width, dtype=torch.float16)
@@ -62,13 +73,16 @@ def values_per_gaussian(degree: int, moves: bool) -> int:
 def is_moving(bundle: AvatarBundle, states: HeadState) -> bool:
     """Whether the teacher's canonical geometry depends on the state, by some of states [T]."""
     eyes = eyes_of(bundle.default_camera, states)
-    rest = _cloud(bundle.avatar, bundle.default_state, eyes_of(bundle.default_camera, bundle.default_state))
+    rest = _cloud(
+        bundle.avatar, bundle.default_state, eyes_of(bundle.default_camera, bundle.default_state)
+    )
     probes = range(0, len(states), max(1, len(states) // 8))
     return any(_moved(rest, _cloud(bundle.avatar, states[i], eyes[i])) for i in probes)
 
 
 def thin(bundle: AvatarBundle, importance: Tensor, seed: int) -> tuple[AvatarBundle, Tensor]:
-    """The bundle with some SCOUTS of its Gaussians, drawn by their importance [N, D], and that of these, divided by the
+    """The bundle with some SCOUTS of its Gaussians, drawn by their importance [N, D], and that of
+    these, divided by the
     chance of being drawn: [SCOUTS, D]. What they do stands for what all do."""
     chance = importance.sum(-1) / importance.sum()
     generator = torch.Generator().manual_seed(seed)
@@ -85,20 +99,27 @@ def eyes_of(camera: Camera, states: HeadState) -> Tensor:
 
 
 def degree_projection(bundle: AvatarBundle, degree: int, coefficients: int) -> Tensor:
-    """[K', K] that turns harmonics of K coefficients into those of ``degree`` that look most alike from the recorded
-    views and around them (cutting the higher bands off would change the colour that is seen from the front)."""
+    """[K', K] that turns harmonics of K coefficients into those of ``degree`` that look most alike
+    from the recorded views and around them (cutting the higher bands off would change the colour
+    that is seen from the front)."""
     count = spherical_harmonics.num_coefficients(degree)
     if count >= coefficients:
         return torch.eye(coefficients)
-    views = -torch.nn.functional.normalize(eyes_of(bundle.default_camera, bundle.recording), dim=-1).double()
+    views = -torch.nn.functional.normalize(
+        eyes_of(bundle.default_camera, bundle.recording), dim=-1
+    ).double()
     generator = torch.Generator().manual_seed(0)
     turns = _CONE_RAD * torch.randn(4, len(views), 3, generator=generator, dtype=torch.float64) / 2
     around = (rotvecs_to_matrices(turns) @ views[:, :, None])[..., 0].reshape(-1, 3)
     full = spherical_harmonics.basis(around, round(coefficients**0.5) - 1)
     # A little of the whole sphere, so that nothing is left undetermined.
-    everywhere = torch.nn.functional.normalize(torch.randn(2000, 3, generator=generator, dtype=torch.float64), dim=-1)
+    everywhere = torch.nn.functional.normalize(
+        torch.randn(2000, 3, generator=generator, dtype=torch.float64), dim=-1
+    )
     weight = (0.01 * len(around) / len(everywhere)) ** 0.5
-    full = torch.cat([full, weight * spherical_harmonics.basis(everywhere, round(coefficients**0.5) - 1)])
+    full = torch.cat(
+        [full, weight * spherical_harmonics.basis(everywhere, round(coefficients**0.5) - 1)]
+    )
     return torch.linalg.lstsq(full[:, :count], full).solution.float()
 
 
@@ -111,7 +132,9 @@ def _row(cloud: GaussianCloud, rest: GaussianCloud, project: Tensor, moves: bool
     logits = torch.logit(cloud.opacities.double()).clamp(-LARGEST_LOGIT, LARGEST_LOGIT).float()
     parts = [logits[:, None], (project @ cloud.sh).flatten(1)]
     if moves:
-        turn = multiply_quats(normalize_quats(cloud.quats), conjugate_quats(normalize_quats(rest.quats)))
+        turn = multiply_quats(
+            normalize_quats(cloud.quats), conjugate_quats(normalize_quats(rest.quats))
+        )
         parts += [
             (cloud.means - rest.means) / SHIFT_M,
             quats_to_rotvecs(turn) / TURN_RAD,
@@ -122,7 +145,11 @@ def _row(cloud: GaussianCloud, rest: GaussianCloud, project: Tensor, moves: bool
 
 def _moved(rest: GaussianCloud, cloud: GaussianCloud) -> bool:
     same_turn = 1 - (normalize_quats(rest.quats) * normalize_quats(cloud.quats)).sum(-1).abs()
-    changes = ((cloud.means - rest.means).abs(), same_turn, (cloud.scales / rest.scales).log().abs())
+    changes = (
+        (cloud.means - rest.means).abs(),
+        same_turn,
+        (cloud.scales / rest.scales).log().abs(),
+    )
     return any(float(change.max()) > _STILL for change in changes)
 
 
@@ -133,6 +160,9 @@ def _reads_pose(bundle: AvatarBundle, states: HeadState) -> bool:
     for index in range(0, len(states), max(1, len(states) // 8)):
         other = dataclasses.replace(states[index], expression=rest.expression)
         posed = _cloud(bundle.avatar, other, eyes_of(bundle.default_camera, other))
-        if any(float((value - posed.fields()[name]).abs().max()) > _STILL for name, value in still.fields().items()):
+        if any(
+            float((value - posed.fields()[name]).abs().max()) > _STILL
+            for name, value in still.fields().items()
+        ):
             return True
     return False

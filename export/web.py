@@ -1,34 +1,38 @@
-"""The web page: a folder that any static file server can serve, with the avatar animated in the browser.
+"""The web page: a folder that any static file server can serve, with the avatar animated in the
+browser.
 
 Only avatars of the kind "linear" can go there; others are distilled into one first.
 
-The folder holds the page (index.html, style.css, js/, vendor/: copied from ``web/`` beside this file) and two files:
+The folder holds the page (index.html, style.css, js/, vendor/: copied from ``web/`` beside this
+file) and two files:
 
-``avatar.json``
-    format "likeness-web-avatar", format_version; num_gaussians; codes, sh_degree, layers (of the network that gives the
-    codes); flags two_frames, rigged, pose_correction, motion; expression_names, expression_range [2][E], tuning
-    (neutral [E], gains [E]), groups (for the sliders), joint_names; camera (K, T_cam_world, width, height); state
-    (T_world_head, T_world_body; the face at rest); sway (the control points of ``likeness.ops.deform.secondary_motion``, or null); limits (of
-    log-scales) and units (of motion modes); eye_full_rad
-    (how far an eye turns at a coefficient of 1); seen (from where the recording saw the avatar: head and body, each low
-    and high [2] of yaw and pitch in radians about centre in its own frame; fade_rad beyond these what was not seen is
-    filled in full, its standard deviations then longest_m at most; see ``likeness.playback.view_clamp.avatar``); ``arrays``: where
-    each array stands in avatar.bin and how it is quantised, see ``likeness.export.quantized``; refiner "left out"
-    where the avatar has a screen refiner.
-``avatar.bin``
-    gzip. Arrays [rows, columns], little-endian, each at a multiple of 4 bytes. N Gaussians, R codes, L = 1 + 3 K looks
-    (opacity logit, K harmonics of 3 channels), E expressions, J joints, V vertices, T recorded frames:
+``avatar.json`` format "likeness-web-avatar", format_version; num_gaussians; codes, sh_degree,
+    layers (of the network that gives the codes); flags two_frames, rigged, pose_correction, motion;
+    expression_names, expression_range [2][E], tuning (neutral [E], gains [E]), groups (for the
+    sliders), joint_names; camera (K, T_cam_world, width, height); state (T_world_head,
+    T_world_body; the face at rest); sway (the control points of
+    ``likeness.ops.deform.secondary_motion``, or null); limits (of log-scales) and units (of motion
+    modes); eye_full_rad (how far an eye turns at a coefficient of 1); seen (from where the
+    recording saw the avatar: head and body, each low and high [2] of yaw and pitch in radians about
+    centre in its own frame; fade_rad beyond these what was not seen is filled in full, its standard
+    deviations then longest_m at most; see ``likeness.playback.view_clamp.avatar``); ``arrays``:
+    where each array stands in avatar.bin and how it is quantised, see
+    ``likeness.export.quantized``; refiner "left out" where the avatar has a screen refiner.
+``avatar.bin`` gzip. Arrays [rows, columns], little-endian, each at a multiple of 4 bytes. N
+    Gaussians, R codes, L = 1 + 3 K looks (opacity logit, K harmonics of 3 channels), E expressions,
+    J joints, V vertices, T recorded frames:
 
-    means, log_scales [3, N], quats [4, N] (wxyz), head_weights [1, N]: 16 bits.
-    base_looks [L, N]: 16 bits. look_modes [R L, N], motion_modes [R 9, N] (shift, turn, growth): 8 bits, squared.
+    means, log_scales [3, N], quats [4, N] (wxyz), head_weights [1, N]: 16 bits. base_looks [L, N]:
+    16 bits. look_modes [R L, N], motion_modes [R 9, N] (shift, turn, growth): 8 bits, squared.
     rig_vertices [3, N]: which of the V vertices; rig_weights [3, N], rig_shapes [E, 3 V]: 16 bits.
-    seen.confidence [1, N]: 8 bits, squared; from 0, no frame showed it, to 1. seen.neighbours [8 or fewer, N]: those of
-    confidence 1 whose mean colour fills it, 0 where its own is 1; 16 bits, 32 from 65537 Gaussians on.
-    harmonics.directions [3, S], harmonics.solve [K, S]: samples that rotations of harmonics are found by; float32.
-    coder.I.weight [out, in], coder.I.bias [1, out], correction.* : float32.
-    recording.expression [E, T], recording.joints [4 J, T] (wxyz): 16 bits; recording.sway [2 C, T] (metres; where it
-    sways): 8 bits, squared; recording.head, recording.body [7, T] (wxyz and metres, to the world), recording.times
-    [1, T] (seconds): float32.
+    seen.confidence [1, N]: 8 bits, squared; from 0, no frame showed it, to 1. seen.neighbours [8 or
+    fewer, N]: those of confidence 1 whose mean colour fills it, 0 where its own is 1; 16 bits, 32
+    from 65537 Gaussians on. harmonics.directions [3, S], harmonics.solve [K, S]: samples that
+    rotations of harmonics are found by; float32. coder.I.weight [out, in], coder.I.bias [1, out],
+    correction.* : float32. recording.expression [E, T], recording.joints [4 J, T] (wxyz): 16 bits;
+    recording.sway [2 C, T] (metres; where it sways): 8 bits, squared; recording.head,
+    recording.body [7, T] (wxyz and metres, to the world), recording.times [1, T] (seconds):
+    float32.
 """
 
 from __future__ import annotations
@@ -42,22 +46,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
-from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD, Linear
-from likeness.fitting.bundle import AvatarBundle
 from likeness.export.culling import culled
 from likeness.export.distil import distil
 from likeness.export.fidelity import agreement, pictures
 from likeness.export.formats import ExportOptions
 from likeness.export.quantized import ArrayFile
 from likeness.export.sampling import teaching_states
+from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
+from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD, Linear
+from likeness.fitting.bundle import AvatarBundle
+from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.deform import secondary_motion
 from likeness.playback.face_parts import grouped
 from likeness.playback.player import Player
 from likeness.playback.view_clamp.gaussians import LONGEST_M, ClampedGaussians
 from likeness.playback.view_clamp.views import FADE, Cone, SeenViews
 from likeness.playback.views.trajectories import HEAD_CENTRE
-from likeness.ops import harmonics as spherical_harmonics
-from likeness.ops.deform import secondary_motion
 from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.files import atomic_path, check_absent, new_folder, write_bytes
 from likeness.scene.gaze import GAZE_FULL_RAD
@@ -72,9 +76,11 @@ SIZE_LIMIT = 20_000_000
 log = logging.getLogger(__name__)
 
 
-def write_web_page(bundle: AvatarBundle, out: Path, options: ExportOptions, **said: str) -> dict[str, Any]:
-    """An Exporter. Gaussians that no picture misses are left out, and the avatar is distilled unless it is linear
-    already; ``psnr`` is what both cost.
+def write_web_page(
+    bundle: AvatarBundle, out: Path, options: ExportOptions, **said: str
+) -> dict[str, Any]:
+    """An Exporter. Gaussians that no picture misses are left out, and the avatar is distilled
+    unless it is linear already; ``psnr`` is what both cost.
 
     said: further entries of avatar.json.
     """
@@ -89,8 +95,10 @@ def write_web_page(bundle: AvatarBundle, out: Path, options: ExportOptions, **sa
     if facts["bytes"] > SIZE_LIMIT:
         log.warning(
             "%s: %.0f MB is much for a page; fewer Gaussians (densify.max_gaussians in the fit) or --codes make it "
-            "smaller", out, facts["bytes"] / 1e6,
-        )  # fmt: skip
+            "smaller",
+            out,
+            facts["bytes"] / 1e6,
+        )
     details = {"codes": shown.avatar.config.codes, "gaussians": shown.avatar.num_gaussians}
     return {"bytes": facts["bytes"], "psnr": psnr, **details}
 
@@ -98,12 +106,15 @@ def write_web_page(bundle: AvatarBundle, out: Path, options: ExportOptions, **sa
 def export_web(bundle: AvatarBundle, folder: Path, **said: str) -> dict[str, Any]:
     """Writes the page of a bundle. Returns what it wrote: files with their bytes, and their sum.
 
-    Raises ValueError when the avatar is not linear, UserError when the folder cannot be written to. The avatar's own
+    Raises ValueError when the avatar is not linear, UserError when the folder cannot be written to.
+    The avatar's own
     files come last: a page that is whole has them.
     """
     avatar = bundle.avatar
     if not isinstance(avatar, Linear):
-        raise ValueError(f"web: expected an avatar of the kind linear, got {avatar.kind}; distil it first")
+        raise ValueError(
+            f"web: expected an avatar of the kind linear, got {avatar.kind}; distil it first"
+        )
     folder = Path(folder)
     arrays = ArrayFile()
     _add_gaussians(arrays, avatar)
@@ -116,7 +127,10 @@ def export_web(bundle: AvatarBundle, folder: Path, **said: str) -> dict[str, Any
         with atomic_path(folder / path.relative_to(PAGE)) as temporary:
             shutil.copyfile(path, temporary)
     write_bytes(folder / "avatar.bin", arrays.data())
-    write_bytes(folder / "avatar.json", json.dumps(description, separators=(",", ":"), allow_nan=False).encode())
+    write_bytes(
+        folder / "avatar.json",
+        json.dumps(description, separators=(",", ":"), allow_nan=False).encode(),
+    )
     names = [path.relative_to(PAGE).as_posix() for path in pages] + ["avatar.bin", "avatar.json"]
     sizes = {name: (folder / name).stat().st_size for name in sorted(names)}
     return {"num_gaussians": avatar.num_gaussians, "bytes": sum(sizes.values()), "files": sizes}
@@ -142,7 +156,8 @@ def _add_gaussians(arrays: ArrayFile, avatar: Linear) -> None:
 
 def _add_seen(arrays: ArrayFile, seen: ClampedGaussians) -> None:
     arrays.squared("seen.confidence", seen.confidence[None])
-    used = seen.neighbours.sort(-1).values * (seen.confidence < 1)[:, None]  # sorted rows compress better
+    # sorted rows compress better
+    used = seen.neighbours.sort(-1).values * (seen.confidence < 1)[:, None]
     arrays.exact("seen.neighbours", used.T, "uint16" if len(used) <= 65536 else "uint32")
 
 
@@ -192,7 +207,10 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "expression_range": bundle.expression_range.tolist(),
         "tuning": {"neutral": tuning.neutral.tolist(), "gains": tuning.gains.tolist()},
         "groups": [
-            {"name": part, "items": [{"name": control.name, "label": control.label} for control in controls]}
+            {
+                "name": part,
+                "items": [{"name": control.name, "label": control.label} for control in controls],
+            }
             for part, controls in grouped(bundle.expression_names).items()
         ],
         "joint_names": list(bundle.joint_names),
@@ -202,7 +220,10 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
             "width": camera.width,
             "height": camera.height,
         },
-        "state": {"T_world_head": state.T_world_head.tolist(), "T_world_body": state.T_world_body.tolist()},
+        "state": {
+            "T_world_head": state.T_world_head.tolist(),
+            "T_world_body": state.T_world_body.tolist(),
+        },
         "limits": list(LOG_SCALE_LIMITS),
         "units": {"shift_m": SHIFT_M, "turn_rad": TURN_RAD},
         "eye_full_rad": GAZE_FULL_RAD,

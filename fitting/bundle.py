@@ -1,4 +1,5 @@
-"""The avatar on disk: safetensors and JSON, nothing that is executed. Loading needs no capture and no head model."""
+"""The avatar on disk: safetensors and JSON, nothing that is executed. Loading needs no capture and
+no head model."""
 
 from __future__ import annotations
 
@@ -13,21 +14,22 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.avatars import AVATARS, AvatarModel, AvatarShape
-from likeness.scene.config_files import apply, to_dict
+from likeness.ops.deform.secondary_motion import NUM_POINTS
+from likeness.ops.quantization import Storage, pack, stored_as, unpack
 from likeness.renderers.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
+from likeness.scene.config_files import apply, to_dict
 from likeness.scene.errors import UserError
 from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.files import write_json
 from likeness.scene.head_state import HeadState
-from likeness.ops.quantization import Storage, pack, stored_as, unpack
 from likeness.scene.reading import Names, Side, damage, read_versioned
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.scene.tensor_files import Array, part, read_header, read_tensors, save_tensors
 from likeness.scene.transforms import mean_transform
 
-FORMAT_VERSION, _OLDEST = 5, 2  # 3 may store tensors in fewer bits; 4 sways; 5 may have a screen refiner
+# 3 may store tensors in fewer bits; 4 sways; 5 may have a screen refiner
+FORMAT_VERSION, _OLDEST = 5, 2
 _UNREFINED = 4  # what programs read that know of no refiner
 MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
@@ -52,16 +54,22 @@ class _Manifest(msgspec.Struct):
     screen_refiner: dict[str, Any] | None = None
 
 
-_OURS = {"format", "format_version", *_Manifest.__struct_fields__}  # what else stands there are facts
+# what else stands there are facts
+_OURS = {"format", "format_version", *_Manifest.__struct_fields__}
 
 # T frames, E expressions, J joints. Avatars of earlier programs have no sway.
 _DECLARED = {
-    "expression_range": Array((2, "E")), "camera.K": Array((3, 3)), "camera.T_cam_world": Array((4, 4)),
-    "state.T_world_head": Array((4, 4)), "recording.times": Array(("T",), "real"),
-    "recording.expression": Array(("T", "E")), "recording.joints": Array(("T", "J", 4)),
-    "recording.T_world_head": Array(("T", 4, 4)), "recording.T_world_body": Array(("T", 4, 4)),
+    "expression_range": Array((2, "E")),
+    "camera.K": Array((3, 3)),
+    "camera.T_cam_world": Array((4, 4)),
+    "state.T_world_head": Array((4, 4)),
+    "recording.times": Array(("T",), "real"),
+    "recording.expression": Array(("T", "E")),
+    "recording.joints": Array(("T", "J", 4)),
+    "recording.T_world_head": Array(("T", 4, 4)),
+    "recording.T_world_body": Array(("T", 4, 4)),
     "recording.sway": Array(("T", NUM_POINTS, 2), optional=True),
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +78,8 @@ class AvatarBundle:
 
     expression_range: [2, E] smallest and largest coefficient seen in training.
     default_camera: one camera of the world; default_state: the neutral head at the mean pose.
-    recording: [T] states of the training frames in their order, by their times [T] in seconds: what the person did.
+    recording: [T] states of the training frames in their order, by their times [T] in seconds: what
+        the person did.
     facts: plain JSON (seed, versions, capture hash, metrics).
     tuning: a neutral face and gains that were set after the fit; None: as it was fitted.
     refinement: what corrects the rendered pictures of this avatar's Gaussians; None: nothing does.
@@ -90,7 +99,8 @@ class AvatarBundle:
     refinement: Refinement | None = None
 
     def tuned(self, state: HeadState) -> HeadState:
-        """The states [*b] that the avatar is to be given to show ``state``: what plays or exports it asks this."""
+        """The states [*b] that the avatar is to be given to show ``state``: what plays or exports
+        it asks this."""
         return state if self.tuning is None else self.tuning.to(state.expression.device)(state)
 
     def coarse(self) -> AvatarBundle:
@@ -103,17 +113,30 @@ class AvatarBundle:
         train = capture.states[list(capture.train)]
         first = capture.frames[capture.train[0]]
         neutral = HeadState.neutral(
-            len(capture.expression_names), len(capture.joint_names), mean_transform(train.T_world_body)
+            len(capture.expression_names),
+            len(capture.joint_names),
+            mean_transform(train.T_world_body),
         )
         ranges = torch.stack([train.expression.amin(0), train.expression.amax(0)])
         return cls(
-            avatar, capture.head_model, capture.expression_names, capture.joint_names, ranges, first.camera, neutral,
-            train, torch.tensor([capture.frames[index].time_s for index in capture.train], dtype=torch.float64), facts,
-        )  # fmt: skip
+            avatar,
+            capture.head_model,
+            capture.expression_names,
+            capture.joint_names,
+            ranges,
+            first.camera,
+            neutral,
+            train,
+            torch.tensor(
+                [capture.frames[index].time_s for index in capture.train], dtype=torch.float64
+            ),
+            facts,
+        )
 
     @property
     def extrapolates(self) -> bool:
-        """Whether what no recorded frame shows of it was put there on purpose, and not left to chance by a fit."""
+        """Whether what no recorded frame shows of it was put there on purpose, and not left to
+        chance by a fit."""
         return self.facts.get("extrapolates") is True
 
     def tensors(self) -> dict[str, Tensor]:
@@ -126,15 +149,21 @@ class AvatarBundle:
             "state.T_world_head": self.default_state.T_world_head,
             "recording.times": self.times,
         }
-        tensors |= {f"recording.{f.name}": getattr(self.recording, f.name) for f in dataclasses.fields(HeadState)}
+        tensors |= {
+            f"recording.{f.name}": getattr(self.recording, f.name)
+            for f in dataclasses.fields(HeadState)
+        }
         if self.refinement is not None:
             tensors[_FEATURES] = self.refinement.features
-            tensors |= {f"{_NETWORK}{name}": v for name, v in self.refinement.network.state_dict().items()}
+            tensors |= {
+                f"{_NETWORK}{name}": v for name, v in self.refinement.network.state_dict().items()
+            }
         return tensors
 
     def save(self, folder: Path, encodings: Mapping[str, str] | None = None) -> None:
-        """Writes the bundle; the manifest comes last. encodings: tensors, by their names in ``tensors``, that are to be
-        stored in fewer bits, as likeness.ops.quantization says; all others are kept exactly."""
+        """Writes the bundle; the manifest comes last. encodings: tensors, by their names in
+        ``tensors``, that are to be stored in fewer bits, as likeness.ops.quantization says; all
+        others are kept exactly."""
         folder = Path(folder)
         stored, storage = pack(self.tensors(), encodings or {})
         save_tensors(folder / _TENSORS, stored)
@@ -160,13 +189,22 @@ class AvatarBundle:
 
     @classmethod
     def load(cls, folder: Path) -> AvatarBundle:
-        """Reads a bundle. Raises UserError when it is not one, is newer than this program, or is damaged."""
+        """Reads a bundle. Raises UserError when it is not one, is newer than this program, or is
+        damaged."""
         folder = Path(folder)
         path = folder / MANIFEST
         if not os.path.isfile(path):
-            raise UserError(f"{folder}: not an avatar (no {MANIFEST} in it); give the folder `bundle` of a run")
+            raise UserError(
+                f"{folder}: not an avatar (no {MANIFEST} in it); give the folder `bundle` of a run"
+            )
         manifest, content = read_versioned(
-            path, _Manifest, "manifest of an avatar", "avatar", FORMAT_VERSION, _OLDEST, remedy=_REMEDY
+            path,
+            _Manifest,
+            "manifest of an avatar",
+            "avatar",
+            FORMAT_VERSION,
+            _OLDEST,
+            remedy=_REMEDY,
         )
         with damage(path, "manifest of an avatar", _REMEDY):
             _check_names(manifest)
@@ -174,25 +212,41 @@ class AvatarBundle:
             declared = _DECLARED | avatar.declared("avatar.")
             if refiner is not None:
                 declared |= {_FEATURES: Array(("N", refiner.config.features))}
-                declared |= {f"{_NETWORK}{name}": Array(tuple(v.shape)) for name, v in refiner.state_dict().items()}
+                declared |= {
+                    f"{_NETWORK}{name}": Array(tuple(v.shape))
+                    for name, v in refiner.state_dict().items()
+                }
             sizes = {
-                "N": manifest.num_gaussians, "E": len(manifest.expression_names), "J": len(manifest.joint_names)
-            }  # fmt: skip
+                "N": manifest.num_gaussians,
+                "E": len(manifest.expression_names),
+                "J": len(manifest.joint_names),
+            }
             stored = stored_as(declared, manifest.storage)
-            tensors = read_tensors(folder / _TENSORS, "tensors of an avatar", stored, sizes, remedy=_REMEDY)
+            tensors = read_tensors(
+                folder / _TENSORS, "tensors of an avatar", stored, sizes, remedy=_REMEDY
+            )
             tensors = unpack(tensors, manifest.storage)
             avatar.resize(manifest.num_gaussians)
             avatar.load_state_dict(part(tensors, "avatar."))
             facts = {key: value for key, value in content.items() if key not in _OURS}
-            return cls._assemble(path, manifest, avatar.eval(), _refinement(refiner, tensors), tensors, facts)
+            return cls._assemble(
+                path, manifest, avatar.eval(), _refinement(refiner, tensors), tensors, facts
+            )
 
     @classmethod
     def _assemble(
-        cls, path: Path, manifest: _Manifest, avatar: AvatarModel, refinement: Refinement | None,
-        tensors: dict[str, Tensor], facts: dict[str, Any],
-    ) -> AvatarBundle:  # fmt: skip
+        cls,
+        path: Path,
+        manifest: _Manifest,
+        avatar: AvatarModel,
+        refinement: Refinement | None,
+        tensors: dict[str, Tensor],
+        facts: dict[str, Any],
+    ) -> AvatarBundle:
         names, joints = tuple(manifest.expression_names), tuple(manifest.joint_names)
-        camera = Camera(tensors["camera.K"], tensors["camera.T_cam_world"], manifest.width, manifest.height)
+        camera = Camera(
+            tensors["camera.K"], tensors["camera.T_cam_world"], manifest.width, manifest.height
+        )
         if not (camera.K.diagonal() > 0).all():
             raise ValueError("camera.K: expected focal lengths above 0")
         times = tensors["recording.times"]
@@ -200,11 +254,25 @@ class AvatarBundle:
             raise ValueError("recording.times: expected at least one frame, and rising seconds")
         state = HeadState.neutral(len(names), len(joints), tensors["state.T_world_head"])
         recording = HeadState.from_tensors(tensors, "recording.")
-        tuning = None if manifest.tuning is None else ExpressionTuning.from_json(manifest.tuning, names, str(path))
+        tuning = (
+            None
+            if manifest.tuning is None
+            else ExpressionTuning.from_json(manifest.tuning, names, str(path))
+        )
         return cls(
-            avatar, manifest.head_model, names, joints, tensors["expression_range"], camera, state, recording, times,
-            facts, tuning, refinement,
-        )  # fmt: skip
+            avatar,
+            manifest.head_model,
+            names,
+            joints,
+            tensors["expression_range"],
+            camera,
+            state,
+            recording,
+            times,
+            facts,
+            tuning,
+            refinement,
+        )
 
 
 def _check_names(manifest: _Manifest) -> None:
@@ -220,20 +288,29 @@ def _rig_vertices(path: Path) -> int:
     if rig is None:
         return 0
     if len(rig.shape) != 3 or not 0 < rig.shape[1] <= _MAX_VERTICES:
-        raise UserError(f"{path}: avatar.rig_shapes: expected the shape [E, V, 3], got {list(rig.shape)}; {_REMEDY}")
+        raise UserError(
+            f"{path}: avatar.rig_shapes: expected the shape [E, V, 3], got {list(rig.shape)}; {_REMEDY}"
+        )
     return rig.shape[1]
 
 
-def _models(path: Path, manifest: _Manifest, rig_vertices: int) -> tuple[AvatarModel, ScreenRefiner | None]:
-    """The avatar with a single Gaussian, and its refiner: what tells which tensors there must be, of which sizes."""
+def _models(
+    path: Path, manifest: _Manifest, rig_vertices: int
+) -> tuple[AvatarModel, ScreenRefiner | None]:
+    """The avatar with a single Gaussian, and its refiner: what tells which tensors there must be,
+    of which sizes."""
     if manifest.avatar not in AVATARS:
-        raise UserError(f"{path}: unknown kind of avatar {manifest.avatar!r}; this program knows {', '.join(AVATARS)}")
+        raise UserError(
+            f"{path}: unknown kind of avatar {manifest.avatar!r}; this program knows {', '.join(AVATARS)}"
+        )
     kind = AVATARS[manifest.avatar]
     shape = AvatarShape(1, len(manifest.expression_names), len(manifest.joint_names), rig_vertices)
     avatar = kind(apply(kind.Config(), manifest.config, f"{path}: config"), shape)
     if manifest.screen_refiner is None:
         return avatar, None
-    return avatar, ScreenRefiner(apply(RefinerConfig(), manifest.screen_refiner, f"{path}: screen_refiner"))
+    return avatar, ScreenRefiner(
+        apply(RefinerConfig(), manifest.screen_refiner, f"{path}: screen_refiner")
+    )
 
 
 def _refinement(refiner: ScreenRefiner | None, tensors: dict[str, Tensor]) -> Refinement | None:

@@ -19,7 +19,10 @@ from likeness.scene.reading import damage, decode_json
 from likeness.scene.tensor_files import part, read_header, read_tensors, save_tensors
 
 _AVATAR, _DENSIFIER = "avatar.", "densifier."
-_WHAT, _REMEDY = "checkpoint of a fit", "damaged or of another model: remove it to start this fit anew"
+_WHAT, _REMEDY = (
+    "checkpoint of a fit",
+    "damaged or of another model: remove it to start this fit anew",
+)
 
 
 @dataclasses.dataclass
@@ -30,9 +33,13 @@ class Progress:
     seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
 
 
-def save(path: Path, avatar: AvatarModel, optimizer: Optimizer, densifier: Densifier, progress: Progress) -> None:
+def save(
+    path: Path, avatar: AvatarModel, optimizer: Optimizer, densifier: Densifier, progress: Progress
+) -> None:
     """Writes everything that going on needs."""
-    tensors: dict[str, Tensor] = {f"{_AVATAR}{name}": value for name, value in avatar.state_dict().items()}
+    tensors: dict[str, Tensor] = {
+        f"{_AVATAR}{name}": value for name, value in avatar.state_dict().items()
+    }
     tensors |= optimizer_state.stored(avatar, optimizer)
     tensors |= {f"{_DENSIFIER}{name}": value for name, value in densifier.state().items()}
     save_tensors(path, tensors, {"progress": json.dumps(dataclasses.asdict(progress))})
@@ -46,9 +53,13 @@ def load(path: Path, avatar: AvatarModel, optimizer: Optimizer, densifier: Densi
     header = read_header(path, _WHAT, remedy=_REMEDY)
     means = header.arrays.get(f"{_AVATAR}per_gaussian.means")
     if means is None or len(means.shape) != 2:
-        raise UserError(f"{path}: {_AVATAR}per_gaussian.means: missing, or of another shape; {_REMEDY}")
+        raise UserError(
+            f"{path}: {_AVATAR}per_gaussian.means: missing, or of another shape; {_REMEDY}"
+        )
     progress = decode_json(header.texts.get("progress", ""), Progress, path, _WHAT, _REMEDY)
-    declared = avatar.declared(_AVATAR) | optimizer_state.declared(avatar, optimizer, avatar.declared(), header)
+    declared = avatar.declared(_AVATAR) | optimizer_state.declared(
+        avatar, optimizer, avatar.declared(), header
+    )
     declared |= {f"{_DENSIFIER}{name}": array for name, array in densifier.declared().items()}
     tensors = read_tensors(path, _WHAT, declared, {"N": means.shape[0]}, remedy=_REMEDY)
     with damage(path, _WHAT, _REMEDY):
@@ -61,5 +72,6 @@ def load(path: Path, avatar: AvatarModel, optimizer: Optimizer, densifier: Densi
 
 
 def _counter(steps: Tensor, parameter: nn.Parameter) -> int | Tensor:
-    """Adam's counters are on the CPU unless the optimiser is fused on a GPU; geoopt counts with Python's own."""
+    """Adam's counters are on the CPU unless the optimiser is fused on a GPU; geoopt counts with
+    Python's own."""
     return int(steps) if hasattr(parameter, "manifold") else steps.to(parameter.device)

@@ -1,4 +1,5 @@
-"""The whole configuration of a fit. Presets in ``configs/`` hold what differs from these defaults."""
+"""The whole configuration of a fit. Presets in ``configs/`` hold what differs from these
+defaults."""
 
 from __future__ import annotations
 
@@ -7,39 +8,46 @@ from typing import Literal
 
 from likeness.fitting.avatars import AVATARS
 from likeness.fitting.densify import AdaptiveConfig
-from likeness.seeding.config import SeedingConfig
 from likeness.fitting.networks import NetworksConfig
 from likeness.fitting.objective import ObjectiveConfig
 from likeness.fitting.optimizers import OptimizerConfig
 from likeness.scene.bounds import Count, NonNegative, Share, Steps
+from likeness.seeding.config import SeedingConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
-    """How long a fit lasts and what happens when. All iterations are nominal: a smaller budget compresses them."""
+    """How long a fit lasts and what happens when. All iterations are nominal: a smaller budget
+    compresses them."""
 
     iterations: Steps = 50_000
-    """Length of the whole fit when neither minutes nor iterations are given, and the unit of all other schedules."""
+    """Length of the whole fit when neither minutes nor iterations are given, and the unit of all
+    other schedules."""
     min_iterations: Steps = 0
-    """A fit of fewer iterations than this is announced as too short for its preset, before it starts."""
+    """A fit of fewer iterations than this is announced as too short for its preset, before it
+    starts."""
     cpu_minutes: NonNegative = 0.0
-    """Minutes that a fit on a CPU takes when nothing else is said; 0: the full iterations there too."""
+    """Minutes that a fit on a CPU takes when nothing else is said; 0: the full iterations there
+    too."""
     batch: Count = 1
-    """Training frames that a step takes: all different, drawn in one go, their losses averaged. Iterations are steps,
-    whatever they take, and learning rates are per step. More than one is meant for GPUs, which single pictures leave
-    idle, and for many cores, which then draw a picture each. ``--refine`` takes one picture at a time."""
+    """Training frames that a step takes: all different, drawn in one go, their losses averaged.
+    Iterations are steps, whatever they take, and learning rates are per step. More than one is
+    meant for GPUs, which single pictures leave idle, and for many cores, which then draw a picture
+    each. ``--refine`` takes one picture at a time."""
     half_resolution_until: Steps = 0
     """Until this iteration pictures are rendered and compared at half the resolution."""
     short_fit_exponent: Share = 0.0
-    """A fit of fewer iterations than its own takes larger steps: its learning rates times (own / taken) to this
-    power; 0, as in the papers: the same rates whatever the budget."""
+    """A fit of fewer iterations than its own takes larger steps: its learning rates times (own /
+    taken) to this power; 0, as in the papers: the same rates whatever the budget."""
     expressions: bool = True
     """Off: the avatar never sees an expression (the baseline that an avatar must beat)."""
 
 
 # One field per avatar, by its name: its own settings.
 _Avatars = dataclasses.make_dataclass(
-    "_Avatars", [(kind, avatar.Config, avatar.Config()) for kind, avatar in AVATARS.items()], frozen=True
+    "_Avatars",
+    [(kind, avatar.Config, avatar.Config()) for kind, avatar in AVATARS.items()],
+    frozen=True,
 )
 
 

@@ -1,8 +1,9 @@
 """Measuring an avatar on frames of a capture.
 
-Protocol of the papers: the frames are composited on white, every metric is taken per frame over the whole picture, and
-the figure is the mean over frames (so the mean of PSNRs, not the PSNR of the mean error). The PSNR of a region is that
-of its pixels. Error shares are of the squared error summed over all frames.
+Protocol of the papers: the frames are composited on white, every metric is taken per frame over the
+whole picture, and the figure is the mean over frames (so the mean of PSNRs, not the PSNR of the
+mean error). The PSNR of a region is that of its pixels. Error shares are of the squared error
+summed over all frames.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ MAX_PSNR = 100.0
 class FrameMetrics:
     """What was measured on one frame. NaN: not measurable there (a region outside the picture).
 
-    index: position in the capture's frames. name: the stem of its files. lpips: None where it was not measured.
-    regions: PSNR in dB by region. squared_error: sums over pixels (means over channels) by error mask.
+    index: position in the capture's frames. name: the stem of its files. lpips: None where it was
+        not measured.
+    regions: PSNR in dB by region. squared_error: sums over pixels (means over channels) by error
+        mask.
     """
 
     index: int
@@ -55,13 +58,20 @@ class Evaluation:
 
     @property
     def heldout(self) -> dict[str, float | None]:
-        """Means over the frames of L1, PSNR, SSIM and LPIPS over the whole picture; None where nothing was measured."""
-        return {name: _mean([getattr(frame, name) for frame in self.frames]) for name in IMAGE_METRICS}
+        """Means over the frames of L1, PSNR, SSIM and LPIPS over the whole picture; None where
+        nothing was measured."""
+        return {
+            name: _mean([getattr(frame, name) for frame in self.frames]) for name in IMAGE_METRICS
+        }
 
     @property
     def regions(self) -> dict[str, dict[str, float | None]]:
-        """Means over the frames of the PSNR in face, mouth, eyes, and inside (all but the matte's border band)."""
-        return {name: {"psnr": _mean([frame.regions[name] for frame in self.frames])} for name in REGIONS}
+        """Means over the frames of the PSNR in face, mouth, eyes, and inside (all but the matte's
+        border band)."""
+        return {
+            name: {"psnr": _mean([frame.regions[name] for frame in self.frames])}
+            for name in REGIONS
+        }
 
     @property
     def error_share(self) -> dict[str, float | None]:
@@ -71,9 +81,14 @@ class Evaluation:
         return {name: value / total if total > 0 else None for name, value in sums.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for metrics.json, never NaN or infinite: heldout, regions, error_share, lpips_net, per_frame."""
+        """Plain values for metrics.json, never NaN or infinite: heldout, regions, error_share,
+        lpips_net, per_frame."""
         per_frame = [
-            {key: value for key, value in dataclasses.asdict(frame).items() if key != "squared_error"}
+            {
+                key: value
+                for key, value in dataclasses.asdict(frame).items()
+                if key != "squared_error"
+            }
             for frame in self.frames
         ]
         return finite(
@@ -94,10 +109,12 @@ def evaluate(
     indices: Sequence[int],
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Evaluation:
-    """Measures ``render(index)`` [H, W, 3] on white in [0, 1] against the capture's frames ``indices``.
+    """Measures ``render(index)`` [H, W, 3] on white in [0, 1] against the capture's frames
+    ``indices``.
 
-    lpips: distance of two pictures (likeness.fitting.perceptual.LPIPS), left out if None.
-    Raises UserError when a picture of the capture is damaged, ValueError when ``render`` gives another size.
+    lpips: distance of two pictures (likeness.fitting.perceptual.LPIPS), left out if None. Raises
+    UserError when a picture of the capture is damaged, ValueError when ``render`` gives another
+    size.
     """
     frames = [_measure(render(index), capture, index, lpips) for index in indices]
     return Evaluation(tuple(frames), getattr(lpips, "net", None))
@@ -112,10 +129,14 @@ def _measure(
     truth = composite(rgba)
     picture = picture.detach().float().cpu().clamp(0, 1)
     if picture.shape != truth.shape:
-        raise ValueError(f"evaluate: expected a picture {list(truth.shape)}, got {list(picture.shape)}")
+        raise ValueError(
+            f"evaluate: expected a picture {list(truth.shape)}, got {list(picture.shape)}"
+        )
     matte = rgba[..., 3]
     squared = (picture.double() - truth.double()).square().mean(-1)
-    masks = {name: boxes_mask(boxes, *matte.shape[::-1]) for name, boxes in face_boxes(frame).items()}
+    masks = {
+        name: boxes_mask(boxes, *matte.shape[::-1]) for name, boxes in face_boxes(frame).items()
+    }
     masks["inside"] = ~border_band(matte)
     return FrameMetrics(
         index=index,
@@ -125,9 +146,12 @@ def _measure(
         psnr=_capped_psnr(squared),
         ssim=metrics.ssim(picture, truth),
         lpips=None if lpips is None else _distance(lpips, picture, truth),
-        regions={name: _capped_psnr(squared[torch.from_numpy(mask)]) for name, mask in masks.items()},
+        regions={
+            name: _capped_psnr(squared[torch.from_numpy(mask)]) for name, mask in masks.items()
+        },
         squared_error={
-            name: float(squared[torch.from_numpy(mask)].sum()) for name, mask in error_masks(frame, matte).items()
+            name: float(squared[torch.from_numpy(mask)].sum())
+            for name, mask in error_masks(frame, matte).items()
         },
     )
 
@@ -138,7 +162,9 @@ def _distance(lpips: Callable[[Tensor, Tensor], Tensor], picture: Tensor, truth:
 
 
 def _capped_psnr(squared: Tensor) -> float:
-    return min(metrics.psnr_from_mse(float(squared.mean())), MAX_PSNR) if squared.numel() else math.nan
+    return (
+        min(metrics.psnr_from_mse(float(squared.mean())), MAX_PSNR) if squared.numel() else math.nan
+    )
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -147,11 +173,12 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """The figures that count of a metrics.json or of ``Evaluation.to_json``: L1, PSNR, SSIM, LPIPS, PSNR by region.
+    """The figures that count of a metrics.json or of ``Evaluation.to_json``: L1, PSNR, SSIM, LPIPS,
+    PSNR by region.
 
-    They are those of ``without_secondary_motion``: held-out frames as a driver reaches them, without the secondary motion (sway) that
-    was tracked on these very frames. A file without that entry is of a capture without sway, or of ``to_json``.
-    None for what was not measured.
+    They are those of ``without_secondary_motion``: held-out frames as a driver reaches them,
+    without the secondary motion (sway) that was tracked on these very frames. A file without that
+    entry is of a capture without sway, or of ``to_json``. None for what was not measured.
     """
     measured = metrics.get("without_secondary_motion") or metrics
     whole, regions = measured.get("heldout") or {}, measured.get("regions") or {}

@@ -1,4 +1,5 @@
-"""What a training step found, left on its device until somebody asks: every reading makes the host wait for a GPU."""
+"""What a training step found, left on its device until somebody asks: every reading makes the host
+wait for a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ class FitDivergedError(RuntimeError):
 
 
 class Figures:
-    """Loss, its unweighted terms and the PSNR in dB of one step. To ask for any reads all that are unread so far."""
+    """Loss, its unweighted terms and the PSNR in dB of one step. To ask for any reads all that are
+    unread so far."""
 
     def __init__(self, unread: Unread, step: int, names: tuple[str, ...], values: Tensor) -> None:
         """values: [2 + terms] loss, mean squared error, and the terms of these names."""
@@ -49,7 +51,9 @@ class Unread:
     def __init__(self) -> None:
         self._waiting: list[Figures] = []
 
-    def add(self, step: int, loss: Tensor, terms: dict[str, Tensor], squared_error: Tensor) -> Figures:
+    def add(
+        self, step: int, loss: Tensor, terms: dict[str, Tensor], squared_error: Tensor
+    ) -> Figures:
         """Those of one more step, as tensors without dimensions on one device."""
         values = torch.stack([tensor.detach() for tensor in (loss, squared_error, *terms.values())])
         figures = Figures(self, step, tuple(terms), values)
@@ -57,7 +61,8 @@ class Unread:
         return figures
 
     def read(self) -> None:
-        """Reads all of them in one transfer. Raises FitDivergedError for the first step whose loss is not finite."""
+        """Reads all of them in one transfer. Raises FitDivergedError for the first step whose loss
+        is not finite."""
         if not self._waiting:
             return
         done, self._waiting = self._waiting, []

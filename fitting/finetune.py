@@ -1,7 +1,9 @@
-"""Fits an avatar that was lifted from few pictures to these pictures, without letting what they do not show go astray.
+"""Fits an avatar that was lifted from few pictures to these pictures, without letting what they do
+not show go astray.
 
-Colours and opacities may change, and patches move by millimetres and grow by a third at most; all are drawn back to
-where they started. Everything that a picture does not show keeps its place, since it has no gradient.
+Colours and opacities may change, and patches move by millimetres and grow by a third at most; all
+are drawn back to where they started. Everything that a picture does not show keeps its place, since
+it has no gradient.
 """
 
 from __future__ import annotations
@@ -13,21 +15,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from likeness.fitting import losses, image_loss
+from likeness.fitting import image_loss, losses
 from likeness.fitting.avatars import AvatarModel
+from likeness.ops.harmonics import C0
 from likeness.renderers import Renderer
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
-from likeness.scene.head_state import HeadState
 from likeness.scene.frame_images import FrameStore
+from likeness.scene.head_state import HeadState
 from likeness.scene.to_device import to_device
-from likeness.ops.harmonics import C0
 
 
 @dataclasses.dataclass(frozen=True)
 class RefinementConfig:
-    """How far a refinement may go. The values are those at which views of made people 30 degrees to the side, which
-    the picture did not show, gained a little rather than lost."""
+    """How far a refinement may go. The values are those at which views of made people 30 degrees to
+    the side, which the picture did not show, gained a little rather than lost."""
 
     shift_m: float = 1.0e-3
     """Farthest that a Gaussian moves."""
@@ -42,7 +44,8 @@ class RefinementConfig:
     matte: float = 0.2
     """Weight of the difference of alpha and matte."""
     least_shown: float = 0.08
-    """Gaussians of which the pictures show a smaller share stay as they are: shining through is no evidence."""
+    """Gaussians of which the pictures show a smaller share stay as they are: shining through is no
+    evidence."""
 
 
 _DILATION = 0.3  # square pixels that rasterisers add to a Gaussian's footprint
@@ -56,11 +59,17 @@ def can_refine(avatar: AvatarModel) -> bool:
 
 
 def refine(
-    avatar: AvatarModel, capture: Capture, frames: FrameStore, renderer: Renderer, seconds: float, seed: int = 0,
-    config: RefinementConfig = RefinementConfig(), progress: bool = True,
-) -> int:  # fmt: skip
-    """Refines in place for so many seconds; returns the steps taken. Raises ValueError for an avatar without the
-    parameters of FREEDOM."""
+    avatar: AvatarModel,
+    capture: Capture,
+    frames: FrameStore,
+    renderer: Renderer,
+    seconds: float,
+    seed: int = 0,
+    config: RefinementConfig = RefinementConfig(),
+    progress: bool = True,
+) -> int:
+    """Refines in place for so many seconds; returns the steps taken. Raises ValueError for an
+    avatar without the parameters of FREEDOM."""
     from tqdm import tqdm
 
     device = next(avatar.parameters()).device
@@ -80,8 +89,19 @@ def refine(
             bar.update(round(min(spent, seconds)) - bar.n)
             index = capture.train[steps % len(capture.train)]
             values = _values(start, free, config)
-            loss = _loss(avatar, values, states[index], cameras[index], frames.get(index), renderer, generator, config)
-            loss = loss + config.hold * (torch.tanh(free["means"]).square().mean() + _mean_square(free["log_scales"]))
+            loss = _loss(
+                avatar,
+                values,
+                states[index],
+                cameras[index],
+                frames.get(index),
+                renderer,
+                generator,
+                config,
+            )
+            loss = loss + config.hold * (
+                torch.tanh(free["means"]).square().mean() + _mean_square(free["log_scales"])
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             for tensor in free.values():
@@ -99,7 +119,9 @@ def _mean_square(value: Tensor) -> Tensor:
     return torch.tanh(value).square().mean()
 
 
-def _values(start: dict[str, Tensor], free: dict[str, Tensor], config: RefinementConfig) -> dict[str, Tensor]:
+def _values(
+    start: dict[str, Tensor], free: dict[str, Tensor], config: RefinementConfig
+) -> dict[str, Tensor]:
     """The parameters at what is free, within their limits."""
     return {
         "colors": start["colors"] + free["colors"],
@@ -110,9 +132,15 @@ def _values(start: dict[str, Tensor], free: dict[str, Tensor], config: Refinemen
 
 
 def _loss(
-    avatar: AvatarModel, values: dict[str, Tensor], state: HeadState, camera: Camera, target: tuple[Tensor, Tensor],
-    renderer: Renderer, generator: torch.Generator, config: RefinementConfig,
-) -> Tensor:  # fmt: skip
+    avatar: AvatarModel,
+    values: dict[str, Tensor],
+    state: HeadState,
+    camera: Camera,
+    target: tuple[Tensor, Tensor],
+    renderer: Renderer,
+    generator: torch.Generator,
+    config: RefinementConfig,
+) -> Tensor:
     in_head = camera.in_frame(state.T_world_head)
     named = {f"per_gaussian.{name}": value for name, value in values.items()}
     cloud = torch.func.functional_call(avatar, named, (state, in_head.center))
@@ -120,34 +148,46 @@ def _loss(
     colour, matte = target
     (background,) = to_device((torch.rand(3, generator=generator),), colour.device)
     truth, picture = colour * matte + (1 - matte) * background, output.over(background)
-    fit = (1 - config.dssim) * losses.l1(picture, truth) + config.dssim * losses.dssim(picture, truth)
+    fit = (1 - config.dssim) * losses.l1(picture, truth) + config.dssim * losses.dssim(
+        picture, truth
+    )
     return fit + config.matte * losses.l1(output.alpha, matte)
 
 
 def shown_share(
-    avatar: AvatarModel, renderer: Renderer, states: HeadState, cameras: Camera, indices: Sequence[int],
+    avatar: AvatarModel,
+    renderer: Renderer,
+    states: HeadState,
+    cameras: Camera,
+    indices: Sequence[int],
     looked_at: Sequence[Tensor] | None = None,
-) -> Tensor:  # fmt: skip
-    """[N] in [0, 1]: how much of each Gaussian some frame shows, the rest being hidden behind others or outside.
+) -> Tensor:
+    """[N] in [0, 1]: how much of each Gaussian some frame shows, the rest being hidden behind
+    others or outside.
 
-    states, cameras: [T], on the avatar's device. looked_at: per index the pixels [H, W] that count (0 or 1), all if
-    None.
+    states, cameras: [T], on the avatar's device. looked_at: per index the pixels [H, W] that count
+    (0 or 1), all if None.
 
-    The blending weights of a Gaussian, summed over the picture, are the derivative of the picture's sum by its colour;
-    what they would be with nothing before it is its opacity times its area in the picture.
+    The blending weights of a Gaussian, summed over the picture, are the derivative of the picture's
+    sum by its colour; what they would be with nothing before it is its opacity times its area in
+    the picture.
     """
     share = torch.zeros(avatar.num_gaussians, device=states.expression.device)
     for number, index in enumerate(indices):
         camera = cameras[index].in_frame(states[index].T_world_head)
         with torch.no_grad():
             cloud = avatar(states[index], camera.center)
-        colours = torch.zeros_like(cloud.sh[..., :1, :]).requires_grad_()  # grey 0.5: nothing is clamped
+        # grey 0.5: nothing is clamped
+        colours = torch.zeros_like(cloud.sh[..., :1, :]).requires_grad_()
         output = renderer.render(dataclasses.replace(cloud, sh=colours), camera)
         red = output.rgb[..., 0] if looked_at is None else output.rgb[..., 0] * looked_at[number]
         weights = torch.autograd.grad(red.sum(), colours)[0][:, 0, 0] / C0
         _, depth = camera.project(cloud.means)
-        pixels = (camera.K[0, 0] * cloud.scales / depth[:, None].clamp_min(1e-3)).square() + _DILATION
-        area = 2 * torch.pi * pixels.sort(-1).values[:, 1:].prod(-1).sqrt()  # of the two larger axes: seen from before
+        pixels = (
+            camera.K[0, 0] * cloud.scales / depth[:, None].clamp_min(1e-3)
+        ).square() + _DILATION
+        # of the two larger axes: seen from before
+        area = 2 * torch.pi * pixels.sort(-1).values[:, 1:].prod(-1).sqrt()
         alone = (cloud.opacities * area).clamp_min(1e-6)
         share = torch.maximum(share, (weights / alone).clamp(0, 1))
     return share

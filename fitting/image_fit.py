@@ -1,4 +1,5 @@
-"""From the capture of one or a few pictures to a bundle: what the initializer gives, fitted only on request."""
+"""From the capture of one or a few pictures to a bundle: what the initializer gives, fitted only on
+request."""
 
 from __future__ import annotations
 
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from likeness.fitting import networks
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
-from likeness.fitting.seedings import SEEDINGS
+from likeness.fitting.finetune import FREEDOM, can_refine, refine
 from likeness.fitting.loop import avatar_of
 from likeness.fitting.recolouring import check_recolourable, recolour
-from likeness.fitting.finetune import FREEDOM, can_refine, refine
 from likeness.fitting.run_directory import RunDirectory, versions
-from likeness.renderers.screen_refiner import Refinement
+from likeness.fitting.seedings import SEEDINGS
 from likeness.renderers import create
+from likeness.renderers.screen_refiner import Refinement
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import FrameStore
@@ -25,9 +26,7 @@ from likeness.scene.seeds import Seeds
 if TYPE_CHECKING:
     from likeness.preprocess.portraits.capture import PictureOptions
 
-_NOTHING_HELD = (
-    "nothing: the avatar has all the pictures there are, and its figures are those of pictures that it was made from"
-)
+_NOTHING_HELD = "nothing: the avatar has all the pictures there are, and its figures are those of pictures that it was made from"
 
 _REFINED = (
     "pictures are refined by a network that came with the weights (likeness render --coarse shows them without it); "
@@ -38,7 +37,8 @@ _UNREFINED = "left out: it knows the Gaussians as the network gives them, and --
 
 @dataclasses.dataclass(frozen=True)
 class PicturesResult:
-    """bundle: as saved. seconds: by part. notes: for people, recorded in the run. figures: further metrics."""
+    """bundle: as saved. seconds: by part. notes: for people, recorded in the run. figures: further
+    metrics."""
 
     bundle: AvatarBundle
     seconds: dict[str, float]
@@ -62,17 +62,22 @@ class Base:
         check_recolourable(bundle, str(root))
         capture = Capture.load(run.capture)
         if capture.expression_names != bundle.expression_names:
-            raise UserError(f"{root}: its capture is not that of its avatar; give a run that fit_subject.py made")
+            raise UserError(
+                f"{root}: its capture is not that of its avatar; give a run that fit_subject.py made"
+            )
         return cls(run, bundle, capture)
 
     def options(self, options: PictureOptions) -> PictureOptions:
-        """Options for pictures of this person; a picture without a focal length is taken for one by its camera."""
+        """Options for pictures of this person; a picture without a focal length is taken for one by
+        its camera."""
         camera = self.bundle.default_camera
         focal = options.focal or float(camera.K[0, 0]) / max(camera.width, camera.height)
         return dataclasses.replace(options, head_model=self.capture.head_model, focal=focal)
 
 
-def recolour_pictures(run: RunDirectory, capture: Capture, base: Base, *, device: str = "cpu") -> PicturesResult:
+def recolour_pictures(
+    run: RunDirectory, capture: Capture, base: Base, *, device: str = "cpu"
+) -> PicturesResult:
     """Saves the base's avatar with the colours of the pictures of a capture as the bundle of a run.
 
     The capture's states become those at which the avatar lies over the pictures.
@@ -90,10 +95,16 @@ def recolour_pictures(run: RunDirectory, capture: Capture, base: Base, *, device
     }
     if base.bundle.refinement is not None:
         notes["screen_refiner"] = "left out: it knows the colours as the network gives them"
-    facts = {**base.bundle.facts, "recoloured": {"base": str(base.run.root), **found.figures}, "notes": notes}
+    facts = {
+        **base.bundle.facts,
+        "recoloured": {"base": str(base.run.root), **found.figures},
+        "notes": notes,
+    }
     dataclasses.replace(found.bundle.coarse(), facts=facts).save(run.bundle)
     seconds = {"recolouring": round(time.perf_counter() - begun, 3)}
-    return PicturesResult(AvatarBundle.load(run.bundle), seconds, notes, {"recoloured": found.figures})
+    return PicturesResult(
+        AvatarBundle.load(run.bundle), seconds, notes, {"recoloured": found.figures}
+    )
 
 
 def _names(capture: Capture) -> list[str]:
@@ -101,13 +112,19 @@ def _names(capture: Capture) -> list[str]:
 
 
 def fit_pictures(
-    run: RunDirectory, capture: Capture, config: FitConfig, *, refine_s: float | None = None, device: str = "cpu",
+    run: RunDirectory,
+    capture: Capture,
+    config: FitConfig,
+    *,
+    refine_s: float | None = None,
+    device: str = "cpu",
     seed: int = 0,
-) -> PicturesResult:  # fmt: skip
+) -> PicturesResult:
     """Makes the avatar of a run of pictures and saves its bundle.
 
-    refine_s: seconds of fitting to the pictures themselves; none if None. Raises UserError for an avatar that cannot be
-    refined so, and where the networks' backend was asked for and is not there.
+    refine_s: seconds of fitting to the pictures themselves; none if None. Raises UserError for an
+    avatar that cannot be refined so, and where the networks' backend was asked for and is not
+    there.
     """
     networks.require(config.networks, device)
     frames, seconds = FrameStore(capture, capture.train, device), {}
@@ -133,9 +150,14 @@ def fit_pictures(
         seconds["refine"] = round(time.perf_counter() - begun, 3)
         notes["refinement"] = f"{steps} steps on the pictures themselves in {refine_s:g} s"
     facts = {
-        "seed": seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes,
-        "pictures": _names(capture), "extrapolates": True, "networks": dataclasses.asdict(config.networks),
-    }  # fmt: skip
+        "seed": seed,
+        "capture_hash": capture.source_hash,
+        "versions": versions(),
+        "notes": notes,
+        "pictures": _names(capture),
+        "extrapolates": True,
+        "networks": dataclasses.asdict(config.networks),
+    }
     bundle = AvatarBundle.from_fit(avatar.eval(), capture, facts)
     dataclasses.replace(bundle, refinement=refinement).save(run.bundle)
     return PicturesResult(AvatarBundle.load(run.bundle), seconds, notes)
@@ -148,4 +170,8 @@ def _refinement(config: FitConfig, seeds: Seeds) -> Refinement | None:
     from likeness.one_shot import weights
 
     refiner = weights.load(config.seeds.weights)[0].refiner
-    return None if refiner is None else Refinement.of(refiner, seeds.features, seeds.cloud.num_gaussians)
+    return (
+        None
+        if refiner is None
+        else Refinement.of(refiner, seeds.features, seeds.cloud.num_gaussians)
+    )

@@ -1,7 +1,8 @@
-"""What a rendering and a frame differ by, over one background: L1, 1 - SSIM, the matte's L1, and their weighted sum.
+"""What a rendering and a frame differ by, over one background: L1, 1 - SSIM, the matte's L1, and
+their weighted sum.
 
-On the CPU value and gradient are made together by fused kernels (`picture_loss_torch` is their slow, obvious twin, and
-the path on other devices).
+On the CPU value and gradient are made together by fused kernels (`picture_loss_torch` is their
+slow, obvious twin, and the path on other devices).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ TERMS = ("l1", "dssim", "matte")
 
 @dataclasses.dataclass(frozen=True)
 class PictureLoss:
-    """total: the weighted sum, differentiable. terms: by the names of TERMS, unweighted, without gradient.
+    """total: the weighted sum, differentiable. terms: by the names of TERMS, unweighted, without
+    gradient.
     squared_error: mean over pixels and channels, without gradient.
     """
 
@@ -30,12 +32,19 @@ class PictureLoss:
 
 
 def picture_loss(
-    rgb: Tensor, alpha: Tensor, colour: Tensor, matte: Tensor, background: Tensor, weights: dict[str, float]
+    rgb: Tensor,
+    alpha: Tensor,
+    colour: Tensor,
+    matte: Tensor,
+    background: Tensor,
+    weights: dict[str, float],
 ) -> PictureLoss:
-    """Compares renderings with frames, both over ``background`` [*b, 3]; differentiable in rgb and alpha.
+    """Compares renderings with frames, both over ``background`` [*b, 3]; differentiable in rgb and
+    alpha.
 
-    rgb: [*b, H, W, 3] premultiplied by alpha [*b, H, W, 1]. colour: [*b, H, W, 3] straight, with matte [*b, H, W, 1].
-    All values are means over the pictures of the batch. weights: by the names of TERMS.
+    rgb: [*b, H, W, 3] premultiplied by alpha [*b, H, W, 1]. colour: [*b, H, W, 3] straight, with
+    matte [*b, H, W, 1]. All values are means over the pictures of the batch. weights: by the names
+    of TERMS.
     """
     if rgb.device.type != "cpu" or rgb.dtype not in (torch.float32, torch.float64):
         return picture_loss_torch(rgb, alpha, colour, matte, background, weights)
@@ -45,7 +54,12 @@ def picture_loss(
 
 
 def picture_loss_torch(
-    rgb: Tensor, alpha: Tensor, colour: Tensor, matte: Tensor, background: Tensor, weights: dict[str, float]
+    rgb: Tensor,
+    alpha: Tensor,
+    colour: Tensor,
+    matte: Tensor,
+    background: Tensor,
+    weights: dict[str, float],
 ) -> PictureLoss:
     """``picture_loss`` in plain PyTorch operations, on any device."""
     background = background[..., None, None, :]
@@ -53,18 +67,26 @@ def picture_loss_torch(
     picture = rgb + (1 - alpha) * background
     truth, picture = (values.reshape(-1, *values.shape[-3:]) for values in (truth, picture))
     terms = {
-        "l1": losses.l1(picture, truth), "dssim": losses.dssim(picture, truth), "matte": losses.l1(alpha, matte),
-    }  # fmt: skip
+        "l1": losses.l1(picture, truth),
+        "dssim": losses.dssim(picture, truth),
+        "matte": losses.l1(alpha, matte),
+    }
     total = torch.stack([weights.get(name, 0.0) * term for name, term in terms.items()]).sum()
     squared_error = (picture.detach() - truth).square().mean()
     return PictureLoss(total, {name: term.detach() for name, term in terms.items()}, squared_error)
 
 
 def compile_kernels() -> None:
-    """Compiles the fused kernels for float32 (a few seconds once, then cached on the disk): call it before a fit."""
+    """Compiles the fused kernels for float32 (a few seconds once, then cached on the disk): call it
+    before a fit."""
     rgba = torch.ones(12, 12, 4)
-    rgb, alpha = torch.zeros(12, 12, 3, requires_grad=True), torch.zeros(12, 12, 1, requires_grad=True)
-    picture_loss(rgb, alpha, rgba[..., :3], rgba[..., 3:], torch.ones(3), {"l1": 1.0}).total.backward()
+    rgb, alpha = (
+        torch.zeros(12, 12, 3, requires_grad=True),
+        torch.zeros(12, 12, 1, requires_grad=True),
+    )
+    picture_loss(
+        rgb, alpha, rgba[..., :3], rgba[..., 3:], torch.ones(3), {"l1": 1.0}
+    ).total.backward()
 
 
 class _Fused(torch.autograd.Function):
@@ -83,13 +105,25 @@ class _Fused(torch.autograd.Function):
         taps, constants = losses.kernel_arguments(rgb.dtype, count)
         weights = np.array([-dssim, l1 / count, of_matte / pixels], taps.dtype)
         empty = (0,) * alpha.ndim
-        g_rgb, g_alpha = (rgb.new_empty(tensor.shape if wanted else empty) for tensor in (rgb, alpha))
-        gradients = [_rows(g) if wanted else np.empty((pictures, 0, 0), taps.dtype) for g in (g_rgb, g_alpha)]
+        g_rgb, g_alpha = (
+            rgb.new_empty(tensor.shape if wanted else empty) for tensor in (rgb, alpha)
+        )
+        gradients = [
+            _rows(g) if wanted else np.empty((pictures, 0, 0), taps.dtype) for g in (g_rgb, g_alpha)
+        ]
         sums = np.zeros((pictures, 4, height))
 
         def band(b: int, first: int, last: int) -> None:
             image_loss_kernels.picture_band(
-                *(array[b] for array in inputs), behind[b], first, last, taps, constants, weights, wanted, sums[b],
+                *(array[b] for array in inputs),
+                behind[b],
+                first,
+                last,
+                taps,
+                constants,
+                weights,
+                wanted,
+                sums[b],
                 *(array[b] for array in gradients),
             )
 
@@ -119,10 +153,15 @@ def _rows(picture: Tensor) -> np.ndarray:
 
 
 def _joined(colour: Tensor, matte: Tensor, dtype: torch.dtype) -> Tensor:
-    """Colour and matte as pictures [*b, H, W, 4]: without a copy where they are parts of one, as frames come."""
+    """Colour and matte as pictures [*b, H, W, 4]: without a copy where they are parts of one, as
+    frames come."""
     shape = (*matte.shape[:-1], 4)
     strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
     beside = colour.data_ptr() + 3 * colour.element_size() == matte.data_ptr()
-    if beside and colour.dtype == matte.dtype == dtype and colour.stride() == strides == matte.stride():
+    if (
+        beside
+        and colour.dtype == matte.dtype == dtype
+        and colour.stride() == strides == matte.stride()
+    ):
         return colour.as_strided(shape, strides)
     return torch.cat([colour.to(dtype), matte.to(dtype)], -1)

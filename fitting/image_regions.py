@@ -11,13 +11,85 @@ from likeness.scene.capture import TrackedFrame
 
 # Groups of the 478 FaceMesh landmarks.
 FACE_OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip
+    10,
+    338,
+    297,
+    332,
+    284,
+    251,
+    389,
+    356,
+    454,
+    323,
+    361,
+    288,
+    397,
+    365,
+    379,
+    378,
+    400,
+    377,
+    152,
+    148,
+    176,
+    149,
+    150,
+    136,
+    172,
+    58,
+    132,
+    93,
+    234,
+    127,
+    162,
+    21,
+    54,
+    103,
+    67,
+    109,
+)
 LIPS = (
-    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
-    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
-)  # fmt: skip
+    61,
+    146,
+    91,
+    181,
+    84,
+    17,
+    314,
+    405,
+    321,
+    375,
+    291,
+    185,
+    40,
+    39,
+    37,
+    0,
+    267,
+    269,
+    270,
+    409,
+    78,
+    95,
+    88,
+    178,
+    87,
+    14,
+    317,
+    402,
+    318,
+    324,
+    308,
+    191,
+    80,
+    81,
+    82,
+    13,
+    312,
+    311,
+    310,
+    415,
+)
 RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173)
 LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398)
 
@@ -30,7 +102,8 @@ _PERSON = 128
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """Pixels left <= x < right, top <= y < bottom; empty when the region lies outside the picture."""
+    """Pixels left <= x < right, top <= y < bottom; empty when the region lies outside the
+    picture."""
 
     left: int
     top: int
@@ -51,7 +124,8 @@ class Box:
 
 
 def box_around(points: np.ndarray, width: int, height: int, padding: float = 0.0) -> Box:
-    """The box of points [N, 2] in pixels, grown on each side by ``padding`` times its longer side, and clipped."""
+    """The box of points [N, 2] in pixels, grown on each side by ``padding`` times its longer side,
+    and clipped."""
     low, high = points.min(0), points.max(0)
     margin = padding * (high - low).max()
     left, top = np.floor(low - margin).clip(0, (width, height)).astype(int)
@@ -60,20 +134,25 @@ def box_around(points: np.ndarray, width: int, height: int, padding: float = 0.0
 
 
 def face_boxes(frame: TrackedFrame) -> dict[str, tuple[Box, ...]]:
-    """The boxes of a frame's ``face`` (its oval), ``mouth`` and ``eyes`` (two), from its landmarks."""
+    """The boxes of a frame's ``face`` (its oval), ``mouth`` and ``eyes`` (two), from its
+    landmarks."""
     points = frame.landmarks.detach().cpu().numpy()
     size = (frame.camera.width, frame.camera.height)
     return {
         "face": (box_around(points[list(FACE_OVAL)], *size),),
         "mouth": (box_around(points[list(LIPS)], *size, _MOUTH_PADDING),),
-        "eyes": tuple(box_around(points[list(eye)], *size, _EYE_PADDING) for eye in (RIGHT_EYE, LEFT_EYE)),
+        "eyes": tuple(
+            box_around(points[list(eye)], *size, _EYE_PADDING) for eye in (RIGHT_EYE, LEFT_EYE)
+        ),
     }
 
 
 def head_box(frame: TrackedFrame, divisor: int = 1) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the whole head with its hair, in the picture reduced by ``divisor``.
+    """Left, top, right, bottom of the whole head with its hair, in the picture reduced by
+    ``divisor``.
 
-    The face's oval ends at the hairline and before the ears: it is grown by a half upwards and by a quarter sideways.
+    The face's oval ends at the hairline and before the ears: it is grown by a half upwards and by a
+    quarter sideways.
     """
     points = frame.landmarks.detach().cpu().numpy()[list(FACE_OVAL)]
     low, high = points.min(0), points.max(0)
@@ -92,7 +171,8 @@ def boxes_mask(boxes: tuple[Box, ...], width: int, height: int) -> np.ndarray:
 
 
 def border_band(matte: np.ndarray) -> np.ndarray:
-    """[H, W] bool: within 3 pixels (at 512, in proportion otherwise) of where a uint8 matte is soft or jumps."""
+    """[H, W] bool: within 3 pixels (at 512, in proportion otherwise) of where a uint8 matte is soft
+    or jumps."""
     import cv2
 
     radius = max(1, round(_BORDER_PX * max(matte.shape) / 512))
@@ -104,10 +184,11 @@ def border_band(matte: np.ndarray) -> np.ndarray:
 
 
 def error_masks(frame: TrackedFrame, matte: np.ndarray) -> dict[str, np.ndarray]:
-    """Masks [H, W] bool that part the picture: ``border``, ``face``, ``torso`` and ``rest``; each pixel is in one.
+    """Masks [H, W] bool that part the picture: ``border``, ``face``, ``torso`` and ``rest``; each
+    pixel is in one.
 
-    border: the matte's band. face: inside the oval of the landmarks. torso: the person below the chin (neck, shoulders,
-    hair that hangs there). rest: hair, ears and background.
+    border: the matte's band. face: inside the oval of the landmarks. torso: the person below the
+    chin (neck, shoulders, hair that hangs there). rest: hair, ears and background.
     """
     import cv2
 

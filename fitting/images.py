@@ -13,11 +13,16 @@ def to_uint8(picture) -> np.ndarray:
     if hasattr(picture, "detach"):
         picture = picture.detach().cpu().numpy()
     picture = np.asarray(picture)
-    return picture if picture.dtype == np.uint8 else (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return (
+        picture
+        if picture.dtype == np.uint8
+        else (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    )
 
 
 def error_map(truth, avatar) -> np.ndarray:
-    """Heat of the mean absolute difference of two pictures [H, W, 3] in [0, 1]: black none, yellow 0.25. uint8 RGB."""
+    """Heat of the mean absolute difference of two pictures [H, W, 3] in [0, 1]: black none, yellow
+    0.25. uint8 RGB."""
     import cv2
 
     difference = np.abs(to_uint8(truth).astype(np.float32) - to_uint8(avatar)).mean(-1) / 255
@@ -25,9 +30,11 @@ def error_map(truth, avatar) -> np.ndarray:
     return cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1].copy()
 
 
-def depth_map(depth: np.ndarray, alpha: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
-    """Expected depth [H, W] as colour [H, W, 3], near bright, far dark, between two depths in metres (if none are
-    given, over the range that is covered); uint8.
+def depth_map(
+    depth: np.ndarray, alpha: np.ndarray, limits: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Expected depth [H, W] as colour [H, W, 3], near bright, far dark, between two depths in
+    metres (if none are given, over the range that is covered); uint8.
 
     White where ``alpha`` [H, W] is below a half.
     """

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from likeness.fitting.avatars import AvatarModel
 from likeness.fitting.config import FitConfig
-from likeness.scene.config_files import presets
 from likeness.fitting.loop import Budget, StepInfo
+from likeness.scene.config_files import presets
 
 log = logging.getLogger(__name__)
 
@@ -17,22 +17,29 @@ _SHORT_PRESETS = ("default", "{avatar}-plus")
 _HOW = "steps of {:.2g} s, timed just now; later ones are slower, as Gaussians are added"
 
 
-def budget_of(config: FitConfig, device: str, minutes: float | None, iterations: int | None) -> Budget:
-    """The length of a fit: as asked for; else the preset's own iterations, on a CPU its own minutes, if any (said)."""
+def budget_of(
+    config: FitConfig, device: str, minutes: float | None, iterations: int | None
+) -> Budget:
+    """The length of a fit: as asked for; else the preset's own iterations, on a CPU its own
+    minutes, if any (said)."""
     if minutes is not None or iterations is not None:
         return Budget(minutes, iterations)
     if device == "cpu" and config.schedule.cpu_minutes > 0:
         log.info(
             "no CUDA here: fitting for %g minutes instead of %d iterations (--minutes or --iterations say otherwise)",
-            config.schedule.cpu_minutes, config.schedule.iterations,
-        )  # fmt: skip
+            config.schedule.cpu_minutes,
+            config.schedule.iterations,
+        )
         return Budget(minutes=config.schedule.cpu_minutes)
     return Budget(iterations=config.schedule.iterations)
 
 
-def announce(config: FitConfig, budget: Budget, device: str, step_seconds: Callable[[], float]) -> str | None:
-    """Says in one line, and returns, that a fit is too short for its preset, or how long one of full length will take
-    on a CPU; None where there is nothing to say. step_seconds: measures a step; called only where that is needed."""
+def announce(
+    config: FitConfig, budget: Budget, device: str, step_seconds: Callable[[], float]
+) -> str | None:
+    """Says in one line, and returns, that a fit is too short for its preset, or how long one of
+    full length will take on a CPU; None where there is nothing to say. step_seconds: measures a
+    step; called only where that is needed."""
     needed = config.schedule.min_iterations
     if needed == 0:
         return None
@@ -62,13 +69,15 @@ def announce(config: FitConfig, budget: Budget, device: str, step_seconds: Calla
 
 
 def timed_step(fit: Callable[..., AvatarModel], config: FitConfig, device: str) -> float:
-    """Seconds of a step, from some that are spread over the whole course of a fit which is then thrown away.
+    """Seconds of a step, from some that are spread over the whole course of a fit which is then
+    thrown away.
 
     fit: ``loop.fit`` with everything given but config, budget and listeners.
     """
     clock, count = _Clock(), 6 if device == "cpu" else 2 * _READ_EVERY
     fit(config=config, budget=Budget(iterations=count), listeners=[clock])
-    before = 1 if device == "cpu" else _READ_EVERY  # what the first ones wait for, they wait for once
+    # what the first ones wait for, they wait for once
+    before = 1 if device == "cpu" else _READ_EVERY
     return (clock.seconds[-1] - clock.seconds[before - 1]) / (count - before)
 
 
@@ -87,9 +96,15 @@ class _Clock:
 
 def _alternatives(config: FitConfig) -> str:
     known = presets()
-    names = [name for name in (text.format(avatar=config.avatar) for text in _SHORT_PRESETS) if name in known]
+    names = [
+        name
+        for name in (text.format(avatar=config.avatar) for text in _SHORT_PRESETS)
+        if name in known
+    ]
     return " or ".join(f"--preset {name}" for name in names)
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(seconds / 60, 1):.0f} minutes"
+    return (
+        f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(seconds / 60, 1):.0f} minutes"
+    )

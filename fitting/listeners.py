@@ -20,8 +20,8 @@ _SMOOTHING = 0.05
 
 
 class ProgressBar:
-    """Shows how far the fit is, the PSNR of the training frames (running mean), the Gaussians, and the training frames
-    that are taken in a second."""
+    """Shows how far the fit is, the PSNR of the training frames (running mean), the Gaussians, and
+    the training frames that are taken in a second."""
 
     def __init__(self, description: str) -> None:
         self._description = description
@@ -37,7 +37,9 @@ class ProgressBar:
         if not info.figures.ready and info.fraction < 1:
             return
         for psnr in (figures.psnr for figures in self._unseen):
-            self._psnr = psnr if self._psnr is None else self._psnr + _SMOOTHING * (psnr - self._psnr)
+            self._psnr = (
+                psnr if self._psnr is None else self._psnr + _SMOOTHING * (psnr - self._psnr)
+            )
         self._unseen = []
         if time.monotonic() - self._shown < 0.5 and info.fraction < 1:
             return
@@ -64,7 +66,8 @@ class ProgressBar:
 
 
 class JsonLog:
-    """Appends one JSON object per logged step to a file; a resumed fit drops what lies beyond its checkpoint."""
+    """Appends one JSON object per logged step to a file; a resumed fit drops what lies beyond its
+    checkpoint."""
 
     def __init__(self, path: Path, every: int = 10) -> None:
         self._path, self._every = path, every
@@ -106,9 +109,12 @@ class TensorBoardLog:
     """Writes curves and, now and then, a picture of one training frame beside its truth."""
 
     def __init__(
-        self, folder: Path, picture: Callable[[AvatarModel], Tensor] | None = None, every: int = 20,
+        self,
+        folder: Path,
+        picture: Callable[[AvatarModel], Tensor] | None = None,
+        every: int = 20,
         picture_seconds: float = 60.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder))
@@ -126,7 +132,10 @@ class TensorBoardLog:
             self._next_picture = info.seconds + self._picture_seconds
             with torch.no_grad():
                 self._writer.add_image(
-                    "truth_and_avatar", self._picture(avatar).clamp(0, 1), info.step, dataformats="HWC"
+                    "truth_and_avatar",
+                    self._picture(avatar).clamp(0, 1),
+                    info.step,
+                    dataformats="HWC",
                 )
 
     def on_end(self, avatar: AvatarModel) -> None:

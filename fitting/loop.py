@@ -20,16 +20,16 @@ from likeness.fitting.checkpoint import Progress
 from likeness.fitting.config import FitConfig
 from likeness.fitting.densify import DENSIFIERS
 from likeness.fitting.figures import Figures, FitDivergedError, Unread
-from likeness.fitting.seedings import SEEDINGS
+from likeness.fitting.image_regions import head_box
 from likeness.fitting.objective import Perceptual
 from likeness.fitting.optimizers import make_optimizer, operate, set_rates
-from likeness.fitting.image_regions import head_box
+from likeness.fitting.seedings import SEEDINGS
 from likeness.renderers import Renderer, ScreenRequest
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
-from likeness.scene.head_state import HeadState
 from likeness.scene.frame_images import FrameStore
+from likeness.scene.head_state import HeadState
 from likeness.scene.seeds import Seeds
 from likeness.scene.to_device import to_device
 
@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 
 _CHECKPOINT_EVERY_S = 30.0
 _FINITE_EVERY = 50
-# Steps on a GPU between two readings. In between the host waits only inside gsplat, once a rendering, for the number of
-# tiles: it prepares losses, gradients, the optimizer's update and the next avatar while the GPU works on the last ones.
+# Steps on a GPU between two readings. In between the host waits only inside gsplat, once a
+# rendering, for the number of tiles: it prepares losses, gradients, the optimizer's update and the
+# next avatar while the GPU works on the last ones.
 _READ_EVERY = 10
 
 
@@ -46,7 +47,8 @@ _READ_EVERY = 10
 class Budget:
     """How long to fit: minutes of optimisation or a number of iterations, one of the two.
 
-    clock: what minutes are counted by, in seconds; benchmarks on a shared machine count processor time.
+    clock: what minutes are counted by, in seconds; benchmarks on a shared machine count processor
+        time.
     """
 
     minutes: float | None = None
@@ -66,10 +68,11 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class StepInfo:
-    """What listeners hear after a step. ``nominal`` is the iteration in the preset's own units, ``frames`` are those
-    that the step took.
+    """What listeners hear after a step. ``nominal`` is the iteration in the preset's own units,
+    ``frames`` are those that the step took.
 
-    On a GPU ``figures`` are ready after every tenth step; to read them after others makes the fit wait.
+    On a GPU ``figures`` are ready after every tenth step; to read them after others makes the fit
+    wait.
     """
 
     step: int
@@ -98,16 +101,23 @@ class FitInterrupted(KeyboardInterrupt):
     """The fit was stopped by a signal after its state was saved."""
 
 
-def create_avatar(config: FitConfig, capture: Capture, frames: FrameStore, seed: int) -> AvatarModel:
+def create_avatar(
+    config: FitConfig, capture: Capture, frames: FrameStore, seed: int
+) -> AvatarModel:
     """A fresh avatar for a capture, started by the configured initializer."""
-    return avatar_of(SEEDINGS[config.initializer](capture, frames, config.seeds, seed), config, capture, seed)
+    return avatar_of(
+        SEEDINGS[config.initializer](capture, frames, config.seeds, seed), config, capture, seed
+    )
 
 
 def avatar_of(seeds: Seeds, config: FitConfig, capture: Capture, seed: int) -> AvatarModel:
-    """A fresh avatar that starts from seeds. What a screen refiner would read of them is dropped: a fit changes the
-    Gaussians that it was trained for."""
+    """A fresh avatar that starts from seeds. What a screen refiner would read of them is dropped: a
+    fit changes the Gaussians that it was trained for."""
     shape = AvatarShape(
-        seeds.cloud.num_gaussians, len(capture.expression_names), len(capture.joint_names), seeds.rig.shapes.shape[1]
+        seeds.cloud.num_gaussians,
+        len(capture.expression_names),
+        len(capture.joint_names),
+        seeds.rig.shapes.shape[1],
     )
     torch.manual_seed(seed)
     avatar = AVATARS[config.avatar](config.avatar_config(), shape)
@@ -130,13 +140,15 @@ def fit(
     listeners: Sequence[Listener] = (),
     should_stop=lambda: False,
 ) -> AvatarModel:
-    """Fits an avatar to the training frames of a capture, ``config.schedule.batch`` of them in each step.
+    """Fits an avatar to the training frames of a capture, ``config.schedule.batch`` of them in each
+    step.
 
-    With a ``checkpoint_path`` the fit goes on from there if the file exists, and saves itself there every half minute,
-    at the end and when ``should_stop`` says so (then FitInterrupted is raised). Everything random depends on the seed
-    and the step alone, so that a resumed fit takes the same steps as an uninterrupted one.
-    Raises FitDivergedError when a loss or gradient is not finite (a GPU's are looked at every ten steps); the last
-    checkpoint stays. Raises UserError where a batch is larger than the training frames are many.
+    With a ``checkpoint_path`` the fit goes on from there if the file exists, and saves itself there
+    every half minute, at the end and when ``should_stop`` says so (then FitInterrupted is raised).
+    Everything random depends on the seed and the step alone, so that a resumed fit takes the same
+    steps as an uninterrupted one. Raises FitDivergedError when a loss or gradient is not finite (a
+    GPU's are looked at every ten steps); the last checkpoint stays. Raises UserError where a batch
+    is larger than the training frames are many.
     """
     check_batch(config, capture)
     frames = frames or FrameStore(capture, capture.train, device)
@@ -172,26 +184,39 @@ def fit(
         set_rates(optimizer, fraction, _stride(config, nominal, progress.step))
         avatar.advance(nominal)
         target = frames.get(chosen[0] if len(chosen) == 1 else chosen, divisor)
-        backgrounds = torch.stack([objective.background_colour(config.objective, generator) for _ in chosen])
+        backgrounds = torch.stack(
+            [objective.background_colour(config.objective, generator) for _ in chosen]
+        )
         (background,) = to_device((backgrounds.view(*state.batch_shape, 3),), device)
         use_perceptual = perceptual is not None and nominal >= config.objective.perceptual_from
         for frame in chosen if use_perceptual else ():
             if (frame, divisor) not in boxes:
                 whole = config.objective.perceptual_region == "frame"
-                box = (0, 0, camera.width, camera.height) if whole else head_box(capture.frames[frame], divisor)
+                box = (
+                    (0, 0, camera.width, camera.height)
+                    if whole
+                    else head_box(capture.frames[frame], divisor)
+                )
                 boxes[frame, divisor] = box
 
-        output, cloud = render(avatar, renderer, state, camera, config, screen=densifier.wants_screen(nominal))
+        output, cloud = render(
+            avatar, renderer, state, camera, config, screen=densifier.wants_screen(nominal)
+        )
         loss, terms, squared_error = objective.compute(
-            config.objective, output, target, background, avatar,
+            config.objective,
+            output,
+            target,
+            background,
+            avatar,
             perceptual if use_perceptual else None,
             [boxes[frame, divisor] for frame in chosen] if use_perceptual else None,
-        )  # fmt: skip
+        )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         figures = unread.add(progress.step, loss, terms, squared_error)
         if (progress.step + 1) % read_every == 0:
-            unread.read()  # waits for the device: what it has worked is in the time that is measured
+            # waits for the device: what it has worked is in the time that is measured
+            unread.read()
         if progress.step % _FINITE_EVERY == 0:
             _check_gradients(avatar, progress.step)
         densifier.observe(output, cloud, max(camera.width, camera.height))
@@ -204,7 +229,13 @@ def fit(
         progress.step += 1
         progress.seconds += budget.clock() - started
         info = StepInfo(
-            progress.step, nominal, budget.fraction(progress), progress.seconds, chosen, figures, avatar.num_gaussians
+            progress.step,
+            nominal,
+            budget.fraction(progress),
+            progress.seconds,
+            chosen,
+            figures,
+            avatar.num_gaussians,
         )
         for listener in listeners:
             listener.on_step(info, avatar)
@@ -218,9 +249,14 @@ def fit(
 
 
 def render(
-    avatar: AvatarModel, renderer: Renderer, state: HeadState, camera: Camera, config: FitConfig, *,
+    avatar: AvatarModel,
+    renderer: Renderer,
+    state: HeadState,
+    camera: Camera,
+    config: FitConfig,
+    *,
     screen: ScreenRequest = False,
-):  # fmt: skip
+):
     """The renderings of states [*b] by cameras [*b] of the world, and the clouds that they show."""
     if not config.schedule.expressions:
         state = state.expressionless()
@@ -230,7 +266,8 @@ def render(
 
 
 def _stride(config: FitConfig, nominal: float, step: int) -> float:
-    """What the learning rates are multiplied by in a fit that takes fewer steps than the preset's."""
+    """What the learning rates are multiplied by in a fit that takes fewer steps than the
+    preset's."""
     return max(nominal / max(step, 1), 1.0) ** config.schedule.short_fit_exponent
 
 
@@ -244,18 +281,25 @@ def check_batch(config: FitConfig, capture: Capture) -> None:
 
 
 def generator_of(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step, the same on every machine and Python. seed, step: whole numbers from 0."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
+    """The random numbers of one step, the same on every machine and Python. seed, step: whole
+    numbers from 0."""
+    return torch.Generator().manual_seed(
+        int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+    )
 
 
 def frames_of(train: tuple[int, ...], step: int, seed: int, batch: int) -> tuple[int, ...]:
-    """The frames of a step: no frame twice per epoch, in an order that depends on seed and epoch alone.
+    """The frames of a step: no frame twice per epoch, in an order that depends on seed and epoch
+    alone.
 
-    An epoch has as many steps as it has whole batches; the frames left over, fewer than a batch, are others each time.
+    An epoch has as many steps as it has whole batches; the frames left over, fewer than a batch,
+    are others each time.
     """
     epoch, position = divmod(step, len(train) // batch)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(train), generator=generator)[position * batch : (position + 1) * batch]
+    order = torch.randperm(len(train), generator=generator)[
+        position * batch : (position + 1) * batch
+    ]
     return tuple(train[index] for index in order.tolist())
 
 
@@ -264,7 +308,9 @@ def _at(chosen: tuple[int, ...], states: HeadState, cameras: Camera) -> tuple[He
     if len(chosen) == 1:
         return states[chosen[0]], cameras[chosen[0]]
     # Stacked, not indexed by a list, which would be copied to a GPU and make the host wait.
-    return HeadState.stack([states[frame] for frame in chosen]), Camera.stack([cameras[frame] for frame in chosen])
+    return HeadState.stack([states[frame] for frame in chosen]), Camera.stack(
+        [cameras[frame] for frame in chosen]
+    )
 
 
 def _check_gradients(avatar: AvatarModel, step: int) -> None:

@@ -1,9 +1,11 @@
-"""Image losses of the training loop. Images are [H, W, C] or [B, H, W, C] in [0, 1]; every loss is a scalar mean.
+"""Image losses of the training loop. Images are [H, W, C] or [B, H, W, C] in [0, 1]; every loss is
+a scalar mean.
 
-SSIM follows Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004), with the
-usual 11x11 Gaussian window of sigma 1.5 and population statistics. On the CPU it runs in one fused numba kernel that
-gives value and gradient together (`ssim_torch` is its slow, obvious twin, and the path on other devices; on CUDA an
-installed package may give it in fits, see ``likeness.ops.ssim_cuda``).
+SSIM follows Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity"
+(2004), with the usual 11x11 Gaussian window of sigma 1.5 and population statistics. On the CPU it
+runs in one fused numba kernel that gives value and gradient together (`ssim_torch` is its slow,
+obvious twin, and the path on other devices; on CUDA an installed package may give it in fits, see
+``likeness.ops.ssim_cuda``).
 """
 
 from __future__ import annotations
@@ -31,27 +33,37 @@ def l1(image: Tensor, target: Tensor) -> Tensor:
 
 
 def dssim(image: Tensor, target: Tensor) -> Tensor:
-    """1 - SSIM over all pixels, the window padded with zeros at the image border, as 3D Gaussian splatting does."""
+    """1 - SSIM over all pixels, the window padded with zeros at the image border, as 3D Gaussian
+    splatting does."""
     return 1 - ssim(image, target)
 
 
 def ssim(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
     """Mean structural similarity, differentiable with respect to ``image`` only.
 
-    valid: average only the windows that lie inside the image (what scikit-image reports); otherwise windows reach
-        over the border, where the image counts as zero.
-    Raises ValueError on differing shapes, on images smaller than the window (valid), or a target that needs gradients.
+    valid: average only the windows that lie inside the image (what scikit-image reports); otherwise
+        windows reach over the border, where the image counts as zero.
+    Raises ValueError on differing shapes, on images smaller than the window (valid), or a target
+    that needs gradients.
     """
     if image.shape != target.shape or image.ndim not in (3, 4):
-        raise ValueError(f"ssim: expected two images [H, W, C] or [B, H, W, C], got {_shapes(image, target)}")
+        raise ValueError(
+            f"ssim: expected two images [H, W, C] or [B, H, W, C], got {_shapes(image, target)}"
+        )
     if target.requires_grad:
         raise ValueError("ssim: the gradient is with respect to the first image only; swap the two")
     if image.ndim == 3:
         image, target = image[None], target[None]
     if valid and min(image.shape[1:3]) <= 2 * WINDOW_RADIUS:
-        raise ValueError(f"ssim: images of at least {2 * WINDOW_RADIUS + 1} pixels a side, got {_shapes(image)}")
+        raise ValueError(
+            f"ssim: images of at least {2 * WINDOW_RADIUS + 1} pixels a side, got {_shapes(image)}"
+        )
     target = target.to(image.dtype)
-    if image.device.type == "cpu" and image.shape[-1] == 3 and image.dtype in (torch.float32, torch.float64):
+    if (
+        image.device.type == "cpu"
+        and image.shape[-1] == 3
+        and image.dtype in (torch.float32, torch.float64)
+    ):
         return _FusedSsim.apply(image, target, valid)
     if image.requires_grad and not valid and image.dtype == torch.float32:
         chosen = choose_package(image.device)
@@ -61,8 +73,8 @@ def ssim(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
 
 
 def choose_package(device: torch.device | str) -> ssim_cuda.Choice | None:
-    """What computes SSIM in fits on a device; None where there is nothing to choose from. The same for all of a kind:
-    what is found out of "cuda" holds for "cuda:0"."""
+    """What computes SSIM in fits on a device; None where there is nothing to choose from. The same
+    for all of a kind: what is found out of "cuda" holds for "cuda:0"."""
     kind = torch.device(device).type
     return ssim_cuda.choose(kind, ssim_torch) if kind == "cuda" else None
 
@@ -89,8 +101,11 @@ def ssim_torch(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
 
 @lru_cache(maxsize=16)
 def window(dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
-    """The 11 taps of the separable Gaussian window, summing to 1; copied to a GPU once. Not to be changed."""
-    weights = [math.exp(-0.5 * (k / WINDOW_SIGMA) ** 2) for k in range(-WINDOW_RADIUS, WINDOW_RADIUS + 1)]
+    """The 11 taps of the separable Gaussian window, summing to 1; copied to a GPU once. Not to be
+    changed."""
+    weights = [
+        math.exp(-0.5 * (k / WINDOW_SIGMA) ** 2) for k in range(-WINDOW_RADIUS, WINDOW_RADIUS + 1)
+    ]
     with torch.inference_mode(False):  # whoever asks next may want gradients
         return torch.tensor(weights, dtype=torch.float64).div(sum(weights)).to(device, dtype)
 
@@ -103,7 +118,8 @@ def kernel_arguments(dtype: torch.dtype, count: int) -> tuple:
 
 
 def in_bands(function: Callable[[int, int, int], None], pictures: int, rows: int) -> None:
-    """Calls ``function(picture, first, last)`` side by side for bands that cover all rows of so many pictures."""
+    """Calls ``function(picture, first, last)`` side by side for bands that cover all rows of so
+    many pictures."""
 
     def bands(first: int, last: int) -> None:
         for b in range(first // rows, -(-last // rows)):
@@ -113,7 +129,8 @@ def in_bands(function: Callable[[int, int, int], None], pictures: int, rows: int
 
 
 class _FusedSsim(torch.autograd.Function):
-    """Mean SSIM; the gradient is made along with the value, since the gradient of a mean needs no upstream pixels."""
+    """Mean SSIM; the gradient is made along with the value, since the gradient of a mean needs no
+    upstream pixels."""
 
     @staticmethod
     def forward(ctx, image: Tensor, target: Tensor, valid: bool) -> Tensor:

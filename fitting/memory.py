@@ -1,4 +1,5 @@
-"""How the C library keeps memory between steps: glibc's defaults cost a fit on a CPU a good part of its time."""
+"""How the C library keeps memory between steps: glibc's defaults cost a fit on a CPU a good part of
+its time."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 def keep_pages() -> None:
     """Keeps glibc from returning large buffers to the system after every step.
 
-    Each step allocates the same tens of megabytes; fresh pages cost more than the arithmetic on them (a factor of 6
-    on the gradient of HeadGaS's bases). Does nothing where the C library is another.
+    Each step allocates the same tens of megabytes; fresh pages cost more than the arithmetic on
+    them (a factor of 6 on the gradient of HeadGaS's bases). Does nothing where the C library is
+    another.
     """
     mallopt = _glibc("mallopt")
     if mallopt is not None:
@@ -21,7 +23,8 @@ def keep_pages() -> None:
 
 
 def release_pages() -> None:
-    """Returns what is free to the system, once: after Gaussians were added, old buffers no longer fit new sizes."""
+    """Returns what is free to the system, once: after Gaussians were added, old buffers no longer
+    fit new sizes."""
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)

@@ -1,8 +1,8 @@
 """Image metrics of reports: pictures [H, W, C] in [0, 1], Python floats out, computed in float64.
 
-PSNR and SSIM equal scikit-image's ``peak_signal_noise_ratio(data_range=1)`` and ``structural_similarity(
-gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=2)``. LPIPS is in
-likeness.fitting.perceptual.
+PSNR and SSIM equal scikit-image's ``peak_signal_noise_ratio(data_range=1)`` and
+``structural_similarity( gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+data_range=1, channel_axis=2)``. LPIPS is in likeness.fitting.perceptual.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def psnr_from_mse(value: float) -> float:
 
 
 def ssim(image: Tensor, target: Tensor) -> float:
-    """Mean structural similarity over the windows inside the picture; NaN if it is smaller than the window (11)."""
+    """Mean structural similarity over the windows inside the picture; NaN if it is smaller than the
+    window (11)."""
     if min(image.shape[0], image.shape[1]) <= 2 * losses.WINDOW_RADIUS:
         return math.nan
     return float(losses.ssim(_double(image), _double(target), valid=True))

@@ -26,7 +26,8 @@ class ObjectiveConfig:
     perceptual: Weight = 0.1
     """Weight of the VGG loss; needs VGG16's weights."""
     perceptual_region: Literal["head", "frame"] = "head"
-    """Where the VGG loss looks: the head's box by the landmarks (HeadGaS), or the whole frame (GaussianHead)."""
+    """Where the VGG loss looks: the head's box by the landmarks (HeadGaS), or the whole frame
+    (GaussianHead)."""
     perceptual_from: Steps = 10_000
     """Nominal iteration from which the VGG loss acts."""
     matte: Weight = 0.0
@@ -61,11 +62,11 @@ def compute(
     perceptual: Perceptual | None,
     boxes: Sequence[Box] | None,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """The total loss, its unweighted terms by name, and the mean squared error (both without gradient): of one picture,
-    or means over those of a batch [B].
+    """The total loss, its unweighted terms by name, and the mean squared error (both without
+    gradient): of one picture, or means over those of a batch [B].
 
-    target: straight colour [*b, H, W, 3] and matte [*b, H, W, 1]. background: [*b, 3]. boxes: where the perceptual loss
-    looks, one for each picture.
+    target: straight colour [*b, H, W, 3] and matte [*b, H, W, 1]. background: [*b, 3]. boxes: where
+    the perceptual loss looks, one for each picture.
     """
     colour, matte = target
     weights = {"l1": config.l1, "dssim": config.dssim, "matte": config.matte}
@@ -85,15 +86,28 @@ def compute(
 
 
 def _perceptual(
-    compare: Perceptual, boxes: Sequence[Box], output: RenderOutput, colour: Tensor, matte: Tensor, background: Tensor
+    compare: Perceptual,
+    boxes: Sequence[Box],
+    output: RenderOutput,
+    colour: Tensor,
+    matte: Tensor,
+    background: Tensor,
 ) -> Tensor:
-    """The perceptual loss of pictures [*b, H, W, 3] inside their boxes: in one go where the boxes are the same."""
+    """The perceptual loss of pictures [*b, H, W, 3] inside their boxes: in one go where the boxes
+    are the same."""
 
-    def inside(box: Box, rgb: Tensor, alpha: Tensor, colour: Tensor, matte: Tensor, background: Tensor) -> Tensor:
+    def inside(
+        box: Box, rgb: Tensor, alpha: Tensor, colour: Tensor, matte: Tensor, background: Tensor
+    ) -> Tensor:
         left, top, right, bottom = box
-        rgb, alpha, colour, matte = (t[..., top:bottom, left:right, :] for t in (rgb, alpha, colour, matte))
+        rgb, alpha, colour, matte = (
+            t[..., top:bottom, left:right, :] for t in (rgb, alpha, colour, matte)
+        )
         background = background[..., None, None, :]
-        return compare(RenderOutput(rgb, alpha).over(background), RenderOutput(colour * matte, matte).over(background))
+        return compare(
+            RenderOutput(rgb, alpha).over(background),
+            RenderOutput(colour * matte, matte).over(background),
+        )
 
     tensors = output.rgb, output.alpha, colour, matte, background
     if len(set(boxes)) == 1:

@@ -1,4 +1,5 @@
-"""Adam's state in checkpoints: ``optimizer.<parameter>|<key>``, where a key is step, exp_avg or exp_avg_sq.
+"""Adam's state in checkpoints: ``optimizer.<parameter>|<key>``, where a key is step, exp_avg or
+exp_avg_sq.
 
 A parameter may have none: no gradient has reached it yet.
 """
@@ -31,8 +32,9 @@ def stored(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
 def declared(
     module: nn.Module, optimizer: Optimizer, arrays: Mapping[str, Array], header: TensorHeader
 ) -> dict[str, Array]:
-    """What a file with this header must hold of it: of each parameter that has taken a step its count, and its moments,
-    which are like the parameter. arrays: what that is, by the parameters' names."""
+    """What a file with this header must hold of it: of each parameter that has taken a step its
+    count, and its moments, which are like the parameter. arrays: what that is, by the parameters'
+    names."""
     optimised = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     found: dict[str, Array] = {}
     for name, parameter in module.named_parameters():
@@ -45,13 +47,18 @@ def declared(
 
 
 def restore(
-    module: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor],
+    module: nn.Module,
+    optimizer: Optimizer,
+    tensors: Mapping[str, Tensor],
     counter: Callable[[Tensor, nn.Parameter], Any],
-) -> None:  # fmt: skip
-    """Puts it back from a checkpoint's tensors. counter: what the optimizer counts a parameter's steps with."""
+) -> None:
+    """Puts it back from a checkpoint's tensors. counter: what the optimizer counts a parameter's
+    steps with."""
     parameters = dict(module.named_parameters())
     optimizer.state.clear()
     for name, value in part(tensors, _PREFIX).items():
         owner, key = name.split("|")
         parameter = parameters[owner]
-        optimizer.state[parameter][key] = counter(value, parameter) if key == "step" else value.to(parameter.device)
+        optimizer.state[parameter][key] = (
+            counter(value, parameter) if key == "step" else value.to(parameter.device)
+        )

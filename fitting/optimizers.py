@@ -1,4 +1,5 @@
-"""Adam with a group per kind of parameter, learning-rate schedules, and the one function that resizes Gaussians."""
+"""Adam with a group per kind of parameter, learning-rate schedules, and the one function that
+resizes Gaussians."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class OptimizerConfig:
 
 
 class JointOptimizer:
-    """Two optimizers that step as one: Adam for flat parameters, Riemannian Adam for those on a manifold.
+    """Two optimizers that step as one: Adam for flat parameters, Riemannian Adam for those on a
+    manifold.
 
     They share one ``state``, by parameter, and their groups are listed together.
     """
@@ -54,11 +56,13 @@ Optimizer = FusedAdam | torch.optim.Optimizer | JointOptimizer
 
 
 def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> Optimizer:
-    """Adam with one named group per kind of parameter: a per-Gaussian one's name, or the first part of a shared one's.
+    """Adam with one named group per kind of parameter: a per-Gaussian one's name, or the first part
+    of a shared one's.
 
-    What the avatar names in ``spherical`` becomes a geoopt.ManifoldParameter on the unit sphere of its last dimension
-    and is optimised by Riemannian Adam (Bécigneul and Ganea, 2019), which steps along the exponential map, so that it
-    keeps its length, and carries its momentum along the sphere.
+    What the avatar names in ``spherical`` becomes a geoopt.ManifoldParameter on the unit sphere of
+    its last dimension and is optimised by Riemannian Adam (Bécigneul and Ganea, 2019), which steps
+    along the exponential map, so that it keeps its length, and carries its momentum along the
+    sphere.
     """
     _to_sphere(avatar)
     kinds: dict[str, list[nn.Parameter]] = {}
@@ -71,7 +75,13 @@ def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> Optimizer:
     for kind, parameters in kinds.items():
         rates = getattr(avatar.config.rates, kind)
         linear = kind in avatar.config.rates.linear or min(rates) <= 0
-        group = {"params": parameters, "kind": kind, "lr": rates[0], "rates": rates, "linear": linear}
+        group = {
+            "params": parameters,
+            "kind": kind,
+            "lr": rates[0],
+            "rates": rates,
+            "linear": linear,
+        }
         (curved if kind in avatar.spherical else flat).append(group)
     means = avatar.per_gaussian["means"]
     adam = make_adam(flat, means.device, means.dtype, config.epsilon)
@@ -87,7 +97,8 @@ def _to_sphere(avatar: AvatarModel) -> None:
         return
     import warnings
 
-    with warnings.catch_warnings():  # geoopt scripts functions as it is imported, which PyTorch now advises against
+    # geoopt scripts functions as it is imported, which PyTorch now advises against
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import geoopt
 
@@ -95,12 +106,14 @@ def _to_sphere(avatar: AvatarModel) -> None:
         flat = avatar.per_gaussian[name]
         if not isinstance(flat, geoopt.ManifoldParameter):
             sphere = geoopt.SphereExact()
-            avatar.per_gaussian[name] = geoopt.ManifoldParameter(sphere.projx(flat.detach()), manifold=sphere)
+            avatar.per_gaussian[name] = geoopt.ManifoldParameter(
+                sphere.projx(flat.detach()), manifold=sphere
+            )
 
 
 def set_rates(optimizer: Optimizer, progress: float, factor: float = 1.0) -> None:
-    """Sets every group's learning rate for a progress in [0, 1], times ``factor``: linear or log-linear from start to
-    end, as the group says."""
+    """Sets every group's learning rate for a progress in [0, 1], times ``factor``: linear or
+    log-linear from start to end, as the group says."""
     for group in optimizer.param_groups:
         start, end = group["rates"]
         if group["linear"]:
@@ -112,7 +125,8 @@ def set_rates(optimizer: Optimizer, progress: float, factor: float = 1.0) -> Non
 
 @dataclasses.dataclass(frozen=True)
 class Surgery:
-    """A new set of Gaussians in terms of the old one; says everything that cloning, splitting and pruning can do.
+    """A new set of Gaussians in terms of the old one; says everything that cloning, splitting and
+    pruning can do.
 
     source: [N'] the old Gaussian that each new one is made from.
     fresh: [N'] bool, those that start without momentum (copies); the others keep theirs.
@@ -125,16 +139,19 @@ class Surgery:
 
 
 def operate(avatar: AvatarModel, optimizer: Optimizer, surgery: Surgery) -> None:
-    """Resizes every per-Gaussian parameter together with its optimiser's state. The only place that does so.
+    """Resizes every per-Gaussian parameter together with its optimiser's state. The only place that
+    does so.
 
-    Children inherit all parameters of their source, unless overridden. Raises ValueError for an empty result or an
-    override of an unknown parameter.
+    Children inherit all parameters of their source, unless overridden. Raises ValueError for an
+    empty result or an override of an unknown parameter.
     """
     if len(surgery.source) == 0:
         raise ValueError("surgery would leave no Gaussians")
     unknown = set(surgery.overrides) - set(avatar.per_gaussian)
     if unknown:
-        raise ValueError(f"surgery overrides parameters that the avatar does not have: {sorted(unknown)}")
+        raise ValueError(
+            f"surgery overrides parameters that the avatar does not have: {sorted(unknown)}"
+        )
     groups = {id(group["params"][0]): group for group in optimizer.param_groups}
     for name, old in list(avatar.per_gaussian.items()):
         value = surgery.overrides.get(name)
@@ -144,7 +161,8 @@ def operate(avatar: AvatarModel, optimizer: Optimizer, surgery: Surgery) -> None
         for key, moment in state.items():
             if isinstance(moment, Tensor) and moment.shape == old.shape:
                 moment = moment[surgery.source]
-                # On a sphere children stand where their parent stands: its momentum is tangent there too.
+                # On a sphere children stand where their parent stands: its momentum is tangent
+                # there too.
                 if name not in avatar.spherical:
                     moment[surgery.fresh] = 0
                 state[key] = moment

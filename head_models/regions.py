@@ -1,7 +1,8 @@
-"""Where lips, brows, hair and beard are on a head model: what the painter needs to know before any landmark is placed.
+"""Where lips, brows, hair and beard are on a head model: what the painter needs to know before any
+landmark is placed.
 
-One entry in ``REGIONS`` per head model, in millimetres of its template's frontal view (x to the subject's left, y up),
-drawn on its left half; the other half is the mirror image.
+One entry in ``REGIONS`` per head model, in millimetres of its template's frontal view (x to the
+subject's left, y up), drawn on its left half; the other half is the mirror image.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from likeness.scene.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class FaceRegions:
-    """Outlines on the template. Millimetres; hairline angles in degrees from the front around the head's axis."""
+    """Outlines on the template. Millimetres; hairline angles in degrees from the front around the
+    head's axis."""
 
     upper_lip: tuple[tuple[float, float], ...]
     """Outer border of the upper lip, from the middle to the corner."""
@@ -31,7 +33,8 @@ class FaceRegions:
     hairline: tuple[tuple[float, float], ...]
     """Angle from the front and height of the hairline."""
     ear_box: tuple[float, float, float, float, float]
-    """The ears: |x| beyond the first, y below the second and above the third, z between the last two."""
+    """The ears: |x| beyond the first, y below the second and above the third, z between the last
+    two."""
     beard_top: float
     """Height below which a beard grows."""
     gum_lines: tuple[float, float]
@@ -43,22 +46,55 @@ class FaceRegions:
 REGIONS = {
     "anny": FaceRegions(
         upper_lip=(
-            (0, -57.6), (3, -56.9), (6.7, -56.7), (10, -57.6), (13.5, -59.2), (18, -62.4), (20.9, -65.4), (22.6, -67.7),
+            (0, -57.6),
+            (3, -56.9),
+            (6.7, -56.7),
+            (10, -57.6),
+            (13.5, -59.2),
+            (18, -62.4),
+            (20.9, -65.4),
+            (22.6, -67.7),
         ),
-        lower_lip=((0, -79.0), (6.4, -78.8), (12.7, -77.1), (17.2, -74.3), (20.7, -70.7), (22.6, -67.7)),
-        brow=((11.5, 19.0, 3.2), (18, 21.8, 4.0), (27, 24.6, 3.8), (37, 26.0, 3.1), (46, 24.3, 2.2), (54, 19.2, 0.9)),
+        lower_lip=(
+            (0, -79.0),
+            (6.4, -78.8),
+            (12.7, -77.1),
+            (17.2, -74.3),
+            (20.7, -70.7),
+            (22.6, -67.7),
+        ),
+        brow=(
+            (11.5, 19.0, 3.2),
+            (18, 21.8, 4.0),
+            (27, 24.6, 3.8),
+            (37, 26.0, 3.1),
+            (46, 24.3, 2.2),
+            (54, 19.2, 0.9),
+        ),
         lid_rings=3,
         axis_z=-65.0,
         hairline=(
-            (0, 64), (18, 66), (34, 62), (46, 50), (56, 30), (64, -2), (74, -14), (80, 4), (86, 27),
-            (104, 30), (114, 2), (124, -40), (140, -60), (180, -68),
+            (0, 64),
+            (18, 66),
+            (34, 62),
+            (46, 50),
+            (56, 30),
+            (64, -2),
+            (74, -14),
+            (80, 4),
+            (86, 27),
+            (104, 30),
+            (114, 2),
+            (124, -40),
+            (140, -60),
+            (180, -68),
         ),
         ear_box=(68.0, 33.0, -48.0, -108.0, -54.0),
         beard_top=-44.0,
         gum_lines=(-56.5, -71.5),
         whorl=(-8.0, 97.0, -105.0),
     )
-}  # fmt: skip
+}
 
 
 def regions_of(model: HeadModel) -> FaceRegions:
@@ -78,7 +114,8 @@ def lip_outline(regions: FaceRegions) -> np.ndarray:
 
 
 def scalp_score(regions: FaceRegions, points_mm: np.ndarray) -> np.ndarray:
-    """About the distance [N] in millimetres above the hairline of template points [N, 3]; negative on bare skin."""
+    """About the distance [N] in millimetres above the hairline of template points [N, 3]; negative
+    on bare skin."""
     x, y, z = points_mm.T
     angle = np.degrees(np.arctan2(np.abs(x), z - regions.axis_z))
     angles, heights = np.array(regions.hairline).T

@@ -1,4 +1,5 @@
-"""The transformer of the tokens: self-attention, cross-attention to the picture, MLP (LAM, section 3.2)."""
+"""The transformer of the tokens: self-attention, cross-attention to the picture, MLP (LAM, section
+3.2)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,19 @@ import dataclasses
 from typing import Literal
 
 from likeness.renderers.screen_refiner import RefinerConfig
-from likeness.scene.bounds import Count, CountFromZero, Degree, Gaussians, Layers, NonNegative, Pixels, Positive, Share, Steps, Width
+from likeness.scene.bounds import (
+    Count,
+    CountFromZero,
+    Degree,
+    Gaussians,
+    Layers,
+    NonNegative,
+    Pixels,
+    Positive,
+    Share,
+    Steps,
+    Width,
+)
 
 _MAX_DIM_OF_OCTAVES = 4 * 127  # 2^126 π is the largest octave in float32
 
@@ -16,11 +28,13 @@ class BackboneConfig:
     """What turns the picture into features."""
 
     kind: Literal["conv", "dinov2"] = "conv"
-    """A name in BACKBONES. conv: compact, trained with the rest. dinov2: ViT-S/14, published weights, frozen."""
+    """A name in BACKBONES. conv: compact, trained with the rest. dinov2: ViT-S/14, published
+    weights, frozen."""
     widths: tuple[Width, ...] = (16, 32, 64, 96, 128)
     """conv: channels at 1/2, 1/4 ... of the resolution."""
     sees_mesh: bool = True
-    """conv: also sees where the tracked mesh lies (its coordinates at rest, drawn in the picture)."""
+    """conv: also sees where the tracked mesh lies (its coordinates at rest, drawn in the
+    picture)."""
     layers: tuple[Layers, ...] = (3, 6, 9, 12)
     """dinov2: blocks whose outputs are the scales of the features."""
     fine_channels: Width = 24
@@ -29,14 +43,17 @@ class BackboneConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LiftingConfig:
-    """Gaussians lifted from the picture's plane to both sides of the head's (GAGAvatar's dual lifting)."""
+    """Gaussians lifted from the picture's plane to both sides of the head's (GAGAvatar's dual
+    lifting)."""
 
     enabled: bool = True
     """Off: only the queries on the head model."""
     planes: Literal["dual", "single"] = "dual"
-    """dual: a front and a back Gaussian per cell. single: the front one alone (GAGAvatar's "one-plane lifting")."""
+    """dual: a front and a back Gaussian per cell. single: the front one alone (GAGAvatar's
+    "one-plane lifting")."""
     region: Literal["beside", "all"] = "beside"
-    """beside: where the matte shows a person, but no mesh is seen (hair, clothes). all: all of the person."""
+    """beside: where the matte shows a person, but no mesh is seen (hair, clothes). all: all of the
+    person."""
     grid: Count = 64
     """Cells along a side of the picture."""
     reach: Positive = 0.16
@@ -52,8 +69,8 @@ class OneShotConfig:
     queries: Gaussians = 6000
     """Gaussians on the head model that it is trained with; it can be asked for any number."""
     tokens: Steps = 320
-    """Query points that attend to one another and to the picture; the other queries read the nearest three of them.
-    0: all queries do (LAM)."""
+    """Query points that attend to one another and to the picture; the other queries read the
+    nearest three of them. 0: all queries do (LAM)."""
     dim: Width = 128
     """Channels of the tokens."""
     blocks: CountFromZero = 3
@@ -61,9 +78,10 @@ class OneShotConfig:
     heads: Count = 4
     """Attention heads."""
     place_code: Literal[1, 2] = 2
-    """Version of the code that says where in the picture a feature is. 2: waves from twice the map's width down to two
-    cells of the finest map. 1: dim / 4 octaves, whatever the maps resolve, with which the weights that come with the
-    program were trained; they are no numbers from 512 channels on."""
+    """Version of the code that says where in the picture a feature is. 2: waves from twice the
+    map's width down to two cells of the finest map. 1: dim / 4 octaves, whatever the maps resolve,
+    with which the weights that come with the program were trained; they are no numbers from 512
+    channels on."""
     vertex_features: Width = 16
     """Learned features per vertex of the head model, interpolated to the queries."""
     hidden: Width = 128
@@ -71,12 +89,12 @@ class OneShotConfig:
     sh_degree: Degree = 0
     """Degree of the harmonics of the colour, 0 to 3."""
     pixel_aligned: bool = True
-    """Queries also read the picture where they are projected to, and where their mirrored twins are. Off: they know
-    it by attention alone (LAM)."""
+    """Queries also read the picture where they are projected to, and where their mirrored twins
+    are. Off: they know it by attention alone (LAM)."""
     seen_freedom: Share = 0.05
-    """How much of their reach, and of their range of sizes and opacities, queries have that the picture shows well
-    (with ``pixel_aligned``). With all of it, 1, a network that has seen few people shuffles them about until brows are
-    those that it knows and glasses are gone."""
+    """How much of their reach, and of their range of sizes and opacities, queries have that the
+    picture shows well (with ``pixel_aligned``). With all of it, 1, a network that has seen few
+    people shuffles them about until brows are those that it knows and glasses are gone."""
     offsets: bool = True
     """Queries may leave the surface. Off: they stay on the head model ("w/o offsets")."""
     normal_reach: NonNegative = 0.04
@@ -94,4 +112,6 @@ class OneShotConfig:
         if self.dim % self.heads:
             raise ValueError(f"dim: expected a multiple of heads ({self.heads}), got {self.dim}")
         if self.place_code == 1 and self.dim > _MAX_DIM_OF_OCTAVES:
-            raise ValueError(f"dim: expected at most {_MAX_DIM_OF_OCTAVES} with place_code=1, got {self.dim}")
+            raise ValueError(
+                f"dim: expected at most {_MAX_DIM_OF_OCTAVES} with place_code=1, got {self.dim}"
+            )

@@ -1,4 +1,5 @@
-"""From tracked pictures to Gaussians at rest: the network asked for each picture, the answers merged."""
+"""From tracked pictures to Gaussians at rest: the network asked for each picture, the answers
+merged."""
 
 from __future__ import annotations
 
@@ -8,16 +9,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from likeness.head_models.base import ShapedHead
 from likeness.one_shot.network import OneShotNetwork
 from likeness.one_shot.prediction import Prediction
 from likeness.one_shot.surface import Surface
 from likeness.one_shot.views import Person, View, make_view
-from likeness.head_models.base import ShapedHead
-from likeness.seeding.shapes import expression_shapes
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import normalize_quats
+from likeness.seeding.shapes import expression_shapes
 
 _MIN_CONFIDENCE = 1e-3
 
@@ -32,7 +33,9 @@ class Source:
     state: HeadState
 
 
-def predict(network: OneShotNetwork, surface: Surface, head: ShapedHead, sources: Sequence[Source]) -> Prediction:
+def predict(
+    network: OneShotNetwork, surface: Surface, head: ShapedHead, sources: Sequence[Source]
+) -> Prediction:
     """One prediction of a person from one or more pictures."""
     person, lifting = Person.of(head, expression_shapes(head)), network.config.lifting
     logits = torch.logit(surface.of(person.head_weights[:, None])[:, 0].clamp(0.02, 0.98))[None]
@@ -41,9 +44,16 @@ def predict(network: OneShotNetwork, surface: Surface, head: ShapedHead, sources
     with torch.no_grad():
         for source in sources:  # one at a time: memory does not grow with their number
             view = make_view(
-                surface, person, source.colour, source.matte, source.camera, source.state,
-                network.config.picture_size, grid, lifting.region,
-            )  # fmt: skip
+                surface,
+                person,
+                source.colour,
+                source.matte,
+                source.camera,
+                source.state,
+                network.config.picture_size,
+                grid,
+                lifting.region,
+            )
             found += network(View.stack([view]), surface, logits)
         return merged(found)
 
@@ -51,8 +61,8 @@ def predict(network: OneShotNetwork, surface: Surface, head: ShapedHead, sources
 def merged(predictions: Sequence[Prediction]) -> Prediction:
     """One prediction of several of the same queries, which are averaged by their confidence.
 
-    What is lifted comes from the picture that shows most queries alone: outlines of hair and clothes from several poses
-    do not agree, and their union would be too wide.
+    What is lifted comes from the picture that shows most queries alone: outlines of hair and
+    clothes from several poses do not agree, and their union would be too wide.
     """
     first = predictions[0]
     if len(predictions) == 1:

@@ -1,10 +1,11 @@
 """The one-shot network: one picture and its tracked head to Gaussians on the head at rest.
 
-After LAM (He et al., 2025): canonical points as queries, a stack of cross-attention to multi-scale features of the
-picture, heads for Gaussians. With little training, attention alone tells colours badly: a query therefore also reads
-the picture where it is projected to and where its mirrored twin is, and chooses between them and what it has learned
-(``pixel_aligned``). What the head model lacks is lifted from the picture's plane (``lifting.py``, after GAGAvatar).
-With a refiner (``config.refiner``) Gaussians also get the features that it reads.
+After LAM (He et al., 2025): canonical points as queries, a stack of cross-attention to multi-scale
+features of the picture, heads for Gaussians. With little training, attention alone tells colours
+badly: a query therefore also reads the picture where it is projected to and where its mirrored twin
+is, and chooses between them and what it has learned (``pixel_aligned``). What the head model lacks
+is lifted from the picture's plane (``lifting.py``, after GAGAvatar). With a refiner
+(``config.refiner``) Gaussians also get the features that it reads.
 """
 
 from __future__ import annotations
@@ -14,24 +15,25 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from likeness.ops.encoding import encode, encoded_size
 from likeness.one_shot.attention import Block
 from likeness.one_shot.backbones import BACKBONES
 from likeness.one_shot.config import OneShotConfig
-from likeness.one_shot.unprojection import Lifting
 from likeness.one_shot.prediction import Prediction
 from likeness.one_shot.sampling import sample
 from likeness.one_shot.surface import Surface
+from likeness.one_shot.unprojection import Lifting
 from likeness.one_shot.views import View
-from likeness.renderers.screen_refiner import ScreenRefiner, feature_head
 from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.encoding import encode, encoded_size
+from likeness.renderers.screen_refiner import ScreenRefiner, feature_head
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.transforms import multiply_quats, quats_to_matrices, rotvecs_to_quats
 
 _FREQUENCIES = 5
 _HEAD_M = 0.15  # positions are divided by this before they are encoded
 _SEEN_BIAS, _TWIN_HANDICAP = 3.0, 1.0
-# Of a query before training: opacity, and standard deviations along and off the surface in units of the spacing.
+# Of a query before training: opacity, and standard deviations along and off the surface in units of
+# the spacing.
 _OPACITY, _FLATNESS = 0.9, (0.6, 0.6, 0.25)
 _GATES = 3  # own pixel, twin's pixel, learned colour
 _EXTRA = 3  # seen, cosine, inside
@@ -60,14 +62,24 @@ class OneShotNetwork(nn.Module):
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.blocks))
         self.rest_harmonics = 3 * (spherical_harmonics.num_coefficients(config.sh_degree) - 1)
         self.sizes = {
-            "gates": _GATES, "colour": 3, "residual": 3, "opacity": 1, "scales": 3, "turn": 3, "offset": 3, "head": 1,
+            "gates": _GATES,
+            "colour": 3,
+            "residual": 3,
+            "opacity": 1,
+            "scales": 3,
+            "turn": 3,
+            "offset": 3,
+            "head": 1,
             "harmonics": self.rest_harmonics,
-        }  # fmt: skip
+        }
         hidden = config.hidden
         self.decoder = nn.Sequential(
-            nn.Linear(static + aligned + config.dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(static + aligned + config.dim, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
             nn.Linear(hidden, sum(self.sizes.values())),
-        )  # fmt: skip
+        )
         nn.init.normal_(self.decoder[-1].weight, std=0.01)
         nn.init.zeros_(self.decoder[-1].bias)
         self.lifting = Lifting(config, channels[-1]) if config.lifting.enabled else None
@@ -86,14 +98,19 @@ class OneShotNetwork(nn.Module):
         tokens = self._tokens(inputs[:, surface.tokens], levels)
         near = tokens  # where all queries attend
         if len(surface.tokens) < len(surface):
-            near = sum(tokens[:, surface.near[:, k]] * surface.near_weights[:, k, None] for k in range(3))
+            near = sum(
+                tokens[:, surface.near[:, k]] * surface.near_weights[:, k, None] for k in range(3)
+            )
         known = self.decoder[:-1](torch.cat([inputs, near], -1))
         out = self.decoder[-1](known).float()
         parts = dict(zip(self.sizes, out.split(list(self.sizes.values()), -1)))
         found = self._decoded(parts, pixels, view, surface, head_logits)
         if self.feature_head is not None:
             features = self.feature_head(known).float()
-            found = [dataclasses.replace(prediction, features=features[b]) for b, prediction in enumerate(found)]
+            found = [
+                dataclasses.replace(prediction, features=features[b])
+                for b, prediction in enumerate(found)
+            ]
         if self.lifting is not None:
             found = self.lifting(found, view, fine, levels)
         return found
@@ -106,7 +123,8 @@ class OneShotNetwork(nn.Module):
         return torch.cat([common, (view.points - surface.template) * 30], -1)
 
     def _aligned(self, view: View, fine: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features [B, N, C] at the queries' own pixels and their twins', and the two colours [B, N, 2, 3]."""
+        """Features [B, N, C] at the queries' own pixels and their twins', and the two colours [B,
+        N, 2, 3]."""
         if not self.config.pixel_aligned:
             return view.points.new_zeros(*view.points.shape[:2], 0), None
         parts, colours = [], []
@@ -128,20 +146,29 @@ class OneShotNetwork(nn.Module):
         return tokens
 
     def _place_code(self, shape: tuple[int, int], finest: int) -> Tensor:
-        """Sine codes [dim, h, w] of places in a map; finest: cells along a side of the finest map."""
-        grid = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, side) for side in shape), indexing="ij"), -1)
+        """Sine codes [dim, h, w] of places in a map; finest: cells along a side of the finest
+        map."""
+        grid = torch.stack(
+            torch.meshgrid(*(torch.linspace(-1, 1, side) for side in shape), indexing="ij"), -1
+        )
         count = -(-self.config.dim // 4)
         if self.config.place_code == 1:
             code = encode(grid, count)[..., 2:]  # without the input itself
         else:
-            # From half a wave over the map, which tells its sides apart, to two cells a wave, which is all it can hold.
+            # From half a wave over the map, which tells its sides apart, to two cells a wave, which
+            # is all it can hold.
             waves = torch.pi / 2 * max(finest - 1, 1) ** torch.linspace(0, 1, count)
             angles = (grid[..., None, :] * waves[:, None]).flatten(-2)
             code = torch.cat([angles.sin(), angles.cos()], -1)
         return code[..., : self.config.dim].movedim(-1, 0)
 
     def _decoded(
-        self, parts: dict[str, Tensor], pixels: Tensor | None, view: View, surface: Surface, head_logits: Tensor
+        self,
+        parts: dict[str, Tensor],
+        pixels: Tensor | None,
+        view: View,
+        surface: Surface,
+        head_logits: Tensor,
     ) -> list[Prediction]:
         config = self.config
         colour, confidence, departures = _blended(parts, pixels, view)
@@ -155,24 +182,35 @@ class OneShotNetwork(nn.Module):
         flat = surface.spacing[:, None] * colour.new_tensor(_FLATNESS)
         scales = flat * torch.exp(1.5 * freedom * torch.tanh(parts["scales"]))
         quats = multiply_quats(facing, rotvecs_to_quats(torch.tanh(parts["turn"])))
-        opacity = torch.sigmoid((parts["opacity"] * freedom)[..., 0] + torch.logit(torch.tensor(_OPACITY)))
+        opacity = torch.sigmoid(
+            (parts["opacity"] * freedom)[..., 0] + torch.logit(torch.tensor(_OPACITY))
+        )
         harmonics = spherical_harmonics.from_rgb(colour)[..., None, :]
         if self.rest_harmonics:
             harmonics = torch.cat([harmonics, 0.1 * parts["harmonics"].unflatten(-1, (-1, 3))], -2)
         heads = torch.sigmoid(head_logits + parts["head"][..., 0])
         clouds = GaussianCloud(view.points + moved, quats, scales, opacity, harmonics)
         return [
-            Prediction(clouds[b], heads[b], confidence[b], offset[b], departures[b]) for b in range(len(colour))
+            Prediction(clouds[b], heads[b], confidence[b], offset[b], departures[b])
+            for b in range(len(colour))
         ]
 
 
-def _blended(parts: dict[str, Tensor], pixels: Tensor | None, view: View) -> tuple[Tensor, Tensor, Tensor]:
-    """Colours [B, N, 3] in [0, 1], how far [B, N] each rests on a pixel that shows it, and departures [B, N]."""
+def _blended(
+    parts: dict[str, Tensor], pixels: Tensor | None, view: View
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Colours [B, N, 3] in [0, 1], how far [B, N] each rests on a pixel that shows it, and
+    departures [B, N]."""
     learned = torch.sigmoid(parts["colour"])
     if pixels is None:
         return learned, view.own[..., 2].clamp(0.05, 0.95), torch.zeros_like(learned[..., 0])
-    bias = [_SEEN_BIAS * (2 * places[..., 2] * places[..., 3].clamp(0, 1) - 0.5) for places in (view.own, view.twin)]
-    logits = parts["gates"] + torch.stack([bias[0], bias[1] - _TWIN_HANDICAP, torch.zeros_like(bias[0])], -1)
+    bias = [
+        _SEEN_BIAS * (2 * places[..., 2] * places[..., 3].clamp(0, 1) - 0.5)
+        for places in (view.own, view.twin)
+    ]
+    logits = parts["gates"] + torch.stack(
+        [bias[0], bias[1] - _TWIN_HANDICAP, torch.zeros_like(bias[0])], -1
+    )
     gates = torch.softmax(logits, -1)
     sources = torch.cat([pixels, learned[..., None, :]], -2)
     colour = (gates[..., None] * sources).sum(-2) + 0.5 * torch.tanh(parts["residual"])

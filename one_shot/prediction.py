@@ -7,9 +7,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from likeness.ops.deform.skinning import blend_two_frames
 from likeness.renderers.screen_refiner import Refinement, ScreenRefiner
 from likeness.scene.cloud import GaussianCloud
-from likeness.ops.deform.skinning import blend_two_frames
 from likeness.scene.transforms import transform_points
 
 
@@ -17,10 +17,10 @@ from likeness.scene.transforms import transform_points
 class Prediction:
     """Gaussians at rest in the head frame; the N queries first, then lifted ones.
 
-    cloud: N + L. head_weights: [N + L]. confidence: [N] in [0, 1], how far a query's colour rests on a pixel that
-    shows it. offsets: [N, 3] metres off the surface. departures: [N] how far the colours of queries that are well seen
-    are from the pixels that show them (0 for the others). features: [N + L, F] in [0, 1] for the screen refiner, None
-    where the network gives none.
+    cloud: N + L. head_weights: [N + L]. confidence: [N] in [0, 1], how far a query's colour rests
+    on a pixel that shows it. offsets: [N, 3] metres off the surface. departures: [N] how far the
+    colours of queries that are well seen are from the pixels that show them (0 for the others).
+    features: [N + L, F] in [0, 1] for the screen refiner, None where the network gives none.
     """
 
     cloud: GaussianCloud
@@ -34,19 +34,25 @@ class Prediction:
     def num_queries(self) -> int:
         return len(self.confidence)
 
-    def with_lifted(self, cloud: GaussianCloud, head_weights: Tensor, features: Tensor | None) -> Prediction:
-        """The same with further Gaussians behind the queries; their harmonics are padded to the same degree."""
+    def with_lifted(
+        self, cloud: GaussianCloud, head_weights: Tensor, features: Tensor | None
+    ) -> Prediction:
+        """The same with further Gaussians behind the queries; their harmonics are padded to the
+        same degree."""
         own, new = self.cloud.fields(), cloud.fields()
         missing = own["sh"].shape[-2] - new["sh"].shape[-2]
         new["sh"] = torch.nn.functional.pad(new["sh"], (0, 0, 0, missing))
         joined = GaussianCloud(**{name: torch.cat([own[name], new[name]]) for name in own})
         return dataclasses.replace(
-            self, cloud=joined, head_weights=torch.cat([self.head_weights, head_weights]),
+            self,
+            cloud=joined,
+            head_weights=torch.cat([self.head_weights, head_weights]),
             features=None if self.features is None else torch.cat([self.features, features]),
-        )  # fmt: skip
+        )
 
     def posed(self, displacements: Tensor, T_head_body: Tensor) -> GaussianCloud:
-        """The cloud in the head frame of another state: as an avatar with a rig and two frames moves it.
+        """The cloud in the head frame of another state: as an avatar with a rig and two frames
+        moves it.
 
         displacements: [N, 3] of the queries by the expression. T_head_body: [4, 4].
         """
@@ -65,7 +71,8 @@ def refinement(refiner: ScreenRefiner | None, prediction: Prediction) -> Refinem
 
 
 def to_rest(points: Tensor, head_weights: Tensor, T_head_body: Tensor) -> Tensor:
-    """Where points [N, 3] of a state's head frame lie at rest: the inverse of the blend of the two frames."""
+    """Where points [N, 3] of a state's head frame lie at rest: the inverse of the blend of the two
+    frames."""
     w = head_weights[:, None]
     identity = torch.eye(3, dtype=points.dtype, device=points.device)
     matrices = w[..., None] * identity + (1 - w[..., None]) * T_head_body[:3, :3]

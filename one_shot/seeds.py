@@ -7,30 +7,32 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from likeness.seeding.config import SeedingConfig
 from likeness.one_shot import weights
 from likeness.one_shot.infer import Source, predict
 from likeness.one_shot.prediction import Prediction
 from likeness.one_shot.surface import make_surface
-from likeness.seeding.off_mesh import bind_to_nearest_vertices
-from likeness.seeding.shapes import expression_shapes
+from likeness.ops.deform.rig import RigBinding
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import FrameStore
-from likeness.ops.deform.rig import RigBinding
 from likeness.scene.seeds import Seeds
+from likeness.seeding.config import SeedingConfig
+from likeness.seeding.off_mesh import bind_to_nearest_vertices
+from likeness.seeding.shapes import expression_shapes
 
 _MIN_OPACITY = 0.05
 _YAW_QUANTILES = (0.05, 0.95)  # of the training frames, that sources are spread between
-_EXPRESSION_COST = 0.15  # radians of yaw that a whole coefficient of expression is worth when sources are chosen
+# radians of yaw that a whole coefficient of expression is worth when sources are chosen
+_EXPRESSION_COST = 0.15
 
 
 def one_shot_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, seed: int) -> Seeds:
     """``num_gaussians`` seeds: the network's queries, and Gaussians lifted beside the mesh.
 
-    ``mesh_share`` of them are queries (more where little is lifted). The network sees ``sources`` training frames.
-    Raises UserError where its weights are missing, damaged or of another head model than the capture.
+    ``mesh_share`` of them are queries (more where little is lifted). The network sees ``sources``
+    training frames. Raises UserError where its weights are missing, damaged or of another head
+    model than the capture.
     """
     network, head_model = weights.load(config.weights)
     if head_model != capture.head_model:
@@ -44,7 +46,8 @@ def one_shot_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, 
     tokens, count = network.config.tokens, config.num_gaussians
     generator = torch.Generator().manual_seed(seed)
     beside = round(count * (1 - config.mesh_share)) if network.config.lifting.enabled else 0
-    # What can be lifted is known only when the network has been asked: first for as many queries as expected.
+    # What can be lifted is known only when the network has been asked: first for as many queries as
+    # expected.
     surface = make_surface(head_model, max(count - beside, tokens, 1), tokens)
     prediction = predict(network, surface, head, sources)
     kept = _lifted(prediction, beside, generator)
@@ -53,11 +56,15 @@ def one_shot_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, 
         surface = make_surface(head_model, max(queries, tokens, 1), tokens)
         prediction = predict(network, surface, head, sources)
     own = _of_queries(prediction, queries)
-    rig = RigBinding(expression_shapes(head), surface.corners[:queries], surface.barycentrics[:queries])
+    rig = RigBinding(
+        expression_shapes(head), surface.corners[:queries], surface.barycentrics[:queries]
+    )
     if len(kept.head_weights) == 0:
         return Seeds(own.cloud, own.head_weights, rig, own.features)
     near = bind_to_nearest_vertices(capture, kept.cloud.means)
-    rig = RigBinding(rig.shapes, torch.cat([rig.vertices, near.vertices]), torch.cat([rig.weights, near.weights]))
+    rig = RigBinding(
+        rig.shapes, torch.cat([rig.vertices, near.vertices]), torch.cat([rig.weights, near.weights])
+    )
     both = own.cloud.fields(), kept.cloud.fields()
     return Seeds(
         GaussianCloud(**{name: torch.cat([part[name] for part in both]) for name in both[0]}),
@@ -68,7 +75,8 @@ def one_shot_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, 
 
 
 def chosen_frames(capture: Capture, count: int) -> list[int]:
-    """``count`` training frames (fewer where there are not so many) spread over yaw, with calm faces."""
+    """``count`` training frames (fewer where there are not so many) spread over yaw, with calm
+    faces."""
     train = list(capture.train)
     states = capture.states[train]
     rotation = capture.cameras[train].T_cam_world[:, :3, :3] @ states.T_world_head[:, :3, :3]
@@ -113,16 +121,20 @@ class _Part:
 
 
 def _of_queries(prediction: Prediction, count: int) -> _Part:
-    """The first ``count`` queries; fewer than the network was asked for are enlarged to cover as much."""
+    """The first ``count`` queries; fewer than the network was asked for are enlarged to cover as
+    much."""
     return _Part.of(prediction, slice(count), (prediction.num_queries / max(count, 1)) ** 0.5)
 
 
 def _lifted(prediction: Prediction, most: int, generator: torch.Generator) -> _Part:
-    """At most so many of the lifted Gaussians, the more likely the more they cover; enlarged for those left out."""
+    """At most so many of the lifted Gaussians, the more likely the more they cover; enlarged for
+    those left out."""
     start, cloud = prediction.num_queries, prediction.cloud
     seen = (cloud.opacities[start:] > _MIN_OPACITY).nonzero()[:, 0] + start
     cover = cloud.opacities[seen] * cloud.scales[seen].square().mean(-1)
     if 0 < most < len(seen):
         drawn = torch.multinomial(cover, most, replacement=False, generator=generator)
-        return _Part.of(prediction, seen[drawn].sort().values, (cover.sum() / cover[drawn].sum()).sqrt())
+        return _Part.of(
+            prediction, seen[drawn].sort().values, (cover.sum() / cover[drawn].sum()).sqrt()
+        )
     return _Part.of(prediction, seen[:most], 1.0)

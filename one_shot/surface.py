@@ -1,7 +1,9 @@
-"""The network's queries: points on a head model, ordered so that any first N of them cover it evenly.
+"""The network's queries: points on a head model, ordered so that any first N of them cover it
+evenly.
 
-LAM subdivides its mesh to 5K, 20K or 80K vertices. Ours are points of the triangles in farthest-first order, denser
-where faces move, so that the same network serves any number of Gaussians.
+LAM subdivides its mesh to 5K, 20K or 80K vertices. Ours are points of the triangles in
+farthest-first order, denser where faces move, so that the same network serves any number of
+Gaussians.
 """
 
 from __future__ import annotations
@@ -19,10 +21,19 @@ from likeness.renderers.mesh import vertex_normals
 
 _CANDIDATES = 5  # per point
 # Relative to skin at rest. The cavities are hardly seen.
-_DENSITY = {"skin": 1.0, "eye_left": 3.0, "eye_right": 3.0, "tongue": 1.0, "teeth_upper": 3.0, "teeth_lower": 3.0}
+_DENSITY = {
+    "skin": 1.0,
+    "eye_left": 3.0,
+    "eye_right": 3.0,
+    "tongue": 1.0,
+    "teeth_upper": 3.0,
+    "teeth_lower": 3.0,
+}
 _OTHER_DENSITY = 0.25
-_MOVING_GAIN, _MOVING_M = 3.0, 0.008  # skin that expressions move by so much has four times the density
-_ONE_SIDED = 0.8  # of the distance to the sixth neighbour: at the border of a dense region most stand on one side
+# skin that expressions move by so much has four times the density
+_MOVING_GAIN, _MOVING_M = 3.0, 0.008
+# of the distance to the sixth neighbour: at the border of a dense region most stand on one side
+_ONE_SIDED = 0.8
 _MAX_EXACT = 24_000  # points in farthest-first order; the rest are drawn evenly
 
 
@@ -30,8 +41,9 @@ _MAX_EXACT = 24_000  # points in farthest-first order; the rest are drawn evenly
 class Surface:
     """N query points on a head model.
 
-    corners: [N, 3] vertices around each; barycentrics: [N, 3]; spacing: [N] metres between neighbours; tokens: [M]
-    positions among the points of those that attend; near: [N, 3] and near_weights: [N, 3] the nearest three tokens.
+    corners: [N, 3] vertices around each; barycentrics: [N, 3]; spacing: [N] metres between
+    neighbours; tokens: [M] positions among the points of those that attend; near: [N, 3] and
+    near_weights: [N, 3] the nearest three tokens.
     template: [N, 3] metres; normals: [N, 3] on the mean person.
     """
 
@@ -51,7 +63,9 @@ class Surface:
     def first(self, count: int) -> Surface:
         """Its first ``count`` points (at least as many as tokens), as evenly spread."""
         if not len(self.tokens) <= count <= len(self):
-            raise ValueError(f"Surface.first: expected {len(self.tokens)} to {len(self)} points, got {count}")
+            raise ValueError(
+                f"Surface.first: expected {len(self.tokens)} to {len(self)} points, got {count}"
+            )
         spacing = self.spacing[:count] * (len(self) / count) ** 0.5
         cut = {name: getattr(self, name)[:count] for name in _PER_POINT}
         return dataclasses.replace(self, **(cut | {"spacing": spacing}))
@@ -111,7 +125,8 @@ def _nearest(points: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _neighbour_distance(points: Tensor, neighbours: int = 6) -> Tensor:
-    """[N] side of the square that a point has to itself, if its six neighbours stood around it evenly."""
+    """[N] side of the square that a point has to itself, if its six neighbours stood around it
+    evenly."""
     from scipy.spatial import cKDTree
 
     if len(points) <= neighbours:
@@ -128,7 +143,9 @@ def _face_areas(model: HeadModel) -> Tensor:
 
 def _densities(model: HeadModel) -> Tensor:
     """Relative density of points [F]."""
-    part = torch.tensor([_DENSITY.get(name, _OTHER_DENSITY) for name in model.part_names])[model.face_part.long()]
+    part = torch.tensor([_DENSITY.get(name, _OTHER_DENSITY) for name in model.part_names])[
+        model.face_part.long()
+    ]
     skin = model.face_part == model.part_names.index("skin")
     moved = model.expression_basis.norm(dim=-1).amax(0)[model.faces].mean(-1)
     return part * torch.where(skin, 1 + _MOVING_GAIN * (moved / _MOVING_M).clamp(0, 1), 1.0)
@@ -143,7 +160,9 @@ def _ordered(head_model: str, count: int) -> tuple[Tensor, Tensor, Tensor]:
     density, generator = _densities(model), torch.Generator().manual_seed(0)
     exact = min(count, _MAX_EXACT)
     drawn = max(_CANDIDATES * exact, count)
-    faces = torch.multinomial(_face_areas(model) * density, drawn, replacement=True, generator=generator)
+    faces = torch.multinomial(
+        _face_areas(model) * density, drawn, replacement=True, generator=generator
+    )
     u, v = torch.rand(2, drawn, generator=generator)
     u, v = torch.where(u + v > 1, 1 - u, u), torch.where(u + v > 1, 1 - v, v)
     barycentrics = torch.stack([1 - u - v, u, v], -1)

@@ -12,9 +12,10 @@ _CELLS = 16  # along the longest side
 def farthest_first(points: np.ndarray, gains: np.ndarray, count: int) -> np.ndarray:
     """Indices [count] of points [C, 3] (float32), each the farthest from those before it.
 
-    gains: [C] what distances to a point are multiplied by: larger where points shall lie closer. Points are kept in
-    the cells of a grid: a new point changes nothing in cells that lie further from it than their points from what was
-    chosen before, so that most are left alone.
+    gains: [C] what distances to a point are multiplied by: larger where points shall lie closer.
+        Points are kept in
+    the cells of a grid: a new point changes nothing in cells that lie further from it than their
+    points from what was chosen before, so that most are left alone.
     """
     members, starts = _in_cells(points)
     ordered = points[members]
@@ -23,10 +24,13 @@ def farthest_first(points: np.ndarray, gains: np.ndarray, count: int) -> np.ndar
 
 
 def _in_cells(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the points cell by cell, in each by number, and where the cells that have any start [cells + 1]."""
+    """Indices of the points cell by cell, in each by number, and where the cells that have any
+    start [cells + 1]."""
     low = points.min(0)
     size = float((points.max(0) - low).max()) / _CELLS + 1e-9
-    cells = ((points - low).astype(np.float64) / size).astype(np.int64) @ (_CELLS + 1) ** np.array([2, 1, 0])
+    cells = ((points - low).astype(np.float64) / size).astype(np.int64) @ (_CELLS + 1) ** np.array(
+        [2, 1, 0]
+    )
     members = np.argsort(cells, kind="stable")
     starts = np.flatnonzero(np.diff(cells[members])) + 1
     return members, np.concatenate([[0], starts, [len(members)]])
@@ -39,7 +43,8 @@ def _choose(points, gains, count, members, starts, low, high):
     cells = len(starts) - 1
     nearest = np.full(len(points), np.float32(1e9))
     reach = np.full(cells, np.float32(1e9))  # of each cell, the largest of ``nearest``
-    best, chosen = np.empty(cells, np.float64), np.zeros(cells, np.int64)  # the largest score and whose it is
+    # the largest score and whose it is
+    best, chosen = np.empty(cells, np.float64), np.zeros(cells, np.int64)
     current = 0
     for k in range(count):
         order[k] = current

@@ -1,7 +1,9 @@
-"""Gaussians lifted from the picture's plane (GAGAvatar, Chu and Harada 2024): a front and a back one per cell.
+"""Gaussians lifted from the picture's plane (GAGAvatar, Chu and Harada 2024): a front and a back
+one per cell.
 
-They stand where the head model is not: hair, neck and clothes. Each cell's ray pierces the plane through the skull's
-centre; the network says how far before and behind that plane its two Gaussians lie.
+They stand where the head model is not: hair, neck and clothes. Each cell's ray pierces the plane
+through the skull's centre; the network says how far before and behind that plane its two Gaussians
+lie.
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from likeness.ops.encoding import encode, encoded_size
 from likeness.one_shot.config import OneShotConfig
 from likeness.one_shot.prediction import Prediction, to_rest
 from likeness.one_shot.sampling import sample
 from likeness.one_shot.views import View
-from likeness.renderers.screen_refiner import feature_head
 from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.encoding import encode, encoded_size
+from likeness.renderers.screen_refiner import feature_head
 from likeness.scene.cloud import GaussianCloud
 
 _FREQUENCIES, _HIDDEN, _EXTENT_M = 3, 96, 0.25
@@ -32,31 +34,44 @@ class Lifting(nn.Module):
         self.context = nn.Conv2d(coarse_channels, config.backbone.fine_channels, 1)
         inputs = 2 * config.backbone.fine_channels + 4 + encoded_size(3, _FREQUENCIES) + 1
         self.decoder = nn.Sequential(
-            nn.Linear(inputs, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU(),
+            nn.Linear(inputs, _HIDDEN),
+            nn.ReLU(),
+            nn.Linear(_HIDDEN, _HIDDEN),
+            nn.ReLU(),
             nn.Linear(_HIDDEN, self.planes * _OUTPUTS),
-        )  # fmt: skip
+        )
         nn.init.normal_(self.decoder[-1].weight, std=0.01)
         nn.init.zeros_(self.decoder[-1].bias)
         self.feature_head = feature_head(_HIDDEN, config.refiner, self.planes)
 
-    def forward(self, found: list[Prediction], view: View, fine: Tensor, levels: list[Tensor]) -> list[Prediction]:
+    def forward(
+        self, found: list[Prediction], view: View, fine: Tensor, levels: list[Tensor]
+    ) -> list[Prediction]:
         """The predictions with the lifted Gaussians of every picture's cells behind the queries."""
         context = self.context(levels[-1])
         result = []
         for b, prediction in enumerate(found):
             places = view.cells[b][None]
-            read = [sample(source[b : b + 1], places)[0] for source in (fine, context)] + [view.cell_pixels[b]]
+            read = [sample(source[b : b + 1], places)[0] for source in (fine, context)] + [
+                view.cell_pixels[b]
+            ]
             where = encode(view.cell_points[b] / _EXTENT_M, _FREQUENCIES)
             inputs = torch.cat([*read, where, view.cell_heads[b][:, None]], -1)
             known = self.decoder[:-1](inputs)
             out = self.decoder[-1](known).float().unflatten(-1, (self.planes, _OUTPUTS))
             features = None
             if self.feature_head is not None:
-                features = self.feature_head(known).float().unflatten(-1, (self.planes, -1)).flatten(0, 1)
-            result.append(prediction.with_lifted(*self._gaussians(out, read[-1].float(), view, b), features))
+                features = (
+                    self.feature_head(known).float().unflatten(-1, (self.planes, -1)).flatten(0, 1)
+                )
+            result.append(
+                prediction.with_lifted(*self._gaussians(out, read[-1].float(), view, b), features)
+            )
         return result
 
-    def _gaussians(self, out: Tensor, pixels: Tensor, view: View, b: int) -> tuple[GaussianCloud, Tensor]:
+    def _gaussians(
+        self, out: Tensor, pixels: Tensor, view: View, b: int
+    ) -> tuple[GaussianCloud, Tensor]:
         """Clouds of outputs [C, P, 7] and the cells' mean pixels [C, 4], flattened to [C P]."""
         side = out.new_tensor([-1.0, 1.0])[: self.planes]  # before the plane, behind it
         depth = side * self.reach * torch.sigmoid(out[..., 0] - 1)
@@ -69,14 +84,18 @@ class Lifting(nn.Module):
         means = to_rest(points.flatten(0, 1), weights, view.T_head_body[b])
         quats = torch.nn.functional.pad(means.new_ones(len(means), 1), (0, 3))
         cloud = GaussianCloud(
-            means, quats, sizes.flatten()[:, None].expand(-1, 3), opacity.flatten(),
+            means,
+            quats,
+            sizes.flatten()[:, None].expand(-1, 3),
+            opacity.flatten(),
             spherical_harmonics.from_rgb(colour.flatten(0, 1))[:, None],
-        )  # fmt: skip
+        )
         return cloud, weights
 
 
 def lifting_loss(prediction: Prediction, vertices: Tensor) -> Tensor:
-    """Mean distance in metres of the head's vertices [V, 3] to the nearest lifted Gaussian (GAGAvatar's L_lifting).
+    """Mean distance in metres of the head's vertices [V, 3] to the nearest lifted Gaussian
+    (GAGAvatar's L_lifting).
 
     For lifting of the whole person (``region: all``); 0 where nothing is lifted.
     """

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likeness.one_shot.surface import Surface
 from likeness.head_models.base import ShapedHead
+from likeness.one_shot.surface import Surface
 from likeness.renderers.mesh import rasterize_camera, vertex_normals
-from likeness.seeding.mesh import chin_of, head_weights
 from likeness.scene.camera import Camera
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import transform_points
+from likeness.seeding.mesh import chin_of, head_weights
 
 _DEPTH_TOLERANCE_M = 0.006
 GREY = 0.5  # behind the person, in what the network sees
@@ -22,8 +22,8 @@ GREY = 0.5  # behind the person, in what the network sees
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """A tracked identity at rest: vertices [V, 3], unit normals [V, 3], weights of the head [V], shapes [E, V, 3]
-    and the tip of the chin [3]."""
+    """A tracked identity at rest: vertices [V, 3], unit normals [V, 3], weights of the head [V],
+    shapes [E, V, 3] and the tip of the chin [3]."""
 
     vertices: Tensor
     normals: Tensor
@@ -44,7 +44,8 @@ class Person:
         return (expression @ self.shapes.flatten(1)).reshape(-1, 3)
 
     def posed(self, state: HeadState) -> Tensor:
-        """Vertices [V, 3] in the head frame at one state: expressions, then the two frames, as avatars move."""
+        """Vertices [V, 3] in the head frame at one state: expressions, then the two frames, as
+        avatars move."""
         vertices = self.vertices + self.moved(state.expression)
         body = transform_points(state.T_head_body, vertices)
         return body + self.head_weights[:, None] * (vertices - body)
@@ -52,16 +53,20 @@ class Person:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """One picture for the network; S pixels a side, N queries, C lifted cells. A batch [B, ...] by ``stack`` holds a
-    list of B tensors for each field of the cells, which are as many as a picture has.
+    """One picture for the network; S pixels a side, N queries, C lifted cells. A batch [B, ...] by
+    ``stack`` holds a list of B tensors for each field of the cells, which are as many as a picture
+    has.
 
-    picture: [4, S, S] colour on grey, and matte. mesh: [4, S, S] coordinates of the mean person's surface in
-        decimetres where the mesh is seen, and whether it is. own, twin: [N, 5] of each query and of its mirrored
-        twin: place in [-1, 1]² (x right, y down), seen (0 or 1), cosine of normal and view, inside the picture.
-    points, normals: [N, 3] at rest. cells: [C, 2] places of cells in [-1, 1]²; cell_points: [C, 3] and cell_rays:
-        [C, 3] where they pierce the plane through the skull's centre, in the head frame, and metres of that frame per
-        metre of depth; cell_sizes: [C] metres of half a cell; cell_heads: [C] logits of how much they belong to the
-        head, by their height; cell_pixels: [C, 4] their mean colour (straight) and matte.
+    picture: [4, S, S] colour on grey, and matte. mesh: [4, S, S] coordinates of the mean person's
+        surface in decimetres where the mesh is seen, and whether it is. own, twin: [N, 5] of each
+        query and of its mirrored
+        twin: place in [-1, 1]² (x right, y down), seen (0 or 1), cosine of normal and view, inside
+            the picture.
+    points, normals: [N, 3] at rest. cells: [C, 2] places of cells in [-1, 1]²; cell_points: [C, 3]
+        and cell_rays: [C, 3] where they pierce the plane through the skull's centre, in the head
+        frame, and metres of that frame per metre of depth; cell_sizes: [C] metres of half a cell;
+        cell_heads: [C] logits of how much they belong to the head, by their height; cell_pixels:
+        [C, 4] their mean colour (straight) and matte.
     T_head_body: [4, 4] of the picture.
     """
 
@@ -82,25 +87,37 @@ class View:
     @classmethod
     def stack(cls, views: list[View]) -> View:
         """A batch of single ones with the same queries."""
-        columns = {f.name: [getattr(view, f.name) for view in views] for f in dataclasses.fields(cls)}
+        columns = {
+            f.name: [getattr(view, f.name) for view in views] for f in dataclasses.fields(cls)
+        }
         return cls(**{n: c if n.startswith("cell") else torch.stack(c) for n, c in columns.items()})
 
     def to(self, device: torch.device | str) -> View:
         """On another device, single or a batch."""
 
         def moved(value):
-            return [item.to(device) for item in value] if isinstance(value, list) else value.to(device)
+            return (
+                [item.to(device) for item in value] if isinstance(value, list) else value.to(device)
+            )
 
         return View(**{f.name: moved(getattr(self, f.name)) for f in dataclasses.fields(self)})
 
 
 def make_view(
-    surface: Surface, person: Person, colour: Tensor, matte: Tensor, camera: Camera, state: HeadState,
-    size: int, grid: int, region: str,
-) -> View:  # fmt: skip
+    surface: Surface,
+    person: Person,
+    colour: Tensor,
+    matte: Tensor,
+    camera: Camera,
+    state: HeadState,
+    size: int,
+    grid: int,
+    region: str,
+) -> View:
     """colour: [H, W, 3] straight; matte: [H, W, 1]; camera and state of that picture (no batches).
 
-    size: side S of what the network sees. grid: cells a side, 0 for none; region: as LiftingConfig says.
+    size: side S of what the network sees. grid: cells a side, 0 for none; region: as LiftingConfig
+        says.
     """
     pixels = _resized(torch.cat([colour * matte, matte], -1), size)
     picture = torch.cat([pixels[..., :3] + GREY * (1 - pixels[..., 3:]), pixels[..., 3:]], -1)
@@ -113,13 +130,17 @@ def make_view(
     mesh = torch.from_numpy(np.concatenate([template, raster.mask[..., None]], -1)).float()
     cells, shown = _cells(pixels, torch.from_numpy(raster.mask), camera, grid, region)
     return View(
-        picture.movedim(-1, 0).contiguous(), mesh.movedim(-1, 0).contiguous(),
+        picture.movedim(-1, 0).contiguous(),
+        mesh.movedim(-1, 0).contiguous(),
         _seen(surface.of(vertices), surface.of(normals), camera, depth),
         _seen(surface.twins(vertices), surface.twins(normals), camera, depth),
-        surface.of(person.vertices), torch.nn.functional.normalize(surface.of(person.normals), dim=-1),
-        *cells, torch.logit(head_weights(cells[1], person.chin).clamp(0.03, 0.97)), shown,
+        surface.of(person.vertices),
+        torch.nn.functional.normalize(surface.of(person.normals), dim=-1),
+        *cells,
+        torch.logit(head_weights(cells[1], person.chin).clamp(0.03, 0.97)),
+        shown,
         state.T_head_body,
-    )  # fmt: skip
+    )
 
 
 def _resized(image: Tensor, size: int) -> Tensor:
@@ -127,7 +148,9 @@ def _resized(image: Tensor, size: int) -> Tensor:
     if image.shape[:2] == (size, size):
         return image
     channels = image.movedim(-1, 0)[None]
-    mode = {"mode": "area"} if size <= image.shape[0] else {"mode": "bilinear", "align_corners": False}
+    mode = (
+        {"mode": "area"} if size <= image.shape[0] else {"mode": "bilinear", "align_corners": False}
+    )
     return torch.nn.functional.interpolate(channels, (size, size), **mode)[0].movedim(0, -1)
 
 
@@ -150,9 +173,15 @@ _SKULL_CENTRE = torch.tensor([0.0, 0.0, -0.09])  # metres, head frame
 def _cells(
     pixels: Tensor, covered: Tensor, camera: Camera, grid: int, region: str
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Places, points, rays and sizes of the cells to lift, and their mean pixels; of premultiplied ones [S, S, 4]."""
+    """Places, points, rays and sizes of the cells to lift, and their mean pixels; of premultiplied
+    ones [S, S, 4]."""
     if not grid:
-        return (torch.zeros(0, 2), torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0)), torch.zeros(0, 4)
+        return (
+            torch.zeros(0, 2),
+            torch.zeros(0, 3),
+            torch.zeros(0, 3),
+            torch.zeros(0),
+        ), torch.zeros(0, 4)
     pool = torch.nn.functional.adaptive_avg_pool2d
     means = pool(pixels.movedim(-1, 0), grid).movedim(0, -1)
     free = means[..., 3] > 0.25
@@ -168,4 +197,9 @@ def _cells(
     depth = transform_points(camera.T_cam_world, _SKULL_CENTRE[None])[0, 2]
     rays = rays @ rotation.T
     size = depth / camera.K[0, 0] * camera.width / grid / 2
-    return (places * 2 - 1, camera.center + rays * depth, rays, size.expand(len(places)).contiguous()), shown
+    return (
+        places * 2 - 1,
+        camera.center + rays * depth,
+        rays,
+        size.expand(len(places)).contiguous(),
+    ), shown

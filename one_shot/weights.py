@@ -1,4 +1,5 @@
-"""Files of trained weights: safetensors whose header says version, configuration, head model and what they hold."""
+"""Files of trained weights: safetensors whose header says version, configuration, head model and
+what they hold."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likeness.scene.config_files import apply, to_dict
 from likeness.one_shot.config import OneShotConfig
 from likeness.one_shot.network import OneShotNetwork, is_of_refiner
+from likeness.scene.config_files import apply, to_dict
 from likeness.scene.errors import UserError
 from likeness.scene.reading import decode_json
 from likeness.scene.tensor_files import read_header, read_tensors, save_tensors
@@ -21,23 +22,40 @@ from likeness.scene.tensor_files import read_header, read_tensors, save_tensors
 SHIPPED = Path(__file__).parent / "assets" / "one_shot.safetensors"
 FORMAT, FORMAT_VERSION = "one_shot", 1
 _WHAT, _REMEDY = "weights of the one-shot network", "copy or train it again"
-_PUBLISHED = "backbone.vision."  # a published network inside ours: found by its own hash, not stored
+# a published network inside ours: found by its own hash, not stored
+_PUBLISHED = "backbone.vision."
 
 
 def save(
-    path: Path, tensors: dict[str, Tensor], config: OneShotConfig, head_model: str, facts: dict[str, Any]
+    path: Path,
+    tensors: dict[str, Tensor],
+    config: OneShotConfig,
+    head_model: str,
+    facts: dict[str, Any],
 ) -> None:
-    """Writes weights by the network's names. facts: plain values for the model card: data, steps, figures."""
-    stored = {name: value.detach().cpu() for name, value in tensors.items() if not name.startswith(_PUBLISHED)}
+    """Writes weights by the network's names. facts: plain values for the model card: data, steps,
+    figures."""
+    stored = {
+        name: value.detach().cpu()
+        for name, value in tensors.items()
+        if not name.startswith(_PUBLISHED)
+    }
     header = {
-        "format": FORMAT, "format_version": str(FORMAT_VERSION), "config": json.dumps(to_dict(config)),
-        "head_model": head_model, "sha256": _digest(stored), "facts": json.dumps(facts),
-    }  # fmt: skip
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "config": json.dumps(to_dict(config)),
+        "head_model": head_model,
+        "sha256": _digest(stored),
+        "facts": json.dumps(facts),
+    }
     save_tensors(path, stored, header)
 
 
-def load(path: Path | None = None, folder: Path | None = None, download: bool = True) -> tuple[OneShotNetwork, str]:
-    """The network of a file (the shipped one if none), ready to be asked, and the name of its head model.
+def load(
+    path: Path | None = None, folder: Path | None = None, download: bool = True
+) -> tuple[OneShotNetwork, str]:
+    """The network of a file (the shipped one if none), ready to be asked, and the name of its head
+    model.
 
     folder, download: where the published weights of a pretrained backbone may come from.
     Raises UserError when the file is missing, damaged, of another kind or of another version.
@@ -52,7 +70,9 @@ def load(path: Path | None = None, folder: Path | None = None, download: bool = 
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(path: Path, changed: int, folder: Path | None, download: bool) -> tuple[OneShotNetwork, str]:
+def _loaded(
+    path: Path, changed: int, folder: Path | None, download: bool
+) -> tuple[OneShotNetwork, str]:
     del changed  # only a part of the key
     tensors, config, head_model = _read(path)
     if config.backbone.kind == "dinov2":
@@ -62,12 +82,15 @@ def _loaded(path: Path, changed: int, folder: Path | None, download: bool) -> tu
         network.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path}: its weights do not fit its configuration ({reason}); train them again") from None
+        raise UserError(
+            f"{path}: its weights do not fit its configuration ({reason}); train them again"
+        ) from None
     return network.eval().requires_grad_(False), head_model
 
 
 def start_from(path: Path, network: OneShotNetwork, head_model: str) -> None:
-    """Gives a network the weights of a file. Those of a refiner may be missing in it: they stay as they are.
+    """Gives a network the weights of a file. Those of a refiner may be missing in it: they stay as
+    they are.
 
     Raises UserError when the file is missing, damaged, of another kind, head model or network.
     """
@@ -75,16 +98,26 @@ def start_from(path: Path, network: OneShotNetwork, head_model: str) -> None:
         raise UserError(f"{path}: not found; expected weights to start from (start=FILE)")
     tensors, config, given = _read(path)
     if given != head_model:
-        raise UserError(f"{path}: weights for the head model {given}, the captures have {head_model}")
+        raise UserError(
+            f"{path}: weights for the head model {given}, the captures have {head_model}"
+        )
     if config.place_code != network.config.place_code:
         code = config.place_code
-        raise UserError(f"{path}: was trained with another code of places; give model.place_code={code}, too")
+        raise UserError(
+            f"{path}: was trained with another code of places; give model.place_code={code}, too"
+        )
     try:
         found = network.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path}: its weights do not fit model.* ({reason}); give those settings, too") from None
-    missing = [name for name in found.missing_keys if not (is_of_refiner(name) or name.startswith(_PUBLISHED))]
+        raise UserError(
+            f"{path}: its weights do not fit model.* ({reason}); give those settings, too"
+        ) from None
+    missing = [
+        name
+        for name in found.missing_keys
+        if not (is_of_refiner(name) or name.startswith(_PUBLISHED))
+    ]
     if missing or found.unexpected_keys:
         odd = (missing + found.unexpected_keys)[0]
         raise UserError(
@@ -97,7 +130,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], OneShotConfig, str]:
     """Tensors, configuration and head model of a whole file of ours."""
     header = read_header(path, _WHAT, remedy=_REMEDY).texts
     if header.get("format") != FORMAT:
-        raise UserError(f"{path}: not weights of the one-shot network; give a file that likeness train wrote")
+        raise UserError(
+            f"{path}: not weights of the one-shot network; give a file that likeness train wrote"
+        )
     if header.get("format_version") != str(FORMAT_VERSION):
         raise UserError(
             f"{path}: weights of version {header.get('format_version')}, this program's are of {FORMAT_VERSION}; "
@@ -110,7 +145,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], OneShotConfig, str]:
         raise UserError(f"{path}: damaged (sha256 differs); {_REMEDY}")
     content = decode_json(header["config"], dict[str, Any], f"{path}: config", _WHAT, _REMEDY)
     # Files that do not say which code of places they were trained with know of the first alone.
-    return tensors, apply(OneShotConfig(), {"place_code": 1, **content}, str(path)), header["head_model"]
+    return (
+        tensors,
+        apply(OneShotConfig(), {"place_code": 1, **content}, str(path)),
+        header["head_model"],
+    )
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
@@ -125,4 +164,7 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 def _published(folder: Path | None, download: bool) -> dict[str, Tensor]:
     from likeness.one_shot.backbones.dinov2 import pretrained
 
-    return {f"{_PUBLISHED}{name}": value for name, value in pretrained(folder, download).state_dict().items()}
+    return {
+        f"{_PUBLISHED}{name}": value
+        for name, value in pretrained(folder, download).state_dict().items()
+    }

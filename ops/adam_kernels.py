@@ -1,7 +1,8 @@
 """Adam's update in numba: one sweep over a parameter, its two moments and its gradient.
 
-A gradient that is a sum of outer products (of blended bases, see ``likeness.fitting.avatars.blending``) is made row by row in
-the cache and never lies in memory as a whole.
+A gradient that is a sum of outer products (of blended bases, see
+``likeness.fitting.avatars.blending``) is made row by row in the cache and never lies in memory as a
+whole.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def _add(a, row):
 
 @kernel(AS_PYTORCH, parallel=True)
 def sweep_factors(values, first, second, dense, codes, columns, numbers):
-    """One step on rows [N, B * f] whose gradient is Σ_k codes[k] ⊗ columns[k, n], plus ``dense`` [N or 0, B * f].
+    """One step on rows [N, B * f] whose gradient is Σ_k codes[k] ⊗ columns[k, n], plus ``dense`` [N
+    or 0, B * f].
 
     codes: [K, B]. columns: [K, N, f].
     """

@@ -7,15 +7,16 @@ from torch import Tensor
 
 from likeness.ops.threads import run_rows, suit_kernels
 
-_MIN_COLUMNS = 1 << 14  # of a thread's share of a table: fewer are blended before another thread has begun
+# of a thread's share of a table: fewer are blended before another thread has begun
+_MIN_COLUMNS = 1 << 14
 
 
 def blend(basis: Tensor, codes: Tensor) -> Tensor:
     """Σ_b codes[b] basis[n, b] of basis [N, B, f] and codes [*b, B]: [*b, N, f]. No gradient; see
     ``likeness.fitting.avatars.blending``.
 
-    One sweep through the basis, which is all that it can cost: for one state on a CPU in single precision, and for
-    several anywhere.
+    One sweep through the basis, which is all that it can cost: for one state on a CPU in single
+    precision, and for several anywhere.
     """
     if codes.ndim > 1:
         states = codes.reshape(-1, codes.shape[-1]).expand(len(basis), -1, -1)
@@ -41,11 +42,16 @@ def blend_by_code(table: Tensor, codes: Tensor) -> Tensor:
 
     out, codes = table.new_empty(table.shape[1]), codes.detach().contiguous()
     arrays = table.detach().numpy(), codes.numpy(), codes.nonzero()[:, 0].numpy(), out.numpy()
-    run_rows(lambda first, last: blend_kernels.blend_by_code(first, last, *arrays), len(out), _MIN_COLUMNS)
+    run_rows(
+        lambda first, last: blend_kernels.blend_by_code(first, last, *arrays),
+        len(out),
+        _MIN_COLUMNS,
+    )
     return out
 
 
 def compile_kernels() -> None:
-    """Compiles what blending needs (seconds, once; then kept on disk): call it before a fit or playback."""
+    """Compiles what blending needs (seconds, once; then kept on disk): call it before a fit or
+    playback."""
     blend(torch.zeros(1, 1, 1), torch.zeros(1))
     blend_by_code(torch.zeros(1, 1), torch.ones(1))

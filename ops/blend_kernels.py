@@ -11,7 +11,8 @@ _COLUMNS = 4096  # of a block: its sums stay in the nearest cache
 
 @kernel()
 def blend(first, last, basis, codes, out):
-    """Writes the rows ``first`` to ``last`` of ``out`` [N, f]: Σ_b codes[b] basis[n, b]. basis: [N, B, f]."""
+    """Writes the rows ``first`` to ``last`` of ``out`` [N, f]: Σ_b codes[b] basis[n, b]. basis: [N,
+    B, f]."""
     count, size = basis.shape[1], basis.shape[2]
     pairs = count // 4
     for n in range(first, last):
@@ -30,7 +31,8 @@ def blend(first, last, basis, codes, out):
 
 @kernel()
 def blend_by_code(first, last, table, codes, used, out):
-    """Writes the columns ``first`` to ``last`` of ``out`` [M]: Σ codes[b] table[b] over ``used`` b of table [B, M]."""
+    """Writes the columns ``first`` to ``last`` of ``out`` [M]: Σ codes[b] table[b] over ``used`` b
+    of table [B, M]."""
     pairs = used.shape[0] // 4
     for a in range(first, last, _COLUMNS):
         part = out[a : min(a + _COLUMNS, last)]
@@ -38,7 +40,12 @@ def blend_by_code(first, last, table, codes, used, out):
         part[:] = np.float32(0)
         for k in range(pairs):
             b, c, d, e = used[4 * k], used[4 * k + 1], used[4 * k + 2], used[4 * k + 3]
-            t, u, v, w = table[b, a : a + size], table[c, a : a + size], table[d, a : a + size], table[e, a : a + size]
+            t, u, v, w = (
+                table[b, a : a + size],
+                table[c, a : a + size],
+                table[d, a : a + size],
+                table[e, a : a + size],
+            )
             p, q, r, s = codes[b], codes[c], codes[d], codes[e]
             for j in range(size):
                 part[j] += p * t[j] + q * u[j] + r * v[j] + s * w[j]

@@ -20,11 +20,12 @@ log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parents[1]
 _IMPORT = re.compile(r"^from ([\w.]+) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
 
-# Kernels that meet only finite numbers may assume so; those that meet the caller's numbers may not (a NaN must compare
-# false, so that a broken Gaussian is not drawn).
+# Kernels that meet only finite numbers may assume so; those that meet the caller's numbers may not
+# (a NaN must compare false, so that a broken Gaussian is not drawn).
 FINITE = True
 ANY_NUMBER = {"contract", "reassoc", "nsz", "arcp"}
-# Kernels of explicit vectors: these say themselves what may be assumed (numba would add its flags to theirs).
+# Kernels of explicit vectors: these say themselves what may be assumed (numba would add its flags
+# to theirs).
 AS_WRITTEN = False
 
 
@@ -37,20 +38,23 @@ def has_avx512() -> bool:
 def helper(fastmath=ANY_NUMBER) -> Callable:
     """Decorates a function that kernels call; it is compiled into them.
 
-    Always inlined, since a function of its own would be one of the whole process by its name: a kernel that has just
-    been compiled would call the one that was compiled with it, a kernel from the disk its own copy, or that of another
-    kernel which was loaded before. These are optimised differently, and so differ in their last bits.
+    Always inlined, since a function of its own would be one of the whole process by its name: a
+    kernel that has just been compiled would call the one that was compiled with it, a kernel from
+    the disk its own copy, or that of another kernel which was loaded before. These are optimised
+    differently, and so differ in their last bits.
     """
     return numba.njit(error_model="numpy", fastmath=fastmath, forceinline=True)
 
 
 def inlined(fastmath=FINITE) -> Callable:
-    """Decorates a function that is copied into its callers, where constant arguments select its branches."""
+    """Decorates a function that is copied into its callers, where constant arguments select its
+    branches."""
     return numba.njit(error_model="numpy", fastmath=fastmath, inline="always")
 
 
 def kernel(fastmath=ANY_NUMBER, **options) -> Callable:
-    """Decorates a function that Python calls: compiled on first use, then kept on disk. options: more of numba's.
+    """Decorates a function that Python calls: compiled on first use, then kept on disk. options:
+    more of numba's.
 
     What kernels share is a ``helper`` (see there), never a kernel.
     """
@@ -68,8 +72,8 @@ def kernel(fastmath=ANY_NUMBER, **options) -> Callable:
 def _cache_folder(path: Path) -> Path | None:
     """A writable folder that belongs to this very version of a file and of all it imports, or None.
 
-    numba notices changes of the file that holds a kernel, but not of the files with the functions and constants that
-    are compiled into it; hence the digest over all of them.
+    numba notices changes of the file that holds a kernel, but not of the files with the functions
+    and constants that are compiled into it; hence the digest over all of them.
     """
     digest = hashlib.sha256(numba.__version__.encode())
     for source in sorted(_with_imports(path)):
@@ -90,8 +94,11 @@ def _cache_folder(path: Path) -> Path | None:
 
 @lru_cache(maxsize=1)
 def _warn_of_no_folder(tried: tuple[str, ...]) -> None:
-    log.warning("no folder for compiled code is writable (tried %s): kernels are compiled anew in every run; "
-                "set NUMBA_CACHE_DIR to a writable folder", ", ".join(tried))  # fmt: skip
+    log.warning(
+        "no folder for compiled code is writable (tried %s): kernels are compiled anew in every run; "
+        "set NUMBA_CACHE_DIR to a writable folder",
+        ", ".join(tried),
+    )
 
 
 def _with_imports(path: Path) -> set[Path]:
@@ -112,7 +119,9 @@ def _imported(path: Path) -> list[Path]:
         base = _ROOT.joinpath(*module.split("."))
         if (_ROOT / module.split(".")[0]).is_dir():
             modules = [base, *(base / name for name in re.findall(r"\w+", names))]
-            found += [file for file in (module.with_suffix(".py") for module in modules) if file.is_file()]
+            found += [
+                file for file in (module.with_suffix(".py") for module in modules) if file.is_file()
+            ]
     return found
 
 

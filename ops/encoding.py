@@ -14,18 +14,27 @@ def encoded_size(dimensions: int, frequencies: int) -> int:
 
 
 def encode(points: Tensor, frequencies: int) -> Tensor:
-    """Points [*b, D], about [-1, 1], as [*b, D (1 + 2 L)]: x, sin(2^l π x), cos(2^l π x) for l = 0 .. L - 1.
+    """Points [*b, D], about [-1, 1], as [*b, D (1 + 2 L)]: x, sin(2^l π x), cos(2^l π x) for l = 0
+    .. L - 1.
 
-    Raises ValueError for so many frequencies that the highest is no finite number of the points' type.
+    Raises ValueError for so many frequencies that the highest is no finite number of the points'
+    type.
     """
     if frequencies == 0:
         return points
     most = math.floor(math.log2(torch.finfo(points.dtype).max / math.pi)) + 1
     if frequencies > most:
-        raise ValueError(f"encode: expected at most {most} frequencies of {points.dtype}, got {frequencies}")
+        raise ValueError(
+            f"encode: expected at most {most} frequencies of {points.dtype}, got {frequencies}"
+        )
     octaves = math.pi * 2.0 ** torch.arange(frequencies, dtype=points.dtype, device=points.device)
     fixed = not (torch.is_grad_enabled() and points.requires_grad)
-    if fixed and points.ndim == 2 and points.device.type == "cpu" and points.dtype in (torch.float32, torch.float64):
+    if (
+        fixed
+        and points.ndim == 2
+        and points.device.type == "cpu"
+        and points.dtype in (torch.float32, torch.float64)
+    ):
         return _encode_columns(points, octaves)
     angles = (points[..., None, :] * octaves[:, None]).flatten(-2)
     return torch.cat([points, angles.sin(), angles.cos()], -1)

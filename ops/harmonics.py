@@ -9,11 +9,22 @@ from torch import Tensor
 
 C0 = 0.28209479177387814
 C1 = 0.4886025119029199
-C2 = (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792, 0.5462742152960396)
+C2 = (
+    1.0925484305920792,
+    -1.0925484305920792,
+    0.31539156525252005,
+    -1.0925484305920792,
+    0.5462742152960396,
+)
 C3 = (
-    -0.5900435899266435, 2.890611442640554, -0.4570457994644658, 0.3731763325901154,
-    -0.4570457994644658, 1.445305721320277, -0.5900435899266435,
-)  # fmt: skip
+    -0.5900435899266435,
+    2.890611442640554,
+    -0.4570457994644658,
+    0.3731763325901154,
+    -0.4570457994644658,
+    1.445305721320277,
+    -0.5900435899266435,
+)
 
 
 def num_coefficients(degree: int) -> int:
@@ -31,7 +42,13 @@ def basis(directions: Tensor, degree: int) -> Tensor:
         values += [-C1 * y, C1 * z, -C1 * x]
     if degree >= 2:
         xx, yy, zz, xy, yz, xz = x * x, y * y, z * z, x * y, y * z, x * z
-        values += [C2[0] * xy, C2[1] * yz, C2[2] * (2 * zz - xx - yy), C2[3] * xz, C2[4] * (xx - yy)]
+        values += [
+            C2[0] * xy,
+            C2[1] * yz,
+            C2[2] * (2 * zz - xx - yy),
+            C2[3] * xz,
+            C2[4] * (xx - yy),
+        ]
     if degree >= 3:
         values += [
             C3[0] * y * (3 * xx - yy),
@@ -46,7 +63,8 @@ def basis(directions: Tensor, degree: int) -> Tensor:
 
 
 def evaluate(sh: Tensor, directions: Tensor) -> Tensor:
-    """Colours [*b, 3] >= 0 of coefficients [*b, K, 3] seen along unit directions [*b, 3] (camera to Gaussian)."""
+    """Colours [*b, 3] >= 0 of coefficients [*b, K, 3] seen along unit directions [*b, 3] (camera to
+    Gaussian)."""
     degree = round(sh.shape[-2] ** 0.5) - 1
     return ((basis(directions, degree)[..., None] * sh).sum(-2) + 0.5).clamp_min(0)
 
@@ -69,10 +87,11 @@ def _sample_directions() -> Tensor:
 
 
 def rotation_matrices(rotations: Tensor, degree: int) -> Tensor:
-    """Matrices [*b, K, K] that turn coefficients with a rotation [*b, 3, 3]: the real Wigner D matrices.
+    """Matrices [*b, K, K] that turn coefficients with a rotation [*b, 3, 3]: the real Wigner D
+    matrices.
 
-    If f has coefficients c, then d -> f(Rᵀ d) has coefficients ``D @ c``. Found by sampling: the harmonics of each
-    band are closed under rotation, so that the least-squares solution is exact.
+    If f has coefficients c, then d -> f(Rᵀ d) has coefficients ``D @ c``. Found by sampling: the
+    harmonics of each band are closed under rotation, so that the least-squares solution is exact.
     """
     directions, solve = _samples_on(degree, rotations.dtype, rotations.device)
     return solve @ basis(directions @ rotations, degree)

@@ -1,19 +1,22 @@
-"""A fit's losses of a band of rows in numba: compositing, L1, squared error, matte and SSIM, and their gradients.
+"""A fit's losses of a band of rows in numba: compositing, L1, squared error, matte and SSIM, and
+their gradients.
 
-One sweep down the picture: a row is composited when SSIM takes it in, and gets its gradient when SSIM's is ready, a few
-rows later. Written as plain PyTorch operations the same are some sixty passes over memory.
+One sweep down the picture: a row is composited when SSIM takes it in, and gets its gradient when
+SSIM's is ready, a few rows later. Written as plain PyTorch operations the same are some sixty
+passes over memory.
 """
 
 from __future__ import annotations
 
 from likeness.ops import ssim_rows as sweep
-from likeness.ops.ssim_rows import RADIUS, STEP
 from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, kernel
+from likeness.ops.ssim_rows import RADIUS, STEP
 
 
 @helper(ANY_NUMBER)
 def _composite_row(rgb, alpha, rgba, background, picture, truth):
-    """One row of both pictures [W * 3] over the background; ``rgba`` [W * 4] is straight, ``rgb`` premultiplied."""
+    """One row of both pictures [W * 3] over the background; ``rgba`` [W * 4] is straight, ``rgb``
+    premultiplied."""
     red, green, blue, one = background[0], background[1], background[2], background[3]
     for i in range(alpha.shape[0]):
         a = one - alpha[i]
@@ -59,7 +62,8 @@ def _gradient_by_rgb(of_ssim, a, b, weights, out):
 
 @helper(ANY_NUMBER)
 def _gradient_by_alpha(g_rgb, alpha, rgba, background, weight, out):
-    """Through the background that shows, and ``weight`` times the sign of the matte's difference."""
+    """Through the background that shows, and ``weight`` times the sign of the matte's
+    difference."""
     red, green, blue, zero = background[0], background[1], background[2], alpha.dtype.type(0)
     for i in range(out.shape[0]):
         difference = alpha[i] - rgba[4 * i + 3]
@@ -70,15 +74,28 @@ def _gradient_by_alpha(g_rgb, alpha, rgba, background, weight, out):
 
 @kernel(AS_WRITTEN)
 def picture_band(
-    rgb, alpha, rgba, background, first, last, taps, constants, weights, want_gradient, sums, g_rgb, g_alpha
+    rgb,
+    alpha,
+    rgba,
+    background,
+    first,
+    last,
+    taps,
+    constants,
+    weights,
+    want_gradient,
+    sums,
+    g_rgb,
+    g_alpha,
 ):
     """Rows from ``first`` to ``last`` of a picture's losses.
 
-    rgb: [H, W * 3] premultiplied, with alpha [H, W]. rgba: [H, W * 4] the frame, straight. background: [4] a colour
-    and 1. taps, constants: as for ``ssim_kernels.ssim_band``. weights: [3] of SSIM's gradient, of each value's
-    |picture - truth| and of each pixel's |alpha - matte|. All of rgb's dtype. Writes sums [4, H] of |picture - truth|,
-    its square, |alpha - matte| and the rows' part of SSIM, and, if wanted, the gradients by rgb [H, W * 3] and by alpha
-    [H, W]. What a row gets does not depend on the band that it is in.
+    rgb: [H, W * 3] premultiplied, with alpha [H, W]. rgba: [H, W * 4] the frame, straight.
+    background: [4] a colour and 1. taps, constants: as for ``ssim_kernels.ssim_band``. weights: [3]
+    of SSIM's gradient, of each value's |picture - truth| and of each pixel's |alpha - matte|. All
+    of rgb's dtype. Writes sums [4, H] of |picture - truth|, its square, |alpha - matte| and the
+    rows' part of SSIM, and, if wanted, the gradients by rgb [H, W * 3] and by alpha [H, W]. What a
+    row gets does not depend on the band that it is in.
     """
     height, length = rgb.shape
     kept = sweep.scratch(length, taps)
@@ -95,11 +112,15 @@ def picture_band(
             if first <= r < last:
                 sums[0, r], sums[1, r] = _differences(a, b)
                 sums[2, r] = _matte_difference(alpha[r], rgba[r])
-        sweep.derivatives(kept, row - RADIUS, wanted, (first, last), length, taps, constants, 0, sums[3])
+        sweep.derivatives(
+            kept, row - RADIUS, wanted, (first, last), length, taps, constants, 0, sums[3]
+        )
         if want_gradient and row - 2 * RADIUS + STEP > first:
             start, stop = sweep.blur_derivatives(kept, row - 2 * RADIUS, length)
             for r in range(max(row - 2 * RADIUS, first), min(row - 2 * RADIUS + STEP, last)):
-                of_ssim = sweep.gradient_row(kept, r - row + 2 * RADIUS, r, start, stop, length, taps, constants[2])
+                of_ssim = sweep.gradient_row(
+                    kept, r - row + 2 * RADIUS, r, start, stop, length, taps, constants[2]
+                )
                 a, b = sweep.row_of(kept[0], r, length), sweep.row_of(kept[1], r, length)
                 _gradient_by_rgb(of_ssim, a, b, weights, g_rgb[r])
                 _gradient_by_alpha(g_rgb[r], alpha[r], rgba[r], background, weights[2], g_alpha[r])

@@ -1,9 +1,11 @@
-"""What playback evaluates per Gaussian on a CPU: a table blended by the state's codes, then a small network.
+"""What playback evaluates per Gaussian on a CPU: a table blended by the state's codes, then a small
+network.
 
-One sweep through memory: of a few Gaussians at a time the table's entries are read, blended and taken through all
-layers before the next. Tables are kept as whole numbers with a scale and an offset for each code and channel: in 8 bits
-where they were stored so and lose nothing, else in 16 (an error of at most 1/130 000 of a channel's range). That is a
-quarter or half of what must be read for each picture.
+One sweep through memory: of a few Gaussians at a time the table's entries are read, blended and
+taken through all layers before the next. Tables are kept as whole numbers with a scale and an
+offset for each code and channel: in 8 bits where they were stored so and lose nothing, else in 16
+(an error of at most 1/130 000 of a channel's range). That is a quarter or half of what must be read
+for each picture.
 """
 
 from __future__ import annotations
@@ -21,18 +23,24 @@ _ON_GRID = 1e-3  # of a step: how far an entry may be from a number of 8 bits
 
 
 class BlockedNetwork:
-    """``network(start + W Σ_b codes[b] table[:, b])`` for all Gaussians, on the CPU in single precision.
+    """``network(start + W Σ_b codes[b] table[:, b])`` for all Gaussians, on the CPU in single
+    precision.
 
     ``W`` is the first layer's weight; without layers the blend itself is added to ``start``.
     """
 
     def __init__(self, table: Tensor, start: Tensor, layers: Sequence[nn.Linear] = ()) -> None:
-        """table: [N, B, f]. start: [N, H], the first layer's sums without the blend (its bias included), or without
-        layers [N, f]. layers: linear layers with ReLUs between them; ``layers[0]`` has f inputs, its bias is not read.
+        """table: [N, B, f]. start: [N, H], the first layer's sums without the blend (its bias
+        included), or without layers [N, f]. layers: linear layers with ReLUs between them;
+        ``layers[0]`` has f inputs, its bias is not read.
         """
-        self._count, self._outputs = len(table), layers[-1].out_features if layers else table.shape[2]
+        self._count, self._outputs = (
+            len(table),
+            layers[-1].out_features if layers else table.shape[2],
+        )
         numbers, scales, offsets = _whole_numbers(table)
-        self._scales, self._offsets = scales.T.contiguous().numpy(), offsets.numpy()  # [f, B], [B, f]
+        # [f, B], [B, f]
+        self._scales, self._offsets = scales.T.contiguous().numpy(), offsets.numpy()
         self._table = self._blocked(numbers.transpose(1, 2)).numpy()
         weights = [_padded(layer.weight.detach()) for layer in layers]
         biases = [_padded(layer.bias.detach()[:, None])[:, 0] for layer in layers[1:]]
@@ -53,8 +61,9 @@ class BlockedNetwork:
         return out
 
     def begin(self, codes: Tensor) -> tuple[Tensor, Callable[[int, int], None]]:
-        """The outputs [N, O] for codes [B], not yet computed, and what computes those of the Gaussians of the blocks
-        ``first`` to ``last`` of ``num_blocks``, each of ``block_kernels.LANES``."""
+        """The outputs [N, O] for codes [B], not yet computed, and what computes those of the
+        Gaussians of the blocks ``first`` to ``last`` of ``num_blocks``, each of
+        ``block_kernels.LANES``."""
         from likeness.ops.mlp_kernels import PARTS, evaluate  # numba loads slowly: only when used
 
         out, codes = torch.empty(self._count, self._outputs), codes.detach().numpy()
@@ -63,7 +72,17 @@ class BlockedNetwork:
         np.multiply(self._scales[:, used], codes[used], out=factors[:, : len(used)])
         offsets = codes[used] @ self._offsets[used]
         used = np.append(used, np.zeros(factors.shape[1] - len(used), used.dtype))
-        arrays = self._table, factors, used, offsets, self._start, self._weights, self._biases, self._sizes, out.numpy()
+        arrays = (
+            self._table,
+            factors,
+            used,
+            offsets,
+            self._start,
+            self._weights,
+            self._biases,
+            self._sizes,
+            out.numpy(),
+        )
         return out, lambda first, last: evaluate(first, last, *arrays)
 
     @property
@@ -80,7 +99,8 @@ class BlockedNetwork:
 
 
 def _whole_numbers(table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A table [N, B, f] as numbers [N, B, f], scales and offsets [B, f]: table = offset + scale number."""
+    """A table [N, B, f] as numbers [N, B, f], scales and offsets [B, f]: table = offset + scale
+    number."""
     scales, offsets = quantization.ranges(table, torch.iinfo(torch.int8).max)
     for rows in (table[:1024], table):  # most that are on no grid show it at once
         numbers = ((rows - offsets) / scales).round_()
@@ -100,7 +120,8 @@ def _padded(weight: Tensor) -> Tensor:
 
 
 def _packed(weight: Tensor, inputs: int) -> Tensor:
-    """[J, K] flat as [J / ROWS, inputs, ROWS]; inputs beyond K are what an earlier layer's padding gives: zeros."""
+    """[J, K] flat as [J / ROWS, inputs, ROWS]; inputs beyond K are what an earlier layer's padding
+    gives: zeros."""
     from likeness.ops.mlp_kernels import ROWS
 
     weight = torch.nn.functional.pad(weight, (0, inputs - weight.shape[1]))

@@ -1,7 +1,8 @@
-"""Blended tables and small networks of many Gaussians, in numba: by blocks of Gaussians that never leave the cache.
+"""Blended tables and small networks of many Gaussians, in numba: by blocks of Gaussians that never
+leave the cache.
 
-See ``likeness.ops.mlp``. A block's numbers lie channel by channel, [channels, LANES], so that every instruction
-works on several Gaussians.
+See ``likeness.ops.mlp``. A block's numbers lie channel by channel, [channels, LANES], so that every
+instruction works on several Gaussians.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ ROWS = 8
 PARTS = 4
 """Entries of a table that are blended at once; what is left is filled up with factors of 0."""
 LANES = 32 if has_avx512() else 8
-"""Gaussians of a block: what one instruction works on, 8; with AVX-512, which has registers for it, twice 16."""
+"""Gaussians of a block: what one instruction works on, 8; with AVX-512, which has registers for it,
+twice 16."""
 
 _VECTOR, _WHOLES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(32), LANES)
 _FUSED = ("contract", "reassoc", "nsz")
@@ -69,9 +71,11 @@ def _are_arrays(*checked: tuple[types.Type, types.Type]) -> bool:
 
 @intrinsic
 def _blend(typing_context, table, row, factors, first, used, count, offset, x, channel):
-    """x[channel] = offset + Σ_u factors[first + u] table[row + used[u]] for u < count, a multiple of 4.
+    """x[channel] = offset + Σ_u factors[first + u] table[row + used[u]] for u < count, a multiple
+    of 4.
 
-    x: [*, LANES] float32. table: int8 or int16, its rows of LANES one after the other. Sums stay in registers.
+    x: [*, LANES] float32. table: int8 or int16, its rows of LANES one after the other. Sums stay in
+        registers.
     """
     numbers = (factors, types.float32), (used, types.intp), (x, types.float32)
     if not _are_arrays(*numbers) or table.dtype not in (types.int8, types.int16):
@@ -89,7 +93,9 @@ def _blend(typing_context, table, row, factors, first, used, count, offset, x, c
         with cgutils.for_range(builder, builder.sdiv(count, e.number(PARTS))) as four:
             for i, total in enumerate(sums):
                 u = builder.add(builder.mul(four.index, e.number(PARTS)), e.number(i))
-                entry = e.load(table, builder.add(row, builder.load(builder.gep(used, [u]))), entries, 1)
+                entry = e.load(
+                    table, builder.add(row, builder.load(builder.gep(used, [u]))), entries, 1
+                )
                 value = builder.sitofp(builder.sext(entry, _WHOLES), _VECTOR)
                 factor = builder.load(builder.gep(factors, [builder.add(first, u)]))
                 builder.store(e.multiply_add(e.spread(factor), value, builder.load(total)), total)
@@ -102,8 +108,9 @@ def _blend(typing_context, table, row, factors, first, used, count, offset, x, c
 
 @intrinsic
 def _layer(typing_context, weights, at, x, inputs, y, outputs, relu):
-    """y[j] += Σ_k weights[at + ...] x[k] for the rows j < outputs of y and k < inputs of x, both [*, LANES]; then, if
-    ``relu``, what is negative becomes 0. Weights lie as [outputs / ROWS, inputs, ROWS]. Sums stay in registers."""
+    """y[j] += Σ_k weights[at + ...] x[k] for the rows j < outputs of y and k < inputs of x, both
+    [*, LANES]; then, if ``relu``, what is negative becomes 0. Weights lie as [outputs / ROWS,
+    inputs, ROWS]. Sums stay in registers."""
     if not _are_arrays(*((array, types.float32) for array in (weights, x, y))):
         return None
 
@@ -123,7 +130,9 @@ def _layer(typing_context, weights, at, x, inputs, y, outputs, relu):
                 place = builder.add(start, builder.mul(k.index, e.number(ROWS)))
                 for i, total in enumerate(sums):
                     weight = builder.load(builder.gep(weights, [builder.add(place, e.number(i))]))
-                    builder.store(e.multiply_add(e.spread(weight), value, builder.load(total)), total)
+                    builder.store(
+                        e.multiply_add(e.spread(weight), value, builder.load(total)), total
+                    )
             for row, total in zip(rows, sums):
                 value, zero = builder.load(total), ir.Constant(_VECTOR, [0.0] * LANES)
                 positive = builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
@@ -137,11 +146,13 @@ def _layer(typing_context, weights, at, x, inputs, y, outputs, relu):
 def evaluate(first, last, table, factors, used, offsets, start, weights, biases, sizes, out):
     """Writes the rows of ``out`` [N, O] that belong to the blocks ``first`` to ``last``.
 
-    table: [blocks, f, B, LANES] int8 or int16; factors: [f, U], what each entry is multiplied with, for the U ``used``
-    b; offsets: [f], what is added.
-    start: [blocks, sizes[0], LANES], what the blended channels, taken through the first layer, are added to.
-    weights: of all layers one after the other, as ``_layer`` reads them; biases: [sizes[1] + ...]; sizes: the layers'
-    padded outputs. Without layers (weights are empty, sizes is [f]) the blend itself is added.
+    table: [blocks, f, B, LANES] int8 or int16; factors: [f, U], what each entry is multiplied with,
+    for the U ``used`` b; offsets: [f], what is added.
+    start: [blocks, sizes[0], LANES], what the blended channels, taken through the first layer, are
+        added to.
+    weights: of all layers one after the other, as ``_layer`` reads them; biases: [sizes[1] + ...];
+    sizes: the layers' padded outputs. Without layers (weights are empty, sizes is [f]) the blend
+    itself is added.
     """
     channels, codes, count = table.shape[1], table.shape[2], used.shape[0]
     largest = channels
@@ -152,7 +163,17 @@ def evaluate(first, last, table, factors, used, offsets, start, weights, biases,
     for block in range(first, last):
         own = start[block]
         for i in range(channels):
-            _blend(entries, (block * channels + i) * codes, flat, i * count, used, count, offsets[i], x, i)
+            _blend(
+                entries,
+                (block * channels + i) * codes,
+                flat,
+                i * count,
+                used,
+                count,
+                offsets[i],
+                x,
+                i,
+            )
         if weights.shape[0] == 0:
             for i in range(channels):
                 for lane in range(LANES):
@@ -167,7 +188,9 @@ def evaluate(first, last, table, factors, used, offsets, start, weights, biases,
             for layer in range(1, sizes.shape[0]):
                 for j in range(sizes[layer]):
                     y[j] = biases[bias + j]
-                _layer(weights, at, x, sizes[layer - 1], y, sizes[layer], layer + 1 < sizes.shape[0])
+                _layer(
+                    weights, at, x, sizes[layer - 1], y, sizes[layer], layer + 1 < sizes.shape[0]
+                )
                 x, y = y, x
                 at, bias = at + sizes[layer] * sizes[layer - 1], bias + sizes[layer]
         row = block * LANES

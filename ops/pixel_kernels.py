@@ -9,8 +9,9 @@ from likeness.ops.compilation import kernel
 
 @kernel()
 def reduce_frames(first, last, frames, divisor, least, out):
-    """Writes the frames ``first`` to ``last`` of out [T, H // d, W // d, 4] uint8: means of frames [T, H, W, 4] uint8
-    over blocks of d² pixels, of colours with alpha + ``least`` as weights (float32, in units of alpha, 0 to 255)."""
+    """Writes the frames ``first`` to ``last`` of out [T, H // d, W // d, 4] uint8: means of frames
+    [T, H, W, 4] uint8 over blocks of d² pixels, of colours with alpha + ``least`` as weights
+    (float32, in units of alpha, 0 to 255)."""
     one, area = np.float32(1), np.float32(divisor * divisor)
     for t in range(first, last):
         for y in range(out.shape[1]):

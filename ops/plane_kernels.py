@@ -1,4 +1,5 @@
-"""Bilinear lookups in planes of features, in numba: float32 on the CPU. See ``likeness.ops.planes``."""
+"""Bilinear lookups in planes of features, in numba: float32 on the CPU. See
+``likeness.ops.planes``."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from likeness.ops.compilation import ANY_NUMBER, inlined, kernel
 
 @inlined(ANY_NUMBER)
 def _cell(value, resolution):
-    """The lower cell of a coordinate in [-1, 1], the weight of the next one, and whether it moves with the value.
+    """The lower cell of a coordinate in [-1, 1], the weight of the next one, and whether it moves
+    with the value.
 
     What is not a number is taken for the first cell.
     """
@@ -28,7 +30,8 @@ def _cell(value, resolution):
 
 @kernel()
 def gather(table, resolution, groups, num_groups, a, b, out):
-    """``out`` [M, c]: the rows of ``table`` [R * R * G, c] around coordinates a (rows) and b (columns), [M] each."""
+    """``out`` [M, c]: the rows of ``table`` [R * R * G, c] around coordinates a (rows) and b
+    (columns), [M] each."""
     channels = table.shape[1]
     down = resolution * num_groups if resolution > 1 else 0
     across = num_groups if resolution > 1 else 0
@@ -39,7 +42,12 @@ def gather(table, resolution, groups, num_groups, a, b, out):
         w11 = u * v
         w10, w01 = u - w11, v - w11
         w00 = numba.float32(1) - u - w01
-        r00, r01, r10, r11 = table[first], table[first + across], table[first + down], table[first + down + across]
+        r00, r01, r10, r11 = (
+            table[first],
+            table[first + across],
+            table[first + down],
+            table[first + down + across],
+        )
         row = out[m]
         for c in range(channels):
             row[c] = w00 * r00[c] + w01 * r01[c] + w10 * r10[c] + w11 * r11[c]
@@ -47,7 +55,8 @@ def gather(table, resolution, groups, num_groups, a, b, out):
 
 @kernel()
 def scatter(table, resolution, groups, num_groups, a, b, grad, grad_table, grad_a, grad_b):
-    """Adds to ``grad_table`` [R * R * G, c] and writes the gradients by a and b [M], for ``grad`` [M, c] of ``out``."""
+    """Adds to ``grad_table`` [R * R * G, c] and writes the gradients by a and b [M], for ``grad``
+    [M, c] of ``out``."""
     channels = table.shape[1]
     down = resolution * num_groups if resolution > 1 else 0
     across = num_groups if resolution > 1 else 0
@@ -59,7 +68,12 @@ def scatter(table, resolution, groups, num_groups, a, b, grad, grad_table, grad_
         w11 = u * v
         w10, w01 = u - w11, v - w11
         w00 = numba.float32(1) - u - w01
-        r00, r01, r10, r11 = table[first], table[first + across], table[first + down], table[first + down + across]
+        r00, r01, r10, r11 = (
+            table[first],
+            table[first + across],
+            table[first + down],
+            table[first + down + across],
+        )
         row = grad[m]
         d00 = d01 = d10 = d11 = numba.float32(0)
         for c in range(channels):
@@ -79,5 +93,9 @@ def scatter(table, resolution, groups, num_groups, a, b, grad, grad_table, grad_
         for c in range(channels):
             g11[c] += w11 * row[c]
         one = numba.float32(1)
-        grad_a[m] = scale * ((one - v) * (d10 - d00) + v * (d11 - d01)) if in_a else numba.float32(0)
-        grad_b[m] = scale * ((one - u) * (d01 - d00) + u * (d11 - d10)) if in_b else numba.float32(0)
+        grad_a[m] = (
+            scale * ((one - v) * (d10 - d00) + v * (d11 - d01)) if in_a else numba.float32(0)
+        )
+        grad_b[m] = (
+            scale * ((one - u) * (d01 - d00) + u * (d11 - d10)) if in_b else numba.float32(0)
+        )

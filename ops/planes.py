@@ -16,9 +16,9 @@ AXES = ((0, 1), (0, 2), (1, 2))
 def look_up(levels: list[Tensor], points: Tensor, shared: bool = False) -> Tensor:
     """The product over the three planes of each level, summed over the levels: [M, G, C / G].
 
-    levels: [3, R, R, C] each, of any R. points: [M, G, 3]; the corners of the box [-1, 1]³ are the centres of the
-    outermost cells, beyond it the border's values hold. Of the channels, in G equal parts, each of the G points reads
-    its own part; with ``shared`` all read the first.
+    levels: [3, R, R, C] each, of any R. points: [M, G, 3]; the corners of the box [-1, 1]³ are the
+    centres of the outermost cells, beyond it the border's values hold. Of the channels, in G equal
+    parts, each of the G points reads its own part; with ``shared`` all read the first.
     Differentiable in levels and points (which beyond the box get no gradient across its sides).
     """
     if points.dtype == torch.float32 and points.device.type == "cpu":
@@ -27,7 +27,8 @@ def look_up(levels: list[Tensor], points: Tensor, shared: bool = False) -> Tenso
     for level in levels:
         product = None
         for plane, (a, b) in zip(level, AXES):
-            # Not points[..., (a, b)]: a list as an index is copied to a GPU at every step, which makes the host wait.
+            # Not points[..., (a, b)]: a list as an index is copied to a GPU at every step, which
+            # makes the host wait.
             values = _sampled(plane, torch.stack([points[..., a], points[..., b]], -1), shared)
             product = values if product is None else product * values
         total = product if total is None else total + product
@@ -35,13 +36,15 @@ def look_up(levels: list[Tensor], points: Tensor, shared: bool = False) -> Tenso
 
 
 def compile_kernels() -> None:
-    """Compiles what ``look_up`` needs on the CPU (seconds, once; then kept on disk): call it before a fit."""
+    """Compiles what ``look_up`` needs on the CPU (seconds, once; then kept on disk): call it before
+    a fit."""
     level, points = torch.ones(3, 2, 2, 1, requires_grad=True), torch.zeros(1, 1, 3)
     look_up([level], points).sum().backward()
 
 
 def _sampled(plane: Tensor, at: Tensor, shared: bool) -> Tensor:
-    """One plane [R, R, C] at coordinates [M, G, 2], [M, G, C / G], by PyTorch's grid_sample: any device, any precision.
+    """One plane [R, R, C] at coordinates [M, G, 2], [M, G, C / G], by PyTorch's grid_sample: any
+    device, any precision.
 
     Its batch are the G parts of the channels, so that a point reads no more than its own.
     """
@@ -54,7 +57,8 @@ def _sampled(plane: Tensor, at: Tensor, shared: bool) -> Tensor:
 
 
 class _Lookup(torch.autograd.Function):
-    """All planes of all levels by the kernels, one task each: no two tasks write the same gradient."""
+    """All planes of all levels by the kernels, one task each: no two tasks write the same
+    gradient."""
 
     @staticmethod
     def forward(ctx, points: Tensor, shared: bool, *levels: Tensor) -> Tensor:
@@ -70,9 +74,14 @@ class _Lookup(torch.autograd.Function):
             a, b = AXES[plane]
             table = levels[level].detach()[plane].reshape(-1, channels).numpy()
             plane_kernels.gather(
-                table, levels[level].shape[1], of_group, num_groups, columns[a], columns[b],
+                table,
+                levels[level].shape[1],
+                of_group,
+                num_groups,
+                columns[a],
+                columns[b],
                 values[level, plane].numpy(),
-            )  # fmt: skip
+            )
 
         _run(task, len(levels))
         ctx.save_for_backward(points, values, *levels)
@@ -94,10 +103,16 @@ class _Lookup(torch.autograd.Function):
             a, b = AXES[plane]
             others = [values[level, other] for other in range(len(AXES)) if other != plane]
             plane_kernels.scatter(
-                levels[level].detach()[plane].reshape(-1, channels).numpy(), levels[level].shape[1], of_group,
-                ctx.shape[1], columns[a], columns[b], (grad * others[0]).mul_(others[1]).numpy(),
-                grads[level][plane].view(-1, channels).numpy(), *by_axis[level, plane].numpy(),
-            )  # fmt: skip
+                levels[level].detach()[plane].reshape(-1, channels).numpy(),
+                levels[level].shape[1],
+                of_group,
+                ctx.shape[1],
+                columns[a],
+                columns[b],
+                (grad * others[0]).mul_(others[1]).numpy(),
+                grads[level][plane].view(-1, channels).numpy(),
+                *by_axis[level, plane].numpy(),
+            )
 
         _run(task, len(levels))
         along = by_axis.sum(0)
@@ -109,7 +124,8 @@ class _Lookup(torch.autograd.Function):
 
 
 def _run(task, num_levels: int) -> None:
-    """``task(level, plane)`` for every plane, the largest first, on as many threads as PyTorch uses."""
+    """``task(level, plane)`` for every plane, the largest first, on as many threads as PyTorch
+    uses."""
     tasks = [(level, plane) for level in reversed(range(num_levels)) for plane in range(len(AXES))]
     threads = torch.get_num_threads()
     if threads == 1:

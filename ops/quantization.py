@@ -1,9 +1,10 @@
-"""Tensors in fewer bits: half precision, whole numbers with a scale and an offset per channel, narrowed integers.
+"""Tensors in fewer bits: half precision, whole numbers with a scale and an offset per channel,
+narrowed integers.
 
-A tensor [N, *c] in ``int8`` or ``int16`` has a scale and an offset [*c] over its first dimension, stored beside it
-under its name with ``#scale`` and ``#offset``: value = offset + scale * number. Rounding errs by at most half a scale.
-``float16`` errs by at most 2⁻¹¹ of the value (and 2⁻²⁵ near 0). ``narrowed`` keeps integers exactly, in the smallest
-type that holds them.
+A tensor [N, *c] in ``int8`` or ``int16`` has a scale and an offset [*c] over its first dimension,
+stored beside it under its name with ``#scale`` and ``#offset``: value = offset + scale * number.
+Rounding errs by at most half a scale. ``float16`` errs by at most 2⁻¹¹ of the value (and 2⁻²⁵ near
+0). ``narrowed`` keeps integers exactly, in the smallest type that holds them.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from likeness.scene.tensor_files import Array
 ENCODINGS = ("float16", "int16", "int8", "narrowed")
 _LARGEST = {"int8": 127, "int16": 32767}
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
-_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, *_INTEGERS)}
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, *_INTEGERS)
+}
 _SCALE, _OFFSET = "#scale", "#offset"
 
 
 class Storage(msgspec.Struct):
-    """How a tensor is stored that is not stored as it stands: ``pack`` says so, a manifest keeps it."""
+    """How a tensor is stored that is not stored as it stands: ``pack`` says so, a manifest keeps
+    it."""
 
     encoding: Literal["float16", "int16", "int8", "narrowed"]
     dtype: Literal["float32", "float64", "int8", "int16", "int32", "int64"]
@@ -37,7 +41,8 @@ def pack(
 ) -> tuple[dict[str, Tensor], dict[str, Storage]]:
     """Tensors as they are stored, and how each is that is not stored as it stands.
 
-    Raises ValueError for an unknown name or encoding, a type that it cannot hold, or values that are not finite.
+    Raises ValueError for an unknown name or encoding, a type that it cannot hold, or values that
+    are not finite.
     """
     unknown = set(encodings) - set(tensors)
     if unknown:
@@ -47,15 +52,17 @@ def pack(
         if name not in encodings:
             stored[name] = tensor
             continue
-        stored |= {name + suffix: part for suffix, part in encode(tensor, encodings[name], name).items()}
+        stored |= {
+            name + suffix: part for suffix, part in encode(tensor, encodings[name], name).items()
+        }
         dtype = str(tensor.dtype).removeprefix("torch.")
         storage[name] = msgspec.convert({"encoding": encodings[name], "dtype": dtype}, Storage)
     return stored, storage
 
 
 def stored_as(declared: Mapping[str, Array], storage: Mapping[str, Storage]) -> dict[str, Array]:
-    """What a file must hold for ``unpack`` to give what is declared. Raises ValueError for what ``pack`` did not make:
-    unknown names, or an encoding that cannot hold a tensor."""
+    """What a file must hold for ``unpack`` to give what is declared. Raises ValueError for what
+    ``pack`` did not make: unknown names, or an encoding that cannot hold a tensor."""
     arrays = dict(declared)
     for name, entry in storage.items():
         if name not in declared:
@@ -63,8 +70,12 @@ def stored_as(declared: Mapping[str, Array], storage: Mapping[str, Storage]) -> 
         array = arrays[name]
         floating = array.kind.startswith(("float", "bfloat"))
         if entry.dtype != array.kind or floating == (entry.encoding == "narrowed"):
-            raise ValueError(f"storage: {name}: {array.kind} cannot be stored as {entry.encoding} of {entry.dtype}")
-        arrays[name] = dataclasses.replace(array, kind="whole" if entry.encoding == "narrowed" else entry.encoding)
+            raise ValueError(
+                f"storage: {name}: {array.kind} cannot be stored as {entry.encoding} of {entry.dtype}"
+            )
+        arrays[name] = dataclasses.replace(
+            array, kind="whole" if entry.encoding == "narrowed" else entry.encoding
+        )
         if entry.encoding in _LARGEST:
             arrays |= {name + suffix: Array(array.shape[1:]) for suffix in (_SCALE, _OFFSET)}
     return arrays
@@ -88,7 +99,9 @@ def unpack(stored: Mapping[str, Tensor], storage: Mapping[str, Storage]) -> dict
 def encode(tensor: Tensor, encoding: str, name: str = "tensor") -> dict[str, Tensor]:
     """The parts of a stored tensor by the suffix of their names."""
     if encoding not in ENCODINGS:
-        raise ValueError(f"{name}: unknown encoding {encoding!r}; expected one of {', '.join(ENCODINGS)}")
+        raise ValueError(
+            f"{name}: unknown encoding {encoding!r}; expected one of {', '.join(ENCODINGS)}"
+        )
     if tensor.is_floating_point() == (encoding == "narrowed"):
         raise ValueError(f"{name}: {tensor.dtype} cannot be stored as {encoding}")
     if encoding == "narrowed":
@@ -116,11 +129,13 @@ def decode(parts: Mapping[str, Tensor], encoding: str) -> Tensor:
 
 
 def ranges(tensor: Tensor, largest: int) -> tuple[Tensor, Tensor]:
-    """Scales and offsets [*c] in float32 that map the values [N, *c] to whole numbers up to ``largest``."""
+    """Scales and offsets [*c] in float32 that map the values [N, *c] to whole numbers up to
+    ``largest``."""
     low, high = tensor.amin(0).double(), tensor.amax(0).double()
     offset = ((low + high) / 2).float()
     half = torch.maximum(high - offset.double(), offset.double() - low)
-    # A channel that is constant needs no scale; 1 keeps the division defined. The factor covers float32's rounding.
+    # A channel that is constant needs no scale; 1 keeps the division defined. The factor covers
+    # float32's rounding.
     scale = torch.where(half > 0, half / largest * (1 + 1e-6), torch.ones_like(half))
     return scale.float().clamp_min(torch.finfo(torch.float32).tiny), offset
 
@@ -129,4 +144,6 @@ def _narrowed(tensor: Tensor) -> Tensor:
     if tensor.dtype == torch.bool or tensor.numel() == 0:
         return tensor
     low, high = int(tensor.min()), int(tensor.max())
-    return tensor.to(next(t for t in _INTEGERS if torch.iinfo(t).min <= low and high <= torch.iinfo(t).max))
+    return tensor.to(
+        next(t for t in _INTEGERS if torch.iinfo(t).min <= low and high <= torch.iinfo(t).max)
+    )

@@ -1,7 +1,8 @@
-"""Sweeps over rows, in numba: what lies between the matrix products of a small network, encodings, unit quaternions.
+"""Sweeps over rows, in numba: what lies between the matrix products of a small network, encodings,
+unit quaternions.
 
-Single or double precision on the CPU. See ``likeness.fitting.avatars.layers``, ``likeness.ops.encoding``
-and ``likeness.ops.unit_quaternions``.
+Single or double precision on the CPU. See ``likeness.fitting.avatars.layers``,
+``likeness.ops.encoding`` and ``likeness.ops.unit_quaternions``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from likeness.ops.compilation import kernel
 
 @kernel()
 def add_bias(first, last, x, bias, relu):
-    """x[n] += bias [c] for the rows ``first`` to ``last`` of x [N, c]; if ``relu``, what is negative then becomes 0."""
+    """x[n] += bias [c] for the rows ``first`` to ``last`` of x [N, c]; if ``relu``, what is
+    negative then becomes 0."""
     zero = bias.dtype.type(0)
     for n in range(first, last):
         row = x[n]
@@ -39,8 +41,8 @@ def add_rows(first, last, grad, total):
 
 @kernel()
 def stop_at_relu(first, count, grad, values, total):
-    """The rows ``first`` to ``first + count`` of values [N, c] are what ReLU gave: where that is 0, the gradient
-    grad [count, c] becomes 0. total [c] += the sum of its rows then."""
+    """The rows ``first`` to ``first + count`` of values [N, c] are what ReLU gave: where that is 0,
+    the gradient grad [count, c] becomes 0. total [c] += the sum of its rows then."""
     zero = total.dtype.type(0)
     own = np.zeros_like(total)
     for n in range(count):
@@ -70,12 +72,18 @@ def normalize(quats, units, inverse):
         length = np.sqrt(w * w + x * x + y * y + z * z)
         factor = one / (least if length < least else length)
         inverse[n] = factor
-        units[n, 0], units[n, 1], units[n, 2], units[n, 3] = factor * w, factor * x, factor * y, factor * z
+        units[n, 0], units[n, 1], units[n, 2], units[n, 3] = (
+            factor * w,
+            factor * x,
+            factor * y,
+            factor * z,
+        )
 
 
 @kernel()
 def normalize_backward(units, inverse, grad, out):
-    """Writes out [N, 4]: the gradient by the quaternions for grad [N, 4] of what ``normalize`` gave."""
+    """Writes out [N, 4]: the gradient by the quaternions for grad [N, 4] of what ``normalize``
+    gave."""
     for n in range(units.shape[0]):
         w, x, y, z = units[n, 0], units[n, 1], units[n, 2], units[n, 3]
         a, b, c, d, factor = grad[n, 0], grad[n, 1], grad[n, 2], grad[n, 3], inverse[n]

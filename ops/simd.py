@@ -1,12 +1,14 @@
-"""Vectors of WIDTH float32 for kernels: LLVM makes as many instructions of an operation as the machine needs.
+"""Vectors of WIDTH float32 for kernels: LLVM makes as many instructions of an operation as the
+machine needs.
 
-``a + b``, ``a - b``, ``a * b``, ``a / b``, ``-a``, ``abs(a)``, comparisons (which make masks), ``mask & mask`` and
-``mask | mask`` work as on numbers. Nothing is reordered, and only ``muladd`` may fuse: equal expressions have equal
-bits in all kernels that are compiled ``AS_WRITTEN`` (else numba adds the kernel's flags). All values are assumed finite
-where they matter.
+``a + b``, ``a - b``, ``a * b``, ``a / b``, ``-a``, ``abs(a)``, comparisons (which make masks),
+``mask & mask`` and ``mask | mask`` work as on numbers. Nothing is reordered, and only ``muladd``
+may fuse: equal expressions have equal bits in all kernels that are compiled ``AS_WRITTEN`` (else
+numba adds the kernel's flags). All values are assumed finite where they matter.
 
-A float64 is a vector of one for ``lanes``, ``broadcast``, ``load``, ``store``, ``muladd``, ``differ`` and the operators
-of numbers, so that a kernel of these alone can be tested in double precision.
+A float64 is a vector of one for ``lanes``, ``broadcast``, ``load``, ``store``, ``muladd``,
+``differ`` and the operators of numbers, so that a kernel of these alone can be tested in double
+precision.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from numba.extending import intrinsic, models, register_model
 from likeness.ops.compilation import has_avx512
 
 WIDTH = 32
-"""Four rows of a tile: two instructions of AVX-512, four of AVX2, side by side, so that neither waits for the other."""
+"""Four rows of a tile: two instructions of AVX-512, four of AVX2, side by side, so that neither
+waits for the other."""
 
 _FLOAT, _INT, _BIT = ir.FloatType(), ir.IntType(32), ir.IntType(1)
 _FLOATS, _INTS, _BITS = (ir.VectorType(kind, WIDTH) for kind in (_FLOAT, _INT, _BIT))
@@ -64,11 +67,18 @@ def _define(function, result, arguments, generate) -> None:
         cases = [signature(result, *arguments)]
 
     infer_global(function)(Typing)
-    lower_builtin(function, *arguments)(lambda context, builder, signature, values: generate(builder, *values))
+    lower_builtin(function, *arguments)(
+        lambda context, builder, signature, values: generate(builder, *values)
+    )
 
 
 def _compare(function, symbol: str) -> None:
-    _define(function, mask, (vector, vector), lambda builder, a, b: builder.fcmp_ordered(symbol, a, b, flags=_FLAGS))
+    _define(
+        function,
+        mask,
+        (vector, vector),
+        lambda builder, a, b: builder.fcmp_ordered(symbol, a, b, flags=_FLAGS),
+    )
 
 
 def _call(builder, name: str, result, *values):
@@ -78,10 +88,21 @@ def _call(builder, name: str, result, *values):
 
 
 _NAME = f"v{WIDTH}f32"
-_define(operator.add, vector, (vector, vector), lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS))
-_define(operator.sub, vector, (vector, vector), lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS))
-_define(operator.mul, vector, (vector, vector), lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS))
-_define(operator.truediv, vector, (vector, vector), lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS))
+_define(
+    operator.add, vector, (vector, vector), lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS)
+)
+_define(
+    operator.sub, vector, (vector, vector), lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS)
+)
+_define(
+    operator.mul, vector, (vector, vector), lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS)
+)
+_define(
+    operator.truediv,
+    vector,
+    (vector, vector),
+    lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS),
+)
 _define(operator.neg, vector, (vector,), lambda builder, a: builder.fneg(a, flags=_FLAGS))
 _define(abs, vector, (vector,), lambda builder, a: _call(builder, f"llvm.fabs.{_NAME}", _FLOATS, a))
 _define(operator.and_, mask, (mask, mask), lambda builder, a, b: builder.and_(a, b))
@@ -110,7 +131,9 @@ def _pointer(context, builder, signature, values, kind=_FLOATS):
 def lanes(typing_context, array):
     """How many numbers of an array make a vector, known when a kernel is compiled."""
     count = 1 if array.dtype == types.float64 else WIDTH
-    return types.intp(array), lambda context, builder, signature, values: context.get_constant(types.intp, count)
+    return types.intp(array), lambda context, builder, signature, values: context.get_constant(
+        types.intp, count
+    )
 
 
 @intrinsic
@@ -192,8 +215,8 @@ def root(typing_context, a):
 
 @intrinsic
 def reciprocal(typing_context, a):
-    """One over each lane, to two units in the last place: with AVX-512 a guess and a step of Newton's, a fifth of the
-    time of a division."""
+    """One over each lane, to two units in the last place: with AVX-512 a guess and a step of
+    Newton's, a fifth of the time of a division."""
 
     def generate(context, builder, signature, values):
         (whole,) = values
@@ -204,7 +227,10 @@ def reciprocal(typing_context, a):
         guess = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.rcp14.ps.512")
         nothing, all_lanes = ir.Constant(_SIXTEEN, ir.Undefined), ir.Constant(ir.IntType(16), -1)
         halves = [
-            builder.call(guess, [_pick(builder, whole, whole, list(range(start, start + 16))), nothing, all_lanes])
+            builder.call(
+                guess,
+                [_pick(builder, whole, whole, list(range(start, start + 16))), nothing, all_lanes],
+            )
             for start in range(0, WIDTH, 16)
         ]
         found = _pick(builder, *halves, list(range(WIDTH)))
@@ -217,7 +243,9 @@ def reciprocal(typing_context, a):
 @intrinsic
 def where(typing_context, condition, a, b):
     """a in the lanes where the mask is set, b in the others."""
-    return vector(mask, vector, vector), lambda context, builder, signature, values: builder.select(*values)
+    return vector(mask, vector, vector), lambda context, builder, signature, values: builder.select(
+        *values
+    )
 
 
 @intrinsic
@@ -250,18 +278,23 @@ def differ(typing_context, a, b):
             return lanes_differ
         function = ir.FunctionType(_BIT, [_BITS])
         name = f"llvm.vector.reduce.or.v{WIDTH}i1"
-        return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [lanes_differ])
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, function, name), [lanes_differ]
+        )
 
     return types.boolean(a, a), generate
 
 
 @intrinsic
 def times_power_of_two(typing_context, mantissa, exponent):
-    """mantissa 2^n, by adding n to the exponent's bits: n is in the lowest bits of the second vector's."""
+    """mantissa 2^n, by adding n to the exponent's bits: n is in the lowest bits of the second
+    vector's."""
 
     def generate(context, builder, signature, values):
         bits, n = (builder.bitcast(value, _INTS) for value in values)
-        return builder.bitcast(builder.add(bits, builder.shl(n, ir.Constant(_INTS, [23] * WIDTH))), _FLOATS)
+        return builder.bitcast(
+            builder.add(bits, builder.shl(n, ir.Constant(_INTS, [23] * WIDTH))), _FLOATS
+        )
 
     return vector(vector, vector), generate
 
@@ -278,29 +311,47 @@ def _added(builder, a, b, first, second):
 
 @intrinsic
 def add_lane_sums(typing_context, array, index, *vectors):
-    """Adds the sums over the lanes of 16 vectors to the 16 numbers of a contiguous float32 array from an index on.
+    """Adds the sums over the lanes of 16 vectors to the 16 numbers of a contiguous float32 array
+    from an index on.
 
-    A tree that halves the vectors and their lanes in turn: a third of the instructions of 16 separate sums.
+    A tree that halves the vectors and their lanes in turn: a third of the instructions of 16
+        separate sums.
     """
 
     def generate(context, builder, signature, values):
         vectors = cgutils.unpack_tuple(builder, values[2], 16)
         chunks = range(0, WIDTH, 16)
         for index, whole in enumerate(vectors):
-            parts = [_pick(builder, whole, whole, list(range(start, start + 16))) for start in chunks]
+            parts = [
+                _pick(builder, whole, whole, list(range(start, start + 16))) for start in chunks
+            ]
             while len(parts) > 1:
                 parts = [builder.fadd(a, b, flags=_FLAGS) for a, b in zip(parts[::2], parts[1::2])]
             vectors[index] = parts[0]
         for stage in range(4):
             if stage < 2:  # within each four lanes: even lanes of a, then of b; and the odd lanes
-                even = [four + source + lane for four in range(0, 16, 4) for source in (0, 16) for lane in (0, 2)]
+                even = [
+                    four + source + lane
+                    for four in range(0, 16, 4)
+                    for source in (0, 16)
+                    for lane in (0, 2)
+                ]
                 odd = [lane + 1 for lane in even]
             else:  # the same with fours of lanes
-                even = [source + 4 * four + lane for source in (0, 16) for four in (0, 2) for lane in range(4)]
+                even = [
+                    source + 4 * four + lane
+                    for source in (0, 16)
+                    for four in (0, 2)
+                    for lane in range(4)
+                ]
                 odd = [lane + 4 for lane in even]
-            vectors = [_added(builder, a, b, even, odd) for a, b in zip(vectors[::2], vectors[1::2])]
+            vectors = [
+                _added(builder, a, b, even, odd) for a, b in zip(vectors[::2], vectors[1::2])
+            ]
         pointer = _pointer(context, builder, signature, values, _SIXTEEN)
-        builder.store(builder.fadd(builder.load(pointer, align=4), vectors[0], flags=_FLAGS), pointer, align=4)
+        builder.store(
+            builder.fadd(builder.load(pointer, align=4), vectors[0], flags=_FLAGS), pointer, align=4
+        )
         return context.get_dummy_value()
 
     return types.void(array, index, types.UniTuple(vector, 16)), generate

@@ -1,7 +1,9 @@
-"""SSIM with its gradient by a package's own CUDA kernels, where one is installed and gives what ours gives.
+"""SSIM with its gradient by a package's own CUDA kernels, where one is installed and gives what
+ours gives.
 
-fussim (on the package index, MIT) and fused-ssim, whose interface it took over: ``fused_ssim(image, target, padding)``
-of pictures [B, C, H, W], differentiable in the first. Both have this window, these constants and padding by zeros.
+fussim (on the package index, MIT) and fused-ssim, whose interface it took over: ``fused_ssim(image,
+target, padding)`` of pictures [B, C, H, W], differentiable in the first. Both have this window,
+these constants and padding by zeros.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ _LARGEST_DIFFERENCE = 1e-3  # of the gradient, by its length; of the value itsel
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What computes SSIM for fits: of pictures [B, H, W, 3] in single precision, or None for PyTorch's operations; and
-    why, for people."""
+    """What computes SSIM for fits: of pictures [B, H, W, 3] in single precision, or None for
+    PyTorch's operations; and why, for people."""
 
     function: Callable[[Tensor, Tensor], Tensor] | None
     reason: str
@@ -32,8 +34,8 @@ class Choice:
 
 @lru_cache
 def choose(device: str, exact: Callable[[Tensor, Tensor], Tensor]) -> Choice:
-    """The first package that is there and agrees with ``exact`` on a made pair of pictures; found out once, for which
-    the host waits."""
+    """The first package that is there and agrees with ``exact`` on a made pair of pictures; found
+    out once, for which the host waits."""
     found = "no package for it is installed"
     for name in PACKAGES:
         try:

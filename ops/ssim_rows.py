@@ -1,22 +1,24 @@
-"""SSIM's value and gradient in one sweep down two images of interleaved RGB, rows by rows, in explicit vectors.
+"""SSIM's value and gradient in one sweep down two images of interleaved RGB, rows by rows, in
+explicit vectors.
 
-The local statistics are four blurs (mean x, mean y, mean x² + y², mean xy: the formula needs the two variances only as
-a sum), the gradient three more, of the derivatives by mean x, by the mean square and by the mean product. A step of the
-sweep takes four rows in, five rows behind it makes four rows of derivatives, and five rows behind those four rows of
-the gradient. The rows that are still needed lie in rings, so that all of it stays in the cache of a core: only the
-images are read from memory and only the gradient is written. A blur goes down the columns first, several rows at once
-so that each row is loaded once for them, then along the row.
+The local statistics are four blurs (mean x, mean y, mean x² + y², mean xy: the formula needs the
+two variances only as a sum), the gradient three more, of the derivatives by mean x, by the mean
+square and by the mean product. A step of the sweep takes four rows in, five rows behind it makes
+four rows of derivatives, and five rows behind those four rows of the gradient. The rows that are
+still needed lie in rings, so that all of it stays in the cache of a core: only the images are read
+from memory and only the gradient is written. A blur goes down the columns first, several rows at
+once so that each row is loaded once for them, then along the row.
 
-Where both images are equal all over a window, its SSIM is 1 with derivative 0, which needs no arithmetic: each row
-carries the span in which they differ.
+Where both images are equal all over a window, its SSIM is 1 with derivative 0, which needs no
+arithmetic: each row carries the span in which they differ.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from likeness.ops.simd import WIDTH, broadcast, differ, lanes, load, muladd, store
 from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, inlined
+from likeness.ops.simd import WIDTH, broadcast, differ, lanes, load, muladd, store
 
 STEP = 4
 """Rows that a step of the sweep takes in."""
@@ -35,7 +37,8 @@ def padded_length(length):
 
 @helper(AS_WRITTEN)
 def scratch(length, taps):
-    """What a sweep keeps: the rings of x, y and the derivatives, blurred columns, a row, spans, the table of taps."""
+    """What a sweep keeps: the rings of x, y and the derivatives, blurred columns, a row, spans, the
+    table of taps."""
     stride = padded_length(length)
     sizes = _RING * stride, _RING * stride, 3 * _RING * stride, 3 * STEP * stride, stride
     memory = np.zeros(sizes[0] + sizes[1] + sizes[2] + sizes[3] + sizes[4] + 16, taps.dtype)
@@ -62,20 +65,23 @@ def row_of(ring, row, length):
 
 @helper(AS_WRITTEN)
 def copy(values, out):
-    """Writes values [M] to ``out`` [M]; an assignment of slices would compile NumPy's complaint about their shapes."""
+    """Writes values [M] to ``out`` [M]; an assignment of slices would compile NumPy's complaint
+    about their shapes."""
     for i in range(out.shape[0]):
         out[i] = values[i]
 
 
 @helper(AS_WRITTEN)
 def first_step(first):
-    """The row with which a sweep begins whose first SSIM is of row ``first``: the same rows go together in any band."""
+    """The row with which a sweep begins whose first SSIM is of row ``first``: the same rows go
+    together in any band."""
     return (first - RADIUS - STEP) // STEP * STEP
 
 
 @helper(AS_WRITTEN)
 def note_span(kept, row, length):
-    """Notes between which whole vectors of a ring's row both images differ (what is not a number does)."""
+    """Notes between which whole vectors of a ring's row both images differ (what is not a number
+    does)."""
     x, y, spans = kept[0], kept[1], kept[5]
     base, step = row % _RING * padded_length(length), lanes(x)
     first, last = base + LEAD, base + padded_length(length) - LEAD
@@ -97,7 +103,8 @@ def skip_row(kept, row, length):
 
 @helper(AS_WRITTEN)
 def _reach(spans, first, last, length):
-    """The vectors whose windows, over the rows from first to last, touch any row's span: (0, 0) if none."""
+    """The vectors whose windows, over the rows from first to last, touch any row's span: (0, 0) if
+    none."""
     start, stop = padded_length(length), 0
     for row in range(first, last):
         if spans[row % _RING, 0] < spans[row % _RING, 1]:
@@ -105,12 +112,15 @@ def _reach(spans, first, last, length):
     if start >= stop:
         return 0, 0
     start, stop = start - _ALONG - LEAD, stop + _ALONG - LEAD
-    return max(start // WIDTH, 0) * WIDTH + LEAD, min(-(-stop // WIDTH) * WIDTH + LEAD, padded_length(length) - LEAD)
+    return max(start // WIDTH, 0) * WIDTH + LEAD, min(
+        -(-stop // WIDTH) * WIDTH + LEAD, padded_length(length) - LEAD
+    )
 
 
 @helper(AS_WRITTEN)
 def _two_down_columns(x, y, rows, table, start, stop, stride, out):
-    """The sums over 11 rows of x, y, x² + y² and xy for two rows, one after the other; rows: where the 12 begin."""
+    """The sums over 11 rows of x, y, x² + y² and xy for two rows, one after the other; rows: where
+    the 12 begin."""
     for i in range(start, stop, lanes(x)):
         x0 = y0 = s0 = p0 = x1 = y1 = s1 = p1 = broadcast(table[0])
         for k in range(2 * RADIUS + 2):
@@ -158,12 +168,16 @@ def _along_row(values, i, t0, t1, t2, t3, t4, t5):
 
 @helper(AS_WRITTEN)
 def _ssim_row(columns, at, stride, taps, constants, start, stop, partials, to, row):
-    """SSIM of one row, and its derivatives by mean x, mean square and mean product, all times ``constants[3]``."""
+    """SSIM of one row, and its derivatives by mean x, mean square and mean product, all times
+    ``constants[3]``."""
     t0, t1, t2 = broadcast(taps[0]), broadcast(taps[1]), broadcast(taps[2])
     t3, t4, t5 = broadcast(taps[3]), broadcast(taps[4]), broadcast(taps[5])
     c1, c2, two, scale = (
-        broadcast(constants[0]), broadcast(constants[1]), broadcast(constants[2]), broadcast(constants[3])
-    )  # fmt: skip
+        broadcast(constants[0]),
+        broadcast(constants[1]),
+        broadcast(constants[2]),
+        broadcast(constants[3]),
+    )
     one = broadcast(constants.dtype.type(1))
     for i in range(start, stop, lanes(columns)):
         mx = _along_row(columns, at + i, t0, t1, t2, t3, t4, t5)
@@ -191,7 +205,8 @@ def _sum(values):
 
 @helper(AS_WRITTEN)
 def _clear_partials(partials, row, start, stop, stride):
-    """Zeros everywhere but from start to stop: what lies beyond the image or its margin has no SSIM."""
+    """Zeros everywhere but from start to stop: what lies beyond the image or its margin has no
+    SSIM."""
     for q in range(3):
         base = (q * _RING + row % _RING) * stride
         partials[base : base + start] = 0
@@ -222,7 +237,18 @@ def derivatives(kept, first, wanted, counted, length, taps, constants, margin, s
                     sums[row] = (right - left) * constants[3]
                 continue
             at = (row - pair) * 4 * stride
-            _ssim_row(columns, at, stride, taps, constants, start, stop, partials, row % _RING * stride, row_of_ssim)
+            _ssim_row(
+                columns,
+                at,
+                stride,
+                taps,
+                constants,
+                start,
+                stop,
+                partials,
+                row % _RING * stride,
+                row_of_ssim,
+            )
             a, b = max(start, left), max(min(stop, right), max(start, left))
             _clear_partials(partials, row, a, b, stride)
             if counted[0] <= row < counted[1]:
@@ -232,7 +258,8 @@ def derivatives(kept, first, wanted, counted, length, taps, constants, margin, s
 
 @helper(AS_WRITTEN)
 def blur_derivatives(kept, first, length):
-    """The derivatives of STEP rows from ``first`` on, blurred down the columns; returns from and to where."""
+    """The derivatives of STEP rows from ``first`` on, blurred down the columns; returns from and to
+    where."""
     partials, columns, spans, table = kept[2], kept[3], kept[5], kept[6]
     stride, rows = padded_length(length), np.empty(2 * RADIUS + STEP, np.int64)
     start, stop = _reach(spans[1], first - RADIUS, first + STEP + RADIUS, length)
@@ -248,7 +275,8 @@ def blur_derivatives(kept, first, length):
 
 @helper(AS_WRITTEN)
 def gradient_row(kept, index, row, start, stop, length, taps, two):
-    """The gradient by x of the ``index``-th of those rows [length], in scratch: the chain rule of the three means."""
+    """The gradient by x of the ``index``-th of those rows [length], in scratch: the chain rule of
+    the three means."""
     x, y, columns, out, stride = kept[0], kept[1], kept[3], kept[4], padded_length(length)
     t0, t1, t2 = broadcast(taps[0]), broadcast(taps[1]), broadcast(taps[2])
     t3, t4, t5 = broadcast(taps[3]), broadcast(taps[4]), broadcast(taps[5])

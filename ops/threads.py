@@ -34,8 +34,8 @@ def suit_kernels(*tensors: Tensor) -> bool:
 
 
 def run_rows(function: Callable[[int, int], None], count: int, least: int = 1) -> None:
-    """Calls ``function(first, last)`` side by side for parts of ``count`` rows, of at least ``least`` rows each, by as
-    many threads as PyTorch uses."""
+    """Calls ``function(first, last)`` side by side for parts of ``count`` rows, of at least
+    ``least`` rows each, by as many threads as PyTorch uses."""
     shares = max(1, min(torch.get_num_threads(), count // least))
     run_shares(lambda t: function(*share(count, t, shares)), shares)
 
@@ -46,10 +46,11 @@ def share(count: int, t: int, shares: int) -> tuple[int, int]:
 
 
 def run_shares(function: Callable[[int], None], shares: int) -> None:
-    """Calls ``function(0)`` to ``function(shares - 1)``, the first in this thread, and waits for all.
+    """Calls ``function(0)`` to ``function(shares - 1)``, the first in this thread, and waits for
+    all.
 
-    The threads are shared by all who call, and a share never waits for another, so that any number of callers may
-    be at it at the same time.
+    The threads are shared by all who call, and a share never waits for another, so that any number
+    of callers may be at it at the same time.
     """
     if shares == 1:
         function(0)

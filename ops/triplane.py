@@ -19,10 +19,13 @@ class TriPlane(nn.Module):
     def __init__(self, channels: int, resolution: int, scales: tuple[int, ...]) -> None:
         super().__init__()
         self.levels = nn.ParameterList(
-            nn.Parameter(torch.empty(len(AXES), resolution * s, resolution * s, channels).uniform_(*_START))
+            nn.Parameter(
+                torch.empty(len(AXES), resolution * s, resolution * s, channels).uniform_(*_START)
+            )
             for s in scales
         )
 
     def forward(self, points: Tensor, shared: bool = False) -> Tensor:
-        """Features [M, G, channels / G] of points [M, G, 3] in [-1, 1]³; see ``likeness.ops.planes.look_up``."""
+        """Features [M, G, channels / G] of points [M, G, 3] in [-1, 1]³; see
+        ``likeness.ops.planes.look_up``."""
         return look_up(list(self.levels), points, shared)

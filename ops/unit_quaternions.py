@@ -10,14 +10,20 @@ from likeness.scene.transforms import normalize_quats
 
 
 def unit_quats(quats: Tensor) -> Tensor:
-    """``likeness.scene.transforms.normalize_quats`` of [N, 4]; on a CPU by kernels, without second derivatives."""
-    if quats.device.type != "cpu" or quats.dtype not in (torch.float32, torch.float64) or quats.ndim != 2:
+    """``likeness.scene.transforms.normalize_quats`` of [N, 4]; on a CPU by kernels, without second
+    derivatives."""
+    if (
+        quats.device.type != "cpu"
+        or quats.dtype not in (torch.float32, torch.float64)
+        or quats.ndim != 2
+    ):
         return normalize_quats(quats)
     return _UnitQuats.apply(quats)
 
 
 def compile_kernels() -> None:
-    """Compiles what ``unit_quats`` needs on the CPU (seconds, once; then kept on disk): call it before a fit."""
+    """Compiles what ``unit_quats`` needs on the CPU (seconds, once; then kept on disk): call it
+    before a fit."""
     unit_quats(torch.ones(1, 4, requires_grad=True)).sum().backward()
 
 
@@ -39,5 +45,7 @@ class _UnitQuats(torch.autograd.Function):
 
         units, inverse = ctx.saved_tensors
         out = torch.empty_like(units)
-        row_kernels.normalize_backward(units.numpy(), inverse.numpy(), grad.contiguous().numpy(), out.numpy())
+        row_kernels.normalize_backward(
+            units.numpy(), inverse.numpy(), grad.contiguous().numpy(), out.numpy()
+        )
         return out

@@ -1,1 +1,2 @@
-"""Playback: a bundle alone, driven by head states. Needs no trainer, no capture, no head-model asset."""
+"""Playback: a bundle alone, driven by head states. Needs no trainer, no capture, no head-model
+asset."""

@@ -15,9 +15,12 @@ def bundle_folder(path: Path) -> Path:
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder; give a run that fit_subject.py made, or the bundle in one")
+        raise UserError(
+            f"{path}: no such folder; give a run that fit_subject.py made, or the bundle in one"
+        )
     for folder in (path, path / "bundle"):
-        if (folder / MANIFEST).is_file() and not (folder / "states.safetensors").is_file():  # that would be a capture
+        # that would be a capture
+        if (folder / MANIFEST).is_file() and not (folder / "states.safetensors").is_file():
             return folder
     remedy = "give a run or its bundle"
     if (path / "run.json").is_file():
@@ -26,5 +29,6 @@ def bundle_folder(path: Path) -> Path:
 
 
 def load_bundle(path: Path) -> AvatarBundle:
-    """The avatar of a run directory or of a bundle's folder. Raises UserError when there is none, or a damaged one."""
+    """The avatar of a run directory or of a bundle's folder. Raises UserError when there is none,
+    or a damaged one."""
     return AvatarBundle.load(bundle_folder(path))

@@ -1,4 +1,5 @@
-"""Which states are shown: a frame of the recording, a named expression, a sequence, or all frames of a file."""
+"""Which states are shown: a frame of the recording, a named expression, a sequence, or all frames
+of a file."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ FPS = 25.0
 
 @dataclasses.dataclass(frozen=True)
 class ChosenStates:
-    """states: [T]. fps: their rate. moving: whether they follow each other in time, else there is one."""
+    """states: [T]. fps: their rate. moving: whether they follow each other in time, else there is
+    one."""
 
     states: HeadState
     fps: float
@@ -29,7 +31,8 @@ class ChosenStates:
 
 
 def one_frame(bundle: AvatarBundle, frame: int | None) -> ChosenStates:
-    """A frame of the recording by its number, or the neutral head at the mean pose if none is given."""
+    """A frame of the recording by its number, or the neutral head at the mean pose if none is
+    given."""
     if frame is None:
         return ChosenStates(bundle.default_state.map(lambda tensor: tensor[None]), FPS, False)
     length = len(bundle.recording)
@@ -38,17 +41,22 @@ def one_frame(bundle: AvatarBundle, frame: int | None) -> ChosenStates:
     return ChosenStates(bundle.recording[frame : frame + 1], FPS, False)
 
 
-def sequence(bundle: AvatarBundle, source: str, start: float | None, end: float | None) -> ChosenStates:
+def sequence(
+    bundle: AvatarBundle, source: str, start: float | None, end: float | None
+) -> ChosenStates:
     """The recording or the states of a file, from ``start`` to ``end`` in seconds (end excluded).
 
-    Raises UserError when the file is not one of states of this avatar, or nothing lies between start and end.
+    Raises UserError when the file is not one of states of this avatar, or nothing lies between
+    start and end.
     """
     if source == RECORDING:
         states, times, fps = bundle.recording, bundle.times, rate_of(bundle.times)
     else:
         states, fps = load_states(Path(source), bundle.expression_names, bundle.joint_names)
         times = torch.arange(len(states), dtype=torch.float64) / fps
-    kept = (times >= (0.0 if start is None else start)) & (times < (math.inf if end is None else end))
+    kept = (times >= (0.0 if start is None else start)) & (
+        times < (math.inf if end is None else end)
+    )
     if not kept.any():
         raise UserError(
             f"{source}: no frame lies between --start and --end; it has {len(times)} frames, "
@@ -68,7 +76,8 @@ def rate_of(times: torch.Tensor) -> float:
 def parse_expression(text: str, names: tuple[str, ...]) -> dict[str, float]:
     """``jawOpen=0.7,mouthSmileLeft=0.5`` as coefficients by name.
 
-    Raises UserError for an unknown name (naming the nearest), a value that is no finite number, or a repeated name.
+    Raises UserError for an unknown name (naming the nearest), a value that is no finite number, or
+    a repeated name.
     """
     values: dict[str, float] = {}
     for part in text.split(","):
@@ -88,9 +97,13 @@ def parse_expression(text: str, names: tuple[str, ...]) -> dict[str, float]:
     return values
 
 
-def with_expression(chosen: ChosenStates, values: dict[str, float], names: tuple[str, ...]) -> ChosenStates:
+def with_expression(
+    chosen: ChosenStates, values: dict[str, float], names: tuple[str, ...]
+) -> ChosenStates:
     """The same states with some coefficients held at the values given."""
     expression = chosen.states.expression.clone()
     for name, value in values.items():
         expression[..., names.index(name)] = value
-    return dataclasses.replace(chosen, states=dataclasses.replace(chosen.states, expression=expression))
+    return dataclasses.replace(
+        chosen, states=dataclasses.replace(chosen.states, expression=expression)
+    )

@@ -16,12 +16,17 @@ from likeness.scene.head_state import HeadState
 def compiled(
     avatar: AvatarModel, state: HeadState, eye: Tensor, backend: str = "inductor"
 ) -> Callable[[HeadState, Tensor], GaussianCloud]:
-    """The evaluation of a frozen avatar as one graph of operations, for states of the shapes of this one.
+    """The evaluation of a frozen avatar as one graph of operations, for states of the shapes of
+    this one.
 
-    It is compiled at its first call, for half a minute or more. backend: of ``torch.compile``; for Inductor on CUDA
-    the package triton must be there, else raises RuntimeError.
+    It is compiled at its first call, for half a minute or more. backend: of ``torch.compile``; for
+    Inductor on CUDA the package triton must be there, else raises RuntimeError.
     """
-    if backend == "inductor" and eye.device.type == "cuda" and importlib.util.find_spec("triton") is None:
+    if (
+        backend == "inductor"
+        and eye.device.type == "cuda"
+        and importlib.util.find_spec("triton") is None
+    ):
         raise RuntimeError("the package triton is missing")
     avatar(state, eye)  # what is computed once is there, and no part of the graph
 

@@ -1,4 +1,5 @@
-"""What only a made subject can tell: the tracker's errors, and how good views are that no frame shows."""
+"""What only a made subject can tell: the tracker's errors, and how good views are that no frame
+shows."""
 
 from __future__ import annotations
 
@@ -13,45 +14,54 @@ import torch
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.metrics import psnr
 from likeness.playback.player import Player
-from likeness.synthetic.errors import errors
-from likeness.synthetic.truth import DemoTruth
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.head_state import HeadState
 from likeness.scene.image_files import save_image
+from likeness.synthetic.errors import errors
+from likeness.synthetic.truth import DemoTruth
 
 YAWS_DEGREES = (-30, -20, 0, 20, 30)
 _FRAMES = 4
 
 
 def compare_with_truth(
-    bundle: AvatarBundle, capture: Capture, folder: Path, device: str = "cpu", pictures: Path | None = None
+    bundle: AvatarBundle,
+    capture: Capture,
+    folder: Path,
+    device: str = "cpu",
+    pictures: Path | None = None,
 ) -> dict[str, Any]:
-    """Entries for metrics.json: ``demo.tracking`` (errors of the capture) and ``demo.novel_views`` (PSNR by yaw).
+    """Entries for metrics.json: ``demo.tracking`` (errors of the capture) and ``demo.novel_views``
+    (PSNR by yaw).
 
-    folder: of the demo's video and truth. Novel views are held-out frames seen from a camera turned about the resting
-    head; truth and avatar are compared on white: ``psnr_by_yaw_degrees`` as the player shows them, and
-    ``..._held`` as likeness render does, which holds what no frame showed. pictures: a folder for the former, truth
-    beside avatar.
+    folder: of the demo's video and truth. Novel views are held-out frames seen from a camera turned
+    about the resting head; truth and avatar are compared on white: ``psnr_by_yaw_degrees`` as the
+    player shows them, and ``..._held`` as likeness render does, which holds what no frame showed.
+    pictures: a folder for the former, truth beside avatar.
     """
     truth = DemoTruth.load(folder)
     player, white = Player(bundle, device), torch.ones(3)
     ways = {
         "psnr_by_yaw_degrees": lambda state, camera: player.step(state, camera, white).rgb,
-        "psnr_by_yaw_degrees_held": lambda state, camera: player.step(state, camera, white, hold=True).rgb,
+        "psnr_by_yaw_degrees_held": lambda state, camera: (
+            player.step(state, camera, white, hold=True).rgb
+        ),
     }
     views = psnr_by_yaw(truth, capture, ways, pictures)
     return {"demo": {"tracking": errors(truth, capture), "novel_views": views}}
 
 
 def psnr_by_yaw(
-    truth: DemoTruth, capture: Capture, ways: dict[str, Callable[[HeadState, Camera], torch.Tensor]],
+    truth: DemoTruth,
+    capture: Capture,
+    ways: dict[str, Callable[[HeadState, Camera], torch.Tensor]],
     pictures: Path | None = None,
-) -> dict[str, dict[str, float]]:  # fmt: skip
+) -> dict[str, dict[str, float]]:
     """Mean PSNR on white by way and yaw over some held-out frames.
 
-    ways: functions from a tracked state and a camera of the world to a picture [H, W, 3] on white. pictures: a folder
-    for the first frame by the first way, truth beside it.
+    ways: functions from a tracked state and a camera of the world to a picture [H, W, 3] on white.
+    pictures: a folder for the first frame by the first way, truth beside it.
     """
     shown = np.linspace(0, len(capture.test) - 1, min(_FRAMES, len(capture.test))).astype(int)
     chosen = [capture.test[i] for i in shown]

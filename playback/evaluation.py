@@ -1,4 +1,5 @@
-"""Measures a bundle on the frames of a capture, and shows them: the exported thing is the measured thing."""
+"""Measures a bundle on the frames of a capture, and shows them: the exported thing is the measured
+thing."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import torch
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.evaluation import Evaluation, evaluate, headline
-from likeness.fitting.networks import describe, why_not
 from likeness.fitting.images import error_map, to_uint8
+from likeness.fitting.networks import describe, why_not
 from likeness.fitting.result import FitResult
 from likeness.fitting.run_directory import RunDirectory, versions
 from likeness.playback.evaluators import EVALUATION
@@ -22,8 +23,8 @@ from likeness.playback.player import Player
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
 from likeness.scene.files import write_json
-from likeness.scene.image_files import save_image
 from likeness.scene.frame_images import load_rgba
+from likeness.scene.image_files import save_image
 
 TRAIN_SAMPLES = 24
 
@@ -38,10 +39,17 @@ def check_matches(bundle: AvatarBundle, capture: Capture) -> None:
 
 
 def evaluate_bundle(
-    bundle: AvatarBundle, capture: Capture, indices: Sequence[int], *, device: str = "cpu", lpips=None,
-    expressionless: bool = False, progress: str | None = None,
-) -> Evaluation:  # fmt: skip
-    """The metrics of a bundle on frames of a capture. ``expressionless`` plays the poses with a neutral face."""
+    bundle: AvatarBundle,
+    capture: Capture,
+    indices: Sequence[int],
+    *,
+    device: str = "cpu",
+    lpips=None,
+    expressionless: bool = False,
+    progress: str | None = None,
+) -> Evaluation:
+    """The metrics of a bundle on frames of a capture. ``expressionless`` plays the poses with a
+    neutral face."""
     check_matches(bundle, capture)
     picture = picture_of(Player(bundle, device), capture, expressionless)
     if progress:
@@ -58,21 +66,39 @@ def evaluate_bundle(
 
 
 def evaluate_frames(
-    bundle: AvatarBundle, capture: Capture, indices: Sequence[int], *, device: str = "cpu", lpips=None,
-    expressionless: bool = False, progress: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """What metrics.json and likeness evaluate say of frames of a capture, as plain JSON; see ``evaluate_bundle``.
+    bundle: AvatarBundle,
+    capture: Capture,
+    indices: Sequence[int],
+    *,
+    device: str = "cpu",
+    lpips=None,
+    expressionless: bool = False,
+    progress: str | None = None,
+) -> dict[str, Any]:
+    """What metrics.json and likeness evaluate say of frames of a capture, as plain JSON; see
+    ``evaluate_bundle``.
 
-    headline: the figures that count (``likeness.fitting.evaluation.headline``). without_secondary_motion: the evaluation behind them, of the
-    frames as a driver reaches them, without the secondary motion (sway) that was tracked on these very frames. Beside
-    these, at the top level, the evaluation with that sway.
+    headline: the figures that count (``likeness.fitting.evaluation.headline``).
+    without_secondary_motion: the evaluation behind them, of the frames as a driver reaches them,
+    without the secondary motion (sway) that was tracked on these very frames. Beside these, at the
+    top level, the evaluation with that sway.
     """
     options = {"device": device, "lpips": lpips, "expressionless": expressionless}
-    without_secondary_motion = evaluate_bundle(bundle, capture.without_secondary_motion(), indices, **options, progress=progress).to_json()
+    without_secondary_motion = evaluate_bundle(
+        bundle, capture.without_secondary_motion(), indices, **options, progress=progress
+    ).to_json()
     sways = [capture.frames[index].state.sway for index in indices]
     swaying = any(sway is not None and bool(sway.any()) for sway in sways)
-    apply_secondary_motion = evaluate_bundle(bundle, capture, indices, **options).to_json() if swaying else without_secondary_motion
-    return {"headline": headline(without_secondary_motion), "without_secondary_motion": without_secondary_motion, **apply_secondary_motion}
+    apply_secondary_motion = (
+        evaluate_bundle(bundle, capture, indices, **options).to_json()
+        if swaying
+        else without_secondary_motion
+    )
+    return {
+        "headline": headline(without_secondary_motion),
+        "without_secondary_motion": without_secondary_motion,
+        **apply_secondary_motion,
+    }
 
 
 def picture_of(player: Player, capture: Capture, expressionless: bool = False):
@@ -88,7 +114,8 @@ def picture_of(player: Player, capture: Capture, expressionless: bool = False):
 
 
 def network_notes(bundle: AvatarBundle, capture: Capture, device: str) -> dict[str, str]:
-    """What evaluates an avatar and its networks on this device, as notes of a run; nothing to say on a CPU."""
+    """What evaluates an avatar and its networks on this device, as notes of a run; nothing to say
+    on a CPU."""
     if torch.device(device).type != "cuda":
         return {}
     player = Player(bundle, device)
@@ -103,8 +130,11 @@ def network_notes(bundle: AvatarBundle, capture: Capture, device: str) -> dict[s
     return notes
 
 
-def write_heldout(bundle: AvatarBundle, capture: Capture, root: Path, *, device: str = "cpu") -> None:
-    """Writes ``heldout/NNNNNN_truth.png``, ``NNNNNN_avatar.png`` and ``heldout.mp4`` (truth, avatar, error)."""
+def write_heldout(
+    bundle: AvatarBundle, capture: Capture, root: Path, *, device: str = "cpu"
+) -> None:
+    """Writes ``heldout/NNNNNN_truth.png``, ``NNNNNN_avatar.png`` and ``heldout.mp4`` (truth,
+    avatar, error)."""
     import cv2
 
     picture = picture_of(Player(bundle, device), capture)
@@ -118,8 +148,12 @@ def write_heldout(bundle: AvatarBundle, capture: Capture, root: Path, *, device:
             avatar = picture(index).numpy()
             for name, image in (("truth", truth), ("avatar", avatar)):
                 path = folder / f"{capture.frames[index].image_path.stem}_{name}.png"
-                save_image(path, cv2.cvtColor((image * 255).round().astype(np.uint8), cv2.COLOR_RGB2BGR))
-            film.write(np.concatenate([to_uint8(truth), to_uint8(avatar), error_map(truth, avatar)], 1))
+                save_image(
+                    path, cv2.cvtColor((image * 255).round().astype(np.uint8), cv2.COLOR_RGB2BGR)
+                )
+            film.write(
+                np.concatenate([to_uint8(truth), to_uint8(avatar), error_map(truth, avatar)], 1)
+            )
 
 
 def train_sample(capture: Capture) -> list[int]:
@@ -134,9 +168,14 @@ def evenly(indices: Sequence[int], count: int) -> list[int]:
 
 
 def measure_run(
-    run: RunDirectory, result: FitResult, capture: Capture, *, device: str = "cpu", lpips=None,
+    run: RunDirectory,
+    result: FitResult,
+    capture: Capture,
+    *,
+    device: str = "cpu",
+    lpips=None,
     extra: dict[str, Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Writes metrics.json and the held-out pictures of a finished fit; returns the metrics.
 
     The pictures are those that the headline is measured on: without the frames' own sway.
@@ -144,20 +183,35 @@ def measure_run(
     """
     bundle = AvatarBundle.load(run.bundle)  # what is measured is what was written
     heldout = evaluate_frames(
-        bundle, capture, capture.test, device=device, lpips=lpips, progress="measuring held-out frames"
+        bundle,
+        capture,
+        capture.test,
+        device=device,
+        lpips=lpips,
+        progress="measuring held-out frames",
     )
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device).to_json()
-    without = evaluate_frames(result.baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True)
+    without = evaluate_frames(
+        result.baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True
+    )
     write_heldout(bundle, capture.without_secondary_motion(), run.root, device=device)
     shown = capture.test[:: max(1, (len(capture.test) - 1) // 2)][:3]
     frames = [capture.frames[index] for index in shown]
-    write_inside(bundle, [frame.state for frame in frames], [frame.camera for frame in frames], run.root, device)
+    write_inside(
+        bundle,
+        [frame.state for frame in frames],
+        [frame.camera for frame in frames],
+        run.root,
+        device,
+    )
     size = sum(path.stat().st_size for path in run.bundle.iterdir())
     metrics = {
         **heldout,
         "train": {"psnr": train["heldout"]["psnr"]},
         "baseline": {
-            "without_secondary_motion": {key: without["without_secondary_motion"][key] for key in ("heldout", "regions")},
+            "without_secondary_motion": {
+                key: without["without_secondary_motion"][key] for key in ("heldout", "regions")
+            },
             **{key: without[key] for key in ("heldout", "regions")},
         },
         "num_gaussians": bundle.avatar.num_gaussians,
@@ -172,31 +226,46 @@ def measure_run(
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures of ``evaluate_frames`` as lines of text: the headline, then PSNR with the frames' own sway."""
+    """The figures of ``evaluate_frames`` as lines of text: the headline, then PSNR with the frames'
+    own sway."""
 
     def shown(value: float | None, unit: str = "") -> str:
         return "not measured" if value is None else f"{value:.4g}{unit}"
 
     measured = figures["without_secondary_motion"]
     lines = [f"frames   {measured['num_frames']}, without their own secondary motion (sway)"]
-    lines += [f"{name:8s} {shown(v, ' dB' if name == 'psnr' else '')}" for name, v in measured["heldout"].items()]
-    lines += [f"PSNR of {name:7s} {shown(region['psnr'], ' dB')}" for name, region in measured["regions"].items()]
+    lines += [
+        f"{name:8s} {shown(v, ' dB' if name == 'psnr' else '')}"
+        for name, v in measured["heldout"].items()
+    ]
+    lines += [
+        f"PSNR of {name:7s} {shown(region['psnr'], ' dB')}"
+        for name, region in measured["regions"].items()
+    ]
     shares = measured["error_share"]
     lines.append(
-        "error   " + ", ".join(f"{name} {shown(None if s is None else 100 * s, '%')}" for name, s in shares.items())
+        "error   "
+        + ", ".join(
+            f"{name} {shown(None if s is None else 100 * s, '%')}" for name, s in shares.items()
+        )
     )
-    return "\n".join([*lines, f"PSNR with the sway that was tracked on these frames {_with_sway(figures)}"])
+    return "\n".join(
+        [*lines, f"PSNR with the sway that was tracked on these frames {_with_sway(figures)}"]
+    )
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """The headline of a run's metrics in one line, and beside it the PSNR with the held-out frames' own sway."""
+    """The headline of a run's metrics in one line, and beside it the PSNR with the held-out frames'
+    own sway."""
     figures = metrics["headline"]
     if figures["psnr"] is None:
         return "held-out frames: not measured"
-    parts = ", ".join(f"{name} {figures[name]:.2f}" for name in ("face", "mouth", "eyes") if figures[name] is not None)
-    return (
-        f"held-out frames: PSNR {figures['psnr']:.2f} dB ({parts}); with the sway tracked on them {_with_sway(metrics)}"
+    parts = ", ".join(
+        f"{name} {figures[name]:.2f}"
+        for name in ("face", "mouth", "eyes")
+        if figures[name] is not None
     )
+    return f"held-out frames: PSNR {figures['psnr']:.2f} dB ({parts}); with the sway tracked on them {_with_sway(metrics)}"
 
 
 def _with_sway(figures: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
-"""What evaluates an avatar on CUDA: PyTorch's operations one after the other, or whatever launches less.
+"""What evaluates an avatar on CUDA: PyTorch's operations one after the other, or whatever launches
+less.
 
-Nobody can know beforehand which works on a machine, and what it gains there: ``choose_evaluator`` tries them.
+Nobody can know beforehand which works on a machine, and what it gains there: ``choose_evaluator``
+    tries them.
 """
 
 from __future__ import annotations
@@ -24,23 +26,32 @@ log = logging.getLogger(__name__)
 
 Evaluator = Callable[[HeadState, Tensor], GaussianCloud]
 Evaluation = Literal["torch", "graph", "fused", "compiled"]
-"""torch: PyTorch's operations. graph: these as a CUDA graph. fused: by the kernels of ``likeness.playback.fused``, with what
-operations are left as a CUDA graph. compiled: by ``torch.compile``, as a CUDA graph."""
+"""torch: PyTorch's operations. graph: these as a CUDA graph. fused: by the kernels of
+``likeness.playback.fused``, with what operations are left as a CUDA graph. compiled: by
+``torch.compile``, as a CUDA graph."""
 EVALUATIONS: tuple[str, ...] = get_args(Evaluation)
 
 EVALUATION = "evaluation"
 """What a player's ``choices`` call the choice of ``choose_evaluator``, beside those of networks."""
 TOLERANCE = 1e-4
-"""Most that a cloud may differ from PyTorch's, as a share of the largest value of each of its fields."""
+"""Most that a cloud may differ from PyTorch's, as a share of the largest value of each of its
+fields."""
 
 
-def make_evaluator(name: Evaluation, avatar: AvatarModel, state: HeadState, eye: Tensor) -> Evaluator:
-    """One of EVALUATIONS for a frozen avatar on CUDA and states like this one. Raises where it does not work."""
+def make_evaluator(
+    name: Evaluation, avatar: AvatarModel, state: HeadState, eye: Tensor
+) -> Evaluator:
+    """One of EVALUATIONS for a frozen avatar on CUDA and states like this one. Raises where it does
+    not work."""
     if name == "graph":
         return GraphedAvatar(avatar, state, eye)
     if name == "fused":
         evaluator = fused(avatar, state, eye)
-        return evaluator if isinstance(evaluator, FusedLinear) else GraphedAvatar(evaluator, state, eye)
+        return (
+            evaluator
+            if isinstance(evaluator, FusedLinear)
+            else GraphedAvatar(evaluator, state, eye)
+        )
     if name == "compiled":
         return GraphedAvatar(compiled(avatar, state, eye), state, eye)
     return avatar
@@ -50,11 +61,11 @@ def make_evaluator(name: Evaluation, avatar: AvatarModel, state: HeadState, eye:
 def choose_evaluator(
     avatar: AvatarModel, state: HeadState, other: HeadState, eye: Tensor, compile: bool = False
 ) -> tuple[Choice, Evaluator]:
-    """Chooses what evaluates a frozen avatar on CUDA: the fastest that works and gives the clouds of PyTorch's
-    operations. Never raises.
+    """Chooses what evaluates a frozen avatar on CUDA: the fastest that works and gives the clouds
+    of PyTorch's operations. Never raises.
 
-    state: what they are timed with. other: another state, with which they are compared as well. compile: whether
-    ``torch.compile`` is tried, which takes a minute.
+    state: what they are timed with. other: another state, with which they are compared as well.
+    compile: whether ``torch.compile`` is tried, which takes a minute.
     """
     tried: list[Evaluation] = ["graph"]
     tried += ["fused"] if why_not(avatar) is None else []
@@ -64,17 +75,22 @@ def choose_evaluator(
     for name in tried:
         try:
             evaluator = make_evaluator(name, avatar, state, eye)
-            difference = max(_difference(evaluator(given, eye), avatar(given, eye)) for given in (other, state))
+            difference = max(
+                _difference(evaluator(given, eye), avatar(given, eye)) for given in (other, state)
+            )
             if difference <= TOLERANCE:  # NaN is not
                 evaluators[name], differences[name] = evaluator, difference
             else:
                 notes.append(f"{name} would change it by {difference:.2g}")
-        except Exception as error:  # drivers, compilers and libraries fail in many ways: none of them stops a player
+        # drivers, compilers and libraries fail in many ways: none of them stops a player
+        except Exception as error:
             notes.append(f"{name} fails ({' '.join(str(error).split())})")
             log.warning("evaluation: %s; playing without it", notes[-1])
     if len(evaluators) == 1:
         return Choice("torch", "; ".join(notes)), avatar
-    times = {name: milliseconds(lambda e=e: e(state, eye), eye.device) for name, e in evaluators.items()}
+    times = {
+        name: milliseconds(lambda e=e: e(state, eye), eye.device) for name, e in evaluators.items()
+    }
     best = min(times, key=times.__getitem__)
     notes.insert(0, "nothing is faster" if best == "torch" else "the fastest")
     return Choice(best, "; ".join(notes), times, max(differences.values())), evaluators[best]

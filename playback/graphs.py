@@ -1,7 +1,7 @@
 """An avatar's evaluation as a CUDA graph: one launch for a hundred small kernels.
 
-The rasteriser is not part of it: how many tiles Gaussians meet decides the size of its lists, which gsplat reads back
-to the host in the middle of every picture.
+The rasteriser is not part of it: how many tiles Gaussians meet decides the size of its lists, which
+gsplat reads back to the host in the middle of every picture.
 """
 
 from __future__ import annotations
@@ -21,17 +21,23 @@ _WARM_UPS = 3  # PyTorch's advice: allocations and library handles must exist be
 class GraphedAvatar:
     """Evaluates one frozen avatar on CUDA by replaying what its first evaluation did.
 
-    Every state must have the shapes of the one it was made with. The avatar's tensors must stay where they are. Not for
+    Every state must have the shapes of the one it was made with. The avatar's tensors must stay
+    where they are. Not for
     several threads at a time: all replays share their memory, and so do the clouds that they give.
     """
 
-    def __init__(self, avatar: Callable[[HeadState, Tensor], GaussianCloud], state: HeadState, eye: Tensor) -> None:
-        """avatar: a frozen one, or another function that evaluates it. Raises ValueError where the state is not on
-        CUDA."""
+    def __init__(
+        self, avatar: Callable[[HeadState, Tensor], GaussianCloud], state: HeadState, eye: Tensor
+    ) -> None:
+        """avatar: a frozen one, or another function that evaluates it. Raises ValueError where the
+        state is not on CUDA."""
         if eye.device.type != "cuda" or state.expression.device.type != "cuda":
-            raise ValueError(f"GraphedAvatar: expected states on CUDA, got {state.expression.device} and {eye.device}")
+            raise ValueError(
+                f"GraphedAvatar: expected states on CUDA, got {state.expression.device} and {eye.device}"
+            )
         self._graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(False), torch.no_grad():  # what is replayed into may be written to by anybody later
+        # what is replayed into may be written to by anybody later
+        with torch.inference_mode(False), torch.no_grad():
             self._state, self._eye = state.map(torch.clone), eye.clone()
             # Beside the current stream, as captures need it; PyTorch's caching allocator follows.
             side = torch.cuda.Stream(eye.device)
@@ -40,9 +46,9 @@ class GraphedAvatar:
                 for _ in range(_WARM_UPS):
                     avatar(self._state, self._eye)
             torch.cuda.current_stream(eye.device).wait_stream(side)
-            # On the stream of the warm-up: libraries that keep memory by stream (tiny-cuda-nn) make it when they first
-            # see one, which a capture does not allow. Only what this thread does may end the capture: a fit may go on
-            # beside a viewer.
+            # On the stream of the warm-up: libraries that keep memory by stream (tiny-cuda-nn) make
+            # it when they first see one, which a capture does not allow. Only what this thread does
+            # may end the capture: a fit may go on beside a viewer.
             with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
                 self._cloud = avatar(self._state, self._eye)
 

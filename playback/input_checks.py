@@ -1,4 +1,5 @@
-"""What readers of people's files check: names, with the nearest one that exists, and rigid transforms."""
+"""What readers of people's files check: names, with the nearest one that exists, and rigid
+transforms."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ _ROTATION_TOLERANCE = 1e-3  # of R Rᵀ - 1: what five printed digits of a rotat
 
 
 def hint(name: str, known: Sequence[str]) -> str:
-    """``did you mean X?`` by the nearest of the known names, or a list of them where none is near."""
+    """``did you mean X?`` by the nearest of the known names, or a list of them where none is
+    near."""
     by_lower = {other.lower(): other for other in known}
     nearest = difflib.get_close_matches(name.lower(), list(by_lower), 1, 0.6)
     if nearest:

@@ -1,4 +1,5 @@
-"""Pictures of what an avatar is made of: depth, its Gaussians as points at rest and in motion, its learned planes."""
+"""Pictures of what an avatar is made of: depth, its Gaussians as points at rest and in motion, its
+learned planes."""
 
 from __future__ import annotations
 
@@ -23,17 +24,28 @@ _SIDE = 0.9  # radians of yaw of the second view
 
 
 def write_inside(
-    bundle: AvatarBundle, states: list[HeadState], cameras: list[Camera], root: Path, device: str = "cpu"
+    bundle: AvatarBundle,
+    states: list[HeadState],
+    cameras: list[Camera],
+    root: Path,
+    device: str = "cpu",
 ) -> None:
-    """Writes ``inside/*.png`` into ``root``: the expected depth of some states, the canonical points, the points of
-    the state with the strongest expression, and the avatar's own pictures, where it has any."""
+    """Writes ``inside/*.png`` into ``root``: the expected depth of some states, the canonical
+    points, the points of the state with the strongest expression, and the avatar's own pictures,
+    where it has any."""
     player = Player(bundle, device)
     pictures: dict[str, np.ndarray] = {}
     for number, (state, camera) in enumerate(zip(states, cameras)):
         output = player.step(state, camera, depth=True)
-        pictures[f"depth_{number}"] = depth_map(output.depth[..., 0].cpu().numpy(), output.alpha[..., 0].cpu().numpy())
+        pictures[f"depth_{number}"] = depth_map(
+            output.depth[..., 0].cpu().numpy(), output.alpha[..., 0].cpu().numpy()
+        )
     strongest = max(states, key=lambda state: float(state.expression.sum()))
-    still = dataclasses.replace(strongest, T_world_body=strongest.T_world_head).without_secondary_motion().expressionless()
+    still = (
+        dataclasses.replace(strongest, T_world_body=strongest.T_world_head)
+        .without_secondary_motion()
+        .expressionless()
+    )
     for name, state in (("points_canonical", still), ("points_deformed", strongest)):
         pictures[name] = np.concatenate([_points(player, state, yaw) for yaw in (0.0, _SIDE)], 1)
     for name, picture in player.avatar.pictures().items():
@@ -46,7 +58,8 @@ def write_inside(
 
 @torch.no_grad()
 def _points(player: Player, state: HeadState, yaw: float) -> np.ndarray:
-    """The Gaussians of a state as points on white, seen from ``yaw`` radians to the side of the player's camera."""
+    """The Gaussians of a state as points on white, seen from ``yaw`` radians to the side of the
+    player's camera."""
     state = state.to(player.device)
     turn = rotvecs_to_matrices(torch.tensor([0.0, yaw, 0.0], device=player.device))
     T_turned = state.T_world_head @ make_transform(turn, torch.zeros(3, device=player.device))
@@ -54,8 +67,11 @@ def _points(player: Player, state: HeadState, yaw: float) -> np.ndarray:
     cloud = player.cloud(state, player.camera.in_frame(state.T_world_head).center)
     seen = cloud.opacities > 0.05
     points = GaussianCloud(
-        cloud.means[seen], cloud.quats[seen], torch.full_like(cloud.scales[seen], _POINT_M),
-        torch.full_like(cloud.opacities[seen], 0.9), cloud.sh[seen][:, :1],
-    )  # fmt: skip
+        cloud.means[seen],
+        cloud.quats[seen],
+        torch.full_like(cloud.scales[seen], _POINT_M),
+        torch.full_like(cloud.opacities[seen], 0.9),
+        cloud.sh[seen][:, :1],
+    )
     output = player.renderer.render(points, camera)
     return to_uint8(output.over(torch.ones(3, device=player.device)))

@@ -11,7 +11,8 @@ sway              [T, C, 2] metres, offsets of the control points of ops/deform/
 fps               [] frames per second
 ================  ===============================================================================================
 
-The frames: +x to the subject's left, +y up, +z out of the face; the world's camera has +x right, +y down, +z forward.
+The frames: +x to the subject's left, +y up, +z out of the face; the world's camera has +x right, +y
+    down, +z forward.
 Nothing in such a file is executed: arrays of Python objects are refused.
 """
 
@@ -23,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.playback.input_checks import hint, rigid_problem
 from likeness.scene.errors import UserError
 from likeness.scene.files import atomic_path
 from likeness.scene.head_state import HeadState
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.scene.tensor_files import Array, read_arrays
 
 _WHAT, _REMEDY = "file of head states", "likeness drive --save-states makes one of any driver"
@@ -35,28 +36,42 @@ _MAX_BYTES = 1 << 30  # unpacked: hours of states; what claims more is not a fil
 _MAX_FPS = 1000.0
 _NAMES = {"expression_names": Array(("names",), "text"), "joint_names": Array(("joints",), "text")}
 _DECLARED = {
-    "expression": Array(("T", "E"), "real"), "joints": Array(("T", "J", 4), "real"),
-    "T_world_head": Array(("T", 4, 4), "real"), "T_world_body": Array(("T", 4, 4), "real"),
-    "sway": Array(("T", NUM_POINTS, 2), "real", optional=True), "fps": Array((), "real"),
-}  # fmt: skip
+    "expression": Array(("T", "E"), "real"),
+    "joints": Array(("T", "J", 4), "real"),
+    "T_world_head": Array(("T", 4, 4), "real"),
+    "T_world_body": Array(("T", 4, 4), "real"),
+    "sway": Array(("T", NUM_POINTS, 2), "real", optional=True),
+    "fps": Array((), "real"),
+}
 
 
 def save_states(
-    path: Path, states: HeadState, fps: float, expression_names: Sequence[str], joint_names: Sequence[str]
+    path: Path,
+    states: HeadState,
+    fps: float,
+    expression_names: Sequence[str],
+    joint_names: Sequence[str],
 ) -> None:
     """Writes states [T] as an ``.npz`` file, whole or not at all."""
     arrays = {
-        "expression": states.expression, "joints": states.joints,
-        "T_world_head": states.T_world_head, "T_world_body": states.T_world_body, "sway": states.sway,
-    }  # fmt: skip
+        "expression": states.expression,
+        "joints": states.joints,
+        "T_world_head": states.T_world_head,
+        "T_world_body": states.T_world_body,
+        "sway": states.sway,
+    }
     if states.expression.ndim != 2:
-        raise ValueError(f"save_states: expected states [T], got a batch of shape {list(states.batch_shape)}")
+        raise ValueError(
+            f"save_states: expected states [T], got a batch of shape {list(states.batch_shape)}"
+        )
     with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
-            file, **{name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()},
+            file,
+            **{name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()},
             expression_names=np.array(list(expression_names), dtype=np.str_),
-            joint_names=np.array(list(joint_names), dtype=np.str_), fps=np.float64(fps),
-        )  # fmt: skip
+            joint_names=np.array(list(joint_names), dtype=np.str_),
+            fps=np.float64(fps),
+        )
 
 
 def load_states(
@@ -64,8 +79,8 @@ def load_states(
 ) -> tuple[HeadState, float]:
     """States [T] float32, ordered by the names given (the avatar's), and frames per second.
 
-    Raises UserError that names the file and the field: missing, of the wrong shape or kind, not finite, not a rotation,
-    or with names that the avatar has not, or lacks.
+    Raises UserError that names the file and the field: missing, of the wrong shape or kind, not
+    finite, not a rotation, or with names that the avatar has not, or lacks.
     """
     path = Path(path)
     names = read_arrays(path, _WHAT, _NAMES, most=_MAX_BYTES, remedy=_REMEDY)
@@ -82,9 +97,13 @@ def load_states(
     _check_quats(path, arrays["joints"])
     fps = float(arrays["fps"])
     if not 0 < fps <= _MAX_FPS:
-        raise UserError(f"{path}: fps: expected a number above 0 and at most {_MAX_FPS:g}, got {fps:g}")
+        raise UserError(
+            f"{path}: fps: expected a number above 0 and at most {_MAX_FPS:g}, got {fps:g}"
+        )
     arrays |= {"expression": arrays["expression"][:, columns], "joints": arrays["joints"][:, rows]}
-    tensors = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in arrays.items()}
+    tensors = {
+        name: torch.from_numpy(np.array(value, np.float32)) for name, value in arrays.items()
+    }
     return HeadState.from_tensors(tensors), fps
 
 
@@ -93,12 +112,18 @@ def _order(path: Path, field: str, found: np.ndarray, known: Sequence[str]) -> l
     names = found.tolist()
     for name in names:
         if name not in known:
-            raise UserError(f"{path}: {field}: the avatar has no {name!r}; {hint(name, list(known))}")
+            raise UserError(
+                f"{path}: {field}: the avatar has no {name!r}; {hint(name, list(known))}"
+            )
     if len(set(names)) < len(names):
-        raise UserError(f"{path}: {field}: {next(n for n in names if names.count(n) > 1)!r} stands there twice")
+        raise UserError(
+            f"{path}: {field}: {next(n for n in names if names.count(n) > 1)!r} stands there twice"
+        )
     missing = [name for name in known if name not in names]
     if missing:
-        raise UserError(f"{path}: {field}: lacks {', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}")
+        raise UserError(
+            f"{path}: {field}: lacks {', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}"
+        )
     return [names.index(name) for name in known]
 
 
@@ -106,4 +131,6 @@ def _check_quats(path: Path, joints: np.ndarray) -> None:
     wrong = np.abs(np.linalg.norm(joints, axis=-1) - 1) > 1e-2
     if wrong.any():
         frame = int(np.argmax(wrong.any(-1)))
-        raise UserError(f"{path}: joints of frame {frame}: not a unit quaternion; expected wxyz of length 1")
+        raise UserError(
+            f"{path}: joints of frame {frame}: not a unit quaternion; expected wxyz of length 1"
+        )

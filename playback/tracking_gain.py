@@ -1,7 +1,8 @@
 """A diagnostic, never a result: what tracking still costs.
 
-Poses, then poses and expressions of measured frames are optimised on these frames' own pictures with the avatar held;
-the gain in PSNR is what a perfect tracker could win at most, and more (what the avatar cannot say is bent into motion).
+Poses, then poses and expressions of measured frames are optimised on these frames' own pictures
+with the avatar held; the gain in PSNR is what a perfect tracker could win at most, and more (what
+the avatar cannot say is bent into motion).
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.metrics import psnr
+from likeness.ops.deform.skinning import move_rigidly
 from likeness.renderers import Renderer, create
 from likeness.scene.capture import Capture, TrackedFrame
-from likeness.scene.head_state import HeadState
 from likeness.scene.frame_images import composite, load_rgba
-from likeness.ops.deform.skinning import move_rigidly
+from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import invert_transform, make_transform, rotvecs_to_matrices
 
 STEPS = 40
 """Steps of Adam for the poses, and as many again for all."""
-_POSE_RATE, _EXPRESSION_RATE = 3e-3, 2e-2  # radians and _METRES; coefficients. They fall to a tenth.
+# radians and _METRES; coefficients. They fall to a tenth.
+_POSE_RATE, _EXPRESSION_RATE = 3e-3, 2e-2
 _METRES = 0.1  # the unit of translations, so that they and radians move pixels alike
 
 
 @dataclasses.dataclass(frozen=True)
 class FrameGain:
-    """PSNR in dB of one frame: as tracked, with poses optimised, with expressions optimised as well."""
+    """PSNR in dB of one frame: as tracked, with poses optimised, with expressions optimised as
+    well."""
 
     index: int
     tracked: float
@@ -39,9 +42,14 @@ class FrameGain:
 
 
 def tracking_gain(
-    bundle: AvatarBundle, capture: Capture, indices: Sequence[int], *, device: str = "cpu", steps: int = STEPS,
+    bundle: AvatarBundle,
+    capture: Capture,
+    indices: Sequence[int],
+    *,
+    device: str = "cpu",
+    steps: int = STEPS,
     progress: str | None = None,
-) -> list[FrameGain]:  # fmt: skip
+) -> list[FrameGain]:
     """The gain on frames of a capture. Pictures are compared on white over the whole frame."""
     from tqdm import tqdm
 
@@ -50,43 +58,61 @@ def tracking_gain(
     avatar.requires_grad_(False)
     try:
         shown = tqdm(indices, desc=progress, unit="frame", disable=progress is None)
-        return [_gain(_Frame(bundle, renderer, capture.frames[index], device), index, steps) for index in shown]
+        return [
+            _gain(_Frame(bundle, renderer, capture.frames[index], device), index, steps)
+            for index in shown
+        ]
     finally:
         for parameter, before in zip(avatar.parameters(), required):
             parameter.requires_grad_(before)
 
 
 def summary(gains: Sequence[FrameGain]) -> dict[str, Any]:
-    """Means in dB: ``tracked``, and what ``poses`` and ``poses_and_expressions`` gain over it; ``per_frame``."""
+    """Means in dB: ``tracked``, and what ``poses`` and ``poses_and_expressions`` gain over it;
+    ``per_frame``."""
     count = max(len(gains), 1)
     tracked = sum(gain.tracked for gain in gains) / count
-    means = {name: sum(getattr(g, name) for g in gains) / count for name in ("poses", "poses_and_expressions")}
+    means = {
+        name: sum(getattr(g, name) for g in gains) / count
+        for name in ("poses", "poses_and_expressions")
+    }
     return {
-        "tracked": tracked, **{name: value - tracked for name, value in means.items()}, "steps": STEPS,
+        "tracked": tracked,
+        **{name: value - tracked for name, value in means.items()},
+        "steps": STEPS,
         "per_frame": [dataclasses.asdict(gain) for gain in gains],
-    }  # fmt: skip
+    }
 
 
 class _Frame:
     """One frame's truth, and the avatar's picture of it at corrections of what was tracked."""
 
-    def __init__(self, bundle: AvatarBundle, renderer: Renderer, frame: TrackedFrame, device: str) -> None:
+    def __init__(
+        self, bundle: AvatarBundle, renderer: Renderer, frame: TrackedFrame, device: str
+    ) -> None:
         self._bundle, self._renderer = bundle, renderer
         self.state = frame.state.to(device)
         self._camera = frame.camera.to(device).in_frame(self.state.T_world_head)
         self.truth = torch.as_tensor(composite(load_rgba(frame))).to(device)
 
     def picture(self, poses: Tensor, expression: Tensor) -> Tensor:
-        """[H, W, 3] on white. poses: [2, 6] rotations and translations of head and body, each in its own frame."""
+        """[H, W, 3] on white. poses: [2, 6] rotations and translations of head and body, each in
+        its own frame."""
         head, body = (make_transform(rotvecs_to_matrices(p[:3]), p[3:] * _METRES) for p in poses)
         state = HeadState(
-            expression, self.state.joints, self.state.T_world_head @ head, self.state.T_world_body @ body,
+            expression,
+            self.state.joints,
+            self.state.T_world_head @ head,
+            self.state.T_world_body @ body,
             self.state.sway,
-        )  # fmt: skip
-        # The camera stays where the tracked head has it, and the cloud moves: renderers give clouds a gradient.
+        )
+        # The camera stays where the tracked head has it, and the cloud moves: renderers give clouds
+        # a gradient.
         eye = (invert_transform(head) @ torch.cat([self._camera.center, head.new_ones(1)]))[:3]
         cloud = move_rigidly(self._bundle.avatar(self._bundle.tuned(state), eye), head)
-        return self._renderer.render(cloud, self._camera).over(torch.ones(3, device=expression.device))
+        return self._renderer.render(cloud, self._camera).over(
+            torch.ones(3, device=expression.device)
+        )
 
 
 def _gain(frame: _Frame, index: int, steps: int) -> FrameGain:
@@ -99,10 +125,14 @@ def _gain(frame: _Frame, index: int, steps: int) -> FrameGain:
     return FrameGain(index, *found)
 
 
-def _descend(frame: _Frame, poses: Tensor, expression: Tensor, moving: list[Tensor], steps: int) -> float:
+def _descend(
+    frame: _Frame, poses: Tensor, expression: Tensor, moving: list[Tensor], steps: int
+) -> float:
     """Optimises ``moving`` in place; the best PSNR on the way, whose values are kept."""
     rates = [_POSE_RATE if tensor is poses else _EXPRESSION_RATE for tensor in moving]
-    optimizer = torch.optim.Adam([{"params": [t.requires_grad_()], "lr": r} for t, r in zip(moving, rates)])
+    optimizer = torch.optim.Adam(
+        [{"params": [t.requires_grad_()], "lr": r} for t, r in zip(moving, rates)]
+    )
     best, kept = -float("inf"), [tensor.detach().clone() for tensor in moving]
     for step in range(steps + 1):
         loss = (frame.picture(poses, expression) - frame.truth).square().mean()

@@ -20,14 +20,18 @@ def has_screen() -> bool:
 
 
 def show(rows: Iterable[list[np.ndarray]]) -> None:
-    """Shows rows of pictures [H, W, 3] uint8 RGB side by side until they end, the window is closed, or Esc or q."""
+    """Shows rows of pictures [H, W, 3] uint8 RGB side by side until they end, the window is closed,
+    or Esc or q."""
     import cv2
 
     cv2.namedWindow(TITLE)
     try:
         for row in rows:
             cv2.imshow(TITLE, np.concatenate(row, 1)[..., ::-1])
-            if cv2.waitKey(1) & 0xFF in _QUIT or cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
+            if (
+                cv2.waitKey(1) & 0xFF in _QUIT
+                or cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
+            ):
                 return
     finally:
         cv2.destroyAllWindows()

@@ -1,5 +1,5 @@
-"""Limits that a video must keep to, and what a refusal blames. The pipeline looks at each limit as soon as it can be
-known, before costlier stages."""
+"""Limits that a video must keep to, and what a refusal blames. The pipeline looks at each limit as
+soon as it can be known, before costlier stages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Limits:
     """None: no limit."""
 
     max_residual: float | None = None
-    """Median landmark error of the landmark tracker, in per cent of the distance of the outer eye corners."""
+    """Median landmark error of the landmark tracker, in per cent of the distance of the outer eye
+    corners."""
     max_crowded: float | None = None
     """Part of the frames in which more than one face is seen."""
     max_cuts: int | None = None
@@ -40,7 +41,8 @@ class Limits:
 
 
 def check(video: Path, figures: dict[str, float], limits: Limits) -> None:
-    """Raises UnusableVideo where a figure breaks its limit. ``figures``: those that are known by now, by their names
+    """Raises UnusableVideo where a figure breaks its limit. ``figures``: those that are known by
+    now, by their names
     here: residual, crowded, cuts, eye_distance."""
     for name, limit in dataclasses.asdict(limits).items():
         side, _, figure = name.partition("_")
@@ -55,7 +57,10 @@ def check(video: Path, figures: dict[str, float], limits: Limits) -> None:
 
 def of_report(report: dict[str, Any]) -> dict[str, float]:
     """The figures of a finished capture."""
-    found = {"cuts": len(report["frames"]["cuts_s"]), "eye_distance": report["pictures"]["eye_distance_px"]["median"]}
+    found = {
+        "cuts": len(report["frames"]["cuts_s"]),
+        "eye_distance": report["pictures"]["eye_distance_px"]["median"],
+    }
     if "crowded" in report["frames"]:  # not in those of earlier programs
         found["crowded"] = report["frames"]["crowded"]
     if "residual_percent" in report["tracking"]:
@@ -65,13 +70,18 @@ def of_report(report: dict[str, Any]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def blamed_on_damage(info: VideoInfo, scanned: Scan) -> Iterator[None]:
-    """Where much of a video's stream is damaged or missing, that is the reason why what is left of it is no use."""
+    """Where much of a video's stream is damaged or missing, that is the reason why what is left of
+    it is no use."""
     try:
         yield
     except UnusableVideo as error:
         announced_s = info.num_frames / info.fps if scanned.reached_end else 0.0
         whole_s = max(scanned.duration_s, announced_s)
-        lost_s = float((scanned.damaged[:, 1] - scanned.damaged[:, 0]).sum()) + whole_s - scanned.duration_s
+        lost_s = (
+            float((scanned.damaged[:, 1] - scanned.damaged[:, 0]).sum())
+            + whole_s
+            - scanned.duration_s
+        )
         if lost_s < _BLAMED * whole_s:
             raise
         what = []
@@ -91,8 +101,20 @@ def _percent(value: float) -> str:
 
 
 _TEXTS = {
-    "residual": ("tracking poor", "the head model follows the face with a median error of", _percent),
-    "crowded": ("several persons", "part of the frames with more than one face:", lambda part: _percent(100 * part)),
+    "residual": (
+        "tracking poor",
+        "the head model follows the face with a median error of",
+        _percent,
+    ),
+    "crowded": (
+        "several persons",
+        "part of the frames with more than one face:",
+        lambda part: _percent(100 * part),
+    ),
     "cuts": ("cuts", "number of cuts:", lambda number: f"{number:g}"),
-    "eye_distance": ("face too small", "distance of the outer eye corners:", lambda px: f"{px:.1f} pixels"),
+    "eye_distance": (
+        "face too small",
+        "distance of the outer eye corners:",
+        lambda px: f"{px:.1f} pixels",
+    ),
 }

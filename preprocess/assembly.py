@@ -49,10 +49,11 @@ def assemble(
     model: HeadModel,
     test_fraction: float,
 ) -> Capture:
-    """The capture (not saved yet) of the frames ``keep`` [T'] of a selection, whose files are in ``root``.
+    """The capture (not saved yet) of the frames ``keep`` [T'] of a selection, whose files are in
+    ``root``.
 
-    The body stands at the mean pose of the training frames. Raises UserError when fewer than two frames have mattes
-    that cover the face.
+    The body stands at the mean pose of the training frames. Raises UserError when fewer than two
+    frames have mattes that cover the face.
     """
     import numpy as np
     import torch
@@ -76,7 +77,9 @@ def assemble(
     num_train = len(kept) - num_test
     index = torch.from_numpy(kept)
     states = tracking.states[index]
-    body = mean_transform(states.T_world_head[:num_train]).expand_as(states.T_world_head).contiguous()
+    body = (
+        mean_transform(states.T_world_head[:num_train]).expand_as(states.T_world_head).contiguous()
+    )
     states = dataclasses.replace(states, T_world_body=body)
     frames = tuple(
         TrackedFrame(
@@ -109,7 +112,9 @@ def assemble(
         "camera": {"focal_px": round(float(camera.K[0, 0]), 3)},
         "tracking": {"iterations": tracking.iterations},
         "pictures": quality.picture_quality(
-            selection.sharpness[kept], selection.luminance[kept], eye_distances(selection.points[kept])
+            selection.sharpness[kept],
+            selection.luminance[kept],
+            eye_distances(selection.points[kept]),
         ),
         "mattes": mattes.figures(),
     }
@@ -130,7 +135,8 @@ def assemble(
 
 
 def assess(capture: Capture, eye_distance_px: float) -> Capture:
-    """The capture with figures and warnings on its states as they are, and on the landmark tracker's residuals.
+    """The capture with figures and warnings on its states as they are, and on the landmark
+    tracker's residuals.
 
     eye_distance_px: as in ``Tracking``.
     """
@@ -144,13 +150,17 @@ def assess(capture: Capture, eye_distance_px: float) -> Capture:
         states.T_world_head.numpy(),
         np.array([frame.time_s for frame in capture.frames]),
     )
-    figures["lid_opening"] = quality.lid_opening(np.stack([frame.landmarks.numpy() for frame in capture.frames]))
+    figures["lid_opening"] = quality.lid_opening(
+        np.stack([frame.landmarks.numpy() for frame in capture.frames])
+    )
     report = {**capture.report, "tracking": {**capture.report["tracking"], **figures}}
     report["warnings"] = quality.warnings(report)
     return dataclasses.replace(capture, report=report)
 
 
-def _mattes(files: FrameFiles, landmarks: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, quality.MatteQuality]:
+def _mattes(
+    files: FrameFiles, landmarks: np.ndarray, times: np.ndarray
+) -> tuple[np.ndarray, quality.MatteQuality]:
     """Which mattes [T] cover the face's landmarks [T, 478, 2], and the figures over all of them."""
     import numpy as np
 
@@ -176,7 +186,9 @@ def _video_facts(info: VideoInfo, scanned: Scan) -> dict[str, Any]:
         "height": info.height,
         "rotation": info.rotation,
         "fps": info.fps,
-        "variable_frame_rate": bool(len(steps) and np.percentile(steps, 95) > 1.2 * np.percentile(steps, 5)),
+        "variable_frame_rate": bool(
+            len(steps) and np.percentile(steps, 95) > 1.2 * np.percentile(steps, 5)
+        ),
         "duration_s": round(scanned.duration_s, 3),
         "focal_35mm": info.focal_35mm,
         "announced_frames": info.num_frames,

@@ -16,9 +16,11 @@ from likeness.scene.errors import UserError
 from likeness.scene.files import atomic_path, held, storage_error
 
 PIPELINE_VERSION = 2
-"""Raise it with every change after which preprocessing would make a better or another capture of the same video with
-the same settings, or could not read the work files of before: everybody's captures are then made anew, once. Leave it
-for whatever changes nothing in a capture, such as speed, messages and comments."""
+"""Raise it with every change after which preprocessing would make a better or another capture of
+the same video with
+the same settings, or could not read the work files of before: everybody's captures are then made
+anew, once. Leave it for whatever changes nothing in a capture, such as speed, messages and
+comments."""
 
 
 def source_hash(video: Path, settings: Any) -> str:
@@ -26,7 +28,9 @@ def source_hash(video: Path, settings: Any) -> str:
 
     The last so that a newer pipeline never takes up the work of an older one.
     """
-    digest = hashlib.sha256(json.dumps([PIPELINE_VERSION, settings], sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(
+        json.dumps([PIPELINE_VERSION, settings], sort_keys=True, default=str).encode()
+    )
     digest.update(_file_hash(video))
     return digest.hexdigest()
 
@@ -40,24 +44,34 @@ def _file_hash(path: Path) -> bytes:
 
 
 def locked(root: Path) -> contextlib.AbstractContextManager[None]:
-    """Keeps a capture's folder (made if need be) to this process while it is made; waits for others."""
-    return held(Path(root) / ".lock", f"{root}: another process is preprocessing this video", wait=True)
+    """Keeps a capture's folder (made if need be) to this process while it is made; waits for
+    others."""
+    return held(
+        Path(root) / ".lock", f"{root}: another process is preprocessing this video", wait=True
+    )
 
 
 def link_capture(source: Path, target: Path) -> Capture:
-    """Puts a finished capture into another folder, by hard links where the file system has them, else by copying.
+    """Puts a finished capture into another folder, by hard links where the file system has them,
+    else by copying.
 
-    The manifest comes last. A target that already holds this capture is returned as it is; raises UserError when it
-    holds another one.
+    The manifest comes last. A target that already holds this capture is returned as it is; raises
+    UserError when it holds another one.
     """
     source, target = Path(source), Path(target)
     capture = Capture.load(source)
     if (target / MANIFEST).is_file():
         present = Capture.load(target)
         if present.source_hash != capture.source_hash:
-            raise UserError(f"{target}: holds another capture already; choose a folder that does not exist yet")
+            raise UserError(
+                f"{target}: holds another capture already; choose a folder that does not exist yet"
+            )
         return present
-    names = [path.relative_to(source) for frame in capture.frames for path in (frame.image_path, frame.matte_path)]
+    names = [
+        path.relative_to(source)
+        for frame in capture.frames
+        for path in (frame.image_path, frame.matte_path)
+    ]
     for folder in {name.parent for name in names}:
         try:
             (target / folder).mkdir(parents=True, exist_ok=True)

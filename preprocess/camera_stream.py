@@ -14,11 +14,12 @@ _WAIT_S = 5.0  # for a webcam's first picture, and for any later one
 
 
 class CameraStream:
-    """Frames of a camera as they come. Of a webcam always the newest: those that came while nobody asked are passed
-    over. Of a file, for tests and for trying things out, every frame, as fast as they are asked for.
+    """Frames of a camera as they come. Of a webcam always the newest: those that came while nobody
+    asked are passed over. Of a file, for tests and for trying things out, every frame, as fast as
+    they are asked for.
 
-    source: a number (``0`` is the first webcam), a device's path, or a video file. width, height: pixels of the
-    pictures (of a webcam: what it settles on).
+    source: a number (``0`` is the first webcam), a device's path, or a video file. width, height:
+    pixels of the pictures (of a webcam: what it settles on).
     """
 
     def __init__(self, source: str) -> None:
@@ -30,7 +31,9 @@ class CameraStream:
             self.fps = self._info.fps
             return
         cv2 = import_cv2()
-        self._capture = cv2.VideoCapture(int(self.source) if self.source.isdecimal() else self.source)
+        self._capture = cv2.VideoCapture(
+            int(self.source) if self.source.isdecimal() else self.source
+        )
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         ok, image = self._capture.read() if self._capture.isOpened() else (False, None)
         if not ok:
@@ -43,7 +46,8 @@ class CameraStream:
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or 30.0
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames with the seconds since the first. A webcam that stops giving pictures raises UserError."""
+        """Frames with the seconds since the first. A webcam that stops giving pictures raises
+        UserError."""
         return self._newest() if self.live else iter(VideoReader(self._info))
 
     def _newest(self) -> Iterator[Frame]:
@@ -69,7 +73,9 @@ class CameraStream:
                     until = time.monotonic() + _WAIT_S
                     while newest[1] == seen:
                         if not ready.wait(until - time.monotonic()):
-                            raise UserError(f"--webcam {self.source}: gives no more pictures; connect it again")
+                            raise UserError(
+                                f"--webcam {self.source}: gives no more pictures; connect it again"
+                            )
                     (image, at), seen = newest
                 yield Frame(index, at - begun, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
                 index += 1

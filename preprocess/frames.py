@@ -18,7 +18,9 @@ from likeness.scene.image_files import load_image
 if TYPE_CHECKING:
     import numpy as np
 
-_WARM_UP = 32  # frames shown again to a matter that looks back in time, when the work goes on after an interruption
+# frames shown again to a matter that looks back in time, when the work goes on after an
+# interruption
+_WARM_UP = 32
 _NAMES = "[0-9]" * 6 + ".png"
 _MAX_PENDING = 8  # pictures on their way to the disk
 
@@ -37,7 +39,11 @@ class FrameFiles:
 
     def present(self) -> list[Path]:
         """All pictures and mattes that are there."""
-        return [path for folder in ("images", "mattes") for path in sorted((self.root / folder).glob(_NAMES))]
+        return [
+            path
+            for folder in ("images", "mattes")
+            for path in sorted((self.root / folder).glob(_NAMES))
+        ]
 
     def done(self, position: int) -> bool:
         return self.image(position).is_file() and self.matte(position).is_file()
@@ -52,10 +58,12 @@ def write_frames(
     files: FrameFiles,
     progress: bool = True,
 ) -> int:
-    """Writes picture and matte of each frame whose number in the file is in ``indices``; returns how many were new.
+    """Writes picture and matte of each frame whose number in the file is in ``indices``; returns
+    how many were new.
 
-    ``matter.mattes(iterable of [H, W, 3] uint8) -> iterable of [H, W]`` alphas in order, in [0, 1] or uint8. Frames
-    that are there already are skipped. Memory is bounded by what the matter holds back.
+    ``matter.mattes(iterable of [H, W, 3] uint8) -> iterable of [H, W]`` alphas in order, in [0, 1]
+    or uint8. Frames that are there already are skipped. Memory is bounded by what the matter holds
+    back.
     """
     from tqdm import tqdm
 
@@ -77,8 +85,13 @@ def write_frames(
     position = first
     with (
         ThreadPoolExecutor(2, thread_name_prefix="frames") as pool,
-        tqdm(total=len(indices), initial=len(indices) - len(missing), desc="mattes", unit="frame", disable=not progress)
-        as bar,
+        tqdm(
+            total=len(indices),
+            initial=len(indices) - len(missing),
+            desc="mattes",
+            unit="frame",
+            disable=not progress,
+        ) as bar,
     ):
         for alpha in matter.mattes(crops()):
             image = waiting.popleft()
@@ -98,7 +111,8 @@ def write_frames(
 
 
 def read_image(path: Path, what: str = "picture") -> np.ndarray:
-    """A picture [H, W, 3] RGB, or [H, W] where the file is grey. Raises UserError when it is missing or damaged."""
+    """A picture [H, W, 3] RGB, or [H, W] where the file is grey. Raises UserError when it is
+    missing or damaged."""
     cv2 = import_cv2()
     image = load_image(path, cv2.IMREAD_UNCHANGED)
     if image is None:
@@ -108,13 +122,15 @@ def read_image(path: Path, what: str = "picture") -> np.ndarray:
 
 
 def write_pair(files: FrameFiles, position: int, image: np.ndarray, alpha: np.ndarray) -> None:
-    """Writes one frame, uint8 [H, W, 3] and alpha [H, W] in [0, 1] or uint8, the background's colour removed."""
+    """Writes one frame, uint8 [H, W, 3] and alpha [H, W] in [0, 1] or uint8, the background's
+    colour removed."""
     from likeness.preprocess.matting import foreground
 
     alpha = _to_uint8(alpha)
     colours = foreground.estimate(image, alpha)
     write_bytes(files.image(position), _png(colours))
-    write_bytes(files.matte(position), _png(alpha))  # last: its presence says that the frame is finished
+    # last: its presence says that the frame is finished
+    write_bytes(files.matte(position), _png(alpha))
 
 
 def _to_uint8(alpha: np.ndarray) -> np.ndarray:
@@ -128,4 +144,5 @@ def _to_uint8(alpha: np.ndarray) -> np.ndarray:
 def _png(image: np.ndarray) -> bytes:
     cv2 = import_cv2()
     stored = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", stored)[1].tobytes()  # its default is quick to write and to read, 10 % larger
+    # its default is quick to write and to read, 10 % larger
+    return cv2.imencode(".png", stored)[1].tobytes()

@@ -1,4 +1,5 @@
-"""Facial landmarks: MediaPipe's FaceMesh with attention, 478 points with irises, from the models inside its wheel."""
+"""Facial landmarks: MediaPipe's FaceMesh with attention, 478 points with irises, from the models
+inside its wheel."""
 
 from __future__ import annotations
 
@@ -14,14 +15,16 @@ if TYPE_CHECKING:
 NUM_LANDMARKS = 478
 EYE_CORNERS = (33, 263)  # outer corners of the subject's right and left eye
 FOREHEAD, CHIN = 10, 152
-_WARM_UP_FACES = 3  # pictures with faces after which every part of the graph has said what it says at its first use
+# pictures with faces after which every part of the graph has said what it says at its first use
+_WARM_UP_FACES = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Landmarks:
     """Landmarks of one person over a sequence of T pictures.
 
-    points: [T, 478, 2] float32 pixels (0 where not found). found: [T] bool. num_faces: [T] faces in the picture.
+    points: [T, 478, 2] float32 pixels (0 where not found). found: [T] bool. num_faces: [T] faces in
+        the picture.
     """
 
     points: np.ndarray
@@ -30,14 +33,16 @@ class Landmarks:
 
 
 class FaceMeshDetector:
-    """Finds up to ``max_faces`` faces in each picture of a sequence (tracking mode: less noisy than single pictures),
-    or with ``static`` in pictures that have nothing to do with each other.
+    """Finds up to ``max_faces`` faces in each picture of a sequence (tracking mode: less noisy than
+    single pictures), or with ``static`` in pictures that have nothing to do with each other.
 
-    Measured on the test clips: the points of a lone face do not depend on ``max_faces``; looking out for more than one
-    costs 2 ms a frame. Use as a context manager, or call ``close``.
+    Measured on the test clips: the points of a lone face do not depend on ``max_faces``; looking
+    out for more than one costs 2 ms a frame. Use as a context manager, or call ``close``.
     """
 
-    def __init__(self, max_faces: int = 3, min_confidence: float = 0.5, *, static: bool = False) -> None:
+    def __init__(
+        self, max_faces: int = 3, min_confidence: float = 0.5, *, static: bool = False
+    ) -> None:
         import numpy as np
 
         self._faces_to_silence = _WARM_UP_FACES
@@ -51,10 +56,12 @@ class FaceMeshDetector:
                 min_detection_confidence=min_confidence,
                 min_tracking_confidence=min_confidence,
             )
-            self._mesh.process(np.zeros((64, 64, 3), np.uint8))  # the graph starts in its threads: wait for its chatter
+            # the graph starts in its threads: wait for its chatter
+            self._mesh.process(np.zeros((64, 64, 3), np.uint8))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Landmarks [faces, 478, 2] float32 in pixels (centres at +0.5) of an RGB picture [H, W, 3] uint8."""
+        """Landmarks [faces, 478, 2] float32 in pixels (centres at +0.5) of an RGB picture [H, W, 3]
+        uint8."""
         import numpy as np
 
         if self._faces_to_silence > 0:
@@ -81,7 +88,8 @@ class FaceMeshDetector:
 def detect(images: Iterable[np.ndarray], max_faces: int = 3) -> Landmarks:
     """Landmarks of the main person in a sequence of RGB pictures [H, W, 3] uint8.
 
-    Where there are several faces, the one nearest to the last one found is taken (the largest at first).
+    Where there are several faces, the one nearest to the last one found is taken (the largest at
+    first).
     """
     import numpy as np
 
@@ -102,12 +110,17 @@ def detect(images: Iterable[np.ndarray], max_faces: int = 3) -> Landmarks:
             points.append(last)
     found = np.array([face is not None for face in points], bool)
     blank = np.zeros((NUM_LANDMARKS, 2), np.float32)
-    stacked = np.stack([blank if face is None else face for face in points]) if points else blank[None][:0]
+    stacked = (
+        np.stack([blank if face is None else face for face in points])
+        if points
+        else blank[None][:0]
+    )
     return Landmarks(stacked, found, np.array(counts, np.int64))
 
 
 def face_widths(points: np.ndarray) -> np.ndarray:
-    """Size [*b] in pixels of faces [*b, 478, 2]: the root of the area of the box around the landmarks."""
+    """Size [*b] in pixels of faces [*b, 478, 2]: the root of the area of the box around the
+    landmarks."""
     import numpy as np
 
     extent = points.max(-2) - points.min(-2)

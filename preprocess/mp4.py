@@ -1,4 +1,5 @@
-"""The little that is read from mp4/mov files beside the pictures: whether the index is there, and the focal length."""
+"""The little that is read from mp4/mov files beside the pictures: whether the index is there, and
+the focal length."""
 
 from __future__ import annotations
 
@@ -24,10 +25,12 @@ def has_index(path: Path) -> bool | None:
 
 
 def focal_length_35mm(path: Path) -> float | None:
-    """The 35 mm equivalent focal length in millimetres that phones write as QuickTime metadata, or None.
+    """The 35 mm equivalent focal length in millimetres that phones write as QuickTime metadata, or
+    None.
 
-    The key is ``com.apple.quicktime.camera.focal_length.35mm_equivalent`` (others end alike), in a ``meta`` atom of the
-    movie or of a track. Format: QuickTime File Format Specification, "Metadata atoms and types".
+    The key is ``com.apple.quicktime.camera.focal_length.35mm_equivalent`` (others end alike), in a
+    ``meta`` atom of the movie or of a track. Format: QuickTime File Format Specification, "Metadata
+    atoms and types".
     """
     try:
         with Path(path).open("rb") as file:

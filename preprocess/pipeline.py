@@ -55,11 +55,13 @@ class PreprocessConfig:
     min_frames: int = 30
     """Fewer usable frames than this cannot be fitted."""
     matting: str = "auto"
-    """A name in MATTING; auto: MODNet where its weights are present, else the selfie segmentation."""
+    """A name in MATTING; auto: MODNet where its weights are present, else the selfie
+    segmentation."""
     head_model: str = "anny"
     """A name in HEAD_MODELS."""
     focal: float | None = None
-    """Focal length in units of the long side of the video's picture; None: from metadata, else assumed."""
+    """Focal length in units of the long side of the video's picture; None: from metadata, else
+    assumed."""
     test_fraction: float = 0.1
     """Part of the frames, at the end of the clip, that is held out."""
     selection: SelectionConfig = SelectionConfig()
@@ -67,7 +69,8 @@ class PreprocessConfig:
     tracker: TrackerConfig = TrackerConfig()
     """The head tracker."""
     tracking: str = "pictures"
-    """landmarks: the head tracker alone, quick; pictures: what it finds is refined on the pictures themselves."""
+    """landmarks: the head tracker alone, quick; pictures: what it finds is refined on the pictures
+    themselves."""
     photometric: PhotometricConfig = PhotometricConfig()
     """That refinement."""
 
@@ -75,17 +78,29 @@ class PreprocessConfig:
         if not 64 <= self.size <= 4096:
             raise UserError(f"size: expected 64 to 4096 pixels, got {self.size}")
         if self.start is not None and not (math.isfinite(self.start) and self.start >= 0):
-            raise UserError(f"start: expected seconds from the beginning of the video, got {self.start}")
+            raise UserError(
+                f"start: expected seconds from the beginning of the video, got {self.start}"
+            )
         if self.end is not None and not self.end > (self.start or 0):
-            raise UserError(f"end: expected more than start ({self.start or 0:g} s), got {self.end:g} s")
+            raise UserError(
+                f"end: expected more than start ({self.start or 0:g} s), got {self.end:g} s"
+            )
         if not 2 <= self.min_frames <= self.max_frames:
-            raise UserError(f"min_frames: expected 2 to max_frames ({self.max_frames}), got {self.min_frames}")
+            raise UserError(
+                f"min_frames: expected 2 to max_frames ({self.max_frames}), got {self.min_frames}"
+            )
         if self.focal is not None and not 0.2 <= self.focal <= 50:
-            raise UserError(f"focal: expected 0.2 to 50 times the picture's long side, got {self.focal}")
+            raise UserError(
+                f"focal: expected 0.2 to 50 times the picture's long side, got {self.focal}"
+            )
         if self.tracking not in TRACKING:
-            raise UserError(f"tracking: expected one of {', '.join(TRACKING)}, got {self.tracking!r}")
+            raise UserError(
+                f"tracking: expected one of {', '.join(TRACKING)}, got {self.tracking!r}"
+            )
         if not 0 < self.test_fraction < 1:
-            raise UserError(f"test_fraction: expected a part between 0 and 1, got {self.test_fraction}")
+            raise UserError(
+                f"test_fraction: expected a part between 0 and 1, got {self.test_fraction}"
+            )
 
 
 def find_or_build(
@@ -93,8 +108,8 @@ def find_or_build(
 ) -> Capture:
     """The capture of a video with these settings from the cache, made there if it is not.
 
-    Takes the keyword arguments of ``build_capture``. The captures lie in ``cache_root`` by the first digits of their
-    hash.
+    Takes the keyword arguments of ``build_capture``. The captures lie in ``cache_root`` by the
+    first digits of their hash.
     """
     job = _Job.of(Path(video), options, **kwargs)
     return _build(job, Path(cache_root) / job.key[:16])
@@ -112,21 +127,27 @@ def build_capture(
     limits: Limits = Limits(),
     purpose: str = "avatar",
 ) -> Capture:
-    """Makes the capture of a video in ``root``, or takes up work that was begun there, or returns it if finished.
+    """Makes the capture of a video in ``root``, or takes up work that was begun there, or returns
+    it if finished.
 
     device: where networks and picture tracking run. weights, download: where weights may come from
-    (``likeness.preprocess.weights``). limits: what the video must keep to; no part of what makes a capture. purpose: a name in
-    ``quality.PURPOSES``, by which advice on the next video is logged; the report has what an avatar needs. The stages:
-    landmarks, tracking, frames with mattes, quality, picture tracking; the manifest comes last. Work files lie in
-    ``root/work``. Raises UnusableVideo for videos that cannot be used, other UserErrors when ``root`` holds something
+    (``likeness.preprocess.weights``). limits: what the video must keep to; no part of what makes a
+    capture. purpose: a name in ``quality.PURPOSES``, by which advice on the next video is logged;
+    the report has what an avatar needs. The stages: landmarks, tracking, frames with mattes,
+    quality, picture tracking; the manifest comes last. Work files lie in ``root/work``. Raises
+    UnusableVideo for videos that cannot be used, other UserErrors when ``root`` holds something
     else or cannot be written.
     """
-    return _build(_Job.of(Path(video), options, device, weights, download, progress, limits, purpose), Path(root))
+    return _build(
+        _Job.of(Path(video), options, device, weights, download, progress, limits, purpose),
+        Path(root),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What is to be done. ``key`` names the result: by the video's content, the settings, the pipeline's version."""
+    """What is to be done. ``key`` names the result: by the video's content, the settings, the
+    pipeline's version."""
 
     info: VideoInfo
     options: PreprocessConfig
@@ -168,7 +189,8 @@ def _build(job: _Job, root: Path) -> Capture:
     with cache.locked(root):
         if (capture := _finished(job, root)) is not None:
             return capture
-        for debris in root.rglob(".*.partial*"):  # of a writer that was killed; the lock says that none is at work
+        # of a writer that was killed; the lock says that none is at work
+        for debris in root.rglob(".*.partial*"):
             debris.unlink(missing_ok=True)
         work = Work(root / "work", job.key, job.progress)
         with work.stage("landmarks"):
@@ -184,7 +206,8 @@ def _build(job: _Job, root: Path) -> Capture:
 
 
 def _finished(job: _Job, root: Path) -> Capture | None:
-    """The finished capture that lies there. None where there is none, or a damaged one that can be made anew.
+    """The finished capture that lies there. None where there is none, or a damaged one that can be
+    made anew.
 
     Raises UserError for that of another video, or of a video that breaks today's limits.
     """
@@ -203,7 +226,9 @@ def _finished(job: _Job, root: Path) -> Capture | None:
             "another folder"
         )
     if damaged := [path for path in FrameFiles(root).present() if not is_whole_png(path)]:
-        _log.warning("%s: damaged, with %d others; they are made anew", damaged[0], len(damaged) - 1)
+        _log.warning(
+            "%s: damaged, with %d others; they are made anew", damaged[0], len(damaged) - 1
+        )
         return _given_up(root)
     check(job.info.path, of_report(capture.report), job.limits)
     return capture
@@ -211,7 +236,8 @@ def _finished(job: _Job, root: Path) -> Capture | None:
 
 def _given_up(root: Path) -> None:
     """Makes a damaged capture one that is unfinished."""
-    (root / "work").mkdir(exist_ok=True)  # may have been removed; without one, pictures are somebody else's
+    # may have been removed; without one, pictures are somebody else's
+    (root / "work").mkdir(exist_ok=True)
     (root / MANIFEST).unlink()
 
 
@@ -223,7 +249,11 @@ def _made_of(scanned: Scan, job: _Job, root: Path, work: Work) -> Capture:
     selection = _usable(info, scanned, options)
     eye_distance = float(np.median(eye_distances(selection.points)))
     cuts = len(selection.cut_times_s)
-    check(info.path, {"crowded": crowded(scanned), "cuts": cuts, "eye_distance": eye_distance}, job.limits)
+    check(
+        info.path,
+        {"crowded": crowded(scanned), "cuts": cuts, "eye_distance": eye_distance},
+        job.limits,
+    )
     crop = choose_crop(selection.points, info.width, info.height)
     focal_px, focal_source = focal_pixels(info, options.focal)
     camera = crop_camera(info, crop, focal_px, options.size)
@@ -239,17 +269,30 @@ def _made_of(scanned: Scan, job: _Job, root: Path, work: Work) -> Capture:
         write_frames(info, indices, crop, options.size, job.matter, files, job.progress)
     with work.stage("quality"):
         capture = assemble(
-            root, job.key, info, options.size, scanned, selection, keep, crop, camera, tracking, model,
+            root,
+            job.key,
+            info,
+            options.size,
+            scanned,
+            selection,
+            keep,
+            crop,
+            camera,
+            tracking,
+            model,
             options.test_fraction,
-        )  # fmt: skip
+        )
     if options.tracking == "pictures":
         from likeness.preprocess.photometric import refine
 
         with work.stage("picture tracking"):
             capture = refine(
-                capture, options.photometric, device=job.device,
-                checkpoint=work.checkpoint("picture_tracking.safetensors"), progress=job.progress,
-            )  # fmt: skip
+                capture,
+                options.photometric,
+                device=job.device,
+                checkpoint=work.checkpoint("picture_tracking.safetensors"),
+                progress=job.progress,
+            )
             capture = assess(capture, tracking.eye_distance_px)
     capture.report["camera"].update(
         source=focal_source, focal_long_sides=round(focal_px / max(info.width, info.height), 4)
@@ -271,7 +314,8 @@ def _head_model(name: str) -> HeadModel:
 
 
 def _usable(info: VideoInfo, scanned: Scan, options: PreprocessConfig) -> Selection:
-    """The usable frames. Raises UserError when there are too few, with the reason that weighs most."""
+    """The usable frames. Raises UserError when there are too few, with the reason that weighs
+    most."""
     seen, least = len(scanned.index), options.min_frames
     if seen < least:
         raise UnusableVideo(
@@ -280,7 +324,9 @@ def _usable(info: VideoInfo, scanned: Scan, options: PreprocessConfig) -> Select
             "film some seconds (one to two minutes are best), or widen --start and --end",
         )
     if float(scanned.luminance.max()) < _BLACK:
-        message = f"{info.path}: all {_frames(seen)} are black; check lens and light, and film again"
+        message = (
+            f"{info.path}: all {_frames(seen)} are black; check lens and light, and film again"
+        )
         raise UnusableVideo("black", message)
     selection = select(scanned, info.width, info.height, options.selection)
     if len(scanned.points) == 0:
@@ -333,8 +379,11 @@ def _tracking(
     )
 
 
-def _followed(video: Path, tracking: Tracking, selection: Selection, options: PreprocessConfig) -> np.ndarray:
-    """Positions [T'] of the frames whose residual says that the head was followed. UserError when too few are left."""
+def _followed(
+    video: Path, tracking: Tracking, selection: Selection, options: PreprocessConfig
+) -> np.ndarray:
+    """Positions [T'] of the frames whose residual says that the head was followed. UserError when
+    too few are left."""
     import numpy as np
 
     percent = tracking.residual_percent.numpy()
@@ -350,7 +399,9 @@ def _followed(video: Path, tracking: Tracking, selection: Selection, options: Pr
     return keep
 
 
-def _choose_matter(name: str, device: str, folder: Path | None, download: bool) -> tuple[MattingModel, str]:
+def _choose_matter(
+    name: str, device: str, folder: Path | None, download: bool
+) -> tuple[MattingModel, str]:
     from likeness.preprocess import weights
     from likeness.preprocess.matting import choose
 

@@ -1,4 +1,5 @@
-"""What is good and bad about a video for fitting an avatar, and what to film better: plain JSON values."""
+"""What is good and bad about a video for fitting an avatar, and what to film better: plain JSON
+values."""
 
 from __future__ import annotations
 
@@ -18,8 +19,18 @@ PURPOSES = ("avatar", "driver")
 _SEEN = 0.2
 # The coefficients whose absence most limits an avatar: what must be seen of them, and what to do.
 _WANTED = (
-    (("jawOpen",), 0.25, "the mouth hardly opens", "speak some sentences, and open the mouth wide once"),
-    (("mouthSmileLeft", "mouthSmileRight"), 0.25, "no smile is seen", "smile, with and without showing the teeth"),
+    (
+        ("jawOpen",),
+        0.25,
+        "the mouth hardly opens",
+        "speak some sentences, and open the mouth wide once",
+    ),
+    (
+        ("mouthSmileLeft", "mouthSmileRight"),
+        0.25,
+        "no smile is seen",
+        "smile, with and without showing the teeth",
+    ),
 )
 
 
@@ -28,8 +39,9 @@ class QualityConfig:
     """Thresholds of the warnings."""
 
     max_lid_opening: float = 0.4
-    """Least height of the lid gap, in units of the same eye's when open, above which it never closed. Of seven clips
-    six reach 0.30 or less in both eyes; the seventh, whose eyes are never shut, 0.51. (The coefficients of a blink are
+    """Least height of the lid gap, in units of the same eye's when open, above which it never
+    closed. Of seven clips six reach 0.30 or less in both eyes; the seventh, whose eyes are never
+    shut, 0.51. (The coefficients of a blink are
     no measure: of shut eyes they reach 0.4 in some persons, 0.95 in others.)"""
     min_yaw_degrees: float = 25.0
     """Range of yaw (5th to 95th percentile) below which more turning is asked for."""
@@ -38,7 +50,8 @@ class QualityConfig:
     min_eye_distance: float = 60.0
     """Outer eye corners, in pixels of the video, below which the face is called small."""
     min_sharpness: float = 30.0
-    """Median variance of the Laplacian of the face at 128 pixels (0 to 255 scale) below which pictures are soft."""
+    """Median variance of the Laplacian of the face at 128 pixels (0 to 255 scale) below which
+    pictures are soft."""
     max_exposure_change: float = 0.3
     """Range of the face's brightness (5th to 95th percentile over the median)."""
     max_flicker_px: float = 0.6
@@ -52,10 +65,11 @@ class QualityConfig:
 
 
 def head_angles(T_world_head: np.ndarray) -> dict[str, np.ndarray]:
-    """Yaw, pitch and roll [T] in degrees of head poses [T, 4, 4] before a camera in the world's origin.
+    """Yaw, pitch and roll [T] in degrees of head poses [T, 4, 4] before a camera in the world's
+    origin.
 
-    All 0 for a head that faces the camera upright. yaw > 0: turned to the subject's left; pitch > 0: looking up;
-    roll > 0: tilted to the subject's right.
+    All 0 for a head that faces the camera upright. yaw > 0: turned to the subject's left; pitch >
+    0: looking up; roll > 0: tilted to the subject's right.
     """
     import numpy as np
 
@@ -91,25 +105,36 @@ def tracking_quality(
             "max": _rounded(residual_percent.max()),
         },
         "worst_frames": [
-            {"frame": int(i), "time_s": _rounded(time_s[i]), "percent": _rounded(residual_percent[i])} for i in worst
+            {
+                "frame": int(i),
+                "time_s": _rounded(time_s[i]),
+                "percent": _rounded(residual_percent[i]),
+            }
+            for i in worst
         ],
         "pose_degrees": {name: _span(values) for name, values in angles.items()},
         "distance_mm": _span(np.linalg.norm(center, axis=-1)),
         "jitter": {
-            **{f"{name}_degrees": _jitter(np.unwrap(v, period=360), triples) for name, v in angles.items()},
+            **{
+                f"{name}_degrees": _jitter(np.unwrap(v, period=360), triples)
+                for name, v in angles.items()
+            },
             "position_mm": _jitter(center, triples),
         },
         "expressions": {
             name: {"p95": _rounded(np.percentile(column, 95)), "max": _rounded(column.max())}
             for name, column in zip(expression_names, expression.T)
         },
-        "expressions_not_seen": [n for n, column in zip(expression_names, expression.T) if column.max() < _SEEN],
+        "expressions_not_seen": [
+            n for n, column in zip(expression_names, expression.T) if column.max() < _SEEN
+        ],
         "saturated": _rounded((expression >= 0.99).any(1).mean()),
     }
 
 
 def lid_opening(points: np.ndarray) -> dict[str, float]:
-    """Least height of each eye's lid gap by landmarks [T, 478, 2], in units of that eye's when open."""
+    """Least height of each eye's lid gap by landmarks [T, 478, 2], in units of that eye's when
+    open."""
     import numpy as np
     import torch
 
@@ -123,8 +148,11 @@ def lid_opening(points: np.ndarray) -> dict[str, float]:
     return found
 
 
-def picture_quality(sharpness: np.ndarray, luminance: np.ndarray, eye_distance: np.ndarray) -> dict[str, Any]:
-    """Figures of the face's pictures [T]: sharpness, brightness in [0, 1], eye distance in pixels of the video."""
+def picture_quality(
+    sharpness: np.ndarray, luminance: np.ndarray, eye_distance: np.ndarray
+) -> dict[str, Any]:
+    """Figures of the face's pictures [T]: sharpness, brightness in [0, 1], eye distance in pixels
+    of the video."""
     import numpy as np
 
     typical = max(float(np.median(luminance)), 1e-6)
@@ -141,8 +169,9 @@ def picture_quality(sharpness: np.ndarray, luminance: np.ndarray, eye_distance: 
 class MatteQuality:
     """Collects figures over mattes [H, W] uint8 in order, one at a time.
 
-    flicker: how far, in pixels of a 512 pixel picture, the edge jumps to and fro: the area that differs from the frame
-    before and from the one after in the same sense, over the edge's length. Steady motion does not count.
+    flicker: how far, in pixels of a 512 pixel picture, the edge jumps to and fro: the area that
+    differs from the frame before and from the one after in the same sense, over the edge's length.
+    Steady motion does not count.
     """
 
     _SIZE = 256
@@ -160,14 +189,21 @@ class MatteQuality:
         from likeness.preprocess.video import import_cv2
 
         cv2 = import_cv2()
-        small = cv2.resize(matte, (self._SIZE, self._SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        small = (
+            cv2.resize(matte, (self._SIZE, self._SIZE), interpolation=cv2.INTER_AREA).astype(
+                np.float32
+            )
+            / 255
+        )
         self._area.append(float(small.mean()))
         self._top.append(float(small[0].mean()))
         self._recent = [*self._recent[-2:], small] if follows else [small]
         if len(self._recent) == 3:
             a, b, c = self._recent
             edge = np.hypot(np.diff(b, axis=1)[1:], np.diff(b, axis=0)[:, 1:]).sum()
-            there = np.maximum(np.minimum(b - a, b - c), 0) + np.maximum(np.minimum(a - b, c - b), 0)
+            there = np.maximum(np.minimum(b - a, b - c), 0) + np.maximum(
+                np.minimum(a - b, c - b), 0
+            )
             self._flicker.append(float(there.sum() / max(edge, 1.0)) * 512 / self._SIZE)
 
     def figures(self) -> dict[str, Any]:
@@ -184,7 +220,8 @@ class MatteQuality:
 def warnings(
     report: dict[str, Any], config: QualityConfig = QualityConfig(), purpose: str = "avatar"
 ) -> list[dict[str, str]]:
-    """What limits this video, each with a remedy for the next one. ``report`` is the capture's, with all its parts.
+    """What limits this video, each with a remedy for the next one. ``report`` is the capture's,
+    with all its parts.
 
     purpose: one of PURPOSES. Who drives an avatar need not show what an avatar is made of.
     """
@@ -194,7 +231,11 @@ def warnings(
         if condition and (driver or purpose == "avatar"):
             found.append({"what": what, "remedy": remedy})
 
-    pose, pictures, mattes = report["tracking"]["pose_degrees"], report["pictures"], report["mattes"]
+    pose, pictures, mattes = (
+        report["tracking"]["pose_degrees"],
+        report["pictures"],
+        report["mattes"],
+    )
     frames, video = report["frames"], report["video"]
     yaw, pitch = (pose[name]["p95"] - pose[name]["p5"] for name in ("yaw", "pitch"))
     warn(
@@ -313,7 +354,9 @@ def describe(counts: dict[str, int]) -> str:
 
 
 def _times(times_s: list[float]) -> str:
-    return ", ".join(f"{time_s:.1f} s" for time_s in times_s[:5]) + (", ..." if len(times_s) > 5 else "")
+    return ", ".join(f"{time_s:.1f} s" for time_s in times_s[:5]) + (
+        ", ..." if len(times_s) > 5 else ""
+    )
 
 
 def _damage(video: dict[str, Any]) -> str:
@@ -340,7 +383,8 @@ def _span(values: np.ndarray) -> dict[str, float]:
 
 
 def _jitter(values: np.ndarray, triples: np.ndarray) -> float | None:
-    """Median size of the second difference [T] or [T, C] over neighbouring frames, divided by its gain on noise, √6."""
+    """Median size of the second difference [T] or [T, C] over neighbouring frames, divided by its
+    gain on noise, √6."""
     import numpy as np
 
     if not triples.any():

@@ -1,4 +1,5 @@
-"""First pass over a video: every face's landmarks, and what is needed to tell which frames are usable."""
+"""First pass over a video: every face's landmarks, and what is needed to tell which frames are
+usable."""
 
 from __future__ import annotations
 
@@ -17,32 +18,45 @@ from likeness.scene.tensor_files import Array, read_arrays
 if TYPE_CHECKING:
     import numpy as np
 
-_FACE_SIZE = 128  # pixels of the square to which faces are resized before their sharpness is measured
+# pixels of the square to which faces are resized before their sharpness is measured
+_FACE_SIZE = 128
 _THUMBNAIL = (32, 32)
 _STAMP_S = 1e-3  # within which two decoders agree on the time of a frame
 _COUNT = Array((), "whole", low=0)
 _ARRAYS = {
-    "index": Array(("N",), "whole", low=0), "time_s": Array(("N",), "float64"),
-    "thumbnails": Array(("N", *_THUMBNAIL, 3), "uint8"), "luminance": Array(("N",), "real", low=0, high=1),
-    "face_frame": Array(("M",), "whole", low=0), "points": Array(("M", NUM_LANDMARKS, 2)), "sharpness": Array(("M",)),
-    "face_luminance": Array(("M",)), "damaged": Array(("K", 2), "float64", low=0), "num_decoded": _COUNT,
-    "num_damaged": _COUNT, "num_untimed": _COUNT, "stride": Array((), "whole", low=1),
-    "duration_s": Array((), "real", low=0), "reached_end": Array((), "bool"),
-}  # fmt: skip
+    "index": Array(("N",), "whole", low=0),
+    "time_s": Array(("N",), "float64"),
+    "thumbnails": Array(("N", *_THUMBNAIL, 3), "uint8"),
+    "luminance": Array(("N",), "real", low=0, high=1),
+    "face_frame": Array(("M",), "whole", low=0),
+    "points": Array(("M", NUM_LANDMARKS, 2)),
+    "sharpness": Array(("M",)),
+    "face_luminance": Array(("M",)),
+    "damaged": Array(("K", 2), "float64", low=0),
+    "num_decoded": _COUNT,
+    "num_damaged": _COUNT,
+    "num_untimed": _COUNT,
+    "stride": Array((), "whole", low=1),
+    "duration_s": Array((), "real", low=0),
+    "reached_end": Array((), "bool"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
     """What was seen in N frames of a video, which hold M faces in all.
 
-    index: [N] number of the frame in the file. time_s: [N]. thumbnails: [N, 32, 32, 3] uint8 RGB, the whole picture
-    whatever its proportions. luminance: [N] mean in [0, 1].
-    face_frame: [M] position (0 .. N - 1) of the frame of each face. points: [M, 478, 2] pixels of the full picture.
-    sharpness: [M] variance of the Laplacian of the face at a fixed size. face_luminance: [M] mean in [0, 1].
-    num_decoded: frames that could be read. num_damaged: frames among and between them that are damaged, which are none
-    of the N; damaged: [K, 2] from when to when. num_untimed: frames read that have no usable timestamp. stride: every
-    how many frames were looked at. duration_s: up to where the video was read. reached_end: it was read to its last
-    readable frame (not only to --end).
+    index: [N] number of the frame in the file. time_s: [N]. thumbnails: [N, 32, 32, 3] uint8 RGB,
+    the whole picture whatever its proportions. luminance: [N] mean in [0, 1].
+    face_frame: [M] position (0 .. N - 1) of the frame of each face. points: [M, 478, 2] pixels of
+        the full picture.
+    sharpness: [M] variance of the Laplacian of the face at a fixed size. face_luminance: [M] mean
+        in [0, 1].
+    num_decoded: frames that could be read. num_damaged: frames among and between them that are
+    damaged, which are none of the N; damaged: [K, 2] from when to when. num_untimed: frames read
+    that have no usable timestamp. stride: every how many frames were looked at. duration_s: up to
+    where the video was read. reached_end: it was read to its last readable frame (not only to
+    --end).
     """
 
     index: np.ndarray
@@ -66,26 +80,41 @@ class Scan:
         import numpy as np
 
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+            np.savez(
+                file,
+                **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
+            )
 
     @classmethod
     def load(cls, path: Path) -> Scan:
         """Reads what ``save`` wrote. Raises UserError for anything else."""
         values = read_arrays(path, "landmarks of a video", _ARRAYS)
         faces, frames = values["face_frame"], len(values["index"])
-        if frames == 0 or (len(faces) and not (faces.max() < frames and (faces[1:] >= faces[:-1]).all())):
-            raise UserError(f"{path}: face_frame: expected ascending numbers of its {frames} frames; {DAMAGED}")
-        return cls(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
+        if frames == 0 or (
+            len(faces) and not (faces.max() < frames and (faces[1:] >= faces[:-1]).all())
+        ):
+            raise UserError(
+                f"{path}: face_frame: expected ascending numbers of its {frames} frames; {DAMAGED}"
+            )
+        return cls(
+            **{name: value.item() if value.ndim == 0 else value for name, value in values.items()}
+        )
 
 
 def scan(
-    info: VideoInfo, start: float | None, end: float | None, capacity: int, max_faces: int = 3, progress: bool = True
+    info: VideoInfo,
+    start: float | None,
+    end: float | None,
+    capacity: int,
+    max_faces: int = 3,
+    progress: bool = True,
 ) -> Scan:
     """Looks at the frames of a video within [start, end) seconds.
 
-    Bounded in memory: when ``capacity`` frames are held, every second one is given up and from then on only every
-    second one is looked at, so that the frames stay evenly spaced however long the video proves to be.
-    Raises UserError when nothing can be decoded or ``start`` lies beyond the end.
+    Bounded in memory: when ``capacity`` frames are held, every second one is given up and from then
+    on only every second one is looked at, so that the frames stay evenly spaced however long the
+    video proves to be. Raises UserError when nothing can be decoded or ``start`` lies beyond the
+    end.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -97,7 +126,9 @@ def scan(
     with FaceMeshDetector(max_faces) as detector, ThreadPoolExecutor(1, "damage") as pool:
         damage = pool.submit(damaged_spans, info.path)
         total = _expected_frames(info, start, end)
-        with tqdm(total=total, desc="landmarks", unit="frame", disable=not progress, leave=True) as bar:
+        with tqdm(
+            total=total, desc="landmarks", unit="frame", disable=not progress, leave=True
+        ) as bar:
             for frame in prefetch(iter(reader)):
                 if frame.index % reader.stride:
                     continue  # was decoded ahead of a change of the stride
@@ -119,10 +150,16 @@ def scan(
             f"{info.path}: no frame between --start {start or 0:g} and --end {'the end' if end is None else f'{end:g}'}"
             f"; the video is {reader.duration_s:.1f} s long",
         )
-    spans = [(begin - _STAMP_S, until - _STAMP_S) for begin, until in damage.result() if begin < reader.duration_s]
+    spans = [
+        (begin - _STAMP_S, until - _STAMP_S)
+        for begin, until in damage.result()
+        if begin < reader.duration_s
+    ]
     sound = [row for row in rows if not any(begin <= row.time_s < until for begin, until in spans)]
     if not sound:
-        raise UnusableVideo("damaged stream", f"{info.path}: all of it is damaged; copy it again, or record again")
+        raise UnusableVideo(
+            "damaged stream", f"{info.path}: all of it is damaged; copy it again, or record again"
+        )
     return _gather(sound, reader, len(rows) - len(sound), spans)
 
 
@@ -140,7 +177,14 @@ class _Row:
         cv2 = import_cv2()
         thumbnail = cv2.resize(frame.image, _THUMBNAIL, interpolation=cv2.INTER_AREA)
         looks = [_face_look(frame.image, face) for face in points]
-        return cls(frame.index, frame.time_s, thumbnail, points, [a for a, _ in looks], [b for _, b in looks])
+        return cls(
+            frame.index,
+            frame.time_s,
+            thumbnail,
+            points,
+            [a for a, _ in looks],
+            [b for _, b in looks],
+        )
 
 
 def _face_look(image, points) -> tuple[float, float]:
@@ -161,10 +205,14 @@ def _expected_frames(info: VideoInfo, start: float | None, end: float | None) ->
     """For the progress bar only: the container's count may lie."""
     if info.num_frames == 0:
         return None
-    return max(1, min(info.num_frames, round((end or float("inf")) * info.fps) if end else info.num_frames))
+    return max(
+        1, min(info.num_frames, round((end or float("inf")) * info.fps) if end else info.num_frames)
+    )
 
 
-def _gather(rows: list[_Row], reader: VideoReader, num_unsound: int, spans: list[tuple[float, float]]) -> Scan:
+def _gather(
+    rows: list[_Row], reader: VideoReader, num_unsound: int, spans: list[tuple[float, float]]
+) -> Scan:
     import numpy as np
 
     thumbnails = np.stack([row.thumbnail for row in rows])
@@ -178,7 +226,9 @@ def _gather(rows: list[_Row], reader: VideoReader, num_unsound: int, spans: list
         face_frame=np.repeat(np.arange(len(rows)), counts),
         points=points.astype(np.float32),
         sharpness=np.array([value for row in rows for value in row.sharpness], np.float32),
-        face_luminance=np.array([value for row in rows for value in row.face_luminance], np.float32),
+        face_luminance=np.array(
+            [value for row in rows for value in row.face_luminance], np.float32
+        ),
         num_decoded=reader.num_decoded,
         damaged=np.array(spans, np.float64).reshape(-1, 2).clip(0, reader.duration_s),
         num_damaged=reader.num_damaged + num_unsound,

@@ -1,4 +1,5 @@
-"""Which frames of a video show the main person well enough: people followed, cuts, blur, frames left out and why."""
+"""Which frames of a video show the main person well enough: people followed, cuts, blur, frames
+left out and why."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ class SelectionConfig:
     shots: ShotConfig = ShotConfig()
     """Where the video is cut."""
     jump: float = 0.5
-    """Movement of a face between neighbouring frames, in face widths, above which it is another person."""
+    """Movement of a face between neighbouring frames, in face widths, above which it is another
+    person."""
     blur: float = 0.2
-    """Faces are blurred beyond use below this fraction of the median sharpness within ``blur_window_s``."""
+    """Faces are blurred beyond use below this fraction of the median sharpness within
+    ``blur_window_s``."""
     blur_window_s: float = 2.0
     """Seconds around a frame in which its sharpness is compared."""
     max_outside: float = 0.1
@@ -33,10 +36,13 @@ class SelectionConfig:
 class Selection:
     """The usable frames of a scan, in order of time.
 
-    frames: [T] positions in the scan. points: [T, 478, 2] pixels of the full picture. sharpness, luminance: [T] of the
-    face. dropped: number of frames looked at but left out, by reason. cut_times_s: where the picture was cut.
-    part_s: from when to when the shot lasts to which the frames belong; the whole video where it is uncut.
-    num_people: most faces seen in one frame. confidence: [T, 478], 0 for landmarks outside the picture.
+    frames: [T] positions in the scan. points: [T, 478, 2] pixels of the full picture. sharpness,
+    luminance: [T] of the face. dropped: number of frames looked at but left out, by reason.
+    cut_times_s: where the picture was cut.
+    part_s: from when to when the shot lasts to which the frames belong; the whole video where it is
+        uncut.
+    num_people: most faces seen in one frame. confidence: [T, 478], 0 for landmarks outside the
+        picture.
     """
 
     frames: np.ndarray
@@ -50,12 +56,14 @@ class Selection:
     num_people: int
 
 
-def select(scan: Scan, width: int, height: int, config: SelectionConfig = SelectionConfig()) -> Selection:
+def select(
+    scan: Scan, width: int, height: int, config: SelectionConfig = SelectionConfig()
+) -> Selection:
     """Follows the main person and leaves out what cannot be used; may come out empty.
 
-    The main person of a shot is the one with the largest face for the longest time. A shot ends where the picture is
-    cut; only the one whose main person can be used for longest is kept, because a capture has one camera, one person
-    and one continuous motion.
+    The main person of a shot is the one with the largest face for the longest time. A shot ends
+    where the picture is cut; only the one whose main person can be used for longest is kept,
+    because a capture has one camera, one person and one continuous motion.
     """
     import numpy as np
 
@@ -63,7 +71,9 @@ def select(scan: Scan, width: int, height: int, config: SelectionConfig = Select
     tracks = _follow(scan, shots.shot, config)
     dropped: dict[str, int] = {}
     if not tracks:
-        return _make(scan, np.zeros(0, np.int64), {"no face found": len(scan.index)}, shots, width, height)
+        return _make(
+            scan, np.zeros(0, np.int64), {"no face found": len(scan.index)}, shots, width, height
+        )
     chosen = _best(scan, shots.shot, tracks, config)
     frames = scan.face_frame[chosen]
     with_face = np.unique(scan.face_frame)
@@ -85,8 +95,9 @@ def select(scan: Scan, width: int, height: int, config: SelectionConfig = Select
 
 
 def thin(selection: Selection, min_frames: int, max_frames: int) -> Selection:
-    """Every n-th frame, so that at most ``max_frames`` remain; where that leaves fewer than ``min_frames``, as many as
-    may remain, as evenly as can be. Nothing is left out of fewer than ``max_frames``."""
+    """Every n-th frame, so that at most ``max_frames`` remain; where that leaves fewer than
+    ``min_frames``, as many as may remain, as evenly as can be. Nothing is left out of fewer than
+    ``max_frames``."""
     import numpy as np
 
     count = len(selection.frames)
@@ -98,7 +109,9 @@ def thin(selection: Selection, min_frames: int, max_frames: int) -> Selection:
     dropped = dict(selection.dropped)
     _count(dropped, "sampled down", count - len(taken))
     names = ("frames", "points", "confidence", "sharpness", "luminance")
-    return dataclasses.replace(selection, dropped=dropped, **{name: getattr(selection, name)[taken] for name in names})
+    return dataclasses.replace(
+        selection, dropped=dropped, **{name: getattr(selection, name)[taken] for name in names}
+    )
 
 
 def crowded(scan: Scan) -> float:
@@ -108,7 +121,9 @@ def crowded(scan: Scan) -> float:
     return float((np.bincount(scan.face_frame, minlength=len(scan.index)) > 1).mean())
 
 
-def _make(scan: Scan, chosen, dropped, shots: Shots, width: int, height: int, inside: int = 0) -> Selection:
+def _make(
+    scan: Scan, chosen, dropped, shots: Shots, width: int, height: int, inside: int = 0
+) -> Selection:
     """``inside``: position in the scan of a frame of the shot that is used."""
     import numpy as np
 
@@ -135,7 +150,12 @@ def _count(dropped: dict[str, int], reason: str, number: int) -> None:
 
 
 def _inside(points, width: int, height: int):
-    return (points[..., 0] >= 0) & (points[..., 0] <= width) & (points[..., 1] >= 0) & (points[..., 1] <= height)
+    return (
+        (points[..., 0] >= 0)
+        & (points[..., 0] <= width)
+        & (points[..., 1] >= 0)
+        & (points[..., 1] <= height)
+    )
 
 
 def _follow(scan: Scan, shot, config: SelectionConfig) -> list[np.ndarray]:
@@ -147,7 +167,11 @@ def _follow(scan: Scan, shot, config: SelectionConfig) -> list[np.ndarray]:
     live: list[list[int]] = []
     for frame in range(len(scan.index)):
         faces = list(range(bounds[frame], bounds[frame + 1]))
-        live = [track for track in live if scan.face_frame[track[-1]] == frame - 1 and shot[frame - 1] == shot[frame]]
+        live = [
+            track
+            for track in live
+            if scan.face_frame[track[-1]] == frame - 1 and shot[frame - 1] == shot[frame]
+        ]
         pairs = sorted(
             (float(moved(scan.points[track[-1]], scan.points[face])), number, face)
             for number, track in enumerate(live)
@@ -167,7 +191,8 @@ def _follow(scan: Scan, shot, config: SelectionConfig) -> list[np.ndarray]:
 
 
 def _best(scan: Scan, shot, tracks: list[np.ndarray], config: SelectionConfig) -> np.ndarray:
-    """Positions in ``scan.points`` of the main person of the shot where that person can be used for longest."""
+    """Positions in ``scan.points`` of the main person of the shot where that person can be used for
+    longest."""
 
     def size(chosen: np.ndarray) -> float:
         return float(face_widths(scan.points[chosen]).sum())
@@ -185,8 +210,8 @@ def _best(scan: Scan, shot, tracks: list[np.ndarray], config: SelectionConfig) -
 def _join_gaps(scan: Scan, shot, tracks, best) -> np.ndarray:
     """The best track with those of the same shot before and after it that can be the same person.
 
-    Between them the face was lost (turned away, covered): the same size to a factor of 1.5, at most 1.5 face widths
-    from where it was left, and never beside the person in the same frame.
+    Between them the face was lost (turned away, covered): the same size to a factor of 1.5, at most
+    1.5 face widths from where it was left, and never beside the person in the same frame.
     """
     import numpy as np
 
@@ -207,7 +232,9 @@ def _join_gaps(scan: Scan, shot, tracks, best) -> np.ndarray:
         chosen_frames = scan.face_frame[chosen]
         later = frames[0] > chosen_frames
         near = chosen[later][-1] if later.any() else chosen[0]
-        gap = np.linalg.norm((centers[0] if later.any() else centers[-1]) - scan.points[near].mean(0))
+        gap = np.linalg.norm(
+            (centers[0] if later.any() else centers[-1]) - scan.points[near].mean(0)
+        )
         if 1 / 1.5 < width / size < 1.5 and gap < 1.5 * size:
             chosen = np.concatenate([chosen, track])
             chosen = chosen[np.argsort(scan.face_frame[chosen], kind="stable")]
@@ -220,6 +247,8 @@ def _sharp(sharpness, times, config: SelectionConfig) -> np.ndarray:
 
     keep = np.ones(len(sharpness), bool)
     for i, time_s in enumerate(times):
-        low, high = np.searchsorted(times, [time_s - config.blur_window_s, time_s + config.blur_window_s])
+        low, high = np.searchsorted(
+            times, [time_s - config.blur_window_s, time_s + config.blur_window_s]
+        )
         keep[i] = sharpness[i] >= config.blur * np.median(sharpness[low:high])
     return keep

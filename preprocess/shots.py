@@ -1,12 +1,15 @@
-"""Where a video was cut: to another person, another camera, by a dissolve. Not: flashes, lights, fast motion.
+"""Where a video was cut: to another person, another camera, by a dissolve. Not: flashes, lights,
+fast motion.
 
-Two measures of thumbnails tell these apart, of which each is blind to what misleads the other. The *structure*
-distance is one minus the correlation of high-pass filtered grey thumbnails: exposure, lamps and flashes hardly change
-it, motion does. The *colour* distance is half the L1 distance of colour histograms: motion hardly changes it, light
-does. A cut to another person changes both; one to another camera on the same person and the same colours changes the
-structure, and moves the face or the background at once.
+Two measures of thumbnails tell these apart, of which each is blind to what misleads the other. The
+*structure* distance is one minus the correlation of high-pass filtered grey thumbnails: exposure,
+lamps and flashes hardly change it, motion does. The *colour* distance is half the L1 distance of
+colour histograms: motion hardly changes it, light does. A cut to another person changes both; one
+to another camera on the same person and the same colours changes the structure, and moves the face
+or the background at once.
 
-Measured on seven clips of talking heads, 107 s (largest within a clip; smallest over 2,500 joins of two of them):
+Measured on seven clips of talking heads, 107 s (largest within a clip; smallest over 2,500 joins of
+two of them):
 
 | measure | neighbours | 4 frames apart | 15 apart | any two | joins |
 |---|---|---|---|---|---|
@@ -16,7 +19,8 @@ Measured on seven clips of talking heads, 107 s (largest within a clip; smallest
 | growth of the face | 0.04 | 0.08 | 0.10 | | |
 | change of the background | 0.015 | 0.020 | 0.020 | 0.040 | |
 
-Gains of 0.1 to 1.6, gammas of 0.5 and 2, a tint, and lamps from one side leave the structure distance at 0.15 or less.
+Gains of 0.1 to 1.6, gammas of 0.5 and 2, a tint, and lamps from one side leave the structure
+distance at 0.15 or less.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ _BINS = 16  # of the histogram of each colour channel
 _HIGH_PASS = 3.0  # pixels of the thumbnail: standard deviation of the blur that is subtracted
 _FLAT = 1e-3  # a thumbnail of less contrast has no structure: nothing resembles it
 _MIN_BACKGROUND = 40  # pixels of a thumbnail that must show background for it to be compared
-_LASTING_FRAMES = 2  # fewer are a glitch, or the blend of two shots that converters of frame rates make
+# fewer are a glitch, or the blend of two shots that converters of frame rates make
+_LASTING_FRAMES = 2
 _DISSOLVE_STEP_S = 0.2  # how densely dissolves are looked for
 _DISSOLVE_REACH_S = (0.6, 1.4)  # nearest and farthest frames that are compared, before and after
 
@@ -44,7 +49,8 @@ _DISSOLVE_REACH_S = (0.6, 1.4)  # nearest and farthest frames that are compared,
 @dataclasses.dataclass(frozen=True)
 class ShotConfig:
     structure: float = 0.4
-    """Structure distance (0 to 2) between neighbouring frames above which the picture may have been cut."""
+    """Structure distance (0 to 2) between neighbouring frames above which the picture may have been
+    cut."""
     colour: float = 0.2
     """Colour distance (0 to 1) that makes it a cut."""
     background: float = 0.05
@@ -59,8 +65,9 @@ class ShotConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Shots:
-    """shot: [N] a number for each frame of a scan; the frames of a shot share one camera and person, but for its
-    interruptions, which have numbers of their own. cuts: positions where a new shot begins."""
+    """shot: [N] a number for each frame of a scan; the frames of a shot share one camera and
+    person, but for its interruptions, which have numbers of their own. cuts: positions where a new
+    shot begins."""
 
     shot: np.ndarray
     cuts: list[int]
@@ -82,10 +89,16 @@ def find_shots(scan: Scan, width: int, height: int, config: ShotConfig = ShotCon
     for position in range(1, len(scan.index)):
         if likeness.differs(position - 1, position):
             starts.add(position)
-        elif position >= 2 and position - 1 not in starts and likeness.differs(position - 2, position):
+        elif (
+            position >= 2
+            and position - 1 not in starts
+            and likeness.differs(position - 2, position)
+        ):
             starts |= {position - 1, position}  # between them a blend of both
     bounds = [*sorted(starts), len(scan.index)]
-    parts = [part for low, high in zip(bounds, bounds[1:]) for part in likeness.dissolved(low, high)]
+    parts = [
+        part for low, high in zip(bounds, bounds[1:]) for part in likeness.dissolved(low, high)
+    ]
     numbers = _continued(parts, scan.time_s, likeness, config)
     cuts, current, until = [], None, 0
     for k, part in enumerate(parts):
@@ -100,22 +113,30 @@ def find_shots(scan: Scan, width: int, height: int, config: ShotConfig = ShotCon
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """Frames [first, end) without a cut between them. lasting: they are more than the transition of two shots."""
+    """Frames [first, end) without a cut between them. lasting: they are more than the transition of
+    two shots."""
 
     first: int
     end: int
     lasting: bool
 
 
-def _continued(parts: list[_Part], times: np.ndarray, likeness: _Likeness, config: ShotConfig) -> list[int]:
-    """A number for each part: that of an earlier one that it continues after an interruption, or its own."""
+def _continued(
+    parts: list[_Part], times: np.ndarray, likeness: _Likeness, config: ShotConfig
+) -> list[int]:
+    """A number for each part: that of an earlier one that it continues after an interruption, or
+    its own."""
     numbers: list[int] = []
     for k, part in enumerate(parts):
         numbers.append(k)
         for j in range(k - 2, -1, -1):
             if times[part.first] - times[parts[j].end] > config.interruption_s:
                 break
-            if part.lasting and parts[j].lasting and not likeness.differs(parts[j].end - 1, part.first):
+            if (
+                part.lasting
+                and parts[j].lasting
+                and not likeness.differs(parts[j].end - 1, part.first)
+            ):
                 numbers[k] = numbers[j]
                 break
     return numbers
@@ -143,7 +164,9 @@ class _Likeness:
             return True
         moved, changed = self._moved(before, after), self._background(before, after)
         reach = config.jump + config.speed * float(self._times[after] - self._times[before])
-        return (moved is not None and moved > reach) or (changed is not None and changed > config.background)
+        return (moved is not None and moved > reach) or (
+            changed is not None and changed > config.background
+        )
 
     def structure(self, before, after):
         """Structure distances of frames or of all pairs of two lists of frames."""
@@ -154,7 +177,8 @@ class _Likeness:
         return float(abs(self._colours[before] - self._colours[after]).sum() / 2)
 
     def dissolved(self, low: int, high: int) -> list[_Part]:
-        """Frames [low, high) without hard cuts, split where one picture slowly gives way to another."""
+        """Frames [low, high) without hard cuts, split where one picture slowly gives way to
+        another."""
         import numpy as np
 
         times = self._times[low:high]
@@ -162,18 +186,24 @@ class _Likeness:
         hits = []
         for time_s in np.arange(times[0] + far, times[-1] - far, _DISSOLVE_STEP_S):
             before = low + np.searchsorted(times, np.linspace(time_s - far, time_s - near, 4))
-            after = low + np.searchsorted(times, np.linspace(time_s + near, time_s + far, 4)).clip(max=len(times) - 1)
+            after = low + np.searchsorted(times, np.linspace(time_s + near, time_s + far, 4)).clip(
+                max=len(times) - 1
+            )
             if (
                 self.structure(before, after).min() > self._config.structure
                 and min(self.colour(i, j) for i in before for j in after) > self._config.colour
-                and all(self._faces[i] < self._faces[i + 1] for i in (*before, *after))  # somebody who comes or goes
+                # somebody who comes or goes
+                and all(self._faces[i] < self._faces[i + 1] for i in (*before, *after))
             ):
                 hits.append(time_s)
         parts, begun = [], low
         while hits:
             run = [hit for hit in hits if hit - hits[0] < 2 * far]
             hits = hits[len(run) :]
-            first, end = (int(low + place) for place in np.searchsorted(times, [run[0] - near, run[-1] + near]))
+            first, end = (
+                int(low + place)
+                for place in np.searchsorted(times, [run[0] - near, run[-1] + near])
+            )
             parts += [_Part(begun, first, True), _Part(first, end, False)]
             begun = end
         parts.append(_Part(begun, high, high - begun >= _LASTING_FRAMES))
@@ -201,7 +231,8 @@ class _Likeness:
         return float(abs(pair).mean() / 255)
 
     def _beside(self, position: int) -> np.ndarray:
-        """Which pixels of a thumbnail lie beside heads and above shoulders; none where there is no face."""
+        """Which pixels of a thumbnail lie beside heads and above shoulders; none where there is no
+        face."""
         import numpy as np
 
         faces = self._points[self._faces[position] : self._faces[position + 1]] / self._size
@@ -224,7 +255,8 @@ def moved(before, after):
 
 
 def _structure(picture):
-    """A thumbnail [H, W, 3] uint8 without colour and slow changes of brightness, as a unit vector [H·W]."""
+    """A thumbnail [H, W, 3] uint8 without colour and slow changes of brightness, as a unit vector
+    [H·W]."""
     import numpy as np
 
     grey = picture.astype(np.float32).mean(-1) / 255

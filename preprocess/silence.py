@@ -11,9 +11,11 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Keeps what native code writes to file descriptor 2 off the terminal; shows its end if an exception passes.
+    """Keeps what native code writes to file descriptor 2 off the terminal; shows its end if an
+    exception passes.
 
-    MediaPipe and TensorFlow Lite log before any switch of theirs can be set, so the descriptor is the place to hold it.
+    MediaPipe and TensorFlow Lite log before any switch of theirs can be set, so the descriptor is
+    the place to hold it.
     """
     sys.stderr.flush()
     saved = os.dup(2)

@@ -1,7 +1,9 @@
-"""Reads videos frame by frame: upright, timed by their timestamps, in bounded memory, with one clear line per error.
+"""Reads videos frame by frame: upright, timed by their timestamps, in bounded memory, with one
+clear line per error.
 
-Codecs are OpenCV's (FFmpeg's). What it does not do by itself in every build (turning by the rotation that a phone
-writes, silence on the terminal, telling a truncated file from a foreign one) is done here.
+Codecs are OpenCV's (FFmpeg's). What it does not do by itself in every build (turning by the
+rotation that a phone writes, silence on the terminal, telling a truncated file from a foreign one)
+is done here.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 DEFAULT_FPS = 30.0
-_MAX_FAILURES = 1000  # frames in a row that cannot be decoded: then the file is taken to end (its end looks the same)
+# frames in a row that cannot be decoded: then the file is taken to end (its end looks the same)
+_MAX_FAILURES = 1000
 
 
 def import_cv2():
-    """OpenCV, with its own and FFmpeg's chatter on stderr switched off (unless the environment asks for it)."""
+    """OpenCV, with its own and FFmpeg's chatter on stderr switched off (unless the environment asks
+    for it)."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
@@ -43,9 +47,11 @@ def import_cv2():
 class VideoInfo:
     """What a video file says of itself; ``num_frames`` may lie.
 
-    width, height: pixels of the upright picture. rotation: degrees clockwise that make the stored picture upright.
+    width, height: pixels of the upright picture. rotation: degrees clockwise that make the stored
+        picture upright.
     fps: frames a second by the container, or DEFAULT_FPS where it says nothing sensible.
-    num_frames: by the container, 0 where unknown. focal_35mm: 35 mm equivalent focal length from metadata, or None.
+    num_frames: by the container, 0 where unknown. focal_35mm: 35 mm equivalent focal length from
+        metadata, or None.
     """
 
     path: Path
@@ -59,7 +65,8 @@ class VideoInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """A decoded frame: ``index`` counts from the start of the file, ``image`` is [H, W, 3] uint8 RGB, upright."""
+    """A decoded frame: ``index`` counts from the start of the file, ``image`` is [H, W, 3] uint8
+    RGB, upright."""
 
     index: int
     time_s: float
@@ -67,14 +74,18 @@ class Frame:
 
 
 def open_video(path: Path) -> VideoInfo:
-    """Looks at a video file. Raises UserError when it is missing, empty, not a video, or cut off before its index."""
+    """Looks at a video file. Raises UserError when it is missing, empty, not a video, or cut off
+    before its index."""
     path = Path(path)
     _check_file(path)
     capture = _open(path)
     try:
         cv2 = import_cv2()
         rotation = _rotation(capture)
-        width, height = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        width, height = (
+            round(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
         if rotation in (90, 270):
             width, height = height, width
         fps = capture.get(cv2.CAP_PROP_FPS)
@@ -91,12 +102,13 @@ def open_video(path: Path) -> VideoInfo:
 class VideoReader:
     """Decodes a video once, from front to back.
 
-    Iterating gives the frames whose time lies in [start, end) and whose index is in ``only`` (all if None); others are
-    decoded without conversion. ``stride`` may be raised on the way: only indices divisible by it are given.
-    After the iteration: ``num_decoded`` frames were read, ``num_damaged`` others were passed over because they cannot
-    be decoded, ``num_untimed`` of those read had no usable timestamp and were placed one frame time (1 / fps) behind
-    their predecessor, ``duration_s`` is the time just after the last one, ``reached_end`` says whether the file was
-    read to its last frame.
+    Iterating gives the frames whose time lies in [start, end) and whose index is in ``only`` (all
+    if None); others are decoded without conversion. ``stride`` may be raised on the way: only
+    indices divisible by it are given.
+    After the iteration: ``num_decoded`` frames were read, ``num_damaged`` others were passed over
+    because they cannot be decoded, ``num_untimed`` of those read had no usable timestamp and were
+    placed one frame time (1 / fps) behind their predecessor, ``duration_s`` is the time just after
+    the last one, ``reached_end`` says whether the file was read to its last frame.
     """
 
     def __init__(
@@ -121,7 +133,12 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         cv2 = import_cv2()
         capture = _open(self.info.path)
-        turn = {0: None, 90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+        turn = {
+            0: None,
+            90: cv2.ROTATE_90_CLOCKWISE,
+            180: cv2.ROTATE_180,
+            270: cv2.ROTATE_90_COUNTERCLOCKWISE,
+        }
         turn = turn[_rotation(capture)]
         index, time_s, origin, failures = -1, -1.0 / self.info.fps, None, 0
         try:
@@ -147,7 +164,11 @@ class VideoReader:
                     break
                 self.num_decoded = index + 1
                 self.duration_s = time_s + 1 / self.info.fps
-                if time_s < self._start or index % self.stride or (self._only is not None and index not in self._only):
+                if (
+                    time_s < self._start
+                    or index % self.stride
+                    or (self._only is not None and index not in self._only)
+                ):
                     continue
                 ok, image = capture.retrieve()
                 if not ok or image is None:
@@ -159,7 +180,8 @@ class VideoReader:
 
 
 def prefetch(items: Iterator[_T], depth: int = 4) -> Iterator[_T]:
-    """The same items, made in a thread ``depth`` ahead (decoding releases the interpreter's lock)."""
+    """The same items, made in a thread ``depth`` ahead (decoding releases the interpreter's
+    lock)."""
     ready: queue.Queue = queue.Queue(maxsize=depth)
     stop = threading.Event()
 
@@ -204,7 +226,9 @@ def _check_file(path: Path) -> None:
     """UserError for what can be told without a decoder."""
     try:
         if path.is_dir():
-            raise UserError(f"{path}: a folder; expected a video file (a capture folder is given with --capture)")
+            raise UserError(
+                f"{path}: a folder; expected a video file (a capture folder is given with --capture)"
+            )
         if not path.exists():
             raise UserError(f"{path}: no such file; give the path of a video")
         if path.stat().st_size == 0:
@@ -213,7 +237,9 @@ def _check_file(path: Path) -> None:
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable video file") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); give a readable video file"
+        ) from None
 
 
 def _open(path: Path):

@@ -1,7 +1,8 @@
-"""Published network weights that a user's machine may have: found by hash, downloaded once, never required.
+"""Published network weights that a user's machine may have: found by hash, downloaded once, never
+required.
 
-Every part that uses weights must have an answer for their absence (another method, or a term that is off and said so);
-``find`` returns None then, after one logged line that says what to do.
+Every part that uses weights must have an answer for their absence (another method, or a term that
+is off and said so); ``find`` returns None then, after one logged line that says what to do.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 offline: bool = bool(os.environ.get("LIKENESS_OFFLINE"))
-"""Process-wide switch: True forbids every download (environment variable LIKENESS_OFFLINE sets it at the start)."""
+"""Process-wide switch: True forbids every download (environment variable LIKENESS_OFFLINE sets it
+at the start)."""
 
 _TIMEOUT_S = 10.0
 _VERIFIED = "verified.json"
@@ -119,7 +121,8 @@ WEIGHTS: dict[str, Weights] = {weights.name: weights for weights in _TABLE}
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``likeness/weights`` in XDG_CACHE_HOME or ~/.cache. Not created here."""
+    """Where downloads are kept: ``likeness/weights`` in XDG_CACHE_HOME or ~/.cache. Not created
+    here."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "likeness" / "weights"
 
@@ -127,11 +130,13 @@ def cache_folder() -> Path:
 def find(name: str, folder: Path | None = None, download: bool = True) -> Path | None:
     """The verified file of weights called ``name``, or None where it cannot be had.
 
-    Looks in ``folder`` (the user's, --weights), in the folder that the environment variable LIKENESS_WEIGHTS names, in
-    the cache, and then, if ``download`` and not ``offline``, downloads it into the cache. A download that cannot be
-    made is logged in one line and not tried again in this process.
+    Looks in ``folder`` (the user's, --weights), in the folder that the environment variable
+    LIKENESS_WEIGHTS names, in the cache, and then, if ``download`` and not ``offline``, downloads
+    it into the cache. A download that cannot be made is logged in one line and not tried again in
+    this process.
 
-    Raises UserError when a folder that the user named does not exist or holds another file under this name.
+    Raises UserError when a folder that the user named does not exist or holds another file under
+    this name.
     """
     if name not in WEIGHTS:
         raise ValueError(f"weights: expected one of {sorted(WEIGHTS)}, got {name!r}")
@@ -142,7 +147,9 @@ def find(name: str, folder: Path | None = None, download: bool = True) -> Path |
             continue
         path = Path(given) / weights.filename
         if not Path(given).is_dir():
-            raise UserError(f"{given}: no such folder ({source}); give the folder that holds the files of weights")
+            raise UserError(
+                f"{given}: no such folder ({source}); give the folder that holds the files of weights"
+            )
         if path.is_file():
             if not _verified(path, weights):
                 raise UserError(
@@ -161,16 +168,31 @@ def find(name: str, folder: Path | None = None, download: bool = True) -> Path |
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Reads a checkpoint as tensors on the CPU (never runs code from it). Raises UserError when it is damaged."""
+    """Reads a checkpoint as tensors on the CPU (never runs code from it). Raises UserError when it
+    is damaged."""
     import torch
 
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        OSError,
+        zipfile.BadZipFile,
+    ) as error:
         reason = str(error).strip().split("\n")[0][:120]
-        raise UserError(f"{path}: cannot be read as weights ({reason}); delete it and download it again") from None
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise UserError(f"{path}: expected a dictionary of tensors, got something else; download it again")
+        raise UserError(
+            f"{path}: cannot be read as weights ({reason}); delete it and download it again"
+        ) from None
+    if not isinstance(loaded, dict) or not all(
+        isinstance(value, torch.Tensor) for value in loaded.values()
+    ):
+        raise UserError(
+            f"{path}: expected a dictionary of tensors, got something else; download it again"
+        )
     return loaded
 
 
@@ -183,7 +205,8 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def _verified(path: Path, weights: Weights) -> bool:
-    """Whether the file has the published hash. Remembered by size and time of change: hashing 500 MB takes seconds."""
+    """Whether the file has the published hash. Remembered by size and time of change: hashing 500
+    MB takes seconds."""
     stat = path.stat()
     key = str(path.resolve())
     stamp = [stat.st_size, stat.st_mtime_ns, weights.algorithm, weights.digest]
@@ -194,7 +217,8 @@ def _verified(path: Path, weights: Weights) -> bool:
         return False
     try:
         write_json(cache_folder() / _VERIFIED, {**memory, key: stamp})
-    except (OSError, UserError):  # a cache that cannot be written costs the hashing each time, nothing else
+    # a cache that cannot be written costs the hashing each time, nothing else
+    except (OSError, UserError):
         _log.debug("%s: cannot be written", cache_folder() / _VERIFIED)
     return True
 
@@ -214,14 +238,20 @@ def _download(weights: Weights, path: Path) -> Path | None:
             try:
                 _fetch(url, weights, path)
                 return path
-            except (OSError, ValueError) as error:  # URLError, time-outs and a full or read-only disk are OSErrors
+            # URLError, time-outs and a full or read-only disk are OSErrors
+            except (OSError, ValueError) as error:
                 reason = f"{url.split('/')[2]}: {getattr(error, 'reason', None) or error}"
     _given_up.add(weights.name)
     _log.warning(
         "%s is missing, needed for %s, and could not be downloaded (%s). To have it: download %s (about %d MB, %s) on "
         "any machine, put it into a folder and give that with --weights FOLDER",
-        weights.filename, weights.what_for, reason, weights.urls[0], round(weights.num_bytes / 1e6), weights.licence,
-    )  # fmt: skip
+        weights.filename,
+        weights.what_for,
+        reason,
+        weights.urls[0],
+        round(weights.num_bytes / 1e6),
+        weights.licence,
+    )
     return None
 
 
@@ -230,10 +260,15 @@ def _fetch(url: str, weights: Weights, path: Path) -> None:
     from tqdm import tqdm
 
     with atomic_path(path) as temporary:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, temporary.open("wb") as file:
+        with (
+            urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response,
+            temporary.open("wb") as file,
+        ):
             total = int(response.headers.get("Content-Length") or weights.num_bytes)
             label = f"downloading {weights.filename}, once"
-            with tqdm(total=total, unit="B", unit_scale=True, desc=label, disable=None, leave=False) as bar:
+            with tqdm(
+                total=total, unit="B", unit_scale=True, desc=label, disable=None, leave=False
+            ) as bar:
                 while block := response.read(1 << 18):
                     file.write(block)
                     bar.update(len(block))

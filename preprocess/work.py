@@ -1,4 +1,5 @@
-"""Work files of unfinished captures: what each stage has found, read again after an interruption, or made anew."""
+"""Work files of unfinished captures: what each stage has found, read again after an interruption,
+or made anew."""
 
 from __future__ import annotations
 
@@ -27,9 +28,12 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _PER_FRAME = {
-    "expression": ("T", "E"), "joints": ("T", "J", 4), "T_world_head": ("T", 4, 4), "T_world_body": ("T", 4, 4),
+    "expression": ("T", "E"),
+    "joints": ("T", "J", 4),
+    "T_world_head": ("T", 4, 4),
+    "T_world_body": ("T", 4, 4),
     "sway": ("T", "C", 2),
-}  # fmt: skip
+}
 _TRACKING = {
     **{name: Array(shape, "real") for name, shape in _PER_FRAME.items()},
     "found": Array(("T",), "bool"),
@@ -54,19 +58,24 @@ class _Rest(msgspec.Struct):
 
 
 class Work:
-    """The work files of one capture: whose they are, what is in them, and how long each stage took in all.
+    """The work files of one capture: whose they are, what is in them, and how long each stage took
+    in all.
 
-    A file that its reader refuses is a matter of time, not of the user: it is logged in one line, and that stage and
-    all after it are done again. Raises UserError where ``folder`` holds work with another ``key``, or there is none but
-    pictures beside it.
+    A file that its reader refuses is a matter of time, not of the user: it is logged in one line,
+    and that stage and all after it are done again. Raises UserError where ``folder`` holds work
+    with another ``key``, or there is none but pictures beside it.
     """
 
     def __init__(self, folder: Path, key: str, progress: bool) -> None:
         self.folder, self.progress = folder, progress
         self._state_path = folder / "state.json"
         if not folder.is_dir() and FrameFiles(folder.parent).present():
-            raise UserError(f"{folder.parent}: holds pictures already, not of this video; choose another folder")
-        state = usable(self._state_path, lambda path: read_json(path, _State, "state of preprocessing"))
+            raise UserError(
+                f"{folder.parent}: holds pictures already, not of this video; choose another folder"
+            )
+        state = usable(
+            self._state_path, lambda path: read_json(path, _State, "state of preprocessing")
+        )
         self._anew = state is None  # whose files lie there is not known
         if state is not None and state.source_hash != key:
             raise UserError(
@@ -84,9 +93,14 @@ class Work:
         return None
 
     def result(
-        self, name: str, read: Callable[[Path], _T], make: Callable[[], _T], save: Callable[[Path, _T], None]
+        self,
+        name: str,
+        read: Callable[[Path], _T],
+        make: Callable[[], _T],
+        save: Callable[[Path, _T], None],
     ) -> _T:
-        """What a stage finds: from its file ``name`` where that can be used, else made and kept there."""
+        """What a stage finds: from its file ``name`` where that can be used, else made and kept
+        there."""
         path = self.folder / name
         found = None if self._anew else usable(path, read)
         if found is None:
@@ -97,7 +111,8 @@ class Work:
         return found
 
     def frames(self, files: FrameFiles) -> None:
-        """Removes pictures of an interrupted run that are damaged, or that belong to a result which is gone."""
+        """Removes pictures of an interrupted run that are damaged, or that belong to a result which
+        is gone."""
         for path in files.present():
             if not self._anew:
                 if is_whole_png(path):
@@ -121,7 +136,8 @@ class Work:
         finally:
             spent = self._state.seconds.get(name, 0.0) + time.perf_counter() - begun
             self._state.seconds[name] = round(spent, 3)
-            with contextlib.suppress(UserError, OSError):  # a full disk has been reported by the stage itself
+            # a full disk has been reported by the stage itself
+            with contextlib.suppress(UserError, OSError):
                 self._write_state()
 
     def seconds(self) -> dict[str, float]:
@@ -133,8 +149,8 @@ class Work:
 
 
 def usable(path: Path, read: Callable[[Path], _T]) -> _T | None:
-    """What a work file holds; None where there is none, or one that ``read`` refuses by a UserError, which is logged
-    and removed."""
+    """What a work file holds; None where there is none, or one that ``read`` refuses by a
+    UserError, which is logged and removed."""
     if not path.is_file():
         return None
     try:
@@ -149,9 +165,16 @@ def save_tracking(path: Path, tracking: Tracking) -> None:
     """Writes a tracked clip as npz, whole or not at all."""
     import numpy as np
 
-    rest = {"eye_distance_px": tracking.eye_distance_px, "saturated": tracking.saturated, "energy": tracking.energy}
+    rest = {
+        "eye_distance_px": tracking.eye_distance_px,
+        "saturated": tracking.saturated,
+        "energy": tracking.energy,
+    }
     arrays = {
-        **{field.name: getattr(tracking.states, field.name).numpy() for field in dataclasses.fields(tracking.states)},
+        **{
+            field.name: getattr(tracking.states, field.name).numpy()
+            for field in dataclasses.fields(tracking.states)
+        },
         "coefficients": tracking.identity.coefficients.numpy(),
         "offsets": tracking.identity.offsets.numpy(),
         "found": tracking.found.numpy(),
@@ -164,7 +187,8 @@ def save_tracking(path: Path, tracking: Tracking) -> None:
 
 
 def load_tracking(path: Path, num_frames: int) -> Tracking:
-    """Reads what ``save_tracking`` wrote of a clip of that length. Raises UserError for anything else."""
+    """Reads what ``save_tracking`` wrote of a clip of that length. Raises UserError for anything
+    else."""
     import torch
 
     from likeness.preprocess.tracking import Tracking
@@ -175,7 +199,11 @@ def load_tracking(path: Path, num_frames: int) -> Tracking:
     rest = decode_json(str(arrays.pop("rest")), _Rest, path, "tracked clip")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return Tracking(
-        states=HeadState.from_tensors(tensors), identity=Identity(tensors["coefficients"], tensors["offsets"]),
+        states=HeadState.from_tensors(tensors),
+        identity=Identity(tensors["coefficients"], tensors["offsets"]),
         **{name: tensors[name] for name in ("found", "residual_px", "residual_percent")},
-        eye_distance_px=rest.eye_distance_px, saturated=rest.saturated, energy=tuple(rest.energy), seconds=rest.seconds,
-    )  # fmt: skip
+        eye_distance_px=rest.eye_distance_px,
+        saturated=rest.saturated,
+        energy=tuple(rest.energy),
+        seconds=rest.seconds,
+    )

@@ -1,4 +1,5 @@
-"""What renderers share about batches of pictures, and about features that are splatted as colours are."""
+"""What renderers share about batches of pictures, and about features that are splatted as colours
+are."""
 
 from __future__ import annotations
 
@@ -7,14 +8,15 @@ from collections.abc import Callable
 
 import torch
 
-from likeness.renderers.output import RenderOutput
 from likeness.ops import harmonics
+from likeness.renderers.output import RenderOutput
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
 
 
 def check_batches(cloud: GaussianCloud, camera: Camera) -> tuple[int, ...]:
-    """The batch shape of the pictures: the camera's and the cloud's, either of which may be unbatched (shared).
+    """The batch shape of the pictures: the camera's and the cloud's, either of which may be
+    unbatched (shared).
 
     Raises ValueError when both are batched and differ.
     """
@@ -27,7 +29,8 @@ def check_batches(cloud: GaussianCloud, camera: Camera) -> tuple[int, ...]:
 
 
 def add_screen_gradients(means2d: torch.Tensor, **gradients: torch.Tensor) -> None:
-    """Adds ``grad`` and ``absgrad`` [N, 2] to the screen means [N, 2] of a picture, and of the batch it is part of."""
+    """Adds ``grad`` and ``absgrad`` [N, 2] to the screen means [N, 2] of a picture, and of the
+    batch it is part of."""
     whole, index = getattr(means2d, "part_of", (None, 0))
     for name, value in gradients.items():
         before = getattr(means2d, name, None)
@@ -39,9 +42,11 @@ def add_screen_gradients(means2d: torch.Tensor, **gradients: torch.Tensor) -> No
 
 
 def splat_as_colours(
-    render: Callable[[GaussianCloud, Camera], RenderOutput], cloud: GaussianCloud, camera: Camera,
+    render: Callable[[GaussianCloud, Camera], RenderOutput],
+    cloud: GaussianCloud,
+    camera: Camera,
     features: torch.Tensor,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """``Renderer.splat`` by pictures, each of which shows three features as its colours."""
     maps = []
     for three in features.split(3, -1):

@@ -1,7 +1,7 @@
 """The renderer for any machine: numba kernels, differentiable, multi-threaded, no compiler needed.
 
-The kernels are compiled by the first rendering of a machine (ten to thirty seconds) and then kept on disk; call
-``warm_up()`` before anything that should not be held up.
+The kernels are compiled by the first rendering of a machine (ten to thirty seconds) and then kept
+on disk; call ``warm_up()`` before anything that should not be held up.
 """
 
 from __future__ import annotations
@@ -30,10 +30,15 @@ THREADS_VARIABLE = "LIKENESS_THREADS"
 
 
 def default_threads() -> int:
-    """The number in the environment variable LIKENESS_THREADS, else the cores open to this process (at most 16)."""
+    """The number in the environment variable LIKENESS_THREADS, else the cores open to this process
+    (at most 16)."""
     text = os.environ.get(THREADS_VARIABLE)
     if text is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
         return min(cores, 16)
     if not text.isdecimal() or not 1 <= int(text) <= 64:
         raise UserError(f"{THREADS_VARIABLE}={text}: expected a whole number from 1 to 64")
@@ -43,11 +48,12 @@ def default_threads() -> int:
 class CpuRenderer:
     """Renders float32 clouds on the CPU; see ``renderers`` for the contract.
 
-    threads: how many to use (default: ``default_threads()``). The same number of threads gives the same bits every
-        time; pictures do not depend on it at all, gradients in the last digits.
+    threads: how many to use (default: ``default_threads()``). The same number of threads gives the
+        same bits every time; pictures do not depend on it at all, gradients in the last digits.
 
-    Differentiable in the means, quaternions, scales, opacities, harmonics and in ``camera.T_cam_world``; not in
-    ``camera.K``. One instance may be used by several threads at once.
+    Differentiable in the means, quaternions, scales, opacities, harmonics and in
+    ``camera.T_cam_world``; not in ``camera.K``. One instance may be used by several threads at
+    once.
     """
 
     name = "cpu"
@@ -56,13 +62,23 @@ class CpuRenderer:
         self.threads = default_threads() if threads is None else threads
         if self.threads < 1:
             raise ValueError(f"CpuRenderer: expected at least 1 thread, got {threads}")
-        self._free: dict[int, list] = collections.defaultdict(list)  # workspaces by their number of threads
+        # workspaces by their number of threads
+        self._free: dict[int, list] = collections.defaultdict(list)
 
     def render(
-        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: ScreenRequest = False
+        self,
+        cloud: GaussianCloud,
+        camera: Camera,
+        *,
+        depth: bool = False,
+        screen: ScreenRequest = False,
     ) -> RenderOutput:
         """Renders a cloud; pictures of a batch of cameras, clouds or both share the threads."""
-        for name, tensor in {**cloud.fields(), "K": camera.K, "T_cam_world": camera.T_cam_world}.items():
+        for name, tensor in {
+            **cloud.fields(),
+            "K": camera.K,
+            "T_cam_world": camera.T_cam_world,
+        }.items():
             if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
                 raise ValueError(
                     f"CpuRenderer: expected float32 on the CPU, got {name} as {tensor.dtype} on {tensor.device}"
@@ -79,17 +95,25 @@ class CpuRenderer:
         leases = [_Lease(self._take(call.threads_per_picture), self._free) for _ in range(owned)]
         call.workspaces = [leases[i % owned].workspace for i in range(pictures)]
         images = run_forward(
-            call.workspaces, call.clouds, call.cameras, (camera.width, camera.height), depth, differentiable,
+            call.workspaces,
+            call.clouds,
+            call.cameras,
+            (camera.width, camera.height),
+            depth,
+            differentiable,
             self.threads,
-        )  # fmt: skip
+        )
         images = tuple(image.view(*call.batch, *image.shape[1:]) for image in images)
         stats = call.make_stats() if screen else None
         if differentiable:
             images = _Rendering.apply(leases, call, images, *tensors)
         rgb, alpha, weighted_depth = images
         if depth:
-            # The expected depth, and its gradient by PyTorch; alpha is either 0 or at least ALPHA_MIN.
-            weighted_depth = torch.where(alpha > 0, weighted_depth / torch.where(alpha > 0, alpha, 1), 0)
+            # The expected depth, and its gradient by PyTorch; alpha is either 0 or at least
+            # ALPHA_MIN.
+            weighted_depth = torch.where(
+                alpha > 0, weighted_depth / torch.where(alpha > 0, alpha, 1), 0
+            )
         return RenderOutput(rgb, alpha, weighted_depth if depth else None, stats)
 
     def _take(self, threads: int):
@@ -105,7 +129,8 @@ class CpuRenderer:
         return splat_as_colours(self.render, cloud, camera, features)
 
     def warm_up(self, gradients: bool = True) -> None:
-        """Compiles every kernel but those of depth, or loads it from the disk. Depth is compiled when it is first asked
+        """Compiles every kernel but those of depth, or loads it from the disk. Depth is compiled
+        when it is first asked
         for: most processes never do."""
         _announce_compilation()
         _load_kernels(gradients)
@@ -129,7 +154,11 @@ def _load_kernels(gradients: bool) -> None:
     """Renders two Gaussians in every way but with depth, once in a process."""
     means = torch.tensor([[0.0, 0.0, 1.0], [0.01, 0.0, 1.2]], requires_grad=gradients)
     cloud = GaussianCloud(
-        means, torch.ones(2, 4), torch.full((2, 3), 0.05), torch.full((2,), 0.5), torch.ones(2, 16, 3)
+        means,
+        torch.ones(2, 4),
+        torch.full((2, 3), 0.05),
+        torch.full((2,), 0.5),
+        torch.ones(2, 16, 3),
     )
     camera, renderer = Camera.from_fov(1.0, 16, 16), CpuRenderer()
     renderer.render(cloud.detach(), camera)
@@ -141,7 +170,8 @@ def _load_kernels(gradients: bool) -> None:
 
 @dataclasses.dataclass
 class _Call:
-    """What the backward pass of B pictures needs to know. clouds: arrays of each picture's fields; poses: [B, 4, 4]."""
+    """What the backward pass of B pictures needs to know. clouds: arrays of each picture's fields;
+    poses: [B, 4, 4]."""
 
     batch: tuple[int, ...]
     clouds: list[list[np.ndarray]]
@@ -156,20 +186,35 @@ class _Call:
     means2d: Tensor | None = None
 
     @classmethod
-    def of(cls, cloud: GaussianCloud, camera: Camera, depth: bool, screen: ScreenRequest, threads: int) -> _Call:
+    def of(
+        cls, cloud: GaussianCloud, camera: Camera, depth: bool, screen: ScreenRequest, threads: int
+    ) -> _Call:
         from likeness.renderers.cpu_kernels.passes import threads_per_picture
         from likeness.renderers.cpu_kernels.projection import pack_cameras
 
         batch = check_batches(cloud, camera)
         count = math.prod(batch)
-        fields = [_pictures(t, len(cloud.batch_shape), count).numpy() for t in cloud.fields().values()]
+        fields = [
+            _pictures(t, len(cloud.batch_shape), count).numpy() for t in cloud.fields().values()
+        ]
         K, poses = (
-            _pictures(t, len(camera.batch_shape), count).double().numpy() for t in (camera.K, camera.T_cam_world)
+            _pictures(t, len(camera.batch_shape), count).double().numpy()
+            for t in (camera.K, camera.T_cam_world)
         )
         clouds = [[np.ascontiguousarray(field[i]) for field in fields] for i in range(count)]
         cameras = pack_cameras(K, poses, camera.width, camera.height)
         size = camera.width, camera.height
-        return cls(batch, clouds, cameras, poses, size, depth, screen, threads, threads_per_picture(threads, count))
+        return cls(
+            batch,
+            clouds,
+            cameras,
+            poses,
+            size,
+            depth,
+            screen,
+            threads,
+            threads_per_picture(threads, count),
+        )
 
     def make_stats(self) -> ScreenStats:
         from likeness.renderers.cpu_kernels.layout import EXTENT_X, MEAN_X
@@ -185,7 +230,8 @@ class _Call:
 
 
 def _pictures(tensor: Tensor, batch_dimensions: int, count: int) -> Tensor:
-    """[count, ...], one for each picture, of a tensor with these leading batch dimensions or, if none, shared."""
+    """[count, ...], one for each picture, of a tensor with these leading batch dimensions or, if
+    none, shared."""
     tensor = tensor.detach()
     if batch_dimensions == 0:
         return tensor.expand(count, *tensor.shape)
@@ -206,7 +252,9 @@ class _Rendering(torch.autograd.Function):
     """Hangs a finished forward pass into PyTorch's graph."""
 
     @staticmethod
-    def forward(ctx, leases: list[_Lease], call: _Call, images: tuple[Tensor, ...], *tensors: Tensor):
+    def forward(
+        ctx, leases: list[_Lease], call: _Call, images: tuple[Tensor, ...], *tensors: Tensor
+    ):
         ctx.leases, ctx.call = leases, call
         ctx.shapes = [tensor.shape for tensor in tensors]
         ctx.set_materialize_grads(False)
@@ -218,11 +266,19 @@ class _Rendering(torch.autograd.Function):
         from likeness.renderers.cpu_kernels.passes import pose_gradients, run_backward
 
         call = ctx.call
-        g_rgb, g_alpha, g_depth = (None if g is None else g.reshape(-1, *g.shape[-3:]) for g in upstream)
+        g_rgb, g_alpha, g_depth = (
+            None if g is None else g.reshape(-1, *g.shape[-3:]) for g in upstream
+        )
         gradients, sums, g_means2d, g_absolute = run_backward(
-            call.workspaces, call.clouds, call.size, g_rgb, g_alpha, g_depth if call.depth else None, bool(call.screen),
+            call.workspaces,
+            call.clouds,
+            call.size,
+            g_rgb,
+            g_alpha,
+            g_depth if call.depth else None,
+            bool(call.screen),
             call.threads,
-        )  # fmt: skip
+        )
         if call.means2d is not None:
             shape = call.means2d.shape
             absolute = {"absgrad": g_absolute.view(shape)} if call.screen == "absolute" else {}
@@ -230,6 +286,7 @@ class _Rendering(torch.autograd.Function):
         gradients.append(torch.from_numpy(pose_gradients(call.poses, sums)).float())
         # What all pictures share gets the sum of their gradients.
         summed = [
-            g.reshape(shape) if g.numel() == shape.numel() else g.sum(0) for g, shape in zip(gradients, ctx.shapes)
+            g.reshape(shape) if g.numel() == shape.numel() else g.sum(0)
+            for g, shape in zip(gradients, ctx.shapes)
         ]
         return None, None, None, *summed

@@ -1,9 +1,10 @@
-"""What packages need that compile their CUDA code when they are first used: ninja, a CUDA toolkit, a C++ compiler.
+"""What packages need that compile their CUDA code when they are first used: ninja, a CUDA toolkit,
+a C++ compiler.
 
-PyTorch's builder of extensions looks for ninja on PATH alone, where a virtual environment's is not unless it was
-activated, and for a toolkit in CUDA_HOME, on PATH and in /usr/local/cuda. A driver brings no toolkit, but the package
-registry has one as wheels, which this module puts where the builder looks. And it lets one process build at a time:
-two destroy each other's work.
+PyTorch's builder of extensions looks for ninja on PATH alone, where a virtual environment's is not
+unless it was activated, and for a toolkit in CUDA_HOME, on PATH and in /usr/local/cuda. A driver
+brings no toolkit, but the package registry has one as wheels, which this module puts where the
+builder looks. And it lets one process build at a time: two destroy each other's work.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ _MAX_REASON = 300  # characters of a compiler's message that are shown
 
 @contextlib.contextmanager
 def building(package: str, who: str) -> Iterator[None]:
-    """Inside, an importable package may compile its CUDA code, or load what it compiled before: one process at a time,
-    with as many jobs as cores and memory allow.
+    """Inside, an importable package may compile its CUDA code, or load what it compiled before: one
+    process at a time, with as many jobs as cores and memory allow.
 
-    who: what the messages begin with. Raises UserError where a tool is missing, or where what is inside fails.
+    who: what the messages begin with. Raises UserError where a tool is missing, or where what is
+        inside fails.
     """
-    if importlib.util.find_spec(f"{package}.csrc") is None:  # it was not compiled when it was installed
+    # it was not compiled when it was installed
+    if importlib.util.find_spec(f"{package}.csrc") is None:
         provide_tools(who)
     log.info("preparing the CUDA code of %s (compiled once, about a minute)", package)
     try:
@@ -55,8 +58,9 @@ def building(package: str, who: str) -> Iterator[None]:
 
 
 def provide_tools(who: str) -> None:
-    """Sets PATH, CUDA_HOME and, for a toolkit of wheels, CPATH and LIBRARY_PATH of this process so that PyTorch's
-    builder finds its tools. Raises UserError that names all that are missing, and what brings them."""
+    """Sets PATH, CUDA_HOME and, for a toolkit of wheels, CPATH and LIBRARY_PATH of this process so
+    that PyTorch's builder finds its tools. Raises UserError that names all that are missing, and
+    what brings them."""
     missing, remedies = [], []
     if not _find_ninja():
         missing.append("ninja")
@@ -93,8 +97,8 @@ def _find_ninja() -> bool:
 
 
 def _find_toolkit() -> str | None:
-    """None, and the environment set, where a toolkit of PyTorch's CUDA version is there; else why those that were found
-    do not do, as the end of a clause."""
+    """None, and the environment set, where a toolkit of PyTorch's CUDA version is there; else why
+    those that were found do not do, as the end of a clause."""
     refused = []
     for home in _installed_homes():
         version = _version([home])
@@ -124,7 +128,11 @@ _HEADERS = "cuda_runtime.h", "crt/host_config.h", "cub/cub.cuh"
 def _installed_homes() -> list[Path]:
     """Where a toolkit may lie that somebody installed, in the order in which they are taken."""
     nvcc = shutil.which("nvcc")
-    return [*_named_homes(), *([Path(nvcc).resolve().parents[1]] if nvcc else []), Path("/usr/local/cuda")]
+    return [
+        *_named_homes(),
+        *([Path(nvcc).resolve().parents[1]] if nvcc else []),
+        Path("/usr/local/cuda"),
+    ]
 
 
 def _named_homes() -> list[Path]:
@@ -132,7 +140,8 @@ def _named_homes() -> list[Path]:
 
 
 def _wheel_folders() -> list[Path]:
-    """``nvidia/cu13`` of every folder of packages that has it: a toolkit's wheels may be spread over several."""
+    """``nvidia/cu13`` of every folder of packages that has it: a toolkit's wheels may be spread
+    over several."""
     spec = importlib.util.find_spec("nvidia")
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
     return [folder for place in places if (folder := Path(place) / f"cu{_cuda_major()}").is_dir()]
@@ -153,7 +162,9 @@ def _version(folders: list[Path]) -> tuple[int, int] | None:
     path = _header(folders, "cuda.h")
     if path is None or _header(folders, "cuda_runtime.h") is None:
         return None
-    found = re.search(r"#define\s+CUDA_VERSION\s+(\d+)", path.read_text(encoding="utf-8", errors="replace"))
+    found = re.search(
+        r"#define\s+CUDA_VERSION\s+(\d+)", path.read_text(encoding="utf-8", errors="replace")
+    )
     return None if found is None else divmod(int(found[1]) // 10, 100)
 
 
@@ -171,7 +182,8 @@ def _use(home: Path, folders: list[Path]) -> None:
     libraries = [folder / name for folder in folders for name in ("lib64", "lib")]
     if any((folder / "libcudart.so").exists() for folder in libraries):
         return
-    # Wheels name the library with its version, linkers ask for it without: a link, not in a folder that pip owns.
+    # Wheels name the library with its version, linkers ask for it without: a link, not in a folder
+    # that pip owns.
     runtime = next((p for folder in libraries for p in sorted(folder.glob("libcudart.so.*"))), None)
     if runtime is not None:
         _prepend("LIBRARY_PATH", _linked(runtime))
@@ -179,7 +191,11 @@ def _use(home: Path, folders: list[Path]) -> None:
 
 def _linked(library: Path) -> Path:
     """A folder with a link ``libcudart.so`` to the library."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "likeness" / f"cuda{_cuda_major()}"
+    folder = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "likeness"
+        / f"cuda{_cuda_major()}"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f".libcudart.so.{os.getpid()}"
     fresh.unlink(missing_ok=True)
@@ -195,7 +211,8 @@ def _prepend(variable: str, folder: Path) -> None:
 
 
 def _alone(package: str) -> contextlib.AbstractContextManager[None]:
-    """Inside, no other process of this user builds the package: its build folder is emptied by whoever begins."""
+    """Inside, no other process of this user builds the package: its build folder is emptied by
+    whoever begins."""
     from torch.utils import cpp_extension
 
     root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root())
@@ -204,7 +221,8 @@ def _alone(package: str) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _limited_jobs() -> Iterator[None]:
-    """Inside, MAX_JOBS says how many sources are compiled side by side, unless the user has said it."""
+    """Inside, MAX_JOBS says how many sources are compiled side by side, unless the user has said
+    it."""
     if os.environ.get("MAX_JOBS"):
         yield
         return
@@ -217,15 +235,20 @@ def _limited_jobs() -> Iterator[None]:
 
 def _max_jobs() -> int:
     """One to a core, as far as the memory reaches."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, min(cores, int(_available_gib() / _GIB_PER_JOB)))
 
 
 def _available_gib() -> float:
-    """Memory that this process may still take: the machine's, or what its control group has left."""
+    """Memory that this process may still take: the machine's, or what its control group has
+    left."""
     amounts = []
     with contextlib.suppress(OSError, IndexError):
-        found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        found = re.search(
+            r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE
+        )
         amounts += [int(found[1]) / 2**20] if found else []
     with contextlib.suppress(OSError, ValueError):
         group = Path("/sys/fs/cgroup")
@@ -237,5 +260,9 @@ def _available_gib() -> float:
 def _reason(error: BaseException) -> str:
     """The first line that says what is wrong: compilers' messages are long."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
-    telling = [line for line in lines if re.search(r"\berror\b", line, re.IGNORECASE) and "Error building" not in line]
+    telling = [
+        line
+        for line in lines
+        if re.search(r"\berror\b", line, re.IGNORECASE) and "Error building" not in line
+    ]
     return (telling or lines)[0][:_MAX_REASON]

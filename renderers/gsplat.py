@@ -1,8 +1,10 @@
-"""The renderer for CUDA: gsplat 1.5.3 through its public API, classic mode. The only file that imports gsplat.
+"""The renderer for CUDA: gsplat 1.5.3 through its public API, classic mode. The only file that
+imports gsplat.
 
-Colours are evaluated here, from ``Camera.center``: gsplat's ``rasterization`` inverts the pose instead, whose gradient
-is another one off the manifold of rigid transforms, and which makes the host wait. One wait remains in every picture,
-for the number of tiles that Gaussians meet, which decides how long gsplat's lists are.
+Colours are evaluated here, from ``Camera.center``: gsplat's ``rasterization`` inverts the pose
+instead, whose gradient is another one off the manifold of rigid transforms, and which makes the
+host wait. One wait remains in every picture, for the number of tiles that Gaussians meet, which
+decides how long gsplat's lists are.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ log = logging.getLogger(__name__)
 class GsplatRenderer:
     """Renders float32 clouds on a CUDA device; see ``renderers`` for the contract.
 
-    gsplat compiles its CUDA code when it is first used (about a minute, then kept): ``warm_up()`` does it, or the first
-    picture; either raises UserError where it cannot. Raises UserError where CUDA or gsplat is missing.
+    gsplat compiles its CUDA code when it is first used (about a minute, then kept): ``warm_up()``
+    does it, or the first picture; either raises UserError where it cannot. Raises UserError where
+    CUDA or gsplat is missing.
     """
 
     name = "gsplat"
@@ -35,7 +38,9 @@ class GsplatRenderer:
 
     def __init__(self) -> None:
         if not torch.cuda.is_available():
-            raise UserError("renderer 'gsplat': no CUDA device was found; choose --device cpu (or auto)")
+            raise UserError(
+                "renderer 'gsplat': no CUDA device was found; choose --device cpu (or auto)"
+            )
         try:
             import gsplat
         except ImportError as error:
@@ -45,7 +50,12 @@ class GsplatRenderer:
         self._gsplat = gsplat
 
     def render(
-        self, cloud: GaussianCloud, camera: Camera, *, depth: bool = False, screen: ScreenRequest = False
+        self,
+        cloud: GaussianCloud,
+        camera: Camera,
+        *,
+        depth: bool = False,
+        screen: ScreenRequest = False,
     ) -> RenderOutput:
         """Renders a cloud; a batch is one call."""
         batch = check_batches(cloud, camera)
@@ -53,8 +63,8 @@ class GsplatRenderer:
         if cloud.num_gaussians == 0:
             return _empty(cloud, camera, batch, depth, screen)
         self._compile()
-        # gsplat's shapes: clouds [*g, N, ...] and cameras [*g, C, ...]. A shared cloud takes the cameras as C; a batch
-        # of clouds is g, with one camera each.
+        # gsplat's shapes: clouds [*g, N, ...] and cameras [*g, C, ...]. A shared cloud takes the
+        # cameras as C; a batch of clouds is g, with one camera each.
         if cloud.batch_shape:
             K = camera.K.expand(*batch, 3, 3)[..., None, :, :]
             pose = camera.T_cam_world.expand(*batch, 4, 4)[..., None, :, :]
@@ -84,9 +94,13 @@ class GsplatRenderer:
     def _colours(self, cloud: GaussianCloud, cameras: Camera) -> Tensor:
         """[*g, C, N, 3] of clouds [*g] seen by cameras [*g, C]."""
         directions = cloud.means[..., None, :, :] - cameras.center[..., None, :]
-        coefficients = cloud.sh[..., None, :, :, :].expand(*directions.shape[:-1], *cloud.sh.shape[-2:])
+        coefficients = cloud.sh[..., None, :, :, :].expand(
+            *directions.shape[:-1], *cloud.sh.shape[-2:]
+        )
         degree = round(cloud.sh.shape[-2] ** 0.5) - 1
-        return (self._gsplat.spherical_harmonics(degree, directions, coefficients) + 0.5).clamp_min(0.0)
+        return (self._gsplat.spherical_harmonics(degree, directions, coefficients) + 0.5).clamp_min(
+            0.0
+        )
 
     def _rasterize(
         self, cloud: GaussianCloud, cameras: Camera, colours: Tensor, depth: bool, absgrad: bool
@@ -121,12 +135,17 @@ class GsplatRenderer:
             return
         one = torch.ones(1, 3, device="cuda")
         with cuda_toolchain.building("gsplat", "renderer 'gsplat'"):
-            self._gsplat.spherical_harmonics(0, one, one[:, None])  # whatever of it is called first compiles all
+            # whatever of it is called first compiles all
+            self._gsplat.spherical_harmonics(0, one, one[:, None])
         GsplatRenderer._compiled = True
 
 
 def _check_inputs(cloud: GaussianCloud, camera: Camera) -> None:
-    for name, tensor in {**cloud.fields(), "K": camera.K, "T_cam_world": camera.T_cam_world}.items():
+    for name, tensor in {
+        **cloud.fields(),
+        "K": camera.K,
+        "T_cam_world": camera.T_cam_world,
+    }.items():
         if tensor.dtype != torch.float32 or tensor.device.type != "cuda":
             raise ValueError(
                 f"GsplatRenderer: expected float32 on CUDA, got {name} as {tensor.dtype} on {tensor.device}"
@@ -134,15 +153,19 @@ def _check_inputs(cloud: GaussianCloud, camera: Camera) -> None:
 
 
 def _screen_stats(meta: dict, batch: tuple[int, ...]) -> ScreenStats:
-    """gsplat's facts [*g, C, N, ...] in our shapes [*b, N, ...]; gsplat leaves those of the not drawn undefined."""
+    """gsplat's facts [*g, C, N, ...] in our shapes [*b, N, ...]; gsplat leaves those of the not
+    drawn undefined."""
     source: Tensor = meta["means2d"]
     count = source.shape[-2]
     radii = meta["radii"].reshape(*batch, count, 2)
     visible = (radii > 0).all(-1)
-    means2d = torch.where(visible[..., None], source.detach().reshape(*batch, count, 2), 0.0).requires_grad_()
+    means2d = torch.where(
+        visible[..., None], source.detach().reshape(*batch, count, 2), 0.0
+    ).requires_grad_()
     if source.requires_grad:
-        # gsplat puts ``absgrad``, where it was asked for, on its own tensor, which nothing else keeps alive; and a hook
-        # that held either tensor strongly would keep the graph of every step for ever.
+        # gsplat puts ``absgrad``, where it was asked for, on its own tensor, which nothing else
+        # keeps alive; and a hook that held either tensor strongly would keep the graph of every
+        # step for ever.
         means2d.source = source
         held = weakref.ref(means2d)
 
@@ -151,7 +174,11 @@ def _screen_stats(meta: dict, batch: tuple[int, ...]) -> ScreenStats:
             if ours is None:  # the caller has dropped the statistics
                 return
             given = {"grad": gradient, "absgrad": getattr(ours.source, "absgrad", None)}
-            given = {name: g.detach().reshape(ours.shape).clone() for name, g in given.items() if g is not None}
+            given = {
+                name: g.detach().reshape(ours.shape).clone()
+                for name, g in given.items()
+                if g is not None
+            }
             add_screen_gradients(ours, **given)
 
         source.register_hook(copy_gradients)
@@ -161,11 +188,14 @@ def _screen_stats(meta: dict, batch: tuple[int, ...]) -> ScreenStats:
 def _empty(
     cloud: GaussianCloud, camera: Camera, batch: tuple[int, ...], depth: bool, screen: ScreenRequest
 ) -> RenderOutput:
-    """The picture of no Gaussians, which gsplat's kernels do not take; zeros that still hang on the cloud's graph."""
+    """The picture of no Gaussians, which gsplat's kernels do not take; zeros that still hang on the
+    cloud's graph."""
     anchor = sum(tensor.sum() for tensor in cloud.fields().values()) + 0 * camera.T_cam_world.sum()
     zeros = anchor + cloud.means.new_zeros(*batch, camera.height, camera.width, 1)
     stats = None
     if screen:
         means2d = cloud.means.new_zeros(*batch, 0, 2).requires_grad_()
-        stats = ScreenStats(means2d, means2d.detach()[..., 0], torch.zeros_like(means2d[..., 0], dtype=torch.bool))
+        stats = ScreenStats(
+            means2d, means2d.detach()[..., 0], torch.zeros_like(means2d[..., 0], dtype=torch.bool)
+        )
     return RenderOutput(zeros.expand(*zeros.shape[:-1], 3), zeros, zeros if depth else None, stats)

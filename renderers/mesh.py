@@ -1,6 +1,8 @@
-"""Triangles to pixels: a z-buffer rasteriser, and the shaded and wireframe pictures of meshes that reports show.
+"""Triangles to pixels: a z-buffer rasteriser, and the shaded and wireframe pictures of meshes that
+reports show.
 
-Everything is NumPy in, NumPy out. The loops are compiled on first use (a few seconds, kept on disk after that).
+Everything is NumPy in, NumPy out. The loops are compiled on first use (a few seconds, kept on disk
+after that).
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Raster:
         from likeness.renderers.mesh_kernels import interpolate_kernel
 
         out = np.zeros((*self.face_index.shape, values.shape[1]), np.float32)
-        interpolate_kernel(_floats(values, None), _faces(faces), self.face_index, self.barycentrics, out)
+        interpolate_kernel(
+            _floats(values, None), _faces(faces), self.face_index, self.barycentrics, out
+        )
         return out
 
 
@@ -64,9 +68,11 @@ def rasterize(
 ) -> Raster:
     """Draws triangles seen from both sides; the nearest wins, the first among equals.
 
-    vertices_cam: [V, 3] metres in the camera frame (+z forward). faces: [F, 3] integers. K: [3, 3] pixels, its last
-    row (0, 0, 1); skew and off-centre principal points are honoured. Parts nearer than ``near`` metres are cut away.
-    into: buffers to draw over (they are changed), as made by ``Raster.empty``; faces are numbered from ``first_id``.
+    vertices_cam: [V, 3] metres in the camera frame (+z forward). faces: [F, 3] integers. K: [3, 3]
+    pixels, its last row (0, 0, 1); skew and off-centre principal points are honoured. Parts nearer
+    than ``near`` metres are cut away.
+    into: buffers to draw over (they are changed), as made by ``Raster.empty``; faces are numbered
+        from ``first_id``.
 
     Raises ValueError for wrong shapes.
     """
@@ -93,9 +99,13 @@ def rasterize_camera(vertices, faces, camera: Camera, *, near: float = NEAR) -> 
 def in_camera(vertices, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """K [3, 3] float64, and world vertices [V, 3] moved into the frame of one camera, float32."""
     if camera.batch_shape:
-        raise ValueError(f"mesh renderer: expected one camera, got a batch {list(camera.batch_shape)}")
+        raise ValueError(
+            f"mesh renderer: expected one camera, got a batch {list(camera.batch_shape)}"
+        )
     T = camera.T_cam_world.detach().cpu().double().numpy()
-    return camera.K.detach().cpu().double().numpy(), (_floats(vertices, 3) @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
+    return camera.K.detach().cpu().double().numpy(), (
+        _floats(vertices, 3) @ T[:3, :3].T + T[:3, 3]
+    ).astype(np.float32)
 
 
 def vertex_normals(vertices, faces) -> np.ndarray:
@@ -120,8 +130,9 @@ def render_mesh(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A clay picture of a mesh: Lambert's law with one light and a soft ambient term.
 
-    vertices: [V, 3] metres in the world. colors: [V, 3] in [0, 1] (grey if none). light: direction towards the light
-    in camera axes. wireframe: edges drawn dark. supersample: samples per pixel and axis.
+    vertices: [V, 3] metres in the world. colors: [V, 3] in [0, 1] (grey if none). light: direction
+    towards the light in camera axes. wireframe: edges drawn dark. supersample: samples per pixel
+    and axis.
 
     Returns rgb [H, W, 3] premultiplied and alpha [H, W, 1], float32 in [0, 1].
     """
@@ -133,29 +144,41 @@ def render_mesh(
     if colors is not None:
         attributes.append(_floats(colors, 3))
     values = raster.interpolate(np.concatenate(attributes, 1), faces)
-    normals = values[..., :3] / np.maximum(np.linalg.norm(values[..., :3], axis=-1, keepdims=True), 1e-9)
-    normals *= np.where(normals[..., 2:] > 0, -1.0, 1.0)  # both sides are lit as if they faced the camera
+    normals = values[..., :3] / np.maximum(
+        np.linalg.norm(values[..., :3], axis=-1, keepdims=True), 1e-9
+    )
+    # both sides are lit as if they faced the camera
+    normals *= np.where(normals[..., 2:] > 0, -1.0, 1.0)
     direction = np.asarray(light, np.float32) / np.linalg.norm(light)
     lambert = np.clip(normals @ direction, 0, None)[..., None]
     ambient = 0.32 + 0.10 * -normals[..., 1:2]  # the sky is a little brighter than the floor
     base = values[..., 3:] if colors is not None else np.asarray(_SKIN_GREY, np.float32)
     rgb = np.clip(base * (ambient + 0.7 * lambert), 0, 1)
     if wireframe:
-        rgb *= (1 - 0.6 * _edge_coverage(vertices_cam, faces, raster, K, 0.6 * supersample))[..., None]
+        rgb *= (1 - 0.6 * _edge_coverage(vertices_cam, faces, raster, K, 0.6 * supersample))[
+            ..., None
+        ]
     alpha = raster.mask[..., None].astype(np.float32)
     return _downsample(rgb.astype(np.float32) * alpha, supersample), _downsample(alpha, supersample)
 
 
-def overlay(image: np.ndarray, vertices, faces, camera: Camera, *, alpha: float = 0.6, **kwargs) -> np.ndarray:
-    """The mesh laid over a photo: image uint8 [H, W, 3] in, the same out. ``kwargs`` as for ``render_mesh``."""
+def overlay(
+    image: np.ndarray, vertices, faces, camera: Camera, *, alpha: float = 0.6, **kwargs
+) -> np.ndarray:
+    """The mesh laid over a photo: image uint8 [H, W, 3] in, the same out. ``kwargs`` as for
+    ``render_mesh``."""
     if image.dtype != np.uint8 or image.shape != (camera.height, camera.width, 3):
-        raise ValueError(f"overlay: expected uint8 {[camera.height, camera.width, 3]}, got {list(image.shape)}")
+        raise ValueError(
+            f"overlay: expected uint8 {[camera.height, camera.width, 3]}, got {list(image.shape)}"
+        )
     rgb, coverage = render_mesh(vertices, faces, camera, **kwargs)
     mixed = image / 255.0 * (1 - alpha * coverage) + alpha * rgb
     return np.round(np.clip(mixed, 0, 1) * 255).astype(np.uint8)
 
 
-def _edge_coverage(vertices_cam, faces, raster: Raster, K: np.ndarray, width_px: float) -> np.ndarray:
+def _edge_coverage(
+    vertices_cam, faces, raster: Raster, K: np.ndarray, width_px: float
+) -> np.ndarray:
     """[H, W] in [0, 1]: how much an edge of the seen triangle covers the pixel."""
     image = vertices_cam @ K.T.astype(np.float32)
     corners = (image[:, :2] / np.maximum(image[:, 2:], NEAR))[faces]  # [F, 3, 2]
@@ -179,7 +202,9 @@ def _floats(values, columns: int | None) -> np.ndarray:
         values = values.detach().cpu().numpy()
     values = np.ascontiguousarray(values, np.float32)
     if values.ndim != 2 or (columns is not None and values.shape[1] != columns):
-        raise ValueError(f"mesh renderer: expected [N, {columns or 'C'}] numbers, got {list(values.shape)}")
+        raise ValueError(
+            f"mesh renderer: expected [N, {columns or 'C'}] numbers, got {list(values.shape)}"
+        )
     return values
 
 

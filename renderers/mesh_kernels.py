@@ -14,11 +14,12 @@ from likeness.ops.compilation import AS_WRITTEN, kernel
 def rasterize_kernel(vertices, faces, K, near, first_id, face_index, barycentrics, depth):
     """Draws triangles into the three buffers, which may hold an earlier drawing.
 
-    Homogeneous rasterisation (Olano and Greer, "Triangle scan conversion using 2D homogeneous coordinates", 1997):
-    with the pixel's ray d (d_z = 1) and the triangle p0 p1 p2 in the camera frame, e0 = d·(p1×p2), e1 = d·(p2×p0),
-    e2 = d·(p0×p1) are, over their sum, the perspective-correct barycentrics, and the depth is p0·(p1×p2) over that
-    sum. No triangle has to be cut at the near plane: points nearer than ``near`` just fail the depth test. An edge
-    shared by two triangles gives exactly opposite e, so that no pixel falls between them.
+    Homogeneous rasterisation (Olano and Greer, "Triangle scan conversion using 2D homogeneous
+    coordinates", 1997): with the pixel's ray d (d_z = 1) and the triangle p0 p1 p2 in the camera
+    frame, e0 = d·(p1×p2), e1 = d·(p2×p0), e2 = d·(p0×p1) are, over their sum, the
+    perspective-correct barycentrics, and the depth is p0·(p1×p2) over that sum. No triangle has to
+    be cut at the near plane: points nearer than ``near`` just fail the depth test. An edge shared
+    by two triangles gives exactly opposite e, so that no pixel falls between them.
     """
     height, width = depth.shape
     fx, skew, cx = K[0, 0], K[0, 1], K[0, 2]
@@ -26,9 +27,21 @@ def rasterize_kernel(vertices, faces, K, near, first_id, face_index, barycentric
     inverse_fx, inverse_fy = 1.0 / fx, 1.0 / fy
     for face in range(faces.shape[0]):
         i0, i1, i2 = faces[face, 0], faces[face, 1], faces[face, 2]
-        x0, y0, z0 = np.float64(vertices[i0, 0]), np.float64(vertices[i0, 1]), np.float64(vertices[i0, 2])
-        x1, y1, z1 = np.float64(vertices[i1, 0]), np.float64(vertices[i1, 1]), np.float64(vertices[i1, 2])
-        x2, y2, z2 = np.float64(vertices[i2, 0]), np.float64(vertices[i2, 1]), np.float64(vertices[i2, 2])
+        x0, y0, z0 = (
+            np.float64(vertices[i0, 0]),
+            np.float64(vertices[i0, 1]),
+            np.float64(vertices[i0, 2]),
+        )
+        x1, y1, z1 = (
+            np.float64(vertices[i1, 0]),
+            np.float64(vertices[i1, 1]),
+            np.float64(vertices[i1, 2]),
+        )
+        x2, y2, z2 = (
+            np.float64(vertices[i2, 0]),
+            np.float64(vertices[i2, 1]),
+            np.float64(vertices[i2, 2]),
+        )
         if not (z0 > near or z1 > near or z2 > near):
             continue
         # The pixels that the part beyond the near plane can reach.
@@ -50,8 +63,14 @@ def rasterize_kernel(vertices, faces, K, near, first_id, face_index, barycentric
         if not (right >= 0.0 and bottom >= 0.0 and left <= width and top <= height):
             continue
         # A hair wider than the exact bounds, against their rounding; the edge tests below decide.
-        column_start, column_end = int(max(np.ceil(left - 0.501), 0.0)), int(min(np.floor(right - 0.499), width - 1.0))
-        row_start, row_end = int(max(np.ceil(top - 0.501), 0.0)), int(min(np.floor(bottom - 0.499), height - 1.0))
+        column_start, column_end = (
+            int(max(np.ceil(left - 0.501), 0.0)),
+            int(min(np.floor(right - 0.499), width - 1.0)),
+        )
+        row_start, row_end = (
+            int(max(np.ceil(top - 0.501), 0.0)),
+            int(min(np.floor(bottom - 0.499), height - 1.0)),
+        )
         if column_start > column_end or row_start > row_end:
             continue
         n0x, n0y, n0z = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
@@ -112,7 +131,8 @@ def vertex_normals_kernel(vertices, faces, normals):
 
 @kernel(AS_WRITTEN)
 def interpolate_kernel(values, faces, face_index, barycentrics, out):
-    """Per-vertex values [V, C] at every drawn pixel [H, W, C]; pixels without a face are left alone."""
+    """Per-vertex values [V, C] at every drawn pixel [H, W, C]; pixels without a face are left
+    alone."""
     height, width = face_index.shape
     for row in range(height):
         for column in range(width):
@@ -122,5 +142,7 @@ def interpolate_kernel(values, faces, face_index, barycentrics, out):
             for channel in range(values.shape[1]):
                 total = 0.0
                 for corner in range(3):
-                    total += barycentrics[row, column, corner] * values[faces[face, corner], channel]
+                    total += (
+                        barycentrics[row, column, corner] * values[faces[face, corner], channel]
+                    )
                 out[row, column, channel] = total

@@ -8,16 +8,17 @@ from typing import Literal
 from torch import Tensor
 
 ScreenRequest = bool | Literal["absolute"]
-"""Whether a rendering also gives ScreenStats; "absolute": with absolute gradients, which cost gsplat another sum."""
+"""Whether a rendering also gives ScreenStats; "absolute": with absolute gradients, which cost
+gsplat another sum."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ScreenStats:
     """Per-Gaussian facts of one rendering, for densification.
 
-    means2d: [*b, N, 2] projected centres in pixels. After a backward pass its attribute ``grad`` holds the gradient
-        and, where "absolute" was asked for, its attribute ``absgrad`` the sum over pixels of the absolute gradients,
-        both [*b, N, 2].
+    means2d: [*b, N, 2] projected centres in pixels. After a backward pass its attribute ``grad``
+        holds the gradient and, where "absolute" was asked for, its attribute ``absgrad`` the sum
+        over pixels of the absolute gradients, both [*b, N, 2].
     radii: [*b, N] largest extent on the screen in pixels, 0 where not drawn.
     visible: [*b, N] bool, drawn at all.
     """
@@ -31,8 +32,8 @@ class ScreenStats:
 class RenderOutput:
     """A picture: colour premultiplied by alpha.
 
-    rgb: [*b, H, W, 3]. alpha: [*b, H, W, 1]. depth: [*b, H, W, 1] expected depth in metres, 0 where alpha is 0,
-    or None where it was not asked for. screen: on request.
+    rgb: [*b, H, W, 3]. alpha: [*b, H, W, 1]. depth: [*b, H, W, 1] expected depth in metres, 0 where
+    alpha is 0, or None where it was not asked for. screen: on request.
     """
 
     rgb: Tensor
@@ -41,5 +42,6 @@ class RenderOutput:
     screen: ScreenStats | None = None
 
     def over(self, background: Tensor) -> Tensor:
-        """The picture [*b, H, W, 3] over a colour [3] or an image that broadcasts to [*b, H, W, 3]."""
+        """The picture [*b, H, W, 3] over a colour [3] or an image that broadcasts to [*b, H, W,
+        3]."""
         return self.rgb + (1 - self.alpha) * background

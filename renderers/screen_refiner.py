@@ -1,11 +1,15 @@
-"""A small network that corrects rendered pictures: the neural renderer of GAGAvatar (Chu and Harada 2024, section 3.4).
+"""A small network that corrects rendered pictures: the neural renderer of GAGAvatar (Chu and Harada
+2024, section 3.4).
 
-Gaussians carry a few features beside their colour. They are splatted with the same geometry, and a light U-Net turns
-colour, alpha and features into a correction of the colour and of the odds of alpha, which can make soft outlines sharp.
-Its last layer starts at zero: before training the refined picture is the coarse one. Where alpha is 0 or 1 it stays so,
+Gaussians carry a few features beside their colour. They are splatted with the same geometry, and a
+light U-Net turns colour, alpha and features into a correction of the colour and of the odds of
+alpha, which can make soft outlines sharp.
+Its last layer starts at zero: before training the refined picture is the coarse one. Where alpha is
+    0 or 1 it stays so,
 and colours stay premultiplied: any background can be put behind a refined picture, too.
 
-It sees pictures of ``RefinerConfig.size`` pixels whatever the size that is shown: what it has learned is of that scale.
+It sees pictures of ``RefinerConfig.size`` pixels whatever the size that is shown: what it has
+learned is of that scale.
 """
 
 from __future__ import annotations
@@ -31,10 +35,12 @@ class RefinerConfig:
     """The refiner of rendered pictures (GAGAvatar's neural renderer)."""
 
     enabled: bool = False
-    """Off: pictures are shown as they are rendered, as files of Gaussians and web pages always do."""
+    """Off: pictures are shown as they are rendered, as files of Gaussians and web pages always
+    do."""
     features: CountFromZero = 3
-    """Learned numbers per Gaussian beside its colour (GAGAvatar: 32); every three cost another pass of the renderer at
-    half resolution on a CPU, all one on CUDA. 0: it sees colour and alpha alone."""
+    """Learned numbers per Gaussian beside its colour (GAGAvatar: 32); every three cost another pass
+    of the renderer at half resolution on a CPU, all one on CUDA. 0: it sees colour and alpha
+    alone."""
     width: Count = 16
     """Channels of the U-Net at half resolution; twice and four times as many below."""
     size: Pixels = 256
@@ -49,8 +55,12 @@ class ScreenRefiner(nn.Module):
         self.config, width = config, config.width
         self.enter = nn.Conv2d(4 * 4 + config.features, width, 3, padding=1)
         self.down = nn.ModuleList(_stage(width << level) for level in range(2))
-        self.up = nn.ModuleList(nn.Conv2d(width << level + 1, width << level, 1) for level in range(2))
-        self.join = nn.ModuleList(nn.Conv2d(width << level, width << level, 3, padding=1) for level in range(2))
+        self.up = nn.ModuleList(
+            nn.Conv2d(width << level + 1, width << level, 1) for level in range(2)
+        )
+        self.join = nn.ModuleList(
+            nn.Conv2d(width << level, width << level, 3, padding=1) for level in range(2)
+        )
         self.exit = nn.Conv2d(width, 4 * 4, 3, padding=1)
         nn.init.zeros_(self.exit.weight)
         nn.init.zeros_(self.exit.bias)
@@ -62,8 +72,8 @@ class ScreenRefiner(nn.Module):
         return width, height
 
     def forward(self, rgb: Tensor, alpha: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Refined colour [H, W, 3] and alpha [H, W, 1] of premultiplied colour, alpha and splatted features [h, w, F]
-        at half the working size (None where there are none)."""
+        """Refined colour [H, W, 3] and alpha [H, W, 1] of premultiplied colour, alpha and splatted
+        features [h, w, F] at half the working size (None where there are none)."""
         height, width = rgb.shape[:2]
         columns, rows = self.working_size(width, height)
         seen = _resized(torch.cat([rgb, alpha], -1).movedim(-1, 0)[None], (rows, columns))
@@ -84,24 +94,32 @@ class ScreenRefiner(nn.Module):
             above.append(x)
             x = stage(x)
         for level in (1, 0):
-            x = nn.functional.interpolate(self.up[level](x), scale_factor=2, mode="nearest") + above[level]
+            x = (
+                nn.functional.interpolate(self.up[level](x), scale_factor=2, mode="nearest")
+                + above[level]
+            )
             x = nn.functional.relu(self.join[level](x))
         return x
 
 
 def feature_head(inputs: int, config: RefinerConfig, planes: int = 1) -> nn.Module | None:
-    """From ``inputs`` channels to ``planes`` Gaussians' features in [0, 1], [*b, planes F]; None without features."""
+    """From ``inputs`` channels to ``planes`` Gaussians' features in [0, 1], [*b, planes F]; None
+    without features."""
     if not (config.enabled and config.features):
         return None
     linear = nn.Linear(inputs, planes * config.features)
-    nn.init.normal_(linear.weight, std=0.3)  # spread over [0, 1]: random, but telling, before anything is learned
+    # spread over [0, 1]: random, but telling, before anything is learned
+    nn.init.normal_(linear.weight, std=0.3)
     return nn.Sequential(linear, nn.Sigmoid())
 
 
 def _stage(width: int) -> nn.Sequential:
     """Half the resolution, twice the channels."""
     return nn.Sequential(
-        nn.Conv2d(width, 2 * width, 3, 2, 1), nn.ReLU(), nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.ReLU()
+        nn.Conv2d(width, 2 * width, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+        nn.ReLU(),
     )
 
 
@@ -127,12 +145,16 @@ class Refinement:
     def __post_init__(self) -> None:
         expected = self.network.config.features
         if self.features.ndim != 2 or self.features.shape[1] != expected:
-            raise ValueError(f"Refinement.features: expected [N, {expected}], got {list(self.features.shape)}")
+            raise ValueError(
+                f"Refinement.features: expected [N, {expected}], got {list(self.features.shape)}"
+            )
 
     @classmethod
     def of(cls, network: ScreenRefiner, features: Tensor | None, count: int) -> Refinement:
         """For ``count`` Gaussians, whose features may be None where the refiner reads none."""
-        return cls(network, network.exit.weight.new_zeros(count, 0) if features is None else features)
+        return cls(
+            network, network.exit.weight.new_zeros(count, 0) if features is None else features
+        )
 
     def __call__(
         self, output: RenderOutput, renderer: Renderer, cloud: GaussianCloud, camera: Camera

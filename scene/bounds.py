@@ -1,7 +1,8 @@
-"""Types of settings with the bounds within which they mean something: what is beyond is refused before it is used.
+"""Types of settings with the bounds within which they mean something: what is beyond is refused
+before it is used.
 
-Upper bounds are generous; they keep a slip of the keyboard, or a file of unknown origin, from asking for more than any
-machine has.
+Upper bounds are generous; they keep a slip of the keyboard, or a file of unknown origin, from
+asking for more than any machine has.
 """
 
 from __future__ import annotations

@@ -36,18 +36,26 @@ class Camera:
         }
         check_same_batch("Camera", batches)
         if self.width < 1 or self.height < 1:
-            raise ValueError(f"Camera: expected a positive image size, got {self.width}x{self.height}")
+            raise ValueError(
+                f"Camera: expected a positive image size, got {self.width}x{self.height}"
+            )
 
     @classmethod
-    def from_fov(cls, fov_x: float, width: int, height: int, T_cam_world: Tensor | None = None) -> Camera:
-        """A camera with square pixels, a centred principal point and a horizontal field of view in radians."""
+    def from_fov(
+        cls, fov_x: float, width: int, height: int, T_cam_world: Tensor | None = None
+    ) -> Camera:
+        """A camera with square pixels, a centred principal point and a horizontal field of view in
+        radians."""
         focal = 0.5 * width / math.tan(0.5 * fov_x)
         K = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
         return cls(K, torch.eye(4) if T_cam_world is None else T_cam_world, width, height)
 
     @classmethod
-    def looking_at(cls, K: Tensor, eye: Tensor, target: Tensor, up: Tensor, width: int, height: int) -> Camera:
-        """A camera at ``eye`` [3] that looks at ``target`` [3], with ``up`` [3] towards the top of the image."""
+    def looking_at(
+        cls, K: Tensor, eye: Tensor, target: Tensor, up: Tensor, width: int, height: int
+    ) -> Camera:
+        """A camera at ``eye`` [3] that looks at ``target`` [3], with ``up`` [3] towards the top of
+        the image."""
         forward = torch.nn.functional.normalize(target - eye, dim=-1)
         right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=-1)
         down = torch.linalg.cross(forward, right)
@@ -56,7 +64,8 @@ class Camera:
 
     @classmethod
     def from_opengl(cls, K: Tensor, T_world_cam_gl: Tensor, width: int, height: int) -> Camera:
-        """From an OpenGL/Blender/NeRF camera-to-world matrix [*b, 4, 4] (camera looks along -z, +y up)."""
+        """From an OpenGL/Blender/NeRF camera-to-world matrix [*b, 4, 4] (camera looks along -z, +y
+        up)."""
         flip = _OPENGL_FROM_OPENCV.to(T_world_cam_gl)
         return cls(K, invert_transform(T_world_cam_gl @ flip), width, height)
 
@@ -65,7 +74,9 @@ class Camera:
         """One batch from cameras of the same image size."""
         sizes = {(camera.width, camera.height) for camera in cameras}
         if len(sizes) != 1:
-            raise ValueError(f"Camera.stack: expected cameras of one image size, got {sorted(sizes)}")
+            raise ValueError(
+                f"Camera.stack: expected cameras of one image size, got {sorted(sizes)}"
+            )
         width, height = sizes.pop()
         K = torch.stack([camera.K for camera in cameras])
         return cls(K, torch.stack([camera.T_cam_world for camera in cameras]), width, height)
@@ -101,18 +112,21 @@ class Camera:
     def resized(self, width: int, height: int) -> Camera:
         """The same view at another resolution."""
         K = self.K.clone()
-        K[..., 0, :] *= width / self.width  # numbers, not a tensor: that would be copied to a GPU for every picture
+        # numbers, not a tensor: that would be copied to a GPU for every picture
+        K[..., 0, :] *= width / self.width
         K[..., 1, :] *= height / self.height
         return dataclasses.replace(self, K=K, width=width, height=height)
 
     def reduced(self, divisor: int) -> Camera:
-        """The camera of pictures whose blocks of ``divisor`` squared pixels were averaged, the remainder cut off."""
+        """The camera of pictures whose blocks of ``divisor`` squared pixels were averaged, the
+        remainder cut off."""
         K = self.K.clone()
         K[..., :2, :] /= divisor
         return Camera(K, self.T_cam_world, self.width // divisor, self.height // divisor)
 
     def cropped(self, left: int, top: int, width: int, height: int) -> Camera:
-        """The part of the image whose top-left corner is the pixel (left, top); may reach over the border."""
+        """The part of the image whose top-left corner is the pixel (left, top); may reach over the
+        border."""
         shift = torch.zeros_like(self.K)
         shift[..., 0, 2], shift[..., 1, 2] = left, top
         return dataclasses.replace(self, K=self.K - shift, width=width, height=height)
@@ -129,7 +143,8 @@ class Camera:
         return self.T_world_cam @ _OPENGL_FROM_OPENCV.to(self.T_cam_world)
 
     def opengl_projection(self, near: float, far: float) -> Tensor:
-        """Clip-space projection matrices [*b, 4, 4] of OpenGL, with the principal point honoured."""
+        """Clip-space projection matrices [*b, 4, 4] of OpenGL, with the principal point
+        honoured."""
         P = torch.zeros(*self.batch_shape, 4, 4, dtype=self.K.dtype, device=self.K.device)
         P[..., 0, 0] = 2 * self.K[..., 0, 0] / self.width
         P[..., 0, 1] = -2 * self.K[..., 0, 1] / self.width

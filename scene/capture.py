@@ -1,4 +1,5 @@
-"""A tracked video: what preprocessing writes and fitting reads. On disk a folder with a manifest."""
+"""A tracked video: what preprocessing writes and fitting reads. On disk a folder with a
+manifest."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ import msgspec
 import torch
 from torch import Tensor
 
+from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.scene.camera import Camera
 from likeness.scene.errors import UserError
 from likeness.scene.files import write_json
 from likeness.scene.head_state import HeadState
 from likeness.scene.reading import Names, Side, damage, read_versioned
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.scene.tensor_files import Array, read_tensors, save_tensors
 
 FORMAT_VERSION = 1
@@ -90,16 +91,21 @@ class _Manifest(msgspec.Struct):
     report: _Report
 
 
-# T frames, E expressions, J joints, L landmarks, I identity components, V vertices. Captures of earlier programs have
-# no sway.
+# T frames, E expressions, J joints, L landmarks, I identity components, V vertices. Captures of
+# earlier programs have no sway.
 _TENSORS = {
-    "expression": Array(("T", "E"), low=-100, high=100), "joints": Array(("T", "J", 4), low=-100, high=100),
-    "T_world_head": Array(("T", 4, 4), low=-1e4, high=1e4), "T_world_body": Array(("T", 4, 4), low=-1e4, high=1e4),
-    "sway": Array(("T", NUM_POINTS, 2), low=-10, high=10, optional=True), "K": Array(("T", 3, 3), low=-1e7, high=1e7),
-    "T_cam_world": Array(("T", 4, 4), low=-1e4, high=1e4), "landmarks": Array(("T", "L", 2), low=-1e6, high=1e6),
-    "confidence": Array(("T", "L"), low=0, high=1), "identity_coefficients": Array(("I",), low=-1e4, high=1e4),
+    "expression": Array(("T", "E"), low=-100, high=100),
+    "joints": Array(("T", "J", 4), low=-100, high=100),
+    "T_world_head": Array(("T", 4, 4), low=-1e4, high=1e4),
+    "T_world_body": Array(("T", 4, 4), low=-1e4, high=1e4),
+    "sway": Array(("T", NUM_POINTS, 2), low=-10, high=10, optional=True),
+    "K": Array(("T", 3, 3), low=-1e7, high=1e7),
+    "T_cam_world": Array(("T", 4, 4), low=-1e4, high=1e4),
+    "landmarks": Array(("T", "L", 2), low=-1e6, high=1e6),
+    "confidence": Array(("T", "L"), low=0, high=1),
+    "identity_coefficients": Array(("I",), low=-1e4, high=1e4),
     "identity_offsets": Array(("V", 3), low=-10, high=10),
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +128,8 @@ class TrackedFrame:
     matte_path: 8-bit alpha.
     time_s: seconds from the start of the video.
     landmarks: [L, 2] pixels, in the order of the detector; confidence: [L] in [0, 1].
-    residual_px: root mean square distance of landmarks and projected mesh, in pixels, as the landmark tracker left it
-        (tracking by the picture goes on from there, by other measures).
+    residual_px: root mean square distance of landmarks and projected mesh, in pixels, as the
+        landmark tracker left it (tracking by the picture goes on from there, by other measures).
     """
 
     image_path: Path
@@ -141,7 +147,8 @@ class Capture:
     """A person's tracked video with a fixed split into training and test frames.
 
     head_model: name in HEAD_MODELS. expression_names, joint_names: what the states' columns mean.
-    train, test: positions in ``frames``. source_hash: of the video and the settings that made the capture.
+    train, test: positions in ``frames``. source_hash: of the video and the settings that made the
+        capture.
     report: what preprocessing found out: plain JSON values, for the report and for people.
     """
 
@@ -177,12 +184,17 @@ class Capture:
         return HeadState.stack([frame.state for frame in self.frames])
 
     def without_secondary_motion(self) -> Capture:
-        """The same without what was tracked of hair, neck and clothes: as a driver who is somebody else knows it."""
-        frames = (dataclasses.replace(frame, state=frame.state.without_secondary_motion()) for frame in self.frames)
+        """The same without what was tracked of hair, neck and clothes: as a driver who is somebody
+        else knows it."""
+        frames = (
+            dataclasses.replace(frame, state=frame.state.without_secondary_motion())
+            for frame in self.frames
+        )
         return dataclasses.replace(self, frames=tuple(frames))
 
     def save(self) -> None:
-        """Writes manifest and states into ``root`` (images and mattes are there already); the manifest comes last."""
+        """Writes manifest and states into ``root`` (images and mattes are there already); the
+        manifest comes last."""
         states, cameras = self.states, self.cameras
         tensors = {
             "expression": states.expression,
@@ -197,7 +209,9 @@ class Capture:
             "identity_coefficients": self.identity.coefficients,
             "identity_offsets": self.identity.offsets,
         }
-        save_tensors(self.root / _STATES, {name: tensor.float() for name, tensor in tensors.items()})
+        save_tensors(
+            self.root / _STATES, {name: tensor.float() for name, tensor in tensors.items()}
+        )
         manifest = {
             "format": "capture",
             "format_version": FORMAT_VERSION,
@@ -225,18 +239,30 @@ class Capture:
 
     @classmethod
     def load(cls, root: Path) -> Capture:
-        """Reads a capture folder. Raises UserError when it is not one, is newer than this program, or misses a file."""
+        """Reads a capture folder. Raises UserError when it is not one, is newer than this program,
+        or misses a file."""
         root = Path(root)
         manifest_path = root / MANIFEST
         if not os.path.isfile(manifest_path):
-            raise UserError(f"{root}: not a capture (no {MANIFEST} in it); give the folder that fit_subject.py wrote")
+            raise UserError(
+                f"{root}: not a capture (no {MANIFEST} in it); give the folder that fit_subject.py wrote"
+            )
         manifest, content = read_versioned(
-            manifest_path, _Manifest, "manifest of a capture", "capture", FORMAT_VERSION, remedy=_REMEDY
+            manifest_path,
+            _Manifest,
+            "manifest of a capture",
+            "capture",
+            FORMAT_VERSION,
+            remedy=_REMEDY,
         )
         sizes = {
-            "T": len(manifest.frames), "E": len(manifest.expression_names), "J": len(manifest.joint_names)
-        }  # fmt: skip
-        tensors = read_tensors(root / _STATES, "states of a capture", _TENSORS, sizes, remedy=_REMEDY)
+            "T": len(manifest.frames),
+            "E": len(manifest.expression_names),
+            "J": len(manifest.joint_names),
+        }
+        tensors = read_tensors(
+            root / _STATES, "states of a capture", _TENSORS, sizes, remedy=_REMEDY
+        )
         with damage(manifest_path, "manifest of a capture", _REMEDY):
             return cls._assemble(root, manifest, tensors, content["report"])
 
@@ -280,7 +306,9 @@ def _inside(root: Path, relative: str) -> Path:
     """A file of the capture; refuses paths that lead out of it."""
     path = root / relative
     if not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{root / MANIFEST}: the frame {relative!r} lies outside the capture; the manifest is not ours")
+        raise UserError(
+            f"{root / MANIFEST}: the frame {relative!r} lies outside the capture; the manifest is not ours"
+        )
     if not path.is_file():
         raise UserError(f"{path}: missing from the capture; preprocess the video again")
     return path

@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def check_shape(owner: str, field: str, tensor: Tensor, trailing: tuple[int | str, ...]) -> tuple[int, ...]:
+def check_shape(
+    owner: str, field: str, tensor: Tensor, trailing: tuple[int | str, ...]
+) -> tuple[int, ...]:
     """Checks the trailing dimensions of a field and returns its leading (batch) dimensions.
 
     ``trailing`` holds sizes, or names for sizes that may be anything.
@@ -16,7 +18,8 @@ def check_shape(owner: str, field: str, tensor: Tensor, trailing: tuple[int | st
     shape = tuple(tensor.shape)
     lead = len(shape) - len(trailing)
     fits = lead >= 0
-    for want, got in zip(trailing, shape[lead:]):  # a plain loop: this is called dozens of times for every frame
+    # a plain loop: this is called dozens of times for every frame
+    for want, got in zip(trailing, shape[lead:]):
         if want != got and isinstance(want, int):
             fits = False
     if not fits:

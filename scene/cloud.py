@@ -47,7 +47,9 @@ class GaussianCloud:
         if len(set(counts.values())) > 1:
             raise ValueError(f"{owner}: the fields hold different numbers of Gaussians: {counts}")
         if self.sh.shape[-2] not in (1, 4, 9, 16):
-            raise ValueError(f"{owner}.sh: expected 1, 4, 9 or 16 coefficients, got {self.sh.shape[-2]}")
+            raise ValueError(
+                f"{owner}.sh: expected 1, 4, 9 or 16 coefficients, got {self.sh.shape[-2]}"
+            )
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -1,9 +1,11 @@
-"""Configuration: frozen dataclasses in the code, YAML presets that hold what differs, keys set from the command line.
+"""Configuration: frozen dataclasses in the code, YAML presets that hold what differs, keys set from
+the command line.
 
-Works over any nested frozen dataclass whose fields all have defaults and carry a docstring string under them. Field
-types may be bool, int, float, str, Path, Literal, Optional, unions of those, tuples, lists, dicts with string keys,
-further dataclasses, and any of these with bounds (``likeness.scene.bounds``). A key is the dotted path of a field:
-``densify.start``. Names in a class's ``RETIRED`` were settings of earlier programs, whose files still say them.
+Works over any nested frozen dataclass whose fields all have defaults and carry a docstring string
+under them. Field types may be bool, int, float, str, Path, Literal, Optional, unions of those,
+tuples, lists, dicts with string keys, further dataclasses, and any of these with bounds
+(``likeness.scene.bounds``). A key is the dotted path of a field: ``densify.start``. Names in a
+class's ``RETIRED`` were settings of earlier programs, whose files still say them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from likeness.scene.config_values import RawText, convert, describe_type, field_docs, inner_dataclass, type_hints
+from likeness.scene.config_values import (
+    RawText,
+    convert,
+    describe_type,
+    field_docs,
+    inner_dataclass,
+    type_hints,
+)
 from likeness.scene.errors import UserError
 from likeness.scene.reading import read_yaml
 
@@ -28,7 +37,8 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One setting, for listings. ``default`` is None for a nested dataclass that is absent by default."""
+    """One setting, for listings. ``default`` is None for a nested dataclass that is absent by
+    default."""
 
     key: str
     type: str
@@ -42,16 +52,20 @@ def defaults(cls: type[T]) -> T:
 
 
 def load_preset(
-    preset: str | Path | None, cls: type[T], overrides: Mapping[str, Any] | Sequence[str] = (), folder: Path = CONFIGS
+    preset: str | Path | None,
+    cls: type[T],
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    folder: Path = CONFIGS,
 ) -> T:
     """The dataclass defaults, changed by a preset and then by overrides.
 
-    preset: the name of a file of ``folder`` without .yaml, or the path of a YAML file (a resolved ``config.yaml`` of a
-    run serves too), or None for the defaults. ``extends: NAME`` in a preset names one that it starts from.
+    preset: the name of a file of ``folder`` without .yaml, or the path of a YAML file (a resolved
+    ``config.yaml`` of a run serves too), or None for the defaults. ``extends: NAME`` in a preset
+    names one that it starts from.
     overrides: ``{"a.b": value}`` or texts ``"a.b=value"`` in YAML's
     notation, as ``--set`` gives them; the last one of a key wins.
-    Raises UserError that names file and key for: an unknown preset or key (with the nearest known one), a wrong type,
-    a value that the dataclass refuses.
+    Raises UserError that names file and key for: an unknown preset or key (with the nearest known
+    one), a wrong type, a value that the dataclass refuses.
     """
     config = cls()
     for path, changes in [] if preset is None else layers(preset, folder):
@@ -67,22 +81,28 @@ def presets(folder: Path = CONFIGS) -> list[str]:
 
 
 def preset_path(preset: str | Path, folder: Path = CONFIGS) -> Path:
-    """The file of a preset. A name is looked up in ``folder``; what ends in .yaml or .yml is a path as it stands."""
+    """The file of a preset. A name is looked up in ``folder``; what ends in .yaml or .yml is a path
+    as it stands."""
     if Path(preset).suffix in _SUFFIXES:
         if not Path(preset).is_file():
-            raise UserError(f"{preset}: no such preset file; give an existing one or one of {_listed(presets(folder))}")
+            raise UserError(
+                f"{preset}: no such preset file; give an existing one or one of {_listed(presets(folder))}"
+            )
         return Path(preset)
     path = folder / f"{preset}.yaml"
     if str(preset) not in presets(folder):
         nearest = difflib.get_close_matches(str(preset), presets(folder), 1, 0.4)
         guess = f"did you mean {nearest[0]}? " if nearest else ""
         known = _listed(presets(folder))
-        raise UserError(f"unknown preset {preset!r}; {guess}known: {known}, or the path of a .yaml file")
+        raise UserError(
+            f"unknown preset {preset!r}; {guess}known: {known}, or the path of a .yaml file"
+        )
     return path
 
 
 def layers(preset: str | Path, folder: Path = CONFIGS) -> list[tuple[Path, dict[str, Any]]]:
-    """A preset's file and changes, after those of the presets that it extends, the outermost first."""
+    """A preset's file and changes, after those of the presets that it extends, the outermost
+    first."""
     found: list[tuple[Path, dict[str, Any]]] = []
     path = preset_path(preset, folder)
     while path is not None:
@@ -98,7 +118,8 @@ def layers(preset: str | Path, folder: Path = CONFIGS) -> list[tuple[Path, dict[
 
 
 def apply(config: T, changes: Mapping[str, Any], source: str) -> T:
-    """A copy of ``config`` with ``changes`` (nested, or with dotted keys) applied. ``source`` is for messages."""
+    """A copy of ``config`` with ``changes`` (nested, or with dotted keys) applied. ``source`` is
+    for messages."""
     return _apply(config, changes, source, "", type(config))
 
 
@@ -108,13 +129,17 @@ def _apply(config: T, changes: Mapping[str, Any], source: str, prefix: str, root
     for name, value in _undotted(changes, source, prefix).items():
         key = f"{prefix}{name}"
         if name in getattr(type(config), "RETIRED", ()) and not isinstance(value, RawText):
-            continue  # files of earlier programs may say it; who sets it today is told that there is no such key
+            # files of earlier programs may say it; who sets it today is told that there is no such
+            # key
+            continue
         if name not in hints:
             raise UserError(f"{source}: unknown key {key[:100]}; {_nearest(key, root)}")
         inner = inner_dataclass(hints[name])
         if inner is not None and isinstance(value, Mapping):
             current = getattr(config, name)
-            values[name] = _apply(inner() if current is None else current, value, source, f"{key}.", root)
+            values[name] = _apply(
+                inner() if current is None else current, value, source, f"{key}.", root
+            )
         else:
             values[name] = convert(value, hints[name], source, key)
     try:
@@ -122,7 +147,9 @@ def _apply(config: T, changes: Mapping[str, Any], source: str, prefix: str, root
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     except ValueError as error:
-        raise UserError(f"{source}: {', '.join(prefix + name for name in values)}: {error}") from None
+        raise UserError(
+            f"{source}: {', '.join(prefix + name for name in values)}: {error}"
+        ) from None
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -131,7 +158,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def to_yaml(config: Any) -> str:
-    """The resolved configuration, every field of it; ``load_preset`` of the file gives an equal one."""
+    """The resolved configuration, every field of it; ``load_preset`` of the file gives an equal
+    one."""
     import yaml
 
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=100)
@@ -145,7 +173,11 @@ def redundant_keys(preset: str | Path, cls: type, folder: Path = CONFIGS) -> lis
         base = apply(base, inherited, str(path))
     loaded = apply(base, changes, "preset")
     known = {field.key for field in fields(cls)}
-    return [key for key in _leaves(changes) if key in known and _lookup(loaded, key) == _lookup(base, key)]
+    return [
+        key
+        for key in _leaves(changes)
+        if key in known and _lookup(loaded, key) == _lookup(base, key)
+    ]
 
 
 def fields(cls: type) -> list[Field]:
@@ -158,7 +190,12 @@ def fields(cls: type) -> list[Field]:
             if dataclasses.is_dataclass(value):
                 yield from walk(value, f"{prefix}{field.name}.")
             else:
-                yield Field(f"{prefix}{field.name}", describe_type(hints[field.name]), value, docs.get(field.name, ""))
+                yield Field(
+                    f"{prefix}{field.name}",
+                    describe_type(hints[field.name]),
+                    value,
+                    docs.get(field.name, ""),
+                )
 
     return list(walk(cls(), ""))
 
@@ -170,7 +207,9 @@ def listing(cls: type) -> str:
     lines = []
     for field in fields(cls):
         lines.append(f"{field.key} = {_scalar_text(field.default)}    ({field.type})")
-        lines += textwrap.wrap(" ".join(field.doc.split()), 110, initial_indent="    ", subsequent_indent="    ")
+        lines += textwrap.wrap(
+            " ".join(field.doc.split()), 110, initial_indent="    ", subsequent_indent="    "
+        )
     return "\n".join(lines)
 
 
@@ -183,7 +222,9 @@ def _pairs(overrides: Mapping[str, Any] | Sequence[str]) -> Iterator[tuple[str, 
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"{_COMMAND_LINE} {text[:100]}: expected KEY=VALUE, such as {_COMMAND_LINE} a.b=1")
+            raise UserError(
+                f"{_COMMAND_LINE} {text[:100]}: expected KEY=VALUE, such as {_COMMAND_LINE} a.b=1"
+            )
         shown = text if len(text) <= 80 else f"{text[:77]}..."
         yield f"{_COMMAND_LINE} {shown}", key.strip(), RawText(value.strip())
 
@@ -193,7 +234,9 @@ def _undotted(changes: Mapping[str, Any], source: str, prefix: str) -> dict[str,
     result: dict[str, Any] = {}
     for key, value in changes.items():
         if not isinstance(key, str):
-            raise UserError(f"{source}: {prefix}{key}: expected a name as key, got {key!r}; put it in quotes")
+            raise UserError(
+                f"{source}: {prefix}{key}: expected a name as key, got {key!r}; put it in quotes"
+            )
         head, dot, rest = key.partition(".")
         if dot:
             value = {rest: value}
@@ -205,7 +248,8 @@ def _undotted(changes: Mapping[str, Any], source: str, prefix: str) -> dict[str,
 
 
 def _nearest(key: str, root: type) -> str:
-    """A hint for an unknown key: the likeliest known one, by its whole path or by its last part alone."""
+    """A hint for an unknown key: the likeliest known one, by its whole path or by its last part
+    alone."""
     known = {field.key for field in fields(root)}
     known |= {key.rpartition(".")[0] for key in known if "." in key}  # the sections
     key = key[:100]
@@ -219,7 +263,9 @@ def _nearest(key: str, root: type) -> str:
 
     best = max(sorted(known), key=likeness)
     if likeness(best) < 0.6:
-        siblings = [known_key for known_key in sorted(known) if known_key.rpartition(".")[0] == section]
+        siblings = [
+            known_key for known_key in sorted(known) if known_key.rpartition(".")[0] == section
+        ]
         return f"known here: {_listed(siblings or sorted(known))}"
     return f"did you mean {best}?"
 

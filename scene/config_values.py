@@ -1,4 +1,5 @@
-"""Values of configuration fields: parsing, checking against a field's type, and the words for both in messages."""
+"""Values of configuration fields: parsing, checking against a field's type, and the words for both
+in messages."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.[\d_]+)([eE][-+]?\d+)?")
 
 
 class RawText(str):
-    """A value as typed on the command line: read as YAML, and as text where only that fits the field."""
+    """A value as typed on the command line: read as YAML, and as text where only that fits the
+    field."""
 
 
 @functools.cache
@@ -47,7 +49,8 @@ def inner_dataclass(hint: Any) -> type | None:
 
 
 def convert(value: Any, hint: Any, source: str, key: str) -> Any:
-    """``value`` (of YAML, of Python or a RawText) as the type of a field. Raises UserError where it does not fit."""
+    """``value`` (of YAML, of Python or a RawText) as the type of a field. Raises UserError where it
+    does not fit."""
     import yaml
 
     candidates = [value]
@@ -75,7 +78,8 @@ def _special(kind: type, value: Any) -> Any:
 
 
 def _as_numbers(value: Any) -> Any:
-    """A value with its numbers as people write them: 1e-3, which YAML 1.1 takes for text, and 1e4 for 10000."""
+    """A value with its numbers as people write them: 1e-3, which YAML 1.1 takes for text, and 1e4
+    for 10000."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value.replace("_", ""))
     if isinstance(value, float) and value.is_integer():
@@ -111,13 +115,26 @@ def describe_type(hint: Any) -> str:
 
 def _bounds(meta: msgspec.Meta) -> str:
     """Bounds in words: `` from 1 to 64``, `` above 0``."""
-    low = f" from {meta.ge}" if meta.ge is not None else f" above {meta.gt}" if meta.gt is not None else ""
-    high = "" if meta.le is None else f" to {meta.le}" if low.startswith(" from") else f" and at most {meta.le}"
+    low = (
+        f" from {meta.ge}"
+        if meta.ge is not None
+        else f" above {meta.gt}"
+        if meta.gt is not None
+        else ""
+    )
+    high = (
+        ""
+        if meta.le is None
+        else f" to {meta.le}"
+        if low.startswith(" from")
+        else f" and at most {meta.le}"
+    )
     return low + high
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """The docstring strings under the fields of a dataclass and of those it inherits from, read from the source."""
+    """The docstring strings under the fields of a dataclass and of those it inherits from, read
+    from the source."""
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if dataclasses.is_dataclass(base):
@@ -148,7 +165,9 @@ def _options(hint: Any) -> tuple[Any, ...]:
 def _got(value: Any, hint: Any) -> str:
     """A value in YAML's words, with the usual trap named: off, no and yes are not text."""
     if isinstance(value, bool):
-        takes_text = any(option is str or typing.get_origin(option) is Literal for option in _options(hint))
+        takes_text = any(
+            option is str or typing.get_origin(option) is Literal for option in _options(hint)
+        )
         note = " (YAML reads on, off, yes and no so: put the word in quotes)" if takes_text else ""
         return str(value).lower() + note
     return "null" if value is None else repr(value)

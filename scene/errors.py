@@ -9,7 +9,8 @@ _TAIL = 150  # the end of a message is its remedy, which is kept when the middle
 class UserError(ValueError):
     """Bad input: one line that says what, where, what was expected and what to do.
 
-    The scripts print it and exit with code 2; nothing else turns into an exit without a traceback. What a file says
+    The scripts print it and exit with code 2; nothing else turns into an exit without a traceback.
+    What a file says
     may stand in it: it is one line of at most MAX_MESSAGE printable characters, whatever that was.
     """
 
@@ -18,9 +19,11 @@ class UserError(ValueError):
 
 
 class UnusableVideo(UserError):
-    """A video that is no use, by itself or by limits that were set: not a matter of disks, options or weights.
+    """A video that is no use, by itself or by limits that were set: not a matter of disks, options
+    or weights.
 
-    reason: what is wrong in a few words, the same for all videos with the same trouble, for counting.
+    reason: what is wrong in a few words, the same for all videos with the same trouble, for
+        counting.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -29,10 +32,13 @@ class UnusableVideo(UserError):
 
 
 def one_line(text: str, most: int = MAX_MESSAGE) -> str:
-    """Text from outside for a terminal or a log: white space as single spaces, what cannot be printed (control
-    characters, escapes, half surrogates) as ``\\x1b``, and the middle left out beyond ``most`` characters."""
+    """Text from outside for a terminal or a log: white space as single spaces, what cannot be
+    printed (control characters, escapes, half surrogates) as ``\\x1b``, and the middle left out
+    beyond ``most`` characters."""
     text = " ".join(_shortened(text, 20 * most).split())
-    return _shortened("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), most)
+    return _shortened(
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), most
+    )
 
 
 def _shortened(text: str, most: int) -> str:

@@ -1,4 +1,5 @@
-"""A person's own zero and range of every expression, set after the fit and applied before the avatar sees a state."""
+"""A person's own zero and range of every expression, set after the fit and applied before the
+avatar sees a state."""
 
 from __future__ import annotations
 
@@ -11,15 +12,18 @@ from torch import Tensor
 from likeness.scene.errors import UserError
 from likeness.scene.head_state import HeadState
 
-# Coefficients up to the first pass as they are; what is beyond is bent so that it never exceeds the second.
+# Coefficients up to the first pass as they are; what is beyond is bent so that it never exceeds the
+# second.
 _FREE, _LIMIT = 1.5, 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ExpressionTuning:
-    """``expression' = neutral + gain * expression`` for each of E expressions, bent to stay within ±2.
+    """``expression' = neutral + gain * expression`` for each of E expressions, bent to stay within
+    ±2.
 
-    neutral: [E] the coefficients that the face at rest is given. gains: [E] factors of what is added to it.
+    neutral: [E] the coefficients that the face at rest is given. gains: [E] factors of what is
+        added to it.
     """
 
     neutral: Tensor
@@ -49,7 +53,9 @@ class ExpressionTuning:
 
     def __call__(self, state: HeadState) -> HeadState:
         """The states [*b] with their expressions tuned."""
-        return dataclasses.replace(state, expression=bend(self.neutral + self.gains * state.expression))
+        return dataclasses.replace(
+            state, expression=bend(self.neutral + self.gains * state.expression)
+        )
 
     def to_json(self, names: tuple[str, ...]) -> dict[str, dict[str, float]]:
         """What differs from the identity, by the names of the expressions."""
@@ -61,18 +67,31 @@ class ExpressionTuning:
 
     @classmethod
     def from_json(cls, entry: Any, names: tuple[str, ...], where: str) -> ExpressionTuning:
-        """The reverse of ``to_json``. Raises UserError, which begins with ``where``, for anything else."""
+        """The reverse of ``to_json``. Raises UserError, which begins with ``where``, for anything
+        else."""
         tuning = cls.identity(len(names))
         if not isinstance(entry, dict) or not set(entry) <= {"neutral", "gains"}:
-            raise UserError(f"{where}: tuning: expected an object with neutral and gains; export the avatar again")
+            raise UserError(
+                f"{where}: tuning: expected an object with neutral and gains; export the avatar again"
+            )
         for part, values in entry.items():
             if not isinstance(values, dict):
-                raise UserError(f"{where}: tuning.{part}: expected numbers by the names of expressions")
+                raise UserError(
+                    f"{where}: tuning.{part}: expected numbers by the names of expressions"
+                )
             for name, value in values.items():
                 if name not in names:
-                    raise UserError(f"{where}: tuning.{part}: this avatar has no expression {name!r}; remove it there")
-                if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:
-                    raise UserError(f"{where}: tuning.{part}.{name}: expected a number, got {value!r}")
+                    raise UserError(
+                        f"{where}: tuning.{part}: this avatar has no expression {name!r}; remove it there"
+                    )
+                if (
+                    isinstance(value, bool)
+                    or not isinstance(value, int | float)
+                    or not abs(value) < 1e6
+                ):
+                    raise UserError(
+                        f"{where}: tuning.{part}.{name}: expected a number, got {value!r}"
+                    )
                 getattr(tuning, part)[names.index(name)] = value
         return tuning
 

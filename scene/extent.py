@@ -1,8 +1,9 @@
-"""The scene of a fit: a box around the skull, in the head frame. Whatever the papers give in parts of "the scene", or
-in its units, is meant of this one.
+"""The scene of a fit: a box around the skull, in the head frame. Whatever the papers give in parts
+of "the scene", or in its units, is meant of this one.
 
-Splatting of still scenes takes 1.1 times the farthest camera from the cameras' mean for the extent (Kerbl et al. 2023).
-Seen from the head that is 0.3 to 0.7 m on clips whose heads turn, and 1 cm where one hardly does, which would leave no
+Splatting of still scenes takes 1.1 times the farthest camera from the cameras' mean for the extent
+(Kerbl et al. 2023). Seen from the head that is 0.3 to 0.7 m on clips whose heads turn, and 1 cm
+where one hardly does, which would leave no
 Gaussian large enough: so it is fixed.
 """
 

@@ -1,4 +1,5 @@
-"""Paths and names that others chose: given to libraries that take text only, and made into names of our own."""
+"""Paths and names that others chose: given to libraries that take text only, and made into names of
+our own."""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ MAX_NAME = 180
 
 @contextlib.contextmanager
 def utf8_path(path: Path) -> Iterator[str]:
-    """An absolute path to the same file, which need not exist yet, in text that every library can take.
+    """An absolute path to the same file, which need not exist yet, in text that every library can
+    take.
 
-    Names on POSIX systems are bytes; those that are no UTF-8 end OpenCV with a segmentation fault and others with a
-    traceback. For these it is a link, which lasts as long as the context; a file may stay open for longer. Absolute,
-    so that none is taken for an address (``rtsp:a.mp4``).
+    Names on POSIX systems are bytes; those that are no UTF-8 end OpenCV with a segmentation fault
+    and others with a traceback. For these it is a link, which lasts as long as the context; a file
+    may stay open for longer. Absolute, so that none is taken for an address (``rtsp:a.mp4``).
     """
     text = os.path.abspath(path)
     if is_text(text):
@@ -33,7 +35,8 @@ def utf8_path(path: Path) -> Iterator[str]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a path or name is Unicode text; names of bytes that are no UTF-8 come with half surrogates in Python."""
+    """Whether a path or name is Unicode text; names of bytes that are no UTF-8 come with half
+    surrogates in Python."""
     try:
         name.encode()
         return True
@@ -42,14 +45,17 @@ def is_text(name: str) -> bool:
 
 
 def shown(path: Path | str) -> str:
-    """A path or name as text for files and people: as it is, or with ``\\xff`` for what is no text in it."""
+    """A path or name as text for files and people: as it is, or with ``\\xff`` for what is no text
+    in it."""
     return str(path) if is_text(str(path)) else os.fsencode(path).decode(errors="backslashreplace")
 
 
 def folder_name(text: str, most: int = MAX_NAME) -> str:
-    """A printable name of at most ``most`` bytes for a file or folder of ours, made of the name of another one.
+    """A printable name of at most ``most`` bytes for a file or folder of ours, made of the name of
+    another one.
 
-    What cannot be printed becomes ``_``; of longer ones the beginning and a hash stay, so that two do not meet.
+    What cannot be printed becomes ``_``; of longer ones the beginning and a hash stay, so that two
+    do not meet.
     """
     name = "".join(c if c.isprintable() and c != "/" else "_" for c in text) or "_"
     data = name.encode()

@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likeness.ops.threads import run_rows
 from likeness.scene.capture import Capture, TrackedFrame
 from likeness.scene.errors import UserError
 from likeness.scene.image_files import load_image
-from likeness.ops.threads import run_rows
 
 _MIN_WEIGHT = 0.255  # of a pixel's colour, where opaque ones have 255
 
 
 def load_rgba(frame: TrackedFrame) -> np.ndarray:
-    """Picture and matte of a frame as uint8 [H, W, 4] (RGB not premultiplied). Raises UserError when damaged."""
+    """Picture and matte of a frame as uint8 [H, W, 4] (RGB not premultiplied). Raises UserError
+    when damaged."""
     import cv2
 
     size = (frame.camera.height, frame.camera.width)
@@ -36,7 +37,8 @@ def load_rgba(frame: TrackedFrame) -> np.ndarray:
 
 
 def composite(rgba: np.ndarray, background: Tensor | float = 1.0) -> Tensor:
-    """uint8 [H, W, 4] over a grey level, a colour [3] or a picture [H, W, 3]: float32 [H, W, 3] in [0, 1]."""
+    """uint8 [H, W, 4] over a grey level, a colour [3] or a picture [H, W, 3]: float32 [H, W, 3] in
+    [0, 1]."""
     pixels = torch.from_numpy(rgba).float() / 255
     alpha = pixels[..., 3:]
     return pixels[..., :3] * alpha + background * (1 - alpha)
@@ -46,18 +48,26 @@ def _read(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
     array = load_image(path, flags, 4 * size[0] * size[1])
     if array is None:
         problem = "damaged" if path.is_file() else "missing"
-        raise UserError(f"{path}: {problem}, expected a picture of the capture; preprocess the video again")
+        raise UserError(
+            f"{path}: {problem}, expected a picture of the capture; preprocess the video again"
+        )
     return array
 
 
 class FrameStore:
-    """Frames of a capture as uint8 on a device, 1 MiB each at 512², at full and, on request, at reduced resolution."""
+    """Frames of a capture as uint8 on a device, 1 MiB each at 512², at full and, on request, at
+    reduced resolution."""
 
     def __init__(
-        self, capture: Capture, indices: Sequence[int], device: torch.device | str = "cpu", *, held_at: int = 1
+        self,
+        capture: Capture,
+        indices: Sequence[int],
+        device: torch.device | str = "cpu",
+        *,
+        held_at: int = 1,
     ) -> None:
-        """Reads the frames ``indices`` (positions in ``capture.frames``). ``held_at``: holds 1 / held_at of their
-        resolution alone, which all divisors of ``get`` then refer to."""
+        """Reads the frames ``indices`` (positions in ``capture.frames``). ``held_at``: holds 1 /
+        held_at of their resolution alone, which all divisors of ``get`` then refer to."""
         from concurrent.futures import ThreadPoolExecutor
 
         cameras = [capture.frames[index].camera for index in indices]
@@ -76,8 +86,8 @@ class FrameStore:
         self._rows = {index: row for row, index in enumerate(indices)}
 
     def get(self, index: int | Sequence[int], divisor: int = 1) -> tuple[Tensor, Tensor]:
-        """Colour [*b, H, W, 3] (straight, not premultiplied) and matte [*b, H, W, 1] of a frame, or of several as a
-        batch [B], as float in [0, 1].
+        """Colour [*b, H, W, 3] (straight, not premultiplied) and matte [*b, H, W, 1] of a frame, or
+        of several as a batch [B], as float in [0, 1].
 
         ``divisor``: 1, 2, 4 ... reduces the resolution by averaging.
         """
@@ -98,14 +108,18 @@ class FrameStore:
 
 
 def _reduce(frames: Tensor, divisor: int) -> Tensor:
-    """Frames [T, H, W, 4] uint8 at 1 / divisor of their resolution, what is left over at the end cut off.
+    """Frames [T, H, W, 4] uint8 at 1 / divisor of their resolution, what is left over at the end
+    cut off.
 
-    Colour is averaged with the matte's weights (and a little everywhere), so that no background bleeds in.
+    Colour is averaged with the matte's weights (and a little everywhere), so that no background
+    bleeds in.
     """
     if frames.device.type == "cpu":
         from likeness.ops.pixel_kernels import reduce_frames  # numba loads slowly: only when used
 
-        out = frames.new_empty(len(frames), frames.shape[1] // divisor, frames.shape[2] // divisor, 4)
+        out = frames.new_empty(
+            len(frames), frames.shape[1] // divisor, frames.shape[2] // divisor, 4
+        )
         arrays = frames.contiguous().numpy(), divisor, np.float32(_MIN_WEIGHT), out.numpy()
         run_rows(lambda first, last: reduce_frames(first, last, *arrays), len(frames))
         return out

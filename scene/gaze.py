@@ -17,7 +17,8 @@ GAZE_MAX = 0.98
 
 
 def gaze_quats(angles: Tensor) -> Tensor:
-    """Rotations wxyz [..., 4] of eyes turned by angles [..., 2]: yaw to the subject's left, then pitch up (radians)."""
+    """Rotations wxyz [..., 4] of eyes turned by angles [..., 2]: yaw to the subject's left, then
+    pitch up (radians)."""
     yaw, pitch = angles.unbind(-1)
     zero = torch.zeros_like(yaw)
     turn = rotvecs_to_quats(torch.stack([zero, yaw, zero], -1))
@@ -25,19 +26,24 @@ def gaze_quats(angles: Tensor) -> Tensor:
 
 
 def quats_to_gaze(quats: Tensor) -> Tensor:
-    """The angles [..., 2] (yaw to the subject's left, pitch up; radians) of eyes' rotations [..., 4]; of ``gaze_quats``
-    the inverse. A turn about the line of sight is let go."""
+    """The angles [..., 2] (yaw to the subject's left, pitch up; radians) of eyes' rotations [...,
+    4]; of ``gaze_quats`` the inverse. A turn about the line of sight is let go."""
     ahead = quats_to_matrices(quats)[..., :, 2]
-    return torch.stack([torch.atan2(ahead[..., 0], ahead[..., 2]), ahead[..., 1].clamp(-1, 1).asin()], -1)
+    return torch.stack(
+        [torch.atan2(ahead[..., 0], ahead[..., 2]), ahead[..., 1].clamp(-1, 1).asin()], -1
+    )
 
 
 def looks(eye: str) -> dict[str, tuple[int, float]]:
-    """Which angle of an eye (0 yaw, 1 pitch) each of its eyeLook coefficients stands for, and with which sign."""
+    """Which angle of an eye (0 yaw, 1 pitch) each of its eyeLook coefficients stands for, and with
+    which sign."""
     outward, side = (1.0 if eye == "left" else -1.0), eye.capitalize()
     return {
-        f"eyeLookOut{side}": (0, outward), f"eyeLookIn{side}": (0, -outward),
-        f"eyeLookUp{side}": (1, 1.0), f"eyeLookDown{side}": (1, -1.0),
-    }  # fmt: skip
+        f"eyeLookOut{side}": (0, outward),
+        f"eyeLookIn{side}": (0, -outward),
+        f"eyeLookUp{side}": (1, 1.0),
+        f"eyeLookDown{side}": (1, -1.0),
+    }
 
 
 def gaze_expression(angles: Tensor, names: tuple[str, ...]) -> Tensor:
@@ -49,7 +55,9 @@ def gaze_expression(angles: Tensor, names: tuple[str, ...]) -> Tensor:
     for index, eye in enumerate(EYES):
         for name, (axis, sign) in looks(eye).items():
             if name in names:
-                result[:, names.index(name)] = (sign * angles[:, index, axis] / GAZE_FULL_RAD).clamp(0, GAZE_MAX)
+                result[:, names.index(name)] = (
+                    sign * angles[:, index, axis] / GAZE_FULL_RAD
+                ).clamp(0, GAZE_MAX)
     return result
 
 

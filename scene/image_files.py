@@ -1,4 +1,5 @@
-"""Pictures on disk by OpenCV, which is given their bytes and never their names: any path will do."""
+"""Pictures on disk by OpenCV, which is given their bytes and never their names: any path will
+do."""
 
 from __future__ import annotations
 
@@ -17,8 +18,10 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def load_image(path: Path, flags: int, max_pixels: int = 1 << 30) -> np.ndarray | None:
-    """A picture as ``cv2.imread(path, flags)`` gives it; None where the file is missing, empty or no picture, or a PNG
-    that is not whole or states more pixels than ``max_pixels``: OpenCV takes memory for whatever it states."""
+    """A picture as ``cv2.imread(path, flags)`` gives it; None where the file is missing, empty or
+    no picture, or a PNG
+    that is not whole or states more pixels than ``max_pixels``: OpenCV takes memory for whatever it
+        states."""
     import cv2
     import numpy as np
 
@@ -32,7 +35,8 @@ def load_image(path: Path, flags: int, max_pixels: int = 1 << 30) -> np.ndarray 
 
 
 def is_whole_png(path: Path) -> bool:
-    """Whether a file is a PNG to its end, by the checksums of its parts: 0.3 ms for a picture of 512²."""
+    """Whether a file is a PNG to its end, by the checksums of its parts: 0.3 ms for a picture of
+    512²."""
     try:
         return _is_whole(path.read_bytes())
     except OSError:
@@ -58,7 +62,8 @@ def _pixels(data: bytes) -> int:
 
 
 def save_image(path: Path, image: np.ndarray) -> None:
-    """Writes a picture (channels in OpenCV's order) in the format of its ending, whole or not at all.
+    """Writes a picture (channels in OpenCV's order) in the format of its ending, whole or not at
+    all.
 
     Raises UserError when the disk is full or the folder cannot be written to.
     """

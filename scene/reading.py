@@ -1,8 +1,10 @@
-"""Text, JSON and YAML from outside: one reader with types and bounds, and one line for whatever is wrong.
+"""Text, JSON and YAML from outside: one reader with types and bounds, and one line for whatever is
+wrong.
 
-What a file holds is described by types (``msgspec.Struct`` or dataclasses; bounds as ``Annotated[int, Meta(ge=1)]``)
-that stand beside what they describe. Nothing is read beyond a number of bytes, built beyond a depth, or followed: no
-references, no classes, nothing that is executed. Tensors and arrays: ``likeness.scene.tensor_files``.
+What a file holds is described by types (``msgspec.Struct`` or dataclasses; bounds as
+``Annotated[int, Meta(ge=1)]``) that stand beside what they describe. Nothing is read beyond a
+number of bytes, built beyond a depth, or followed: no references, no classes, nothing that is
+executed. Tensors and arrays: ``likeness.scene.tensor_files``.
 """
 
 from __future__ import annotations
@@ -34,27 +36,53 @@ DAMAGED = "it is damaged, make it anew"
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=16384)]
 """Pixels of one side of a picture."""
-Names = Annotated[list[Annotated[str, msgspec.Meta(min_length=1, max_length=200)]], msgspec.Meta(max_length=2000)]
+Names = Annotated[
+    list[Annotated[str, msgspec.Meta(min_length=1, max_length=200)]], msgspec.Meta(max_length=2000)
+]
 """Names of expressions, joints, columns."""
 
-# What the standard library, msgspec, PyYAML, NumPy, safetensors and PyTorch raise for files that are not what their
-# names promise. Errors of the system (a full memory, an interrupt) are none of these.
+# What the standard library, msgspec, PyYAML, NumPy, safetensors and PyTorch raise for files that
+# are not what their names promise. Errors of the system (a full memory, an interrupt) are none of
+# these.
 _DAMAGE = (
-    ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, RecursionError, RuntimeError,
-    EOFError, OSError, SyntaxError, NotImplementedError, AssertionError, struct.error, zlib.error, lzma.LZMAError,
-    zipfile.BadZipFile, gzip.BadGzipFile, pickle.UnpicklingError, csv.Error,
-)  # fmt: skip
-_LONG_NUMBER = re.compile(rb"[0-9]{300}")  # no double is that long; an int so long is a burden to whoever prints it
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    SyntaxError,
+    NotImplementedError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    pickle.UnpicklingError,
+    csv.Error,
+)
+# no double is that long; an int so long is a burden to whoever prints it
+_LONG_NUMBER = re.compile(rb"[0-9]{300}")
 _WORDS = {
-    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "null": "null",
-    "object": "an object", "array": "a list",
-}  # fmt: skip
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "null": "null",
+    "object": "an object",
+    "array": "a list",
+}
 
 
 @contextlib.contextmanager
 def damage(where: Path | str, what: str, remedy: str = DAMAGED) -> Iterator[None]:
-    """Turns whatever a damaged file raises inside into a UserError that names ``where`` and ``what`` it should be, or
-    the field of which msgspec complains.
+    """Turns whatever a damaged file raises inside into a UserError that names ``where`` and
+    ``what`` it should be, or the field of which msgspec complains.
 
     A UserError passes as it is.
     """
@@ -71,7 +99,9 @@ def damage(where: Path | str, what: str, remedy: str = DAMAGED) -> Iterator[None
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {_plain(str(error))}; {remedy}") from None
     except (*_DAMAGE, tokenize.TokenError, SafetensorError) as error:
-        raise UserError(f"{where}: cannot be read as the {what} ({reason(error)}); {remedy}") from None
+        raise UserError(
+            f"{where}: cannot be read as the {what} ({reason(error)}); {remedy}"
+        ) from None
 
 
 def reason(error: BaseException) -> str:
@@ -89,7 +119,8 @@ def reason(error: BaseException) -> str:
 
 
 def read_bytes(path: Path, what: str, most: int = MAX_TEXT, remedy: str = DAMAGED) -> bytes:
-    """A file's content. Raises UserError when it is missing, no plain file, or larger than ``most`` bytes."""
+    """A file's content. Raises UserError when it is missing, no plain file, or larger than ``most``
+    bytes."""
     with damage(path, what, remedy):
         check_size(path, what, most)
         with Path(path).open("rb") as file:
@@ -110,7 +141,9 @@ def check_size(path: Path, what: str, most: int) -> None:
 
 
 def _too_large(path: Path, size: int, what: str, most: int) -> UserError:
-    return UserError(f"{path}: {size / 1e6:.1f} MB; the {what} has at most {most / 1e6:.3g} MB: give another file")
+    return UserError(
+        f"{path}: {size / 1e6:.1f} MB; the {what} has at most {most / 1e6:.3g} MB: give another file"
+    )
 
 
 def read_text(path: Path, what: str, most: int = MAX_TEXT, remedy: str = DAMAGED) -> str:
@@ -119,10 +152,13 @@ def read_text(path: Path, what: str, most: int = MAX_TEXT, remedy: str = DAMAGED
         return read_bytes(path, what, most, remedy).decode("utf-8-sig")
 
 
-def read_json(path: Path, kind: type[T], what: str, most: int = MAX_JSON, remedy: str = DAMAGED) -> T:
+def read_json(
+    path: Path, kind: type[T], what: str, most: int = MAX_JSON, remedy: str = DAMAGED
+) -> T:
     """A JSON file as a ``kind``: any type that msgspec reads. ``what`` names it in messages.
 
-    Raises UserError that names the file and, where it is one, the field and what was expected there.
+    Raises UserError that names the file and, where it is one, the field and what was expected
+    there.
     """
     return decode_json(read_bytes(path, what, most, remedy), kind, path, what, remedy)
 
@@ -133,37 +169,58 @@ class _Format(msgspec.Struct):
 
 
 def read_versioned(
-    path: Path, kind: type[T], what: str, format: str, newest: int, oldest: int = 1, most: int = MAX_JSON,
+    path: Path,
+    kind: type[T],
+    what: str,
+    format: str,
+    newest: int,
+    oldest: int = 1,
+    most: int = MAX_JSON,
     remedy: str = DAMAGED,
-) -> tuple[T, dict[str, Any]]:  # fmt: skip
-    """A JSON file of ours that says its ``format`` and ``format_version``: as a ``kind``, and as it stands.
+) -> tuple[T, dict[str, Any]]:
+    """A JSON file of ours that says its ``format`` and ``format_version``: as a ``kind``, and as it
+    stands.
 
-    Raises UserError for another format, for versions beyond ``oldest`` to ``newest``, and as ``read_json`` does.
+    Raises UserError for another format, for versions beyond ``oldest`` to ``newest``, and as
+    ``read_json`` does.
     """
     data = read_bytes(path, what, most, remedy)
     stated = decode_json(data, _Format, path, what, remedy)
     if stated.format != format:
         got = str(stated.format)[:40]
-        raise UserError(f"{path}: format: expected {format!r}, got {got!r}; this file is of another kind")
+        raise UserError(
+            f"{path}: format: expected {format!r}, got {got!r}; this file is of another kind"
+        )
     version = stated.format_version
     if type(version) is not int or version > newest:
-        raise UserError(f"{path}: {format} format {version} is newer than this program's {newest}; update the program")
+        raise UserError(
+            f"{path}: {format} format {version} is newer than this program's {newest}; update the program"
+        )
     if version < oldest:
-        raise UserError(f"{path}: {format} format {version} is of an earlier version of this program; make it anew")
-    return decode_json(data, kind, path, what, remedy), decode_json(data, dict[str, Any], path, what, remedy)
+        raise UserError(
+            f"{path}: {format} format {version} is of an earlier version of this program; make it anew"
+        )
+    return decode_json(data, kind, path, what, remedy), decode_json(
+        data, dict[str, Any], path, what, remedy
+    )
 
 
-def decode_json(data: bytes | str, kind: type[T], where: Path | str, what: str, remedy: str = DAMAGED) -> T:
+def decode_json(
+    data: bytes | str, kind: type[T], where: Path | str, what: str, remedy: str = DAMAGED
+) -> T:
     """JSON text as a ``kind``, as ``read_json`` does."""
     data = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if _LONG_NUMBER.search(data):
-        raise UserError(f"{where}: cannot be read as the {what} (a number of hundreds of digits); {remedy}")
+        raise UserError(
+            f"{where}: cannot be read as the {what} (a number of hundreds of digits); {remedy}"
+        )
     with damage(where, what, remedy):
         return msgspec.json.decode(data, type=kind)
 
 
 def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """The lines of a log with one JSON object in each, as they stand and read. Lines without a whole number ``step``
+    """The lines of a log with one JSON object in each, as they stand and read. Lines without a
+    whole number ``step``
     are left out: a kill may have cut one."""
     kept = []
     for line in read_bytes(path, "log of a fit", MAX_JSON).splitlines():
@@ -175,18 +232,29 @@ def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
 
 
 def convert(value: Any, kind: type[T], where: Path | str, remedy: str = DAMAGED) -> T:
-    """Plain values (of JSON or YAML) as a ``kind``. Raises UserError that names the field and what was expected."""
+    """Plain values (of JSON or YAML) as a ``kind``. Raises UserError that names the field and what
+    was expected."""
     with damage(where, "values", remedy):
         return msgspec.convert(value, type=kind)
 
 
 def _plain(message: str) -> str:
-    """A message of msgspec's as the other readers say it: ``frames[3].time_s: expected a number >= 0.0``."""
+    """A message of msgspec's as the other readers say it: ``frames[3].time_s: expected a number >=
+    0.0``."""
     text, _, place = message.partition(" - at ")
-    place = re.sub(r"^key in `?|`", "", place).removeprefix("$").removeprefix(".").replace("[...]", ".*")
+    place = (
+        re.sub(r"^key in `?|`", "", place)
+        .removeprefix("$")
+        .removeprefix(".")
+        .replace("[...]", ".*")
+    )
     if missing := re.fullmatch(r"Object missing required field `(.*)`", text):
         return f"{place + '.' if place else ''}{missing[1]}: missing"
-    text = re.sub(r"`([^`]*)`", lambda match: " or ".join(_WORDS.get(w, w) for w in match[1].split(" | ")), text)
+    text = re.sub(
+        r"`([^`]*)`",
+        lambda match: " or ".join(_WORDS.get(w, w) for w in match[1].split(" | ")),
+        text,
+    )
     return f"{place}: {text[0].lower()}{text[1:]}" if place else f"{text[0].lower()}{text[1:]}"
 
 
@@ -205,15 +273,19 @@ def read_yaml(path: Path, what: str, remedy: str = "mend the file") -> dict[str,
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected lines of key: value, got {type(value).__name__}; {remedy}")
+        raise UserError(
+            f"{path}: expected lines of key: value, got {type(value).__name__}; {remedy}"
+        )
     return value
 
 
 def parse_yaml(text: str) -> Any:
-    """Plain values of YAML: null, true and false, numbers of a common size, text, lists and mappings.
+    """Plain values of YAML: null, true and false, numbers of a common size, text, lists and
+    mappings.
 
-    A key given twice is an error instead of a silent loss; so are references (``*name``), by which a few lines stand
-    for gigabytes, numbers that no double holds, and more than a hundred levels. Raises yaml.YAMLError.
+    A key given twice is an error instead of a silent loss; so are references (``*name``), by which
+    a few lines stand for gigabytes, numbers that no double holds, and more than a hundred levels.
+    Raises yaml.YAMLError.
     """
     import yaml
     from yaml.composer import ComposerError
@@ -244,10 +316,21 @@ def parse_yaml(text: str) -> Any:
 
         def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
             try:
-                if isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")) and len(node.value) > 64:
+                if (
+                    isinstance(node, yaml.ScalarNode)
+                    and node.tag.endswith((":int", ":float"))
+                    and len(node.value) > 64
+                ):
                     raise ValueError("a number of more than 64 characters")
                 return super().construct_object(node, deep)
-            except (ValueError, OverflowError, IndexError, KeyError, TypeError, AttributeError) as error:
+            except (
+                ValueError,
+                OverflowError,
+                IndexError,
+                KeyError,
+                TypeError,
+                AttributeError,
+            ) as error:
                 raise ConstructorError(None, None, reason(error), node.start_mark) from None
 
     try:

@@ -35,15 +35,22 @@ def quats_to_matrices(quats: Tensor) -> Tensor:
     """Rotation matrices [*b, 3, 3] of unit quaternions [*b, 4]."""
     w, x, y, z = quats.unbind(-1)
     rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    ]
     return torch.stack(rows, dim=-1).reshape(*quats.shape[:-1], 3, 3)
 
 
 def matrices_to_quats(matrices: Tensor) -> Tensor:
-    """Unit quaternions [*b, 4] with w >= 0 of rotation matrices [*b, 3, 3], stable for every angle."""
+    """Unit quaternions [*b, 4] with w >= 0 of rotation matrices [*b, 3, 3], stable for every
+    angle."""
     m = matrices
     t = torch.stack(
         [
@@ -60,7 +67,8 @@ def matrices_to_quats(matrices: Tensor) -> Tensor:
     d = m[..., 1, 0] + m[..., 0, 1]
     e = m[..., 0, 2] + m[..., 2, 0]
     f = m[..., 2, 1] + m[..., 1, 2]
-    # Row k is 4 q_k q: four scaled copies of the same quaternion; the largest t gives the best conditioned one.
+    # Row k is 4 q_k q: four scaled copies of the same quaternion; the largest t gives the best
+    # conditioned one.
     candidates = torch.stack(
         [
             torch.stack([t[..., 0], a, b, c], -1),
@@ -97,7 +105,8 @@ def rotvecs_to_matrices(rotvecs: Tensor) -> Tensor:
 
 
 def quats_to_rotvecs(quats: Tensor) -> Tensor:
-    """Rotation vectors [*b, 3] (radians, length at most pi) of unit quaternions [*b, 4]; differentiable at identity."""
+    """Rotation vectors [*b, 3] (radians, length at most pi) of unit quaternions [*b, 4];
+    differentiable at identity."""
     quats = torch.where(quats[..., :1] < 0, -quats, quats)
     sin_sq = (quats[..., 1:] ** 2).sum(-1, keepdim=True)
     sin = sin_sq.clamp_min(1e-14).sqrt()
@@ -120,7 +129,9 @@ def make_transform(rotation: Tensor, translation: Tensor) -> Tensor:
     """Rigid transforms [*b, 4, 4] from rotation matrices [*b, 3, 3] and translations [*b, 3]."""
     top = torch.cat([rotation, translation[..., None]], -1)
     # Filled on the device: numbers copied to a GPU would make it wait.
-    bottom = torch.cat([rotation.new_zeros(3), rotation.new_ones(1)]).expand(*rotation.shape[:-2], 1, 4)
+    bottom = torch.cat([rotation.new_zeros(3), rotation.new_ones(1)]).expand(
+        *rotation.shape[:-2], 1, 4
+    )
     return torch.cat([top, bottom], -2)
 
 
@@ -136,7 +147,8 @@ def transform_points(transform: Tensor, points: Tensor) -> Tensor:
 
 
 def mean_transform(transforms: Tensor) -> Tensor:
-    """The mean rigid transform [4, 4] of [T, 4, 4]: the chordal mean of rotations, the mean of translations."""
+    """The mean rigid transform [4, 4] of [T, 4, 4]: the chordal mean of rotations, the mean of
+    translations."""
     u, _, vt = torch.linalg.svd(transforms[:, :3, :3].double().mean(0))
     sign = torch.ones(3, dtype=u.dtype, device=u.device)
     sign[2] = torch.linalg.det(u @ vt)

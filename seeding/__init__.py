@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from likeness.seeding.off_mesh import sample_off_mesh, bind_to_nearest_vertices
-from likeness.seeding.painting import surface_colours
-from likeness.seeding.mesh import head_weights, sample_surface, seed_cloud, spread
+from likeness.ops.deform.rig import RigBinding
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.frame_images import FrameStore
-from likeness.ops.deform.rig import RigBinding
 from likeness.scene.seeds import Seeds
+from likeness.seeding.mesh import head_weights, sample_surface, seed_cloud, spread
+from likeness.seeding.off_mesh import bind_to_nearest_vertices, sample_off_mesh
+from likeness.seeding.painting import surface_colours
 
 __all__ = ["seeds_from_pictures", "seeds_on_mesh"]
 
@@ -21,7 +21,8 @@ _HEAD_AREA_M2 = 0.13
 def seeds_on_mesh(
     capture: Capture, frames: FrameStore, count: int, num_frames: int, opacity: float, seed: int
 ) -> Seeds:
-    """``count`` seeds on the fitted head model's surface, coloured by training frames (HeadGaS, section 3.4).
+    """``count`` seeds on the fitted head model's surface, coloured by training frames (HeadGaS,
+    section 3.4).
 
     frames: holds the training frames; ``num_frames`` of them, evenly spread, give the colours.
     """
@@ -34,11 +35,19 @@ def seeds_on_mesh(
 
 
 def seeds_from_pictures(
-    capture: Capture, frames: FrameStore, count: int, mesh_share: float, num_frames: int, opacity: float, seed: int
+    capture: Capture,
+    frames: FrameStore,
+    count: int,
+    mesh_share: float,
+    num_frames: int,
+    opacity: float,
+    seed: int,
 ) -> Seeds:
-    """``mesh_share`` of ``count`` seeds on the mesh, the rest where the mattes show a person, but no mesh.
+    """``mesh_share`` of ``count`` seeds on the mesh, the rest where the mattes show a person, but
+    no mesh.
 
-    frames: as in ``seeds_on_mesh``. There are fewer seeds than ``count`` where too little is seen beside the mesh.
+    frames: as in ``seeds_on_mesh``. There are fewer seeds than ``count`` where too little is seen
+        beside the mesh.
     """
     on_mesh = round(count * mesh_share)
     first = seeds_on_mesh(capture, frames, max(on_mesh, 1), num_frames, opacity, seed)
@@ -51,9 +60,13 @@ def seeds_from_pictures(
     # Candidates are dense; the ones drawn must cover the same area.
     grow = (len(points) / num_beside) ** 0.5
     second = seed_cloud(points[drawn], colours[drawn], sizes[drawn] * grow, opacity)
-    joined = {name: torch.cat([a, second.fields()[name]]) for name, a in first.cloud.fields().items()}
+    joined = {
+        name: torch.cat([a, second.fields()[name]]) for name, a in first.cloud.fields().items()
+    }
     near = bind_to_nearest_vertices(capture, points[drawn])
     rig = RigBinding(
-        first.rig.shapes, torch.cat([first.rig.vertices, near.vertices]), torch.cat([first.rig.weights, near.weights])
+        first.rig.shapes,
+        torch.cat([first.rig.vertices, near.vertices]),
+        torch.cat([first.rig.weights, near.weights]),
     )
     return Seeds(GaussianCloud(**joined), torch.cat([first.head_weights, weights[drawn]]), rig)

@@ -15,8 +15,8 @@ class SeedingConfig:
     num_gaussians: Gaussians = 2500
     """Gaussians at the start."""
     mesh_share: Share = 0.6
-    """Share of them on the head model's surface; the others on what the matte shows beside it (``picture`` and
-    ``one_shot``)."""
+    """Share of them on the head model's surface; the others on what the matte shows beside it
+    (``picture`` and ``one_shot``)."""
     frames: Count = 12
     """Training frames that colours and hair are taken from (``mesh`` and ``picture``)."""
     opacity: Share = 0.5
@@ -24,4 +24,5 @@ class SeedingConfig:
     sources: Count = 3
     """Training frames that the network sees (``one_shot``)."""
     weights: Path | None = None
-    """File of the network's weights (``one_shot``); unless said, those that come with the program."""
+    """File of the network's weights (``one_shot``); unless said, those that come with the
+    program."""

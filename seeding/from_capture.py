@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from likeness.seeding.config import SeedingConfig
-from likeness.seeding import seeds_from_pictures, seeds_on_mesh
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
 from likeness.scene.seeds import Seeds
+from likeness.seeding import seeds_from_pictures, seeds_on_mesh
+from likeness.seeding.config import SeedingConfig
 
 
 def mesh_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, seed: int) -> Seeds:
@@ -17,5 +17,11 @@ def mesh_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, seed
 def picture_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, seed: int) -> Seeds:
     """``mesh_share`` of the seeds on the mesh, the rest where person, but no mesh, is seen."""
     return seeds_from_pictures(
-        capture, frames, config.num_gaussians, config.mesh_share, config.frames, config.opacity, seed
+        capture,
+        frames,
+        config.num_gaussians,
+        config.mesh_share,
+        config.frames,
+        config.opacity,
+        seed,
     )

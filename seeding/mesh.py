@@ -7,15 +7,22 @@ from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
 from likeness.head_models.base import HeadModel
-from likeness.preprocess.landmarks import CHIN
-from likeness.seeding.shapes import expression_shapes
 from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.deform.rig import RigBinding
+from likeness.preprocess.landmarks import CHIN
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
-from likeness.ops.deform.rig import RigBinding
+from likeness.seeding.shapes import expression_shapes
 
 # The inside of the mouth is small and matters: it is sampled more densely than the skin.
-_PART_DENSITY = {"skin": 1.0, "eye_left": 2.0, "eye_right": 2.0, "tongue": 1.5, "teeth_upper": 3.0, "teeth_lower": 3.0}
+_PART_DENSITY = {
+    "skin": 1.0,
+    "eye_left": 2.0,
+    "eye_right": 2.0,
+    "tongue": 1.5,
+    "teeth_upper": 3.0,
+    "teeth_lower": 3.0,
+}
 _OTHER_DENSITY = 0.4
 _NECK_BLEND_M = 0.012
 
@@ -34,7 +41,8 @@ def seed_cloud(points: Tensor, colours: Tensor, sizes: Tensor, opacity: float) -
 
 def head_weights(points: Tensor, chin: Tensor) -> Tensor:
     """1 above the chin, 0 below the neck, soft between; [N]."""
-    # The line from the chin to the nape rises backwards: what is far behind the chin is head a little lower.
+    # The line from the chin to the nape rises backwards: what is far behind the chin is head a
+    # little lower.
     height = points[:, 1] - (chin[1] - 0.03)
     return torch.sigmoid(height / _NECK_BLEND_M)
 
@@ -68,5 +76,7 @@ def chin_of(model: HeadModel, vertices: Tensor) -> Tensor:
 
 def spread(indices: tuple[int, ...], count: int) -> list[int]:
     """So many of the indices, evenly spread."""
-    positions = torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long().tolist()
+    positions = (
+        torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long().tolist()
+    )
     return [indices[position] for position in positions]

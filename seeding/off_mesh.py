@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
-from likeness.seeding.shapes import expression_shapes
-from likeness.seeding.mesh import chin_of, spread
+from likeness.ops.deform.rig import RigBinding
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
-from likeness.ops.deform.rig import RigBinding
 from likeness.scene.transforms import invert_transform, transform_points
+from likeness.seeding.mesh import chin_of, spread
+from likeness.seeding.shapes import expression_shapes
 
-_SKULL_CENTRE = torch.tensor([0.0, 0.0, -0.09])  # metres, head frame: the depth that hair outlines lie at
+# metres, head frame: the depth that hair outlines lie at
+_SKULL_CENTRE = torch.tensor([0.0, 0.0, -0.09])
 _RIG_REACH_M = 0.015  # how far off the mesh expressions still move things
 _GRID = 4  # pixels between candidates
 
@@ -22,7 +23,8 @@ _GRID = 4  # pixels between candidates
 def sample_off_mesh(
     capture: Capture, frames: FrameStore, num_frames: int, generator: torch.Generator
 ) -> tuple[Tensor, ...]:
-    """Points [M, 3] in the head frame at rest, colours [M, 3], sizes [M] in metres, head weights [M]."""
+    """Points [M, 3] in the head frame at rest, colours [M, 3], sizes [M] in metres, head weights
+    [M]."""
     from likeness.renderers.mesh import rasterize_camera
 
     model = HEAD_MODELS[capture.head_model]()
@@ -35,9 +37,13 @@ def sample_off_mesh(
         image, matte = (t.cpu() for t in frames.get(index))
         posed = shaped.posed(frame.state)
         camera = frame.camera.in_frame(frame.state.T_world_head)
-        covered = torch.from_numpy(rasterize_camera(posed.vertices, model.faces, camera).face_index >= 0)
+        covered = torch.from_numpy(
+            rasterize_camera(posed.vertices, model.faces, camera).face_index >= 0
+        )
         ys, xs = torch.meshgrid(
-            torch.arange(0, camera.height, _GRID), torch.arange(0, camera.width, _GRID), indexing="ij"
+            torch.arange(0, camera.height, _GRID),
+            torch.arange(0, camera.width, _GRID),
+            indexing="ij",
         )
         ys, xs = ys.flatten(), xs.flatten()
         free = (matte[ys, xs, 0] > 0.6) & ~covered[ys, xs]
@@ -50,12 +56,15 @@ def sample_off_mesh(
         in_body = _unproject(body_camera, pixels, _depth_of(body_camera, _SKULL_CENTRE))
         points = torch.where(below[:, None], in_body, in_head)
         size = _GRID * 0.6 * _depth_of(camera, _SKULL_CENTRE) / camera.K[0, 0] / len(chosen) ** 0.5
-        parts.append((points, image[ys, xs], size.expand(len(points)), torch.where(below, 0.03, 0.95)))
+        parts.append(
+            (points, image[ys, xs], size.expand(len(points)), torch.where(below, 0.03, 0.95))
+        )
     return tuple(torch.cat(column) for column in zip(*parts))
 
 
 def bind_to_nearest_vertices(capture: Capture, points: Tensor) -> RigBinding:
-    """Points [N, 3] beside the mesh tied to its three nearest vertices, the weaker the further off they are."""
+    """Points [N, 3] beside the mesh tied to its three nearest vertices, the weaker the further off
+    they are."""
     from scipy.spatial import cKDTree
 
     model = HEAD_MODELS[capture.head_model]()
@@ -63,7 +72,11 @@ def bind_to_nearest_vertices(capture: Capture, points: Tensor) -> RigBinding:
     distances, vertices = cKDTree(head.vertices.numpy()).query(points.numpy(), k=3)
     distances = torch.from_numpy(distances).float()
     weights = 1 / distances.clamp_min(1e-4)
-    weights = weights / weights.sum(-1, keepdim=True) * torch.exp(-((distances[:, :1] / _RIG_REACH_M) ** 2))
+    weights = (
+        weights
+        / weights.sum(-1, keepdim=True)
+        * torch.exp(-((distances[:, :1] / _RIG_REACH_M) ** 2))
+    )
     return RigBinding(expression_shapes(head), torch.from_numpy(vertices).long(), weights)
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import torch
 
-from likeness.seeding.config import SeedingConfig
-from likeness.seeding.off_mesh import bind_to_nearest_vertices
-from likeness.seeding.mesh import seed_cloud
 from likeness.scene.capture import Capture
 from likeness.scene.extent import SCENE_CENTRE_M, SCENE_EXTENT_M, SCENE_RADIUS_M
 from likeness.scene.frame_images import FrameStore
 from likeness.scene.seeds import Seeds
+from likeness.seeding.config import SeedingConfig
+from likeness.seeding.mesh import seed_cloud
+from likeness.seeding.off_mesh import bind_to_nearest_vertices
 
-# Half of the 1% that GaussianHead prunes from. As large as their spacing, which is three times that limit, all would go
-# in the first round of a fit that is too short to shrink them.
+# Half of the 1% that GaussianHead prunes from. As large as their spacing, which is three times that
+# limit, all would go in the first round of a fit that is too short to shrink them.
 _SIZE_M = 0.005 * SCENE_EXTENT_M
 
 
 def random_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, seed: int) -> Seeds:
-    """Points uniform in the scene's box, in colours at random, half as large as GaussianHead allows."""
+    """Points uniform in the scene's box, in colours at random, half as large as GaussianHead
+    allows."""
     del frames
     generator = torch.Generator().manual_seed(seed)
     points = torch.rand(config.num_gaussians, 3, generator=generator) * 2 - 1

@@ -10,8 +10,8 @@ from likeness.scene.gaze import EYES, GAZE_FULL_RAD, looks
 
 
 def expression_shapes(head: ShapedHead) -> Tensor:
-    """[E, V, 3] metres at coefficient 1: the model's expressions, and eyeballs that turn, to first order, with the
-    coefficients of gaze (which in the model itself move the lids alone)."""
+    """[E, V, 3] metres at coefficient 1: the model's expressions, and eyeballs that turn, to first
+    order, with the coefficients of gaze (which in the model itself move the lids alone)."""
     model = head.model
     shapes = model.expression_basis.clone()
     axes = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # yaw to the subject's left, pitch up

@@ -1,4 +1,5 @@
-"""Compares a capture of the demo video with the truth: what the tracker and the matting really did."""
+"""Compares a capture of the demo video with the truth: what the tracker and the matting really
+did."""
 
 from __future__ import annotations
 
@@ -8,11 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likeness.synthetic.truth import DemoTruth
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
 from likeness.scene.image_files import load_image
-from likeness.scene.transforms import matrices_to_rotvecs, mean_transform, quats_to_rotvecs, rotation_angles
+from likeness.scene.transforms import (
+    matrices_to_rotvecs,
+    mean_transform,
+    quats_to_rotvecs,
+    rotation_angles,
+)
+from likeness.synthetic.truth import DemoTruth
 
 # Curves that a person would name, as weighted sums of expressions.
 CURVES = {
@@ -20,40 +26,57 @@ CURVES = {
     "smile": {"mouthSmileLeft": 0.5, "mouthSmileRight": 0.5},
     "jaw": {"jawOpen": 1.0},
     "brows": {
-        "browInnerUp": 0.5, "browOuterUpLeft": 0.25, "browOuterUpRight": 0.25,
-        "browDownLeft": -0.5, "browDownRight": -0.5,
+        "browInnerUp": 0.5,
+        "browOuterUpLeft": 0.25,
+        "browOuterUpRight": 0.25,
+        "browDownLeft": -0.5,
+        "browDownRight": -0.5,
     },
     "pucker": {"mouthPucker": 0.5, "mouthFunnel": 0.5},
-}  # fmt: skip
+}
 
 
 def errors(truth: DemoTruth, capture: Capture) -> dict:
     """Errors of a capture of ``truth.video``, frames matched by their times. Plain JSON values.
 
-    rotation_deg: median and 95th percentile of the angle between tracked and true head, and the same once the best
-        constant rotation between the two head frames is taken out (``offset_deg``: that rotation's angle). ``jitter``:
-        root mean square of the error's second difference in time over sqrt(6), which is the size of an error that is
-        independent from frame to frame (null without three frames in a row).
-    translation_mm: of the head's origin, likewise; ``relative`` also with the best scale taken out (an assumed focal
+    rotation_deg: median and 95th percentile of the angle between tracked and true head, and the
+        same once the best constant rotation between the two head frames is taken out
+        (``offset_deg``: that rotation's angle). ``jitter``: root mean square of the error's second
+        difference in time over sqrt(6), which is the size of an error that is independent from
+        frame to frame (null without three frames in a row).
+    translation_mm: of the head's origin, likewise; ``relative`` also with the best scale taken out
+        (an assumed focal
         length scales depths: ``scale``), in parts of the distance.
-    yaw_pitch_roll_deg: standard deviation of the rotation's error about the head's axes (pitch x, yaw y, roll z).
-    expressions: correlation of each curve of CURVES with the truth (null where the truth does not move); gaze:
-        of the eyes' horizontal and vertical angles.
-    alpha_mae: mean absolute difference of mattes in [0, 1] over every eighth frame, or null without a crop on record.
+    yaw_pitch_roll_deg: standard deviation of the rotation's error about the head's axes (pitch x,
+        yaw y, roll z).
+    expressions: correlation of each curve of CURVES with the truth (null where the truth does not
+        move); gaze: of the eyes' horizontal and vertical angles.
+    alpha_mae: mean absolute difference of mattes in [0, 1] over every eighth frame, or null without
+        a crop on record.
 
     Raises UserError when the capture is not of this video.
     """
     picks = np.array([round(frame.time_s * truth.config.fps) for frame in capture.frames])
     made_with = truth.config.head_model
     if capture.head_model != made_with:
-        raise UserError(f"{capture.root}: tracked with {capture.head_model}, the demo is made with {made_with}")
+        raise UserError(
+            f"{capture.root}: tracked with {capture.head_model}, the demo is made with {made_with}"
+        )
     if len(picks) == 0 or picks.max() >= len(truth.states):
-        raise UserError(f"{capture.root}: not a capture of {truth.video} (other times); give its own")
+        raise UserError(
+            f"{capture.root}: not a capture of {truth.video} (other times); give its own"
+        )
     states, true = capture.states, truth.states[torch.from_numpy(picks)]
-    report = {"frames": len(picks)} | _pose_errors(states.T_world_head.double(), true.T_world_head.double())
-    report["rotation_deg"]["jitter"] = _jitter(states.T_world_head.double(), true.T_world_head.double(), picks)
+    report = {"frames": len(picks)} | _pose_errors(
+        states.T_world_head.double(), true.T_world_head.double()
+    )
+    report["rotation_deg"]["jitter"] = _jitter(
+        states.T_world_head.double(), true.T_world_head.double(), picks
+    )
     report["expressions"] = _curve_correlations(states.expression, true.expression, capture, truth)
-    gaze, true_gaze = (quats_to_rotvecs(joints.double()).mean(1) for joints in (states.joints, true.joints))
+    gaze, true_gaze = (
+        quats_to_rotvecs(joints.double()).mean(1) for joints in (states.joints, true.joints)
+    )
     report["gaze"] = {
         "horizontal": _correlation(gaze[:, 1], true_gaze[:, 1]),
         "vertical": _correlation(gaze[:, 0], true_gaze[:, 0]),
@@ -63,7 +86,8 @@ def errors(truth: DemoTruth, capture: Capture) -> dict:
 
 
 def _pose_errors(tracked: Tensor, true: Tensor) -> dict:
-    between = true[:, :3, :3].transpose(1, 2) @ tracked[:, :3, :3]  # the tracked head in the true one
+    # the tracked head in the true one
+    between = true[:, :3, :3].transpose(1, 2) @ tracked[:, :3, :3]
     padded = torch.eye(4, dtype=between.dtype).repeat(len(between), 1, 1)
     padded[:, :3, :3] = between
     offset = mean_transform(padded)[:3, :3]
@@ -108,7 +132,10 @@ def _curve_correlations(tracked: Tensor, true: Tensor, capture: Capture, truth: 
     for curve, weights in CURVES.items():
         if all(name in names and name in true_names for name in weights):
             sums = [
-                sum(weight * values[:, known.index(name)].double() for name, weight in weights.items())
+                sum(
+                    weight * values[:, known.index(name)].double()
+                    for name, weight in weights.items()
+                )
                 for values, known in ((tracked, names), (true, true_names))
             ]
             result[curve] = _correlation(*sums)
@@ -129,7 +156,9 @@ def _alpha_error(truth: DemoTruth, capture: Capture, picks: np.ndarray) -> float
         matte = _read_grey(cv2, capture.frames[index].matte_path)
         wanted = crop.apply(truth.matte(int(picks[index]))[..., None], size).reshape(size, size)
         if matte.shape != wanted.shape:
-            raise UserError(f"{capture.frames[index].matte_path}: expected {size}x{size} pixels, got {matte.shape}")
+            raise UserError(
+                f"{capture.frames[index].matte_path}: expected {size}x{size} pixels, got {matte.shape}"
+            )
         total.append(np.abs(matte.astype(np.float32) - wanted).mean() / 255)
     return float(np.mean(total))
 

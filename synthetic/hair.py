@@ -1,4 +1,5 @@
-"""Hair of a made person: a cap over the scalp, and thousands of strands on and around it, rigid with the head."""
+"""Hair of a made person: a cap over the scalp, and thousands of strands on and around it, rigid
+with the head."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ import dataclasses
 import numpy as np
 from scipy.spatial import cKDTree
 
-from likeness.synthetic.appearance import Look, to_linear
-from likeness.synthetic.noise import lattice_noise, octave_noise, smoothstep
 from likeness.head_models.regions import FaceRegions, regions_of, scalp_score
 from likeness.renderers.mesh import vertex_normals
+from likeness.synthetic.appearance import Look, to_linear
+from likeness.synthetic.noise import lattice_noise, octave_noise, smoothstep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +40,22 @@ class HairStyle:
 
 STYLES = {
     "short": HairStyle(length=22, points=6, volume=6, lift=0.40, gravity=0.0, bend=0.25),
-    "tousled": HairStyle(length=46, points=8, volume=13, lift=0.45, gravity=0.15, bend=0.35, wildness=0.4),
-    "bob": HairStyle(length=150, points=11, volume=10, lift=0.10, gravity=1.6, bend=0.1, parted=True, wildness=0.12),
-    "curly": HairStyle(length=55, points=12, volume=18, lift=0.55, gravity=0.2, bend=0.2, curl=3.5, wildness=0.5),
+    "tousled": HairStyle(
+        length=46, points=8, volume=13, lift=0.45, gravity=0.15, bend=0.35, wildness=0.4
+    ),
+    "bob": HairStyle(
+        length=150,
+        points=11,
+        volume=10,
+        lift=0.10,
+        gravity=1.6,
+        bend=0.1,
+        parted=True,
+        wildness=0.12,
+    ),
+    "curly": HairStyle(
+        length=55, points=12, volume=18, lift=0.55, gravity=0.2, bend=0.2, curl=3.5, wildness=0.5
+    ),
 }
 
 
@@ -49,8 +63,8 @@ STYLES = {
 class Hair:
     """Hair in the head frame, metres.
 
-    cap: [V, 3], cap_faces: [F, 3]. strands: [S, P, 3] from root to tip; widths: [S, P]; occlusion: [S, P] open sky,
-    0 to 1; colors: [S, 3] linear.
+    cap: [V, 3], cap_faces: [F, 3]. strands: [S, P, 3] from root to tip; widths: [S, P]; occlusion:
+    [S, P] open sky, 0 to 1; colors: [S, 3] linear.
     """
 
     cap: np.ndarray
@@ -62,10 +76,16 @@ class Hair:
 
 
 def build_hair(
-    template: np.ndarray, vertices: np.ndarray, faces: np.ndarray, regions: FaceRegions, look: Look, seed: int,
+    template: np.ndarray,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    regions: FaceRegions,
+    look: Look,
+    seed: int,
     num_strands: int = 4500,
-) -> Hair:  # fmt: skip
-    """Grows hair on a neutral head: template and vertices [V, 3] metres, faces [F, 3] of the skin only."""
+) -> Hair:
+    """Grows hair on a neutral head: template and vertices [V, 3] metres, faces [F, 3] of the skin
+    only."""
     style = STYLES[look.hair_style]
     rng = np.random.default_rng(seed + 201)
     score = scalp_score(regions, template * 1000)
@@ -81,7 +101,9 @@ def build_hair(
     cap = skin + normals * (thickness - 1.2)[:, None]
 
     corners = skin[cap_faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    area = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
     area = area * (skin_score[cap_faces].min(1) > 1)
     # The hairline is seen from close by: it gets more strands.
     area = area * (1 + 1.2 * smoothstep(22, 6, skin_score[cap_faces].mean(1)))
@@ -112,8 +134,11 @@ def build_hair(
     )
 
 
-def _grow(style: HairStyle, regions, root, normal, at_line, layer, outside, bare, rng, seed: int) -> np.ndarray:
-    """Marches every strand from its root: combed, pulled down, kept outside of cap and skin. [S, P, 3] millimetres."""
+def _grow(
+    style: HairStyle, regions, root, normal, at_line, layer, outside, bare, rng, seed: int
+) -> np.ndarray:
+    """Marches every strand from its root: combed, pulled down, kept outside of cap and skin. [S, P,
+    3] millimetres."""
     count = len(root)
     whorl = np.array(regions.whorl)
     if style.parted:
@@ -139,11 +164,17 @@ def _grow(style: HairStyle, regions, root, normal, at_line, layer, outside, bare
             point = _pushed_out(point, *outside, layer)
         if style.parted:  # a curtain beside the face, not before it
             least = 64 * smoothstep(75, 15, point[:, 1]) * smoothstep(-60, -40, point[:, 2])
-            point[:, 0] = np.where(point[:, 0] >= 0, 1.0, -1.0) * np.maximum(np.abs(point[:, 0]), least)
+            point[:, 0] = np.where(point[:, 0] >= 0, 1.0, -1.0) * np.maximum(
+                np.abs(point[:, 0]), least
+            )
         points.append(point)
         moved = _unit(points[-1] - points[-2])
         moved = moved - style.bend * (moved * normal).sum(1, keepdims=True) * normal
-        heading = _unit(moved + [0, -style.gravity * 0.55, 0] + 0.12 * style.wildness * rng.normal(size=(count, 3)))
+        heading = _unit(
+            moved
+            + [0, -style.gravity * 0.55, 0]
+            + 0.12 * style.wildness * rng.normal(size=(count, 3))
+        )
     strands = np.stack(points, 1)
     if style.curl:
         t = np.linspace(0, 1, style.points)[None, :, None]
@@ -179,7 +210,8 @@ def _unit(v: np.ndarray) -> np.ndarray:
 
 
 def _subdivided(vertices, values, faces):
-    """One step of Loop's subdivision ("Smooth subdivision surfaces based on triangles", 1987), borders cut straight."""
+    """One step of Loop's subdivision ("Smooth subdivision surfaces based on triangles", 1987),
+    borders cut straight."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
     unique, inverse, count = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(3, -1)
@@ -200,7 +232,9 @@ def _subdivided(vertices, values, faces):
     smoothed = np.where(on_border[:, None], vertices, inner)
     m01, m12, m20 = inverse + num
     a, b, c = faces.T
-    fine = np.concatenate([np.stack(f, 1) for f in ((a, m01, m20), (b, m12, m01), (c, m20, m12), (m01, m12, m20))])
+    fine = np.concatenate(
+        [np.stack(f, 1) for f in ((a, m01, m20), (b, m12, m01), (c, m20, m12), (m01, m12, m20))]
+    )
     middle_values = 0.5 * (values[unique[:, 0]] + values[unique[:, 1]])
     return np.concatenate([smoothed, middle]), np.concatenate([values, middle_values]), fine
 
@@ -210,7 +244,8 @@ class Lashes:
     """Eyelashes, which move with the lids.
 
     roots: [S, 2] vertices of the lid's margin, shares: [S] of the second one; lengths: [S] metres;
-    sideways: [S] direction along x away from the middle of the eye; sides: [S] 1 left, -1 right; upper: [S] bool.
+    sideways: [S] direction along x away from the middle of the eye; sides: [S] 1 left, -1 right;
+        upper: [S] bool.
     """
 
     roots: np.ndarray
@@ -221,7 +256,8 @@ class Lashes:
     upper: np.ndarray
 
     def strands(self, vertices: np.ndarray, eye_heights: np.ndarray, num_points: int) -> np.ndarray:
-        """[S, P, 3] of a posed head: vertices [V, 3] in the head frame, heights [2] of left and right eye's centre."""
+        """[S, P, 3] of a posed head: vertices [V, 3] in the head frame, heights [2] of left and
+        right eye's centre."""
         a, b = self.roots.T
         root = vertices[a] * (1 - self.shares[:, None]) + vertices[b] * self.shares[:, None]
         # An open lid holds its lashes up, a closed one forward and down.
@@ -230,7 +266,9 @@ class Lashes:
         forward = _unit(np.stack([0.4 * self.sideways, rise, np.full(len(rise), 0.75)], 1))
         curl = np.stack([np.zeros_like(rise), np.where(self.upper, 0.5, -0.3), 0 * rise], 1)
         along = np.linspace(0, 1, num_points)[None, :, None]
-        return root[:, None] + self.lengths[:, None, None] * (along * forward[:, None] + along**2 * curl[:, None])
+        return root[:, None] + self.lengths[:, None, None] * (
+            along * forward[:, None] + along**2 * curl[:, None]
+        )
 
 
 def build_lashes(model, seed: int, per_eye: tuple[int, int] = (24, 9)) -> Lashes:
@@ -245,17 +283,28 @@ def build_lashes(model, seed: int, per_eye: tuple[int, int] = (24, 9)) -> Lashes
             place = 2 * at / (len(margin) - 1) - 1  # -1 at the nose, 1 at the temple
             lengths = length * (0.75 + 0.25 * place) * rng.uniform(0.8, 1.15, count)
             roots = np.stack([margin[low], margin[low + 1]], 1)
-            lashes.append((roots, at - low, lengths, sign * place, np.full(count, sign), np.full(count, upper)))
+            lashes.append(
+                (
+                    roots,
+                    at - low,
+                    lengths,
+                    sign * place,
+                    np.full(count, sign),
+                    np.full(count, upper),
+                )
+            )
     return Lashes(*(np.concatenate(field) for field in zip(*lashes, strict=True)))
 
 
 def lid_margins(model, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices along the upper and the lower lid's edge from the nose outwards, of the left (1) or right (-1) eye."""
+    """Vertices along the upper and the lower lid's edge from the nose outwards, of the left (1) or
+    right (-1) eye."""
     parts, faces, template = model.face_part.numpy(), model.faces.numpy(), model.template.numpy()
     skin = faces[parts == model.part_names.index("skin")]
     ring = np.intersect1d(skin, faces[parts == model.part_names.index("eye_cavity")])
     known = ring
-    for _ in range(regions_of(model).lid_rings):  # from the socket's border outwards over the thickness of the lid
+    # from the socket's border outwards over the thickness of the lid
+    for _ in range(regions_of(model).lid_rings):
         around = np.unique(skin[np.isin(skin, ring).any(1)])
         ring, known = np.setdiff1d(around, known), np.union1d(around, known)
     edge = ring[np.sign(template[ring, 0]) == sign]

@@ -24,22 +24,42 @@ VISEMES: dict[str, dict[str, float]] = {
 }
 GRIMACES: dict[str, dict[str, float]] = {
     "disgust": {"noseSneer": 0.9, "browDown": 0.8, "mouthUpperUp": 0.6, "eyeSquint": 0.6},
-    "fright": {"eyeWide": 0.9, "browInnerUp": 0.9, "browOuterUp": 0.7, "mouthStretch": 0.8, "jawOpen": 0.5},
+    "fright": {
+        "eyeWide": 0.9,
+        "browInnerUp": 0.9,
+        "browOuterUp": 0.7,
+        "mouthStretch": 0.8,
+        "jawOpen": 0.5,
+    },
     "kiss": {"mouthPucker": 0.9, "cheekPuff": 0.4, "browDown": 0.3},
-    "roar": {"jawOpen": 0.9, "mouthLowerDown": 0.7, "mouthUpperUp": 0.6, "noseSneer": 0.6, "browDown": 0.6},
+    "roar": {
+        "jawOpen": 0.9,
+        "mouthLowerDown": 0.7,
+        "mouthUpperUp": 0.6,
+        "noseSneer": 0.6,
+        "browDown": 0.6,
+    },
     "sulk": {"mouthFrown": 0.8, "mouthShrugLower": 0.7, "browInnerUp": 0.6},
     "skew": {"mouthLeft": 0.7, "jawLeft": 0.5, "cheekSquint": 0.6},
 }
 _NECK = (0.0, -0.105, -0.085)  # the point about which the head turns, in the head frame
-_EYE_RANGE = np.radians([30.0, 25.0])  # horizontal and vertical angle at which an eyeLook curve is 1
+# horizontal and vertical angle at which an eyeLook curve is 1
+_EYE_RANGE = np.radians([30.0, 25.0])
 
 
 def make_motion(
-    model: HeadModel, frames: int, fps: float, distance: float, height: float, seed: int, grimaces: float = 0.0
+    model: HeadModel,
+    frames: int,
+    fps: float,
+    distance: float,
+    height: float,
+    seed: int,
+    grimaces: float = 0.0,
 ) -> HeadState:
     """States [T] in the world of a camera at the origin (OpenCV axes).
 
-    distance: metres from the camera to the eyes at rest; height: metres of the eyes at rest above the camera's axis.
+    distance: metres from the camera to the eyes at rest; height: metres of the eyes at rest above
+        the camera's axis.
     grimaces: their strength, 0 to 1.
     Yaw covers ±25° in clips of 6 s or more, pitch ±11°, roll ±7°.
     """
@@ -64,9 +84,13 @@ def make_motion(
     rest = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
     rest[:3, 3] = torch.tensor([0.0, -height, distance])
     eye_vectors = np.stack([-gaze[:, 1], gaze[:, 0], np.zeros(frames)], 1)
-    joints = rotvecs_to_quats(torch.from_numpy(eye_vectors).float())[:, None].expand(-1, len(model.joint_names), -1)
+    joints = rotvecs_to_quats(torch.from_numpy(eye_vectors).float())[:, None].expand(
+        -1, len(model.joint_names), -1
+    )
     expression = torch.from_numpy(np.clip(curves.values, 0, 1)).float()
-    return HeadState(expression, joints.contiguous(), rest @ motion, rest.expand(frames, 4, 4).contiguous())
+    return HeadState(
+        expression, joints.contiguous(), rest @ motion, rest.expand(frames, 4, 4).contiguous()
+    )
 
 
 def _head_curves(t: np.ndarray, rng: np.random.Generator, voice: np.ndarray):
@@ -74,18 +98,26 @@ def _head_curves(t: np.ndarray, rng: np.random.Generator, voice: np.ndarray):
 
     def wave(*terms: tuple[float, float]) -> np.ndarray:
         phases = rng.uniform(0, 2 * np.pi, len(terms))
-        return sum(a * np.sin(2 * np.pi * t / period + phase) for (a, period), phase in zip(terms, phases, strict=True))
+        return sum(
+            a * np.sin(2 * np.pi * t / period + phase)
+            for (a, period), phase in zip(terms, phases, strict=True)
+        )
 
     yaw = wave((20, 5.7), (6, 2.3), (1, 0.9))
     yaw = 25 * np.tanh(1.15 * yaw / 25) / np.tanh(1.15)
     pitch = wave((6.5, 4.3), (3, 1.7)) + 2.0 * voice * np.sin(2 * np.pi * t / 0.8)
     roll = wave((4.5, 5.1), (2, 2.1))
-    shift = np.stack([wave((0.010, 6.1), (0.003, 2.2)), wave((0.004, 3.9)), wave((0.010, 5.3), (0.003, 2.7))], 1)
+    shift = np.stack(
+        [wave((0.010, 6.1), (0.003, 2.2)), wave((0.004, 3.9)), wave((0.010, 5.3), (0.003, 2.7))], 1
+    )
     return np.radians(np.clip(yaw, -25, 25)), np.radians(pitch), np.radians(roll), shift
 
 
-def _gaze(t: np.ndarray, rng: np.random.Generator, yaw: np.ndarray, pitch: np.ndarray) -> np.ndarray:
-    """Angles of the eyes in the head [T, 2] in radians: towards the subject's left, upwards. Mostly at the camera."""
+def _gaze(
+    t: np.ndarray, rng: np.random.Generator, yaw: np.ndarray, pitch: np.ndarray
+) -> np.ndarray:
+    """Angles of the eyes in the head [T, 2] in radians: towards the subject's left, upwards. Mostly
+    at the camera."""
     target, start = np.zeros((len(t), 2)), 0.0
     while start < t[-1] + 1e-9:
         length = rng.uniform(0.4, 1.6)
@@ -100,7 +132,8 @@ def _gaze(t: np.ndarray, rng: np.random.Generator, yaw: np.ndarray, pitch: np.nd
 
 
 class _Curves:
-    """Expression curves [T, E] under construction; a name without Left or Right means both sides."""
+    """Expression curves [T, E] under construction; a name without Left or Right means both
+    sides."""
 
     def __init__(self, names: tuple[str, ...], t: np.ndarray, rng: np.random.Generator) -> None:
         self.names, self.t, self.rng = names, t, rng
@@ -113,7 +146,9 @@ class _Curves:
             if name + side in self.names:
                 column = self.values[:, self.names.index(name + side)]
                 strength = 1.0 if not side else self.rng.uniform(0.9, 1.1)
-                column[:] = np.maximum(column, curve * strength) if limit else column + curve * strength
+                column[:] = (
+                    np.maximum(column, curve * strength) if limit else column + curve * strength
+                )
 
     def bump(self, centre: float, rise: float, hold: float, fall: float) -> np.ndarray:
         """0, smoothly up to 1 within ``rise`` seconds, held around ``centre``, and down again."""
@@ -131,7 +166,9 @@ class _Curves:
             while now < stop:
                 length = rng.uniform(0.16, 0.30)
                 sound = VISEMES[list(VISEMES)[rng.integers(len(VISEMES))]]
-                shape = self.bump(now, 0.75 * length, 0.15 * length, 0.85 * length) * rng.uniform(0.7, 1.2)
+                shape = self.bump(now, 0.75 * length, 0.15 * length, 0.85 * length) * rng.uniform(
+                    0.7, 1.2
+                )
                 for name, strength in sound.items():
                     self.add(name, strength * shape)
                 now += length
@@ -143,7 +180,12 @@ class _Curves:
         now = rng.uniform(0.3, 1.5)
         while now < end:
             shape = rng.uniform(0.55, 0.95) * self.bump(now + 0.8, 0.45, rng.uniform(0.5, 1.4), 0.6)
-            smile = (("mouthSmile", 1.0), ("cheekSquint", 0.45), ("eyeSquint", 0.3), ("mouthDimple", 0.2))
+            smile = (
+                ("mouthSmile", 1.0),
+                ("cheekSquint", 0.45),
+                ("eyeSquint", 0.3),
+                ("mouthDimple", 0.2),
+            )
             for name, strength in smile:
                 self.add(name, strength * shape, limit=True)
             now += rng.uniform(2.6, 4.2)
@@ -151,7 +193,11 @@ class _Curves:
         while now < end:
             shape = rng.uniform(0.5, 1.0) * self.bump(now + 0.4, 0.25, rng.uniform(0.2, 0.7), 0.35)
             if rng.random() < 0.7:
-                for name, strength in (("browInnerUp", 0.8), ("browOuterUp", 0.8), ("eyeWide", 0.3)):
+                for name, strength in (
+                    ("browInnerUp", 0.8),
+                    ("browOuterUp", 0.8),
+                    ("eyeWide", 0.3),
+                ):
                     self.add(name, strength * shape, limit=True)
             else:
                 for name, strength in (("browDown", 0.8), ("eyeSquint", 0.3), ("noseSneer", 0.2)):
@@ -159,15 +205,25 @@ class _Curves:
             now += rng.uniform(1.4, 2.6)
         now = rng.uniform(1, 3)
         while now < end:
-            name = ("mouthLeft", "mouthRight", "mouthFrown", "cheekPuff", "mouthShrugLower", "jawLeft")[rng.integers(6)]
+            name = (
+                "mouthLeft",
+                "mouthRight",
+                "mouthFrown",
+                "cheekPuff",
+                "mouthShrugLower",
+                "jawLeft",
+            )[rng.integers(6)]
             self.add(name, rng.uniform(0.3, 0.6) * self.bump(now, 0.3, 0.3, 0.3), limit=True)
             now += rng.uniform(2, 4)
 
     def grimace(self, strength: float, rng: np.random.Generator) -> None:
-        """A whole face pulled, every three seconds or so; by a generator of its own, so that the rest stays."""
+        """A whole face pulled, every three seconds or so; by a generator of its own, so that the
+        rest stays."""
         now = rng.uniform(0.5, 2)
         while now < self.t[-1] + 1:
-            shape = strength * rng.uniform(0.7, 1.0) * self.bump(now, 0.35, rng.uniform(0.2, 0.8), 0.4)
+            shape = (
+                strength * rng.uniform(0.7, 1.0) * self.bump(now, 0.35, rng.uniform(0.2, 0.8), 0.4)
+            )
             for name, part in GRIMACES[list(GRIMACES)[rng.integers(len(GRIMACES))]].items():
                 self.add(name, part * shape, limit=True)
             now += rng.uniform(2.2, 4.0)

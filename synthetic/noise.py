@@ -8,7 +8,8 @@ _GRID = 32
 
 
 def lattice_noise(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
-    """Values [N] of zero mean and about unit variance at points [N, 3]; ``wavelength`` in the points' unit.
+    """Values [N] of zero mean and about unit variance at points [N, 3]; ``wavelength`` in the
+    points' unit.
 
     Random numbers on a periodic lattice with trilinear interpolation.
     """
@@ -20,7 +21,8 @@ def lattice_noise(points: np.ndarray, wavelength: float, seed: int) -> np.ndarra
 
 
 def octave_noise(points: np.ndarray, wavelength: float, seed: int, octaves: int = 3) -> np.ndarray:
-    """The sum of ``octaves`` noises [N], each with half the wavelength and about half the strength of the last."""
+    """The sum of ``octaves`` noises [N], each with half the wavelength and about half the strength
+    of the last."""
     total = np.zeros(len(points), np.float32)
     for octave in range(octaves):
         total += lattice_noise(points, wavelength / 2**octave, seed + 101 * octave) * 0.5**octave
@@ -28,6 +30,7 @@ def octave_noise(points: np.ndarray, wavelength: float, seed: int, octaves: int 
 
 
 def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
-    """0 below ``low``, 1 above ``high``, smooth between (``low`` may be the larger: then it falls)."""
+    """0 below ``low``, 1 above ``high``, smooth between (``low`` may be the larger: then it
+    falls)."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

@@ -1,7 +1,9 @@
-"""Paints a head model: skin, lips, brows, eyes, teeth, into a texture in the layout of the model's uvs.
+"""Paints a head model: skin, lips, brows, eyes, teeth, into a texture in the layout of the model's
+uvs.
 
-The picture is computed texel by texel from the place of the texel on the template, so that it fits every identity and
-expression. FaceMesh takes the result for a face, which is also what the placing of landmarks relies on.
+The picture is computed texel by texel from the place of the texel on the template, so that it fits
+every identity and expression. FaceMesh takes the result for a face, which is also what the placing
+of landmarks relies on.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from likeness.synthetic.hair import lid_margins
-from likeness.synthetic.appearance import Look, to_linear
-from likeness.synthetic.noise import lattice_noise, octave_noise, smoothstep
-from likeness.head_models.regions import FaceRegions, lip_outline, regions_of, scalp_score
 from likeness.head_models.base import HeadModel
+from likeness.head_models.regions import FaceRegions, lip_outline, regions_of, scalp_score
 from likeness.renderers.mesh import rasterize
+from likeness.synthetic.appearance import Look, to_linear
+from likeness.synthetic.hair import lid_margins
+from likeness.synthetic.noise import lattice_noise, octave_noise, smoothstep
 
 _PLAN = 0.1  # mm per pixel of the frontal plans of lips and brows
 _PLAN_SIZE = (1600, 2600)  # pixels in x and y
@@ -25,8 +27,9 @@ _PLAN_ORIGIN = np.array([-80.0, 130.0])  # mm at the plan's top-left corner
 def paint_texture(model: HeadModel, look: Look, seed: int = 0, size: int = 1024) -> np.ndarray:
     """The painted head: [size, size, 4] uint8, the square root of linear albedo (RGB), and gloss.
 
-    Texel (row, column) lies at uv ((column + 0.5) / size, 1 - (row + 0.5) / size). Islands are extended beyond their
-    borders, so that bilinear filtering finds no gaps. Raises UserError when the model has no painted regions.
+    Texel (row, column) lies at uv ((column + 0.5) / size, 1 - (row + 0.5) / size). Islands are
+    extended beyond their borders, so that bilinear filtering finds no gaps. Raises UserError when
+    the model has no painted regions.
     """
     regions = regions_of(model)
     uv = model.uvs.numpy() * [1, -1] + [0, 1]
@@ -37,13 +40,18 @@ def paint_texture(model: HeadModel, look: Look, seed: int = 0, size: int = 1024)
     points = (model.template.numpy()[faces] * weights[..., None]).sum(1) * 1000
     part = model.face_part.numpy()[raster.face_index[raster.mask]]
 
-    albedo, gloss = np.full((len(points), 3), 0.4, np.float32), np.full(len(points), 0.2, np.float32)
+    albedo, gloss = (
+        np.full((len(points), 3), 0.4, np.float32),
+        np.full(len(points), 0.2, np.float32),
+    )
     for number, name in enumerate(model.part_names):
         here = part == number
         painted = _PAINTERS[name](model, regions, look, points[here], seed)
         albedo[here], gloss[here] = painted
     texture = np.zeros((size, size, 4), np.uint8)
-    texture[raster.mask] = np.round(255 * np.clip(np.concatenate([np.sqrt(albedo), gloss[:, None]], 1), 0, 1))
+    texture[raster.mask] = np.round(
+        255 * np.clip(np.concatenate([np.sqrt(albedo), gloss[:, None]], 1), 0, 1)
+    )
     return _extend(texture, raster.mask)
 
 
@@ -51,7 +59,9 @@ def skin_tile(look: Look, seed: int, height: int, width: int) -> np.ndarray:
     """Plain skin for neck and chest [height, width, 4], encoded as in ``paint_texture``."""
     rows, columns = np.mgrid[:height, :width]
     points = np.stack([columns, rows, np.zeros_like(rows)], -1).reshape(-1, 3).astype(np.float32)
-    shade = 1 + 0.035 * octave_noise(points, 60, seed + 3) + 0.02 * lattice_noise(points, 4, seed + 4)
+    shade = (
+        1 + 0.035 * octave_noise(points, 60, seed + 3) + 0.02 * lattice_noise(points, 4, seed + 4)
+    )
     albedo = to_linear(look.skin) * 0.93 * shade[:, None]
     tile = np.concatenate([np.sqrt(albedo), np.full((len(points), 1), 0.15)], 1)
     return np.round(255 * np.clip(tile, 0, 1)).astype(np.uint8).reshape(height, width, 4)
@@ -60,25 +70,40 @@ def skin_tile(look: Look, seed: int, height: int, width: int) -> np.ndarray:
 def _skin(model: HeadModel, regions: FaceRegions, look: Look, p: np.ndarray, seed: int):
     x, y, z = p.T
     albedo = np.repeat(to_linear(look.skin)[None], len(p), 0)
-    albedo *= (1 + 0.05 * octave_noise(p, 40, seed + 11) + 0.025 * lattice_noise(p, 1.6, seed + 12))[:, None]
+    albedo *= (
+        1 + 0.05 * octave_noise(p, 40, seed + 11) + 0.025 * lattice_noise(p, 1.6, seed + 12)
+    )[:, None]
     # Blood near the surface: cheeks, tip of the nose, ears, chin.
     red = sum(
-        strength * np.exp(-(((np.abs(x) - cx) / sx) ** 2) - ((y - cy) / sy) ** 2 - ((z - cz) / 40) ** 2)
+        strength
+        * np.exp(-(((np.abs(x) - cx) / sx) ** 2) - ((y - cy) / sy) ** 2 - ((z - cz) / 40) ** 2)
         for cx, cy, cz, sx, sy, strength in (
-            (46, -38, 5, 17, 17, 1.0), (0, -40, 40, 11, 10, 0.8), (0, -95, 22, 14, 9, 0.4), (78, -10, -80, 9, 30, 0.9),
-            (29, 8, 12, 20, 9, 0.35), (29, -12, 12, 18, 7, 0.45),
+            (46, -38, 5, 17, 17, 1.0),
+            (0, -40, 40, 11, 10, 0.8),
+            (0, -95, 22, 14, 9, 0.4),
+            (78, -10, -80, 9, 30, 0.9),
+            (29, 8, 12, 20, 9, 0.35),
+            (29, -12, 12, 18, 7, 0.45),
         )
-    )  # fmt: skip
+    )
     red = (red * look.redness * (1 + 0.2 * lattice_noise(p, 16, seed + 13)))[:, None]
     albedo *= 1 - np.clip(red, 0, 1.2) * np.array([0.04, 0.22, 0.18], np.float32)
     if look.freckles:
-        albedo *= 1 - _freckles(p, look.freckles, seed)[:, None] * np.array([0.25, 0.42, 0.5], np.float32)
+        albedo *= 1 - _freckles(p, look.freckles, seed)[:, None] * np.array(
+            [0.25, 0.42, 0.5], np.float32
+        )
     albedo = _beard(albedo, regions, look, p, seed)
-    gloss = 0.22 + 0.16 * np.exp(-((x / 16) ** 2)) * (y > -60) + 0.03 * lattice_noise(p, 3, seed + 14)
+    gloss = (
+        0.22 + 0.16 * np.exp(-((x / 16) ** 2)) * (y > -60) + 0.03 * lattice_noise(p, 3, seed + 14)
+    )
 
     front = smoothstep(-25, 0, z)
     lips = _sample_plan(_lip_plan(regions), p) * front
-    crease = 1 + 0.10 * lattice_noise(p * [1, 0.15, 0.3], 1.1, seed + 15) + 0.05 * lattice_noise(p, 5, seed + 16)
+    crease = (
+        1
+        + 0.10 * lattice_noise(p * [1, 0.15, 0.3], 1.1, seed + 15)
+        + 0.05 * lattice_noise(p, 5, seed + 16)
+    )
     rim = 1 - 0.25 * _sample_plan(_lip_gap_plan(regions), p) * front
     albedo = _mix(albedo, to_linear(look.lips) * (crease * rim)[:, None], 0.92 * lips)
     gloss = gloss + 0.45 * lips
@@ -87,14 +112,20 @@ def _skin(model: HeadModel, regions: FaceRegions, look: Look, p: np.ndarray, see
     albedo = _mix(albedo, to_linear(look.hair) * 0.6, 0.94 * brows)
     albedo *= (1 - _lid_line(model, p))[:, None]
     hair = smoothstep(-4, 9, scalp_score(regions, p) + 2.5 * lattice_noise(p, 3, seed + 17))
-    return _mix(albedo, to_linear(look.hair) * 0.7, 0.9 * hair), np.clip(gloss * (1 - hair) * (1 - 0.8 * brows), 0, 1)
+    return _mix(albedo, to_linear(look.hair) * 0.7, 0.9 * hair), np.clip(
+        gloss * (1 - hair) * (1 - 0.8 * brows), 0, 1
+    )
 
 
 def _beard(albedo, regions: FaceRegions, look: Look, p: np.ndarray, seed: int):
     if not look.stubble:
         return albedo
     x, y, z = p.T
-    top = regions.beard_top + 30 * smoothstep(35, 62, np.abs(x)) - 14 * np.exp(-(((np.abs(x) - 30) / 10) ** 2))
+    top = (
+        regions.beard_top
+        + 30 * smoothstep(35, 62, np.abs(x))
+        - 14 * np.exp(-(((np.abs(x) - 30) / 10) ** 2))
+    )
     area = smoothstep(3, -6, y - top) * smoothstep(-75, -45, z) * smoothstep(-140, -120, y)
     dots = smoothstep(0.2, 1.6, lattice_noise(p, 1.3, seed + 21))
     cover = look.stubble * area * (0.30 + 0.45 * dots)
@@ -115,7 +146,9 @@ def _lid_line(model: HeadModel, p: np.ndarray) -> np.ndarray:
     """Darkness [N] of the lashes' roots along the lids' margins."""
     darkness = np.zeros(len(p), np.float32)
     for sign in (-1, 1):
-        for margin, width, strength in zip(lid_margins(model, sign), (1.5, 1.0), (0.85, 0.40), strict=True):
+        for margin, width, strength in zip(
+            lid_margins(model, sign), (1.5, 1.0), (0.85, 0.40), strict=True
+        ):
             distance, _ = cKDTree(_densified(model.template.numpy()[margin] * 1000)).query(p)
             darkness = np.maximum(darkness, strength * np.exp(-((distance / width) ** 2)))
     return darkness
@@ -129,12 +162,23 @@ def _eyeball(model: HeadModel, regions: FaceRegions, look: Look, p: np.ndarray, 
     front = d[:, 2] > 0
     around = np.stack([np.cos(angle) * 9, np.sin(angle) * 9, radius * 0.35], 1)
     streaks = octave_noise(around, 1.6, seed + 41, 2)
-    veins = smoothstep(1.3, 2.2, lattice_noise(np.stack([d[:, 0], d[:, 1] * 2.5, d[:, 2]], 1), 3, seed + 42))
+    veins = smoothstep(
+        1.3, 2.2, lattice_noise(np.stack([d[:, 0], d[:, 1] * 2.5, d[:, 2]], 1), 3, seed + 42)
+    )
     pink = smoothstep(6, 14, radius)
-    white = to_linear((0.86, 0.84, 0.82)) * np.stack([np.ones_like(radius), 1 - 0.22 * pink, 1 - 0.2 * pink], 1)
+    white = to_linear((0.86, 0.84, 0.82)) * np.stack(
+        [np.ones_like(radius), 1 - 0.22 * pink, 1 - 0.2 * pink], 1
+    )
     white = white * (1 - 0.25 * (veins * pink)[:, None] * [0.2, 1, 1])
-    iris = to_linear(look.iris) * (1.15 + 0.30 * streaks - 0.75 * smoothstep(4.6, 5.9, radius))[:, None]
-    iris = _mix(iris, to_linear(look.iris) * [1.5, 1.1, 0.7], 0.5 * smoothstep(3.4, 2.0, radius + 0.4 * streaks))
+    iris = (
+        to_linear(look.iris)
+        * (1.15 + 0.30 * streaks - 0.75 * smoothstep(4.6, 5.9, radius))[:, None]
+    )
+    iris = _mix(
+        iris,
+        to_linear(look.iris) * [1.5, 1.1, 0.7],
+        0.5 * smoothstep(3.4, 2.0, radius + 0.4 * streaks),
+    )
     albedo = _mix(white, np.clip(iris, 0.003, 1), smoothstep(6.1, 5.6, radius) * front)
     albedo = _mix(albedo, np.full(3, 0.004), smoothstep(2.3, 2.0, radius) * front)
     return albedo, np.ones(len(p))
@@ -147,7 +191,10 @@ def _teeth(upper: bool):
         gaps = np.array([0, 8.6, 15.2, 22.6, 29.8, 37, 47, 57]) * (1.0 if upper else 0.8)
         nearest = np.abs(along[:, None] - gaps).min(1)
         tooth = 1 - 0.55 * np.exp(-((nearest / 0.45) ** 2))
-        white = to_linear((0.88, 0.85, 0.78)) * (tooth * (1 + 0.02 * lattice_noise(p, 6, seed + 51)))[:, None]
+        white = (
+            to_linear((0.88, 0.85, 0.78))
+            * (tooth * (1 + 0.02 * lattice_noise(p, 6, seed + 51)))[:, None]
+        )
         inward = y - regions.gum_lines[0] if upper else regions.gum_lines[1] - y
         gum = smoothstep(-0.8, 0.8, inward + 1.2 * np.exp(-((nearest / 1.6) ** 2)) - 0.6)
         return _mix(white, to_linear((0.70, 0.36, 0.36)), gum), np.full(len(p), 0.6)
@@ -195,13 +242,17 @@ def _lip_gap_plan(regions: FaceRegions) -> np.ndarray:
 
 
 def _brow_plan(regions: FaceRegions, look: Look, seed: int) -> np.ndarray:
-    """Brows drawn hair by hair: upwards near the nose, along the brow further out, towards its centre line."""
+    """Brows drawn hair by hair: upwards near the nose, along the brow further out, towards its
+    centre line."""
     rng = np.random.default_rng(seed + 71)
     line = np.array(regions.brow)
     plan = np.zeros(_PLAN_SIZE[::-1], np.uint8)
     for sign in (-1, 1):
         for _ in range(int(420 * look.brow_density)):
-            s, across = rng.uniform(0, 1) ** 0.9 * (len(line) - 1.001), np.clip(rng.normal(0, 0.5), -1, 1)
+            s, across = (
+                rng.uniform(0, 1) ** 0.9 * (len(line) - 1.001),
+                np.clip(rng.normal(0, 0.5), -1, 1),
+            )
             low = int(s)
             root = line[low] + (s - low) * (line[low + 1] - line[low])
             tangent = (line[low + 1] - line[low])[:2]
@@ -210,10 +261,19 @@ def _brow_plan(regions: FaceRegions, look: Look, seed: int) -> np.ndarray:
             rise = np.radians(62) * (1 - share) ** 2 + np.radians(14) - across * np.radians(22)
             heading = along + rise + rng.normal(0, 0.12)
             start = root[:2] + across * root[2] * np.array([-np.sin(along), np.cos(along)])
-            end = start + rng.uniform(4, 7.5) * (1 - 0.35 * share) * np.array([np.cos(heading), np.sin(heading)])
+            end = start + rng.uniform(4, 7.5) * (1 - 0.35 * share) * np.array(
+                [np.cos(heading), np.sin(heading)]
+            )
             segment = _to_plan(np.stack([start, end]) * [sign, 1])
             shade = int(rng.uniform(170, 255))
-            cv2.line(plan, segment[0].tolist(), segment[1].tolist(), shade, round(0.55 / _PLAN), cv2.LINE_AA)
+            cv2.line(
+                plan,
+                segment[0].tolist(),
+                segment[1].tolist(),
+                shade,
+                round(0.55 / _PLAN),
+                cv2.LINE_AA,
+            )
     return cv2.GaussianBlur(plan, (0, 0), 0.25 / _PLAN)
 
 

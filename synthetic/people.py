@@ -1,7 +1,9 @@
-"""Captures of made people whose truth is known: endless training data for models that see many persons.
+"""Captures of made people whose truth is known: endless training data for models that see many
+persons.
 
-One folder a person, by its seed; each is a small ordinary capture whose states, identity, cameras and mattes are the
-truth. Folders are whole or absent, so that an interrupted run goes on where it stopped.
+One folder a person, by its seed; each is a small ordinary capture whose states, identity, cameras
+and mattes are the truth. Folders are whole or absent, so that an interrupted run goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from likeness.synthetic.moments import random_camera, random_person, random_states
 from likeness.head_models import HEAD_MODELS
 from likeness.head_models.base import HeadModel
 from likeness.scene.camera import Camera
@@ -22,6 +23,7 @@ from likeness.scene.capture import MANIFEST, Capture, TrackedFrame
 from likeness.scene.files import new_folder
 from likeness.scene.head_state import HeadState
 from likeness.scene.image_files import save_image
+from likeness.synthetic.moments import random_camera, random_person, random_states
 
 _SEED_DIGITS = 7
 
@@ -40,7 +42,9 @@ class PeopleConfig:
     """Texels along a side of the head's texture."""
 
 
-def make_people(root: Path, seeds: Iterable[int], config: PeopleConfig, processes: int = 1) -> list[Path]:
+def make_people(
+    root: Path, seeds: Iterable[int], config: PeopleConfig, processes: int = 1
+) -> list[Path]:
     """Makes the captures of seeds that are not in ``root`` yet; returns the folders of all of them.
 
     Raises UserError where the disk is full or the folder cannot be written to.
@@ -49,7 +53,9 @@ def make_people(root: Path, seeds: Iterable[int], config: PeopleConfig, processe
 
     seeds = list(seeds)
     missing = [seed for seed in seeds if not (folder_of(root, seed) / MANIFEST).is_file()]
-    bar = tqdm(total=len(missing), desc="making people", unit="person", disable=None if missing else True)
+    bar = tqdm(
+        total=len(missing), desc="making people", unit="person", disable=None if missing else True
+    )
     task = functools.partial(make_person, root, config=config)
     with bar:
         if processes <= 1:
@@ -87,7 +93,8 @@ def make_person(root: Path, seed: int, config: PeopleConfig) -> Path:
 
 
 def write_capture(folder: Path, subject, states: HeadState, camera: Camera, source: str) -> Capture:
-    """Draws a ``Subject`` in states [T] seen by one camera into a folder, as a capture of training frames alone."""
+    """Draws a ``Subject`` in states [T] seen by one camera into a folder, as a capture of training
+    frames alone."""
     model = subject.model
     frames = []
     for index in range(len(states)):
@@ -99,12 +106,24 @@ def write_capture(folder: Path, subject, states: HeadState, camera: Camera, sour
         _write_picture(paths[1], alpha)
         posed = subject.shaped.posed(state)
         landmarks, _ = camera.in_frame(state.T_world_head).project(posed.landmarks())
-        frames.append(TrackedFrame(*paths, index / 25, camera, state, landmarks, torch.ones(len(landmarks)), 0.0))
+        frames.append(
+            TrackedFrame(
+                *paths, index / 25, camera, state, landmarks, torch.ones(len(landmarks)), 0.0
+            )
+        )
     capture = Capture(
-        root=folder, head_model=model.name, expression_names=tuple(model.expression_names),
-        joint_names=tuple(model.joint_names), identity=subject.person.identity, fps=25.0, frames=tuple(frames),
-        train=tuple(range(len(frames))), test=(), source_hash=source, report={"warnings": []},
-    )  # fmt: skip
+        root=folder,
+        head_model=model.name,
+        expression_names=tuple(model.expression_names),
+        joint_names=tuple(model.joint_names),
+        identity=subject.person.identity,
+        fps=25.0,
+        frames=tuple(frames),
+        train=tuple(range(len(frames))),
+        test=(),
+        source_hash=source,
+        report={"warnings": []},
+    )
     capture.save()
     return capture
 

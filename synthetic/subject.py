@@ -1,4 +1,5 @@
-"""A made person: shape, paint, hair and clothes, and their picture from any camera at any head state."""
+"""A made person: shape, paint, hair and clothes, and their picture from any camera at any head
+state."""
 
 from __future__ import annotations
 
@@ -8,28 +9,31 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from likeness.synthetic.glasses import Glasses, worn
-from likeness.synthetic.hair import Hair, Lashes, build_hair, build_lashes
-from likeness.synthetic.appearance import Look, to_linear
-from likeness.synthetic.noise import lattice_noise, octave_noise
-from likeness.synthetic.paint import paint_texture, skin_tile
-from likeness.head_models.regions import regions_of
-from likeness.synthetic.torso import Torso, build_torso, cloth_tile
 from likeness.head_models.base import HeadModel, ShapedHead
+from likeness.head_models.regions import regions_of
 from likeness.renderers.mesh import rasterize, vertex_normals
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Identity
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import invert_transform
+from likeness.synthetic.appearance import Look, to_linear
+from likeness.synthetic.glasses import Glasses, worn
+from likeness.synthetic.hair import Hair, Lashes, build_hair, build_lashes
+from likeness.synthetic.noise import lattice_noise, octave_noise
+from likeness.synthetic.paint import paint_texture, skin_tile
+from likeness.synthetic.torso import Torso, build_torso, cloth_tile
 
-_DOWN = np.array([0.0, -0.995, -0.1])  # the neck's direction at the head's border, in the head frame
-_LAMP_DISTANCE, _SHADOW_SIZE, _SHADOW_WIDTH = 3.0, 512, 0.62  # m, pixels, m seen by the shadow map at that distance
+# the neck's direction at the head's border, in the head frame
+_DOWN = np.array([0.0, -0.995, -0.1])
+# m, pixels, m seen by the shadow map at that distance
+_LAMP_DISTANCE, _SHADOW_SIZE, _SHADOW_WIDTH = 3.0, 512, 0.62
 _ENCODE_STEPS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """Lamps that stand still in the world; directions point towards them, in the camera's axes (y down, z forward)."""
+    """Lamps that stand still in the world; directions point towards them, in the camera's axes (y
+    down, z forward)."""
 
     lamp: tuple[float, float, float] = (-0.55, -0.62, -0.72)
     """Direction of the lamp that casts shadows."""
@@ -53,7 +57,9 @@ class Person:
     def random(cls, model: HeadModel, seed: int) -> Person:
         """A person drawn at random; the same seed always gives the same one."""
         rng = np.random.default_rng((seed, 5))
-        coefficients = np.clip(rng.normal(0, 0.75, model.num_identity), -1.6, 1.6).astype(np.float32)
+        coefficients = np.clip(rng.normal(0, 0.75, model.num_identity), -1.6, 1.6).astype(
+            np.float32
+        )
         identity = Identity(torch.from_numpy(coefficients), torch.zeros_like(model.template))
         side = 1 if rng.random() < 0.5 else -1
         lamp = (side * rng.uniform(0.35, 0.75), rng.uniform(-0.75, -0.45), -0.72)
@@ -62,7 +68,8 @@ class Person:
 
 
 class Subject:
-    """A person ready to be drawn. Building one takes a few seconds (paint, hair, ambient occlusion)."""
+    """A person ready to be drawn. Building one takes a few seconds (paint, hair, ambient
+    occlusion)."""
 
     def __init__(self, model: HeadModel, person: Person, texture_size: int = 1024) -> None:
         self.model, self.person = model, person
@@ -71,7 +78,9 @@ class Subject:
         vertices, faces = self.shaped.vertices.numpy(), model.faces.numpy()
         self.torso: Torso = build_torso(vertices.astype(np.float64), faces, person.seed)
         template, skin = model.template.numpy(), model.skin_faces.numpy()
-        self.hair: Hair = build_hair(template, vertices, skin, regions_of(model), person.look, person.seed)
+        self.hair: Hair = build_hair(
+            template, vertices, skin, regions_of(model), person.look, person.seed
+        )
         if person.glasses is not None:
             self.hair = worn(self.hair, person.glasses, self.shaped.joint_centers.numpy())
         self.lashes: Lashes = build_lashes(model, person.seed)
@@ -99,7 +108,9 @@ class Subject:
         dark = np.minimum(to_linear(self.person.look.hair) * 0.3, 0.01)
         self._strand_colors = np.concatenate([hair.colors, np.tile(dark, (num_lashes, 1))])
         num_strands = len(self._widths)
-        pairs = (np.arange(num_strands)[:, None] * num_points + np.arange(num_points - 1)).ravel() * 2
+        pairs = (
+            np.arange(num_strands)[:, None] * num_points + np.arange(num_points - 1)
+        ).ravel() * 2
         ribbons = np.concatenate([pairs[:, None] + [0, 1, 2], pairs[:, None] + [1, 3, 2]])
         num_surface_vertices = num_head + num_neck + len(torso.trunk) + len(hair.cap)
         self._faces = np.concatenate([self._surface, ribbons + num_surface_vertices])
@@ -107,29 +118,44 @@ class Subject:
         kinds = {"eye_left": shading.EYE, "eye_right": shading.EYE, "skin": shading.SKIN}
         of_part = np.array([kinds.get(name, shading.WET) for name in model.part_names])
         counts = (len(neck), shading.SKIN), (len(trunk), shading.CLOTH), (len(cap), shading.HAIR)
-        self._material = np.concatenate([of_part[model.face_part.numpy()], *(np.full(n, k) for n, k in counts)])
+        self._material = np.concatenate(
+            [of_part[model.face_part.numpy()], *(np.full(n, k) for n, k in counts)]
+        )
         # The texture: the head's square on top; below it shirt, plain skin and hair.
         height = 2 / 3
         head_uv = model.uvs.numpy()[model.uv_faces.numpy()] * [1, height] + [0, 1 - height]
         around = np.arctan2(hair.cap[:, 0], hair.cap[:, 2] + 0.065) / (2 * np.pi)
-        cap_uv = np.stack([np.abs(around) * 2, np.clip(hair.cap[:, 1] * 4 + 0.5, 0, 1)], -1)[hair.cap_faces]
+        cap_uv = np.stack([np.abs(around) * 2, np.clip(hair.cap[:, 1] * 4 + 0.5, 0, 1)], -1)[
+            hair.cap_faces
+        ]
         third = 1 - height
-        self._corner_uv = np.concatenate([
-            head_uv,
-            _into_tile(torso.neck_uv, 0.5, third / 2, 0.5, third / 2),
-            _into_tile(torso.trunk_uv, 0.0, 0.0, 0.5, third),
-            _into_tile(cap_uv, 0.5, 0.0, 0.5, third / 2),
-        ]).astype(np.float32)  # fmt: skip
+        self._corner_uv = np.concatenate(
+            [
+                head_uv,
+                _into_tile(torso.neck_uv, 0.5, third / 2, 0.5, third / 2),
+                _into_tile(torso.trunk_uv, 0.0, 0.0, 0.5, third),
+                _into_tile(cap_uv, 0.5, 0.0, 0.5, third / 2),
+            ]
+        ).astype(np.float32)
 
     def _build_texture(self) -> np.ndarray:
         size, look, seed = self._texture_size, self.person.look, self.person.seed
         head = paint_texture(self.model, look, seed, size)
-        cloth, skin = cloth_tile(look, seed, size // 2, size // 2), skin_tile(look, seed, size // 4, size // 2)
+        cloth, skin = (
+            cloth_tile(look, seed, size // 2, size // 2),
+            skin_tile(look, seed, size // 4, size // 2),
+        )
         rows, columns = np.mgrid[: size // 4, : size // 2].astype(np.float32)
         points = np.stack([columns.ravel() * 6, rows.ravel() * 0.7, 0 * rows.ravel()], 1)
-        streaks = 0.6 + 0.22 * octave_noise(points, 24, seed + 301) + 0.08 * lattice_noise(points, 200, seed + 302)
+        streaks = (
+            0.6
+            + 0.22 * octave_noise(points, 24, seed + 301)
+            + 0.08 * lattice_noise(points, 200, seed + 302)
+        )
         albedo = np.sqrt(np.clip(to_linear(look.hair) * np.clip(streaks, 0.15, 1.3)[:, None], 0, 1))
-        hair = np.concatenate([albedo, np.full((len(albedo), 1), 0.25)], 1).reshape(size // 4, size // 2, 4)
+        hair = np.concatenate([albedo, np.full((len(albedo), 1), 0.25)], 1).reshape(
+            size // 4, size // 2, 4
+        )
         tiles = np.concatenate([skin, np.round(255 * hair).astype(np.uint8)])
         return np.concatenate([head, np.concatenate([cloth, tiles], 1)])
 
@@ -173,17 +199,24 @@ class Subject:
             # The lids' shade on the eyeball stays where the lids are, however the eye turns.
             arms = head[index.numpy()] - self.shaped.joint_centers[joint].numpy()
             above = np.clip((arms[:, 1] + 0.002) / 0.011, 0, 1)
-            surface[index.numpy()] = 0.92 - 0.62 * above - 0.25 * np.clip((np.abs(arms[:, 0]) - 0.006) / 0.008, 0, 1)
+            surface[index.numpy()] = (
+                0.92 - 0.62 * above - 0.25 * np.clip((np.abs(arms[:, 0]) - 0.006) / 0.008, 0, 1)
+            )
         lashes = np.full(len(self.lashes.shares) * self._widths.shape[1] * 2, 0.5)
-        return np.concatenate([surface, np.repeat(self.hair.occlusion.ravel(), 2), lashes]).astype(np.float32)
+        return np.concatenate([surface, np.repeat(self.hair.occlusion.ravel(), 2), lashes]).astype(
+            np.float32
+        )
 
     @cached_property
     def _encode(self) -> np.ndarray:
         linear = np.linspace(0, 1, _ENCODE_STEPS) ** 2
-        return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055).astype(np.float32)
+        return np.where(
+            linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+        ).astype(np.float32)
 
     def render(self, state: HeadState, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-        """One state seen by one camera (no batches): rgb [H, W, 3] premultiplied sRGB and alpha [H, W], float32.
+        """One state seen by one camera (no batches): rgb [H, W, 3] premultiplied sRGB and alpha [H,
+        W], float32.
 
         2 × 2 samples per pixel. The lamps stand still in the world.
         """
@@ -195,11 +228,17 @@ class Subject:
         surface = (world @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
         T_cam_head = T @ state.T_world_head.double().numpy()
         head = self.shaped.posed(state).vertices.numpy()
-        lashes = self.lashes.strands(head, self.shaped.joint_centers[:, 1].numpy(), self._widths.shape[1])
-        strands = np.concatenate([self.hair.strands, lashes]) @ T_cam_head[:3, :3].T + T_cam_head[:3, 3]
+        lashes = self.lashes.strands(
+            head, self.shaped.joint_centers[:, 1].numpy(), self._widths.shape[1]
+        )
+        strands = (
+            np.concatenate([self.hair.strands, lashes]) @ T_cam_head[:3, :3].T + T_cam_head[:3, 3]
+        )
         ribbons = np.empty((self._widths.size * 2, 3), np.float32)
         tangents = np.empty_like(ribbons)
-        ribbons_kernel(strands.astype(np.float32), self._widths, np.float32(0.7 / K[0, 0]), ribbons, tangents)
+        ribbons_kernel(
+            strands.astype(np.float32), self._widths, np.float32(0.7 / K[0, 0]), ribbons, tangents
+        )
         vertices = np.concatenate([surface, ribbons])
         normals = np.concatenate([vertex_normals(surface, self._surface), tangents])
         raster = rasterize(vertices, self._faces, K, 2 * camera.width, 2 * camera.height)
@@ -208,24 +247,45 @@ class Subject:
         lamp, fill = (_normalized(np.array(direction)) for direction in (light.lamp, light.fill))
         target = state.T_world_body.double().numpy() @ [0, -0.02, -0.05, 1]
         T_light_world, light_K, shadow = _shadow_map(world, self._surface, lamp, target[:3])
-        directions = [(T[:3, :3] @ direction).astype(np.float32) for direction in (lamp, fill, np.array([0, -1.0, 0]))]
+        directions = [
+            (T[:3, :3] @ direction).astype(np.float32)
+            for direction in (lamp, fill, np.array([0, -1.0, 0]))
+        ]
         rgb = np.empty((camera.height, camera.width, 3), np.float32)
         alpha = np.empty((camera.height, camera.width), np.float32)
         shade_kernel(
-            raster.face_index, raster.barycentrics, self._faces, self._corner_uv, self._material, vertices, normals,
-            self._occlusion(state), self.texture, self._strand_colors, 2 * self._widths.shape[1], *directions,
-            np.array(light.strengths, np.float32), (T_light_world @ np.linalg.inv(T)).astype(np.float32),
-            light_K, shadow, self._encode, rgb, alpha,
-        )  # fmt: skip
+            raster.face_index,
+            raster.barycentrics,
+            self._faces,
+            self._corner_uv,
+            self._material,
+            vertices,
+            normals,
+            self._occlusion(state),
+            self.texture,
+            self._strand_colors,
+            2 * self._widths.shape[1],
+            *directions,
+            np.array(light.strengths, np.float32),
+            (T_light_world @ np.linalg.inv(T)).astype(np.float32),
+            light_K,
+            shadow,
+            self._encode,
+            rgb,
+            alpha,
+        )
         return rgb, alpha
 
     def wall(self, width: int, height: int) -> np.ndarray:
-        """The wall behind the person [height, width, 3] in [0, 1]: plaster with a soft gradient of light."""
+        """The wall behind the person [height, width, 3] in [0, 1]: plaster with a soft gradient of
+        light."""
         rows, columns = np.mgrid[:height, :width].astype(np.float32)
         rows, columns = rows * 512 / height, columns * 512 / width
         points = np.stack([columns.ravel(), rows.ravel(), 0 * rows.ravel()], 1)
         seed = self.person.seed
-        plaster = 0.010 * octave_noise(points, 90, seed + 401) + 0.006 * lattice_noise(points, 5, seed + 402)
+        plaster = 0.010 * octave_noise(points, 90, seed + 401) + 0.006 * lattice_noise(
+            points, 5, seed + 402
+        )
         lamp = self.person.light.lamp
         distance = np.hypot(columns - 256 - 300 * lamp[0], rows - 200)
         shade = 1.06 - 0.22 * np.clip(distance / 600, 0, 1) ** 1.5 + plaster.reshape(height, width)
@@ -233,7 +293,8 @@ class Subject:
 
 
 def _shadow_map(world: np.ndarray, faces: np.ndarray, lamp: np.ndarray, target: np.ndarray):
-    """Depths [S, S] seen from the lamp, with its pose T_light_world [3, 4] and (focal length, centre) in pixels."""
+    """Depths [S, S] seen from the lamp, with its pose T_light_world [3, 4] and (focal length,
+    centre) in pixels."""
     T = _look_along(-lamp, target)
     T[:3, 3] += [0, 0, _LAMP_DISTANCE]
     focal = _SHADOW_SIZE * _LAMP_DISTANCE / _SHADOW_WIDTH
@@ -252,8 +313,11 @@ def _look_along(forward: np.ndarray, target: np.ndarray) -> np.ndarray:
     return T
 
 
-def _open_sky(vertices: np.ndarray, faces: np.ndarray, directions: int = 56, size: int = 320) -> np.ndarray:
-    """Ambient occlusion: the cosine-weighted share [V] of directions in which a vertex sees nothing of the mesh."""
+def _open_sky(
+    vertices: np.ndarray, faces: np.ndarray, directions: int = 56, size: int = 320
+) -> np.ndarray:
+    """Ambient occlusion: the cosine-weighted share [V] of directions in which a vertex sees nothing
+    of the mesh."""
     normals = vertex_normals(vertices, faces).astype(np.float64)
     k = np.arange(directions) + 0.5
     height, turn = 1 - 2 * k / directions, k * np.pi * (1 + 5**0.5)

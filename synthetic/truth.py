@@ -1,4 +1,5 @@
-"""Makes the demo video and keeps its truth: states, camera, identity and mattes, as safetensors, JSON and PNG."""
+"""Makes the demo video and keeps its truth: states, camera, identity and mattes, as safetensors,
+JSON and PNG."""
 
 from __future__ import annotations
 
@@ -83,9 +84,13 @@ class _Manifest(msgspec.Struct):
 
 # T frames, E expressions, J joints, I identity components, V vertices
 _DECLARED = {
-    "expression": Array(("T", "E")), "joints": Array(("T", "J", 4)), "T_world_head": Array(("T", 4, 4)),
-    "T_world_body": Array(("T", 4, 4)), "identity_coefficients": Array(("I",)), "identity_offsets": Array(("V", 3)),
-}  # fmt: skip
+    "expression": Array(("T", "E")),
+    "joints": Array(("T", "J", 4)),
+    "T_world_head": Array(("T", 4, 4)),
+    "T_world_body": Array(("T", 4, 4)),
+    "identity_coefficients": Array(("I",)),
+    "identity_offsets": Array(("V", 3)),
+}
 _WHAT, _REMEDY = "truth of a demo video", "it is damaged: delete its folder to make it anew"
 
 
@@ -93,7 +98,8 @@ _WHAT, _REMEDY = "truth of a demo video", "it is damaged: delete its folder to m
 class DemoTruth:
     """What is known of a demo video.
 
-    folder: holds ``demo.mp4``, the truth and the mattes. states: [T], world = camera. identity: of the head model.
+    folder: holds ``demo.mp4``, the truth and the mattes. states: [T], world = camera. identity: of
+        the head model.
     """
 
     folder: Path
@@ -128,20 +134,27 @@ class DemoTruth:
         path = self.folder / "mattes" / f"{frame:06d}.png"
         alpha = load_image(path, cv2.IMREAD_GRAYSCALE)
         if alpha is None:
-            raise UserError(f"{path}: a matte of the demo is missing or damaged; delete {self.folder} to make it anew")
+            raise UserError(
+                f"{path}: a matte of the demo is missing or damaged; delete {self.folder} to make it anew"
+            )
         return alpha
 
-    def render_truth(self, state: HeadState | int, camera: Camera | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The person at a frame of the video (a number) or in any state, from any camera (that of the video if none).
+    def render_truth(
+        self, state: HeadState | int, camera: Camera | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The person at a frame of the video (a number) or in any state, from any camera (that of
+        the video if none).
 
-        Returns rgb [H, W, 3] premultiplied by alpha, sRGB in [0, 1], and alpha [H, W, 1], float32; without noise.
+        Returns rgb [H, W, 3] premultiplied by alpha, sRGB in [0, 1], and alpha [H, W, 1], float32;
+        without noise.
         """
         state = self.states[state] if isinstance(state, int) else state
         rgb, alpha = self.subject.render(state, self.camera if camera is None else camera)
         return rgb, alpha[..., None]
 
     def orbit(self, yaw: float, pitch: float = 0.0, size: int | None = None) -> Camera:
-        """The video's camera turned about the resting head: radians to the subject's left, and upwards."""
+        """The video's camera turned about the resting head: radians to the subject's left, and
+        upwards."""
         from likeness.scene.transforms import invert_transform, make_transform, rotvecs_to_matrices
 
         camera = self.camera if size is None else self.camera.resized(size, size)
@@ -188,18 +201,29 @@ def make_demo(
         if found.key == key and (folder / "demo.mp4").is_file():
             return DemoTruth.load(folder)
     elif (folder / "demo.mp4").exists():
-        raise UserError(f"{folder}: holds a demo.mp4 without its truth; remove it or choose another folder")
-    write_json(folder / _MANIFEST, {"format": "demo", "key": None})  # ours, and unfinished: to be made anew
+        raise UserError(
+            f"{folder}: holds a demo.mp4 without its truth; remove it or choose another folder"
+        )
+    # ours, and unfinished: to be made anew
+    write_json(folder / _MANIFEST, {"format": "demo", "key": None})
     subject = _subject(model, config)
     states = _motion(model, config)
     truth = DemoTruth(folder, config, states, subject.person.identity)
     _write_tensors(truth)
     _write_pictures(truth, subject, progress)
-    write_json(folder / _MANIFEST, {
-        "format": "demo", "format_version": _FORMAT_VERSION, "key": key, "config": dataclasses.asdict(config),
-        "expression_names": list(model.expression_names), "joint_names": list(model.joint_names),
-        "look": dataclasses.asdict(subject.person.look), "light": dataclasses.asdict(subject.person.light),
-    })  # fmt: skip
+    write_json(
+        folder / _MANIFEST,
+        {
+            "format": "demo",
+            "format_version": _FORMAT_VERSION,
+            "key": key,
+            "config": dataclasses.asdict(config),
+            "expression_names": list(model.expression_names),
+            "joint_names": list(model.joint_names),
+            "look": dataclasses.asdict(subject.person.look),
+            "light": dataclasses.asdict(subject.person.light),
+        },
+    )
     return truth
 
 
@@ -213,11 +237,14 @@ def _motion(model: HeadModel, config: DemoConfig) -> HeadState:
     from likeness.synthetic.motion import make_motion
 
     height = _HEIGHT_IN_PICTURE * config.field
-    return make_motion(model, config.frames, config.fps, config.distance, height, config.seed, config.grimaces)
+    return make_motion(
+        model, config.frames, config.fps, config.distance, height, config.seed, config.grimaces
+    )
 
 
 def _key(config: DemoConfig, model: HeadModel) -> str:
-    """A hash of the settings, the head model and the programs that draw: what decides the pictures."""
+    """A hash of the settings, the head model and the programs that draw: what decides the
+    pictures."""
     digest = hashlib.sha256(repr((_FORMAT_VERSION, dataclasses.asdict(config))).encode())
     here = Path(__file__).parent
     for path in (*sorted(here.glob("*.py")), here.parent / "mesh_kernels.py"):
@@ -228,13 +255,20 @@ def _key(config: DemoConfig, model: HeadModel) -> str:
 
 
 def _write_tensors(truth: DemoTruth) -> None:
-    tensors = {field.name: getattr(truth.states, field.name) for field in dataclasses.fields(HeadState)}
-    tensors |= {"identity_coefficients": truth.identity.coefficients, "identity_offsets": truth.identity.offsets}
+    tensors = {
+        field.name: getattr(truth.states, field.name) for field in dataclasses.fields(HeadState)
+    }
+    tensors |= {
+        "identity_coefficients": truth.identity.coefficients,
+        "identity_offsets": truth.identity.offsets,
+    }
     tensors |= {"K": truth.camera.K, "T_cam_world": truth.camera.T_cam_world}
     save_tensors(truth.folder / _TENSORS, tensors)
 
 
-def _write_pictures(truth: DemoTruth, subject: Subject, progress: Callable[[int, int], None] | None) -> None:
+def _write_pictures(
+    truth: DemoTruth, subject: Subject, progress: Callable[[int, int], None] | None
+) -> None:
     """The video and the mattes; frames are drawn by all cores."""
     import cv2
 
@@ -247,12 +281,19 @@ def _write_pictures(truth: DemoTruth, subject: Subject, progress: Callable[[int,
         picture = 255 * (rgb + (1 - alpha[..., None]) * wall)
         rng = np.random.default_rng((config.seed, 3, frame))
         picture += config.noise * rng.standard_normal(picture.shape, np.float32)
-        return np.clip(np.round(picture), 0, 255).astype(np.uint8), np.round(255 * alpha).astype(np.uint8)
+        return np.clip(np.round(picture), 0, 255).astype(np.uint8), np.round(255 * alpha).astype(
+            np.uint8
+        )
 
     draw(0)  # compiles, in one thread
-    with atomic_path(truth.video) as path, ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, 8))) as pool:
+    with (
+        atomic_path(truth.video) as path,
+        ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, 8))) as pool,
+    ):
         with utf8_path(path) as name:
-            writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"mp4v"), config.fps, (config.size, config.size))
+            writer = cv2.VideoWriter(
+                name, cv2.VideoWriter_fourcc(*"mp4v"), config.fps, (config.size, config.size)
+            )
         if not writer.isOpened():
             raise OSError(f"{path}: OpenCV cannot write an mp4 video")
         for frame, (picture, matte) in enumerate(pool.map(draw, range(config.frames))):

@@ -13,9 +13,19 @@ from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import mean_transform
 
 HEADER = (
-    "Timecode", "BlendShapeCount", *(name[0].upper() + name[1:] for name in ARKIT_EXPRESSIONS), "HeadYaw", "HeadPitch",
-    "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch", "RightEyeRoll",
-)  # fmt: skip
+    "Timecode",
+    "BlendShapeCount",
+    *(name[0].upper() + name[1:] for name in ARKIT_EXPRESSIONS),
+    "HeadYaw",
+    "HeadPitch",
+    "HeadRoll",
+    "LeftEyeYaw",
+    "LeftEyePitch",
+    "LeftEyeRoll",
+    "RightEyeYaw",
+    "RightEyePitch",
+    "RightEyeRoll",
+)
 
 
 def timecode(seconds: float, rate: float, start: float = 47245.0) -> str:
@@ -31,11 +41,16 @@ def timecode(seconds: float, rate: float, start: float = 47245.0) -> str:
 def angles_of(rotations: Tensor) -> Tensor:
     """[T, 3] yaw, pitch, roll of head rotations [T, 3, 3] = Ry(yaw) Rx(-pitch) Rz(roll)."""
     yaw = torch.atan2(rotations[:, 0, 2], rotations[:, 2, 2])
-    return torch.stack([yaw, rotations[:, 1, 2].asin(), torch.atan2(rotations[:, 1, 0], rotations[:, 1, 1])], -1)
+    return torch.stack(
+        [yaw, rotations[:, 1, 2].asin(), torch.atan2(rotations[:, 1, 0], rotations[:, 1, 1])], -1
+    )
 
 
-def table(states: HeadState, names: tuple[str, ...], times, rate: float = 60, start: float = 47245.0):
-    """Header and lines as cells. The head's angles are from its mean pose; joints are the left and the right eye."""
+def table(
+    states: HeadState, names: tuple[str, ...], times, rate: float = 60, start: float = 47245.0
+):
+    """Header and lines as cells. The head's angles are from its mean pose; joints are the left and
+    the right eye."""
     order = [names.index(name) for name in ARKIT_EXPRESSIONS]
     rest = mean_transform(states.T_world_head)[:3, :3]
     head = angles_of(rest.T @ states.T_world_head[:, :3, :3])

@@ -1,4 +1,5 @@
-"""Readers that do what none may, for the test of what finds it (``tests/test_damaged_files.py``)."""
+"""Readers that do what none may, for the test of what finds it
+(``tests/test_damaged_files.py``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Test processes that run side by side compile each kernel once, not once each: the second one waits, then loads it."""
+"""Test processes that run side by side compile each kernel once, not once each: the second one
+waits, then loads it."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from pathlib import Path
 
 
 def compile_once(folder: Path) -> None:
-    """From here on numba compiles a function only while this process holds its lock, a file in ``folder``.
+    """From here on numba compiles a function only while this process holds its lock, a file in
+    ``folder``.
 
-    numba looks for a compiled function on the disk before it compiles, and writes it there afterwards; both happen
-    within the lock.
+    numba looks for a compiled function on the disk before it compiles, and writes it there
+    afterwards; both happen within the lock.
     """
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.dispatcher import Dispatcher
@@ -19,8 +21,11 @@ def compile_once(folder: Path) -> None:
     compile_alone, held = Dispatcher.compile, set()
 
     def compile(self, signature):
-        name = hashlib.sha1(f"{self.py_func.__module__}.{self.py_func.__qualname__}".encode()).hexdigest()
-        with global_compiler_lock:  # first, so that two threads of one process never wait for each other
+        name = hashlib.sha1(
+            f"{self.py_func.__module__}.{self.py_func.__qualname__}".encode()
+        ).hexdigest()
+        # first, so that two threads of one process never wait for each other
+        with global_compiler_lock:
             if name in held:
                 return compile_alone(self, signature)
             with (folder / f"{name}.lock").open("w") as file:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
-# Before NumPy and torch start their thread pools: idle threads that spin would slow each other on small machines.
+# Before NumPy and torch start their thread pools: idle threads that spin would slow each other on
+# small machines.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # No more threads than cores, shared by the test processes.
 os.environ.setdefault(
-    "OMP_NUM_THREADS", "2" if (os.cpu_count() or 1) >= 2 * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)) else "1"
+    "OMP_NUM_THREADS",
+    "2"
+    if (os.cpu_count() or 1) >= 2 * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    else "1",
 )
 os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 os.environ.setdefault("LIKENESS_OFFLINE", "1")
@@ -20,7 +24,9 @@ from pathlib import Path
 
 import pytest
 
-_DATA = Path(os.environ.get("LIKENESS_DATA", Path(__file__).resolve().parents[1].parent / "shared" / "data"))
+_DATA = Path(
+    os.environ.get("LIKENESS_DATA", Path(__file__).resolve().parents[1].parent / "shared" / "data")
+)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -69,13 +75,15 @@ def shared_data() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def shared_clip(shared_data: Callable[[str], Path]) -> Callable[[str], Path]:
-    """Gives the path of a clip of the shared test data by name (``subject_a`` ...), or skips with the reason."""
+    """Gives the path of a clip of the shared test data by name (``subject_a`` ...), or skips with
+    the reason."""
     return lambda name: shared_data(f"clips/{name}.mp4")
 
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A pretended CUDA device (``tests.simulated_cuda``) with a pretended gsplat, for the length of a test."""
+    """A pretended CUDA device (``tests.simulated_cuda``) with a pretended gsplat, for the length of
+    a test."""
     from tests import simulated_gsplat
     from tests.simulated_cuda import simulated_cuda
 

@@ -41,18 +41,24 @@ def _node(kind: str, inputs: list[str], output: str, attributes: tuple[bytes, ..
 
 
 def write_embedding(path: Path, side: int = 112, seed: int = 0) -> np.ndarray:
-    """A network that embeds [1, 3, side, side] by one convolution with strides as large as its kernel, flattened.
+    """A network that embeds [1, 3, side, side] by one convolution with strides as large as its
+    kernel, flattened.
 
     Returns the kernel [8, 3, 28, 28].
     """
     kernel = np.random.default_rng(seed).normal(0, 0.1, (8, 3, 28, 28)).astype(np.float32)
-    convolution = _node("Conv", ["x", "w"], "c", (_ints("kernel_shape", (28, 28)), _ints("strides", (28, 28))))
+    convolution = _node(
+        "Conv", ["x", "w"], "c", (_ints("kernel_shape", (28, 28)), _ints("strides", (28, 28)))
+    )
     flatten = _node("Flatten", ["c"], "y")
     count = 8 * (side // 28) ** 2
-    graph = _field(1, convolution) + _field(1, flatten) + _field(2, "g") + _field(5, _tensor("w", kernel))
+    graph = (
+        _field(1, convolution)
+        + _field(1, flatten)
+        + _field(2, "g")
+        + _field(5, _tensor("w", kernel))
+    )
     graph += _field(11, _value("x", (1, 3, side, side))) + _field(12, _value("y", (1, count)))
     opset = _field(1, "") + _field(2, 11)
     path.write_bytes(_field(1, 6) + _field(7, graph) + _field(8, opset))
     return kernel
-
-

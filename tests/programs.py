@@ -1,4 +1,5 @@
-"""The programs as a person runs them: as processes, or, without the seconds that their start costs, in this one."""
+"""The programs as a person runs them: as processes, or, without the seconds that their start costs,
+in this one."""
 
 from __future__ import annotations
 
@@ -18,10 +19,14 @@ from likeness.cli import command_line
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def program(name: str, *arguments, timeout: float = 300, cwd: Path = ROOT, **kwargs) -> subprocess.CompletedProcess:
+def program(
+    name: str, *arguments, timeout: float = 300, cwd: Path = ROOT, **kwargs
+) -> subprocess.CompletedProcess:
     """Runs a program as a process."""
     command = [sys.executable, str(ROOT / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=cwd, **kwargs)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, cwd=cwd, **kwargs
+    )
 
 
 def inside(name: str, *arguments) -> None:
@@ -31,16 +36,22 @@ def inside(name: str, *arguments) -> None:
 
 
 def called(name: str, *arguments) -> subprocess.CompletedProcess:
-    """Runs a program in this process to its exit code; a bug raises, and nothing that a program sets outlives it."""
+    """Runs a program in this process to its exit code; a bug raises, and nothing that a program
+    sets outlives it."""
     command = [name, *map(str, arguments)]
     out, err, root = io.StringIO(), io.StringIO(), logging.getLogger()
-    levels = {log: log.level for log in (root, *map(logging.getLogger, (*command_line._PACKAGES, "__main__")))}
+    levels = {
+        log: log.level
+        for log in (root, *map(logging.getLogger, (*command_line._PACKAGES, "__main__")))
+    }
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(mock.patch.dict(os.environ))
             stack.enter_context(mock.patch.object(root, "handlers", []))
-            stack.enter_context(mock.patch.object(command_line, "_resume_hint", command_line._resume_hint))
+            stack.enter_context(
+                mock.patch.object(command_line, "_resume_hint", command_line._resume_hint)
+            )
             stack.enter_context(contextlib.redirect_stdout(out))
             stack.enter_context(contextlib.redirect_stderr(err))
             command_line.run(lambda: inside(name, *arguments))

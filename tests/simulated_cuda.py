@@ -1,14 +1,16 @@
-"""A pretended CUDA device: tensors that say they are on ``cuda:0``, hold their values on the CPU, and refuse what CUDA
-refuses.
+"""A pretended CUDA device: tensors that say they are on ``cuda:0``, hold their values on the CPU,
+and refuse what CUDA refuses.
 
-Every operation passes through here, those of C++ and of backward passes too. It raises where PyTorch would on CUDA:
-tensors of two devices in one operation (but for numbers, and for indices on the CPU), ``numpy()``, random generators of
-the other device. It also counts where the host waits for the device, and where it would in a graph's capture raises; so
-does a capture on a stream on which nothing ran before.
+Every operation passes through here, those of C++ and of backward passes too. It raises where
+PyTorch would on CUDA: tensors of two devices in one operation (but for numbers, and for indices on
+the CPU), ``numpy()``, random generators of the other device. It also counts where the host waits
+for the device, and where it would in a graph's capture raises; so does a capture on a stream on
+which nothing ran before.
 
-What it does not show: speed, memory, the order of streams, differences of rounding, and autocast; and views in
-inference mode fail here alone. C++ sees the tensors on PyTorch's device "meta", which no operation here may otherwise
-use. Other threads than the one that pretends can work with such tensors, but not make any from numbers.
+What it does not show: speed, memory, the order of streams, differences of rounding, and autocast;
+and views in inference mode fail here alone. C++ sees the tensors on PyTorch's device "meta", which
+no operation here may otherwise use. Other threads than the one that pretends can work with such
+tensors, but not make any from numbers.
 """
 
 from __future__ import annotations
@@ -33,10 +35,21 @@ CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 _COPIES = {"aten::_to_copy", "aten::copy_"}
 #: Give the host a number or a size that depends on values.
 _WAITING = {
-    "aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::masked_select",
-    "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::bincount", "aten::_linalg_check_errors",
-    "aten::_linalg_svd", "aten::_linalg_eigh", "aten::linalg_cholesky_ex", "aten::linalg_lstsq",
-}  # fmt: skip
+    "aten::_local_scalar_dense",
+    "aten::is_nonzero",
+    "aten::equal",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::_unique2",
+    "aten::unique_dim",
+    "aten::unique_consecutive",
+    "aten::bincount",
+    "aten::_linalg_check_errors",
+    "aten::_linalg_svd",
+    "aten::_linalg_eigh",
+    "aten::linalg_cholesky_ex",
+    "aten::linalg_lstsq",
+}
 _TAKES_NUMBERS = {"aten::fill_", "aten::_fused_adam_", "aten::_fused_adamw_"}
 
 _device: Device | None = None
@@ -58,9 +71,13 @@ class CudaTensor(torch.Tensor):
     def __new__(cls, values: Tensor) -> CudaTensor:
         values = values.detach()
         made = torch.Tensor._make_wrapper_subclass(
-            cls, values.shape, strides=values.stride(), storage_offset=values.storage_offset(), dtype=values.dtype,
+            cls,
+            values.shape,
+            strides=values.stride(),
+            storage_offset=values.storage_offset(),
+            dtype=values.dtype,
             device="meta",
-        )  # fmt: skip
+        )
         made.values = values
         return made
 
@@ -69,7 +86,9 @@ class CudaTensor(torch.Tensor):
         return _run(function, args, kwargs or {})
 
     device = property(lambda self: CUDA)
-    is_cuda, is_cpu, is_meta = (property(lambda self, value=value: value) for value in (True, False, False))
+    is_cuda, is_cpu, is_meta = (
+        property(lambda self, value=value: value) for value in (True, False, False)
+    )
 
     @property
     def data(self) -> Tensor:
@@ -93,8 +112,12 @@ class CudaTensor(torch.Tensor):
     def get_device(self) -> int:
         return 0
 
-    def new_tensor(self, data, *, dtype: torch.dtype | None = None, device=CUDA, requires_grad: bool = False) -> Tensor:
-        return torch.tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+    def new_tensor(
+        self, data, *, dtype: torch.dtype | None = None, device=CUDA, requires_grad: bool = False
+    ) -> Tensor:
+        return torch.tensor(
+            data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad
+        )
 
     def __getitem__(self, index) -> Tensor:
         return super().__getitem__(_with_lists_moved(index))
@@ -103,7 +126,9 @@ class CudaTensor(torch.Tensor):
         super().__setitem__(_with_lists_moved(index), value)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
-        copy = CudaTensor.__new__(type(self), self.values.clone()).requires_grad_(self.requires_grad)
+        copy = CudaTensor.__new__(type(self), self.values.clone()).requires_grad_(
+            self.requires_grad
+        )
         if getattr(self, "_is_param", False):
             copy._is_param = True
         memo[id(self)] = copy
@@ -114,9 +139,12 @@ class CudaTensor(torch.Tensor):
 
 
 def _with_lists_moved(index):
-    """An index whose lists of numbers are tensors, as C++ makes them for CUDA: by a copy from the host."""
+    """An index whose lists of numbers are tensors, as C++ makes them for CUDA: by a copy from the
+    host."""
     if isinstance(index, tuple):
-        return tuple(_with_lists_moved(list(part) if isinstance(part, tuple) else part) for part in index)
+        return tuple(
+            _with_lists_moved(list(part) if isinstance(part, tuple) else part) for part in index
+        )
     return _moved(torch.tensor(index), CUDA) if isinstance(index, list | np.ndarray) else index
 
 
@@ -139,7 +167,14 @@ def _moved(self: Tensor, *args, **kwargs) -> Tensor:
 def _from_numbers(original):
     """``torch.tensor`` or ``torch.as_tensor``, which in C++ would ask for the real device."""
 
-    def make(data, *, dtype: torch.dtype | None = None, device=None, requires_grad: bool = False, **kwargs) -> Tensor:
+    def make(
+        data,
+        *,
+        dtype: torch.dtype | None = None,
+        device=None,
+        requires_grad: bool = False,
+        **kwargs,
+    ) -> Tensor:
         if requires_grad:
             kwargs["requires_grad"] = True
         if device is None or torch.device(device).type == "cpu" or isinstance(data, CudaTensor):
@@ -156,7 +191,8 @@ class _Mode(TorchDispatchMode):
 
 @functools.lru_cache(None)
 def _facts(function) -> tuple[str, bool, bool]:
-    """An operation's name, whether it takes numbers beside tensors, and whether it changes a shape in place."""
+    """An operation's name, whether it takes numbers beside tensors, and whether it changes a shape
+    in place."""
     name = function._schema.name
     takes_numbers = torch.Tag.pointwise in function.tags or name in _TAKES_NUMBERS
     return name, takes_numbers, torch.Tag.inplace_view in function.tags
@@ -187,7 +223,9 @@ def _run(function, args: tuple, kwargs: dict):
     plain_kwargs = {key: on_cpu(leaf) for key, leaf in kwargs.items()}
     if name in ("aten::pin_memory", "aten::_pin_memory"):
         if here:
-            raise DeviceError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
+            raise DeviceError(
+                "cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned"
+            )
         return _device.pin(host[0])
     if name == "aten::is_pinned":
         return bool(host) and _device.is_pinned(host[0])
@@ -223,23 +261,42 @@ def _run(function, args: tuple, kwargs: dict):
     return wrapped(results)
 
 
-def _check(name: str, takes_numbers: bool, here: list, host: list, args: tuple, kwargs: dict, on_device: bool) -> None:
+def _check(
+    name: str,
+    takes_numbers: bool,
+    here: list,
+    host: list,
+    args: tuple,
+    kwargs: dict,
+    on_device: bool,
+) -> None:
     """Raises what CUDA would, and notes waits."""
     generator = kwargs.get("generator")
     if on_device and generator is not None and generator.device.type == "cpu":
         raise DeviceError(f"{name}: Expected a 'cuda' device type for generator but found 'cpu'")
     if name in _COPIES:
         source = args[1] if name == "aten::copy_" else args[0]
-        asynchronous = kwargs.get("non_blocking") or (name == "aten::copy_" and len(args) > 2 and args[2])
+        asynchronous = kwargs.get("non_blocking") or (
+            name == "aten::copy_" and len(args) > 2 and args[2]
+        )
         if isinstance(source, CudaTensor) and not on_device and not asynchronous:
             _device.wait("copy to the host")
-        if not isinstance(source, CudaTensor) and on_device and not (asynchronous and _device.is_pinned(source)):
+        if (
+            not isinstance(source, CudaTensor)
+            and on_device
+            and not (asynchronous and _device.is_pinned(source))
+        ):
             _device.wait("copy from the host")
         return
-    if here and (name in _WAITING or name == "aten::repeat_interleave" and kwargs.get("output_size") is None):
+    if here and (
+        name in _WAITING or name == "aten::repeat_interleave" and kwargs.get("output_size") is None
+    ):
         _device.wait(name)
     indices = ()
-    if name.startswith(("aten::index.", "aten::index_put", "aten::_index_put")) or name == "aten::index":
+    if (
+        name.startswith(("aten::index.", "aten::index_put", "aten::_index_put"))
+        or name == "aten::index"
+    ):
         indices = [index for index in args[1] if index is not None]
         _check_indices(name, args, indices)
     if not (here and host):
@@ -256,7 +313,9 @@ def _check(name: str, takes_numbers: bool, here: list, host: list, args: tuple, 
 def _check_indices(name: str, args: tuple, indices: list[Tensor]) -> None:
     on_device = isinstance(args[0], CudaTensor)
     if not on_device and any(isinstance(index, CudaTensor) for index in indices):
-        raise DeviceError(f"{name}: indices should be either on cpu or on the same device as the indexed tensor (cpu)")
+        raise DeviceError(
+            f"{name}: indices should be either on cpu or on the same device as the indexed tensor (cpu)"
+        )
     if not on_device:
         return
     if any(not isinstance(index, CudaTensor) for index in indices):
@@ -295,9 +354,12 @@ def _on_stream(stream: Stream) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _capture(graph: Graph, stream: Stream | None = None, **_) -> Iterator[None]:
-    """``torch.cuda.graph``. What keeps memory by stream, as tiny-cuda-nn does, would synchronise for a fresh one."""
+    """``torch.cuda.graph``. What keeps memory by stream, as tiny-cuda-nn does, would synchronise
+    for a fresh one."""
     if stream is None or not stream.used:
-        raise DeviceError("a stream that is first seen in a capture: warm up on it, and pass it on as stream=...")
+        raise DeviceError(
+            "a stream that is first seen in a capture: warm up on it, and pass it on as stream=..."
+        )
     _device.wait("the start of a capture")
     _device.tape = graph.tape
     try:
@@ -308,7 +370,8 @@ def _capture(graph: Graph, stream: Stream | None = None, **_) -> Iterator[None]:
 
 
 def _subclass(original):
-    """``torch.Tensor._make_subclass``, which geoopt calls: of a pretended tensor, a class of both kinds."""
+    """``torch.Tensor._make_subclass``, which geoopt calls: of a pretended tensor, a class of both
+    kinds."""
 
     def make(cls, data: Tensor, requires_grad: bool = False):
         if not isinstance(data, CudaTensor):
@@ -334,26 +397,45 @@ def simulated_cuda() -> Iterator[Device]:
 
     global _device
     functions = {
-        "is_available": lambda: True, "is_initialized": lambda: True, "device_count": lambda: 1,
-        "current_device": lambda: 0, "is_bf16_supported": lambda *_: True, "_lazy_init": lambda: None,
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "is_bf16_supported": lambda *_: True,
+        "_lazy_init": lambda: None,
         "get_device_name": lambda *_: "pretended",
-        "synchronize": lambda *_: _device.wait("synchronize"), "current_stream": lambda *_: _device.streams[-1],
-        "Stream": lambda *_, **__: Stream(_device), "stream": _on_stream, "Event": Event,
-        "reset_peak_memory_stats": lambda *_: None, "max_memory_allocated": lambda *_: 1_500_000,
-        "device": lambda _: contextlib.nullcontext(), "CUDAGraph": Graph, "graph": _capture,
-    }  # fmt: skip
+        "synchronize": lambda *_: _device.wait("synchronize"),
+        "current_stream": lambda *_: _device.streams[-1],
+        "Stream": lambda *_, **__: Stream(_device),
+        "stream": _on_stream,
+        "Event": Event,
+        "reset_peak_memory_stats": lambda *_: None,
+        "max_memory_allocated": lambda *_: 1_500_000,
+        "device": lambda _: contextlib.nullcontext(),
+        "CUDAGraph": Graph,
+        "graph": _capture,
+    }
     # Not the real one's, which a build with CUDA asks its driver for, whether there is one or not.
     accelerator = {
-        "current_accelerator": lambda **_: torch.device("cuda"), "current_stream": lambda *_: _device.streams[-1],
-    }  # fmt: skip
+        "current_accelerator": lambda **_: torch.device("cuda"),
+        "current_stream": lambda *_: _device.streams[-1],
+    }
     methods = {
-        "_make_subclass": staticmethod(_subclass(torch.Tensor._make_subclass)), "to": _moved,
-        "cuda": lambda self, *_, **__: _moved(self, CUDA), "cpu": lambda self, *_, **__: _moved(self, CPU),
-    }  # fmt: skip
-    makers = mock.patch.multiple(torch, tensor=_from_numbers(torch.tensor), as_tensor=_from_numbers(torch.as_tensor))
+        "_make_subclass": staticmethod(_subclass(torch.Tensor._make_subclass)),
+        "to": _moved,
+        "cuda": lambda self, *_, **__: _moved(self, CUDA),
+        "cpu": lambda self, *_, **__: _moved(self, CPU),
+    }
+    makers = mock.patch.multiple(
+        torch, tensor=_from_numbers(torch.tensor), as_tensor=_from_numbers(torch.as_tensor)
+    )
     tensors = mock.patch.multiple(torch.Tensor, **methods)
     # Constants by device: neither's are the other's.
-    forgetting = losses.window.cache_clear, perceptual._constant.cache_clear, harmonics.samples_by_place.clear
+    forgetting = (
+        losses.window.cache_clear,
+        perceptual._constant.cache_clear,
+        harmonics.samples_by_place.clear,
+    )
     only_lift = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # numbers come to the device by a copy that is seen
     _device = Device()
@@ -361,9 +443,12 @@ def simulated_cuda() -> Iterator[Device]:
         forget()
     try:
         with (
-            mock.patch.multiple(torch.cuda, **functions), mock.patch.multiple(torch.accelerator, **accelerator),
-            tensors, makers, _Mode(),
-        ):  # fmt: skip
+            mock.patch.multiple(torch.cuda, **functions),
+            mock.patch.multiple(torch.accelerator, **accelerator),
+            tensors,
+            makers,
+            _Mode(),
+        ):
             yield _device
     finally:
         _device = None

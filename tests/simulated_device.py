@@ -1,4 +1,5 @@
-"""What happens on the pretended CUDA device (``tests.simulated_cuda``): waits, operations, streams and events."""
+"""What happens on the pretended CUDA device (``tests.simulated_cuda``): waits, operations, streams
+and events."""
 
 from __future__ import annotations
 
@@ -42,10 +43,12 @@ class Device:
             self.refuses_waits = False
 
     def wait(self, what: str, helpless: bool = False) -> None:
-        """The host waits for the device. helpless: inside a foreign package, whatever we do: only counted, but for a
-        capture, which allows no wait at all."""
+        """The host waits for the device. helpless: inside a foreign package, whatever we do: only
+        counted, but for a capture, which allows no wait at all."""
         frames = [f for f in traceback.extract_stack() if _is_ours(f.filename)]
-        where = f"{Path(frames[-1].filename).relative_to(_ROOT)}:{frames[-1].lineno}" if frames else "?"
+        where = (
+            f"{Path(frames[-1].filename).relative_to(_ROOT)}:{frames[-1].lineno}" if frames else "?"
+        )
         if self.refuses_waits and not helpless or self.tape is not None:
             raise DeviceError(f"{what} waits for the device: {where}")
         with self._lock:

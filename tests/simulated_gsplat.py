@@ -1,9 +1,10 @@
-"""gsplat 1.5.3 on the pretended CUDA device: our CPU renderer behind gsplat's arguments, answers and waits.
+"""gsplat 1.5.3 on the pretended CUDA device: our CPU renderer behind gsplat's arguments, answers
+and waits.
 
-Its sources make the host wait for the device once in every rasterization, for the number of tiles that Gaussians meet
-(``csrc/Intersect.cpp``: ``cum_tiles_per_gauss[-1].item()``), and once more where it is given harmonics, whose
-directions it takes from ``torch.inverse(viewmats)`` (``rendering.py``), which checks for singular matrices on the
-host.
+Its sources make the host wait for the device once in every rasterization, for the number of tiles
+that Gaussians meet (``csrc/Intersect.cpp``: ``cum_tiles_per_gauss[-1].item()``), and once more
+where it is given harmonics, whose directions it takes from ``torch.inverse(viewmats)``
+(``rendering.py``), which checks for singular matrices on the host.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import types
 import torch
 from torch import Tensor
 
+from likeness.ops import harmonics
 from likeness.renderers import cuda_toolchain
 from likeness.renderers.cpu import CpuRenderer
 from likeness.renderers.gsplat import GsplatRenderer
-from likeness.ops import harmonics
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
 from tests import simulated_cuda
@@ -42,7 +43,10 @@ def install(monkeypatch) -> None:
 
 def spherical_harmonics(degrees_to_use: int, dirs: Tensor, coeffs: Tensor) -> Tensor:
     """[..., 3] of directions [..., 3] of any length and coefficients [..., K, 3]."""
-    assert coeffs.shape == (*dirs.shape[:-1], coeffs.shape[-2], 3) and dirs.dtype == coeffs.dtype == torch.float32
+    assert (
+        coeffs.shape == (*dirs.shape[:-1], coeffs.shape[-2], 3)
+        and dirs.dtype == coeffs.dtype == torch.float32
+    )
     assert all(isinstance(tensor, CudaTensor) for tensor in (dirs, coeffs))
     assert (degrees_to_use + 1) ** 2 <= coeffs.shape[-2]
     values = harmonics.basis(torch.nn.functional.normalize(dirs, dim=-1), degrees_to_use)
@@ -50,9 +54,25 @@ def spherical_harmonics(degrees_to_use: int, dirs: Tensor, coeffs: Tensor) -> Te
 
 
 def rasterization(
-    means, quats, scales, opacities, colors, viewmats, Ks, width, height, *, near_plane, far_plane, eps2d, sh_degree,
-    packed, render_mode, absgrad, rasterize_mode,
-):  # fmt: skip
+    means,
+    quats,
+    scales,
+    opacities,
+    colors,
+    viewmats,
+    Ks,
+    width,
+    height,
+    *,
+    near_plane,
+    far_plane,
+    eps2d,
+    sh_degree,
+    packed,
+    render_mode,
+    absgrad,
+    rasterize_mode,
+):
     """Pictures [*g, C, H, W, D or D + 1], alpha, and of the facts ``means2d`` and ``radii``."""
     groups, cameras, count = tuple(means.shape[:-2]), viewmats.shape[-3], means.shape[-2]
     if sh_degree is not None:
@@ -62,7 +82,14 @@ def rasterization(
     elif colors.ndim == means.ndim:
         colors = colors[..., None, :, :].expand(*groups, cameras, *colors.shape[-2:])
     inputs = means, quats, scales, opacities, colors, viewmats
-    shapes = (count, 3), (count, 4), (count, 3), (count,), (cameras, count, colors.shape[-1]), (cameras, 4, 4)
+    shapes = (
+        (count, 3),
+        (count, 4),
+        (count, 3),
+        (count,),
+        (cameras, count, colors.shape[-1]),
+        (cameras, 4, 4),
+    )
     for name, shape, tensor in zip(_FIELDS, shapes, inputs):
         assert isinstance(tensor, CudaTensor) and tensor.dtype == torch.float32, name
         assert tensor.shape == (*groups, *shape), name
@@ -77,7 +104,9 @@ def rasterization(
 class _Call:
     """One call: the renderings behind it with their graphs, three channels of colours to each."""
 
-    def __init__(self, K: Tensor, width: int, height: int, depth: bool, absgrad: bool, groups, cameras: int) -> None:
+    def __init__(
+        self, K: Tensor, width: int, height: int, depth: bool, absgrad: bool, groups, cameras: int
+    ) -> None:
         self.K, self.width, self.height, self.depth, self.absgrad = K, width, height, depth, absgrad
         self.groups, self.cameras = groups, cameras
         self.leaves: list[Tensor] = []
@@ -91,13 +120,20 @@ class _Call:
         flat = [leaf.reshape(-1, *leaf.shape[len(self.groups) :]) for leaf in self.leaves]
         K, renderer = self.K.reshape(-1, self.cameras, 3, 3), CpuRenderer(1)
         for group in range(len(flat[0]) if self.groups else 1):
-            *fields, colors, poses = (tensor[group] if self.groups else leaf for tensor, leaf in zip(flat, self.leaves))
+            *fields, colors, poses = (
+                tensor[group] if self.groups else leaf for tensor, leaf in zip(flat, self.leaves)
+            )
             for index in range(self.cameras):
                 camera = Camera(K[group, index], poses[index], self.width, self.height)
-                shown = [self._shown(renderer, fields, three, camera) for three in colors[index].split(3, -1)]
+                shown = [
+                    self._shown(renderer, fields, three, camera)
+                    for three in colors[index].split(3, -1)
+                ]
                 self.outputs.append(shown[0])
                 channels = torch.cat([output.rgb for output in shown], -1)[..., : colors.shape[-1]]
-                self.pictures.append(torch.cat([channels, shown[0].depth], -1) if self.depth else channels)
+                self.pictures.append(
+                    torch.cat([channels, shown[0].depth], -1) if self.depth else channels
+                )
 
     def _shown(self, renderer: CpuRenderer, fields: list[Tensor], three: Tensor, camera: Camera):
         padded = torch.nn.functional.pad(three, (0, 3 - three.shape[-1]))
@@ -113,7 +149,9 @@ class _Project(torch.autograd.Function):
     def forward(ctx, call: _Call, *inputs: Tensor):
         call.render(list(inputs))
         seen = [output.screen for output in call.outputs]
-        means2d = call.stacked([torch.where(s.visible[:, None], s.means2d.detach(), float("nan")) for s in seen])
+        means2d = call.stacked(
+            [torch.where(s.visible[:, None], s.means2d.detach(), float("nan")) for s in seen]
+        )
         radii = call.stacked([s.radii.detach().int()[:, None].expand(-1, 2) for s in seen])
         radii = CudaTensor(radii)
         ctx.mark_non_differentiable(radii)
@@ -137,7 +175,9 @@ class _Composite(torch.autograd.Function):
         call, (means2d,) = ctx.call, ctx.saved_tensors
         alphas = [output.alpha for output in call.outputs]
         upstream = [*g_images.values.flatten(0, -4), *g_alphas.values.flatten(0, -4)]
-        gradients = torch.autograd.grad([*call.pictures, *alphas], call.leaves, upstream, allow_unused=True)
+        gradients = torch.autograd.grad(
+            [*call.pictures, *alphas], call.leaves, upstream, allow_unused=True
+        )
         seen = [output.screen.means2d for output in call.outputs]
         if call.absgrad:
             means2d.absgrad = CudaTensor(call.stacked([s.absgrad for s in seen]))

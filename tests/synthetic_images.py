@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from likeness.synthetic.subject import Person, Subject
-from likeness.synthetic.truth import DemoConfig
 from likeness.head_models import HEAD_MODELS
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.synthetic.subject import Person, Subject
+from likeness.synthetic.truth import DemoConfig
 
 SIZE = 320
 FOCAL = 2.5  # long sides
@@ -27,7 +27,8 @@ def subject() -> Subject:
 
 
 def state(yaw: float = 0.0, **expression: float) -> HeadState:
-    """A head in front of the camera, turned by degrees to the subject's left, with coefficients by name."""
+    """A head in front of the camera, turned by degrees to the subject's left, with coefficients by
+    name."""
     model = subject().model
     rotation = torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ rotvecs_to_matrices(
         torch.tensor([0.0, math.radians(yaw), 0.0])
@@ -41,11 +42,15 @@ def state(yaw: float = 0.0, **expression: float) -> HeadState:
 
 
 @functools.cache
-def _picture(yaw: float, size: int, expression: tuple[tuple[str, float], ...]) -> tuple[np.ndarray, np.ndarray]:
+def _picture(
+    yaw: float, size: int, expression: tuple[tuple[str, float], ...]
+) -> tuple[np.ndarray, np.ndarray]:
     camera = dataclasses.replace(DemoConfig(), size=size).camera
     rgb, alpha = subject().render(state(yaw, **dict(expression)), camera)
     picture = rgb + (1 - alpha[..., None]) * subject().wall(size, size)
-    return (picture.clip(0, 1) * 255).round().astype(np.uint8), (alpha * 255).round().astype(np.uint8)
+    return (picture.clip(0, 1) * 255).round().astype(np.uint8), (alpha * 255).round().astype(
+        np.uint8
+    )
 
 
 def picture(yaw: float = 0.0, size: int = SIZE, **expression: float) -> np.ndarray:

@@ -38,20 +38,38 @@ from tests.test_comparison import FIGURES
 
 @pytest.mark.parametrize("preset", ablations.ABLATIONS)
 def test_every_ablation_is_a_setting_that_changes_something(preset):
-    configs = [load_preset(preset, FitConfig, settings) for settings in ablations.ABLATIONS[preset].values()]
+    configs = [
+        load_preset(preset, FitConfig, settings)
+        for settings in ablations.ABLATIONS[preset].values()
+    ]
     for index, config in enumerate(configs):
         assert config not in configs[:index]
 
 
 def test_ablations_are_compared_with_the_full_model():
     def row(name, psnr, seed):
-        return {"clip": "me", "preset": "gaussianhead", "name": name, "tracking": "", "seed": seed, **FIGURES,
-                "psnr": psnr}  # fmt: skip
+        return {
+            "clip": "me",
+            "preset": "gaussianhead",
+            "name": name,
+            "tracking": "",
+            "seed": seed,
+            **FIGURES,
+            "psnr": psnr,
+        }
 
     full, one = "full, K = 4", "K = 1"
     rows = [row(full, 30.0, 0), row(full, 31.0, 1), row(one, 27.0, 0), row(one, 28.0, 1)]
-    conditions = {"minutes": None, "iterations": 500, "seeds": 2, "jobs": 1, "threads": 1, "settings": [],
-                  "missing": 0, "left_out": []}  # fmt: skip
+    conditions = {
+        "minutes": None,
+        "iterations": 500,
+        "seeds": 2,
+        "jobs": 1,
+        "threads": 1,
+        "settings": [],
+        "missing": 0,
+        "left_out": [],
+    }
     text = ablations.markdown(rows, conditions)
     assert "after 500 steps of each fit" in text and "`gaussianhead`" in text
     assert "| me | full, K = 4 | 30.5 ± 0.7 |" in text and "| K = 1 | -3.00* ± 0.00 |" in text
@@ -74,27 +92,43 @@ def test_speeds_come_with_machine_and_date(program, capsys, monkeypatch):
         program.main()
     found = machine()
     line = capsys.readouterr().out.splitlines()[0]
-    assert line.startswith(f"machine: {found['processor']}, {found['cores']} cores") and found["date"] in line
+    assert (
+        line.startswith(f"machine: {found['processor']}, {found['cores']} cores")
+        and found["date"] in line
+    )
 
 
 def test_a_machine_is_named_by_what_kernels_depend_on(tmp_path, monkeypatch):
     found = machine()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["date"]) and found["cores"] >= 1 and found["processor"]
+    assert (
+        re.fullmatch(r"\d{4}-\d\d-\d\d", found["date"])
+        and found["cores"] >= 1
+        and found["processor"]
+    )
     assert set(found["instructions"]) <= set(INSTRUCTIONS)
     json.dumps(found, allow_nan=False)
     conditions = announced(device="cpu")
-    assert conditions["device"] == "cpu" and {"code", "torch", "numba", "load_average"} <= set(conditions)
+    assert conditions["device"] == "cpu" and {"code", "torch", "numba", "load_average"} <= set(
+        conditions
+    )
     assert machine_line({**found, "gpu": "A card"}, load=False).endswith(f"A card, {found['date']}")
 
 
 def test_only_some_ablations():
-    assert ablations.chosen("gaussianhead", ["K = 2", "Euclid"]) == ["full, K = 4", "K = 2", "Euclidean Adam"]
+    assert ablations.chosen("gaussianhead", ["K = 2", "Euclid"]) == [
+        "full, K = 4",
+        "K = 2",
+        "Euclidean Adam",
+    ]
     assert ablations.chosen("headgas", None) == list(ablations.ABLATIONS["headgas"])
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_step_cut_into_parts_is_the_step(batch):
-    whole, apart = (training_step.TrainingStep("default", 32, 60, 1, densifying=True, batch=batch) for _ in range(2))
+    whole, apart = (
+        training_step.TrainingStep("default", 32, 60, 1, densifying=True, batch=batch)
+        for _ in range(2)
+    )
     for _ in range(3):
         whole.take()
         apart.take_apart()
@@ -110,14 +144,32 @@ def test_parts_of_a_step_and_their_limits(preset):
     assert [row["part"] for row in rows] == list(training_step.PARTS)
     assert sum(row["share"] for row in rows) == pytest.approx(1, abs=0.01)
     limited = {row["part"]: row["of_the_limit"] for row in rows if "of_the_limit" in row}
-    assert set(limited) == {"avatar forward", "avatar backward", "losses and their gradient", "optimizer"}
+    assert set(limited) == {
+        "avatar forward",
+        "avatar backward",
+        "losses and their gradient",
+        "optimizer",
+    }
     table = fitting.parts_table(preset, rows).splitlines()
     assert len(table) == 2 + len(rows) + 1 and {line.count("|") for line in table} == {6}
 
 
 def test_steps_of_several_frames_gain_pictures_a_second(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(fitting, "machine_limits", lambda *_: {"gigabytes_per_s": 1.0, "gigaflops": 1.0})
-    arguments = ["--presets", "headgas", "--gaussians", 50, "--size", 32, "--threads", 1, "--seconds", 0]
+    monkeypatch.setattr(
+        fitting, "machine_limits", lambda *_: {"gigabytes_per_s": 1.0, "gigaflops": 1.0}
+    )
+    arguments = [
+        "--presets",
+        "headgas",
+        "--gaussians",
+        50,
+        "--size",
+        32,
+        "--threads",
+        1,
+        "--seconds",
+        0,
+    ]
     fitting.main([*map(str, arguments), "--batch", "1", "3", "--json", str(tmp_path / "out.json")])
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
     assert [row["batch"] for row in rows] == [1, 3]
@@ -142,7 +194,9 @@ def test_a_step_of_several_frames_is_what_the_loop_takes(batch):
 
 
 def test_limits_are_bytes_and_operations_one_after_the_other(monkeypatch):
-    assert limits.least_ms((3e9, 5e9), {"gigabytes_per_s": 10, "gigaflops": 50}) == pytest.approx(400)
+    assert limits.least_ms((3e9, 5e9), {"gigabytes_per_s": 10, "gigaflops": 50}) == pytest.approx(
+        400
+    )
     monkeypatch.setattr(limits, "_NUMBERS", 1 << 16)
     monkeypatch.setattr(limits, "_SIDE", 64)
     assert all(value > 0 for value in limits.machine_limits(1, repeats=2).values())
@@ -160,15 +214,32 @@ def threads_as_before(monkeypatch):
 def test_playback_of_runs_and_bundles(tmp_path, capsys, threads_as_before):
     toys.bundle(make("headgas"), 32).save(tmp_path / "me" / "bundle")
     toys.bundle(make("gaussianhead"), 32).save(tmp_path / "other")
-    arguments = [tmp_path / "me", tmp_path / "other", "--sizes", 16, 24, "--seconds", 0, "--threads", 1]
+    arguments = [
+        tmp_path / "me",
+        tmp_path / "other",
+        "--sizes",
+        16,
+        24,
+        "--seconds",
+        0,
+        "--threads",
+        1,
+    ]
     playback.main([str(argument) for argument in [*arguments, "--json", tmp_path / "out.json"]])
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
     names = [(row["name"], row["avatar"], row["size"]) for row in rows if row["renderer"] == "cpu"]
-    assert names == [("me", "headgas", 16), ("me", "headgas", 24), ("other", "gaussianhead", 16),
-                     ("other", "gaussianhead", 24)]  # fmt: skip
+    assert names == [
+        ("me", "headgas", 16),
+        ("me", "headgas", 24),
+        ("other", "gaussianhead", 16),
+        ("other", "gaussianhead", 24),
+    ]
     for row in rows:
         times = row["times"]
-        assert all(0 < part["median_ms"] <= part["p99_ms"] for part in times.values()) and row["frames"] >= 20
+        assert (
+            all(0 < part["median_ms"] <= part["p99_ms"] for part in times.values())
+            and row["frames"] >= 20
+        )
         assert row["times_plain"] > 0 and "graph" not in row["renderer"]
         assert row["fps"] == pytest.approx(1000 / times["frame"]["median_ms"], rel=0.01)
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
@@ -186,8 +257,12 @@ def test_a_made_head_as_it_is_exported():
     bundle = playback.made_bundle("default", 40, 32, frames=4)
     exported = playback.as_exported(bundle)
     clouds = [exported.avatar(bundle.recording[index], torch.zeros(3)) for index in range(2)]
-    assert exported.avatar.anchoring.config == bundle.avatar.anchoring.config and clouds[0].sh.shape == (40, 4, 3)
-    assert all((a - b).abs().max() > 1e-4 for a, b in zip(*(cloud.fields().values() for cloud in clouds)))
+    assert exported.avatar.anchoring.config == bundle.avatar.anchoring.config and clouds[
+        0
+    ].sh.shape == (40, 4, 3)
+    assert all(
+        (a - b).abs().max() > 1e-4 for a, b in zip(*(cloud.fields().values() for cloud in clouds))
+    )
     rest = bundle.avatar(bundle.recording[0], torch.zeros(3))
     assert (rest.means - clouds[0].means).abs().max() < 0.05
 
@@ -201,14 +276,19 @@ def test_evaluations_are_those_of_the_device_and_the_avatar(monkeypatch):
 
 
 def test_the_slowest_percent_is_the_99th_percentile():
-    assert playback.summary([float(n) for n in range(1, 201)]) == {"median_ms": 100.5, "p99_ms": 198.0}
+    assert playback.summary([float(n) for n in range(1, 201)]) == {
+        "median_ms": 100.5,
+        "p99_ms": 198.0,
+    }
     assert playback.summary([3.0]) == {"median_ms": 3.0, "p99_ms": 3.0}
 
 
 def test_fits_are_kept_and_taken_only_for_the_same_options(tmp_path):
     fit = fits.Fit(tmp_path / "me" / "capture", "headgas", ("headgas.blending=none",), 0, 2.0)
     assert fit.capture_name == "me"
-    (tmp_path / "a.json").write_text(json.dumps({"fit": fit.described(), "figures": {"psnr": 30.0}}))
+    (tmp_path / "a.json").write_text(
+        json.dumps({"fit": fit.described(), "figures": {"psnr": 30.0}})
+    )
     assert fits.run_all([("a", fit)], tmp_path, 1, 1) == {"a": {"psnr": 30.0}}
     with pytest.raises(SystemExit, match="other options"):
         fits.run_all([("a", dataclasses.replace(fit, minutes=3.0))], tmp_path, 1, 1)
@@ -217,32 +297,57 @@ def test_fits_are_kept_and_taken_only_for_the_same_options(tmp_path):
 def test_a_fit_gives_every_figure(tmp_path, monkeypatch):
     toys.make_capture(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    found = fits.figures(fits.Fit(tmp_path, "headgas", ("initializer=random", "seeds.num_gaussians=50"), 0, 0.02))
+    found = fits.figures(
+        fits.Fit(tmp_path, "headgas", ("initializer=random", "seeds.num_gaussians=50"), 0, 0.02)
+    )
     assert set(FIGURES) <= set(found)
-    assert found["psnr"] > 3 and found["steps"] >= 1 and found["bundle_mb"] > 0 and found["perceptual"] is False
+    assert (
+        found["psnr"] > 3
+        and found["steps"] >= 1
+        and found["bundle_mb"] > 0
+        and found["perceptual"] is False
+    )
 
 
 def synthetic_subject(seed, focal_error, median):
     """As ``tracking.on_person`` keeps it."""
-    rotation = {"median": median, "p95": 2 * median, "without_offset": {"median": median / 2}, "jitter": 0.04}
-    errors = {"rotation_deg": rotation, "expressions": dict.fromkeys(tracking.CURVES, 0.9) | {"smile": None}}
+    rotation = {
+        "median": median,
+        "p95": 2 * median,
+        "without_offset": {"median": median / 2},
+        "jitter": 0.04,
+    }
+    errors = {
+        "rotation_deg": rotation,
+        "expressions": dict.fromkeys(tracking.CURVES, 0.9) | {"smile": None},
+    }
     asked = {"seed": seed, "focal_error": focal_error}
     return {"asked": asked, "landmarks": errors, "pictures": errors, "picture_s_per_100": 30.0}
 
 
 def test_made_people_are_averaged_for_each_focal_error():
-    people = [synthetic_subject(seed, factor, 1.0 + seed) for factor in (1.0, 1.3) for seed in (0, 1)]
+    people = [
+        synthetic_subject(seed, factor, 1.0 + seed) for factor in (1.0, 1.3) for seed in (0, 1)
+    ]
     rows = [line for line in tracking.people_table(people).splitlines() if line.startswith("|")][2:]
     assert len(rows) == 2 * 2 * 3
-    assert rows[2] == "| mean | 1 | landmarks | 1.50 | 3.00 | 0.75 | 0.040 | 0.90 | – | 0.90 | 0.90 | – |"
+    assert (
+        rows[2]
+        == "| mean | 1 | landmarks | 1.50 | 3.00 | 0.75 | 0.040 | 0.90 | – | 0.90 | 0.90 | – |"
+    )
     assert rows[-1].startswith("| mean | 1.3 | photometric | 1.50") and rows[-1].endswith("| 30 |")
 
 
 def test_made_people_differ_but_for_the_demo():
     assert tracking.person_options(0) == {}
     people = [tracking.person_options(seed) for seed in range(1, 11)]
-    assert people[3] == tracking.person_options(4) and len({tuple(person.values()) for person in people}) == 10
-    assert all(1.3 <= person["focal"] <= 3.5 and 0.36 <= person["field"] <= 0.6 for person in people)
+    assert (
+        people[3] == tracking.person_options(4)
+        and len({tuple(person.values()) for person in people}) == 10
+    )
+    assert all(
+        1.3 <= person["focal"] <= 3.5 and 0.36 <= person["field"] <= 0.6 for person in people
+    )
 
 
 def test_a_made_person_is_tracked_once(tmp_path):
@@ -257,8 +362,15 @@ def test_a_made_person_is_tracked_once(tmp_path):
 
 
 def test_one_picture_has_a_line_for_each_run():
-    row = {"picture": "me.jpg", "wall_s": 8.25, "processor_s": 6.0, "peak_mib": 650, "gaussians": 39000,
-           "source_psnr": 27.31, "seconds": {"start": 2.0, "head": 1.5}}  # fmt: skip
+    row = {
+        "picture": "me.jpg",
+        "wall_s": 8.25,
+        "processor_s": 6.0,
+        "peak_mib": 650,
+        "gaussians": 39000,
+        "source_psnr": 27.31,
+        "seconds": {"start": 2.0, "head": 1.5},
+    }
     refined = {**row, "seconds": {**row["seconds"], "refine": 10.0}}
     lines = one_picture.markdown([row, refined]).splitlines()
     assert lines[-2] == "| me.jpg | 8.2 | 6.0 | 2.0 | 1.5 | – | 650 | 39000 | 27.3 |"
@@ -266,18 +378,50 @@ def test_one_picture_has_a_line_for_each_run():
 
 
 SCALE = {
-    "machine": {"processor": "x", "instructions": [], "date": "2001-02-03", "load_average": None, "cores": 2, "gpus": 0,
-                "free_mb": 9, "python": "3", "torch": "2", "code": "abc"},
-    "subjects": 2, "options": [], "overhead": {"task_ms": 30.0, "bare_process_ms": 20.0, "finished_task_ms": 0.1},
+    "machine": {
+        "processor": "x",
+        "instructions": [],
+        "date": "2001-02-03",
+        "load_average": None,
+        "cores": 2,
+        "gpus": 0,
+        "free_mb": 9,
+        "python": "3",
+        "torch": "2",
+        "code": "abc",
+    },
+    "subjects": 2,
+    "options": [],
+    "overhead": {"task_ms": 30.0, "bare_process_ms": 20.0, "finished_task_ms": 0.1},
     "runs": [
-        {"jobs": jobs, "threads": 1, "wall_s": 100.0 / jobs, "per_hour": 36.0 * jobs, "cores_busy": 1.0, "files": 1000,
-         "peak_mb": {"preprocess": 900.0, "fit": 2000.0},
-         "seconds": {"preprocess": 40.0, "preprocess, core-s": 36.0, "fit": 60.0, "fit, core-s": 30.0,
-                     "of it optimising": 40.0, "of it else": 20.0},
-         "storage_mb": {"capture": 60.0, "preprocessing's work": 5.0, "bundle": 70.0, "checkpoints": 400.0,
-                        "other figures and pictures": 15.0, "tasks": 0.0}} for jobs in (1, 2)
+        {
+            "jobs": jobs,
+            "threads": 1,
+            "wall_s": 100.0 / jobs,
+            "per_hour": 36.0 * jobs,
+            "cores_busy": 1.0,
+            "files": 1000,
+            "peak_mb": {"preprocess": 900.0, "fit": 2000.0},
+            "seconds": {
+                "preprocess": 40.0,
+                "preprocess, core-s": 36.0,
+                "fit": 60.0,
+                "fit, core-s": 30.0,
+                "of it optimising": 40.0,
+                "of it else": 20.0,
+            },
+            "storage_mb": {
+                "capture": 60.0,
+                "preprocessing's work": 5.0,
+                "bundle": 70.0,
+                "checkpoints": 400.0,
+                "other figures and pictures": 15.0,
+                "tasks": 0.0,
+            },
+        }
+        for jobs in (1, 2)
     ],
-}  # fmt: skip
+}
 
 
 def test_scale_says_ratios_and_what_a_task_costs():
@@ -288,11 +432,18 @@ def test_scale_says_ratios_and_what_a_task_costs():
 
 def test_the_overhead_of_a_task_is_small(tmp_path):
     found = scale.overhead(5, tmp_path)
-    assert found["task_ms"] - found["bare_process_ms"] < 500 and found["finished_task_ms"] < found["task_ms"]
+    assert (
+        found["task_ms"] - found["bare_process_ms"] < 500
+        and found["finished_task_ms"] < found["task_ms"]
+    )
 
 
 def test_storage_counts_linked_files_once(tmp_path):
-    for name, size in (("captures/a/images/0.png", 1000), ("captures/a/work/x.npz", 300), ("runs/a/bundle/t", 2000)):
+    for name, size in (
+        ("captures/a/images/0.png", 1000),
+        ("captures/a/work/x.npz", 300),
+        ("runs/a/bundle/t", 2000),
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * size * 1000)
     (tmp_path / "runs/a/capture").mkdir()
@@ -300,26 +451,52 @@ def test_storage_counts_linked_files_once(tmp_path):
     (tmp_path / "tasks").mkdir()
     found = scale.storage(tmp_path, 1)
     assert found["files"] == 3 and found["storage_mb"] == {
-        "capture": 1.0, "preprocessing's work": 0.3, "bundle": 2.0, "checkpoints": 0.0,
-        "other figures and pictures": 0.0, "tasks": 0.0,
-    }  # fmt: skip
+        "capture": 1.0,
+        "preprocessing's work": 0.3,
+        "bundle": 2.0,
+        "checkpoints": 0.0,
+        "other figures and pictures": 0.0,
+        "tasks": 0.0,
+    }
 
 
 def test_the_plan_follows_from_what_was_measured():
     measured = scale_plan.Measured.of(SCALE)
-    assert (measured.preprocess_core_s, measured.else_core_s, measured.scheduling_ms) == (36.0, 10.0, 10.0)
-    assumed = scale_plan.Assumed(subjects=3600, days=1, fit_minutes=1, fit_cores=2, gpu_fit_s=60, gpu_cores=1,
-                                 machine_cores=4, machine_gb=4, core_price=1, gpu_price=10, retried=0)  # fmt: skip
+    assert (measured.preprocess_core_s, measured.else_core_s, measured.scheduling_ms) == (
+        36.0,
+        10.0,
+        10.0,
+    )
+    assumed = scale_plan.Assumed(
+        subjects=3600,
+        days=1,
+        fit_minutes=1,
+        fit_cores=2,
+        gpu_fit_s=60,
+        gpu_cores=1,
+        machine_cores=4,
+        machine_gb=4,
+        core_price=1,
+        gpu_price=10,
+        retried=0,
+    )
     cpu, gpu = scale_plan.rows(measured, assumed)
     assert cpu.core_hours == pytest.approx(36 + 1.1 * 60 * 2 + 10) and cpu.gpu_hours == 0
-    assert cpu.cpu_machines == 2 and cpu.cost == pytest.approx(178)  # 178 core-hours by 4 cores and 24 hours
-    assert gpu.core_hours == pytest.approx(36) and gpu.gpu_hours == pytest.approx(70) and gpu.gpus == 3
+    # 178 core-hours by 4 cores and 24 hours
+    assert cpu.cpu_machines == 2 and cpu.cost == pytest.approx(178)
+    assert (
+        gpu.core_hours == pytest.approx(36) and gpu.gpu_hours == pytest.approx(70) and gpu.gpus == 3
+    )
     assert gpu.cost == pytest.approx(36 + 700)
-    short = scale_plan.rows(measured, dataclasses.replace(assumed, machine_gb=2))[0]  # memory for one task alone
+    # memory for one task alone
+    short = scale_plan.rows(measured, dataclasses.replace(assumed, machine_gb=2))[0]
     assert short.cpu_machines == 4 and short.cost == pytest.approx(2 * cpu.cost)
     assert scale_plan.storage(measured, assumed) == {
-        "all": 1.98, "without checkpoints": 0.54, "bundles and reports": 0.31, "million files": 3.6,
-    }  # fmt: skip
+        "all": 1.98,
+        "without checkpoints": 0.54,
+        "bundles and reports": 0.31,
+        "million files": 3.6,
+    }
     assert "| CPUs alone | 178 | 0 | 2 | 0 | 178 |" in scale_plan.report(measured, assumed)
 
 

@@ -16,12 +16,16 @@ def test_no_reader_does_anything_but_accept_or_refuse_in_one_line():
     assert len(results) == 6 * len(READERS)
     assert not [result for result in results if result.outcome == BAD], table(results)
     refused = [result.said for result in results if result.outcome == REFUSED]
-    assert len(refused) > len(results) / 2 and all(text.isprintable() and len(text) <= 500 for text in refused)
+    assert len(refused) > len(results) / 2 and all(
+        text.isprintable() and len(text) <= 500 for text in refused
+    )
 
 
 @pytest.mark.slow
 def test_no_reader_does_so_with_many_files():
-    results = read_damaged([Case(name, number) for name in READERS for number in range(100)], seed=2)
+    results = read_damaged(
+        [Case(name, number) for name in READERS for number in range(100)], seed=2
+    )
     assert not [result for result in results if result.outcome == BAD], table(results)
 
 
@@ -29,10 +33,22 @@ def test_no_reader_does_so_with_many_files():
 def test_what_is_bad_is_found_and_the_next_files_are_read():
     names = ("refuses", "fails", "crashes", "accepts", "hangs", "leaks", "refuses")
     limits = Limits(megabytes=100, seconds=1)
-    results = read_damaged([Case(name, 0) for name in names], limits=limits, module="tests.bad_readers")
-    assert [result.outcome for result in results] == [REFUSED, BAD, BAD, ACCEPTED, BAD, BAD, REFUSED]
+    results = read_damaged(
+        [Case(name, 0) for name in names], limits=limits, module="tests.bad_readers"
+    )
+    assert [result.outcome for result in results] == [
+        REFUSED,
+        BAD,
+        BAD,
+        ACCEPTED,
+        BAD,
+        BAD,
+        REFUSED,
+    ]
     said = [result.said for result in results if result.outcome == BAD]
-    for text, words in zip(said, ("KeyError: \"'frames'\"", "ended with -6", "no end after", " MB")):
+    for text, words in zip(
+        said, ("KeyError: \"'frames'\"", "ended with -6", "no end after", " MB")
+    ):
         assert words in text
     assert "bad: crashes, number 0: the process ended with -6" in table(results)
 

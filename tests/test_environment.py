@@ -1,4 +1,5 @@
-"""One set of packages in all files, locks that are whole and hold hashes, and the set-up's decisions."""
+"""One set of packages in all files, locks that are whole and hold hashes, and the set-up's
+decisions."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = ("3.10", "3.11", "3.12")
-INSTALLED_EXTRAS = ("cuda", "test")  # what environment.yml and the locks hold besides the dependencies
+# what environment.yml and the locks hold besides the dependencies
+INSTALLED_EXTRAS = ("cuda", "test")
 LOCK, LOCK_CPU, LOCK_CUDA = (ROOT / f"requirements{part}.lock" for part in ("", "-cpu", "-cuda"))
 # Declared by packages of the lock, and left out of it: nothing here uses them.
 LEFT_OUT = {"jax", "jaxlib", "sounddevice", "sentencepiece", "torchvision", "jaxtyping"}
@@ -46,7 +48,11 @@ def _lock_entries(*locks: Path) -> list[tuple[Requirement, list[str]]]:
     """Requirements of lock files, and what stands behind each."""
     text = "\n".join(lock.read_text() for lock in locks).replace("\\\n", " ")
     lines = (line.split("#")[0].split(" --") for line in text.splitlines())
-    return [(Requirement(line.strip()), [option.strip() for option in options]) for line, *options in lines if line]
+    return [
+        (Requirement(line.strip()), [option.strip() for option in options])
+        for line, *options in lines
+        if line
+    ]
 
 
 def _pins(python: str, *locks: Path) -> dict[str, str]:
@@ -63,7 +69,9 @@ def _pins(python: str, *locks: Path) -> dict[str, str]:
 def test_conda_environment_equals_the_project():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
-    from_pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    from_pip = next(
+        entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)
+    )
     assert {_normal(entry) for entry in from_pip} == {_normal(entry) for entry in _declared()}
     assert len(from_pip) == len(_declared())
     assert _normal(plain[0]) == ("python", frozenset(PROJECT["requires-python"].split(",")))
@@ -72,12 +80,19 @@ def test_conda_environment_equals_the_project():
 
 def test_conda_environment_names_the_packages_of_the_project():
     text = (ROOT / "environment.yml").read_text()
-    packages = "torch gsplat geoopt kornia lpips opencv-contrib-python scikit-image tensorboard numpy"
+    packages = (
+        "torch gsplat geoopt kornia lpips opencv-contrib-python scikit-image tensorboard numpy"
+    )
     for name in packages.split():
         assert re.search(rf"^ +- {name}[=><]", text, re.MULTILINE), name
     (tinycudann,) = PROJECT["optional-dependencies"]["tinycudann"]
-    assert f'pip install wheel "setuptools<81" && pip install --no-build-isolation "{tinycudann}"' in text
-    assert not re.search(r"^ +- opencv-python\b", text, re.MULTILINE), "it overwrites opencv-contrib-python's files"
+    assert (
+        f'pip install wheel "setuptools<81" && pip install --no-build-isolation "{tinycudann}"'
+        in text
+    )
+    assert not re.search(r"^ +- opencv-python\b", text, re.MULTILINE), (
+        "it overwrites opencv-contrib-python's files"
+    )
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -85,13 +100,19 @@ def test_the_lock_satisfies_what_is_declared(python):
     pins = _pins(python)
     for requirement in map(Requirement, _declared()):
         pin = pins.get(canonicalize_name(requirement.name))
-        assert pin is not None and requirement.specifier.contains(pin), f"{requirement}: locked at {pin}"
+        assert pin is not None and requirement.specifier.contains(pin), (
+            f"{requirement}: locked at {pin}"
+        )
 
 
 def test_the_locks_hold_exact_versions_with_hashes_only():
     for line, options in _lock_entries(LOCK, LOCK_CPU, LOCK_CUDA):
-        assert [part.operator for part in line.specifier] == ["=="] and "*" not in str(line.specifier), str(line)
-        assert options and all(re.fullmatch("hash=sha256:[0-9a-f]{64}", option) for option in options), str(line)
+        assert [part.operator for part in line.specifier] == ["=="] and "*" not in str(
+            line.specifier
+        ), str(line)
+        assert options and all(
+            re.fullmatch("hash=sha256:[0-9a-f]{64}", option) for option in options
+        ), str(line)
 
 
 def test_the_locks_hold_one_version_of_torch_in_different_builds():
@@ -124,13 +145,15 @@ def test_the_lock_is_whole_and_holds_nothing_else():
             if needed and not cuda_library:
                 child = canonicalize_name(requirement.name)
                 waiting.append(child)
-                assert child in LEFT_OUT or requirement.specifier.contains(pins.get(child, "0"), prereleases=True), (
-                    f"{name} needs {requirement}, locked at {pins.get(child)}"
-                )
+                assert child in LEFT_OUT or requirement.specifier.contains(
+                    pins.get(child, "0"), prereleases=True
+                ), f"{name} needs {requirement}, locked at {pins.get(child)}"
     assert set(pins) - reached - set(only_cuda) == set(), "in the lock, but nothing needs it"
 
 
-@pytest.mark.skipif(not (Path(sys.prefix) / ".setup-done").exists(), reason="not the environment of `make setup`")
+@pytest.mark.skipif(
+    not (Path(sys.prefix) / ".setup-done").exists(), reason="not the environment of `make setup`"
+)
 def test_what_is_installed_is_what_is_locked():
     for name, pin in _pins(f"{sys.version_info[0]}.{sys.version_info[1]}", LOCK).items():
         assert Version(importlib.metadata.version(name)).public == pin, name
@@ -142,14 +165,19 @@ def test_what_is_installed_is_what_is_locked():
 @pytest.fixture
 def setup() -> ModuleType:
     """A fresh copy of tools/setup_environment.py."""
-    spec = importlib.util.spec_from_file_location("setup_environment", ROOT / "tools" / "setup_environment.py")
+    spec = importlib.util.spec_from_file_location(
+        "setup_environment", ROOT / "tools" / "setup_environment.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def _record(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, installed: str, cpu_build: bool = True) -> list[str]:
-    """Replaces pip on Linux; ``cpu_build``: whether that of torch can be had. Returns the list of calls to come."""
+def _record(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, installed: str, cpu_build: bool = True
+) -> list[str]:
+    """Replaces pip on Linux; ``cpu_build``: whether that of torch can be had. Returns the list of
+    calls to come."""
     calls: list[str] = []
 
     def pip(_: Path, *arguments: str) -> bool:
@@ -173,13 +201,29 @@ FOR_CPU, FOR_CUDA = "-r requirements.lock", "-r requirements.lock -r requirement
     "build, installed, cpu_build, expected",
     [
         pytest.param("cpu", "", True, [CPU_TORCH, FOR_CPU], id="no GPU: the CPU build"),
-        pytest.param("cpu", "1.9+cpu", True, ["uninstall", CPU_TORCH, FOR_CPU], id="a newer CPU build"),
-        pytest.param("cpu", "", False, [CPU_TORCH, FOR_CUDA], id="none to be had: the registry's and its libraries"),
+        pytest.param(
+            "cpu", "1.9+cpu", True, ["uninstall", CPU_TORCH, FOR_CPU], id="a newer CPU build"
+        ),
+        pytest.param(
+            "cpu",
+            "",
+            False,
+            [CPU_TORCH, FOR_CUDA],
+            id="none to be had: the registry's and its libraries",
+        ),
         pytest.param("cpu", "2.0+cpu", True, [FOR_CPU], id="a CPU build stays"),
         pytest.param("cpu", "2.0", True, [FOR_CUDA], id="a CUDA build stays"),
-        pytest.param("cuda", "", True, [FOR_CUDA], id="a GPU: the registry's with its libraries and the toolkit"),
+        pytest.param(
+            "cuda",
+            "",
+            True,
+            [FOR_CUDA],
+            id="a GPU: the registry's with its libraries and the toolkit",
+        ),
         pytest.param("cuda", "2.0", True, [FOR_CUDA], id="a CUDA build stays on a GPU"),
-        pytest.param("cuda", "2.0+cpu", True, ["uninstall", FOR_CUDA], id="it replaces a CPU build"),
+        pytest.param(
+            "cuda", "2.0+cpu", True, ["uninstall", FOR_CUDA], id="it replaces a CPU build"
+        ),
     ],
 )
 def test_which_torch_is_installed(setup, monkeypatch, build, installed, cpu_build, expected):
@@ -197,7 +241,9 @@ def test_pip_takes_only_wheels_of_locked_hashes(setup, monkeypatch):
 
 
 @pytest.mark.parametrize("compiler, said", [("", True), ("c++", False)])
-def test_a_missing_compiler_is_said_where_kernels_are_compiled(setup, monkeypatch, capsys, compiler, said):
+def test_a_missing_compiler_is_said_where_kernels_are_compiled(
+    setup, monkeypatch, capsys, compiler, said
+):
     _record(setup, monkeypatch, "")
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(setup.shutil, "which", lambda name: compiler if name == compiler else None)
@@ -213,12 +259,19 @@ def test_no_suitable_python_is_said_in_one_line(setup, monkeypatch, tmp_path, ca
     monkeypatch.setattr(sys, "argv", ["setup", "--venv", str(tmp_path / "venv")])
     assert setup.main() == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: Python 3.10, 3.11 or 3.12 is needed") and message.count("\n") == 1
+    assert (
+        message.startswith("error: Python 3.10, 3.11 or 3.12 is needed")
+        and message.count("\n") == 1
+    )
     assert "python3 is 3.9" in message and "python3.12 is 3.12 without venv" in message
 
 
 def test_the_first_python_that_runs_and_suits_is_taken(setup, monkeypatch):
-    versions = {"python3": ((3, 13), True), "python3.11": ((3, 11), True), "python3.10": ((3, 10), True)}
+    versions = {
+        "python3": ((3, 13), True),
+        "python3.11": ((3, 11), True),
+        "python3.10": ((3, 10), True),
+    }
     monkeypatch.setattr(setup, "probe", lambda name: versions.get(name, (None, False)))
     assert setup.find_python() == "python3.11"
 
@@ -235,7 +288,9 @@ def test_a_folder_in_the_way_is_left_alone(setup, tmp_path):
     assert (tmp_path / "precious").exists()
 
 
-def test_a_broken_environment_is_made_anew_even_if_its_removal_was_interrupted(setup, monkeypatch, tmp_path):
+def test_a_broken_environment_is_made_anew_even_if_its_removal_was_interrupted(
+    setup, monkeypatch, tmp_path
+):
     venv = tmp_path / "venv"
     (venv / "lib").mkdir(parents=True)
     (venv / "pyvenv.cfg").write_text("")
@@ -261,8 +316,12 @@ def test_an_environment_that_runs_is_kept(setup, monkeypatch):
     assert setup.venv_python(Path(sys.prefix)).exists()
 
 
-@pytest.mark.parametrize("error, unfinished", [(None, False), ("SetupError", False), (KeyboardInterrupt, True)])
-def test_only_a_killed_set_up_makes_the_next_begin_anew(setup, monkeypatch, tmp_path, error, unfinished):
+@pytest.mark.parametrize(
+    "error, unfinished", [(None, False), ("SetupError", False), (KeyboardInterrupt, True)]
+)
+def test_only_a_killed_set_up_makes_the_next_begin_anew(
+    setup, monkeypatch, tmp_path, error, unfinished
+):
     raised = getattr(setup, error) if isinstance(error, str) else error
 
     def install(*_: object) -> None:
@@ -298,8 +357,14 @@ def test_a_killed_set_up_is_made_anew(setup, monkeypatch, tmp_path):
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_without_a_target_lists_every_target():
-    result = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, timeout=30)
-    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1).split()
+    result = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    phony = (
+        re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        .group(1)
+        .split()
+    )
     assert result.returncode == 0
     assert set(re.findall(r"^make ([\w-]+)", result.stdout, re.MULTILINE)) == set(phony) - {"help"}
 
@@ -314,8 +379,11 @@ def test_no_file_names_a_package_registry_or_a_machine():
     """Where packages come from is the user's configuration; paths of one machine help nobody."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
-    words = ("pypi" + ".org", "files.python" + "hosted", "/opt/" + "wheels", "/ro" + "ot/")  # not to find this line
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+    ).stdout.decode()
+    # not to find this line
+    words = ("pypi" + ".org", "files.python" + "hosted", "/opt/" + "wheels", "/ro" + "ot/")
     forbidden = [word.encode() for word in words]
     found = []
     for name in filter(None, names.split("\0")):

@@ -1,4 +1,5 @@
-"""``benchmarks/gpu.sh`` as far as a machine without CUDA can tell, and the benchmarks that only it calls."""
+"""``benchmarks/gpu.sh`` as far as a machine without CUDA can tell, and the benchmarks that only it
+calls."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ exit 0
 
 @pytest.fixture
 def gpu(tmp_path):
-    """Calls the script with a pretended interpreter, which notes what it is asked for; gives its process and calls."""
+    """Calls the script with a pretended interpreter, which notes what it is asked for; gives its
+    process and calls."""
     python, calls = tmp_path / "python", tmp_path / "calls"
     python.write_text(PRETENDED)
     python.chmod(0o755)
@@ -50,9 +52,19 @@ def gpu(tmp_path):
 
     def call(*arguments, **environment):
         calls.unlink(missing_ok=True)
-        given = {"PYTHON": str(python), "CALLS": str(calls), "OUT": str(tmp_path / "out"), "FAILS": "-", **environment}
+        given = {
+            "PYTHON": str(python),
+            "CALLS": str(calls),
+            "OUT": str(tmp_path / "out"),
+            "FAILS": "-",
+            **environment,
+        }
         run = subprocess.run(
-            ["bash", SCRIPT, *map(str, arguments)], env=os.environ | given, capture_output=True, text=True, cwd=tmp_path
+            ["bash", SCRIPT, *map(str, arguments)],
+            env=os.environ | given,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
         )
         return run, calls.read_text().splitlines() if calls.exists() else []
 
@@ -60,7 +72,9 @@ def gpu(tmp_path):
 
 
 def parts() -> dict[str, dict[str, int]]:
-    listed = subprocess.run(["bash", SCRIPT, "--list"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["bash", SCRIPT, "--list"], capture_output=True, text=True, check=True
+    ).stdout
     groups = defaultdict(dict)
     for line in listed.splitlines():
         group, name, limit = line.split()
@@ -72,17 +86,26 @@ def test_each_call_ends_within_ten_minutes():
     groups = parts()
     assert list(groups) == ["A", "B", "C"]
     for limits in groups.values():
-        assert next(iter(limits)) == "gsplat" and sum(limits.values()) + 45 < 600  # and its start, and wheels
+        # and its start, and wheels
+        assert next(iter(limits)) == "gsplat" and sum(limits.values()) + 45 < 600
 
 
 def test_wrong_arguments_are_one_line(gpu, tmp_path):
     for arguments, expected in (
-        ([], "usage"), (["D"], "D: no part of this name"), (["--fast", "A"], "--fast: unknown"), ([""], "unknown"),
-        (["--out"], "--out: expected a folder"), (["C"], "--capture DIR is needed"), (["A", "fit"], "is needed"),
-        (["--capture", tmp_path, "C"], "not a capture"), (["--wheels", tmp_path, "A"], "no wheels"),
-    ):  # fmt: skip
+        ([], "usage"),
+        (["D"], "D: no part of this name"),
+        (["--fast", "A"], "--fast: unknown"),
+        ([""], "unknown"),
+        (["--out"], "--out: expected a folder"),
+        (["C"], "--capture DIR is needed"),
+        (["A", "fit"], "is needed"),
+        (["--capture", tmp_path, "C"], "not a capture"),
+        (["--wheels", tmp_path, "A"], "no wheels"),
+    ):
         run, calls = gpu(*arguments)
-        assert run.returncode == 2 and expected in run.stderr and run.stderr.count("\n") == 1, arguments
+        assert run.returncode == 2 and expected in run.stderr and run.stderr.count("\n") == 1, (
+            arguments
+        )
         assert not calls and not (tmp_path / "out").exists()
     run, _ = gpu("A", PYTHON="/nowhere/python")
     assert run.returncode == 2 and "no such interpreter" in run.stderr
@@ -99,7 +122,10 @@ def test_an_interpreter_without_cuda_is_said(gpu):
 def test_only_the_parts_that_are_asked_for(gpu, tmp_path):
     run, calls = gpu("blending", "renderer", "blending")
     assert run.returncode == 0, run.stderr
-    assert [call.split()[0] for call in calls] == ["benchmarks/blending.py", "benchmarks/renderer.py"]
+    assert [call.split()[0] for call in calls] == [
+        "benchmarks/blending.py",
+        "benchmarks/renderer.py",
+    ]
     assert (tmp_path / "out" / "summary.txt").read_text().count("status 0") == 2
     assert (tmp_path / "out" / "renderer.json").is_file()
 
@@ -108,7 +134,9 @@ def test_only_the_parts_that_are_asked_for(gpu, tmp_path):
 def test_a_group_is_all_its_parts_and_few_files(gpu, tmp_path, group):
     run, calls = gpu("--capture", tmp_path / "capture", group)
     assert run.returncode == 0, run.stderr
-    names = [line.split(":")[0] for line in (tmp_path / "out" / "summary.txt").read_text().splitlines()]
+    names = [
+        line.split(":")[0] for line in (tmp_path / "out" / "summary.txt").read_text().splitlines()
+    ]
     assert names == list(parts()[group]) and len(calls) == len(names)
     assert len(list((tmp_path / "out").iterdir())) <= 8
     for call in calls:  # what is called is there
@@ -118,7 +146,9 @@ def test_a_group_is_all_its_parts_and_few_files(gpu, tmp_path, group):
         assert ("--offline" in words) == (script == "fit")
     if group == "A":
         tests = [word for word in calls[1].split() if word.startswith("tests/")]
-        assert "tests/contract/test_renderers.py" in tests and "tests/playback/test_graphs.py" in tests
+        assert (
+            "tests/contract/test_renderers.py" in tests and "tests/playback/test_graphs.py" in tests
+        )
         assert all((ROOT / test).is_file() for test in tests)
 
 
@@ -136,9 +166,13 @@ def test_wheels_are_installed_for_this_call_alone(gpu, tmp_path):
     (tmp_path / "wheels" / "gsplat-1.5.3-py3-none-any.whl").touch()
     run, calls = gpu("--wheels", tmp_path / "wheels", "blending")
     assert run.returncode == 0, run.stderr
-    assert calls[0].startswith("-m pip install -q --no-index --no-deps --target") and calls[0].endswith("none-any.whl")
+    assert calls[0].startswith("-m pip install -q --no-index --no-deps --target") and calls[
+        0
+    ].endswith("none-any.whl")
     site = (tmp_path / "calls.site").read_text().strip()
-    assert (tmp_path / "calls.path").read_text().strip().split(":")[0] == site and not Path(site).exists()
+    assert (tmp_path / "calls.path").read_text().strip().split(":")[0] == site and not Path(
+        site
+    ).exists()
     run, calls = gpu("--wheels", tmp_path / "wheels", "blending", FAILS="--no-index")
     assert run.returncode == 2 and "cannot be installed" in run.stderr and len(calls) == 1
 
@@ -167,19 +201,53 @@ def test_rows_of_a_benchmark_that_is_ended_are_kept(tmp_path, monkeypatch):
     monkeypatch.setitem(os.environ, playback.THREADS_VARIABLE, "1")
     threads = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        playback.main(["--gaussians", "30", "--sizes", "8", "16", "24", "--seconds", "0", "--threads", "1",
-                       "--renderers", "cpu", "--json", str(tmp_path / "rows.json")])  # fmt: skip
+        playback.main(
+            [
+                "--gaussians",
+                "30",
+                "--sizes",
+                "8",
+                "16",
+                "24",
+                "--seconds",
+                "0",
+                "--threads",
+                "1",
+                "--renderers",
+                "cpu",
+                "--json",
+                str(tmp_path / "rows.json"),
+            ]
+        )
     torch.set_num_threads(threads)
-    assert [row["size"] for row in json.loads((tmp_path / "rows.json").read_text())["rows"]] == [8, 16]
+    assert [row["size"] for row in json.loads((tmp_path / "rows.json").read_text())["rows"]] == [
+        8,
+        16,
+    ]
 
 
 def test_the_rasteriser_alone(tmp_path, capsys):
     row = renderer.measure(create("cpu"), "cpu", 40, 16, 2, 2)
     assert row["batch"] == 2 and row["peak_memory_mb"] is None
     assert all(row[name] > 0 for name in ("forward_ms", "backward_ms", "picture_ms"))
-    renderer.main(["--gaussians", "30", "--size", "16", "--rounds", "1", "--json", str(tmp_path / "rows.json")])
+    renderer.main(
+        [
+            "--gaussians",
+            "30",
+            "--size",
+            "16",
+            "--rounds",
+            "1",
+            "--json",
+            str(tmp_path / "rows.json"),
+        ]
+    )
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
-    assert [(row["batch"], row["screen"]) for row in rows] == [(1, True), (1, "absolute"), (4, True)]
+    assert [(row["batch"], row["screen"]) for row in rows] == [
+        (1, True),
+        (1, "absolute"),
+        (4, True),
+    ]
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(rows) and {line.count("|") for line in table} == {10}
 
@@ -222,7 +290,14 @@ class TestOnASimulatedDevice:
             return lambda *given: asked.append(given) or row
 
         times = {part: {"median_ms": 1.0, "p99_ms": 1.0} for part in playback.PARTS}
-        shown = {"avatar": "x", "gaussians": 1, "renderer": "x", "size": 1, "fps": 1.0, "times": times}
+        shown = {
+            "avatar": "x",
+            "gaussians": 1,
+            "renderer": "x",
+            "size": 1,
+            "fps": 1.0,
+            "times": times,
+        }
         monkeypatch.setattr(playback, "measure", noted(shown | {"fps_of_the_slowest_percent": 1.0}))
         monkeypatch.setattr(playback, "renderers", lambda only: dict.fromkeys(only, "cuda"))
         monkeypatch.setattr(playback, "why_not", lambda *_: "no")
@@ -230,25 +305,58 @@ class TestOnASimulatedDevice:
         monkeypatch.setattr(playback, "as_exported", lambda bundle: bundle)
         monkeypatch.setattr(likeness.playback.fused, "why_not", lambda avatar: None)
         monkeypatch.setitem(os.environ, playback.THREADS_VARIABLE, "1")
-        rates = {"batch": 1, "gaussians": 1, "min_ms": 1.0, "cpu_ms": 1.0, "steps_per_s": 1.0, "best_steps_per_s": 1.0}
+        rates = {
+            "batch": 1,
+            "gaussians": 1,
+            "min_ms": 1.0,
+            "cpu_ms": 1.0,
+            "steps_per_s": 1.0,
+            "best_steps_per_s": 1.0,
+        }
         rates["preset"] = "headgas"
-        monkeypatch.setattr(fitting, "whole_steps", lambda *given: asked.append(given) or dict(rates))
-        monkeypatch.setattr(fitting, "parts_of_a_step", lambda *_: [{"part": "x", "ms": 1.0, "share": 1.0}])
-        monkeypatch.setattr(fitting, "machine_limits", lambda *_: {"gigabytes_per_s": 1.0, "gigaflops": 1.0})
-        monkeypatch.setattr(renderer, "measure", noted({
-            "renderer": "x", "gaussians": 1, "size": 1, "batch": 1, "screen": True, "forward_ms": 1.0,
-            "backward_ms": 1.0, "picture_ms": 1.0, "peak_memory_mb": 1.0,
-        }))  # fmt: skip
+        monkeypatch.setattr(
+            fitting, "whole_steps", lambda *given: asked.append(given) or dict(rates)
+        )
+        monkeypatch.setattr(
+            fitting, "parts_of_a_step", lambda *_: [{"part": "x", "ms": 1.0, "share": 1.0}]
+        )
+        monkeypatch.setattr(
+            fitting, "machine_limits", lambda *_: {"gigabytes_per_s": 1.0, "gigaflops": 1.0}
+        )
+        monkeypatch.setattr(
+            renderer,
+            "measure",
+            noted(
+                {
+                    "renderer": "x",
+                    "gaussians": 1,
+                    "size": 1,
+                    "batch": 1,
+                    "screen": True,
+                    "forward_ms": 1.0,
+                    "backward_ms": 1.0,
+                    "picture_ms": 1.0,
+                    "peak_memory_mb": 1.0,
+                }
+            ),
+        )
         monkeypatch.setattr(renderer, "create", lambda *_: create("cpu"))
         monkeypatch.setattr(blending, "measure", noted([]))
         _, calls = gpu("--capture", tmp_path / "capture", "A", "B", "C")
-        mains = {"playback": playback, "renderer": renderer, "blending": blending, "fitting": fitting}
+        mains = {
+            "playback": playback,
+            "renderer": renderer,
+            "blending": blending,
+            "fitting": fitting,
+        }
         threads = torch.get_num_threads()
         for script, *words in (call.split() for call in calls if call.startswith("benchmarks/")):
             before = len(asked)
             mains[Path(script).stem].main(words)
             torch.set_num_threads(threads)
-            assert len(asked) > before and all("cuda" in map(str, given) for given in asked[before:] if len(given) > 5)
+            assert len(asked) > before and all(
+                "cuda" in map(str, given) for given in asked[before:] if len(given) > 5
+            )
 
     @pytest.mark.parametrize("evaluation", ["torch", "graph"])
     def test_playback(self, cuda, monkeypatch, evaluation):
@@ -258,8 +366,12 @@ class TestOnASimulatedDevice:
 
     def test_fitting(self, cuda):
         row = fitting.whole_steps("headgas", 16, 30, 1, 0, "cuda", 2)
-        assert row["pipelined_steps_per_s"] > 0 and row["peak_memory_mb"] == 1.5 and row["batch"] == 2
-        parts = fitting.parts_of_a_step("headgas", 16, 30, 1, 0, {"gigabytes_per_s": 1.0, "gigaflops": 1.0}, "cuda")
+        assert (
+            row["pipelined_steps_per_s"] > 0 and row["peak_memory_mb"] == 1.5 and row["batch"] == 2
+        )
+        parts = fitting.parts_of_a_step(
+            "headgas", 16, 30, 1, 0, {"gigabytes_per_s": 1.0, "gigaflops": 1.0}, "cuda"
+        )
         assert len(parts) == 8
 
     def test_renderer_and_blending(self, cuda):

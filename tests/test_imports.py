@@ -1,4 +1,5 @@
-"""The architecture's one rule: a folder imports only from folders to its left. Read from the source, lazily or not."""
+"""The architecture's one rule: a folder imports only from folders to its left. Read from the
+source, lazily or not."""
 
 from __future__ import annotations
 
@@ -15,23 +16,56 @@ ORDER = ("scene", "renderers", "preprocess", "fitting", "playback", "fleet")
 PROGRAMS = ("benchmarks", "tools")  # beside the scripts at the top: they may import everything
 STANDARD_LIBRARY = sys.stdlib_module_names
 
-VIDEO_AND_LANDMARKS = {"mediapipe", "av", "decord", "moviepy", "dlib", "face_alignment", "torchcodec"}
-VIDEO_NAMES = {"VideoCapture", "CAP_FFMPEG"}  # of cv2, which others may use to read and write pictures
+VIDEO_AND_LANDMARKS = {
+    "mediapipe",
+    "av",
+    "decord",
+    "moviepy",
+    "dlib",
+    "face_alignment",
+    "torchcodec",
+}
+# of cv2, which others may use to read and write pictures
+VIDEO_NAMES = {"VideoCapture", "CAP_FFMPEG"}
 PARSERS = {"argparse", "tyro", "click", "fire", "typer", "optparse", "getopt"}
 
-# What an exported avatar needs to be loaded and shown; likeness.fitting.images only turns arrays into pictures for people.
-BUNDLE = ("likeness.fitting.avatars", "likeness.fitting.bundle", "likeness.scene.config_files", "likeness.scene.config_values", "likeness.fitting.networks",
-          "likeness.fitting.images", "likeness.renderers.screen_refiner")  # fmt: skip
-FILM_WRITER = "playback/films.py"  # the one file outside preprocess that uses a video library: it writes, reads nothing
-# Modules of playback that measure a fit, for the scripts: they may read runs, but nothing in playback may need them.
-MEASURING = ("likeness.playback.evaluation", "likeness.playback.demo_truth", "likeness.playback.inside", "likeness.playback.transfer.reenactment",
-             "likeness.playback.tracking_gain", "likeness.playback.image_evaluation")  # fmt: skip
-# Modules of playback whose work is preprocessing: a video or a webcam cannot drive before landmarks are found and a
-# head is tracked, and a tracker of their own would be a second truth. All other drivers, and playing itself, work from
-# the bundle alone: these modules are imported inside the function that opens a driver, and by no one else.
+# What an exported avatar needs to be loaded and shown; likeness.fitting.images only turns arrays
+# into pictures for people.
+BUNDLE = (
+    "likeness.fitting.avatars",
+    "likeness.fitting.bundle",
+    "likeness.scene.config_files",
+    "likeness.scene.config_values",
+    "likeness.fitting.networks",
+    "likeness.fitting.images",
+    "likeness.renderers.screen_refiner",
+)
+# the one file outside preprocess that uses a video library: it writes, reads nothing
+FILM_WRITER = "playback/films.py"
+# Modules of playback that measure a fit, for the scripts: they may read runs, but nothing in
+# playback may need them.
+MEASURING = (
+    "likeness.playback.evaluation",
+    "likeness.playback.demo_truth",
+    "likeness.playback.inside",
+    "likeness.playback.transfer.reenactment",
+    "likeness.playback.tracking_gain",
+    "likeness.playback.image_evaluation",
+)
+# Modules of playback whose work is preprocessing: a video or a webcam cannot drive before landmarks
+# are found and a head is tracked, and a tracker of their own would be a second truth. All other
+# drivers, and playing itself, work from the bundle alone: these modules are imported inside the
+# function that opens a driver, and by no one else.
 PREPROCESSING = ("likeness.playback.drivers.video", "likeness.playback.drivers.webcam")
-TRAINER = ("likeness.fitting.loop", "likeness.fitting.subject", "likeness.fitting.optimizers", "likeness.fitting.objective", "likeness.fitting.densify",
-           "likeness.fitting.listeners", "likeness.fitting.checkpoint")  # fmt: skip
+TRAINER = (
+    "likeness.fitting.loop",
+    "likeness.fitting.subject",
+    "likeness.fitting.optimizers",
+    "likeness.fitting.objective",
+    "likeness.fitting.densify",
+    "likeness.fitting.listeners",
+    "likeness.fitting.checkpoint",
+)
 
 
 def module_name(path: Path) -> str:
@@ -40,7 +74,8 @@ def module_name(path: Path) -> str:
 
 
 def imports(tree: ast.AST, path: Path) -> Iterator[str]:
-    """Dotted names that a file imports, anywhere in it; ``from a import b`` gives both ``a`` and ``a.b``."""
+    """Dotted names that a file imports, anywhere in it; ``from a import b`` gives both ``a`` and
+    ``a.b``."""
     package = path.parent.parts
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -51,7 +86,11 @@ def imports(tree: ast.AST, path: Path) -> Iterator[str]:
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            name = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else getattr(node.func, "id", "")
+            )
             if name in ("import_module", "__import__") and isinstance(node.args[0].value, str):
                 yield node.args[0].value
 
@@ -61,7 +100,8 @@ def within(name: str, modules: tuple[str, ...]) -> bool:
 
 
 def sources(root: Path) -> Iterator[Path]:
-    """Files of the project relative to ``root``: the packages, the programs and the scripts, not the tests."""
+    """Files of the project relative to ``root``: the packages, the programs and the scripts, not
+    the tests."""
     for folder in (*ORDER, *PROGRAMS):
         yield from (path.relative_to(root) for path in sorted((root / folder).rglob("*.py")))
     yield from (path.relative_to(root) for path in sorted(root.glob("*.py")))
@@ -76,7 +116,10 @@ def violations(root: Path) -> list[str]:
         imported = sorted(set(imports(tree, path)))
         graph[module_name(path)] = imported
         in_package = path.parts[0] in ORDER
-        everywhere, packaged = (_gsplat, _tinycudann, _triton, _video), (_order, _avatars, _fleet, _lazy, _arguments)
+        everywhere, packaged = (
+            (_gsplat, _tinycudann, _triton, _video),
+            (_order, _avatars, _fleet, _lazy, _arguments),
+        )
         for check in (*everywhere, *packaged) if in_package else everywhere:
             found += [f"{path.as_posix()}: {what}" for what in check(path, imported, tree, scripts)]
     return found + list(_playback(graph))
@@ -85,7 +128,9 @@ def violations(root: Path) -> list[str]:
 def _order(path: Path, imported: list[str], _: ast.AST, scripts: tuple[str, ...]) -> Iterator[str]:
     own = ORDER.index(path.parts[0])
     to_the_right = (*ORDER[own + 1 :], *PROGRAMS, *scripts, "tests")
-    yield from (f"{path.parts[0]} imports {name}" for name in imported if within(name, to_the_right))
+    yield from (
+        f"{path.parts[0]} imports {name}" for name in imported if within(name, to_the_right)
+    )
 
 
 def _avatars(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
@@ -97,15 +142,24 @@ def _avatars(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -
 
 
 def _fleet(path: Path, imported: list[str], _: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
-    """What hands out tasks stays small: it knows the programs by their command lines, and Ray in one file alone."""
+    """What hands out tasks stays small: it knows the programs by their command lines, and Ray in
+    one file alone."""
     if path.parts[0] != "fleet":
         return
     allowed = (
-        "likeness.scene.bounds", "likeness.scene.errors", "likeness.scene.files", "likeness.scene.foreign_paths", "likeness.scene.reading", "fleet", "msgspec",
-        "tqdm", *STANDARD_LIBRARY,
-    )  # fmt: skip
+        "likeness.scene.bounds",
+        "likeness.scene.errors",
+        "likeness.scene.files",
+        "likeness.scene.foreign_paths",
+        "likeness.scene.reading",
+        "fleet",
+        "msgspec",
+        "tqdm",
+        *STANDARD_LIBRARY,
+    )
     allowed += ("ray",) if path.as_posix() == "collection/ray_cluster.py" else ()
-    named = {name for name in imported if name != "scene"}  # of `from scene import x`, scene.x is among them too
+    # of `from scene import x`, scene.x is among them too
+    named = {name for name in imported if name != "scene"}
     yield from (f"fleet imports {name}" for name in sorted(named) if not within(name, allowed))
 
 
@@ -140,7 +194,8 @@ class _OutsideFunctions(ast.NodeTransformer):
 
 
 def _lazy(path: Path, _: list[str], tree: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
-    """What needs preprocessing is imported inside functions alone, and only by the registry of drivers."""
+    """What needs preprocessing is imported inside functions alone, and only by the registry of
+    drivers."""
     if path.parts[0] != "playback" or within(module_name(path), MEASURING):
         return
     anywhere = set(imports(tree, path))
@@ -151,18 +206,27 @@ def _lazy(path: Path, _: list[str], tree: ast.AST, __: tuple[str, ...]) -> Itera
     yield from (f"needs {name} before a video or webcam drives" for name in sorted(found))
 
 
-def _arguments(path: Path, imported: list[str], tree: ast.AST, __: tuple[str, ...]) -> Iterator[str]:
-    yield from (f"parses arguments with {name}" for name in imported if within(name, tuple(PARSERS)))
+def _arguments(
+    path: Path, imported: list[str], tree: ast.AST, __: tuple[str, ...]
+) -> Iterator[str]:
+    yield from (
+        f"parses arguments with {name}" for name in imported if within(name, tuple(PARSERS))
+    )
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr == "argv":
             yield "reads sys.argv"
 
 
 def _playback(graph: dict[str, list[str]]) -> Iterator[str]:
-    """Follows playback's imports through fitting: what shows an avatar must not need what trains or tracks one."""
+    """Follows playback's imports through fitting: what shows an avatar must not need what trains or
+    tracks one."""
     for start in (name for name in graph if within(name, ("playback",))):
         if within(start, MEASURING):
-            yield from (f"{start}: measures a fit, but imports {n}" for n in graph[start] if within(n, TRAINER))
+            yield from (
+                f"{start}: measures a fit, but imports {n}"
+                for n in graph[start]
+                if within(n, TRAINER)
+            )
             continue
         seen, waiting = {start}, [start]
         while waiting:
@@ -192,17 +256,41 @@ def test_the_rule_reads_every_folder():
 
 BREACHES = [
     ("scene/a.py", "import renderers", "scene imports renderers"),
-    ("scene/a.py", "def f():\n    from likeness.preprocess.video import read", "scene imports likeness.preprocess.video"),
-    ("renderers/a.py", "import importlib\nimportlib.import_module('likeness.fitting.loop')", "renderers imports likeness.fitting.loop"),
+    (
+        "scene/a.py",
+        "def f():\n    from likeness.preprocess.video import read",
+        "scene imports likeness.preprocess.video",
+    ),
+    (
+        "renderers/a.py",
+        "import importlib\nimportlib.import_module('likeness.fitting.loop')",
+        "renderers imports likeness.fitting.loop",
+    ),
     ("preprocess/sub/a.py", "from ...playback import player", "preprocess imports playback"),
     ("fitting/a.py", "import command_line", "fitting imports command_line"),
     ("playback/a.py", "from benchmarks import rasterizer", "playback imports benchmarks"),
-    ("fitting/a.py", "if TYPE_CHECKING:\n    from likeness.playback.player import Player", "fitting imports likeness.playback.player"),
+    (
+        "fitting/a.py",
+        "if TYPE_CHECKING:\n    from likeness.playback.player import Player",
+        "fitting imports likeness.playback.player",
+    ),
     ("fitting/avatars/a.py", "import numpy", "an avatar imports numpy"),
     ("fitting/avatars/a.py", "from fitting import losses", "an avatar imports fitting"),
-    ("fitting/avatars/a.py", "from likeness.renderers.output import RenderOutput", "an avatar imports likeness.renderers.output"),
-    ("collection/a.py", "from likeness.preprocess.pipeline import build_capture", "fleet imports likeness.preprocess.pipeline"),
-    ("collection/a.py", "from likeness.scene.capture import Capture", "fleet imports likeness.scene.capture"),
+    (
+        "fitting/avatars/a.py",
+        "from likeness.renderers.output import RenderOutput",
+        "an avatar imports likeness.renderers.output",
+    ),
+    (
+        "collection/a.py",
+        "from likeness.preprocess.pipeline import build_capture",
+        "fleet imports likeness.preprocess.pipeline",
+    ),
+    (
+        "collection/a.py",
+        "from likeness.scene.capture import Capture",
+        "fleet imports likeness.scene.capture",
+    ),
     ("collection/a.py", "import torch", "fleet imports torch"),
     ("collection/scheduler.py", "import ray", "fleet imports ray"),
     ("playback/a.py", "from fleet import tasks", "playback imports fleet"),
@@ -217,15 +305,47 @@ BREACHES = [
     ("script.py", "from cv2 import VideoCapture", "reads video (cv2.VideoCapture)"),
     ("preprocess/a.py", "import argparse", "parses arguments with argparse"),
     ("fitting/a.py", "import sys\nprint(sys.argv[1])", "reads sys.argv"),
-    ("playback/a.py", "from likeness.fitting.loop import fit", "playback needs likeness.fitting.loop"),
-    ("playback/a.py", "from playback import evaluation", "playback needs likeness.playback.evaluation"),
-    ("playback/evaluation.py", "import likeness.fitting.optimizers", "but imports likeness.fitting.optimizers"),
-    ("fitting/bundle.py", "from likeness.fitting.subject import fit", "playback needs likeness.fitting.subject"),
-    ("playback/player.py", "def f():\n    from likeness.preprocess.video import read", "playback needs likeness.preprocess.video"),
-    ("playback/drivers/__init__.py", "from likeness.playback.drivers import video", "before a video or webcam drives"),
-    ("playback/player.py", "def f():\n    import likeness.playback.drivers.video", "before a video or webcam drives"),
-    ("playback/drivers/video.py", "from preprocess import video", "before a video or webcam drives"),
-]  # fmt: skip
+    (
+        "playback/a.py",
+        "from likeness.fitting.loop import fit",
+        "playback needs likeness.fitting.loop",
+    ),
+    (
+        "playback/a.py",
+        "from playback import evaluation",
+        "playback needs likeness.playback.evaluation",
+    ),
+    (
+        "playback/evaluation.py",
+        "import likeness.fitting.optimizers",
+        "but imports likeness.fitting.optimizers",
+    ),
+    (
+        "fitting/bundle.py",
+        "from likeness.fitting.subject import fit",
+        "playback needs likeness.fitting.subject",
+    ),
+    (
+        "playback/player.py",
+        "def f():\n    from likeness.preprocess.video import read",
+        "playback needs likeness.preprocess.video",
+    ),
+    (
+        "playback/drivers/__init__.py",
+        "from likeness.playback.drivers import video",
+        "before a video or webcam drives",
+    ),
+    (
+        "playback/player.py",
+        "def f():\n    import likeness.playback.drivers.video",
+        "before a video or webcam drives",
+    ),
+    (
+        "playback/drivers/video.py",
+        "from preprocess import video",
+        "before a video or webcam drives",
+    ),
+]
 
 
 def _healthy_tree(root: Path) -> None:
@@ -274,7 +394,11 @@ def test_each_breach_is_found(tmp_path, path, text, message):
 def test_imports_are_silent_and_start_nothing():
     """Importing every module prints nothing and touches neither CUDA nor a video library."""
     # What the renderer gsplat and the Triton kernels import is not everywhere.
-    packaged = (path for path in sources(ROOT) if path.parts[0] in ORDER and not path.name.startswith("gsplat"))
+    packaged = (
+        path
+        for path in sources(ROOT)
+        if path.parts[0] in ORDER and not path.name.startswith("gsplat")
+    )
     packaged = (path for path in packaged if path.parts[:3] != ("playback", "fused", "kernels"))
     modules = sorted({module_name(path) for path in packaged})
     code = (
@@ -284,6 +408,8 @@ def test_imports_are_silent_and_start_nothing():
         "assert not torch.cuda.is_initialized(), 'CUDA was initialised'\n"
         "assert 'mediapipe' not in sys.modules, 'mediapipe was imported'\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert result.returncode == 0, result.stderr
     assert (result.stdout, result.stderr) == ("", "")

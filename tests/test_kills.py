@@ -25,8 +25,15 @@ for number in range({first}, 10):
 def test_what_is_not_equal_after_a_kill_is_reported(tmp_path, first, equal):
     program = tmp_path / "count.py"
     program.write_text(COUNTER.format(first=first))
-    job = Job("count", str(program), ("json", "nothing"), (), "begun", None,
-              lambda folder: {"lines": (folder / "lines").read_text()})  # fmt: skip
+    job = Job(
+        "count",
+        str(program),
+        ("json", "nothing"),
+        (),
+        "begun",
+        None,
+        lambda folder: {"lines": (folder / "lines").read_text()},
+    )
     calm, wrong = trials(job, 2, tmp_path, seed=1)
     assert (calm / "lines").read_text() == "0 1 2 3 4 5 6 7 8 9"
     assert (wrong == []) == equal and all("differs in 1: lines" in line for line in wrong)

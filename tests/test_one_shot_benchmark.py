@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from benchmarks import one_shot, one_shot_figures, one_shot_fits
-from likeness.scene.config_files import CONFIGS, load_preset, presets, redundant_keys
-from likeness.one_shot import weights
-from likeness.training.config import TrainConfig
 from likeness.head_models import HEAD_MODELS
+from likeness.one_shot import weights
+from likeness.scene.config_files import CONFIGS, load_preset, presets, redundant_keys
+from likeness.training.config import TrainConfig
 from tests import toys
 from tests.one_shot import tiny
 
@@ -20,7 +20,10 @@ FOLDER = CONFIGS / "one_shot"
 
 
 def test_every_ablation_is_a_setting_that_changes_something():
-    configs = [load_preset("embedded", TrainConfig, settings, FOLDER) for settings in one_shot.ABLATIONS.values()]
+    configs = [
+        load_preset("embedded", TrainConfig, settings, FOLDER)
+        for settings in one_shot.ABLATIONS.values()
+    ]
     assert all(config not in configs[:index] for index, config in enumerate(configs))
 
 
@@ -55,9 +58,26 @@ def test_a_toy_from_end_to_end(tmp_path, capsys):
     capture = toys.make_capture(tmp_path / "me" / "capture", frames=6, size=32, test=2)
     net = tiny.network()
     weights.save(tmp_path / "w.safetensors", net.state_dict(), net.config, "anny", {})
-    arguments = ["--weights", tmp_path / "w.safetensors", "--captures", capture.root, "--fits", capture.root,
-                 "--pictures", tmp_path / "pictures", "--iterations", 2, "--every", 1, "--gaussians", 300,
-                 "--preset", "headgas", "--json", tmp_path / "out.json"]  # fmt: skip
+    arguments = [
+        "--weights",
+        tmp_path / "w.safetensors",
+        "--captures",
+        capture.root,
+        "--fits",
+        capture.root,
+        "--pictures",
+        tmp_path / "pictures",
+        "--iterations",
+        2,
+        "--every",
+        1,
+        "--gaussians",
+        300,
+        "--preset",
+        "headgas",
+        "--json",
+        tmp_path / "out.json",
+    ]
     one_shot.main([str(argument) for argument in arguments])
     found = json.loads((tmp_path / "out.json").read_text())
     row = found["captures"]["me"]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.simulated_cuda import DeviceError
 from tests.renderers.scenes import SCENES
+from tests.simulated_cuda import DeviceError
 
 
 def test_values_and_gradients_are_those_of_the_cpu(cuda):
@@ -110,7 +110,10 @@ def test_a_graph_repeats_its_operations(cuda):
     assert y.flatten().tolist() == [5.0] * 3
     graph.replay()
     assert y.flatten().tolist() == [25.0] * 3
-    with pytest.raises(DeviceError, match="waits"), torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream):
+    with (
+        pytest.raises(DeviceError, match="waits"),
+        torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream),
+    ):
         float(x.sum())
 
 
@@ -120,7 +123,10 @@ def test_a_stream_first_seen_in_a_capture_is_refused(cuda, given):
         given = {"stream": torch.cuda.Stream()}
     with torch.cuda.stream(torch.cuda.Stream()):
         x = torch.ones(3, device="cuda")  # on another one
-    with pytest.raises(DeviceError, match="first seen in a capture"), torch.cuda.graph(torch.cuda.CUDAGraph(), **given):
+    with (
+        pytest.raises(DeviceError, match="first seen in a capture"),
+        torch.cuda.graph(torch.cuda.CUDAGraph(), **given),
+    ):
         x.sum()
 
 
@@ -145,7 +151,10 @@ def test_parameters_on_manifolds(cuda):
         optimizer = geoopt.optim.RiemannianAdam([parameter], lr=0.1)
         (parameter * torch.arange(4.0).to(place)).sum().backward()
         optimizer.step()
-        assert isinstance(type(parameter)(parameter.detach(), manifold=parameter.manifold), geoopt.ManifoldParameter)
+        assert isinstance(
+            type(parameter)(parameter.detach(), manifold=parameter.manifold),
+            geoopt.ManifoldParameter,
+        )
         found.append(parameter.detach().cpu())
     torch.testing.assert_close(*found)
 
@@ -159,8 +168,22 @@ def test_gsplat_waits_once_and_once_more_for_harmonics(cuda, harmonics, waits):
     colours = cloud.sh if harmonics else torch.rand(cloud.num_gaussians, 3, device="cuda")
     before = len(cuda.waits)
     images, *_ = gsplat.rasterization(
-        cloud.means, cloud.quats, cloud.scales, cloud.opacities, colours, camera.T_cam_world[None], camera.K[None],
-        camera.width, camera.height, near_plane=0.01, far_plane=1e10, eps2d=0.3, sh_degree=3 if harmonics else None,
-        packed=False, render_mode="RGB", absgrad=False, rasterize_mode="classic",
-    )  # fmt: skip
+        cloud.means,
+        cloud.quats,
+        cloud.scales,
+        cloud.opacities,
+        colours,
+        camera.T_cam_world[None],
+        camera.K[None],
+        camera.width,
+        camera.height,
+        near_plane=0.01,
+        far_plane=1e10,
+        eps2d=0.3,
+        sh_degree=3 if harmonics else None,
+        packed=False,
+        render_mode="RGB",
+        absgrad=False,
+        rasterize_mode="classic",
+    )
     assert images.shape == (1, camera.height, camera.width, 3) and len(cuda.waits) - before == waits

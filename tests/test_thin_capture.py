@@ -23,7 +23,9 @@ PROGRAM = Path(__file__).resolve().parents[1] / "tools" / "thin_capture.py"
 
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory):
-    return toys.make_capture(tmp_path_factory.mktemp("whole") / "capture", frames=14, size=32, test=4)
+    return toys.make_capture(
+        tmp_path_factory.mktemp("whole") / "capture", frames=14, size=32, test=4
+    )
 
 
 def test_every_third_frame_of_both_parts_of_the_split(capture, tmp_path):
@@ -62,13 +64,24 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(capture, tmp_path):
 
 def test_the_program(capture, tmp_path):
     def call(*arguments):
-        return subprocess.run([sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True
+        )
 
     done = call(capture.root, "--every", 5, "--out", tmp_path / "thin")
-    assert done.returncode == 0 and "3 of 14 frames (2 to train on, 1 to test)" in done.stdout, done.stderr
+    assert done.returncode == 0 and "3 of 14 frames (2 to train on, 1 to test)" in done.stdout, (
+        done.stderr
+    )
     assert len(Capture.load(tmp_path / "thin").frames) == 3
-    for arguments in ((tmp_path, "--out", tmp_path / "x"), (capture.root, "--every", 0, "--out", tmp_path / "x")):
+    for arguments in (
+        (tmp_path, "--out", tmp_path / "x"),
+        (capture.root, "--every", 0, "--out", tmp_path / "x"),
+    ):
         failed = call(*arguments)
-        assert failed.returncode == 2 and "Traceback" not in failed.stderr and not (tmp_path / "x").exists()
+        assert (
+            failed.returncode == 2
+            and "Traceback" not in failed.stderr
+            and not (tmp_path / "x").exists()
+        )
     failed = call(capture.root, "--out", Path(__file__) / "x")
     assert failed.returncode == 2 and "cannot write there" in failed.stderr

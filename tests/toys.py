@@ -1,4 +1,5 @@
-"""Small made things that tests share: states, clouds, and a capture of a head-like blob that changes colour."""
+"""Small made things that tests share: states, clouds, and a capture of a head-like blob that
+changes colour."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ import numpy as np
 import torch
 
 from likeness.ops import harmonics
+from likeness.ops.deform.rig import RigBinding
+from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture, TrackedFrame
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
-from likeness.ops.deform.rig import RigBinding
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 # The head looks into the camera: +y of the head is -y of the image.
@@ -34,8 +35,11 @@ def camera(size: int) -> Camera:
     return Camera(K, torch.eye(4), size, size)
 
 
-def random_states(batch: tuple[int, ...], expressions: int = 52, joints: int = 2, seed: int = 0) -> HeadState:
-    """States [*batch] with small head turns around a body that stands still, and hair that sways."""
+def random_states(
+    batch: tuple[int, ...], expressions: int = 52, joints: int = 2, seed: int = 0
+) -> HeadState:
+    """States [*batch] with small head turns around a body that stands still, and hair that
+    sways."""
     generator = torch.Generator().manual_seed(seed)
     expression = torch.rand(*batch, expressions, generator=generator)
     quats = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(*batch, joints, 4).clone()
@@ -79,8 +83,11 @@ def swing(frames: int, swing_m: float) -> torch.Tensor:
     return swing_m * torch.sin(2 * 2 * torch.pi * torch.arange(frames) / frames)
 
 
-def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3, swing_m: float = 0.0) -> Capture:
-    """A saved capture whose blob turns, brightens in the lower half with ``jawOpen``, and swings at its lower edge."""
+def make_capture(
+    root: Path, frames: int = 16, size: int = 48, test: int = 3, swing_m: float = 0.0
+) -> Capture:
+    """A saved capture whose blob turns, brightens in the lower half with ``jawOpen``, and swings at
+    its lower edge."""
     import cv2
 
     from likeness.head_models import HEAD_MODELS
@@ -99,7 +106,9 @@ def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3, sw
         state = HeadState(expression, joints, head_pose(0.25 * float(np.sin(phase))), head_pose())
         aside = (-0.05 - cloud.means[:, 1:2]).clamp(0, 0.05) / 0.05 * swing(frames, swing_m)[index]
         means = torch.cat([cloud.means[:, :1] + aside, cloud.means[:, 1:]], -1)
-        shown = dataclasses.replace(cloud, means=means, sh=cloud.sh + lower * (expression[jaw] - 0.5))
+        shown = dataclasses.replace(
+            cloud, means=means, sh=cloud.sh + lower * (expression[jaw] - 0.5)
+        )
         output = renderer.render(shown, view.in_frame(state.T_world_head))
         alpha = output.alpha.clamp(0, 1)
         colour = (output.rgb / alpha.clamp_min(1e-3)).clamp(0, 1)
@@ -110,7 +119,9 @@ def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3, sw
         posed = model.shaped(model.neutral_identity()).posed(state)
         landmarks, _ = view.in_frame(state.T_world_head).project(posed.landmarks())
         tracked.append(
-            TrackedFrame(*paths, index / 25, view, state, landmarks, torch.ones(len(landmarks)), 0.5)
+            TrackedFrame(
+                *paths, index / 25, view, state, landmarks, torch.ones(len(landmarks)), 0.5
+            )
         )
     capture = Capture(
         root=root,
@@ -130,29 +141,39 @@ def make_capture(root: Path, frames: int = 16, size: int = 48, test: int = 3, sw
 
 
 def bundle(avatar, size: int = 32, state: HeadState | None = None, frames: int = 12):
-    """A bundle around an avatar of 52 expressions named e0 ... and two joints, with a recording of random states."""
+    """A bundle around an avatar of 52 expressions named e0 ... and two joints, with a recording of
+    random states."""
     from likeness.fitting.bundle import AvatarBundle
 
     recording = random_states((frames,), avatar.num_expressions, avatar.num_joints, seed=9)
-    neutral = HeadState.neutral(avatar.num_expressions, avatar.num_joints, head_pose()) if state is None else state
+    neutral = (
+        HeadState.neutral(avatar.num_expressions, avatar.num_joints, head_pose())
+        if state is None
+        else state
+    )
     ranges = torch.stack([recording.expression.amin(0), recording.expression.amax(0)])
     names = tuple(f"e{i}" for i in range(avatar.num_expressions))
     times = torch.arange(frames, dtype=torch.float64) / 25
-    return AvatarBundle(avatar, "none", names, ("a", "b"), ranges, camera(size), neutral, recording, times, {})
+    return AvatarBundle(
+        avatar, "none", names, ("a", "b"), ranges, camera(size), neutral, recording, times, {}
+    )
 
 
 def refined(bundle):
     """The bundle with a screen refiner that makes everything brighter by 0.2."""
     from likeness.renderers.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
 
-    network = ScreenRefiner(RefinerConfig(enabled=True, features=3, width=2, size=32)).requires_grad_(False)
+    network = ScreenRefiner(
+        RefinerConfig(enabled=True, features=3, width=2, size=32)
+    ).requires_grad_(False)
     network.exit.bias[:12] = 0.2
     refinement = Refinement(network, torch.rand(bundle.avatar.num_gaussians, 3))
     return dataclasses.replace(bundle, refinement=refinement)
 
 
 def arkit_bundle(size: int = 32, frames: int = 40):
-    """A toy avatar in the names of the head model anny, whose recording has a rest, blinks, speech and turns."""
+    """A toy avatar in the names of the head model anny, whose recording has a rest, blinks, speech
+    and turns."""
     from likeness.head_models.arkit import ARKIT_EXPRESSIONS
     from tests.contract.test_avatars import EXTENDED, make
 
@@ -160,13 +181,21 @@ def arkit_bundle(size: int = 32, frames: int = 40):
     recording, times = performance(frames)
     ranges = torch.stack([recording.expression.amin(0), recording.expression.amax(0)])
     return dataclasses.replace(
-        made, head_model="anny", expression_names=ARKIT_EXPRESSIONS, joint_names=("eye_left", "eye_right"),
-        expression_range=ranges, recording=recording, times=times,
-    )  # fmt: skip
+        made,
+        head_model="anny",
+        expression_names=ARKIT_EXPRESSIONS,
+        joint_names=("eye_left", "eye_right"),
+        expression_range=ranges,
+        recording=recording,
+        times=times,
+    )
 
 
-def performance(frames: int = 40, fps: float = 25.0, amount: float = 0.5, rest: float = 0.05, blink: float = 0.7):
-    """States [T] and times [T] of a face that speaks, blinks twice and looks about while the head turns.
+def performance(
+    frames: int = 40, fps: float = 25.0, amount: float = 0.5, rest: float = 0.05, blink: float = 0.7
+):
+    """States [T] and times [T] of a face that speaks, blinks twice and looks about while the head
+    turns.
 
     amount: coefficients of full expressions. rest: of all at rest.
     """
@@ -180,16 +209,25 @@ def performance(frames: int = 40, fps: float = 25.0, amount: float = 0.5, rest: 
             expression[:, number] += amount * (2.4 * t + 0.37 * number).sin().clamp_min(0)
     for side in ("Left", "Right"):
         column = expression[:, names.index(f"eyeBlink{side}")]
-        column[frames // 4], column[frames // 4 + 1], column[3 * frames // 4] = blink, 0.6 * blink, blink
-    angles = torch.stack([0.3 * (1.7 * t).sin(), 0.1 * (1.1 * t).cos()], -1)[:, None].expand(-1, 2, -1)
+        column[frames // 4], column[frames // 4 + 1], column[3 * frames // 4] = (
+            blink,
+            0.6 * blink,
+            blink,
+        )
+    angles = torch.stack([0.3 * (1.7 * t).sin(), 0.1 * (1.1 * t).cos()], -1)[:, None].expand(
+        -1, 2, -1
+    )
     look = torch.tensor([name.startswith("eyeLook") for name in names])
     expression = torch.where(look, gaze_expression(angles, names), expression)
     turns = torch.stack([0.15 * (1.3 * t).sin(), 0.3 * (0.9 * t).sin(), 0.05 * t.sin()], -1)
     poses = head_pose() @ make_transform(rotvecs_to_matrices(turns), 0.01 * turns)
-    states = HeadState(expression, gaze_quats(angles), poses, head_pose().expand(frames, 4, 4).clone())
+    states = HeadState(
+        expression, gaze_quats(angles), poses, head_pose().expand(frames, 4, 4).clone()
+    )
     return states, torch.arange(frames, dtype=torch.float64) / fps
 
 
 def hears_ctrl_c() -> None:
-    """In the child: shells let what they run in the background ignore Ctrl-C, and children inherit that."""
+    """In the child: shells let what they run in the background ignore Ctrl-C, and children inherit
+    that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,8 +1,9 @@
-"""Makes the virtual environment from the lock files: `python3 tools/setup_environment.py --venv .venv`.
+"""Makes the virtual environment from the lock files: `python3 tools/setup_environment.py --venv
+.venv`.
 
-Standard library only, and nothing newer than Python 3.7, so that an old interpreter too can say which one is wanted. An
-existing environment is brought up to date in place; one whose Python is missing or unsuited, or whose set-up was killed
-(a package may be there in part), is made anew.
+Standard library only, and nothing newer than Python 3.7, so that an old interpreter too can say
+which one is wanted. An existing environment is brought up to date in place; one whose Python is
+missing or unsuited, or whose set-up was killed (a package may be there in part), is made anew.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 LOCK_CPU = ROOT / "requirements-cpu.lock"  # the CPU build of torch, on Linux
-LOCK_CUDA = ROOT / "requirements-cuda.lock"  # what the CUDA build of torch needs, and what compiles for it
+# what the CUDA build of torch needs, and what compiles for it
+LOCK_CUDA = ROOT / "requirements-cuda.lock"
 SUPPORTED = ((3, 10), (3, 11), (3, 12))
 PYTHONS = ("python3", "python3.12", "python3.11", "python3.10", "python")
 UNFINISHED = ".setup-unfinished"
@@ -35,8 +37,15 @@ class SetupError(Exception):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Installs the pinned packages into a virtual environment.")
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="folder of the environment (default: .venv)")
+    parser = argparse.ArgumentParser(
+        description="Installs the pinned packages into a virtual environment."
+    )
+    parser.add_argument(
+        "--venv",
+        type=Path,
+        default=ROOT / ".venv",
+        help="folder of the environment (default: .venv)",
+    )
     parser.add_argument(
         "--torch",
         choices=("auto", "cpu", "cuda"),
@@ -50,7 +59,9 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command begins again (what is downloaded is kept)", file=sys.stderr)
+        print(
+            "stopped; the same command begins again (what is downloaded is kept)", file=sys.stderr
+        )
         return 130
     return 0
 
@@ -63,7 +74,8 @@ def set_up(venv: Path, torch_build: str) -> None:
     unfinished.touch()
     try:
         install(python, torch_build)
-    except SetupError:  # pip ended by itself: what it installed is whole, and the next run goes on from there
+    # pip ended by itself: what it installed is whole, and the next run goes on from there
+    except SetupError:
         unfinished.unlink()
         raise
     unfinished.unlink()
@@ -74,26 +86,38 @@ def install(python: Path, torch_build: str) -> None:
     """Installs torch and the rest, every file by its hash, and loads what has native libraries."""
     if torch_build == "auto":
         torch_build = "cuda" if has_nvidia_driver() else "cpu"
-    locks = [LOCK]  # with torch: the one build there is elsewhere; on Linux the CUDA build, unless another is in place
+    # with torch: the one build there is elsewhere; on Linux the CUDA build, unless another is in
+    # place
+    locks = [LOCK]
     if platform.system() == "Linux" and not has_cpu_torch(python, torch_build):
         locks.append(LOCK_CUDA)
     say(f"installing the packages of {' and '.join(lock.name for lock in locks)} ...")
     if not pip(python, *(word for lock in locks for word in ("-r", str(lock)))):
-        raise SetupError("the packages could not be installed (see above); mend that, then run `make setup` again")
+        raise SetupError(
+            "the packages could not be installed (see above); mend that, then run `make setup` again"
+        )
     check_imports(python)
     if LOCK_CUDA in locks and not has_compiler():
-        say("note: gsplat compiles its kernels at first use and finds no C++ compiler here; install one, on Debian and "
-            "Ubuntu: apt install g++")  # fmt: skip
+        say(
+            "note: gsplat compiles its kernels at first use and finds no C++ compiler here; install one, on Debian and "
+            "Ubuntu: apt install g++"
+        )
 
 
 def venv_python(venv: Path) -> Path:
     """The interpreter of the environment, which is made where it is missing or does not run."""
-    python = venv / ("Scripts" if os.name == "nt" else "bin") / ("python.exe" if os.name == "nt" else "python")
+    python = (
+        venv
+        / ("Scripts" if os.name == "nt" else "bin")
+        / ("python.exe" if os.name == "nt" else "python")
+    )
     if python.exists() and not (venv / UNFINISHED).exists() and probe(str(python))[0] in SUPPORTED:
         return python
     if venv.exists():
         if any(venv.iterdir()) and not (venv / "pyvenv.cfg").exists():
-            raise SetupError(f"{venv} is in the way: it is no virtual environment; move it elsewhere")
+            raise SetupError(
+                f"{venv} is in the way: it is no virtual environment; move it elsewhere"
+            )
         say(f"{venv} is incomplete or of another Python; making it anew")
         remove_environment(venv)
     interpreter = find_python()
@@ -104,7 +128,8 @@ def venv_python(venv: Path) -> Path:
 
 
 def remove_environment(venv: Path) -> None:
-    """Removes an environment, the file that marks it as one last: a removal that is interrupted can be repeated."""
+    """Removes an environment, the file that marks it as one last: a removal that is interrupted can
+    be repeated."""
     for entry in venv.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(str(entry))
@@ -121,7 +146,9 @@ def find_python() -> str:
         if version in SUPPORTED and can_make_venvs:
             return name
         if version:
-            reason = "" if can_make_venvs else " without venv: on Debian and Ubuntu install python3-venv"
+            reason = (
+                "" if can_make_venvs else " without venv: on Debian and Ubuntu install python3-venv"
+            )
             found.append(f"{name} is {version[0]}.{version[1]}{reason}")
     raise SetupError(
         "Python 3.10, 3.11 or 3.12 is needed; install one so that python3.12, say, starts it "
@@ -130,10 +157,13 @@ def find_python() -> str:
 
 
 def probe(python: str) -> tuple[tuple[int, int] | None, bool]:
-    """(major, minor) of an interpreter, or None where it does not run, and whether it can make environments."""
+    """(major, minor) of an interpreter, or None where it does not run, and whether it can make
+    environments."""
     code = "import sys; print(*sys.version_info[:2]); import venv, ensurepip; print('venv')"
     try:
-        result = subprocess.run([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        result = subprocess.run(
+            [python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
     except OSError:
         return None, False
     words = result.stdout.decode().split()
@@ -153,23 +183,29 @@ def has_compiler() -> bool:
 
 
 def has_cpu_torch(python: Path, build: str) -> bool:
-    """Whether the environment has the CPU build of torch, which is installed where it is wanted and can be had.
+    """Whether the environment has the CPU build of torch, which is installed where it is wanted and
+    can be had.
 
-    It is of PyTorch's own index or of any configured source of wheels; the package registry holds the CUDA build for
-    Linux. A CUDA build of the locked version that is there already stays; where that is wanted, a CPU build goes.
+    It is of PyTorch's own index or of any configured source of wheels; the package registry holds
+    the CUDA build for Linux. A CUDA build of the locked version that is there already stays; where
+    that is wanted, a CPU build goes.
     """
     version, installed = locked_version("torch"), installed_version(python, "torch")
     if build == "cpu" and installed.split("+")[0] == version:
         return "+cpu" in installed
-    if installed and (build == "cpu" or "+cpu" in installed):  # pip holds 2.x+cpu and 2.x for the same
+    # pip holds 2.x+cpu and 2.x for the same
+    if installed and (build == "cpu" or "+cpu" in installed):
         subprocess.call([str(python), "-m", "pip", "uninstall", "-q", "-y", "torch"])
     if build == "cuda":
         return False
     say(f"installing torch {version} (CPU build) ...")
-    quick = ("--retries", "1", "--timeout", "15")  # do not keep people waiting who cannot reach that index
+    # do not keep people waiting who cannot reach that index
+    quick = ("--retries", "1", "--timeout", "15")
     if pip(python, *quick, "--index-url", CPU_WHEELS, "-r", str(LOCK_CPU)):
         return True
-    say("no CPU build could be had; taking the registry's, which on Linux brings gigabytes of CUDA libraries ...")
+    say(
+        "no CPU build could be had; taking the registry's, which on Linux brings gigabytes of CUDA libraries ..."
+    )
     return False
 
 
@@ -184,12 +220,23 @@ def locked_version(name: str) -> str:
 def installed_version(python: Path, name: str) -> str:
     """The version of an installed package, "" where it is missing; without importing it."""
     code = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
-    return subprocess.run([str(python), "-c", code, name], capture_output=True).stdout.decode().strip()
+    return (
+        subprocess.run([str(python), "-c", code, name], capture_output=True).stdout.decode().strip()
+    )
 
 
 def pip(python: Path, *arguments: str) -> bool:
-    """`pip install` of wheels whose hashes are locked: with progress on a terminal, else silent but for errors."""
-    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--require-hashes"]
+    """`pip install` of wheels whose hashes are locked: with progress on a terminal, else silent but
+    for errors."""
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--require-hashes",
+    ]
     command += ["--no-deps", "--only-binary=:all:", *arguments]
     if sys.stdout.isatty():
         return subprocess.call(command) == 0
@@ -200,14 +247,17 @@ def pip(python: Path, *arguments: str) -> bool:
 
 
 def check_imports(python: Path) -> None:
-    """Loads the packages with native libraries; a missing system library is named with its remedy."""
+    """Loads the packages with native libraries; a missing system library is named with its
+    remedy."""
     result = subprocess.run([str(python), "-c", "import torch, cv2"], capture_output=True)
     if result.returncode == 0:
         return
     last_line = (result.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
     for library, package in _SYSTEM_LIBRARIES.items():
         if library in last_line:
-            last_line += f"; install the system's package, on Debian and Ubuntu: apt install {package}"
+            last_line += (
+                f"; install the system's package, on Debian and Ubuntu: apt install {package}"
+            )
             break
     raise SetupError(f"the environment does not load: {last_line}")
 

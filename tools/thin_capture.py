@@ -1,7 +1,9 @@
-"""Keeps every k-th frame of a capture: ``python tools/thin_capture.py CAPTURE --every 5 --out DIR``.
+"""Keeps every k-th frame of a capture: ``python tools/thin_capture.py CAPTURE --every 5 --out
+DIR``.
 
-For carrying a capture to a machine with little room, and for quick fits. The split stays: every k-th of the training
-frames is kept and every k-th of the test frames, so that no test frame becomes one to train on.
+For carrying a capture to a machine with little room, and for quick fits. The split stays: every
+k-th of the training frames is kept and every k-th of the test frames, so that no test frame becomes
+one to train on.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 def thin(capture: Capture, every: int, folder: Path) -> Capture:
     """Writes every ``every``-th training and test frame of a capture as a capture of its own.
 
-    folder: a new one. Frames are renumbered, their files keep their names. Raises UserError where the folder is there
-    already, cannot be written, or a frame of the capture cannot be read.
+    folder: a new one. Frames are renumbered, their files keep their names. Raises UserError where
+    the folder is there already, cannot be written, or a frame of the capture cannot be read.
     """
     from likeness.scene.capture import Capture
     from likeness.scene.errors import UserError
@@ -45,7 +47,9 @@ def thin(capture: Capture, every: int, folder: Path) -> Capture:
                 try:
                     shutil.copyfile(source, paths[field])
                 except FileNotFoundError:
-                    raise UserError(f"{source}: missing from the capture; preprocess the video again") from None
+                    raise UserError(
+                        f"{source}: missing from the capture; preprocess the video again"
+                    ) from None
             frames.append(dataclasses.replace(frame, **paths))
         thinned = dataclasses.replace(
             capture,
@@ -54,7 +58,8 @@ def thin(capture: Capture, every: int, folder: Path) -> Capture:
             fps=capture.fps / every,
             train=tuple(place[frame] for frame in capture.train[::every]),
             test=tuple(place[frame] for frame in capture.test[::every]),
-            # Another capture than the whole one: whoever goes on with a fit must not mistake it for that.
+            # Another capture than the whole one: whoever goes on with a fit must not mistake it for
+            # that.
             source_hash=hashlib.sha256(f"{capture.source_hash} every {every}".encode()).hexdigest(),
         )
         thinned.save()
@@ -63,10 +68,19 @@ def thin(capture: Capture, every: int, folder: Path) -> Capture:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("capture", type=Path, metavar="CAPTURE", help="folder of a prepared capture")
-    parser.add_argument("--every", type=command_line.positive_int, default=5, metavar="K",
-                        help="keep every K-th frame (default: 5)")  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write, which must be new")
+    parser.add_argument(
+        "capture", type=Path, metavar="CAPTURE", help="folder of a prepared capture"
+    )
+    parser.add_argument(
+        "--every",
+        type=command_line.positive_int,
+        default=5,
+        metavar="K",
+        help="keep every K-th frame (default: 5)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write, which must be new"
+    )
     args = parser.parse_args()
     from likeness.scene.capture import Capture
     from likeness.scene.files import check_writable
@@ -75,8 +89,10 @@ def main() -> int:
     whole = Capture.load(args.capture)
     thinned = thin(whole, args.every, args.out)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
-    print(f"{args.out}: {len(thinned.frames)} of {len(whole.frames)} frames ({len(thinned.train)} to train on, "
-          f"{len(thinned.test)} to test), {size / 1e6:.1f} MB")  # fmt: skip
+    print(
+        f"{args.out}: {len(thinned.frames)} of {len(whole.frames)} frames ({len(thinned.train)} to train on, "
+        f"{len(thinned.test)} to test), {size / 1e6:.1f} MB"
+    )
     return 0
 
 

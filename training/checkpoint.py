@@ -21,7 +21,8 @@ _WHAT, _REMEDY = "checkpoint of a training run", "remove it to train anew"
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands. step: done. seconds: spent in them. samples: sources seen, over all processes."""
+    """Where a run stands. step: done. seconds: spent in them. samples: sources seen, over all
+    processes."""
 
     step: Annotated[int, Meta(ge=0, le=10**12)] = 0
     seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
@@ -29,24 +30,37 @@ class Progress:
 
 
 def save(
-    path: Path, network: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, progress: Progress,
+    path: Path,
+    network: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
     kind: str,
-) -> None:  # fmt: skip
-    """Writes everything that going on needs. kind: says which network it is; ``load`` compares it."""
+) -> None:
+    """Writes everything that going on needs. kind: says which network it is; ``load`` compares
+    it."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.items()}
     tensors |= optimizer_state.stored(network, optimizer)
-    save_tensors(path, tensors, {"progress": json.dumps(dataclasses.asdict(progress)), "kind": kind})
+    save_tensors(
+        path, tensors, {"progress": json.dumps(dataclasses.asdict(progress)), "kind": kind}
+    )
 
 
 def load(
-    path: Path, network: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, kind: str
+    path: Path,
+    network: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    kind: str,
 ) -> Progress:
     """Restores a run in place. Raises UserError when the file is damaged or of another network."""
     header = read_header(path, _WHAT, remedy=_REMEDY)
     texts = header.texts
     if texts.get("kind") != kind:
-        raise UserError(f"{path}: of a network with other settings; use the run's own, or another --out")
+        raise UserError(
+            f"{path}: of a network with other settings; use the run's own, or another --out"
+        )
     progress = decode_json(texts.get("progress", ""), Progress, path, _WHAT, _REMEDY)
     weights = {name: Array.like(value) for name, value in network.state_dict().items()}
     declared = {f"network.{name}": array for name, array in weights.items()}

@@ -7,12 +7,23 @@ from pathlib import Path
 from typing import Literal
 
 from likeness.one_shot.config import OneShotConfig
-from likeness.scene.bounds import Count, CountFromZero, NonNegative, Pixels, Positive, Rate, Share, Steps, Weight
+from likeness.scene.bounds import (
+    Count,
+    CountFromZero,
+    NonNegative,
+    Pixels,
+    Positive,
+    Rate,
+    Share,
+    Steps,
+    Weight,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What samples are made of: a source picture of a person, and others of the same person to be shown."""
+    """What samples are made of: a source picture of a person, and others of the same person to be
+    shown."""
 
     targets: Count = 3
     """Target pictures per source (LAM: 8 frames of a video, one of which is the source)."""
@@ -21,7 +32,8 @@ class DataConfig:
     fewest_queries: Share = 0.7
     """Every step draws its number of queries between this share and all of ``model.queries``."""
     pose_noise_deg: NonNegative = 1.0
-    """Standard deviation of the error that the source's tracked head rotation gets, as a tracker has."""
+    """Standard deviation of the error that the source's tracked head rotation gets, as a tracker
+    has."""
     shift_noise_m: NonNegative = 0.002
     """Of its position, across the view; three times that along it."""
     identity_noise: NonNegative = 0.15
@@ -51,13 +63,13 @@ class LossConfig:
     offsets: Weight = 0.02
     """Mean square of the queries' offsets, in centimetres."""
     departures: Weight = 1.0
-    """Mean difference of well seen queries' colours and the pixels that show them: without it the network paints the
-    brows and lips of those whom it has learned from over those that it sees."""
+    """Mean difference of well seen queries' colours and the pixels that show them: without it the
+    network paints the brows and lips of those whom it has learned from over those that it sees."""
     lifting: Weight = 0.0
     """GAGAvatar's lifting loss, per metre; meant for ``model.lifting.region=all``."""
     refined: Weight = 1.0
-    """The picture's losses (l1, dssim, matte, perceptual) of the refined one, beside those of the coarse one (with
-    ``model.refiner.enabled``)."""
+    """The picture's losses (l1, dssim, matte, perceptual) of the refined one, beside those of the
+    coarse one (with ``model.refiner.enabled``)."""
 
 
 @dataclasses.dataclass(frozen=True)

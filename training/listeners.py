@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from likeness.scene.image_files import save_image
 from likeness.training.pictures import mosaic
 from likeness.training.trainer import Trainer, TrainInfo
-from likeness.scene.image_files import save_image
 
 _LOG_EVERY = 20  # steps
 
@@ -27,7 +27,9 @@ class ProgressBar:
     def on_step(self, info: TrainInfo, trainer: Trainer) -> None:
         self._bar.n = 100 * info.fraction
         if info.step % _LOG_EVERY == 0 or info.fraction >= 1:
-            self._bar.set_postfix_str(f"step {info.step}, loss {info.loss:.4f}, {info.samples_per_s:.2f} samples/s")
+            self._bar.set_postfix_str(
+                f"step {info.step}, loss {info.loss:.4f}, {info.samples_per_s:.2f} samples/s"
+            )
 
     def close(self) -> None:
         self._bar.close()
@@ -48,8 +50,12 @@ class JsonLog:
         self._count += 1
         if info.step % _LOG_EVERY == 0 or info.fraction >= 1:
             means = {name: round(value / self._count, 6) for name, value in self._sums.items()}
-            facts = {"step": info.step, "seconds": round(info.seconds, 1), "rate": info.rate,
-                     "samples_per_s": round(info.samples_per_s, 3)}  # fmt: skip
+            facts = {
+                "step": info.step,
+                "seconds": round(info.seconds, 1),
+                "rate": info.rate,
+                "samples_per_s": round(info.samples_per_s, 3),
+            }
             self._file.write(json.dumps({**facts, **means}) + "\n")
             self._sums, self._count = {}, 0
 
@@ -58,7 +64,8 @@ class JsonLog:
 
 
 class TensorBoardLog:
-    """Curves, and now and then the mosaic of a few fixed samples, as the moving average of the weights shows them.
+    """Curves, and now and then the mosaic of a few fixed samples, as the moving average of the
+    weights shows them.
 
     The newest picture is also kept as ``latest.png`` beside the log.
     """
@@ -75,7 +82,9 @@ class TensorBoardLog:
                 self._writer.add_scalar(name, value, info.step)
         if time.monotonic() - self._drawn > self._every or info.fraction >= 1:
             picture = averaged_mosaic(trainer)
-            self._writer.add_image("source, then target and prediction", picture, info.step, dataformats="HWC")
+            self._writer.add_image(
+                "source, then target and prediction", picture, info.step, dataformats="HWC"
+            )
             _write(self._folder / "latest.png", picture)
             self._drawn = time.monotonic()
 
@@ -84,7 +93,8 @@ class TensorBoardLog:
 
 
 def averaged_mosaic(trainer: Trainer, count: int = 3) -> torch.Tensor:
-    """``mosaic`` of samples that no step takes, by the moving average; the network keeps its own weights."""
+    """``mosaic`` of samples that no step takes, by the moving average; the network keeps its own
+    weights."""
     batch = [trainer.samples[2**30 + k] for k in range(count)]
     batch = [sample for sample in batch if len(sample.view.points) == len(batch[0].view.points)]
     own = {name: value.clone() for name, value in trainer.network.state_dict().items()}

@@ -6,25 +6,32 @@ import torch
 from torch import Tensor
 
 from likeness.fitting import losses
-from likeness.one_shot.unprojection import lifting_loss
 from likeness.one_shot.prediction import Prediction, refinement
+from likeness.one_shot.unprojection import lifting_loss
+from likeness.renderers import Renderer
+from likeness.renderers.screen_refiner import ScreenRefiner
 from likeness.training.config import LossConfig
 from likeness.training.samples import Sample
-from likeness.renderers.screen_refiner import ScreenRefiner
-from likeness.renderers import Renderer
 
 _CM = 100.0
 
 
 def sample_loss(
-    prediction: Prediction, sample: Sample, renderer: Renderer, config: LossConfig, background: Tensor,
-    divisor: int, perceptual=None, refiner: ScreenRefiner | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    prediction: Prediction,
+    sample: Sample,
+    renderer: Renderer,
+    config: LossConfig,
+    background: Tensor,
+    divisor: int,
+    perceptual=None,
+    refiner: ScreenRefiner | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The total loss and its unweighted terms, means over the targets.
 
-    background: [3] behind both pictures. divisor: targets are compared at 1 / divisor of their resolution.
-    perceptual: compares two pictures [H, W, 3]. refiner: both the coarse picture and the refined one are compared with
-    the truth (GAGAvatar's L_image).
+    background: [3] behind both pictures. divisor: targets are compared at 1 / divisor of their
+        resolution.
+    perceptual: compares two pictures [H, W, 3]. refiner: both the coarse picture and the refined
+    one are compared with the truth (GAGAvatar's L_image).
     """
     names = ["l1", "dssim", "matte"] + (["perceptual"] if perceptual is not None else [])
     names += ["refined"] if refiner is not None else []
@@ -59,7 +66,8 @@ def _of_picture(picture: Tensor, truth: Tensor, perceptual) -> dict[str, Tensor]
 
 
 def reduced(colour: Tensor, matte: Tensor, divisor: int) -> tuple[Tensor, Tensor]:
-    """Colour [h, w, 3] and matte [h, w, 1], premultiplied as they were, at 1 / divisor of their resolution."""
+    """Colour [h, w, 3] and matte [h, w, 1], premultiplied as they were, at 1 / divisor of their
+    resolution."""
     both = torch.cat([colour, matte], -1)
     if divisor > 1:
         both = torch.nn.functional.avg_pool2d(both.movedim(-1, 0)[None], divisor)[0].movedim(0, -1)

@@ -6,21 +6,25 @@ import torch
 from torch import Tensor
 
 from likeness.one_shot.prediction import Prediction, refinement
-from likeness.training.samples import Sample
-from likeness.renderers.screen_refiner import ScreenRefiner
 from likeness.renderers import Renderer
+from likeness.renderers.screen_refiner import ScreenRefiner
+from likeness.training.samples import Sample
 
 
 def mosaic(
-    samples: list[Sample], predictions: list[Prediction], renderer: Renderer, refiner: ScreenRefiner | None = None
+    samples: list[Sample],
+    predictions: list[Prediction],
+    renderer: Renderer,
+    refiner: ScreenRefiner | None = None,
 ) -> Tensor:
-    """[rows, columns, 3] in [0, 1] on white: a row per sample, its source, then each target beside its prediction (with
-    a refiner the coarse one, then the refined)."""
+    """[rows, columns, 3] in [0, 1] on white: a row per sample, its source, then each target beside
+    its prediction (with a refiner the coarse one, then the refined)."""
     rows = []
     for sample, prediction in zip(samples, predictions):
         size, refine = sample.colours.shape[1], refinement(refiner, prediction)
         matte = sample.view.picture[3:].movedim(0, -1)
-        source = sample.view.picture[:3].movedim(0, -1) + 0.5 * (1 - matte)  # grey behind it becomes white
+        # grey behind it becomes white
+        source = sample.view.picture[:3].movedim(0, -1) + 0.5 * (1 - matte)
         tiles = [_sized(source, size)]
         for t in range(len(sample.colours)):
             cloud = prediction.posed(sample.displacements[t], sample.T_head_body[t])
@@ -34,5 +38,7 @@ def mosaic(
 
 
 def _sized(image: Tensor, size: int) -> Tensor:
-    resized = torch.nn.functional.interpolate(image.movedim(-1, 0)[None], (size, size), mode="bilinear")
+    resized = torch.nn.functional.interpolate(
+        image.movedim(-1, 0)[None], (size, size), mode="bilinear"
+    )
     return resized[0].movedim(0, -1)

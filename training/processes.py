@@ -27,7 +27,9 @@ class Processes:
         if self.count == 1:
             return
         parameters = [p for p in network.parameters() if p.requires_grad]
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        flat = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
+        )
         torch.distributed.all_reduce(flat)
         flat /= self.count
         for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters])):
@@ -51,5 +53,7 @@ def join(device: torch.device) -> Processes:
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Processes(
-        torch.distributed.get_rank(), torch.distributed.get_world_size(), int(os.environ.get("LOCAL_RANK", "0"))
+        torch.distributed.get_rank(),
+        torch.distributed.get_world_size(),
+        int(os.environ.get("LOCAL_RANK", "0")),
     )

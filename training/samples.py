@@ -1,4 +1,5 @@
-"""Samples: a source picture of a person with a tracker's errors, and target pictures of the same person."""
+"""Samples: a source picture of a person with a tracker's errors, and target pictures of the same
+person."""
 
 from __future__ import annotations
 
@@ -9,26 +10,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likeness.one_shot.surface import Surface, make_surface
-from likeness.training.config import TrainConfig
-from likeness.one_shot.views import Person, View, make_view
 from likeness.head_models import HEAD_MODELS
-from likeness.seeding.shapes import expression_shapes
+from likeness.one_shot.surface import Surface, make_surface
+from likeness.one_shot.views import Person, View, make_view
 from likeness.scene.camera import Camera
 from likeness.scene.capture import MANIFEST, Capture, Identity
 from likeness.scene.errors import UserError
-from likeness.scene.head_state import HeadState
 from likeness.scene.frame_images import load_rgba
+from likeness.scene.head_state import HeadState
 from likeness.scene.reading import read_text
-from likeness.scene.transforms import make_transform, multiply_quats, rotvecs_to_matrices, rotvecs_to_quats
+from likeness.scene.transforms import (
+    make_transform,
+    multiply_quats,
+    rotvecs_to_matrices,
+    rotvecs_to_quats,
+)
+from likeness.seeding.shapes import expression_shapes
+from likeness.training.config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """One source and T targets of a person; N queries.
 
-    view: of the source. head_logits: [N]. colours: [T, H, W, 3] premultiplied; mattes: [T, H, W, 1]; cameras: [T], in
-    the head frame; displacements: [T, N, 3] of the queries; T_head_body: [T, 4, 4]. vertices: [V, 3] at rest.
+    view: of the source. head_logits: [N]. colours: [T, H, W, 3] premultiplied; mattes: [T, H, W,
+    1]; cameras: [T], in the head frame; displacements: [T, N, 3] of the queries; T_head_body: [T,
+    4, 4]. vertices: [V, 3] at rest.
     """
 
     view: View
@@ -42,7 +49,8 @@ class Sample:
 
 
 def find_captures(sources: list[Path]) -> list[Path]:
-    """Capture folders among the paths, which are captures, folders that hold some, or text files that list some.
+    """Capture folders among the paths, which are captures, folders that hold some, or text files
+    that list some.
 
     Raises UserError when one of them is none of these or nothing is found.
     """
@@ -51,22 +59,30 @@ def find_captures(sources: list[Path]) -> list[Path]:
         if (source / MANIFEST).is_file():
             found.append(source)
         elif source.is_dir():
-            found += sorted(path.parent for path in source.rglob(MANIFEST) if (path.parent / "images").is_dir())
+            found += sorted(
+                path.parent for path in source.rglob(MANIFEST) if (path.parent / "images").is_dir()
+            )
         elif source.is_file():
             lines = [line.strip() for line in read_text(source, "list of captures").splitlines()]
             found += [source.parent / line for line in lines if line and not line.startswith("#")]
         else:
-            raise UserError(f"{source}: not found; expected a capture, a folder of captures, or a list of them")
+            raise UserError(
+                f"{source}: not found; expected a capture, a folder of captures, or a list of them"
+            )
     if not found:
-        raise UserError(f"{', '.join(map(str, sources))}: no captures in it; make people with --people N")
+        raise UserError(
+            f"{', '.join(map(str, sources))}: no captures in it; make people with --people N"
+        )
     return list(dict.fromkeys(found))
 
 
 class Samples:
-    """Samples by their number; the same number always gives the same one. Captures are read when they are needed."""
+    """Samples by their number; the same number always gives the same one. Captures are read when
+    they are needed."""
 
     def __init__(self, roots: list[Path], config: TrainConfig, seed: int, group: int) -> None:
-        """group: samples that make one step, over all processes; they share the number of queries."""
+        """group: samples that make one step, over all processes; they share the number of
+        queries."""
         self.roots, self.config, self.seed, self.group = roots, config, seed, group
         self._captures: dict[int, Capture] = {}
         self._pictures: dict[tuple[int, int], np.ndarray] = {}
@@ -82,7 +98,9 @@ class Samples:
         fewest = max(round(model.queries * self.config.data.fewest_queries), model.tokens)
         if model.tokens == 0 or fewest >= model.queries:
             return make_surface(head_model, model.queries, model.tokens)
-        return make_surface(head_model, model.queries, model.tokens).first(int(rng.integers(fewest, model.queries)))
+        return make_surface(head_model, model.queries, model.tokens).first(
+            int(rng.integers(fewest, model.queries))
+        )
 
     def __getitem__(self, number: int) -> Sample:
         data, rng = self.config.data, np.random.default_rng((self.seed, 2, number))
@@ -101,28 +119,47 @@ class Samples:
         model = self.config.model
         grid = model.lifting.grid if model.lifting.enabled else 0
         view = make_view(
-            surface, person, jitter(colour), matte, capture.frames[source].camera, state,
-            model.picture_size, grid, model.lifting.region,
-        )  # fmt: skip
+            surface,
+            person,
+            jitter(colour),
+            matte,
+            capture.frames[source].camera,
+            state,
+            model.picture_size,
+            grid,
+            model.lifting.region,
+        )
         states = HeadState.stack([capture.frames[k].state for k in targets])
-        cameras = Camera.stack([capture.frames[k].camera for k in targets]).in_frame(states.T_world_head)
+        cameras = Camera.stack([capture.frames[k].camera for k in targets]).in_frame(
+            states.T_world_head
+        )
         pictures = [self.picture(which, k) for k in targets]
         size = data.target_size
         shown = torch.stack([_sized(torch.cat([jitter(c) * m, m], -1), size) for c, m in pictures])
-        moved = torch.stack([surface.of(person.moved(expression)) for expression in states.expression])
+        moved = torch.stack(
+            [surface.of(person.moved(expression)) for expression in states.expression]
+        )
         return Sample(
-            view, torch.logit(surface.of(person.head_weights[:, None])[:, 0].clamp(0.02, 0.98)),
-            shown[..., :3], shown[..., 3:], cameras.resized(size, size), moved, states.T_head_body,
+            view,
+            torch.logit(surface.of(person.head_weights[:, None])[:, 0].clamp(0.02, 0.98)),
+            shown[..., :3],
+            shown[..., 3:],
+            cameras.resized(size, size),
+            moved,
+            states.T_head_body,
             person.vertices,
-        )  # fmt: skip
+        )
 
     def capture(self, which: int) -> Capture:
-        """The capture number ``which``. Raises UserError when it is damaged or of another head model's names."""
+        """The capture number ``which``. Raises UserError when it is damaged or of another head
+        model's names."""
         if which not in self._captures:
             capture = Capture.load(self.roots[which])
             model = HEAD_MODELS.get(capture.head_model)
             if model is None or tuple(model().expression_names) != capture.expression_names:
-                raise UserError(f"{capture.root}: tracked with an unknown head model; preprocess its video again")
+                raise UserError(
+                    f"{capture.root}: tracked with an unknown head model; preprocess its video again"
+                )
             self._captures[which] = capture
         return self._captures[which]
 
@@ -154,16 +191,22 @@ def tracked_with_errors(
     rotation = capture.frames[index].camera.T_cam_world[:3, :3].T
     T_world_head = state.T_world_head @ make_transform(turn, torch.zeros(3))
     T_world_head = make_transform(T_world_head[:3, :3], T_world_head[:3, 3] + rotation @ view_shift)
-    expression = (state.expression + noise(state.expression.shape, data.expression_noise)).clamp(0, 1)
+    expression = (state.expression + noise(state.expression.shape, data.expression_noise)).clamp(
+        0, 1
+    )
     glance = rotvecs_to_quats(noise((3,), 0.03) * torch.tensor([1.0, 1.0, 0.0]))
     joints = multiply_quats(glance.expand_as(state.joints), state.joints)
-    noisy = dataclasses.replace(state, expression=expression, joints=joints, T_world_head=T_world_head)
+    noisy = dataclasses.replace(
+        state, expression=expression, joints=joints, T_world_head=T_world_head
+    )
     return noisy, Identity(coefficients, identity.offsets)
 
 
 def _colour_change(strength: float, rng: np.random.Generator):
     """One change of colours for all pictures of a sample."""
-    gain = torch.from_numpy(np.exp(strength * (rng.normal() * 0.6 + 0.4 * rng.normal(size=3)))).float()
+    gain = torch.from_numpy(
+        np.exp(strength * (rng.normal() * 0.6 + 0.4 * rng.normal(size=3)))
+    ).float()
     gamma = float(np.exp(strength * rng.normal()))
     return lambda colour: (colour.clamp(0, 1) ** gamma * gain).clamp(0, 1)
 
@@ -173,5 +216,7 @@ def _sized(image: Tensor, size: int) -> Tensor:
     if image.shape[0] == size == image.shape[1]:
         return image
     channels = image.movedim(-1, 0)[None]
-    mode = {"mode": "area"} if size <= image.shape[0] else {"mode": "bilinear", "align_corners": False}
+    mode = (
+        {"mode": "area"} if size <= image.shape[0] else {"mode": "bilinear", "align_corners": False}
+    )
     return torch.nn.functional.interpolate(channels, (size, size), **mode)[0].movedim(0, -1)

@@ -1,4 +1,5 @@
-"""The training loop. It resumes, stops on request with its state saved, and takes part in torchrun."""
+"""The training loop. It resumes, stops on request with its state saved, and takes part in
+torchrun."""
 
 from __future__ import annotations
 
@@ -14,26 +15,27 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from likeness.scene.config_files import to_dict
+from likeness.fitting.loop import Budget
 from likeness.one_shot.network import OneShotNetwork, is_of_refiner
 from likeness.one_shot.prediction import Prediction
 from likeness.one_shot.surface import make_surface
+from likeness.one_shot.views import View
+from likeness.renderers import Renderer
+from likeness.scene.config_files import to_dict
 from likeness.training import checkpoint
 from likeness.training.checkpoint import Progress
 from likeness.training.config import TrainConfig
 from likeness.training.objective import sample_loss
 from likeness.training.processes import Processes
 from likeness.training.samples import Sample, Samples
-from likeness.one_shot.views import View
-from likeness.fitting.loop import Budget
-from likeness.renderers import Renderer
 
 log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainInfo:
-    """What listeners hear after a step. rate: the learning rate. samples_per_s: sources, over the run so far."""
+    """What listeners hear after a step. rate: the learning rate. samples_per_s: sources, over the
+    run so far."""
 
     step: int
     fraction: float
@@ -58,31 +60,45 @@ class Trainer:
     """One training run: the network, its moving average, the optimizer and the samples."""
 
     def __init__(
-        self, config: TrainConfig, roots: list[Path], renderer: Renderer, device: torch.device | str = "cpu",
-        seed: int = 0, processes: Processes = Processes(), perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
-    ) -> None:  # fmt: skip
-        """roots: captures. perceptual: the VGG loss, when there is one. Raises UserError as ``Samples`` does, and
-        where the batch cannot be shared by the processes."""
+        self,
+        config: TrainConfig,
+        roots: list[Path],
+        renderer: Renderer,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        processes: Processes = Processes(),
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        """roots: captures. perceptual: the VGG loss, when there is one. Raises UserError as
+        ``Samples`` does, and where the batch cannot be shared by the processes."""
         if config.batch % processes.count:
-            raise ValueError(f"batch: expected a multiple of {processes.count} processes, got {config.batch}")
+            raise ValueError(
+                f"batch: expected a multiple of {processes.count} processes, got {config.batch}"
+            )
         self.config, self.renderer, self.device = config, renderer, torch.device(device)
         self.processes, self.perceptual, self.seed = processes, perceptual, seed
         self.samples = Samples(roots, config, seed, config.batch * config.accumulate)
         torch.manual_seed(seed)
         self.head_model = self.samples.capture(0).head_model
-        vertices = len(make_surface(self.head_model, config.model.queries, config.model.tokens).model.template)
+        vertices = len(
+            make_surface(self.head_model, config.model.queries, config.model.tokens).model.template
+        )
         self.network = OneShotNetwork(config.model, vertices).to(self.device)
         if config.trained == "refiner":
             for name, parameter in self.network.named_parameters():
                 parameter.requires_grad_(is_of_refiner(name))
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=config.rate, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            trained, lr=config.rate, weight_decay=config.weight_decay
+        )
         self.progress = Progress()
         self.restart_average()
 
     def restart_average(self) -> None:
         """Starts the moving average at the network's weights."""
-        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.average = {
+            name: value.detach().clone() for name, value in self.network.state_dict().items()
+        }
 
     @property
     def kind(self) -> str:
@@ -96,16 +112,21 @@ class Trainer:
         return json.dumps(kind, sort_keys=True)
 
     def train(
-        self, budget: Budget, path: Path | None = None, listeners: Sequence[Listener] = (),
+        self,
+        budget: Budget,
+        path: Path | None = None,
+        listeners: Sequence[Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Trains until the budget is spent; goes on from ``path`` where it exists and saves there.
 
-        Raises TrainingStopped when ``should_stop`` said so, with the state saved, and FloatingPointError when the loss
-        is not finite (the last checkpoint stays).
+        Raises TrainingStopped when ``should_stop`` said so, with the state saved, and
+        FloatingPointError when the loss is not finite (the last checkpoint stays).
         """
         if path is not None and path.exists():
-            self.progress = checkpoint.load(path, self.network, self.average, self.optimizer, self.kind)
+            self.progress = checkpoint.load(
+                path, self.network, self.average, self.optimizer, self.kind
+            )
             log.info("going on from step %d", self.progress.step)
         saved, loader = time.monotonic(), self._loader(budget)
         while (fraction := self.processes.agree(budget.fraction(self.progress))) < 1:
@@ -121,9 +142,14 @@ class Trainer:
             self.progress.samples += self.config.batch * self.config.accumulate
             self.progress.seconds += time.monotonic() - started
             info = TrainInfo(
-                self.progress.step, budget.fraction(self.progress), self.progress.seconds, loss, terms, rate,
+                self.progress.step,
+                budget.fraction(self.progress),
+                self.progress.seconds,
+                loss,
+                terms,
+                rate,
                 self.progress.samples / max(self.progress.seconds, 1e-9),
-            )  # fmt: skip
+            )
             for listener in listeners:
                 listener.on_step(info, self)
             if time.monotonic() - saved > self.config.save_every_s:
@@ -159,9 +185,15 @@ class Trainer:
             generator = torch.Generator().manual_seed(int(sample.view.picture.sum()) & 0xFFFF)
             background = torch.rand(3, generator=generator).to(self.device)
             loss, terms = sample_loss(
-                prediction, self.on_device(sample), self.renderer, self.config.loss, background, divisor,
-                self.perceptual, self.network.refiner,
-            )  # fmt: skip
+                prediction,
+                self.on_device(sample),
+                self.renderer,
+                self.config.loss,
+                background,
+                divisor,
+                self.perceptual,
+                self.network.refiner,
+            )
             total = total + loss / len(batch)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value) / len(batch)
@@ -175,7 +207,9 @@ class Trainer:
         view = View.stack([sample.view for sample in batch]).to(self.device)
         logits = torch.stack([sample.head_logits for sample in batch]).to(self.device)
         with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.mixed_precision and self.device.type == "cuda"
+            self.device.type,
+            torch.bfloat16,
+            enabled=self.config.mixed_precision and self.device.type == "cuda",
         ):
             return self.network(view, surface, logits)
 
@@ -183,12 +217,16 @@ class Trainer:
         """The sample where the network is."""
         if self.device.type == "cpu":
             return sample
-        return Sample(**{f.name: getattr(sample, f.name).to(self.device) for f in dataclasses.fields(sample)})
+        return Sample(
+            **{f.name: getattr(sample, f.name).to(self.device) for f in dataclasses.fields(sample)}
+        )
 
     def save(self, path: Path | None) -> None:
         """Writes the checkpoint, in the first process alone."""
         if path is not None and self.processes.first:
-            checkpoint.save(path, self.network, self.average, self.optimizer, self.progress, self.kind)
+            checkpoint.save(
+                path, self.network, self.average, self.optimizer, self.progress, self.kind
+            )
 
     def _follow(self) -> None:
         # Early on the average follows closely, or it would remember the start for ever.
@@ -199,7 +237,11 @@ class Trainer:
 
     def _rate(self, fraction: float) -> float:
         warm = min((self.progress.step + 1) / max(self.config.warm_up, 1), 1.0)
-        return self.config.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0))))
+        return (
+            self.config.rate
+            * warm
+            * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0))))
+        )
 
     def _loader(self, budget: Budget):
         """This process's samples, in the order of their numbers from where the run stands."""
@@ -209,7 +251,12 @@ class Trainer:
         if workers == 0:
             return (self.samples[number] for number in mine)
         loader = torch.utils.data.DataLoader(
-            self.samples, None, sampler=mine, num_workers=workers, collate_fn=_as_it_is, persistent_workers=True
+            self.samples,
+            None,
+            sampler=mine,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            persistent_workers=True,
         )
         return iter(loader)
 

@@ -1,4 +1,5 @@
-"""Avatars: pure functions from a head state to a Gaussian cloud. They know no renderer and no head model."""
+"""Avatars: pure functions from a head state to a Gaussian cloud. They know no renderer and no head
+model."""
 
 from likeness.fitting.avatars.base import AvatarModel, AvatarShape, TrainingStates
 from likeness.fitting.avatars.gaussianhead import GaussianHead

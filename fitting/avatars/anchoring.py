@@ -1,4 +1,5 @@
-"""Where Gaussians are anchored: two frames (head and body), their sway, and a learned correction of the tracked pose.
+"""Where Gaussians are anchored: two frames (head and body), their sway, and a learned correction of
+the tracked pose.
 
 Parts that any avatar can use; each is switched off alone.
 """
@@ -11,12 +12,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from likeness.ops.deform.secondary_motion import apply_secondary_motion
+from likeness.ops.deform.skinning import blend_two_frames, move_rigidly
 from likeness.scene.bounds import Count
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
-from likeness.ops.deform.skinning import blend_two_frames, move_rigidly
-from likeness.ops.deform.secondary_motion import apply_secondary_motion
-from likeness.scene.transforms import make_transform, matrices_to_rotvecs, quats_to_rotvecs, rotvecs_to_matrices
+from likeness.scene.transforms import (
+    make_transform,
+    matrices_to_rotvecs,
+    quats_to_rotvecs,
+    rotvecs_to_matrices,
+)
 
 if TYPE_CHECKING:
     from likeness.fitting.avatars.base import TrainingStates
@@ -27,19 +33,22 @@ class AnchoringConfig:
     """How Gaussians follow the head and the body."""
 
     two_frames: bool = False
-    """Each Gaussian has a learned weight between the head's frame and the body's; else all follow the head."""
+    """Each Gaussian has a learned weight between the head's frame and the body's; else all follow
+    the head."""
     rigged: bool = False
     """Gaussians move with the head model's expression shapes at the place where they started."""
     swaying: bool = False
     """Gaussians follow the tracked sway of hair, neck and clothes (``HeadState.sway``)."""
     pose_correction: bool = False
-    """A learned linear map from expression and head pose to a correction of the tracked head pose."""
+    """A learned linear map from expression and head pose to a correction of the tracked head
+    pose."""
     correction_components: Count = 10
     """Principal components of the training expressions that the pose correction sees."""
 
 
 class Anchoring(nn.Module):
-    """Moves a canonical cloud with the head's and the body's frames. The result stays in the tracked head frame."""
+    """Moves a canonical cloud with the head's and the body's frames. The result stays in the
+    tracked head frame."""
 
     def __init__(self, config: AnchoringConfig, num_expressions: int) -> None:
         super().__init__()
@@ -58,8 +67,12 @@ class Anchoring(nn.Module):
         expressions = states.expressions
         self.expression_mean.copy_(expressions.mean(0))
         count = self.expression_components.shape[1]
-        _, deviations, directions = torch.linalg.svd(expressions - expressions.mean(0), full_matrices=False)
-        whitening = directions[:count].T / (deviations[:count] / max(len(expressions), 1) ** 0.5).clamp_min(0.02)
+        _, deviations, directions = torch.linalg.svd(
+            expressions - expressions.mean(0), full_matrices=False
+        )
+        whitening = directions[:count].T / (
+            deviations[:count] / max(len(expressions), 1) ** 0.5
+        ).clamp_min(0.02)
         # Fewer frames than components leave the rest at zero.
         self.expression_components.zero_()
         self.expression_components[:, : whitening.shape[1]] = whitening
@@ -67,7 +80,8 @@ class Anchoring(nn.Module):
         self.pose_scale.copy_(pose.std(0, unbiased=False).clamp_min(0.01))
 
     def pose_delta(self, state: HeadState) -> Tensor:
-        """The corrections [*b, 4, 4], in the head frame: a rotation of at most about 15° and a few centimetres."""
+        """The corrections [*b, 4, 4], in the head frame: a rotation of at most about 15° and a few
+        centimetres."""
         codes = (state.expression - self.expression_mean) @ self.expression_components
         inputs = torch.cat([codes, relative_pose(state.T_head_body) / self.pose_scale], -1)
         # Inputs beyond what training showed must not turn the head without bound.
@@ -75,13 +89,19 @@ class Anchoring(nn.Module):
         # Units: 0.1 rad and 1 cm for a value of 1.
         return make_transform(rotvecs_to_matrices(delta[..., :3] * 0.1), delta[..., 3:] * 0.01)
 
-    def forward(self, cloud: GaussianCloud, state: HeadState, head_weights: Tensor | None) -> GaussianCloud:
+    def forward(
+        self, cloud: GaussianCloud, state: HeadState, head_weights: Tensor | None
+    ) -> GaussianCloud:
         if self.config.swaying:
-            cloud = dataclasses.replace(cloud, means=apply_secondary_motion(cloud.means, state.sway))
+            cloud = dataclasses.replace(
+                cloud, means=apply_secondary_motion(cloud.means, state.sway)
+            )
         if not (self.config.two_frames or self.config.pose_correction):
             return cloud
         batch = state.batch_shape
-        identity = torch.eye(4, dtype=cloud.means.dtype, device=cloud.means.device).expand(*batch, 4, 4)
+        identity = torch.eye(4, dtype=cloud.means.dtype, device=cloud.means.device).expand(
+            *batch, 4, 4
+        )
         T_head = self.pose_delta(state) if self.config.pose_correction else identity
         if not self.config.two_frames:
             return move_rigidly(cloud, T_head)
@@ -94,7 +114,9 @@ def bent_pose(state: HeadState) -> Tensor:
     Bent to at most five units: what training never showed must not throw Gaussians about.
     """
     turn, shift = relative_pose(state.T_head_body).split(3, -1)
-    pose = torch.cat([quats_to_rotvecs(state.joints).flatten(-2) / 0.1, turn / 0.1, shift / 0.01], -1)
+    pose = torch.cat(
+        [quats_to_rotvecs(state.joints).flatten(-2) / 0.1, turn / 0.1, shift / 0.01], -1
+    )
     return 5 * torch.tanh(pose / 5)
 
 

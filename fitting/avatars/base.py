@@ -1,4 +1,5 @@
-"""What every avatar is: a pure function from a head state and an eye to a Gaussian cloud in the head frame."""
+"""What every avatar is: a pure function from a head state and an eye to a Gaussian cloud in the
+head frame."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 
 from likeness.fitting.avatars.anchoring import Anchoring, AnchoringConfig
 from likeness.ops import blend, unit_quaternions
-from likeness.ops.deform import fused, rig, skinning, secondary_motion
+from likeness.ops.deform import fused, rig, secondary_motion, skinning
+from likeness.ops.deform.rig import RigBinding, displace, empty_binding, shapes_of_gaussians
+from likeness.ops.threads import suit_kernels
 from likeness.scene.bounds import RatePair
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
-from likeness.ops.deform.rig import RigBinding, displace, empty_binding, shapes_of_gaussians
 from likeness.scene.seeds import Seeds
 from likeness.scene.tensor_files import Array
-from likeness.ops.threads import suit_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,8 @@ class AvatarShape:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingStates:
-    """What an avatar may learn about the driving signal before the fit: statistics of the training frames.
+    """What an avatar may learn about the driving signal before the fit: statistics of the training
+    frames.
 
     expressions: [T, E]. T_head_body: [T, 4, 4].
     """
@@ -51,9 +53,15 @@ _LARGE_LOG_SCALE = math.log(0.01)  # metres: larger Gaussians are penalised, whe
 
 
 def cloud_of(
-    batch: tuple[int, ...], means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor
+    batch: tuple[int, ...],
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
 ) -> GaussianCloud:
-    """The clouds of a batch from fields as ``GaussianCloud`` has them, some of which all states share ([N, ...])."""
+    """The clouds of a batch from fields as ``GaussianCloud`` has them, some of which all states
+    share ([N, ...])."""
     if batch:
         means, quats, scales, sh = (
             tensor.expand(*batch, *tensor.shape[-count:])
@@ -70,9 +78,9 @@ def bounded_scales(log_scales: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Learning rates at the start and the end of the fit by kind of parameter: a per-Gaussian parameter's name, or the
-    first part of a shared one's name. Between the two they fall log-linearly, linearly where they end at 0. These are
-    common to all avatars."""
+    """Learning rates at the start and the end of the fit by kind of parameter: a per-Gaussian
+    parameter's name, or the first part of a shared one's name. Between the two they fall
+    log-linearly, linearly where they end at 0. These are common to all avatars."""
 
     means: RatePair = (1.6e-4, 1.6e-6)
     """Metres."""
@@ -89,13 +97,15 @@ class Rates:
 
 
 class AvatarModel(nn.Module):
-    """Base of all avatars. Subclasses define ``canonical``; ``forward`` adds what is common to all of them.
+    """Base of all avatars. Subclasses define ``canonical``; ``forward`` adds what is common to all
+    of them.
 
-    All have means, log_scales and quats, which densification reads.
-    ``per_gaussian`` holds every parameter whose first dimension is N, the number of Gaussians, and nothing else: it
-    is what densification may resize. All other parameters are shared.
+    All have means, log_scales and quats, which densification reads. ``per_gaussian`` holds every
+    parameter whose first dimension is N, the number of Gaussians, and nothing else: it is what
+    densification may resize. All other parameters are shared.
 
-    The forward pass is pure: no step counter, no hidden current frame. A frame is what ``state`` and ``eye`` say.
+    The forward pass is pure: no step counter, no hidden current frame. A frame is what ``state``
+        and ``eye`` say.
     """
 
     kind: str
@@ -120,13 +130,17 @@ class AvatarModel(nn.Module):
         if anchoring.two_frames:
             self.per_gaussian["head_logits"] = nn.Parameter(torch.zeros(shape.num_gaussians))
         if anchoring.rigged:
-            binding = empty_binding(shape.num_gaussians, shape.num_expressions, shape.num_rig_vertices)
+            binding = empty_binding(
+                shape.num_gaussians, shape.num_expressions, shape.num_rig_vertices
+            )
             self.register_buffer("rig_shapes", binding.shapes)
             self.per_gaussian["rig_vertices"] = nn.Parameter(binding.vertices, requires_grad=False)
             self.per_gaussian["rig_weights"] = nn.Parameter(binding.weights, requires_grad=False)
         self.per_gaussian["means"] = nn.Parameter(torch.zeros(shape.num_gaussians, 3))
         self.per_gaussian["log_scales"] = nn.Parameter(torch.full((shape.num_gaussians, 3), -6.0))
-        self.per_gaussian["quats"] = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(shape.num_gaussians, 1))
+        self.per_gaussian["quats"] = nn.Parameter(
+            torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(shape.num_gaussians, 1)
+        )
 
     @property
     def num_gaussians(self) -> int:
@@ -138,8 +152,8 @@ class AvatarModel(nn.Module):
             parameter.data = parameter.data.new_zeros(num_gaussians, *parameter.shape[1:])
 
     def declared(self, prefix: str = "") -> dict[str, Array]:
-        """What a file must hold under its names, after ``prefix``, for ``load_state_dict``: of any number N of
-        Gaussians, and all else as it stands here."""
+        """What a file must hold under its names, after ``prefix``, for ``load_state_dict``: of any
+        number N of Gaussians, and all else as it stands here."""
         arrays = {}
         for name, value in self.state_dict().items():
             array = Array.like(value)
@@ -154,13 +168,17 @@ class AvatarModel(nn.Module):
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         """All parameters that do not belong to single Gaussians, by name."""
-        return {name: p for name, p in self.named_parameters() if not name.startswith("per_gaussian.")}
+        return {
+            name: p for name, p in self.named_parameters() if not name.startswith("per_gaussian.")
+        }
 
     def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
         """Starts from seeds as many as the avatar has Gaussians."""
         with torch.no_grad():
             if "head_logits" in self.per_gaussian:
-                self.per_gaussian["head_logits"].copy_(torch.logit(seeds.head_weights.clamp(0.02, 0.98)))
+                self.per_gaussian["head_logits"].copy_(
+                    torch.logit(seeds.head_weights.clamp(0.02, 0.98))
+                )
             if self.anchoring.config.rigged:
                 self.rig_shapes.copy_(seeds.rig.shapes)
                 self.per_gaussian["rig_vertices"].copy_(seeds.rig.vertices)
@@ -171,25 +189,30 @@ class AvatarModel(nn.Module):
             self.anchoring.observe(states)
 
     def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        """The clouds [*b, N] of states [*b] before anchoring, in the head frame: what a subclass defines. A frozen
-        avatar takes one state []."""
+        """The clouds [*b, N] of states [*b] before anchoring, in the head frame: what a subclass
+        defines. A frozen avatar takes one state []."""
         raise NotImplementedError
 
     def codes(self, state: HeadState) -> Tensor | None:
-        """What ``parts`` are evaluated for, [*b, B]; None where they are the same for all states."""
+        """What ``parts`` are evaluated for, [*b, B]; None where they are the same for all
+        states."""
         return None
 
     def parts(self) -> tuple[fused.CanonicalGaussians, fused.NetworkOffsets | None] | None:
-        """What playback on a CPU makes clouds of in one sweep (``likeness.ops.deform.fused``): the same as ``canonical`` to
-        rounding. None: it has no such form, and is evaluated by ``canonical``."""
+        """What playback on a CPU makes clouds of in one sweep (``likeness.ops.deform.fused``): the
+        same as ``canonical`` to rounding. None: it has no such form, and is evaluated by
+        ``canonical``."""
         return None
 
     def forward(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        """The Gaussian cloud [*b, N] in the head frame for states [*b] and camera centres ``eye`` [*b, 3] in it."""
+        """The Gaussian cloud [*b, N] in the head frame for states [*b] and camera centres ``eye``
+        [*b, 3] in it."""
         batch, by_kernels = state.batch_shape, suit_kernels(self.per_gaussian["means"])
         if not batch and self._placer is not None and not self._evaluators:
             corrected = self.anchoring.config.pose_correction
-            return self._placer(self.codes(state), state, self.anchoring.pose_delta(state) if corrected else None)
+            return self._placer(
+                self.codes(state), state, self.anchoring.pose_delta(state) if corrected else None
+            )
         if not batch or (self._frozen is None and not by_kernels):
             return self.placed(self.canonical(state, eye), state)
         states = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
@@ -199,32 +222,50 @@ class AvatarModel(nn.Module):
         else:  # the kernels that place clouds are for one
             fields = self.canonical(states, eyes).fields().values()
             parts = zip(*(field.unbind() for field in fields))
-            clouds = [self.placed(GaussianCloud(*part), states[index]) for index, part in enumerate(parts)]
-        stacked = {name: torch.stack([cloud.fields()[name] for cloud in clouds]) for name in clouds[0].fields()}
-        return GaussianCloud(**{name: values.unflatten(0, batch) for name, values in stacked.items()})
+            clouds = [
+                self.placed(GaussianCloud(*part), states[index]) for index, part in enumerate(parts)
+            ]
+        stacked = {
+            name: torch.stack([cloud.fields()[name] for cloud in clouds])
+            for name in clouds[0].fields()
+        }
+        return GaussianCloud(
+            **{name: values.unflatten(0, batch) for name, values in stacked.items()}
+        )
 
     def placed(self, cloud: GaussianCloud, state: HeadState) -> GaussianCloud:
-        """A canonical cloud [*b, N] of states [*b], moved by the rig, the two frames and the pose correction."""
+        """A canonical cloud [*b, N] of states [*b], moved by the rig, the two frames and the pose
+        correction."""
         p = self.per_gaussian
         if self._rig_table is not None and not state.batch_shape:
             shift = blend.blend_by_code(self._rig_table, state.expression)
             cloud = dataclasses.replace(cloud, means=cloud.means + shift.view_as(cloud.means))
         elif self.anchoring.config.rigged:
-            cloud = displace(cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"])
+            cloud = displace(
+                cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"]
+            )
         return self.anchoring(cloud, state, self.head_weights())
 
     def head_weights(self) -> Tensor | None:
-        """How much each Gaussian [N] moves with the head, the rest with the body; None where all do."""
+        """How much each Gaussian [N] moves with the head, the rest with the body; None where all
+        do."""
         if "head_logits" not in self.per_gaussian:
             return None
-        return torch.sigmoid(self.per_gaussian["head_logits"]) if self._frozen is None else self._frozen["head_weights"]
+        return (
+            torch.sigmoid(self.per_gaussian["head_logits"])
+            if self._frozen is None
+            else self._frozen["head_weights"]
+        )
 
     def duplicate(self, move: Callable[[Tensor], Tensor]) -> AvatarModel:
-        """A copy for looking at: its parameters and buffers are ``move`` of these, and want no gradients."""
+        """A copy for looking at: its parameters and buffers are ``move`` of these, and want no
+        gradients."""
         tensors: dict[int, object] = {id(self._evaluators): {}}
         for tensor in itertools.chain(self.parameters(), self.buffers()):
             moved = move(tensor.detach())
-            tensors[id(tensor)] = nn.Parameter(moved, False) if isinstance(tensor, nn.Parameter) else moved
+            tensors[id(tensor)] = (
+                nn.Parameter(moved, False) if isinstance(tensor, nn.Parameter) else moved
+            )
         return copy.deepcopy(self, tensors).eval()
 
     def subset(self, chosen: Tensor) -> AvatarModel:
@@ -232,30 +273,42 @@ class AvatarModel(nn.Module):
         copied = self.duplicate(lambda tensor: tensor)
         copied._frozen = copied._rig_table = copied._placer = None
         for name, parameter in self.per_gaussian.items():
-            copied.per_gaussian[name] = nn.Parameter(parameter.detach()[chosen], requires_grad=False)
+            copied.per_gaussian[name] = nn.Parameter(
+                parameter.detach()[chosen], requires_grad=False
+            )
         return copied
 
     def freeze(self) -> None:
-        """Computes once what no state changes, for playback. From here on its parameters must stay as they are."""
+        """Computes once what no state changes, for playback. From here on its parameters must stay
+        as they are."""
         self._frozen, self._placer, self._evaluators, p = None, None, {}, self.per_gaussian
         with torch.no_grad():
             self._frozen = self.fixed() | {"head_weights": self.head_weights()}
             if suit_kernels(p["means"]):
                 self._placer = self._make_placer()
             elif self.anchoring.config.rigged:
-                # On a CPU few vertices are blended, which stay in the cache, and Gaussians look up theirs.
-                self._rig_table = shapes_of_gaussians(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
+                # On a CPU few vertices are blended, which stay in the cache, and Gaussians look up
+                # theirs.
+                self._rig_table = shapes_of_gaussians(
+                    self.rig_shapes, p["rig_vertices"], p["rig_weights"]
+                )
 
     def _make_placer(self) -> fused.FusedDeformer | None:
         parts, p, config = self.parts(), self.per_gaussian, self.anchoring.config
         if parts is None:
             return None
-        binding = RigBinding(self.rig_shapes, p["rig_vertices"], p["rig_weights"]) if config.rigged else None
-        return fused.FusedDeformer(*parts, head_weights=self.head_weights(), rig=binding, swaying=config.swaying)
+        binding = (
+            RigBinding(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
+            if config.rigged
+            else None
+        )
+        return fused.FusedDeformer(
+            *parts, head_weights=self.head_weights(), rig=binding, swaying=config.swaying
+        )
 
     def _lay_by_code(self, *names: str) -> None:
-        """Frozen bases [N, B, f], by their names in ``per_gaussian``: the same numbers, code by code in memory, so that
-        ``_blend_laid`` reads them in one sweep."""
+        """Frozen bases [N, B, f], by their names in ``per_gaussian``: the same numbers, code by
+        code in memory, so that ``_blend_laid`` reads them in one sweep."""
         with torch.no_grad():
             for name in names:
                 by_code = self.per_gaussian[name].transpose(0, 1).contiguous()
@@ -267,13 +320,15 @@ class AvatarModel(nn.Module):
         return blend.blend_by_code(by_code, codes).view(self.num_gaussians, -1)
 
     def networks(self) -> dict[str, nn.Module]:
-        """Networks that are evaluated for every Gaussian, by name, as they are now: what another backend may evaluate
-        in playback where it can represent them (``likeness.fitting.networks``)."""
+        """Networks that are evaluated for every Gaussian, by name, as they are now: what another
+        backend may evaluate in playback where it can represent them
+        (``likeness.fitting.networks``)."""
         return {}
 
     def evaluate_by(self, evaluators: Mapping[str, Callable[[list[Tensor]], Tensor]]) -> None:
-        """From here on a frozen avatar has these networks, by their names in ``networks``, evaluated so: inputs [N, *],
-        which are to be laid side by side, to outputs [N, *]. All others are evaluated by itself."""
+        """From here on a frozen avatar has these networks, by their names in ``networks``,
+        evaluated so: inputs [N, *], which are to be laid side by side, to outputs [N, *]. All
+        others are evaluated by itself."""
         if self._frozen is None:
             raise ValueError("evaluate_by: expected a frozen avatar; call freeze first")
         self._evaluators = dict(evaluators)
@@ -302,17 +357,25 @@ class AvatarModel(nn.Module):
                 skinning.compile_kernels()
 
     def advance(self, nominal: float) -> None:
-        """Sets what goes with the course of a fit, as buffers; ``nominal`` is the iteration in the preset's units."""
+        """Sets what goes with the course of a fit, as buffers; ``nominal`` is the iteration in the
+        preset's units."""
 
     def base_colours(self) -> Tensor | None:
-        """The constant harmonics [N, 3] that Gaussians have of their own whatever the state, as a view of a parameter:
-        what an edit may change. None where a network alone gives colours."""
+        """The constant harmonics [N, 3] that Gaussians have of their own whatever the state, as a
+        view of a parameter: what an edit may change. None where a network alone gives colours."""
         return None
 
     def pictures(self) -> dict[str, Tensor]:
-        """What it has learned that can be looked at, for reports: pictures [H, W, 3] in [0, 1] by name."""
+        """What it has learned that can be looked at, for reports: pictures [H, W, 3] in [0, 1] by
+        name."""
         return {}
 
     def regularizers(self) -> dict[str, Tensor]:
-        """Scalar penalties by name, unweighted; their weights belong to the loss's configuration."""
-        return {"scale": (self.per_gaussian["log_scales"] - _LARGE_LOG_SCALE).clamp_min(0).square().mean()}
+        """Scalar penalties by name, unweighted; their weights belong to the loss's
+        configuration."""
+        return {
+            "scale": (self.per_gaussian["log_scales"] - _LARGE_LOG_SCALE)
+            .clamp_min(0)
+            .square()
+            .mean()
+        }

@@ -14,8 +14,9 @@ BASIS_DIMENSIONS = 3
 class BlendBasis(torch.autograd.Function):
     """Σ_b e_b F_b: basis [N, B, f] and codes [*b, B] to [*b, N, f].
 
-    The gradient by the basis is one outer product for each state: made as such (autograd's own is several passes), or,
-    where an optimizer has asked for it by ``collect_factors``, left as its two factors.
+    The gradient by the basis is one outer product for each state: made as such (autograd's own is
+    several passes), or, where an optimizer has asked for it by ``collect_factors``, left as its two
+    factors.
     """
 
     @staticmethod
@@ -33,7 +34,10 @@ class BlendBasis(torch.autograd.Function):
         collected = getattr(ctx.leaf, "gradient_factors", None)
         if collected is None and codes.ndim == 1:
             return codes[None, :, None] * grad[:, None, :], grad_codes
-        codes, grad = codes.detach().reshape(-1, codes.shape[-1]), grad.detach().reshape(-1, *grad.shape[-2:])
+        codes, grad = (
+            codes.detach().reshape(-1, codes.shape[-1]),
+            grad.detach().reshape(-1, *grad.shape[-2:]),
+        )
         if collected is None:
             return torch.bmm(codes.T.expand(len(basis), -1, -1), grad.transpose(0, 1)), grad_codes
         collected.extend(zip(codes, grad))
@@ -41,7 +45,8 @@ class BlendBasis(torch.autograd.Function):
 
 
 def _by_codes(basis: Tensor, grad: Tensor) -> Tensor:
-    """The gradient [*b, B] by the codes of a basis [N, B, f], of the gradient [*b, N, f] of the blend."""
+    """The gradient [*b, B] by the codes of a basis [N, B, f], of the gradient [*b, N, f] of the
+    blend."""
     if grad.ndim == 2:
         return torch.einsum("nbf,nf->b", basis, grad)
     states = grad.reshape(-1, *grad.shape[-2:]).transpose(0, 1)
@@ -49,11 +54,13 @@ def _by_codes(basis: Tensor, grad: Tensor) -> Tensor:
 
 
 def collect_factors(basis: Tensor) -> None:
-    """From here on backward passes add ``(codes [B], gradient of the blend [N, f])`` to what ``factors_of`` gives, and
-    nothing to ``basis.grad``; what was collected before is dropped. Only for leaves, such as parameters."""
+    """From here on backward passes add ``(codes [B], gradient of the blend [N, f])`` to what
+    ``factors_of`` gives, and nothing to ``basis.grad``; what was collected before is dropped. Only
+    for leaves, such as parameters."""
     basis.gradient_factors = []
 
 
 def factors_of(basis: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """What was collected: the gradient of the basis is ``basis.grad`` and the sum of the factors' outer products."""
+    """What was collected: the gradient of the basis is ``basis.grad`` and the sum of the factors'
+    outer products."""
     return getattr(basis, "gradient_factors", [])

@@ -1,9 +1,11 @@
-"""GaussianHead (Wang et al., TVCG 2025): deformed Gaussians that read their looks from a tri-plane at several places.
+"""GaussianHead (Wang et al., TVCG 2025): deformed Gaussians that read their looks from a tri-plane
+at several places.
 
-An MLP moves, turns and scales each Gaussian with the expression (equation 3). The moved Gaussian looks itself up in a
-multi-resolution tri-plane once per derivation: K unit quaternions of its own turn the query point about the scene's
-centre, and derivation k reads its own 1/K of the channels (equation 4). Two small MLPs turn what was read into opacity
-and, with the view direction, into spherical harmonics (equations 6 and 7).
+An MLP moves, turns and scales each Gaussian with the expression (equation 3). The moved Gaussian
+looks itself up in a multi-resolution tri-plane once per derivation: K unit quaternions of its own
+turn the query point about the scene's centre, and derivation k reads its own 1/K of the channels
+(equation 4). Two small MLPs turn what was read into opacity and, with the view direction, into
+spherical harmonics (equations 6 and 7).
 """
 
 from __future__ import annotations
@@ -16,28 +18,51 @@ import torch
 from torch import Tensor, nn
 
 from likeness.fitting.avatars.anchoring import AnchoringConfig, bent_pose
-from likeness.fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from likeness.fitting.avatars.base import (
+    AvatarModel,
+    AvatarShape,
+    Rates,
+    TrainingStates,
+    bounded_scales,
+    cloud_of,
+)
 from likeness.fitting.avatars.deformation import Deformation
-from likeness.ops.encoding import encode, encoded_size
-from likeness.ops.triplane import TriPlane
 from likeness.ops import harmonics as spherical_harmonics
-from likeness.scene.bounds import CountFromZero, Degree, Frequencies, Layers, Positive, RatePair, Steps, Width
+from likeness.ops.encoding import encode, encoded_size
+from likeness.ops.planes import compile_kernels
+from likeness.ops.triplane import TriPlane
+from likeness.ops.unit_quaternions import unit_quats
+from likeness.scene.bounds import (
+    CountFromZero,
+    Degree,
+    Frequencies,
+    Layers,
+    Positive,
+    RatePair,
+    Steps,
+    Width,
+)
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.extent import SCENE_CENTRE_M, SCENE_RADIUS_M
 from likeness.scene.head_state import HeadState
-from likeness.ops.planes import compile_kernels
 from likeness.scene.seeds import Seeds
-from likeness.scene.transforms import invert_transform, multiply_quats, normalize_quats, quats_to_matrices, transform_points
-from likeness.ops.unit_quaternions import unit_quats
+from likeness.scene.transforms import (
+    invert_transform,
+    multiply_quats,
+    normalize_quats,
+    quats_to_matrices,
+    transform_points,
+)
 
 _MAX_PLANES = 1 << 28  # features of all planes: 1 GiB, four times that in a fit
-_SCHEDULE_START = 6  # of equation 12: doublings that are still to come as the fit begins, counting from 1
+# of equation 12: doublings that are still to come as the fit begins, counting from 1
+_SCHEDULE_START = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class GaussianHeadRates(Rates):
-    """Learning rates at the start and the end of the fit. The paper's text lost them; these are its program's, with
-    lengths in metres (its box of 2.6 units is one of twice ``scene_radius``)."""
+    """Learning rates at the start and the end of the fit. The paper's text lost them; these are its
+    program's, with lengths in metres (its box of 2.6 units is one of twice ``scene_radius``)."""
 
     means: RatePair = (1.5e-4, 1.5e-6)
     """Metres."""
@@ -69,7 +94,8 @@ class GaussianHeadRates(Rates):
 class GaussianHeadConfig:
     """The model of the paper and the switches of its ablations (Table 2, Figure 7)."""
 
-    RETIRED: ClassVar = frozenset({"deform_bfloat16"})  # the deformation computed in bfloat16: in files of before
+    # the deformation computed in bfloat16: in files of before
+    RETIRED: ClassVar = frozenset({"deform_bfloat16"})
 
     deformation: bool = True
     """Expressions move, turn and scale the Gaussians; else the head is still."""
@@ -84,8 +110,8 @@ class GaussianHeadConfig:
     encoding_frequencies: Frequencies = 10
     """Frequencies of the positional encoding of the mean."""
     deform_by_pose: bool = False
-    """The network sees the joints and the body's pose beside the expression. The paper's equation 3 has expressions
-    alone, and lets the shoulders shake."""
+    """The network sees the joints and the body's pose beside the expression. The paper's equation 3
+    has expressions alone, and lets the shoulders shake."""
     triplane: bool = True
     """Looks come from the tri-plane; else each Gaussian has opacity and harmonics of its own."""
     channels: Width = 32
@@ -95,15 +121,19 @@ class GaussianHeadConfig:
     scales: tuple[Layers, ...] = (1, 2, 4, 8)
     """Finer planes, as multiples of it."""
     derivations: CountFromZero = 4
-    """Derivations K of each Gaussian (paper: 1, 2, 4, 8, 16); 0: it is looked up where it is, in all channels."""
+    """Derivations K of each Gaussian (paper: 1, 2, 4, 8, 16); 0: it is looked up where it is, in
+    all channels."""
     derivation_schedule: bool = False
-    """K grows with the number N of Gaussians, from 1 to ``derivations``: channels / 2^(6 - ⌈N / N at the start⌉), the
-    paper's equation 12 as far as its text is preserved. The paper found it no better than 4."""
+    """K grows with the number N of Gaussians, from 1 to ``derivations``: channels / 2^(6 - ⌈N / N
+    at the start⌉), the paper's equation 12 as far as its text is preserved. The paper found it no
+    better than 4."""
     derivation_kind: Literal["riemannian", "euclidean", "fixed", "scene"] = "riemannian"
-    """How the quaternions are found. riemannian: by Adam on the sphere, the paper's. euclidean: by plain Adam. fixed:
-    as they were drawn. scene: one set that all Gaussians share ("global rotation")."""
+    """How the quaternions are found. riemannian: by Adam on the sphere, the paper's. euclidean: by
+    plain Adam. fixed: as they were drawn. scene: one set that all Gaussians share ("global
+    rotation")."""
     shared_channels: bool = False
-    """All derivations read the same 1/K of the channels, as the paper's program does, instead of one each."""
+    """All derivations read the same 1/K of the channels, as the paper's program does, instead of
+    one each."""
     hidden_size: Width = 64
     """Channels of the opacity and colour networks."""
     sh_degree: Degree = 3
@@ -119,12 +149,16 @@ class GaussianHeadConfig:
         if self.derivations < 0 or self.channels % max(self.derivations, 1):
             raise ValueError(f"derivations: expected 0 or a divisor of channels ({self.channels})")
         if self.derivation_schedule and not _is_power_of_two(self.derivations):
-            raise ValueError(f"derivations: expected a power of two with derivation_schedule, got {self.derivations}")
+            raise ValueError(
+                f"derivations: expected a power of two with derivation_schedule, got {self.derivations}"
+            )
         if not 0 < self.deform_skip < self.deform_layers:
             raise ValueError(f"deform_skip: expected a layer from 1 to {self.deform_layers - 1}")
         size = sum(3 * (self.resolution * scale) ** 2 for scale in self.scales) * self.channels
         if self.triplane and size > _MAX_PLANES:
-            raise ValueError(f"resolution, scales, channels: expected at most {_MAX_PLANES} features, got {size}")
+            raise ValueError(
+                f"resolution, scales, channels: expected at most {_MAX_PLANES} features, got {size}"
+            )
 
 
 class GaussianHead(AvatarModel):
@@ -148,9 +182,12 @@ class GaussianHead(AvatarModel):
         if config.deformation:
             condition = shape.num_expressions + (3 * shape.num_joints + 6) * config.deform_by_pose
             self.deformation = Deformation(
-                encoded_size(3, config.encoding_frequencies), condition, config.deform_width, config.deform_layers,
+                encoded_size(3, config.encoding_frequencies),
+                condition,
+                config.deform_width,
+                config.deform_layers,
                 config.deform_skip,
-            )  # fmt: skip
+            )
         if not config.triplane:
             p["own_sh"] = nn.Parameter(torch.zeros(count, self._num_sh, 3))
             p["own_opacities"] = nn.Parameter(torch.zeros(count))
@@ -159,17 +196,26 @@ class GaussianHead(AvatarModel):
             if config.derivation_kind == "scene":
                 self.scene_derivations = nn.Parameter(_unit_quats(config.derivations))
             else:
-                drawn = _unit_quats(count * config.derivations).reshape(count, config.derivations, 4)
-                p["derivations"] = nn.Parameter(drawn, requires_grad=config.derivation_kind != "fixed")
+                drawn = _unit_quats(count * config.derivations).reshape(
+                    count, config.derivations, 4
+                )
+                p["derivations"] = nn.Parameter(
+                    drawn, requires_grad=config.derivation_kind != "fixed"
+                )
             if config.derivation_schedule:  # N at the start, and K as it is now
                 self.register_buffer("derivation_counts", torch.tensor([count, 1]))
         hidden = config.hidden_size
         self.planes = TriPlane(config.channels, config.resolution, config.scales)
         self.opacity_mlp = nn.Sequential(
-            nn.Linear(config.channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(config.channels, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
             nn.Linear(hidden, 1 + hidden),
-        )  # fmt: skip
-        self.color_mlp = nn.Sequential(nn.Linear(hidden + 3, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        )
+        self.color_mlp = nn.Sequential(
+            nn.Linear(hidden + 3, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
         self.sh_dc = nn.Linear(hidden, 3)
         if self._num_sh > 1:
             self.sh_rest = nn.Linear(hidden, 3 * (self._num_sh - 1))
@@ -189,8 +235,8 @@ class GaussianHead(AvatarModel):
                 p["own_sh"][:, 0] = cloud.sh[:, 0]
                 p["own_opacities"].copy_(opacity)
                 return
-            # Products of planes are small and alike at the start: the first layer sees them standardised, so that they
-            # tell Gaussians apart from the first step on.
+            # Products of planes are small and alike at the start: the first layer sees them
+            # standardised, so that they tell Gaussians apart from the first step on.
             features, first = self.features(cloud.means), self.opacity_mlp[0]
             first.weight.div_(features.std(0).clamp_min(1e-4))
             first.bias.sub_(first.weight @ features.mean(0))
@@ -209,9 +255,14 @@ class GaussianHead(AvatarModel):
         self._deforms = self._reads_deforming()
 
     def networks(self) -> dict[str, nn.Module]:
-        networks: dict[str, nn.Module] = {"deformation": self.deformation} if self.config.deformation else {}
+        networks: dict[str, nn.Module] = (
+            {"deformation": self.deformation} if self.config.deformation else {}
+        )
         if self.config.triplane:
-            networks |= {"opacity_mlp": self.opacity_mlp, "color_mlp": nn.Sequential(*self.color_mlp, self._sh_layer())}
+            networks |= {
+                "opacity_mlp": self.opacity_mlp,
+                "color_mlp": nn.Sequential(*self.color_mlp, self._sh_layer()),
+            }
         return networks
 
     @torch.no_grad()
@@ -219,7 +270,9 @@ class GaussianHead(AvatarModel):
         """The layers of the harmonics as one."""
         parts = [self.sh_dc] + ([self.sh_rest] if self._num_sh > 1 else [])
         weight = torch.cat([part.weight for part in parts])
-        layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype, device=weight.device)
+        layer = nn.Linear(
+            weight.shape[1], weight.shape[0], dtype=weight.dtype, device=weight.device
+        )
         layer.weight.copy_(weight)
         layer.bias.copy_(torch.cat([part.bias for part in parts]))
         return layer.requires_grad_(False)
@@ -241,14 +294,18 @@ class GaussianHead(AvatarModel):
 
     @torch.no_grad()
     def _grow_derivations(self) -> None:
-        """Doubles K as often as the schedule says. Each derivation passes its quaternion on to those that take its
-        channels over with it, so that nothing changes at first."""
+        """Doubles K as often as the schedule says. Each derivation passes its quaternion on to
+        those that take its channels over with it, so that nothing changes at first."""
         config, (start, before) = self.config, self._derivation_counts()
         halvings = max(_SCHEDULE_START - math.ceil(self.num_gaussians / start), 0)
         wanted = min(max(config.channels >> halvings, 1), config.derivations)
         if wanted <= before:
             return
-        own = self.scene_derivations if config.derivation_kind == "scene" else self.per_gaussian["derivations"]
+        own = (
+            self.scene_derivations
+            if config.derivation_kind == "scene"
+            else self.per_gaussian["derivations"]
+        )
         families = own.detach().unflatten(-2, (before, -1))
         families.copy_(families[..., :1, :].clone().expand_as(families))
         self._counts = start, wanted
@@ -269,7 +326,9 @@ class GaussianHead(AvatarModel):
         if "encoded" in fixed:
             shift, turn, growth = self.deformation(fixed["encoded"], self._condition(state))
             means = means + shift * self.config.scene_radius
-            quats = multiply_quats(normalize_quats(torch.cat([turn[..., :1] + 1, turn[..., 1:]], -1)), quats)
+            quats = multiply_quats(
+                normalize_quats(torch.cat([turn[..., :1] + 1, turn[..., 1:]], -1)), quats
+            )
             log_scales = log_scales + growth
         scales = bounded_scales(log_scales)
         if self.config.triplane:
@@ -281,8 +340,12 @@ class GaussianHead(AvatarModel):
 
     def fixed(self) -> dict[str, Tensor]:
         p, fixed = self.per_gaussian, {"quats": unit_quats(self.per_gaussian["quats"])}
-        if self.config.deformation and (self._reads_deforming() if self._deforms is None else self._deforms):
-            fixed["encoded"] = encode(self._normalized(p["means"]).detach(), self.config.encoding_frequencies)
+        if self.config.deformation and (
+            self._reads_deforming() if self._deforms is None else self._deforms
+        ):
+            fixed["encoded"] = encode(
+                self._normalized(p["means"]).detach(), self.config.encoding_frequencies
+            )
         return fixed
 
     def _normalized(self, means: Tensor) -> Tensor:
@@ -295,7 +358,8 @@ class GaussianHead(AvatarModel):
         return torch.cat([state.expression, bent_pose(state)], -1)
 
     def features(self, means: Tensor) -> Tensor:
-        """What Gaussians at (deformed) means [*b, N, 3] read from the tri-plane, [*b, N, channels]."""
+        """What Gaussians at (deformed) means [*b, N, 3] read from the tri-plane, [*b, N,
+        channels]."""
         config, query = self.config, self._normalized(means)
         places, (_, copies) = means.shape[:-1], self._derivation_counts()
         if not copies:
@@ -310,8 +374,8 @@ class GaussianHead(AvatarModel):
         return read.reshape(*places, config.channels)
 
     def _views(self, means: Tensor, state: HeadState, eye: Tensor) -> Tensor:
-        """Unit view directions [*b, N, 3] of Gaussians at rest at means [*b, N, 3], in the frame that each is anchored
-        in."""
+        """Unit view directions [*b, N, 3] of Gaussians at rest at means [*b, N, 3], in the frame
+        that each is anchored in."""
         eye = eye[..., None, :]
         toward = means - eye
         if self.config.anchoring.two_frames:
@@ -320,28 +384,40 @@ class GaussianHead(AvatarModel):
         return torch.nn.functional.normalize(toward, dim=-1)
 
     def _looks(self, means: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
-        """Opacities [*b, N] and harmonics [*b, N, K, 3] of Gaussians at means [*b, N, 3], seen along ``view``
-        [*b, N, 3]."""
+        """Opacities [*b, N] and harmonics [*b, N, K, 3] of Gaussians at means [*b, N, 3], seen
+        along ``view`` [*b, N, 3]."""
         features, evaluators = self.features(means), self._evaluators
-        found = evaluators["opacity_mlp"]([features]) if "opacity_mlp" in evaluators else self.opacity_mlp(features)
+        found = (
+            evaluators["opacity_mlp"]([features])
+            if "opacity_mlp" in evaluators
+            else self.opacity_mlp(features)
+        )
         logits, latent = found.split([1, self.config.hidden_size], -1)
         inputs = [torch.relu(latent), view]
         if "color_mlp" in evaluators:
             sh = evaluators["color_mlp"](inputs)
         else:
             hidden = self.color_mlp(torch.cat(inputs, -1))
-            sh = torch.cat([self.sh_dc(hidden)] + ([self.sh_rest(hidden)] if self._num_sh > 1 else []), -1)
+            sh = torch.cat(
+                [self.sh_dc(hidden)] + ([self.sh_rest(hidden)] if self._num_sh > 1 else []), -1
+            )
         return torch.sigmoid(logits[..., 0]), sh.unflatten(-1, (self._num_sh, 3))
 
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:
-        """The planes of each scale side by side (xy, xz, yz): three principal components of the channels as colours."""
+        """The planes of each scale side by side (xy, xz, yz): three principal components of the
+        channels as colours."""
         found = {}
-        for scale, level in zip(self.config.scales, self.planes.levels if self.config.triplane else ()):
+        for scale, level in zip(
+            self.config.scales, self.planes.levels if self.config.triplane else ()
+        ):
             values = level.flatten(0, 2) - level.flatten(0, 2).mean(0)
             _, axes = torch.linalg.eigh(values.T @ values)
             colours = values @ axes[:, -3:]
-            low, high = (torch.quantile(colours[:: max(1, len(colours) // 100_000)], q, 0) for q in (0.02, 0.98))
+            low, high = (
+                torch.quantile(colours[:: max(1, len(colours) // 100_000)], q, 0)
+                for q in (0.02, 0.98)
+            )
             colours = ((colours - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
             found[f"planes_{scale}"] = torch.cat(list(colours.reshape(*level.shape[:3], 3)), 1)
         return found
@@ -352,7 +428,9 @@ def _forget_buffers(avatar: GaussianHead, _) -> None:
     if avatar.config.derivation_schedule and "derivation_counts" in avatar._buffers:
         start, count = avatar._derivation_counts()
         if start < 1 or not _is_power_of_two(count) or count > avatar.config.derivations:
-            raise ValueError(f"derivation_counts: expected Gaussians and a power of two, got {start} and {count}")
+            raise ValueError(
+                f"derivation_counts: expected Gaussians and a power of two, got {start} and {count}"
+            )
 
 
 def _is_power_of_two(number: int) -> bool:

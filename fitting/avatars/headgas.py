@@ -1,7 +1,8 @@
 """HeadGaS (Dhamo et al., ECCV 2024): Gaussians whose features are blended by the expression.
 
-Per Gaussian a basis F [B, f] and an offset f0 [f]; the frame's feature is f_i = Σ_b e_b F_b + f0. A small MLP takes
-f_i with the positional encoding of the mean and gives spherical harmonics and opacity. Means, rotations and scales are
+Per Gaussian a basis F [B, f] and an offset f0 [f]; the frame's feature is f_i = Σ_b e_b F_b + f0. A
+small MLP takes f_i with the positional encoding of the mean and gives spherical harmonics and
+opacity. Means, rotations and scales are
 static: motion is Gaussians that appear and vanish.
 """
 
@@ -14,20 +15,28 @@ import torch
 from torch import Tensor, nn
 
 from likeness.fitting.avatars.anchoring import AnchoringConfig
-from likeness.fitting.avatars.base import LOG_SCALE_LIMITS, AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from likeness.fitting.avatars.base import (
+    LOG_SCALE_LIMITS,
+    AvatarModel,
+    AvatarShape,
+    Rates,
+    TrainingStates,
+    bounded_scales,
+    cloud_of,
+)
 from likeness.fitting.avatars.blending import BlendBasis
-from likeness.ops.encoding import encode, encoded_size
 from likeness.fitting.avatars.layers import apply_layers, compile_kernels
-from likeness.ops.deform import fused
 from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.deform import fused
+from likeness.ops.encoding import encode, encoded_size
 from likeness.ops.mlp import BlockedNetwork
+from likeness.ops.unit_quaternions import unit_quats
 from likeness.scene.bounds import CountFromZero, Degree, Frequencies, Layers, RatePair, Width
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.extent import SCENE_RADIUS_M
 from likeness.scene.head_state import HeadState
 from likeness.scene.seeds import Seeds
 from likeness.scene.transforms import multiply_quats, rotvecs_to_quats
-from likeness.ops.unit_quaternions import unit_quats
 
 _SHIFT_M, _TURN_RAD = 0.01, 0.1  # that the network's outputs of 1 stand for
 
@@ -61,22 +70,27 @@ class HeadGaSConfig:
     encoding_frequencies: Frequencies = 4
     """Frequencies of the positional encoding of the mean (the paper does not say how many)."""
     encoding_gradient: bool = True
-    """Means also follow the gradient of what the network makes of their encoding (paper: equation 4 has no stop)."""
+    """Means also follow the gradient of what the network makes of their encoding (paper: equation 4
+    has no stop)."""
     sh_degree: Degree = 3
     """Degree of the spherical harmonics of the colour, 0 to 3."""
     blending: Literal["features", "none", "parameters"] = "features"
-    """features: the paper's. none: the MLP sees the expression itself ("w/o blending"). parameters: colour and opacity
-    are blended directly ("w/o MLP")."""
+    """features: the paper's. none: the MLP sees the expression itself ("w/o blending"). parameters:
+    colour and opacity are blended directly ("w/o MLP")."""
     changes: Literal["appearance", "geometry", "all", "everything"] = "appearance"
-    """What the expression changes. appearance: colour and opacity (paper). geometry: Δ(μ, R) instead ("w/ Δ(μ, R)").
+    """What the expression changes. appearance: colour and opacity (paper). geometry: Δ(μ, R)
+    instead ("w/ Δ(μ, R)").
     everything: colour, opacity, μ, R and scale ("change all"). all: everything but scales."""
     expression_codes: CountFromZero = 0
-    """Blend by so many principal components of the training expressions instead of all coefficients; 0: all."""
+    """Blend by so many principal components of the training expressions instead of all
+    coefficients; 0: all."""
     limited: bool = False
-    """Bases and network see coefficients only as far as the training frames had them: what was never seen moves
-    Gaussians by the rig alone, and invents no colours. (``expression_codes`` are always kept to what was seen.)"""
+    """Bases and network see coefficients only as far as the training frames had them: what was
+    never seen moves Gaussians by the rig alone, and invents no colours. (``expression_codes`` are
+    always kept to what was seen.)"""
     base_appearance: bool = False
-    """Each Gaussian has its own colour and opacity, to which the MLP's output is added; starts from the seeds."""
+    """Each Gaussian has its own colour and opacity, to which the MLP's output is added; starts from
+    the seeds."""
     anchoring: AnchoringConfig = AnchoringConfig()
     """Two frames, the rig, sway and pose correction: not of the paper."""
     rates: HeadGaSRates = HeadGaSRates()
@@ -93,12 +107,18 @@ class HeadGaS(AvatarModel):
         super().__init__(shape, config.anchoring)
         self.config = config
         count = shape.num_gaussians
-        self.num_codes = min(config.expression_codes, shape.num_expressions) or shape.num_expressions
+        self.num_codes = (
+            min(config.expression_codes, shape.num_expressions) or shape.num_expressions
+        )
         if config.expression_codes:
             self.register_buffer("code_mean", torch.zeros(shape.num_expressions))
-            self.register_buffer("code_projection", torch.zeros(shape.num_expressions, self.num_codes))
+            self.register_buffer(
+                "code_projection", torch.zeros(shape.num_expressions, self.num_codes)
+            )
         if config.expression_codes or config.limited:
-            self.register_buffer("code_limits", torch.tensor([[0.0], [1.0]]).repeat(1, self.num_codes))
+            self.register_buffer(
+                "code_limits", torch.tensor([[0.0], [1.0]]).repeat(1, self.num_codes)
+            )
         coefficients = spherical_harmonics.num_coefficients(config.sh_degree)
         self._sizes = self._output_sizes(coefficients)
         outputs = sum(self._sizes.values())
@@ -148,10 +168,13 @@ class HeadGaS(AvatarModel):
             if self.config.expression_codes:
                 self._fit_codes(states.expressions)
             elif self.config.limited:
-                self.code_limits.copy_(torch.stack([states.expressions.amin(0), states.expressions.amax(0)]))
+                self.code_limits.copy_(
+                    torch.stack([states.expressions.amin(0), states.expressions.amax(0)])
+                )
 
     def _fit_codes(self, expressions: Tensor) -> None:
-        """Principal components of the training expressions, each of unit deviation at the largest component's scale."""
+        """Principal components of the training expressions, each of unit deviation at the largest
+        component's scale."""
         mean = expressions.mean(0)
         _, deviations, directions = torch.linalg.svd(expressions - mean, full_matrices=False)
         count = min(self.num_codes, len(directions))
@@ -164,7 +187,8 @@ class HeadGaS(AvatarModel):
         self.code_limits.copy_(torch.stack([codes.amin(0) - margin, codes.amax(0) + margin]))
 
     def codes(self, state: HeadState) -> Tensor:
-        """What the features are blended by, [*b, B]: expression coefficients, or their codes, clamped to those seen."""
+        """What the features are blended by, [*b, B]: expression coefficients, or their codes,
+        clamped to those seen."""
         codes = state.expression
         if self.config.expression_codes:
             codes = (codes - self.code_mean) @ self.code_projection
@@ -191,7 +215,9 @@ class HeadGaS(AvatarModel):
         return cloud_of(state.batch_shape, means, quats, scales, torch.sigmoid(logits), colours)
 
     def base_colours(self) -> Tensor | None:
-        return self.per_gaussian["base_colors"][:, 0] if "base_colors" in self.per_gaussian else None
+        return (
+            self.per_gaussian["base_colors"][:, 0] if "base_colors" in self.per_gaussian else None
+        )
 
     def fixed(self) -> dict[str, Tensor]:
         p = self.per_gaussian
@@ -223,11 +249,17 @@ class HeadGaS(AvatarModel):
         looks = self._sizes.get("opacity", 0) + self._sizes.get("sh", 0)
         rest = fused.CanonicalGaussians(p["means"], fixed["quats"], fixed["scales"], *own)
         grown = (p["log_scales"], LOG_SCALE_LIMITS) if "growth" in self._sizes else None
-        return rest, fused.NetworkOffsets(BlockedNetwork(p["basis"], start, layers), looks, (_SHIFT_M, _TURN_RAD), grown)
+        return rest, fused.NetworkOffsets(
+            BlockedNetwork(p["basis"], start, layers), looks, (_SHIFT_M, _TURN_RAD), grown
+        )
 
     def warm_up(self) -> None:
         super().warm_up()
-        if self._frozen is None and self.networks() and self.per_gaussian["means"].device.type == "cpu":
+        if (
+            self._frozen is None
+            and self.networks()
+            and self.per_gaussian["means"].device.type == "cpu"
+        ):
             compile_kernels()
             self._encoding()
 
@@ -235,7 +267,8 @@ class HeadGaS(AvatarModel):
         return {} if self.config.blending == "parameters" else {"mlp": self.mlp}
 
     def _frozen_network(self, codes: Tensor) -> Tensor:
-        """What ``_network`` gives, without what no expression changes: the first layer is linear."""
+        """What ``_network`` gives, without what no expression changes: the first layer is
+        linear."""
         p, first, size = self.per_gaussian, self.constants().get("first"), self.config.feature_size
         if self.config.blending == "none":
             weight = self.mlp[0].weight[:, size : size + self.num_codes]
@@ -274,7 +307,9 @@ class HeadGaS(AvatarModel):
         p = self.per_gaussian
         shape = (*codes.shape[:-1], self.num_gaussians)
         if self.config.blending == "none":
-            features = torch.cat([p["features"].expand(*shape, -1), codes[..., None, :].expand(*shape, -1)], -1)
+            features = torch.cat(
+                [p["features"].expand(*shape, -1), codes[..., None, :].expand(*shape, -1)], -1
+            )
         else:
             features = p["features"] + BlendBasis.apply(p["basis"], codes)
         if self.config.blending == "parameters":

@@ -1,4 +1,5 @@
-"""Small networks on many rows: linear layers with ReLU between them, by blocks of rows that stay in the cache."""
+"""Small networks on many rows: linear layers with ReLU between them, by blocks of rows that stay in
+the cache."""
 
 from __future__ import annotations
 
@@ -10,19 +11,27 @@ BLOCK_ROWS = 1024  # of 64 channels: a quarter of a megabyte
 
 
 def apply_layers(mlp: nn.Sequential, inputs: list[Tensor]) -> Tensor:
-    """``mlp(torch.cat(inputs, -1))`` for inputs [N, *]; mlp: linear layers with biases and ReLUs in turn.
+    """``mlp(torch.cat(inputs, -1))`` for inputs [N, *]; mlp: linear layers with biases and ReLUs in
+    turn.
 
-    On a CPU value and gradient are computed block by block, and what is laid side by side is never copied together.
-    Between the matrix products there is one sweep each (``likeness.ops.row_kernels``).
+    On a CPU value and gradient are computed block by block, and what is laid side by side is never
+    copied together. Between the matrix products there is one sweep each
+    (``likeness.ops.row_kernels``).
     """
     if inputs[0].device.type != "cpu" or inputs[0].dtype not in (torch.float32, torch.float64):
         return mlp(torch.cat(inputs, -1))
-    weights = [tensor for layer in mlp if isinstance(layer, nn.Linear) for tensor in (layer.weight, layer.bias)]
+    weights = [
+        tensor
+        for layer in mlp
+        if isinstance(layer, nn.Linear)
+        for tensor in (layer.weight, layer.bias)
+    ]
     return _Layers.apply(len(inputs), *inputs, *weights)
 
 
 def compile_kernels() -> None:
-    """Compiles what ``apply_layers`` needs on the CPU (seconds, once; then kept on disk): call it before a fit."""
+    """Compiles what ``apply_layers`` needs on the CPU (seconds, once; then kept on disk): call it
+    before a fit."""
     mlp = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))
     apply_layers(mlp, [torch.ones(1, 1)]).sum().backward()
 
@@ -37,7 +46,8 @@ class _Layers(torch.autograd.Function):
         parts = [part.T for part in weights[0].split([tensor.shape[1] for tensor in inputs], 1)]
         turned = [weight.T for weight in weights[1:]]
         count = len(inputs[0])
-        layers = [inputs[0].new_empty(count, len(weight)) for weight in weights]  # each layer's values
+        # each layer's values
+        layers = [inputs[0].new_empty(count, len(weight)) for weight in weights]
         arrays = [layer.numpy() for layer in layers]
         offsets = [bias.detach().numpy() for bias in biases]
         for first in range(0, count, BLOCK_ROWS):
@@ -67,7 +77,10 @@ class _Layers(torch.autograd.Function):
         g_weights = [torch.zeros_like(weight) for weight in weights]
         g_biases = [weight.new_zeros(len(weight)) for weight in weights]
         first = g_weights[0].split(sizes, 1)
-        g_inputs = [torch.empty_like(t) if need else None for t, need in zip(inputs, ctx.needs_input_grad[1:])]
+        g_inputs = [
+            torch.empty_like(t) if need else None
+            for t, need in zip(inputs, ctx.needs_input_grad[1:])
+        ]
         whole, values = grad.numpy(), [tensor.numpy() for tensor in hidden]
         totals = [total.numpy() for total in g_biases]
         spaces = [torch.empty_like(tensor[:BLOCK_ROWS]) for tensor in hidden]
@@ -78,7 +91,9 @@ class _Layers(torch.autograd.Function):
             for layer in reversed(range(1, depth)):
                 g_weights[layer].addmm_(g.T, hidden[layer - 1][rows])
                 g = torch.mm(g, weights[layer], out=spaces[layer - 1][: end - start])
-                row_kernels.stop_at_relu(start, end - start, g.numpy(), values[layer - 1], totals[layer - 1])
+                row_kernels.stop_at_relu(
+                    start, end - start, g.numpy(), values[layer - 1], totals[layer - 1]
+                )
             for tensor, part, g_part, g_input in zip(inputs, parts, first, g_inputs):
                 g_part.addmm_(g.T, tensor[rows])
                 if g_input is not None:

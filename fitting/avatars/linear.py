@@ -1,8 +1,9 @@
 """Gaussians whose looks and places are linear in a few codes of the state.
 
-One small network, evaluated once per state, turns expression, joints and the body's pose into R codes; each Gaussian
-adds its own R modes by them. There is no network per Gaussian, so that a browser or a phone can evaluate it: what other
-avatars are distilled into for such players, and an avatar of its own.
+One small network, evaluated once per state, turns expression, joints and the body's pose into R
+codes; each Gaussian adds its own R modes by them. There is no network per Gaussian, so that a
+browser or a phone can evaluate it: what other avatars are distilled into for such players, and an
+avatar of its own.
 """
 
 from __future__ import annotations
@@ -13,17 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from likeness.fitting.avatars.anchoring import AnchoringConfig, bent_pose
-from likeness.fitting.avatars.base import LOG_SCALE_LIMITS, AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
+from likeness.fitting.avatars.base import (
+    LOG_SCALE_LIMITS,
+    AvatarModel,
+    AvatarShape,
+    Rates,
+    TrainingStates,
+    bounded_scales,
+    cloud_of,
+)
 from likeness.fitting.avatars.blending import BlendBasis
-from likeness.ops.deform import fused
 from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.deform import fused
 from likeness.ops.mlp import BlockedNetwork
+from likeness.ops.unit_quaternions import unit_quats
 from likeness.scene.bounds import Count, Degree, Layers, RatePair, Width
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 from likeness.scene.seeds import Seeds
 from likeness.scene.transforms import multiply_quats, rotvecs_to_quats
-from likeness.ops.unit_quaternions import unit_quats
 
 SHIFT_M, TURN_RAD = 0.01, 0.1
 """Metres and radians that a motion mode of 1 stands for at a code of 1."""
@@ -107,7 +116,9 @@ class Linear(AvatarModel):
             quats = multiply_quats(rotvecs_to_quats(TURN_RAD * turn), quats)
             scales = bounded_scales(p["log_scales"] + growth)
         colours = looks[..., 1:].unflatten(-1, (-1, 3))
-        return cloud_of(state.batch_shape, means, quats, scales, torch.sigmoid(looks[..., 0]), colours)
+        return cloud_of(
+            state.batch_shape, means, quats, scales, torch.sigmoid(looks[..., 0]), colours
+        )
 
     def fixed(self) -> dict[str, Tensor]:
         p = self.per_gaussian

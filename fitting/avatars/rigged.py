@@ -1,6 +1,7 @@
 """Gaussians whose looks never change, moved by the head model's shapes and the two frames alone.
 
-What a single picture can say: how somebody looks, not how their skin changes as they move. Cheap to play everywhere.
+What a single picture can say: how somebody looks, not how their skin changes as they move. Cheap to
+    play everywhere.
 """
 
 from __future__ import annotations
@@ -11,14 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from likeness.fitting.avatars.anchoring import AnchoringConfig
-from likeness.fitting.avatars.base import AvatarModel, AvatarShape, Rates, TrainingStates, bounded_scales, cloud_of
-from likeness.ops.deform import fused
+from likeness.fitting.avatars.base import (
+    AvatarModel,
+    AvatarShape,
+    Rates,
+    TrainingStates,
+    bounded_scales,
+    cloud_of,
+)
 from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.deform import fused
+from likeness.ops.unit_quaternions import unit_quats
 from likeness.scene.bounds import Degree, RatePair
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 from likeness.scene.seeds import Seeds
-from likeness.ops.unit_quaternions import unit_quats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +61,9 @@ class Rigged(AvatarModel):
         super().__init__(shape, config.anchoring)
         self.config = config
         count, p = shape.num_gaussians, self.per_gaussian
-        p["colors"] = nn.Parameter(torch.zeros(count, spherical_harmonics.num_coefficients(config.sh_degree), 3))
+        p["colors"] = nn.Parameter(
+            torch.zeros(count, spherical_harmonics.num_coefficients(config.sh_degree), 3)
+        )
         p["opacity_logits"] = nn.Parameter(torch.zeros(count))
 
     def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
@@ -68,12 +78,19 @@ class Rigged(AvatarModel):
     def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         p, fixed = self.per_gaussian, self.constants()
         return cloud_of(
-            state.batch_shape, p["means"], fixed["quats"], fixed["scales"], fixed["opacities"], p["colors"]
+            state.batch_shape,
+            p["means"],
+            fixed["quats"],
+            fixed["scales"],
+            fixed["opacities"],
+            p["colors"],
         )
 
     def parts(self) -> tuple[fused.CanonicalGaussians, None]:
         p, fixed = self.per_gaussian, self.constants()
-        rest = fused.CanonicalGaussians(p["means"], fixed["quats"], fixed["scales"], p["opacity_logits"], p["colors"])
+        rest = fused.CanonicalGaussians(
+            p["means"], fixed["quats"], fixed["scales"], p["opacity_logits"], p["colors"]
+        )
         return rest, None
 
     def base_colours(self) -> Tensor:

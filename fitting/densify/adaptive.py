@@ -1,7 +1,8 @@
 """Adaptive density control (Kerbl et al. 2023, section 5.2), as HeadGaS uses it.
 
-Opacities depend on the expression here, so that a Gaussian is pruned only when it was faint in every frame since the
-last time; and they come from a network, so that the original's reset of opacities has nothing to act on.
+Opacities depend on the expression here, so that a Gaussian is pruned only when it was faint in
+every frame since the last time; and they come from a network, so that the original's reset of
+opacities has nothing to act on.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from likeness.scene.extent import SCENE_EXTENT_M
 from likeness.scene.tensor_files import Array
 from likeness.scene.transforms import normalize_quats, quats_to_matrices
 
-_SPLIT = 1.6  # by which the scales of the two halves of a split Gaussian are divided (Kerbl et al. 2023)
+# by which the scales of the two halves of a split Gaussian are divided (Kerbl et al. 2023)
+_SPLIT = 1.6
 
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveConfig:
-    """Thresholds of adaptive density control. Iterations are nominal: they scale with the fit's budget."""
+    """Thresholds of adaptive density control. Iterations are nominal: they scale with the fit's
+    budget."""
 
     start: Steps = 500
     """First iteration of densification."""
@@ -37,18 +40,22 @@ class AdaptiveConfig:
     min_observations: Steps = 40
     """Rounds wait until so many renderings were seen, whatever the budget."""
     gradient_threshold: NonNegative = 2e-4
-    """Mean gradient of the screen position, in normalised device coordinates, above which a Gaussian is doubled."""
+    """Mean gradient of the screen position, in normalised device coordinates, above which a
+    Gaussian is doubled."""
     absolute_gradients: bool = False
-    """Sum absolute per-pixel gradients (AbsGS) instead of the gradient of the sum; needs a higher threshold."""
+    """Sum absolute per-pixel gradients (AbsGS) instead of the gradient of the sum; needs a higher
+    threshold."""
     split_scale: NonNegative = 0.01 * SCENE_EXTENT_M
-    """Metres: larger Gaussians are split, smaller ones cloned. 1% of the scene (Kerbl et al. 2023)."""
+    """Metres: larger Gaussians are split, smaller ones cloned. 1% of the scene (Kerbl et al.
+    2023)."""
     prune_opacity: Share = 0.005
     """Gaussians fainter than this in every frame seen are removed."""
     prune_scale: NonNegative = 0.1 * SCENE_EXTENT_M
-    """Metres: larger Gaussians are removed, unless a split makes them small enough. 10% of the scene (Kerbl et al.)."""
+    """Metres: larger Gaussians are removed, unless a split makes them small enough. 10% of the
+    scene (Kerbl et al.)."""
     max_gaussians: Gaussians | None = None
-    """No growth beyond this number; null: without limit, as in the papers (a fit of HeadGaS at 512² takes 4 GB with
-    40 000)."""
+    """No growth beyond this number; null: without limit, as in the papers (a fit of HeadGaS at 512²
+    takes 4 GB with 40 000)."""
 
 
 class AdaptiveDensifier:
@@ -71,10 +78,12 @@ class AdaptiveDensifier:
             return
         gradient = screen.means2d.absgrad if self.config.absolute_gradients else screen.means2d.grad
         count = cloud.num_gaussians
-        visible, opacities = (tensor.detach().reshape(-1, count) for tensor in (screen.visible, cloud.opacities))
+        visible, opacities = (
+            tensor.detach().reshape(-1, count) for tensor in (screen.visible, cloud.opacities)
+        )
         pictures = len(visible)
-        # From pixels to normalised device coordinates, which span two units; the loss is a mean over the pictures, each
-        # of which counts as if it had come alone.
+        # From pixels to normalised device coordinates, which span two units; the loss is a mean
+        # over the pictures, each of which counts as if it had come alone.
         norms = gradient.reshape(-1, count, 2).norm(dim=-1) * (pictures * image_size / 2)
         if self._gradients is None or len(self._gradients) != count:
             self._forget(count, norms.device)
@@ -119,7 +128,9 @@ class AdaptiveDensifier:
             index = torch.arange(len(keep), device=keep.device)
             # Kept ones (a split one stays as its first half), then clones, then the second halves.
             source = torch.cat([index[keep], index[clone], index[split]])
-            fresh = torch.cat([split[keep], torch.ones_like(source[int(keep.sum()) :], dtype=torch.bool)])
+            fresh = torch.cat(
+                [split[keep], torch.ones_like(source[int(keep.sum()) :], dtype=torch.bool)]
+            )
             halves = torch.cat([split[keep], split[clone], split[split]])
             means, log_scales = p["means"][source].clone(), p["log_scales"][source].clone()
             noise = torch.randn(means.shape, generator=generator).to(means)
@@ -129,7 +140,8 @@ class AdaptiveDensifier:
         return Surgery(source, fresh, {"means": means, "log_scales": log_scales})
 
     def _largest_after(self, grow: Tensor, largest: Tensor) -> Tensor:
-        """Largest standard deviations [N] when those that ``grow`` says have grown, of ``largest`` [N] before."""
+        """Largest standard deviations [N] when those that ``grow`` says have grown, of ``largest``
+        [N] before."""
         return torch.where(grow & (largest > self.config.split_scale), largest / _SPLIT, largest)
 
     def _forget(self, count: int, device: torch.device) -> None:
@@ -141,11 +153,18 @@ class AdaptiveDensifier:
     def state(self) -> dict[str, Tensor]:
         state = {"progress": torch.tensor([self._seen, self._last_round], dtype=torch.float64)}
         if self._gradients is not None:
-            state |= {"gradients": self._gradients, "counts": self._counts, "opacities": self._opacities}
+            state |= {
+                "gradients": self._gradients,
+                "counts": self._counts,
+                "opacities": self._opacities,
+            }
         return state
 
     def declared(self) -> dict[str, Array]:
-        seen = {name: Array(("N",), low=0, optional=True) for name in ("gradients", "counts", "opacities")}
+        seen = {
+            name: Array(("N",), low=0, optional=True)
+            for name in ("gradients", "counts", "opacities")
+        }
         return {"progress": Array((2,), "float64", low=0)} | seen
 
     def load(self, state: dict[str, Tensor]) -> None:

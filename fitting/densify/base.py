@@ -1,4 +1,5 @@
-"""What a densifier is: it listens to renderings and now and then says which Gaussians there should be."""
+"""What a densifier is: it listens to renderings and now and then says which Gaussians there should
+be."""
 
 from __future__ import annotations
 
@@ -18,14 +19,17 @@ class Densifier(Protocol):
     """Grows and prunes the Gaussians of an avatar during a fit."""
 
     def wants_screen(self, step: float) -> ScreenRequest:
-        """Whether the next rendering must carry ScreenStats, and which; ``step`` in the preset's nominal iterations."""
+        """Whether the next rendering must carry ScreenStats, and which; ``step`` in the preset's
+        nominal iterations."""
         ...
 
     def observe(self, output: RenderOutput, cloud: GaussianCloud, image_size: int) -> None:
-        """Sees a rendering after the backward pass of its loss, or those of a batch after that of their mean loss."""
+        """Sees a rendering after the backward pass of its loss, or those of a batch after that of
+        their mean loss."""
 
     def plan(self, step: float, avatar: AvatarModel, generator: torch.Generator) -> Surgery | None:
-        """The surgery that is due now, or None. The densifier forgets what it saw when it gives one."""
+        """The surgery that is due now, or None. The densifier forgets what it saw when it gives
+        one."""
         ...
 
     def state(self) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
-"""Chooses what evaluates an avatar's networks in playback: the faster backend, where both give the same."""
+"""Chooses what evaluates an avatar's networks in playback: the faster backend, where both give the
+same."""
 
 from __future__ import annotations
 
@@ -29,28 +30,36 @@ Backend = Literal["auto", "torch", "tinycudann"]
 
 @dataclasses.dataclass(frozen=True)
 class NetworksConfig:
-    """What evaluates the avatar's networks once it is fitted. Fits themselves learn by PyTorch, whatever is said."""
+    """What evaluates the avatar's networks once it is fitted. Fits themselves learn by PyTorch,
+    whatever is said."""
 
     backend: Backend = "auto"
-    """In playback and measuring on CUDA, never in the fit itself. torch: PyTorch, in float32. tinycudann: fully fused
-    networks of tiny-cuda-nn, in half precision, wherever they can be and give the same. auto: of these two the faster,
-    where that package is."""
+    """In playback and measuring on CUDA, never in the fit itself. torch: PyTorch, in float32.
+    tinycudann: fully fused networks of tiny-cuda-nn, in half precision, wherever they can be and
+    give the same. auto: of these two the faster, where that package is."""
     tolerance: Share = 0.01
-    """Most that a fully fused network may differ, as a share of its largest output; else it stays in PyTorch."""
+    """Most that a fully fused network may differ, as a share of its largest output; else it stays
+    in PyTorch."""
 
     @classmethod
     def of_bundle(cls, facts: Mapping[str, Any]) -> NetworksConfig:
-        """What the fit of a bundle with these facts asked for; the defaults where it says nothing. Raises UserError."""
-        return convert(facts.get("networks", {}), cls, "manifest of an avatar: networks", "export the avatar again")
+        """What the fit of a bundle with these facts asked for; the defaults where it says nothing.
+        Raises UserError."""
+        return convert(
+            facts.get("networks", {}),
+            cls,
+            "manifest of an avatar: networks",
+            "export the avatar again",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """What evaluates one network, or a whole avatar.
 
-    backend: torch, tinycudann, or for an avatar graph. reason: for people. milliseconds: by backend, where both were
-    timed. difference: the largest, as a share of the largest output, where both were evaluated. evaluator: None for
-    PyTorch.
+    backend: torch, tinycudann, or for an avatar graph. reason: for people. milliseconds: by
+    backend, where both were timed. difference: the largest, as a share of the largest output, where
+    both were evaluated. evaluator: None for PyTorch.
     """
 
     backend: str
@@ -68,7 +77,9 @@ def require(config: NetworksConfig, device: torch.device | str) -> None:
 
 def _remedy(device: torch.device | str) -> str:
     on_cuda = torch.device(device).type == "cuda"
-    return (f"install it ({INSTALL}, with a CUDA toolkit), or set" if on_cuda else "set") + " networks.backend=auto"
+    return (
+        f"install it ({INSTALL}, with a CUDA toolkit), or set" if on_cuda else "set"
+    ) + " networks.backend=auto"
 
 
 def settle(wished: NetworksConfig, device: torch.device | str) -> NetworksConfig:
@@ -76,7 +87,9 @@ def settle(wished: NetworksConfig, device: torch.device | str) -> NetworksConfig
     if wished.backend == "torch" or not (reason := why_not(device)):
         return wished
     if wished.backend == "tinycudann":
-        _say_once(f"networks are evaluated by PyTorch, not by tinycudann as the avatar's fit asked for: {reason}")
+        _say_once(
+            f"networks are evaluated by PyTorch, not by tinycudann as the avatar's fit asked for: {reason}"
+        )
     return dataclasses.replace(wished, backend="torch")
 
 
@@ -87,14 +100,16 @@ def _say_once(message: str) -> None:
 
 @torch.no_grad()
 def choose(
-    network: nn.Module, inputs: list[Tensor], config: NetworksConfig,
+    network: nn.Module,
+    inputs: list[Tensor],
+    config: NetworksConfig,
     time_of: Callable[[Evaluator | None], float] | None = None,
-) -> Choice:  # fmt: skip
-    """Chooses what evaluates a network on its device for such inputs [N, *], real ones: they decide what half precision
-    does to it.
+) -> Choice:
+    """Chooses what evaluates a network on its device for such inputs [N, *], real ones: they decide
+    what half precision does to it.
 
-    time_of: the milliseconds that an evaluator takes, None for PyTorch; that of the network itself if not given.
-    Raises UserError where tiny-cuda-nn fails and was asked for.
+    time_of: the milliseconds that an evaluator takes, None for PyTorch; that of the network itself
+    if not given. Raises UserError where tiny-cuda-nn fails and was asked for.
     """
     try:
         fused = FusedMLP(network)
@@ -104,11 +119,15 @@ def choose(
     except RuntimeError as error:
         reason = f"tinycudann fails ({' '.join(str(error).split())})"
         if config.backend == "tinycudann":
-            raise UserError(f"networks.backend=tinycudann: {reason}; set networks.backend=torch") from error
+            raise UserError(
+                f"networks.backend=tinycudann: {reason}; set networks.backend=torch"
+            ) from error
         return Choice("torch", reason)
     difference = largest_difference(found, expected)
     if not difference <= config.tolerance:  # NaN neither
-        return Choice("torch", f"half precision would change it by {difference:.2g}", difference=difference)
+        return Choice(
+            "torch", f"half precision would change it by {difference:.2g}", difference=difference
+        )
 
     def of_the_network(evaluator: Evaluator | None) -> float:
         run = evaluator or (lambda parts: network(torch.cat(parts, -1)))
@@ -123,7 +142,8 @@ def choose(
 
 
 def largest_difference(found: Tensor, expected: Tensor) -> float:
-    """The largest difference as a share of the largest expected magnitude; infinite where a value is not finite."""
+    """The largest difference as a share of the largest expected magnitude; infinite where a value
+    is not finite."""
     if expected.numel() == 0:
         return 0.0
     if not torch.isfinite(found).all():
@@ -131,9 +151,13 @@ def largest_difference(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
-def milliseconds(run: Callable[[], Any], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
+def milliseconds(
+    run: Callable[[], Any], device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """The least time of several runs, with the device waited for."""
-    wait = functools.partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    wait = (
+        functools.partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    )
     for _ in range(_WARM_UPS):
         run()
     times = []
@@ -148,12 +172,17 @@ def milliseconds(run: Callable[[], Any], device: torch.device, clock: Callable[[
 
 @torch.no_grad()
 def choose_for(
-    avatar: AvatarModel, state: HeadState, eye: Tensor, config: NetworksConfig,
+    avatar: AvatarModel,
+    state: HeadState,
+    eye: Tensor,
+    config: NetworksConfig,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Choice]:  # fmt: skip
-    """Chooses what evaluates the networks of a frozen avatar, by name, and has it do so from here on.
+) -> dict[str, Choice]:
+    """Chooses what evaluates the networks of a frozen avatar, by name, and has it do so from here
+    on.
 
-    Networks are compared at the inputs that they have at this state, and timed as parts of the avatar's evaluation.
+    Networks are compared at the inputs that they have at this state, and timed as parts of the
+    avatar's evaluation.
     """
     networks = {} if config.backend == "torch" else avatar.networks()
     if not networks:
@@ -173,7 +202,9 @@ def choose_for(
             Layout.of(network)
         except UnsupportedNetwork as error:
             choices[name] = Choice("torch", str(error))
-    avatar.evaluate_by({name: recording(name, networks[name]) for name in networks if name not in choices})
+    avatar.evaluate_by(
+        {name: recording(name, networks[name]) for name in networks if name not in choices}
+    )
     avatar(state, eye)
 
     taken: dict[str, Evaluator] = {}

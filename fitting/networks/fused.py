@@ -1,8 +1,9 @@
-"""Networks evaluated by tiny-cuda-nn, through its PyTorch bindings. The only file that imports tinycudann.
+"""Networks evaluated by tiny-cuda-nn, through its PyTorch bindings. The only file that imports
+tinycudann.
 
-From bindings/torch/tinycudann/modules.py: ``Network`` pads rows to the batch size granularity (256) itself, takes
-float32 inputs, computes in its own precision (half, where the GPU has tensor cores), and gives outputs in that;
-importing the package without CUDA raises EnvironmentError.
+From bindings/torch/tinycudann/modules.py: ``Network`` pads rows to the batch size granularity (256)
+itself, takes float32 inputs, computes in its own precision (half, where the GPU has tensor cores),
+and gives outputs in that; importing the package without CUDA raises EnvironmentError.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ def _package():
 
 
 class FusedMLP(nn.Module):
-    """A network by tiny-cuda-nn with the weights that it has now, for inference: it builds no gradients.
+    """A network by tiny-cuda-nn with the weights that it has now, for inference: it builds no
+    gradients.
 
-    Raises UnsupportedNetwork where it cannot be one, ImportError where the package is missing, RuntimeError where
-    tiny-cuda-nn fails.
+    Raises UnsupportedNetwork where it cannot be one, ImportError where the package is missing,
+    RuntimeError where tiny-cuda-nn fails.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -46,7 +48,9 @@ class FusedMLP(nn.Module):
         self.layout = Layout.of(network)
         device = network[0].weight.device
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            fused = _package().Network(self.layout.inputs + 1, self.layout.outputs, self.layout.network_config())
+            fused = _package().Network(
+                self.layout.inputs + 1, self.layout.outputs, self.layout.network_config()
+            )
         if fused.params.shape != (self.layout.num_parameters,):
             raise UnsupportedNetwork(
                 f"tinycudann has {fused.params.numel()} parameters for it instead of {self.layout.num_parameters}: "

@@ -1,16 +1,20 @@
-"""Networks of linear layers with ReLU between them as the parameter vector of tiny-cuda-nn's ``FullyFusedMLP``.
+"""Networks of linear layers with ReLU between them as the parameter vector of tiny-cuda-nn's
+``FullyFusedMLP``.
 
 What is known of that vector, and from where (github.com/NVlabs/tiny-cuda-nn):
 
-* One matrix [outputs, inputs] for each layer, row-major, one behind the other, and no biases (its author in issues 6
+* One matrix [outputs, inputs] for each layer, row-major, one behind the other, and no biases (its
+author in issues 6
   and 510; the constructor of ``FullyFusedMLP`` in src/fully_fused_mlp.cu makes them in this order).
 * All hidden layers have the same width: 16, 32, 64 or 128 (DOCUMENTATION.md; src/network.cu).
-* Inputs and outputs are padded to a multiple of 16. Padded inputs are 1 (issues 6 and 308), padded outputs are cut
+* Inputs and outputs are padded to a multiple of 16. Padded inputs are 1 (issues 6 and 308), padded
+outputs are cut
   off.
 
-Biases here are weights of what is always 1: one more input, which ``FusedMLP`` appends, and the last unit of each
-hidden layer, which the layer before holds at ReLU(1) = 1. That is exact. All other padding has weights 0, so that
-nothing depends on what padded inputs are. A network of 64 units therefore takes the width 128.
+Biases here are weights of what is always 1: one more input, which ``FusedMLP`` appends, and the
+last unit of each hidden layer, which the layer before holds at ReLU(1) = 1. That is exact. All
+other padding has weights 0, so that nothing depends on what padded inputs are. A network of 64
+units therefore takes the width 128.
 """
 
 from __future__ import annotations
@@ -47,12 +51,15 @@ class Layout:
 
     @classmethod
     def of(cls, network: nn.Module) -> Layout:
-        """The layout of an nn.Sequential of linear layers with ReLU between them. Raises UnsupportedNetwork."""
+        """The layout of an nn.Sequential of linear layers with ReLU between them. Raises
+        UnsupportedNetwork."""
         if not isinstance(network, nn.Sequential) or len(network) % 2 == 0:
             raise UnsupportedNetwork("it is not a chain of linear layers with ReLU between them")
         for index, module in enumerate(network):
             if type(module) is not (nn.ReLU if index % 2 else nn.Linear):
-                raise UnsupportedNetwork(f"its part {index} is {type(module).__name__}, not linear and ReLU in turn")
+                raise UnsupportedNetwork(
+                    f"its part {index} is {type(module).__name__}, not linear and ReLU in turn"
+                )
             if index % 2 == 0 and module.bias is None:
                 raise UnsupportedNetwork(f"its part {index} has no biases")
         sizes = [layer.out_features for layer in network[::2]]
@@ -77,9 +84,12 @@ class Layout:
     def network_config(self) -> dict[str, Any]:
         """The network in tiny-cuda-nn's words (DOCUMENTATION.md)."""
         return {
-            "otype": "FullyFusedMLP", "activation": "ReLU", "output_activation": "None",
-            "n_neurons": self.width, "n_hidden_layers": len(self.hidden),
-        }  # fmt: skip
+            "otype": "FullyFusedMLP",
+            "activation": "ReLU",
+            "output_activation": "None",
+            "n_neurons": self.width,
+            "n_hidden_layers": len(self.hidden),
+        }
 
     def _sizes(self) -> list[tuple[int, int, int]]:
         """Of each layer: outputs, inputs, and the column that is multiplied with 1."""
@@ -89,7 +99,8 @@ class Layout:
 
 @torch.no_grad()
 def pack(network: nn.Sequential, dtype: torch.dtype = torch.half) -> Tensor:
-    """The parameters of a network as tiny-cuda-nn's vector [P]; see the module. Raises UnsupportedNetwork."""
+    """The parameters of a network as tiny-cuda-nn's vector [P]; see the module. Raises
+    UnsupportedNetwork."""
     layout, matrices = Layout.of(network), []
     for layer, shape, (outputs, inputs, one) in zip(network[::2], layout.shapes, layout._sizes()):
         matrix = layer.weight.new_zeros(shape)
@@ -100,18 +111,23 @@ def pack(network: nn.Sequential, dtype: torch.dtype = torch.half) -> Tensor:
         matrices.append(matrix.flatten())
     packed = torch.cat(matrices).to(dtype)
     if not torch.isfinite(packed).all():
-        raise UnsupportedNetwork(f"it has weights that are not finite in {str(dtype).removeprefix('torch.')}")
+        raise UnsupportedNetwork(
+            f"it has weights that are not finite in {str(dtype).removeprefix('torch.')}"
+        )
     return packed
 
 
 @torch.no_grad()
 def unpack(parameters: Tensor, layout: Layout) -> nn.Sequential:
-    """The network of a vector [P] that ``pack`` made; its parameters keep the vector's dtype and device.
+    """The network of a vector [P] that ``pack`` made; its parameters keep the vector's dtype and
+    device.
 
     Raises ValueError for a vector of another length, or with other padding than that of ``pack``.
     """
     if parameters.shape != (layout.num_parameters,):
-        raise ValueError(f"parameters: expected the shape [{layout.num_parameters}], got {list(parameters.shape)}")
+        raise ValueError(
+            f"parameters: expected the shape [{layout.num_parameters}], got {list(parameters.shape)}"
+        )
     modules: list[nn.Module] = []
     pieces = parameters.split([rows * columns for rows, columns in layout.shapes])
     for piece, shape, (outputs, inputs, one) in zip(pieces, layout.shapes, layout._sizes()):
@@ -122,7 +138,9 @@ def unpack(parameters: Tensor, layout: Layout) -> nn.Sequential:
         modules += [layer, nn.ReLU()]
     network = nn.Sequential(*modules[:-1])
     if not torch.equal(pack(network, parameters.dtype), parameters):
-        raise ValueError("parameters: what pads the layers is not what `pack` puts there; give a vector that it made")
+        raise ValueError(
+            "parameters: what pads the layers is not what `pack` puts there; give a vector that it made"
+        )
     return network
 
 

@@ -1,4 +1,5 @@
-"""Lays an avatar over a picture: the head pose made right to the pixel, by outlines and features, not colours."""
+"""Lays an avatar over a picture: the head pose made right to the pixel, by outlines and features,
+not colours."""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.losses import window
+from likeness.ops.deform.skinning import move_rigidly
 from likeness.renderers import Renderer
 from likeness.scene.camera import Camera
 from likeness.scene.head_state import HeadState
-from likeness.ops.deform.skinning import move_rigidly
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 _RATE, _METRES = 2e-3, 0.1  # radians and this many metres per step of Adam; it falls to a tenth
@@ -21,12 +22,17 @@ _MATTE_WEIGHT = 0.3
 
 
 def align(
-    bundle: AvatarBundle, renderer: Renderer, state: HeadState, camera: Camera, target: tuple[Tensor, Tensor],
+    bundle: AvatarBundle,
+    renderer: Renderer,
+    state: HeadState,
+    camera: Camera,
+    target: tuple[Tensor, Tensor],
     steps: int = 60,
-) -> HeadState:  # fmt: skip
+) -> HeadState:
     """The state [] with head and body moved together so that the avatar lies over a picture.
 
-    target: colour [H, W, 3] and matte [H, W, 1]. What is compared is the detail of the luminance, without its local
+    target: colour [H, W, 3] and matte [H, W, 1]. What is compared is the detail of the luminance,
+        without its local
     mean, and the matte: another colour of hair or lips does not pull the head about.
     """
     colour, matte = target

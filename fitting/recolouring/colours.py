@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
-from likeness.fitting.recolouring.alignment import align
 from likeness.fitting.finetune import shown_share
+from likeness.fitting.recolouring.alignment import align
+from likeness.ops.harmonics import C0
 from likeness.renderers import create
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
-from likeness.scene.head_state import HeadState
 from likeness.scene.frame_images import FrameStore
-from likeness.ops.harmonics import C0
+from likeness.scene.head_state import HeadState
 
 _UNEDITED = 0.3
 """Part of a person that no edit is expected to change."""
@@ -26,7 +26,8 @@ _UNEDITED = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class RecolourConfig:
-    """What counts as an edit, and how it is carried on. Lengths in pixels are of a picture of 512."""
+    """What counts as an edit, and how it is carried on. Lengths in pixels are of a picture of
+    512."""
 
     least: float = 0.05
     """Change of colour, smoothed, that always counts as the avatar's own error."""
@@ -43,7 +44,8 @@ class RecolourConfig:
     rate: float = 0.03
     """Their size, in units of colour."""
     ridge: float = 1e-4
-    """Weight of the mean square of all changes: what the picture does not ask for does not change."""
+    """Weight of the mean square of all changes: what the picture does not ask for does not
+    change."""
     least_shown: float = 0.05
     """Gaussians of which the picture shows a smaller share take their change from others."""
     near_m: float = 0.06
@@ -54,7 +56,8 @@ class RecolourConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Recoloured:
-    """bundle: the new one. states: [T] where the avatar lies over each picture. figures: plain values for the run."""
+    """bundle: the new one. states: [T] where the avatar lies over each picture. figures: plain
+    values for the run."""
 
     bundle: AvatarBundle
     states: HeadState
@@ -72,11 +75,17 @@ def check_recolourable(bundle: AvatarBundle, where: str) -> None:
 
 
 def recolour(
-    bundle: AvatarBundle, capture: Capture, *, device: str = "cpu", config: RecolourConfig = RecolourConfig()
+    bundle: AvatarBundle,
+    capture: Capture,
+    *,
+    device: str = "cpu",
+    config: RecolourConfig = RecolourConfig(),
 ) -> Recoloured:
-    """A copy of an avatar with the colours that the training pictures of a capture show; the given one is not changed.
+    """A copy of an avatar with the colours that the training pictures of a capture show; the given
+    one is not changed.
 
-    The capture is one of the avatar's own head, by its identity. Raises UserError as ``check_recolourable`` does.
+    The capture is one of the avatar's own head, by its identity. Raises UserError as
+    ``check_recolourable`` does.
     """
     check_recolourable(bundle, str(capture.root))
     avatar = bundle.avatar.duplicate(lambda tensor: tensor.to(device).clone())
@@ -95,7 +104,9 @@ def recolour(
     stacked = HeadState.stack([target.state for target in targets])
     seen_by = Camera.stack([target.camera for target in targets])
     looked_at = [target.inside for target in targets]
-    share = shown_share(avatar, renderer, bundle.tuned(stacked), seen_by, range(len(targets)), looked_at)
+    share = shown_share(
+        avatar, renderer, bundle.tuned(stacked), seen_by, range(len(targets)), looked_at
+    )
     shown = share > config.least_shown
     change = _solve(bundle, renderer, targets, shown, config)
     before = _colours_of(bundle, stacked[0])
@@ -104,16 +115,18 @@ def recolour(
         avatar.base_colours().add_(change / C0)
     moved = change.norm(dim=-1) > config.least
     summary = {
-        "pictures": figures, "gaussians_changed": int(moved.sum()), "of_them_shown": int((moved & shown).sum()),
+        "pictures": figures,
+        "gaussians_changed": int(moved.sum()),
+        "of_them_shown": int((moved & shown).sum()),
         "gaussians": avatar.num_gaussians,
-    }  # fmt: skip
+    }
     return Recoloured(bundle, stacked.to("cpu"), summary)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Target:
-    """What the avatar should look like at a state [] by a camera of the world: picture [H, W, 3] on white, as far as
-    ``inside`` [H, W] is 1 (elsewhere, at the outlines, nothing is known)."""
+    """What the avatar should look like at a state [] by a camera of the world: picture [H, W, 3] on
+    white, as far as ``inside`` [H, W] is 1 (elsewhere, at the outlines, nothing is known)."""
 
     state: HeadState
     camera: Camera
@@ -129,15 +142,21 @@ def _render(bundle: AvatarBundle, renderer, state: HeadState, camera: Camera):
 @torch.no_grad()
 def _colours_of(bundle: AvatarBundle, state: HeadState) -> Tensor:
     """[N, 3] the Gaussians' constant colours at a state."""
-    cloud = bundle.avatar(bundle.tuned(state), torch.tensor([0.0, 0.0, 1.0], device=state.expression.device))
+    cloud = bundle.avatar(
+        bundle.tuned(state), torch.tensor([0.0, 0.0, 1.0], device=state.expression.device)
+    )
     return cloud.sh[:, 0] * C0 + 0.5
 
 
 @torch.no_grad()
 def _target(
-    bundle: AvatarBundle, renderer, state: HeadState, camera: Camera, picture: tuple[Tensor, Tensor],
+    bundle: AvatarBundle,
+    renderer,
+    state: HeadState,
+    camera: Camera,
+    picture: tuple[Tensor, Tensor],
     config: RecolourConfig,
-) -> tuple[_Target, dict[str, Any]]:  # fmt: skip
+) -> tuple[_Target, dict[str, Any]]:
     """The avatar itself, and the picture where that was edited; and what was found."""
     import cv2
 
@@ -160,17 +179,21 @@ def _target(
     edited = np.clip(size / limit - 1, 0, 1)[..., None] * inside[..., None]
     found = {
         "edited_share": round(float((edited[..., 0] > 0.5).sum() / inside.sum()), 4),
-        "limit": round(limit, 4), "light": [round(float(value), 4) for value in gain],
-    }  # fmt: skip
+        "limit": round(limit, 4),
+        "light": [round(float(value), 4) for value in gain],
+    }
     target = torch.from_numpy((own + edited * difference).astype(np.float32)).to(output.rgb.device)
-    return _Target(state, camera, target, torch.from_numpy(inside.astype(np.float32)).to(target)), found
+    return _Target(
+        state, camera, target, torch.from_numpy(inside.astype(np.float32)).to(target)
+    ), found
 
 
 def _compared(
     own: np.ndarray, colour: np.ndarray, inside: np.ndarray, blur: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The light [3] that the picture's colours are to be multiplied by, the difference [H, W, 3] that is left, and its
-    size [H, W] when smoothed. The light is that of the part of the person that differs least: it was not edited."""
+    """The light [3] that the picture's colours are to be multiplied by, the difference [H, W, 3]
+    that is left, and its size [H, W] when smoothed. The light is that of the part of the person
+    that differs least: it was not edited."""
     import cv2
 
     weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), blur)
@@ -187,7 +210,8 @@ def _compared(
 def _solve(
     bundle: AvatarBundle, renderer, targets: list[_Target], shown: Tensor, config: RecolourConfig
 ) -> Tensor:
-    """Changes of colour [N, 3] of the Gaussians that are shown, under which the avatar looks like the targets."""
+    """Changes of colour [N, 3] of the Gaussians that are shown, under which the avatar looks like
+    the targets."""
     clouds = []
     for target in targets:
         in_head = target.camera.in_frame(target.state.T_world_head)
@@ -198,7 +222,9 @@ def _solve(
     for step in range(config.steps):
         (cloud, camera), target = clouds[step % len(clouds)], targets[step % len(targets)]
         sh = torch.cat([cloud.sh[:, :1] + change[:, None] / C0, cloud.sh[:, 1:]], 1)
-        picture = renderer.render(dataclasses.replace(cloud, sh=sh), camera).over(torch.ones_like(target.picture[0, 0]))
+        picture = renderer.render(dataclasses.replace(cloud, sh=sh), camera).over(
+            torch.ones_like(target.picture[0, 0])
+        )
         wrong = (picture - target.picture) * target.inside[..., None]
         loss = wrong.square().mean() * 100 + config.ridge * change.square().mean() * 100
         optimizer.zero_grad()
@@ -210,9 +236,15 @@ def _solve(
 
 
 def _carried_on(
-    change: Tensor, shown: Tensor, means: Tensor, colours: Tensor, config: RecolourConfig, count: int = 24
+    change: Tensor,
+    shown: Tensor,
+    means: Tensor,
+    colours: Tensor,
+    config: RecolourConfig,
+    count: int = 24,
 ) -> Tensor:
-    """The changes [N, 3], those of hidden Gaussians taken from shown ones that are near and were of their colour."""
+    """The changes [N, 3], those of hidden Gaussians taken from shown ones that are near and were of
+    their colour."""
     from scipy.spatial import cKDTree
 
     if shown.all() or not shown.any():
@@ -224,7 +256,9 @@ def _carried_on(
     distance, index = distance.reshape(len(distance), -1), index.reshape(len(index), -1)
     nearest = distance.min(1, keepdims=True)
     weights = np.exp(-0.5 * (distance**2 - nearest**2))
-    given = (weights[..., None] * change.cpu().numpy()[known][index]).sum(1) / weights.sum(1, keepdims=True)
+    given = (weights[..., None] * change.cpu().numpy()[known][index]).sum(1) / weights.sum(
+        1, keepdims=True
+    )
     out = change.clone()
     reach = np.clip(1.5 - nearest / 4, 0, 1)  # whole within two deviations, nothing beyond six
     out[~shown] = torch.from_numpy((given * reach).astype(np.float32)).to(out)

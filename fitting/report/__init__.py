@@ -10,10 +10,11 @@ NAME = "report.html"
 
 
 def write_report(run_dir: Path) -> Path:
-    """Writes ``report.html`` into a run directory from the files that are there, and returns its path.
+    """Writes ``report.html`` into a run directory from the files that are there, and returns its
+    path.
 
-    Reads capture/, metrics.json, heldout/, log.jsonl, config.yaml and run.json. A part that is missing is said to be
-    missing; the page is written all the same.
+    Reads capture/, metrics.json, heldout/, log.jsonl, config.yaml and run.json. A part that is
+    missing is said to be missing; the page is written all the same.
     """
     import jinja2
 
@@ -21,7 +22,10 @@ def write_report(run_dir: Path) -> Path:
 
     run_dir = Path(run_dir)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template("template.html").render(**gather(run_dir))
     path = run_dir / NAME

@@ -15,7 +15,8 @@ _MAX_POINTS = 700
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One curve. Values that are not finite (or None) leave a gap. faint: drawn thin and pale, not in the legend."""
+    """One curve. Values that are not finite (or None) leave a gap. faint: drawn thin and pale, not
+    in the legend."""
 
     name: str
     x: Sequence[float]
@@ -24,16 +25,22 @@ class Series:
 
 
 def line_chart(
-    series: Sequence[Series], *, x_label: str, y_label: str, shaded: tuple[float, float, str] | None = None,
-    log_y: bool = False, from_zero: bool = False,
-) -> str:  # fmt: skip
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    shaded: tuple[float, float, str] | None = None,
+    log_y: bool = False,
+    from_zero: bool = False,
+) -> str:
     """An SVG of curves over common axes; "" when there is nothing to draw.
 
     shaded: x from, x to and a label of a part of the axis. log_y: only for positive values.
     """
     if log_y:
         series = [
-            dataclasses.replace(s, y=[math.log10(y) if _finite(y) and y > 0 else None for y in s.y]) for s in series
+            dataclasses.replace(s, y=[math.log10(y) if _finite(y) and y > 0 else None for y in s.y])
+            for s in series
         ]
     points = [(x, y) for s in series for x, y in zip(s.x, s.y) if _finite(y)]
     if not points:
@@ -49,8 +56,12 @@ def line_chart(
         parts.insert(0, _shade(place, *shaded))
     named = [s for s in series if not s.faint]
     for s in series:
-        colour = COLOURS[next((i for i, n in enumerate(named) if n.name == s.name), 0) % len(COLOURS)]
-        style = f'stroke="{colour}" ' + ('stroke-width="0.8" opacity="0.3"' if s.faint else 'stroke-width="1.7"')
+        colour = COLOURS[
+            next((i for i, n in enumerate(named) if n.name == s.name), 0) % len(COLOURS)
+        ]
+        style = f'stroke="{colour}" ' + (
+            'stroke-width="0.8" opacity="0.3"' if s.faint else 'stroke-width="1.7"'
+        )
         parts.append(f'<path d="{_path(place, s)}" fill="none" stroke-linejoin="round" {style}/>')
     legend = "".join(
         f'<span><i style="background:{COLOURS[i % len(COLOURS)]}"></i>{escape(s.name)}</span>'
@@ -62,7 +73,8 @@ def line_chart(
 
 
 def running_mean(values: Sequence[float | None], share: float = 0.01) -> list[float | None]:
-    """An exponential mean over about ``share`` of the values, started without bias; gaps stay gaps."""
+    """An exponential mean over about ``share`` of the values, started without bias; gaps stay
+    gaps."""
     weight = 1 / max(1.0, share * len(values))
     total, mass, out = 0.0, 0.0, []
     for value in values:
@@ -110,10 +122,16 @@ def _axes(place: _Placement, x_label: str, y_label: str, log_y: bool) -> str:
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{label}</text>')
     for tick in _ticks(*place.x_range, 8):
         x = place.x(tick)
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" class="axis"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{_number(tick)}</text>')
+        parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" class="axis"/>'
+        )
+        parts.append(
+            f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{_number(tick)}</text>'
+        )
     parts.append(f'<line x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}" class="axis"/>')
-    parts.append(f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(
+        f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
+    )
     middle = (_TOP + bottom) / 2
     turn = f'transform="rotate(-90 11 {middle})"'
     parts.append(f'<text x="11" y="{middle}" text-anchor="middle" {turn}>{escape(y_label)}</text>')
@@ -137,10 +155,16 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Decimal logarithms of 1, 2, 5 times powers of ten between two logarithms; powers alone over a wide range."""
+    """Decimal logarithms of 1, 2, 5 times powers of ten between two logarithms; powers alone over a
+    wide range."""
     factors = (1, 2, 5) if high - low < 2.5 else (1,)
     powers = range(math.floor(low), math.ceil(high) + 1)
-    return [power + math.log10(f) for power in powers for f in factors if low <= power + math.log10(f) <= high]
+    return [
+        power + math.log10(f)
+        for power in powers
+        for f in factors
+        if low <= power + math.log10(f) <= high
+    ]
 
 
 def _widened(low: float, high: float, share: float) -> tuple[float, float]:

@@ -1,4 +1,5 @@
-"""What the page of a report says, gathered from the files of a run directory: values for the template."""
+"""What the page of a report says, gathered from the files of a run directory: values for the
+template."""
 
 from __future__ import annotations
 
@@ -32,11 +33,31 @@ _METRICS = (  # label, path in metrics.json, digits, unit, whether more is bette
     ("PSNR, eyes", ("regions", "eyes", "psnr"), 2, "dB", True),
     ("PSNR without the outline", ("regions", "inside", "psnr"), 2, "dB", True),
 )
-_WITH_SWAY = ("PSNR, whole frame, with the sway tracked on these frames", ("heldout", "psnr"), 2, "dB", True)
+_WITH_SWAY = (
+    "PSNR, whole frame, with the sway tracked on these frames",
+    ("heldout", "psnr"),
+    2,
+    "dB",
+    True,
+)
 _SHOWN_ELSEWHERE = (
-    "headline", "without_secondary_motion", "num_frames", "source", "heldout", "regions", "error_share", "lpips_net", "per_frame",
-    "train", "baseline", "num_gaussians", "bundle_mb", "seconds", "notes", "versions",
-)  # fmt: skip
+    "headline",
+    "without_secondary_motion",
+    "num_frames",
+    "source",
+    "heldout",
+    "regions",
+    "error_share",
+    "lpips_net",
+    "per_frame",
+    "train",
+    "baseline",
+    "num_gaussians",
+    "bundle_mb",
+    "seconds",
+    "notes",
+    "versions",
+)
 _SHARES = (
     ("border", "outline (the matte's border band)"),
     ("torso", "neck and shoulders"),
@@ -55,7 +76,8 @@ class Figure:
 
 
 def gather(run_dir: Path) -> dict[str, Any]:
-    """The template's values. Where files are not there a section is empty and its ``..._missing`` says why."""
+    """The template's values. Where files are not there a section is empty and its ``..._missing``
+    says why."""
     metrics, metrics_problem = _read(run_dir / "metrics.json", "metrics of a run", _Metrics)
     settings, _ = _read(run_dir / "run.json", "settings of a run", _Settings)
     capture, capture_problem = _capture(run_dir / "capture")
@@ -69,7 +91,9 @@ def gather(run_dir: Path) -> dict[str, Any]:
         "comparison": _comparison(metrics),
         "without_secondary_motion": measured is not metrics,
         "metrics_missing": metrics_problem,
-        "further": tracking.flatten({k: v for k, v in metrics.items() if k not in _SHOWN_ELSEWHERE}),
+        "further": tracking.flatten(
+            {k: v for k, v in metrics.items() if k not in _SHOWN_ELSEWHERE}
+        ),
         "error_share": _error_share(measured),
         "heldout": _heldout(run_dir / "heldout", measured),
         "heldout_chart": _heldout_chart(measured),
@@ -96,7 +120,8 @@ class _Settings(msgspec.Struct):
 
 
 class _Metrics(msgspec.Struct):
-    """What the page takes for granted of ``metrics.json``; figures are looked up one by one, and may be missing."""
+    """What the page takes for granted of ``metrics.json``; figures are looked up one by one, and
+    may be missing."""
 
     notes: dict[str, Any] | None = None
     versions: dict[str, Any] | None = None
@@ -145,21 +170,32 @@ def _at(value: Any, keys: tuple[str, ...]) -> float | None:
     """The number at a path in nested dictionaries, or None."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    usable = (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    )
     return value if usable else None
 
 
 def _measured(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The part of the metrics that the page shows: the evaluation behind the headline, or all that an older run has."""
+    """The part of the metrics that the page shows: the evaluation behind the headline, or all that
+    an older run has."""
     without_secondary_motion = metrics.get("without_secondary_motion")
-    return without_secondary_motion if isinstance(without_secondary_motion, dict) and "per_frame" in without_secondary_motion else metrics
+    return (
+        without_secondary_motion
+        if isinstance(without_secondary_motion, dict) and "per_frame" in without_secondary_motion
+        else metrics
+    )
 
 
 def _baseline(metrics: dict[str, Any]) -> dict[str, Any]:
     """What the baseline is measured to be on the same frames as ``_measured``."""
     baseline = metrics.get("baseline")
     baseline = baseline if isinstance(baseline, dict) else {}
-    return baseline.get("without_secondary_motion") or {} if _measured(metrics) is not metrics else baseline
+    return (
+        baseline.get("without_secondary_motion") or {}
+        if _measured(metrics) is not metrics
+        else baseline
+    )
 
 
 def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
@@ -175,7 +211,12 @@ def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
     gain = "" if psnr is None or base is None else f"{psnr - base:+.1f} dB against no expressions"
     tile("held-out PSNR", psnr, "{:.1f} dB", gain)
     if measured is not metrics:
-        tile("the same with tracked sway", _at(metrics, ("heldout", "psnr")), "{:.1f} dB", "no driver can reach this")
+        tile(
+            "the same with tracked sway",
+            _at(metrics, ("heldout", "psnr")),
+            "{:.1f} dB",
+            "no driver can reach this",
+        )
     tile("SSIM", _at(measured, ("heldout", "ssim")), "{:.3f}")
     tile("LPIPS", _at(measured, ("heldout", "lpips")), "{:.3f}", measured.get("lpips_net") or "")
     tile("training PSNR", _at(metrics, ("train", "psnr")), "{:.1f} dB")
@@ -219,13 +260,23 @@ def _heldout(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Some held-out frames, the worst and the best among them: truth, avatar and error."""
     names = sorted(path.name[: -len("_truth.png")] for path in folder.glob("*_truth.png"))
     names = [name for name in names if (folder / f"{name}_avatar.png").is_file()]
-    measured = {entry.get("name"): entry for entry in metrics.get("per_frame") or [] if isinstance(entry, dict)}
+    measured = {
+        entry.get("name"): entry
+        for entry in metrics.get("per_frame") or []
+        if isinstance(entry, dict)
+    }
     rows = []
     for name, title in _chosen(names, measured):
-        truth, avatar = (images.read_picture(folder / f"{name}_{kind}.png") for kind in ("truth", "avatar"))
+        truth, avatar = (
+            images.read_picture(folder / f"{name}_{kind}.png") for kind in ("truth", "avatar")
+        )
         figures = [
             Figure(images.data_uri(picture), caption)
-            for picture, caption in ((truth, "truth"), (avatar, "avatar"), (error_map(truth, avatar), "error"))
+            for picture, caption in (
+                (truth, "truth"),
+                (avatar, "avatar"),
+                (error_map(truth, avatar), "error"),
+            )
         ]
         entry = measured.get(name, {})
         facts = [
@@ -251,7 +302,9 @@ def _inside(folder: Path) -> list[Figure]:
     for path in sorted(folder.glob("*.png")):
         stem = path.stem if path.stem in _INSIDE else path.stem.partition("_")[0]
         scale = f", {path.stem.partition('_')[2]} times the base" if stem == "planes" else ""
-        figures.append(Figure(images.data_uri(images.read_picture(path)), _INSIDE.get(stem, path.stem) + scale))
+        figures.append(
+            Figure(images.data_uri(images.read_picture(path)), _INSIDE.get(stem, path.stem) + scale)
+        )
     return figures
 
 
@@ -266,9 +319,13 @@ _PICTURES = {
 def _pictures(folder: Path) -> list[Figure]:
     """What an avatar of pictures shows."""
     order = list(_PICTURES)
-    paths = sorted(folder.glob("*.png"), key=lambda path: (order.index(path.stem.partition("_")[0]), path.stem))
+    paths = sorted(
+        folder.glob("*.png"), key=lambda path: (order.index(path.stem.partition("_")[0]), path.stem)
+    )
     return [
-        Figure(images.data_uri(images.read_picture(path), 1280), _PICTURES[path.stem.partition("_")[0]])
+        Figure(
+            images.data_uri(images.read_picture(path), 1280), _PICTURES[path.stem.partition("_")[0]]
+        )
         for path in paths
     ]
 
@@ -289,7 +346,10 @@ def _heldout_chart(metrics: dict[str, Any]) -> Markup:
     if len(frames) < 3:
         return Markup("")
     times = [_at(entry, ("time_s",)) or 0.0 for entry in frames]
-    curves = [("whole frame", ("psnr",)), *((name, ("regions", name)) for name in ("face", "mouth", "eyes"))]
+    curves = [
+        ("whole frame", ("psnr",)),
+        *((name, ("regions", name)) for name in ("face", "mouth", "eyes")),
+    ]
     series = [Series(name, times, [_at(entry, keys) for entry in frames]) for name, keys in curves]
     return Markup(line_chart(series, x_label="seconds", y_label="PSNR, dB"))
 
@@ -308,7 +368,10 @@ def _training(log: list[dict[str, Any]]) -> list[tuple[str, Markup]]:
         values = [_at(entry, (key,)) for entry in log]
         series = [Series(key, steps, values)]
         if key != "num_gaussians":
-            series = [Series(key, steps, values, faint=True), Series(key, steps, running_mean(values))]
+            series = [
+                Series(key, steps, values, faint=True),
+                Series(key, steps, running_mean(values)),
+            ]
         if chart := line_chart(series, x_label="step", y_label=label, **options):
             found.append((title, Markup(chart)))
     return found
@@ -319,14 +382,19 @@ def _seconds(metrics: dict[str, Any], capture: Capture | None) -> list[dict[str,
     stages: dict[str, float] = {}
     detail = capture.report.get("seconds") if capture is not None else None
     if isinstance(detail, dict):
-        stages.update({f"preprocessing: {name}": value for name, value in detail.items() if name != "total"})
+        stages.update(
+            {f"preprocessing: {name}": value for name, value in detail.items() if name != "total"}
+        )
     for name, value in (metrics.get("seconds") or {}).items():
         if not (name == "preprocess" and stages):
             stages[name] = value
-    stages = {name: float(value) for name, value in stages.items() if isinstance(value, (int, float))}
+    stages = {
+        name: float(value) for name, value in stages.items() if isinstance(value, (int, float))
+    }
     longest = max(stages.values(), default=0.0) or 1.0
     return [
-        {"name": name, "text": duration(value), "percent": 100 * value / longest} for name, value in stages.items()
+        {"name": name, "text": duration(value), "percent": 100 * value / longest}
+        for name, value in stages.items()
     ]
 
 

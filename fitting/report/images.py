@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from likeness.fitting.images import to_uint8
 from likeness.fitting.image_regions import head_box
+from likeness.fitting.images import to_uint8
 from likeness.head_models import HEAD_MODELS
 from likeness.scene.capture import Capture, TrackedFrame
 from likeness.scene.errors import UserError
-from likeness.scene.image_files import load_image
 from likeness.scene.frame_images import load_rgba
+from likeness.scene.image_files import load_image
 
 WIDTH = 384  # pixels of a picture in the page
 _QUALITY = 86
@@ -23,7 +23,8 @@ _LIGHT, _DARK, _SQUARE = 235.0, 190.0, 16
 
 
 def data_uri(picture: np.ndarray, width: int = WIDTH) -> str:
-    """A picture [H, W, 3] (uint8, or in [0, 1]) as the address of a JPEG inside the page, at most ``width`` wide."""
+    """A picture [H, W, 3] (uint8, or in [0, 1]) as the address of a JPEG inside the page, at most
+    ``width`` wide."""
     import cv2
 
     picture = to_uint8(picture)
@@ -52,7 +53,8 @@ def on_checkerboard(rgba: np.ndarray) -> np.ndarray:
 
 
 def on_magenta(rgba: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 4] over a colour that no skin, hair or wall has: shows what the matte wrongly keeps or cuts."""
+    """uint8 [H, W, 4] over a colour that no skin, hair or wall has: shows what the matte wrongly
+    keeps or cuts."""
     return _over(rgba, _MAGENTA)
 
 
@@ -65,16 +67,22 @@ class MeshPictures:
     """Frames of a capture with the tracked mesh and the detector's landmarks drawn over them."""
 
     def __init__(self, capture: Capture) -> None:
-        """Raises UserError when the capture's head model is not known, or is another version of it."""
+        """Raises UserError when the capture's head model is not known, or is another version of
+        it."""
         if capture.head_model not in HEAD_MODELS:
-            raise UserError(f"the head model {capture.head_model!r} of the capture is not among {list(HEAD_MODELS)}")
+            raise UserError(
+                f"the head model {capture.head_model!r} of the capture is not among {list(HEAD_MODELS)}"
+            )
         self._model = HEAD_MODELS[capture.head_model]()
         if tuple(self._model.expression_names) != tuple(capture.expression_names):
-            raise UserError(f"the capture's expressions are not those of the head model {capture.head_model!r}")
+            raise UserError(
+                f"the capture's expressions are not those of the head model {capture.head_model!r}"
+            )
         self._shaped = self._model.shaped(capture.identity)
 
     def __call__(self, frame: TrackedFrame) -> np.ndarray:
-        """uint8 [H', W', 3]: the head alone, enlarged, with the mesh's edges and the landmarks as dots."""
+        """uint8 [H', W', 3]: the head alone, enlarged, with the mesh's edges and the landmarks as
+        dots."""
         import cv2
 
         from likeness.renderers.mesh import overlay
@@ -82,17 +90,25 @@ class MeshPictures:
         image = np.ascontiguousarray(load_rgba(frame)[..., :3])
         mesh = self._shaped.posed(frame.state)
         in_head = frame.camera.in_frame(frame.state.T_world_head)
-        picture = overlay(image, mesh.vertices, self._model.skin_faces, in_head, alpha=0.4, wireframe=True)
-        left, top, right, bottom = _square_around(head_box(frame), frame.camera.width, frame.camera.height)
+        picture = overlay(
+            image, mesh.vertices, self._model.skin_faces, in_head, alpha=0.4, wireframe=True
+        )
+        left, top, right, bottom = _square_around(
+            head_box(frame), frame.camera.width, frame.camera.height
+        )
         scale = _HEAD_WIDTH / max(right - left, 1)
         picture = picture[top:bottom, left:right]
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         for x, y in (frame.landmarks.numpy() - (left, top)) * scale:
-            cv2.circle(picture, (round(float(x)), round(float(y))), 2, (255, 60, 60), -1, cv2.LINE_AA)
+            cv2.circle(
+                picture, (round(float(x)), round(float(y))), 2, (255, 60, 60), -1, cv2.LINE_AA
+            )
         return picture
 
 
-def _square_around(box: tuple[int, int, int, int], width: int, height: int) -> tuple[int, int, int, int]:
+def _square_around(
+    box: tuple[int, int, int, int], width: int, height: int
+) -> tuple[int, int, int, int]:
     """The smallest square around a box, moved (and if need be cut) to lie inside the picture."""
     left, top, right, bottom = box
     side = min(max(right - left, bottom - top, 16), width, height)

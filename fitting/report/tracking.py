@@ -1,4 +1,5 @@
-"""The part of the page that shows what was found in the video: facts, warnings, mesh, mattes, curves."""
+"""The part of the page that shows what was found in the video: facts, warnings, mesh, mattes,
+curves."""
 
 from __future__ import annotations
 
@@ -32,13 +33,17 @@ def section(capture: Capture) -> dict[str, Any]:
     mesh, mesh_problem = _mesh(capture, angles, percent, expression)
     return {
         "facts": _facts(capture, percent),
-        "warnings": [w for w in report.get("warnings") or [] if isinstance(w, dict) and "what" in w],
+        "warnings": [
+            w for w in report.get("warnings") or [] if isinstance(w, dict) and "what" in w
+        ],
         "mesh": mesh,
         "mesh_missing": mesh_problem,
         "mattes": _mattes(capture),
         "curves": _curves(capture, angles, percent, expression),
         "expressions": _expressions(capture),
-        "details": flatten({key: value for key, value in report.items() if key not in ("warnings", "seconds")}),
+        "details": flatten(
+            {key: value for key, value in report.items() if key not in ("warnings", "seconds")}
+        ),
     }
 
 
@@ -46,7 +51,9 @@ def residual_percent(capture: Capture) -> np.ndarray:
     """[T] landmark residuals in per cent of the distance of the outer eye corners."""
     right, left = EYE_CORNERS
     if capture.frames[0].landmarks.shape[0] <= left:
-        raise UserError(f"{capture.root}: landmarks of another detector; preprocess the video again")
+        raise UserError(
+            f"{capture.root}: landmarks of another detector; preprocess the video again"
+        )
     points = np.stack([frame.landmarks.numpy()[[right, left]] for frame in capture.frames])
     distance = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
     residual = np.array([frame.residual_px for frame in capture.frames])
@@ -59,21 +66,37 @@ def _facts(capture: Capture, percent: np.ndarray) -> list[tuple[str, str]]:
     video, frames = report.get("video") or {}, report.get("frames") or {}
     facts = []
     if name := video.get("name") or video.get("path"):
-        size = f", {video['width']}×{video['height']}" if "width" in video and "height" in video else ""
+        size = (
+            f", {video['width']}×{video['height']}"
+            if "width" in video and "height" in video
+            else ""
+        )
         facts.append(("video", f"{name}{size}"))
     used = f"{len(capture.frames)} used at {capture.fps:g} per second"
     seen = frames.get("seen")
     facts.append(("frames", f"{used}, of {seen} looked at" if seen else used))
     if dropped := frames.get("dropped"):
-        facts.append(("left out", ", ".join(f"{reason}: {number}" for reason, number in dropped.items())))
+        facts.append(
+            ("left out", ", ".join(f"{reason}: {number}" for reason, number in dropped.items()))
+        )
     held = f"the last {len(capture.test)} held out" if capture.test else "none held out"
     facts.append(("split", f"{len(capture.train)} for training, {held}"))
-    facts.append(("pictures", f"{camera.width}×{camera.height}, focal length {float(camera.K[0, 0]):.0f} pixels"))
+    facts.append(
+        (
+            "pictures",
+            f"{camera.width}×{camera.height}, focal length {float(camera.K[0, 0]):.0f} pixels",
+        )
+    )
     if matting := (report.get("matting") or {}).get("name"):
         facts.append(("matting", str(matting)))
     facts.append(("head model", capture.head_model))
     median, high = np.percentile(percent, (50, 95))
-    facts.append(("landmark error", f"median {median:.2f} %, 95th percentile {high:.2f} % of the eye-corner distance"))
+    facts.append(
+        (
+            "landmark error",
+            f"median {median:.2f} %, 95th percentile {high:.2f} % of the eye-corner distance",
+        )
+    )
     if found := report.get("photometric"):
         kept, sway = len(found["fallen_back"]), found.get("sway_mm", {}).get("rms", 0.0)
         facts.append(
@@ -90,12 +113,17 @@ def _facts(capture: Capture, percent: np.ndarray) -> list[tuple[str, str]]:
 
 def _mean_expression(capture: Capture, names: tuple[str, ...]) -> np.ndarray | None:
     """[T] the mean of some coefficients, None where the head model has none of them."""
-    columns = [capture.expression_names.index(name) for name in names if name in capture.expression_names]
+    columns = [
+        capture.expression_names.index(name) for name in names if name in capture.expression_names
+    ]
     return capture.states.expression[:, columns].mean(-1).numpy() if columns else None
 
 
-def _mesh(capture: Capture, angles: dict, percent: np.ndarray, expression: dict) -> tuple[list, str | None]:
-    """The tracked mesh over the frames that say most: extremes of pose, the widest mouth, the worst fit."""
+def _mesh(
+    capture: Capture, angles: dict, percent: np.ndarray, expression: dict
+) -> tuple[list, str | None]:
+    """The tracked mesh over the frames that say most: extremes of pose, the widest mouth, the worst
+    fit."""
     wanted = {
         "turned most to the subject's left": angles["yaw"].argmax(),
         "turned most to the subject's right": angles["yaw"].argmin(),
@@ -109,7 +137,9 @@ def _mesh(capture: Capture, angles: dict, percent: np.ndarray, expression: dict)
         draw = images.MeshPictures(capture)
         captions: dict[int, str] = {}
         for caption, index in wanted.items():
-            captions[int(index)] = f"{captions[int(index)]}, {caption}" if int(index) in captions else caption
+            captions[int(index)] = (
+                f"{captions[int(index)]}, {caption}" if int(index) in captions else caption
+            )
         figures = [
             {
                 "uri": images.data_uri(draw(capture.frames[index]), 480),
@@ -129,18 +159,31 @@ def _mattes(capture: Capture) -> list[dict[str, str]]:
     for index in chosen:
         frame = capture.frames[index]
         rgba = load_rgba(frame)
-        for picture, ground in ((images.on_checkerboard(rgba), "checkerboard"), (images.on_magenta(rgba), "magenta")):
-            figures.append({"uri": images.data_uri(picture), "caption": f"{frame.time_s:.1f} s, on {ground}"})
+        for picture, ground in (
+            (images.on_checkerboard(rgba), "checkerboard"),
+            (images.on_magenta(rgba), "magenta"),
+        ):
+            figures.append(
+                {"uri": images.data_uri(picture), "caption": f"{frame.time_s:.1f} s, on {ground}"}
+            )
     return figures
 
 
-def _curves(capture: Capture, angles: dict, percent: np.ndarray, expression: dict) -> list[tuple[str, Markup]]:
+def _curves(
+    capture: Capture, angles: dict, percent: np.ndarray, expression: dict
+) -> list[tuple[str, Markup]]:
     times = [frame.time_s for frame in capture.frames]
     shaded = (min(times[i] for i in capture.test), max(times), "held out") if capture.test else None
 
     def chart(curves: dict[str, Any], y_label: str, **options: Any) -> Markup:
-        series = [Series(name, times, values.tolist()) for name, values in curves.items() if values is not None]
-        return Markup(line_chart(series, x_label="seconds", y_label=y_label, shaded=shaded, **options))
+        series = [
+            Series(name, times, values.tolist())
+            for name, values in curves.items()
+            if values is not None
+        ]
+        return Markup(
+            line_chart(series, x_label="seconds", y_label=y_label, shaded=shaded, **options)
+        )
 
     found = [
         ("Head pose", chart(angles, "degrees")),
@@ -155,7 +198,11 @@ def _expressions(capture: Capture) -> list[dict[str, Any]]:
     highest = np.percentile(capture.states.expression.numpy(), 98, axis=0).clip(0, None)
     order = np.argsort(-highest, kind="stable")
     return [
-        {"name": capture.expression_names[i], "value": float(highest[i]), "percent": min(100 * float(highest[i]), 100)}
+        {
+            "name": capture.expression_names[i],
+            "value": float(highest[i]),
+            "percent": min(100 * float(highest[i]), 100),
+        }
         for i in order
     ]
 

@@ -8,25 +8,42 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from likeness.cli import command_line
-from likeness.cli import many_subjects
+from likeness.cli import command_line, many_subjects
 from likeness.cli.command_line import option, positive_int
 
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__)
     option(parser, "folder", type=Path, metavar="DIR", help="folder with videos in it or below")
-    option(parser, "--out", type=Path, metavar="DIR", help="folder for captures and report; the same command goes on "
-                                                           "with it [default: DIR-captures]")  # fmt: skip
+    option(
+        parser,
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for captures and report; the same command goes on "
+        "with it [default: DIR-captures]",
+    )
     captures = parser.add_argument_group("captures")
     command_line.add_preprocessing(captures)
-    option(captures, "--frames", type=positive_int, default=2000, metavar="N",
-           help="keep this number of frames of each video at most, evenly spaced")  # fmt: skip
+    option(
+        captures,
+        "--frames",
+        type=positive_int,
+        default=2000,
+        metavar="N",
+        help="keep this number of frames of each video at most, evenly spaced",
+    )
     command_line.add_device(captures)
     command_line.add_weights(captures)
     limits = parser.add_argument_group("what is refused")
-    option(limits, "--min-frames", type=positive_int, default=30, metavar="N",
-           help="refuse videos with a smaller number of usable frames")  # fmt: skip
+    option(
+        limits,
+        "--min-frames",
+        type=positive_int,
+        default=30,
+        metavar="N",
+        help="refuse videos with a smaller number of usable frames",
+    )
     many_subjects.add_limits(limits)
     many = parser.add_argument_group("many at once")
     many_subjects.add_fleet(many)
@@ -43,19 +60,28 @@ def main() -> int:
     from likeness.preprocess.acceptance import Limits
     from likeness.preprocess.pipeline import PreprocessConfig
 
-    PreprocessConfig(args.size, args.start, args.end, args.frames, args.min_frames, focal=args.focal)  # checks them
+    # checks them
+    PreprocessConfig(
+        args.size, args.start, args.end, args.frames, args.min_frames, focal=args.focal
+    )
     limits = many_subjects.limits(args)
     Limits(**limits)
     subjects = only(collection.find_videos(args.folder), args.only)
-    place = Place((args.out or args.folder.with_name(f"{args.folder.absolute().name}-captures")).absolute())
+    place = Place(
+        (args.out or args.folder.with_name(f"{args.folder.absolute().name}-captures")).absolute()
+    )
     names = ("size", "matting", "tracking", "start", "end", "focal", "min_frames")
     options = {name: getattr(args, name) for name in names} | {"max_frames": args.frames}
     resources = many_subjects.resources(args, args.device)
     gpu = args.device != "cpu" and args.tracking == "pictures"
-    chains = [[preprocess_task(s, place, options, resources, limits=limits, gpu=gpu)] for s in subjects]
+    chains = [
+        [preprocess_task(s, place, options, resources, limits=limits, gpu=gpu)] for s in subjects
+    ]
     command_line.resume_with("the same command goes on: what is finished is kept")
     outcome = run(chains, many_subjects.pool(args, len(chains)), View("preparing"))
-    found = collection.report(args.folder, place, subjects, outcome, limits | {"min_frames": args.min_frames})
+    found = collection.report(
+        args.folder, place, subjects, outcome, limits | {"min_frames": args.min_frames}
+    )
     if args.only is None:
         collection.write(place, found)
     print(collection.summary(place, found))

@@ -1,7 +1,8 @@
-"""What the programs share: options, help, logging, and how they end (errors in one line, a clean stop).
+"""What the programs share: options, help, logging, and how they end (errors in one line, a clean
+stop).
 
-A program imports only argparse and this at its top, and all else inside its functions, so that ``--help`` answers at
-once; it ends with ``command_line.run(main)``.
+A program imports only argparse and this at its top, and all else inside its functions, so that
+``--help`` answers at once; it ends with ``command_line.run(main)``.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ class Terminated(KeyboardInterrupt):
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Runs a program to its exit code.
 
-    UserError and a full disk: one line on stderr, code 2. Ctrl-C: one line that says how to go on, code 130; SIGTERM
-    likewise with 143. A reader of our output that went away: 141. Anything else is a bug and keeps its traceback.
+    UserError and a full disk: one line on stderr, code 2. Ctrl-C: one line that says how to go on,
+    code 130; SIGTERM likewise with 143. A reader of our output that went away: 141. Anything else
+    is a bug and keeps its traceback.
     """
     set_up_environment()
     set_up_logging()
@@ -42,7 +44,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         code = main() or 0
-        sys.stdout.flush()  # so that a closed pipe shows here and not in the interpreter's last breath
+        # so that a closed pipe shows here and not in the interpreter's last breath
+        sys.stdout.flush()
     except UserError as error:
         code = _fail(str(error))
     except Terminated:
@@ -85,26 +88,34 @@ def _stopped(code: int) -> int:
 
 
 def set_up_environment() -> None:
-    """Sets what native libraries read when they load: call before the first import of torch. What is set, stays."""
-    # Waiting OpenMP threads must sleep: spinning ones cost a factor of 6 as soon as another program uses a core.
+    """Sets what native libraries read when they load: call before the first import of torch. What
+    is set, stays."""
+    # Waiting OpenMP threads must sleep: spinning ones cost a factor of 6 as soon as another program
+    # uses a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     threads = os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
-    # SciPy's OpenBLAS solves small systems (the tracker's) hundreds of times slower with two threads than with one.
+    # SciPy's OpenBLAS solves small systems (the tracker's) hundreds of times slower with two
+    # threads than with one.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for name in ("MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, threads.split(",")[0])
     os.environ.setdefault("GLOG_minloglevel", "2")  # mediapipe
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorboard
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # read when the first video is opened, for reading or writing
+    # read when the first video is opened, for reading or writing
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 def available_cores() -> int:
-    """Physical cores that this process may use: its CPU affinity, without hyper-threads, within a container's quota."""
+    """Physical cores that this process may use: its CPU affinity, without hyper-threads, within a
+    container's quota."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     cpus = os.sched_getaffinity(0)
-    cores = {_read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in cpus}
+    cores = {
+        _read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
+        for cpu in cpus
+    }
     quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
     limit = -(-int(quota) // int(period)) if quota.isdigit() and period.isdigit() else len(cores)
     return max(1, min(len(cores), limit))
@@ -118,20 +129,26 @@ def _read(path: str) -> str:
 
 
 def set_up_logging() -> None:
-    """Our INFO lines plain, warnings marked (in colour on a terminal), on stderr; other packages' warnings, too."""
+    """Our INFO lines plain, warnings marked (in colour on a terminal), on stderr; other packages'
+    warnings, too."""
     handler = _Handler()
-    handler.setFormatter(_Formatter(coloured=sys.stderr.isatty() and not os.environ.get("NO_COLOR")))
+    handler.setFormatter(
+        _Formatter(coloured=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+    )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in (*_PACKAGES, "__main__"):
         logging.getLogger(name).setLevel(logging.INFO)
 
 
 def set_up_output() -> None:
-    """What programs print on stdout, names of files among it, cannot steer a terminal, nor end in an encoding error."""
+    """What programs print on stdout, names of files among it, cannot steer a terminal, nor end in
+    an encoding error."""
     if type(sys.stdout) is io.TextIOWrapper:  # and not what a test puts in its place
         sys.stdout.flush()
         encoding, terminal = sys.stdout.encoding, sys.stdout.isatty()
-        plain = _PlainText(sys.stdout.detach(), encoding, "backslashreplace", line_buffering=terminal)
+        plain = _PlainText(
+            sys.stdout.detach(), encoding, "backslashreplace", line_buffering=terminal
+        )
         sys.stdout = sys.__stdout__ = plain  # which the interpreter puts back before it ends
 
 
@@ -139,7 +156,10 @@ class _PlainText(io.TextIOWrapper):
     """A stream that writes control characters but for line ends and tabs as ``\\x1b``."""
 
     def write(self, text: str) -> int:
-        plain = "".join(c if c >= " " and not "\x7f" <= c < "\xa0" or c in "\n\t" else ascii(c)[1:-1] for c in text)
+        plain = "".join(
+            c if c >= " " and not "\x7f" <= c < "\xa0" or c in "\n\t" else ascii(c)[1:-1]
+            for c in text
+        )
         super().write(plain)
         return len(text)
 
@@ -155,7 +175,8 @@ class _Formatter(logging.Formatter):
         return (level if record.levelno >= logging.WARNING else "") + super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
-        return one_line(record.message)  # names of files are in it; a traceback comes after it and keeps its lines
+        # names of files are in it; a traceback comes after it and keeps its lines
+        return one_line(record.message)
 
 
 class _Handler(logging.Handler):
@@ -176,10 +197,13 @@ class _Handler(logging.Handler):
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, which takes no abbreviations, and whose help shows defaults."""
+    """An ArgumentParser whose errors are one line, which takes no abbreviations, and whose help
+    shows defaults."""
 
     def __init__(self, description: str, **kwargs: Any) -> None:
-        super().__init__(description=description, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs)
+        super().__init__(
+            description=description, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs
+        )
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {one_line(message)}; see {self.prog} --help\n")
@@ -197,8 +221,11 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return (action.help or "") + (f" [{text}]" if text else "")
 
 
-def option(parser: argparse._ActionsContainer, *names: str, unit: str | None = None, **kwargs: Any) -> argparse.Action:
-    """``parser.add_argument`` with a unit (pixels, minutes ...), which the help shows beside the default."""
+def option(
+    parser: argparse._ActionsContainer, *names: str, unit: str | None = None, **kwargs: Any
+) -> argparse.Action:
+    """``parser.add_argument`` with a unit (pixels, minutes ...), which the help shows beside the
+    default."""
     action = parser.add_argument(*names, **kwargs)
     action.unit = unit  # type: ignore[attr-defined]
     return action
@@ -220,13 +247,15 @@ def seed(text: str) -> int:
     """For ``type=``: a whole number from 0, which fits every generator."""
     value = whole(text)
     if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 0 to {2**32 - 1}, got {text!r}"
+        )
     return value
 
 
 def whole(text: str) -> int:
-    """A whole number from 0 on, -1 for other texts; one of more digits than any option takes as 10^20 (Python refuses
-    thousands of digits)."""
+    """A whole number from 0 on, -1 for other texts; one of more digits than any option takes as
+    10^20 (Python refuses thousands of digits)."""
     digits = text.strip().removeprefix("+")
     return -1 if not digits.isdecimal() else int(digits) if len(digits) <= 20 else 10**20
 
@@ -273,17 +302,30 @@ def device(name: str) -> torch.device:
         raise UserError(f"unknown device {name!r}; expected auto, cpu or cuda")
     usable = name != "cpu" and torch.cuda.is_available()
     if name == "cuda" and not usable:
-        reason, remedy = f"torch {torch.__version__} is built without it", "run `make clean setup TORCH=cuda`"
+        reason, remedy = (
+            f"torch {torch.__version__} is built without it",
+            "run `make clean setup TORCH=cuda`",
+        )
         if torch.version.cuda is not None:
             reason = f"torch {torch.__version__} finds no GPU"
             remedy = f"check that nvidia-smi works and names CUDA {torch.version.cuda} or later"
-        raise UserError(f"--device cuda: CUDA is not available: {reason}; {remedy}, or use --device cpu")
+        raise UserError(
+            f"--device cuda: CUDA is not available: {reason}; {remedy}, or use --device cpu"
+        )
     return torch.device("cuda" if usable else "cpu")
 
 
 def add_seed(parser: argparse._ActionsContainer) -> None:
     """--seed."""
-    option(parser, "--seed", type=seed, default=0, metavar="N", unit="number", help="seed of everything random")
+    option(
+        parser,
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="N",
+        unit="number",
+        help="seed of everything random",
+    )
 
 
 def add_weights(parser: argparse._ActionsContainer) -> None:
@@ -295,7 +337,12 @@ def add_weights(parser: argparse._ActionsContainer) -> None:
         metavar="DIR",
         help="folder with files of published weights (MODNet, VGG16, ...), looked in before any download",
     )
-    option(parser, "--offline", action="store_true", help="download nothing; parts whose weights are missing stay off")
+    option(
+        parser,
+        "--offline",
+        action="store_true",
+        help="download nothing; parts whose weights are missing stay off",
+    )
 
 
 def port(text: str) -> int:
@@ -309,31 +356,49 @@ def port(text: str) -> int:
 def add_coarse(parser: argparse._ActionsContainer) -> None:
     """--coarse, for what shows avatars."""
     option(
-        parser, "--coarse", action="store_true",
+        parser,
+        "--coarse",
+        action="store_true",
         help="show the Gaussians alone, without the screen refiner where the avatar has one, as exported files do",
-    )  # fmt: skip
+    )
 
 
 def add_compile(parser: argparse._ActionsContainer) -> None:
     """--compile, for what plays avatars for long."""
     option(
-        parser, "--compile", action="store_true",
+        parser,
+        "--compile",
+        action="store_true",
         help="with CUDA: also try torch.compile for the avatar, a minute before the first picture, and keep it if it "
         "is faster",
-    )  # fmt: skip
+    )
 
 
 def add_viewer(parser: argparse._ActionsContainer) -> None:
     """--host and --port of the live viewer."""
     option(
-        parser, "--host", default="127.0.0.1", metavar="ADDRESS",
+        parser,
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
         help="listen on this address; with 0.0.0.0 anyone in the network who has the printed address can look and save",
-    )  # fmt: skip
-    option(parser, "--port", type=port, default=8080, metavar="N", unit="number", help="port of the live viewer")
+    )
+    option(
+        parser,
+        "--port",
+        type=port,
+        default=8080,
+        metavar="N",
+        unit="number",
+        help="port of the live viewer",
+    )
 
 
-def add_config(parser: argparse._ActionsContainer, default: str | None = "default", note: str = "") -> None:
-    """--preset, --set and --help-config; resolve them with ``likeness.scene.config_files.load_preset`` and ``listing``.
+def add_config(
+    parser: argparse._ActionsContainer, default: str | None = "default", note: str = ""
+) -> None:
+    """--preset, --set and --help-config; resolve them with
+    ``likeness.scene.config_files.load_preset`` and ``listing``.
 
     note: goes with the help of --preset, where its default depends on other options.
     """
@@ -342,7 +407,8 @@ def add_config(parser: argparse._ActionsContainer, default: str | None = "defaul
         "--preset",
         default=default,
         metavar="NAME",
-        help="settings to start from: a file of configs/ without .yaml, or the path of a YAML file" + note,
+        help="settings to start from: a file of configs/ without .yaml, or the path of a YAML file"
+        + note,
     )
     option(
         parser,
@@ -353,23 +419,59 @@ def add_config(parser: argparse._ActionsContainer, default: str | None = "defaul
         metavar="KEY=VALUE",
         help="change one setting of the preset, such as a.b=1e-3; repeat for more (last one wins)",
     )
-    option(parser, "--help-config", action="store_true", help="list every setting, its meaning and default, and exit")
+    option(
+        parser,
+        "--help-config",
+        action="store_true",
+        help="list every setting, its meaning and default, and exit",
+    )
 
 
 def add_preprocessing(parser: argparse._ActionsContainer) -> None:
     """How a video becomes a capture: --size, --matting, --tracking, --start, --end, --focal."""
-    option(parser, "--size", type=positive_int, default=512, unit="pixels", help="side of the square pictures")
     option(
-        parser, "--matting", choices=("auto", "modnet", "selfie"), default="auto",
+        parser,
+        "--size",
+        type=positive_int,
+        default=512,
+        unit="pixels",
+        help="side of the square pictures",
+    )
+    option(
+        parser,
+        "--matting",
+        choices=("auto", "modnet", "selfie"),
+        default="auto",
         help="what cuts the person out; auto takes modnet where its weights are",
-    )  # fmt: skip
+    )
     option(
-        parser, "--tracking", choices=("pictures", "landmarks"), default="pictures",
+        parser,
+        "--tracking",
+        choices=("pictures", "landmarks"),
+        default="pictures",
         help="pictures: poses and expressions are refined on the pictures; landmarks: quicker, a few dB worse",
-    )  # fmt: skip
-    option(parser, "--start", type=number, metavar="S", unit="seconds", help="leave out the video before this")
-    option(parser, "--end", type=number, metavar="S", unit="seconds", help="leave out the video after this")
+    )
     option(
-        parser, "--focal", type=positive_number, metavar="F", unit="long sides of the video's picture",
+        parser,
+        "--start",
+        type=number,
+        metavar="S",
+        unit="seconds",
+        help="leave out the video before this",
+    )
+    option(
+        parser,
+        "--end",
+        type=number,
+        metavar="S",
+        unit="seconds",
+        help="leave out the video after this",
+    )
+    option(
+        parser,
+        "--focal",
+        type=positive_number,
+        metavar="F",
+        unit="long sides of the video's picture",
         help="focal length; unless said, from the file, else 2.5 for square and 1.0 for other pictures",
-    )  # fmt: skip
+    )

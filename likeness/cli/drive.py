@@ -1,4 +1,5 @@
-"""Drives an avatar by somebody else: a video, a run or capture, an ARKit CSV of a phone, a file of states, a webcam.
+"""Drives an avatar by somebody else: a video, a run or capture, an ARKit CSV of a phone, a file of
+states, a webcam.
 
 Example: likeness drive runs/me --driver friend.mp4
 """
@@ -20,39 +21,125 @@ _KINDS = ("run", "capture", "arkit_csv", "states", "video")
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__)
-    option(parser, "avatar", type=Path, metavar="RUN|BUNDLE", help="run directory, or the avatar's folder alone")
-    source = parser.add_argument_group("who drives (one of these)").add_mutually_exclusive_group(required=True)
-    option(source, "--driver", metavar="X", help="video, run, capture, ARKit CSV or states (.npz), told by content")
-    option(source, "--webcam", metavar="N", help="live: the webcam's number (0 is the first), or a video in its place")
+    option(
+        parser,
+        "avatar",
+        type=Path,
+        metavar="RUN|BUNDLE",
+        help="run directory, or the avatar's folder alone",
+    )
+    source = parser.add_argument_group("who drives (one of these)").add_mutually_exclusive_group(
+        required=True
+    )
+    option(
+        source,
+        "--driver",
+        metavar="X",
+        help="video, run, capture, ARKit CSV or states (.npz), told by content",
+    )
+    option(
+        source,
+        "--webcam",
+        metavar="N",
+        help="live: the webcam's number (0 is the first), or a video in its place",
+    )
     how = parser.add_argument_group("how")
-    option(how, "--kind", choices=_KINDS, help="what --driver is, where its content leaves that open")
-    option(how, "--fps", type=positive_number, metavar="F", unit="frames per second",
-           help="rate in which the CSV's timecodes count frames, or of the states")  # fmt: skip
-    option(how, "--neutral", type=int, metavar="FRAME", help="number of the driver's frame at rest [default: found]")
-    option(how, "--strength", type=number, default=1.0, unit="factor", help="of the driver's expressions")
-    option(how, "--pose", choices=("relative", "absolute", "none"), default="relative",
-           help="the head's motion: from its own rest, as the camera saw it, or none")  # fmt: skip
-    option(how, "--body", choices=("follow", "rest"), default="follow", help="the shoulders' motion")
-    option(how, "--smoothing", type=number, metavar="S", unit="seconds",
-           help="window of smoothing for files; 0: none [default: 0.17]")  # fmt: skip
+    option(
+        how, "--kind", choices=_KINDS, help="what --driver is, where its content leaves that open"
+    )
+    option(
+        how,
+        "--fps",
+        type=positive_number,
+        metavar="F",
+        unit="frames per second",
+        help="rate in which the CSV's timecodes count frames, or of the states",
+    )
+    option(
+        how,
+        "--neutral",
+        type=int,
+        metavar="FRAME",
+        help="number of the driver's frame at rest [default: found]",
+    )
+    option(
+        how,
+        "--strength",
+        type=number,
+        default=1.0,
+        unit="factor",
+        help="of the driver's expressions",
+    )
+    option(
+        how,
+        "--pose",
+        choices=("relative", "absolute", "none"),
+        default="relative",
+        help="the head's motion: from its own rest, as the camera saw it, or none",
+    )
+    option(
+        how, "--body", choices=("follow", "rest"), default="follow", help="the shoulders' motion"
+    )
+    option(
+        how,
+        "--smoothing",
+        type=number,
+        metavar="S",
+        unit="seconds",
+        help="window of smoothing for files; 0: none [default: 0.17]",
+    )
     result = parser.add_argument_group("result")
-    option(result, "--out", type=Path, metavar="FILE", help="film, the driver beside the avatar [default: for files "
-           "transfer-<driver>.mp4, live a window]")  # fmt: skip
+    option(
+        result,
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="film, the driver beside the avatar [default: for files "
+        "transfer-<driver>.mp4, live a window]",
+    )
     option(result, "--overwrite", action="store_true", help="replace files that are there")
-    option(result, "--save-states", type=Path, metavar="FILE", help="also write the avatar's states (.npz)")
-    option(result, "--size", type=positive_int, unit="pixels", help="height of the film [the avatar's; live 256]")
-    option(result, "--frames", type=positive_int, metavar="N", help="stop after this number of the film's frames")
+    option(
+        result,
+        "--save-states",
+        type=Path,
+        metavar="FILE",
+        help="also write the avatar's states (.npz)",
+    )
+    option(
+        result,
+        "--size",
+        type=positive_int,
+        unit="pixels",
+        help="height of the film [the avatar's; live 256]",
+    )
+    option(
+        result,
+        "--frames",
+        type=positive_int,
+        metavar="N",
+        help="stop after this number of the film's frames",
+    )
     command_line.add_compile(result)
     command_line.add_device(result)
     command_line.add_weights(result)
-    option(result, "--cache", type=Path, metavar="DIR", help="folder for captures of videos [default: runs/.captures]")
+    option(
+        result,
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder for captures of videos [default: runs/.captures]",
+    )
     return parser
 
 
 def main() -> None:
     options = parser()
     args = options.parse_args()
-    for name in ("save_states", "kind", "neutral", "fps", "smoothing", "cache") if args.webcam is not None else ():
+    for name in (
+        ("save_states", "kind", "neutral", "fps", "smoothing", "cache")
+        if args.webcam is not None
+        else ()
+    ):
         if getattr(args, name) is not None:
             options.error(f"--{name.replace('_', '-')} is for --driver, not for --webcam")
     device = str(command_line.device(args.device))
@@ -76,14 +163,18 @@ def _from_file(args: argparse.Namespace, bundle: AvatarBundle, config: Any, devi
     from likeness.playback.transfer.running import SMOOTHING_S, rows, transfer
     from likeness.scene.foreign_paths import folder_name
 
-    settings = DriverOptions(args.fps, args.cache, args.weights, not args.offline, device, progress=True)
+    settings = DriverOptions(
+        args.fps, args.cache, args.weights, not args.offline, device, progress=True
+    )
     driver = open_driver(args.driver, bundle, settings, args.kind)
     out = args.out or Path(f"transfer-{folder_name(Path(driver.name).stem)}.mp4")
     _check_output(out, args.overwrite)
     smoothing_s = SMOOTHING_S if args.smoothing is None else args.smoothing
     states = transfer(bundle, driver, config, neutral=args.neutral, smoothing_s=smoothing_s)
     if args.save_states:
-        save_states(args.save_states, states, driver.fps, bundle.expression_names, bundle.joint_names)
+        save_states(
+            args.save_states, states, driver.fps, bundle.expression_names, bundle.joint_names
+        )
         print(f"states: {args.save_states}")
     size = args.size or bundle.default_camera.height
     player = Player(bundle, device, compile=args.compile)
@@ -98,9 +189,13 @@ def _live(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: s
     from likeness.scene.errors import UserError
 
     if args.out is None and not has_screen():
-        raise UserError(f"--webcam {args.webcam}: no screen here for a window; write a film with --out FILE")
+        raise UserError(
+            f"--webcam {args.webcam}: no screen here for a window; write a film with --out FILE"
+        )
     driver = open_driver(args.webcam, bundle, kind="webcam")
-    pictures = live_rows(Player(bundle, device, compile=args.compile), driver, args.size or 256, config)
+    pictures = live_rows(
+        Player(bundle, device, compile=args.compile), driver, args.size or 256, config
+    )
     if args.out is None:
         show(pictures)
     else:
@@ -108,7 +203,8 @@ def _live(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: s
 
 
 def _check_output(path: Path, overwrite: bool) -> None:
-    """Raises UserError for what is there and not to be replaced, and where nothing can be written."""
+    """Raises UserError for what is there and not to be replaced, and where nothing can be
+    written."""
     from likeness.scene.errors import UserError
     from likeness.scene.files import check_writable
 

@@ -28,28 +28,94 @@ _STATES = ("frame", "expression", "sequence", "start", "end")
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__)
-    option(parser, "avatar", type=Path, metavar="RUN|BUNDLE", help="run directory, or a bundle's folder")
+    option(
+        parser,
+        "avatar",
+        type=Path,
+        metavar="RUN|BUNDLE",
+        help="run directory, or a bundle's folder",
+    )
     option(parser, "--format", required=True, metavar="FORMAT", help="ply, spz, bundle or web")
-    option(parser, "--out", type=Path, metavar="PATH", help="where to [default: the folder export/ of the run]")
+    option(
+        parser,
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="where to [default: the folder export/ of the run]",
+    )
     states = parser.add_argument_group("which state (ply, spz)")
-    option(states, "--frame", type=int, metavar="N", help="number of a recorded frame [default: the neutral head]")
-    option(states, "--expression", metavar="NAME=VALUE,...", help="hold these coefficients, of 0 (neutral) to 1")
-    option(states, "--sequence", nargs="?", const="recording", metavar="FILE",
-           help="all frames of the recording, or of an .npz file of states: a folder of numbered files")  # fmt: skip
-    option(states, "--start", type=command_line.number, metavar="S", unit="seconds", help="first of the sequence")
-    option(states, "--end", type=command_line.number, metavar="S", unit="seconds", help="end of the sequence")
+    option(
+        states,
+        "--frame",
+        type=int,
+        metavar="N",
+        help="number of a recorded frame [default: the neutral head]",
+    )
+    option(
+        states,
+        "--expression",
+        metavar="NAME=VALUE,...",
+        help="hold these coefficients, of 0 (neutral) to 1",
+    )
+    option(
+        states,
+        "--sequence",
+        nargs="?",
+        const="recording",
+        metavar="FILE",
+        help="all frames of the recording, or of an .npz file of states: a folder of numbered files",
+    )
+    option(
+        states,
+        "--start",
+        type=command_line.number,
+        metavar="S",
+        unit="seconds",
+        help="first of the sequence",
+    )
+    option(
+        states,
+        "--end",
+        type=command_line.number,
+        metavar="S",
+        unit="seconds",
+        help="end of the sequence",
+    )
     clouds = parser.add_argument_group("how (ply, spz)")
-    option(clouds, "--axes", choices=("y-down", "y-up", "z-up"),
-           help="ply: y-down, as splat viewers expect [default]; y-up, the head frame; z-up, Blender's")  # fmt: skip
-    option(clouds, "--anchor", choices=("head", "body"),
-           help="what stands still: the head [default], or the shoulders, so that the head turns")  # fmt: skip
-    option(clouds, "--spz-version", type=int, choices=(2, 3),
-           help="number of the spz version: 3, with finer rotations [default], or 2 for older readers")  # fmt: skip
+    option(
+        clouds,
+        "--axes",
+        choices=("y-down", "y-up", "z-up"),
+        help="ply: y-down, as splat viewers expect [default]; y-up, the head frame; z-up, Blender's",
+    )
+    option(
+        clouds,
+        "--anchor",
+        choices=("head", "body"),
+        help="what stands still: the head [default], or the shoulders, so that the head turns",
+    )
+    option(
+        clouds,
+        "--spz-version",
+        type=int,
+        choices=(2, 3),
+        help="number of the spz version: 3, with finer rotations [default], or 2 for older readers",
+    )
     bundles = parser.add_argument_group("how (bundle, web)")
-    option(bundles, "--exact", action="store_true", default=None,
-           help="bundle: keep the avatar itself, in half precision, instead of distilling it")  # fmt: skip
-    option(bundles, "--codes", type=command_line.positive_int, metavar="R",
-           help="number of codes of the distilled avatar [default: 24, or 40 if these agree badly]")  # fmt: skip
+    option(
+        bundles,
+        "--exact",
+        action="store_true",
+        default=None,
+        help="bundle: keep the avatar itself, in half precision, instead of distilling it",
+    )
+    option(
+        bundles,
+        "--codes",
+        type=command_line.positive_int,
+        metavar="R",
+        help="number of codes of the distilled avatar [default: 24, or 40 if these agree badly]",
+    )
     return parser
 
 
@@ -79,17 +145,22 @@ def main() -> None:
 
 
 def _refuse_unread(args: argparse.Namespace, takes: frozenset[str]) -> None:
-    """Raises UserError for an option that the format does not read, and for states that exclude each other."""
+    """Raises UserError for an option that the format does not read, and for states that exclude
+    each other."""
     for name in (*_STATES, "axes", "anchor", "spz_version", "exact", "codes"):
         read = "states" in takes if name in _STATES else name in takes
         if vars(args)[name] is not None and not read:
-            raise UserError(f"--{name.replace('_', '-')}: --format {args.format} does not read it; leave it out")
+            raise UserError(
+                f"--{name.replace('_', '-')}: --format {args.format} does not read it; leave it out"
+            )
     if args.frame is not None and args.sequence is not None:
         raise UserError("--frame and --sequence exclude each other; give one of them")
     if args.sequence is None and (args.start is not None or args.end is not None):
         raise UserError("--start and --end are of a sequence; give --sequence, too")
     if args.exact and args.codes is not None:
-        raise UserError("--codes is of a distilled avatar, which --exact excludes; give one of them")
+        raise UserError(
+            "--codes is of a distilled avatar, which --exact excludes; give one of them"
+        )
 
 
 def _default(avatar: Path) -> Path:
@@ -99,7 +170,12 @@ def _default(avatar: Path) -> Path:
 
 def _states(args: argparse.Namespace, bundle: AvatarBundle) -> HeadState:
     """The states [T] that were asked for."""
-    from likeness.playback.chosen_states import one_frame, parse_expression, sequence, with_expression
+    from likeness.playback.chosen_states import (
+        one_frame,
+        parse_expression,
+        sequence,
+        with_expression,
+    )
 
     chosen = (
         one_frame(bundle, args.frame)

@@ -13,10 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from likeness.cli import command_line
-from likeness.cli import fit_list
-from likeness.cli import many_subjects
-from likeness.cli import fit_images
+from likeness.cli import command_line, fit_images, fit_list, many_subjects
 from likeness.cli.command_line import option, positive_int, positive_number
 
 _BEGUN = time.perf_counter()
@@ -35,53 +32,113 @@ _REMEMBERED = ("demo", "minutes", "iterations", "seed", "device", "offline", "we
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__)
     source = parser.add_argument_group("what to fit (one of these)").add_mutually_exclusive_group()
-    option(source, "--video", type=Path, metavar="FILE", help="video of one person's head and shoulders")
     option(
-        source, "--image", type=Path, action="append", metavar="FILE",
+        source,
+        "--video",
+        type=Path,
+        metavar="FILE",
+        help="video of one person's head and shoulders",
+    )
+    option(
+        source,
+        "--image",
+        type=Path,
+        action="append",
+        metavar="FILE",
         help="picture of one person's face instead of a video: an avatar within seconds; repeat for more of one person",
-    )  # fmt: skip
-    option(source, "--capture", type=Path, metavar="DIR", help="preprocessed video: the folder `capture` of a run")
-    option(source, "--demo", action="store_true", help="a made person whose truth is known; needs no file")
-    option(source, "--resume", type=Path, metavar="RUN", help="go on with an interrupted run, by its own settings")
+    )
     option(
-        source, "--list", type=Path, metavar="FILE",
+        source,
+        "--capture",
+        type=Path,
+        metavar="DIR",
+        help="preprocessed video: the folder `capture` of a run",
+    )
+    option(
+        source,
+        "--demo",
+        action="store_true",
+        help="a made person whose truth is known; needs no file",
+    )
+    option(
+        source,
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with an interrupted run, by its own settings",
+    )
+    option(
+        source,
+        "--list",
+        type=Path,
+        metavar="FILE",
         help="text file with one video in each line, and options such as name=anna minutes=5 behind it",
-    )  # fmt: skip
+    )
     fitting = parser.add_argument_group("fitting")
     option(
-        fitting, "--out", type=Path, metavar="DIR", help="run directory, not to exist yet [default: runs/<name>-<time>]"
+        fitting,
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="run directory, not to exist yet [default: runs/<name>-<time>]",
     )
     command_line.add_config(fitting, None, " [default: default; for --image one-picture]")
     option(
-        fitting, "--init", metavar="NAME",
+        fitting,
+        "--init",
+        metavar="NAME",
         help="where the Gaussians start: one_shot, lifted, picture, mesh, random, or auto [default: the preset's own]",
-    )  # fmt: skip
+    )
     length = fitting.add_mutually_exclusive_group()
     option(
-        length, "--minutes", type=positive_number, metavar="M", unit="minutes",
+        length,
+        "--minutes",
+        type=positive_number,
+        metavar="M",
+        unit="minutes",
         help="time for the fit; unless said, the preset's own iterations, on a CPU the preset's own minutes, if any",
-    )  # fmt: skip
-    option(length, "--iterations", type=positive_int, metavar="N", help="length of the fit in iterations")
+    )
+    option(
+        length,
+        "--iterations",
+        type=positive_int,
+        metavar="N",
+        help="length of the fit in iterations",
+    )
     command_line.add_device(fitting)
     command_line.add_seed(fitting)
     command_line.add_weights(fitting)
     pictures = parser.add_argument_group("with --image")
     fit_images.add_pictures(pictures)
     watching = parser.add_argument_group("watching")
-    option(watching, "--viewer", action="store_true", help="show the fit in the browser as it goes on, a few %% slower")
+    option(
+        watching,
+        "--viewer",
+        action="store_true",
+        help="show the fit in the browser as it goes on, a few %% slower",
+    )
     command_line.add_viewer(watching)
     prepare = parser.add_argument_group("preprocessing")
     command_line.add_preprocessing(prepare)
     many = parser.add_argument_group("many subjects (with --list)")
     option(
-        many, "--stage", choices=("preprocess", "fit"),
+        many,
+        "--stage",
+        choices=("preprocess", "fit"),
         help="only this half of the work, such as one on machines without and one on machines with a GPU",
-    )  # fmt: skip
-    option(many, "--gpu-preprocessing", action="store_true", help="preprocess on the GPUs, too, not on CPUs alone")
+    )
     option(
-        many, "--tidy", action="store_true",
+        many,
+        "--gpu-preprocessing",
+        action="store_true",
+        help="preprocess on the GPUs, too, not on CPUs alone",
+    )
+    option(
+        many,
+        "--tidy",
+        action="store_true",
         help="remove the checkpoints of runs that are finished, two thirds of their size; nothing needs them any more",
-    )  # fmt: skip
+    )
     many_subjects.add_fleet(many)
     return parser
 
@@ -128,7 +185,9 @@ def _work(run: RunDirectory, config: FitConfig, args: argparse.Namespace, device
     result = _fit(run, capture, config, options, (args.host, args.port) if args.viewer else None)
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
     extra = (
-        compare_with_truth(result.bundle, capture, _demo_folder(run.root), device, run.root / "novel_views")
+        compare_with_truth(
+            result.bundle, capture, _demo_folder(run.root), device, run.root / "novel_views"
+        )
         if args.demo
         else {}
     )
@@ -138,7 +197,11 @@ def _work(run: RunDirectory, config: FitConfig, args: argparse.Namespace, device
 
 
 def _fit(
-    run: RunDirectory, capture: Capture, config: FitConfig, options: FitOptions, address: tuple[str, int] | None
+    run: RunDirectory,
+    capture: Capture,
+    config: FitConfig,
+    options: FitOptions,
+    address: tuple[str, int] | None,
 ) -> FitResult:
     """The fit of a run; with an address, browsers can look at it while it goes on."""
     from likeness.fitting.subject import fit_run
@@ -157,16 +220,18 @@ def _fit(
 def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitConfig]:
     """A new run with its capture in it, and the configuration."""
     from likeness.fitting.config import FitConfig
-    from likeness.scene.config_files import load_preset, to_yaml
     from likeness.fitting.loop import check_batch
     from likeness.fitting.networks import require
     from likeness.fitting.run_directory import RunDirectory, default_root
-    from likeness.synthetic.truth import make_demo
     from likeness.preprocess.pipeline import PreprocessConfig, find_or_build
     from likeness.scene.capture import Capture
+    from likeness.scene.config_files import load_preset, to_yaml
     from likeness.scene.errors import UserError
+    from likeness.synthetic.truth import make_demo
 
-    config = load_preset(args.preset or "default", FitConfig, fit_images.initializer_override(args, "video"))
+    config = load_preset(
+        args.preset or "default", FitConfig, fit_images.initializer_override(args, "video")
+    )
     require(config.networks, device)
     name = "demo" if args.demo else (args.video or args.capture.absolute().parent).stem
     root = args.out or default_root(Path("runs"), name)
@@ -177,15 +242,26 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
     else:
         video = make_demo(_demo_folder(root)).video if args.demo else args.video
         settings = PreprocessConfig(
-            args.size, args.start, args.end, matting=args.matting, focal=args.focal, tracking=args.tracking
+            args.size,
+            args.start,
+            args.end,
+            matting=args.matting,
+            focal=args.focal,
+            tracking=args.tracking,
         )
         source = find_or_build(
-            video, root.parent / ".captures", settings,
-            device=device, weights=args.weights, download=not args.offline,
-        )  # fmt: skip
+            video,
+            root.parent / ".captures",
+            settings,
+            device=device,
+            weights=args.weights,
+            download=not args.offline,
+        )
     check_batch(config, source)
     if not source.test:  # as captures of pictures have none
-        raise UserError(f"{source.root}: no frame is held out to measure a fit on; expected the capture of a video")
+        raise UserError(
+            f"{source.root}: no frame is held out to measure a fit on; expected the capture of a video"
+        )
     options = {key: getattr(args, key) for key in _REMEMBERED}
     options["weights"] = None if args.weights is None else str(args.weights.absolute())
     return RunDirectory.create(root, source.root, options, to_yaml(config)), config
@@ -194,14 +270,16 @@ def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitCo
 def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:
     """An existing run and its configuration; its options replace those of ``args``."""
     from likeness.fitting.config import FitConfig
-    from likeness.scene.config_files import load_preset
     from likeness.fitting.run_directory import RunDirectory
+    from likeness.scene.config_files import load_preset
     from likeness.scene.errors import UserError
 
     run = RunDirectory.open(args.resume)
     options = run.options()
     if options.images is not None:
-        raise UserError(f"{run.root}: was made from pictures, which takes seconds; run fit_subject.py --image again")
+        raise UserError(
+            f"{run.root}: was made from pictures, which takes seconds; run fit_subject.py --image again"
+        )
     vars(args).update({key: getattr(options, key) for key in _REMEMBERED})
     args.weights = None if args.weights is None else Path(args.weights)
     return run, load_preset(run.config, FitConfig)

@@ -14,20 +14,28 @@ if TYPE_CHECKING:
     from likeness.fitting.config import FitConfig
     from likeness.fitting.image_fit import Base
 
-_OF_VIDEOS = ("minutes", "iterations", "viewer", "start", "end", "tracking")  # what says nothing about pictures
+# what says nothing about pictures
+_OF_VIDEOS = ("minutes", "iterations", "viewer", "start", "end", "tracking")
 _OF_PICTURES = ("refine", "base")
 
 
 def add_pictures(parser: argparse._ActionsContainer) -> None:
     """--refine and --base."""
     option(
-        parser, "--refine", type=positive_number, metavar="S", unit="seconds",
+        parser,
+        "--refine",
+        type=positive_number,
+        metavar="S",
+        unit="seconds",
         help="then fit to the pictures themselves for so long; without it nothing is optimised",
-    )  # fmt: skip
+    )
     option(
-        parser, "--base", type=Path, metavar="RUN",
+        parser,
+        "--base",
+        type=Path,
+        metavar="RUN",
         help="carry the colours of an edited picture into the avatar of this run; the result is a new run",
-    )  # fmt: skip
+    )
 
 
 def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -46,7 +54,8 @@ def initializer_override(args: argparse.Namespace, kind: str) -> list[str]:
 
 
 def fit(args: argparse.Namespace, device: str, begun: float) -> None:
-    """An avatar of pictures, or one whose colours they change. begun: when the program did, by time.perf_counter."""
+    """An avatar of pictures, or one whose colours they change. begun: when the program did, by
+    time.perf_counter."""
     from likeness.fitting.image_fit import Base, fit_pictures, recolour_pictures
     from likeness.fitting.perceptual import LPIPS
     from likeness.fitting.report import write_report
@@ -63,39 +72,63 @@ def fit(args: argparse.Namespace, device: str, begun: float) -> None:
     with tempfile.TemporaryDirectory(prefix=".pictures-", dir=root.parent) as folder:
         options = PictureOptions(args.size, args.focal, args.matting)
         source = build_capture(
-            args.image, Path(folder), options if base is None else base.options(options),
+            args.image,
+            Path(folder),
+            options if base is None else base.options(options),
             identity=None if base is None else base.capture.identity,
-            device=device, weights=args.weights, download=not args.offline,
-        )  # fmt: skip
-        asked = {"images": [str(path) for path in args.image], "refine": args.refine, "seed": args.seed}
+            device=device,
+            weights=args.weights,
+            download=not args.offline,
+        )
+        asked = {
+            "images": [str(path) for path in args.image],
+            "refine": args.refine,
+            "seed": args.seed,
+        }
         asked["base"] = None if args.base is None else str(args.base)
         run = RunDirectory.create(root, source.root, asked, yaml)
     capture = Capture.load(run.capture)
     if base is None:
-        result = fit_pictures(run, capture, config, refine_s=args.refine, device=device, seed=args.seed)
+        result = fit_pictures(
+            run, capture, config, refine_s=args.refine, device=device, seed=args.seed
+        )
     else:
         result = recolour_pictures(run, capture, base, device=device)
         capture = Capture.load(run.capture)
         show_edit(base.bundle, result.bundle, capture, run.root / FOLDER, device=device)
-    seconds |= {name: value for name, value in capture.report["seconds"].items() if name != "total"} | result.seconds
+    seconds |= {
+        name: value for name, value in capture.report["seconds"].items() if name != "total"
+    } | result.seconds
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
     measure_pictures(
-        run, result.bundle, capture, seconds, result.notes, device=device, lpips=lpips, extra=result.figures
+        run,
+        result.bundle,
+        capture,
+        seconds,
+        result.notes,
+        device=device,
+        lpips=lpips,
+        extra=result.figures,
     )
     report = write_report(run.root)
     print(f"avatar: {run.bundle}\nreport: {report}\nseconds: {time.perf_counter() - begun:.1f}")
 
 
 def _picture_config(args: argparse.Namespace, base: Base | None) -> tuple[FitConfig | None, str]:
-    """The configuration of a run of pictures (none with a base: nothing is fitted), and the text that it is kept as."""
+    """The configuration of a run of pictures (none with a base: nothing is fitted), and the text
+    that it is kept as."""
     from likeness.fitting.config import FitConfig
     from likeness.scene.config_files import load_preset, to_yaml
     from likeness.scene.errors import UserError
     from likeness.scene.reading import read_text
 
     if base is None:
-        config = load_preset(args.preset or "one-picture", FitConfig, initializer_override(args, "pictures"))
+        config = load_preset(
+            args.preset or "one-picture", FitConfig, initializer_override(args, "pictures")
+        )
         return config, to_yaml(config)
     if args.preset or args.overrides or args.init or args.refine:
-        raise UserError("--base: takes everything from its run; leave out --preset, --set, --init and --refine")
+        raise UserError(
+            "--base: takes everything from its run; leave out --preset, --set, --init and --refine"
+        )
     return None, read_text(base.run.config, "settings of a fit")

@@ -1,4 +1,5 @@
-"""Makes a capture of a video: what fit_subject.py does first, alone. Fit it later with fit_subject.py --capture.
+"""Makes a capture of a video: what fit_subject.py does first, alone. Fit it later with
+fit_subject.py --capture.
 
 Example: likeness preprocess me.mp4 --out captures/me
 """
@@ -9,8 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from likeness.cli import command_line
-from likeness.cli import many_subjects
+from likeness.cli import command_line, many_subjects
 from likeness.cli.command_line import option, positive_int
 
 if TYPE_CHECKING:
@@ -19,20 +19,45 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__)
-    option(parser, "video", type=Path, metavar="VIDEO", help="video of one person's head and shoulders")
-    option(parser, "--out", type=Path, metavar="DIR", required=True, help="folder of the capture; unfinished work "
-                                                                          "in it is taken up again")  # fmt: skip
+    option(
+        parser, "video", type=Path, metavar="VIDEO", help="video of one person's head and shoulders"
+    )
+    option(
+        parser,
+        "--out",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="folder of the capture; unfinished work in it is taken up again",
+    )
     command_line.add_preprocessing(parser)
-    option(parser, "--max-frames", type=positive_int, default=2000, metavar="N",
-           help="sample longer videos down evenly to this number of frames")  # fmt: skip
-    option(parser, "--min-frames", type=positive_int, default=30, metavar="N",
-           help="refuse videos with a smaller number of usable frames")  # fmt: skip
+    option(
+        parser,
+        "--max-frames",
+        type=positive_int,
+        default=2000,
+        metavar="N",
+        help="sample longer videos down evenly to this number of frames",
+    )
+    option(
+        parser,
+        "--min-frames",
+        type=positive_int,
+        default=30,
+        metavar="N",
+        help="refuse videos with a smaller number of usable frames",
+    )
     command_line.add_device(parser)
     command_line.add_weights(parser)
     limits = parser.add_argument_group("limits (unless given, there is none)")
     many_subjects.add_limits(limits)
-    option(limits, "--result", type=Path, metavar="FILE",
-           help="write figures, or why the video was refused, here (JSON)")  # fmt: skip
+    option(
+        limits,
+        "--result",
+        type=Path,
+        metavar="FILE",
+        help="write figures, or why the video was refused, here (JSON)",
+    )
     return parser
 
 
@@ -46,17 +71,30 @@ def main() -> None:
     from likeness.scene.files import write_json
 
     settings = PreprocessConfig(
-        args.size, args.start, args.end, args.max_frames, args.min_frames, args.matting, focal=args.focal,
+        args.size,
+        args.start,
+        args.end,
+        args.max_frames,
+        args.min_frames,
+        args.matting,
+        focal=args.focal,
         tracking=args.tracking,
-    )  # fmt: skip
+    )
     try:
         capture = build_capture(
-            args.video, args.out, settings, device=device, weights=args.weights, download=not args.offline,
+            args.video,
+            args.out,
+            settings,
+            device=device,
+            weights=args.weights,
+            download=not args.offline,
             limits=Limits(**many_subjects.limits(args)),
-        )  # fmt: skip
+        )
     except UnusableVideo as error:
         if args.result is not None:
-            write_json(args.result, {"refused": " ".join(str(error).split()), "reason": error.reason})
+            write_json(
+                args.result, {"refused": " ".join(str(error).split()), "reason": error.reason}
+            )
         raise
     if args.result is not None:
         write_json(args.result, _figures(capture))

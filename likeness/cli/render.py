@@ -38,30 +38,65 @@ _USES = {
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__)
-    option(parser, "avatar", type=Path, metavar="RUN|BUNDLE", help="run directory of fit_subject.py, or a bundle")
     option(
-        parser, "--out", type=Path, metavar="PATH",
+        parser,
+        "avatar",
+        type=Path,
+        metavar="RUN|BUNDLE",
+        help="run directory of fit_subject.py, or a bundle",
+    )
+    option(
+        parser,
+        "--out",
+        type=Path,
+        metavar="PATH",
         help="film (.mp4; .webm also transparent), one picture (.png), or a folder for PNG pictures, which the same "
         "command goes on with when interrupted [default: views/NAME-TRAJECTORY.mp4, or .png for one moment]",
-    )  # fmt: skip
-    option(parser, "--overwrite", action="store_true", help="replace what this program wrote there before")
-    _add_states(parser.add_argument_group("what the avatar does [default: rests, without expression]"))
+    )
+    option(
+        parser,
+        "--overwrite",
+        action="store_true",
+        help="replace what this program wrote there before",
+    )
+    _add_states(
+        parser.add_argument_group("what the avatar does [default: rests, without expression]")
+    )
     _add_cameras(parser.add_argument_group("where the camera stands"))
     picture = parser.add_argument_group("the picture")
     option(
-        picture, "--size", type=_size, metavar="W[xH]", unit="pixels",
+        picture,
+        "--size",
+        type=_size,
+        metavar="W[xH]",
+        unit="pixels",
         help="width, and height if of another shape [default: the recording's, or the camera path's]",
-    )  # fmt: skip
+    )
     option(
-        picture, "--background", default="white", metavar="B",
+        picture,
+        "--background",
+        default="white",
+        metavar="B",
         help="#rrggbb, the name of a colour, transparent, or a picture file",
-    )  # fmt: skip
-    option(picture, "--depth", action="store_true", help="also the depth: in a folder or beside a .png with .npy")
-    option(picture, "--normals", action="store_true", help="also the normals of the surface that the depth shows")
+    )
     option(
-        picture, "--extrapolate", action="store_true",
+        picture,
+        "--depth",
+        action="store_true",
+        help="also the depth: in a folder or beside a .png with .npy",
+    )
+    option(
+        picture,
+        "--normals",
+        action="store_true",
+        help="also the normals of the surface that the depth shows",
+    )
+    option(
+        picture,
+        "--extrapolate",
+        action="store_true",
         help="beyond the views of the recording, too, show the avatar as it is; else what no frame showed is held",
-    )  # fmt: skip
+    )
     command_line.add_coarse(picture)
     command_line.add_compile(parser)
     command_line.add_device(parser)
@@ -70,55 +105,103 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_states(group: argparse._ArgumentGroup) -> None:
     source = group.add_mutually_exclusive_group()
-    option(source, "--frame", type=int, metavar="N", unit="number from 0", help="a frame of the recording")
-    option(source, "--sequence", metavar="WHAT", help="`recording`, or a file of head states (.npz)")
-    option(group, "--start", type=number, metavar="S", unit="seconds", help="where the sequence begins")
+    option(
+        source,
+        "--frame",
+        type=int,
+        metavar="N",
+        unit="number from 0",
+        help="a frame of the recording",
+    )
+    option(
+        source, "--sequence", metavar="WHAT", help="`recording`, or a file of head states (.npz)"
+    )
+    option(
+        group, "--start", type=number, metavar="S", unit="seconds", help="where the sequence begins"
+    )
     option(group, "--end", type=number, metavar="S", unit="seconds", help="where the sequence ends")
     option(
-        group, "--expression", metavar="NAME=V,...",
+        group,
+        "--expression",
+        metavar="NAME=V,...",
         help="hold these coefficients (0 to 1), such as jawOpen=0.7,mouthSmileLeft=0.5",
-    )  # fmt: skip
+    )
 
 
 def _add_cameras(group: argparse._ArgumentGroup) -> None:
     way = group.add_mutually_exclusive_group()
     option(
-        way, "--trajectory", choices=("still", "orbit", "spiral", "grid"), default="orbit",
+        way,
+        "--trajectory",
+        choices=("still", "orbit", "spiral", "grid"),
+        default="orbit",
         help="angles about the head, from where the recording's camera stood",
-    )  # fmt: skip
+    )
     option(way, "--path", type=Path, metavar="FILE", help="camera path (.json)")
     option(
-        group, "--around", choices=("rest", "frame", "head"),
+        group,
+        "--around",
+        choices=("rest", "frame", "head"),
         help="turn about the head at its mean pose, at the first frame shown, or move with the head [default: rest]",
-    )  # fmt: skip
+    )
     option(
-        group, "--yaw", type=_angle, metavar="A", unit="degrees",
+        group,
+        "--yaw",
+        type=_angle,
+        metavar="A",
+        unit="degrees",
         help="how far an orbit or spiral goes to the sides; 180 goes all the way round [default: 30]",
-    )  # fmt: skip
+    )
     option(
-        group, "--pitch", type=_angle, metavar="A", unit="degrees",
+        group,
+        "--pitch",
+        type=_angle,
+        metavar="A",
+        unit="degrees",
         help="how far a spiral goes up and down [default: 15]",
-    )  # fmt: skip
+    )
     option(
-        group, "--yaws", type=_turn, nargs="+", metavar="A", unit="degrees",
+        group,
+        "--yaws",
+        type=_turn,
+        nargs="+",
+        metavar="A",
+        unit="degrees",
         help="columns of the grid, to the subject's left [default: -30 -15 0 15 30]",
-    )  # fmt: skip
+    )
     option(
-        group, "--pitches", type=_turn, nargs="+", metavar="A", unit="degrees",
+        group,
+        "--pitches",
+        type=_turn,
+        nargs="+",
+        metavar="A",
+        unit="degrees",
         help="rows of the grid, upwards [default: 0]",
-    )  # fmt: skip
+    )
     option(
-        group, "--seconds", type=positive_number, metavar="S", unit="seconds",
+        group,
+        "--seconds",
+        type=positive_number,
+        metavar="S",
+        unit="seconds",
         help=f"length of one movement of an orbit or spiral [default: {_SECONDS:g}]",
-    )  # fmt: skip
+    )
     option(
-        group, "--fov", type=_fov, metavar="A", unit="degrees",
+        group,
+        "--fov",
+        type=_fov,
+        metavar="A",
+        unit="degrees",
         help="horizontal field of view from the same place [default: the recording's]",
-    )  # fmt: skip
+    )
     option(
-        group, "--distance", type=positive_number, metavar="M", unit="metres",
+        group,
+        "--distance",
+        type=positive_number,
+        metavar="M",
+        unit="metres",
         help="from the middle of the head [default: the recording's]",
-    )  # fmt: skip
+    )
 
 
 def main() -> None:
@@ -127,7 +210,9 @@ def main() -> None:
     way = "path" if args.path else args.trajectory
     for name in sorted(set().union(*_USES.values()) - _USES[way]):
         if getattr(args, name) is not None:
-            options.error(f"--{name}: has no meaning with --{'path' if args.path else f'trajectory {way}'}")
+            options.error(
+                f"--{name}: has no meaning with --{'path' if args.path else f'trajectory {way}'}"
+            )
     if args.sequence is None and (args.start is not None or args.end is not None):
         options.error("--start and --end need --sequence")
     device = str(command_line.device(args.device))
@@ -143,34 +228,61 @@ def main() -> None:
     background = Background(args.background)
     chosen = _states(args, bundle)
     shots, fps = _shots(args, bundle, chosen)
-    out = args.out or Path("views") / f"{args.avatar.resolve().name}-{way}.{'mp4' if len(shots) > 1 else 'png'}"
+    out = (
+        args.out
+        or Path("views")
+        / f"{args.avatar.resolve().name}-{way}.{'mp4' if len(shots) > 1 else 'png'}"
+    )
     check_output(out, shots, background.transparent, args.overwrite)
     renderer = ViewRenderer(
-        Player(bundle, device, refine=not args.coarse, compile=args.compile), background, depth=args.depth,
-        normals=args.normals, extrapolate=args.extrapolate,
-    )  # fmt: skip
+        Player(bundle, device, refine=not args.coarse, compile=args.compile),
+        background,
+        depth=args.depth,
+        normals=args.normals,
+        extrapolate=args.extrapolate,
+    )
     written = write_views(
-        out, shots, renderer, fps, overwrite=args.overwrite,
+        out,
+        shots,
+        renderer,
+        fps,
+        overwrite=args.overwrite,
         progress=lambda items: tqdm(items, desc="rendering", unit="frame", total=len(shots)),
-    )  # fmt: skip
+    )
     for path in written:
         print(path)
 
 
 def _states(args: argparse.Namespace, bundle: AvatarBundle) -> ChosenStates:
-    from likeness.playback.chosen_states import one_frame, parse_expression, sequence, with_expression
+    from likeness.playback.chosen_states import (
+        one_frame,
+        parse_expression,
+        sequence,
+        with_expression,
+    )
 
-    chosen = sequence(bundle, args.sequence, args.start, args.end) if args.sequence else one_frame(bundle, args.frame)
+    chosen = (
+        sequence(bundle, args.sequence, args.start, args.end)
+        if args.sequence
+        else one_frame(bundle, args.frame)
+    )
     if args.expression is None:
         return chosen
     names = bundle.expression_names
     return with_expression(chosen, parse_expression(args.expression, names), names)
 
 
-def _shots(args: argparse.Namespace, bundle: AvatarBundle, chosen: ChosenStates) -> tuple[list[Shot], float]:
+def _shots(
+    args: argparse.Namespace, bundle: AvatarBundle, chosen: ChosenStates
+) -> tuple[list[Shot], float]:
     """The shots and their frames per second."""
     from likeness.playback.views.camera_path import MAX_PICTURES, load_camera_path
-    from likeness.playback.views.rendering import Lens, shots_by_angles, shots_by_path, steps_and_swings
+    from likeness.playback.views.rendering import (
+        Lens,
+        shots_by_angles,
+        shots_by_path,
+        steps_and_swings,
+    )
     from likeness.playback.views.trajectories import Swing
     from likeness.scene.errors import UserError
 
@@ -183,12 +295,20 @@ def _shots(args: argparse.Namespace, bundle: AvatarBundle, chosen: ChosenStates)
     width, height = _height(args.size or (camera.width, None), camera.width, camera.height)
     steps, swings = steps_and_swings(chosen, args.trajectory, args.seconds or _SECONDS)
     if not chosen.moving and steps > MAX_PICTURES:
-        raise UserError(f"--seconds {args.seconds:g}: {steps} pictures; expected at most {MAX_PICTURES}")
+        raise UserError(
+            f"--seconds {args.seconds:g}: {steps} pictures; expected at most {MAX_PICTURES}"
+        )
     given = {name: getattr(args, name) for name in ("yaw", "pitch", "yaws", "pitches")}
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    swing = Swing(steps, swings, **{name: value for name, value in given.items() if value is not None})
+    given = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    swing = Swing(
+        steps, swings, **{name: value for name, value in given.items() if value is not None}
+    )
     lens = Lens(width, height, args.fov, args.distance)
-    return shots_by_angles(bundle, chosen, args.trajectory, swing, args.around or "rest", lens), chosen.fps
+    return shots_by_angles(
+        bundle, chosen, args.trajectory, swing, args.around or "rest", lens
+    ), chosen.fps
 
 
 def _height(size: tuple[int, int | None], width: int, height: int) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Trains the one-shot network, which makes an avatar of one picture, on captures of many people.
 
 Example: likeness train --people 300 --minutes 60
-Several GPUs: torchrun --nproc-per-node 8 likeness train --preset large --data captures/ --steps 200000
+Several GPUs: torchrun --nproc-per-node 8 likeness train --preset large --data captures/ --steps
+    200000
 """
 
 from __future__ import annotations
@@ -24,21 +25,51 @@ def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__)
     data = parser.add_argument_group("people to learn from (at least one of these)")
     option(
-        data, "--data", type=Path, nargs="+", default=[], metavar="PATH",
+        data,
+        "--data",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
         help="captures, folders that hold some, or text files that list some",
-    )  # fmt: skip
+    )
     option(
-        data, "--people", type=positive_int, metavar="N",
+        data,
+        "--people",
+        type=positive_int,
+        metavar="N",
         help="also this number of made people; those missing are drawn first",
-    )  # fmt: skip
-    option(data, "--people-dir", type=Path, default=Path("runs/.people"), metavar="DIR", help="where made people are")
-    option(data, "--processes", type=positive_int, default=1, metavar="N", help="number of processes that draw them")
+    )
+    option(
+        data,
+        "--people-dir",
+        type=Path,
+        default=Path("runs/.people"),
+        metavar="DIR",
+        help="where made people are",
+    )
+    option(
+        data,
+        "--processes",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="number of processes that draw them",
+    )
     training = parser.add_argument_group("training")
-    option(training, "--out", type=Path, default=Path("runs/one_shot"), metavar="DIR",
-           help="folder of the run; one with a checkpoint in it goes on")  # fmt: skip
+    option(
+        training,
+        "--out",
+        type=Path,
+        default=Path("runs/one_shot"),
+        metavar="DIR",
+        help="folder of the run; one with a checkpoint in it goes on",
+    )
     command_line.add_config(training, default="embedded")
     length = training.add_mutually_exclusive_group()
-    option(length, "--minutes", type=positive_number, metavar="M", unit="minutes", help="time to train")
+    option(
+        length, "--minutes", type=positive_number, metavar="M", unit="minutes", help="time to train"
+    )
     option(length, "--steps", type=positive_int, metavar="N", help="number of steps to train")
     command_line.add_device(training)
     command_line.add_seed(training)
@@ -60,8 +91,8 @@ def main() -> None:
     if args.minutes is None and args.steps is None:
         arguments.error("one of --minutes, --steps is needed")
     from likeness.scene.config_files import CONFIGS, load_preset
-    from likeness.training.processes import join
     from likeness.scene.files import check_writable
+    from likeness.training.processes import join
 
     device = command_line.device(args.device)
     config = load_preset(args.preset, TrainConfig, args.overrides, CONFIGS / "one_shot")
@@ -70,8 +101,10 @@ def main() -> None:
     command_line.resume_with("the same command goes on from the last checkpoint")
     path = _train(args, config, _roots(args, processes), device, processes)
     if processes.first:
-        print(f"weights: {path}\nuse them: python fit_subject.py --video ... --set initializer=one_shot "
-              f"--set seeds.weights={path}")  # fmt: skip
+        print(
+            f"weights: {path}\nuse them: python fit_subject.py --video ... --set initializer=one_shot "
+            f"--set seeds.weights={path}"
+        )
 
 
 def _roots(args: argparse.Namespace, processes: Processes) -> list[Path]:
@@ -91,11 +124,15 @@ def _roots(args: argparse.Namespace, processes: Processes) -> list[Path]:
 
 
 def _train(
-    args: argparse.Namespace, config: TrainConfig, roots: list[Path], device: torch.device, processes: Processes
+    args: argparse.Namespace,
+    config: TrainConfig,
+    roots: list[Path],
+    device: torch.device,
+    processes: Processes,
 ) -> Path:
+    from likeness.fitting.loop import Budget
     from likeness.training.listeners import JsonLog, ProgressBar, TensorBoardLog
     from likeness.training.run import StopOnSignal, set_up, write_weights
-    from likeness.fitting.loop import Budget
 
     trainer = set_up(config, roots, device, args.seed, processes, args.weights, not args.offline)
     watching = [ProgressBar(), JsonLog(args.out / "log.jsonl")] if processes.first else []

@@ -1,7 +1,7 @@
 """Backbones: a picture [B, 4, S, S] and the mesh's map [B, 4, S, S] to features of several scales.
 
-A backbone gives ``levels`` (maps [B, C, h, w] that tokens attend to, of ``level_channels``) and a fine map
-[B, fine_channels, h, w] that is read at single pixels.
+A backbone gives ``levels`` (maps [B, C, h, w] that tokens attend to, of ``level_channels``) and a
+fine map [B, fine_channels, h, w] that is read at single pixels.
 """
 
 from __future__ import annotations

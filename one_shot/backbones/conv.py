@@ -29,7 +29,9 @@ class ConvBackbone(nn.Module):
             maps.append(x)
         fine = self.up[-1](maps[-1])
         for up, features in zip(reversed(self.up[:-1]), reversed(maps[1:-1])):
-            fine = nn.functional.interpolate(fine, features.shape[-2:], mode="nearest") + up(features)
+            fine = nn.functional.interpolate(fine, features.shape[-2:], mode="nearest") + up(
+                features
+            )
         return maps[-2:], self.smooth(nn.functional.relu(fine))
 
 
@@ -44,5 +46,9 @@ class _Residual(nn.Module):
 
 
 def _stage(inputs: int, width: int) -> nn.Sequential:
-    down = [nn.Conv2d(inputs, width, 3, 2, 1, bias=False), nn.GroupNorm(max(width // 16, 1), width), nn.ReLU()]
+    down = [
+        nn.Conv2d(inputs, width, 3, 2, 1, bias=False),
+        nn.GroupNorm(max(width // 16, 1), width),
+        nn.ReLU(),
+    ]
     return nn.Sequential(*down, *([_Residual(width)] if width >= 32 else []))

@@ -1,4 +1,5 @@
-"""The vision transformer of DINOv2 (Oquab et al., 2023), ViT-S/14, with the names of its published weights."""
+"""The vision transformer of DINOv2 (Oquab et al., 2023), ViT-S/14, with the names of its published
+weights."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ _TRAINED_GRID = 37  # patches a side that the published position encodings are o
 class Dinov2(nn.Module):
     """Patch tokens of chosen blocks. Parameters are named as in ``dinov2_vits14_pretrain.pth``."""
 
-    def __init__(self, dim: int = 384, depth: int = 12, heads: int = 6, grid: int = _TRAINED_GRID) -> None:
+    def __init__(
+        self, dim: int = 384, depth: int = 12, heads: int = 6, grid: int = _TRAINED_GRID
+    ) -> None:
         super().__init__()
         self.dim, self.grid = dim, grid
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -29,13 +32,16 @@ class Dinov2(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """Position encodings [1, 1 + rows * columns, D], resampled bicubically from those that it was trained with."""
+        """Position encodings [1, 1 + rows * columns, D], resampled bicubically from those that it
+        was trained with."""
         if (rows, columns) == (self.grid, self.grid):
             return self.pos_embed
         first, patches = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         patches = patches.reshape(1, self.grid, self.grid, self.dim).movedim(-1, 1)
         # antialias off and the scale from the sizes themselves, as its current public code does.
-        patches = nn.functional.interpolate(patches, (rows, columns), mode="bicubic", align_corners=False)
+        patches = nn.functional.interpolate(
+            patches, (rows, columns), mode="bicubic", align_corners=False
+        )
         return torch.cat([first, patches.movedim(1, -1).reshape(1, rows * columns, self.dim)], 1)
 
     def forward(self, pictures: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
@@ -45,12 +51,16 @@ class Dinov2(nn.Module):
         """
         tokens = self.patch_embed(pictures)
         rows, columns = pictures.shape[-2] // PATCH, pictures.shape[-1] // PATCH
-        x = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1) + self.positions(rows, columns)
+        x = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1) + self.positions(
+            rows, columns
+        )
         found = []
         for number, block in enumerate(self.blocks, start=1):
             x = block(x)
             if number in layers:
-                found.append(self.norm(x)[:, 1:].movedim(1, -1).reshape(len(x), self.dim, rows, columns))
+                found.append(
+                    self.norm(x)[:, 1:].movedim(1, -1).reshape(len(x), self.dim, rows, columns)
+                )
         return found
 
 
@@ -107,16 +117,20 @@ class _Block(nn.Module):
 
 
 def load(path: Path, network: Dinov2) -> Dinov2:
-    """Loads a published file into the network. Raises UserError when the file is damaged or of another model."""
+    """Loads a published file into the network. Raises UserError when the file is damaged or of
+    another model."""
     try:
         network.load_state_dict(weights.load_state_dict(path))
     except RuntimeError:
-        raise UserError(f"{path}: not the weights of {NAME}; give dinov2_vits14_pretrain.pth") from None
+        raise UserError(
+            f"{path}: not the weights of {NAME}; give dinov2_vits14_pretrain.pth"
+        ) from None
     return network
 
 
 def pretrained(folder: Path | None = None, download: bool = True) -> Dinov2:
-    """The network with its published weights, found by hash. Raises UserError where they cannot be had."""
+    """The network with its published weights, found by hash. Raises UserError where they cannot be
+    had."""
     path = weights.find(NAME, folder, download)
     if path is None:
         published = weights.WEIGHTS[NAME]

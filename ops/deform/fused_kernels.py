@@ -1,6 +1,8 @@
-"""Frozen avatars' clouds, in numba: float32 on the CPU, one Gaussian at a time. See ``likeness.ops.deform.fused``.
+"""Frozen avatars' clouds, in numba: float32 on the CPU, one Gaussian at a time. See
+``likeness.ops.deform.fused``.
 
-frames and turn: see ``likeness.ops.deform.skinning_kernels``; sheet and constants: see ``likeness.ops.deform.motion_kernels``.
+frames and turn: see ``likeness.ops.deform.skinning_kernels``; sheet and constants: see
+    ``likeness.ops.deform.motion_kernels``.
 """
 
 from __future__ import annotations
@@ -35,16 +37,38 @@ def _sigmoid(x):
 
 @kernel()
 def place(
-    first, last, values, looks, units, limits, means, quats, log_scales, logits, colours, weights,
-    corners, corner_weights, vertices, sheet, constants, frames, turn,
-    out_means, out_quats, out_scales, out_opacities, out_sh,
-):  # fmt: skip
+    first,
+    last,
+    values,
+    looks,
+    units,
+    limits,
+    means,
+    quats,
+    log_scales,
+    logits,
+    colours,
+    weights,
+    corners,
+    corner_weights,
+    vertices,
+    sheet,
+    constants,
+    frames,
+    turn,
+    out_means,
+    out_quats,
+    out_scales,
+    out_opacities,
+    out_sh,
+):
     """Writes the Gaussians ``first`` to ``last``.
 
-    values: [N, O]. The first ``looks`` of them, 0 or 1 + 3 K, are added to logits [N] and colours [N, K, 3]; then come
-    a shift and a turn in ``units`` [2] and growths of the log-scales, each [3], as far as O reaches; limits: [2] of the
-    log-scales. weights: [N] of the head. corners: [N, 3] of a rig, with corner_weights [N, 3]; vertices: [V, 3], how
-    far it moves. Empty: logits and colours that are 0, corners, sheet. Scales that do not grow are not written.
+    values: [N, O]. The first ``looks`` of them, 0 or 1 + 3 K, are added to logits [N] and colours
+    [N, K, 3]; then come a shift and a turn in ``units`` [2] and growths of the log-scales, each
+    [3], as far as O reaches; limits: [2] of the log-scales. weights: [N] of the head. corners: [N,
+    3] of a rig, with corner_weights [N, 3]; vertices: [V, 3], how far it moves. Empty: logits and
+    colours that are 0, corners, sheet. Scales that do not grow are not written.
     """
     count, motions = out_sh.shape[1], values.shape[1] - looks
     own = np.zeros((count, 3), np.float32)
@@ -64,7 +88,8 @@ def place(
             u, v, w = weighed_corners(n, corners, corner_weights, vertices)
             x, y, z = x + u, y + v, z + w
         if sheet.shape[0] > 0:
-            soft, _, _, _ = softness(x, y, z, constants)  # as ``sway``: a function of it would cost a sixth
+            # as ``sway``: a function of it would cost a sixth
+            soft, _, _, _ = softness(x, y, z, constants)
             if soft != _ZERO:
                 dx, dy = offset(x, y, sheet, constants)
                 x += soft * dx
@@ -83,4 +108,6 @@ def place(
                 if looks > 0:
                     colour += look[1 + 3 * k + c]
                 own[k, c] = colour
-        place_one(n, weights[n], x, y, z, qw, qx, qy, qz, own, frames, turn, out_means, out_quats, out_sh)
+        place_one(
+            n, weights[n], x, y, z, qw, qx, qy, qz, own, frames, turn, out_means, out_quats, out_sh
+        )

@@ -1,4 +1,5 @@
-"""Points that follow a mesh and that sway, in numba: float32 on the CPU. See ``likeness.ops.deform.rig`` and ``likeness.ops.deform.secondary_motion``."""
+"""Points that follow a mesh and that sway, in numba: float32 on the CPU. See
+``likeness.ops.deform.rig`` and ``likeness.ops.deform.secondary_motion``."""
 
 from __future__ import annotations
 
@@ -16,12 +17,17 @@ def weighed_corners(n, vertices, weights, moved):
     """Σ_k weights[n, k] moved[vertices[n, k]] along x, y and z."""
     a, b, c = moved[vertices[n, 0]], moved[vertices[n, 1]], moved[vertices[n, 2]]
     u, v, w = weights[n, 0], weights[n, 1], weights[n, 2]
-    return u * a[0] + v * b[0] + w * c[0], u * a[1] + v * b[1] + w * c[1], u * a[2] + v * b[2] + w * c[2]
+    return (
+        u * a[0] + v * b[0] + w * c[0],
+        u * a[1] + v * b[1] + w * c[1],
+        u * a[2] + v * b[2] + w * c[2],
+    )
 
 
 @kernel()
 def weigh_corners(first, last, moved, vertices, weights, out):
-    """Writes the rows ``first`` to ``last`` of out [N, 3]: Σ_k weights[n, k] moved[vertices[n, k]]; moved: [V, 3].
+    """Writes the rows ``first`` to ``last`` of out [N, 3]: Σ_k weights[n, k] moved[vertices[n, k]];
+    moved: [V, 3].
 
     Returns whether all vertices exist; the first that does not ends it.
     """
@@ -35,7 +41,8 @@ def weigh_corners(first, last, moved, vertices, weights, out):
 
 @inlined(ANY_NUMBER)
 def cell(value, low, per_metre, points):
-    """The control point below a coordinate, the weight of the next one, and whether it moves with the value.
+    """The control point below a coordinate, the weight of the next one, and whether it moves with
+    the value.
 
     What is not a number is taken for the first point.
     """
@@ -87,8 +94,8 @@ def offset(x, y, sheet, constants):
 
 @inlined(ANY_NUMBER)
 def slopes(x, y, gx, gy, sheet, constants):
-    """For the gradient (gx, gy) by a point's offset: row, column and place of its cell, the offset along the gradient,
-    and how this changes with x and y."""
+    """For the gradient (gx, gy) by a point's offset: row, column and place of its cell, the offset
+    along the gradient, and how this changes with x and y."""
     j, u, moves_x = cell(x, constants[0], constants[2], sheet.shape[1])
     i, v, moves_y = cell(y, constants[1], constants[3], sheet.shape[0])
     low, high = sheet[i], sheet[i + 1]
@@ -107,7 +114,8 @@ def slopes(x, y, gx, gy, sheet, constants):
 
 @kernel()
 def sway(first, last, points, sheet, constants, out):
-    """Writes the rows ``first`` to ``last`` of out [N, 3]: points at rest, moved by the sheet [rows, columns, 2]."""
+    """Writes the rows ``first`` to ``last`` of out [N, 3]: points at rest, moved by the sheet
+    [rows, columns, 2]."""
     for n in range(first, last):
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         soft, _, _, _ = softness(x, y, z, constants)
@@ -120,7 +128,8 @@ def sway(first, last, points, sheet, constants, out):
 
 @kernel()
 def sway_backward(first, last, points, sheet, constants, grad, out):
-    """Writes the rows ``first`` to ``last`` of out [N, 3]: the gradient by points for grad [N, 3] of the result."""
+    """Writes the rows ``first`` to ``last`` of out [N, 3]: the gradient by points for grad [N, 3]
+    of the result."""
     for n in range(first, last):
         gx, gy, gz = grad[n, 0], grad[n, 1], grad[n, 2]
         x, y, z = points[n, 0], points[n, 1], points[n, 2]

@@ -1,7 +1,8 @@
 """Gaussians that move with the head model's expression shapes, without knowing the head model.
 
-Each Gaussian is tied to three vertices of the rest mesh with fixed weights and takes their displacement. What is far
-from the mesh (hair, clothes) has weights that sum to less than 1, down to 0.
+Each Gaussian is tied to three vertices of the rest mesh with fixed weights and takes their
+displacement. What is far from the mesh (hair, clothes) has weights that sum to less than 1, down to
+0.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import torch
 from torch import Tensor
 
 from likeness.ops import blend
-from likeness.scene.cloud import GaussianCloud
 from likeness.ops.threads import run_rows, suit_kernels
+from likeness.scene.cloud import GaussianCloud
 
 
 @dataclasses.dataclass(frozen=True)
 class RigBinding:
     """How N Gaussians are tied to a rig of V vertices.
 
-    shapes: [E, V, 3] metres of displacement at coefficient 1. vertices: [N, 3] int, weights: [N, 3] >= 0, sum <= 1.
+    shapes: [E, V, 3] metres of displacement at coefficient 1. vertices: [N, 3] int, weights: [N, 3]
+        >= 0, sum <= 1.
     """
 
     shapes: Tensor
@@ -38,7 +40,9 @@ def displace(
         shift = _shifts(expression, shapes, vertices, weights)
     else:
         moved = (expression @ shapes.flatten(1)).reshape(*expression.shape[:-1], -1, 3)
-        corners = moved[..., vertices.flatten(), :].reshape(*expression.shape[:-1], *vertices.shape, 3)
+        corners = moved[..., vertices.flatten(), :].reshape(
+            *expression.shape[:-1], *vertices.shape, 3
+        )
         shift = (corners * weights[..., None]).sum(-2)
     return dataclasses.replace(cloud, means=cloud.means + shift)
 
@@ -52,7 +56,10 @@ def _shifts(expression: Tensor, shapes: Tensor, vertices: Tensor, weights: Tenso
     tensors = moved, vertices.detach().contiguous(), weights.detach().contiguous(), shift
     arrays = [tensor.numpy() for tensor in tensors]
     found = []
-    run_rows(lambda first, last: found.append(motion_kernels.weigh_corners(first, last, *arrays)), len(weights))
+    run_rows(
+        lambda first, last: found.append(motion_kernels.weigh_corners(first, last, *arrays)),
+        len(weights),
+    )
     if not all(found):
         check_vertices(vertices, shapes.shape[1])
     return shift
@@ -68,12 +75,16 @@ def check_vertices(vertices: Tensor, count: int) -> None:
 
 
 def compile_kernels() -> None:
-    """Compiles what ``displace`` needs on the CPU (seconds, once; then kept on disk): call it before a fit."""
-    _shifts(torch.ones(1), torch.zeros(1, 1, 3), torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 3))
+    """Compiles what ``displace`` needs on the CPU (seconds, once; then kept on disk): call it
+    before a fit."""
+    _shifts(
+        torch.ones(1), torch.zeros(1, 1, 3), torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 3)
+    )
 
 
 def shapes_of_gaussians(shapes: Tensor, vertices: Tensor, weights: Tensor) -> Tensor:
-    """What each coefficient moves each Gaussian by, [E, N * 3]: what ``displace`` blends; see RigBinding."""
+    """What each coefficient moves each Gaussian by, [E, N * 3]: what ``displace`` blends; see
+    RigBinding."""
     return (shapes[:, vertices] * weights[..., None]).sum(2).flatten(1).contiguous()
 
 

@@ -10,23 +10,28 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.threads import run_rows, suit_kernels
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.transforms import matrices_to_quats, multiply_quats, normalize_quats
-from likeness.ops.threads import run_rows, suit_kernels
 
 _LINEAR = (1, -1), (2, 1), (0, -1)  # axis and sign of the harmonics of degree 1
 
 
 def move_rigidly(cloud: GaussianCloud, T: Tensor) -> GaussianCloud:
-    """The cloud [*b, N] moved by T [*b, 4, 4]. Its harmonics stay: they look into the frame that it is moved in."""
+    """The cloud [*b, N] moved by T [*b, 4, 4]. Its harmonics stay: they look into the frame that it
+    is moved in."""
     means = cloud.means @ T[..., :3, :3].transpose(-1, -2) + T[..., None, :3, 3]
-    quats = multiply_quats(matrices_to_quats(T[..., :3, :3])[..., None, :].expand_as(cloud.quats), cloud.quats)
+    quats = multiply_quats(
+        matrices_to_quats(T[..., :3, :3])[..., None, :].expand_as(cloud.quats), cloud.quats
+    )
     return dataclasses.replace(cloud, means=means, quats=quats)
 
 
-def blend_two_frames(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weights: Tensor) -> GaussianCloud:
-    """Linear blend skinning of a cloud [*b, N] between two transforms [*b, 4, 4] that are less than a half turn from
-    the identity, with weights [N] of the first.
+def blend_two_frames(
+    cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weights: Tensor
+) -> GaussianCloud:
+    """Linear blend skinning of a cloud [*b, N] between two transforms [*b, 4, 4] that are less than
+    a half turn from the identity, with weights [N] of the first.
 
     What is fixed to the body keeps its look when the head turns: its harmonics turn with it.
     """
@@ -38,8 +43,11 @@ def blend_two_frames(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weigh
     return blend_two_frames_torch(cloud, T_head, T_body, weights)
 
 
-def blend_two_frames_torch(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weights: Tensor) -> GaussianCloud:
-    """``blend_two_frames`` in plain PyTorch operations: any device and batch, differentiable in the transforms too."""
+def blend_two_frames_torch(
+    cloud: GaussianCloud, T_head: Tensor, T_body: Tensor, weights: Tensor
+) -> GaussianCloud:
+    """``blend_two_frames`` in plain PyTorch operations: any device and batch, differentiable in the
+    transforms too."""
     w = weights[:, None]
     head = cloud.means @ T_head[..., :3, :3].transpose(-1, -2) + T_head[..., None, :3, 3]
     body = cloud.means @ T_body[..., :3, :3].transpose(-1, -2) + T_body[..., None, :3, 3]
@@ -53,14 +61,20 @@ def blend_two_frames_torch(cloud: GaussianCloud, T_head: Tensor, T_body: Tensor,
     if degree > 0:
         turn = spherical_harmonics.rotation_matrices(T_body[..., :3, :3], degree)[..., 1:, 1:]
         rest = cloud.sh[..., 1:, :]
-        by_channel = rest.transpose(-1, -2)  # [*b, N, 3, K - 1]: one large product instead of N small ones
-        turned = (by_channel.flatten(-3, -2) @ turn.transpose(-1, -2)).reshape(by_channel.shape).transpose(-1, -2)
+        # [*b, N, 3, K - 1]: one large product instead of N small ones
+        by_channel = rest.transpose(-1, -2)
+        turned = (
+            (by_channel.flatten(-3, -2) @ turn.transpose(-1, -2))
+            .reshape(by_channel.shape)
+            .transpose(-1, -2)
+        )
         colours = torch.cat([cloud.sh[..., :1, :], turned + w[..., None] * (rest - turned)], -2)
     return dataclasses.replace(cloud, means=means, quats=quats, sh=colours)
 
 
 def compile_kernels() -> None:
-    """Compiles what ``blend_two_frames`` needs on the CPU (seconds, once; then kept on disk): call it before a fit."""
+    """Compiles what ``blend_two_frames`` needs on the CPU (seconds, once; then kept on disk): call
+    it before a fit."""
     leaves = torch.zeros(1, 3), torch.ones(1, 4), torch.zeros(1, 1, 3), torch.zeros(1)
     eye = torch.eye(4)
     results = _Blend.apply(*(leaf.requires_grad_() for leaf in leaves), eye, eye)
@@ -68,10 +82,19 @@ def compile_kernels() -> None:
 
 
 class _Blend(torch.autograd.Function):
-    """Means, quaternions and harmonics of one cloud, by the kernels; no gradient reaches the transforms."""
+    """Means, quaternions and harmonics of one cloud, by the kernels; no gradient reaches the
+    transforms."""
 
     @staticmethod
-    def forward(ctx, means: Tensor, quats: Tensor, sh: Tensor, weights: Tensor, T_head: Tensor, T_body: Tensor):
+    def forward(
+        ctx,
+        means: Tensor,
+        quats: Tensor,
+        sh: Tensor,
+        weights: Tensor,
+        T_head: Tensor,
+        T_body: Tensor,
+    ):
         from likeness.ops.deform import skinning_kernels  # numba loads slowly: only when used
 
         inputs = [tensor.detach().contiguous() for tensor in (means, quats, sh, weights)]
@@ -104,26 +127,32 @@ def frame_rows(*transforms: Tensor) -> Tensor:
 
 
 def _quaternion(r00, r01, r02, r10, r11, r12, r20, r21, r22) -> list[float]:
-    """``likeness.scene.transforms.matrices_to_quats`` of one matrix, in Python's numbers: thirty times faster than tensors."""
+    """``likeness.scene.transforms.matrices_to_quats`` of one matrix, in Python's numbers: thirty
+    times faster than tensors."""
     a, b, c, d, e, f = r21 - r12, r02 - r20, r10 - r01, r10 + r01, r02 + r20, r21 + r12
     candidates = [
-        [1 + r00 + r11 + r22, a, b, c], [a, 1 + r00 - r11 - r22, d, e],
-        [b, d, 1 - r00 + r11 - r22, f], [c, e, f, 1 - r00 - r11 + r22],
-    ]  # fmt: skip
+        [1 + r00 + r11 + r22, a, b, c],
+        [a, 1 + r00 - r11 - r22, d, e],
+        [b, d, 1 - r00 + r11 - r22, f],
+        [c, e, f, 1 - r00 - r11 + r22],
+    ]
     best = max(range(4), key=lambda k: candidates[k][k])
     scale = math.copysign(1 / max(math.hypot(*candidates[best]), 1e-12), candidates[best][0])
     return [scale * value for value in candidates[best]]
 
 
 def harmonics_turn(T_body: Tensor, coefficients: int) -> Tensor:
-    """What turns the harmonics above the constant one with a transform [4, 4], [K - 1, K - 1]; none for K of 1."""
+    """What turns the harmonics above the constant one with a transform [4, 4], [K - 1, K - 1]; none
+    for K of 1."""
     degree = round(coefficients**0.5) - 1
     if degree == 0:
         return T_body.new_empty(0, 0)
     if degree == 1:  # as -y, z and -x turn
         rows = T_body.detach().tolist()
         return T_body.new_tensor([[s * t * rows[i][j] for j, t in _LINEAR] for i, s in _LINEAR])
-    return spherical_harmonics.rotation_matrices(T_body.detach()[:3, :3], degree)[1:, 1:].contiguous()
+    return spherical_harmonics.rotation_matrices(T_body.detach()[:3, :3], degree)[
+        1:, 1:
+    ].contiguous()
 
 
 def _in_shares(kernel, count: int, tensors: list[Tensor]) -> None:

@@ -1,7 +1,9 @@
-"""Clouds between two frames, in numba: float32 on the CPU, one Gaussian at a time. See ``likeness.ops.deform.skinning``.
+"""Clouds between two frames, in numba: float32 on the CPU, one Gaussian at a time. See
+``likeness.ops.deform.skinning``.
 
 frames: [2, 16] of head and body: rotation [9] by rows, translation [3], unit quaternion wxyz [4].
-turn: [K - 1, K - 1] rotates the harmonics above the constant one; one block on the diagonal per degree.
+turn: [K - 1, K - 1] rotates the harmonics above the constant one; one block on the diagonal per
+    degree.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def _between(frames, w):
 
 @inlined(ANY_NUMBER)
 def _turned(turn, sh, k, first, last):
-    """Coefficient ``k`` (red, green, blue) of turned harmonics whose degree holds those from ``first`` to ``last``."""
+    """Coefficient ``k`` (red, green, blue) of turned harmonics whose degree holds those from
+    ``first`` to ``last``."""
     red, green, blue = np.float32(0), np.float32(0), np.float32(0)
     for j in range(first, last):
         weight = turn[k - 1, j - 1]
@@ -61,7 +64,8 @@ def _turned(turn, sh, k, first, last):
 
 @inlined(ANY_NUMBER)
 def _blend_linear(turn, own, w, out):
-    """Writes the harmonics of degree 1, the default avatar's, for a head weight w: loops of known length."""
+    """Writes the harmonics of degree 1, the default avatar's, for a head weight w: loops of known
+    length."""
     v = _ONE - w
     for c in range(3):
         a, b, d = own[1, c], own[2, c], own[3, c]
@@ -88,13 +92,20 @@ def _blend_linear_backward(turn, own, w, gradient, out):
 
 @inlined(ANY_NUMBER)
 def place_one(n, w, x, y, z, qw, qx, qy, qz, own, frames, turn, out_means, out_quats, out_sh):
-    """Writes Gaussian ``n``, which has the head's weight w, mean, quaternion and harmonics ``own`` [K, 3]."""
+    """Writes Gaussian ``n``, which has the head's weight w, mean, quaternion and harmonics ``own``
+    [K, 3]."""
     count = out_sh.shape[1]
     hx, hy, hz = _moved(frames[0], x, y, z)
     bx, by, bz = _moved(frames[1], x, y, z)
-    out_means[n, 0], out_means[n, 1], out_means[n, 2] = bx + w * (hx - bx), by + w * (hy - by), bz + w * (hz - bz)
+    out_means[n, 0], out_means[n, 1], out_means[n, 2] = (
+        bx + w * (hx - bx),
+        by + w * (hy - by),
+        bz + w * (hz - bz),
+    )
     aw, ax, ay, az, _ = _between(frames, w)
-    out_quats[n, 0], out_quats[n, 1], out_quats[n, 2], out_quats[n, 3] = product(aw, ax, ay, az, qw, qx, qy, qz)
+    out_quats[n, 0], out_quats[n, 1], out_quats[n, 2], out_quats[n, 3] = product(
+        aw, ax, ay, az, qw, qx, qy, qz
+    )
     out = out_sh[n]
     out[0, 0], out[0, 1], out[0, 2] = own[0, 0], own[0, 1], own[0, 2]
     start, end = 1, 4
@@ -115,16 +126,44 @@ def blend(first, last, means, quats, sh, weights, frames, turn, out_means, out_q
     """Writes the Gaussians ``first`` to ``last``; weights [N] of the head."""
     for n in range(first, last):
         place_one(
-            n, weights[n], means[n, 0], means[n, 1], means[n, 2], quats[n, 0], quats[n, 1], quats[n, 2], quats[n, 3],
-            sh[n], frames, turn, out_means, out_quats, out_sh,
-        )  # fmt: skip
+            n,
+            weights[n],
+            means[n, 0],
+            means[n, 1],
+            means[n, 2],
+            quats[n, 0],
+            quats[n, 1],
+            quats[n, 2],
+            quats[n, 3],
+            sh[n],
+            frames,
+            turn,
+            out_means,
+            out_quats,
+            out_sh,
+        )
 
 
 @kernel()
 def blend_backward(
-    first, last, means, quats, sh, weights, frames, turn, by_means, by_quats, by_sh, g_means, g_quats, g_sh, g_weights
+    first,
+    last,
+    means,
+    quats,
+    sh,
+    weights,
+    frames,
+    turn,
+    by_means,
+    by_quats,
+    by_sh,
+    g_means,
+    g_quats,
+    g_sh,
+    g_weights,
 ):
-    """Writes the gradients ``g_*`` of the Gaussians ``first`` to ``last`` from those of the results, ``by_*``."""
+    """Writes the gradients ``g_*`` of the Gaussians ``first`` to ``last`` from those of the
+    results, ``by_*``."""
     head, body, count = frames[0], frames[1], sh.shape[1]
     for n in range(first, last):
         w, x, y, z = weights[n], means[n, 0], means[n, 1], means[n, 2]
@@ -134,19 +173,26 @@ def blend_backward(
         total = gx * (hx - bx) + gy * (hy - by) + gz * (hz - bz)
         for c in range(3):
             g_means[n, c] = (
-                gx * (w * head[c] + v * body[c]) + gy * (w * head[3 + c] + v * body[3 + c])
+                gx * (w * head[c] + v * body[c])
+                + gy * (w * head[3 + c] + v * body[3 + c])
                 + gz * (w * head[6 + c] + v * body[6 + c])
-            )  # fmt: skip
+            )
 
         qw, qx, qy, qz, inverse = _between(frames, w)
         gw, gx, gy, gz = by_quats[n, 0], by_quats[n, 1], by_quats[n, 2], by_quats[n, 3]
-        g_quats[n, 0], g_quats[n, 1], g_quats[n, 2], g_quats[n, 3] = product(qw, -qx, -qy, -qz, gw, gx, gy, gz)
-        pw, px, py, pz = product(gw, gx, gy, gz, quats[n, 0], -quats[n, 1], -quats[n, 2], -quats[n, 3])
+        g_quats[n, 0], g_quats[n, 1], g_quats[n, 2], g_quats[n, 3] = product(
+            qw, -qx, -qy, -qz, gw, gx, gy, gz
+        )
+        pw, px, py, pz = product(
+            gw, gx, gy, gz, quats[n, 0], -quats[n, 1], -quats[n, 2], -quats[n, 3]
+        )
         along = pw * qw + px * qx + py * qy + pz * qz
         total += inverse * (
-            (pw - along * qw) * (head[12] - body[12]) + (px - along * qx) * (head[13] - body[13])
-            + (py - along * qy) * (head[14] - body[14]) + (pz - along * qz) * (head[15] - body[15])
-        )  # fmt: skip
+            (pw - along * qw) * (head[12] - body[12])
+            + (px - along * qx) * (head[13] - body[13])
+            + (py - along * qy) * (head[14] - body[14])
+            + (pz - along * qz) * (head[15] - body[15])
+        )
 
         own, gradient, out = sh[n], by_sh[n], g_sh[n]
         out[0, 0], out[0, 1], out[0, 2] = gradient[0, 0], gradient[0, 1], gradient[0, 2]
@@ -156,7 +202,11 @@ def blend_backward(
         start, end = 1, 4
         while start < count:
             for k in range(start, end):
-                out[k, 0], out[k, 1], out[k, 2] = w * gradient[k, 0], w * gradient[k, 1], w * gradient[k, 2]
+                out[k, 0], out[k, 1], out[k, 2] = (
+                    w * gradient[k, 0],
+                    w * gradient[k, 1],
+                    w * gradient[k, 2],
+                )
             for k in range(start, end):
                 red, green, blue = _turned(turn, own, k, start, end)
                 r, g, b = gradient[k, 0], gradient[k, 1], gradient[k, 2]

@@ -1,7 +1,8 @@
-"""Drivers: whatever moves an avatar, as an iterable of head states. A kind is one file and one line in ``DRIVERS``.
+"""Drivers: whatever moves an avatar, as an iterable of head states. A kind is one file and one line
+in ``DRIVERS``.
 
-Video and webcam need preprocessing (landmarks, tracking); their modules are imported when one is opened, so that all
-other kinds work from a bundle without it.
+Video and webcam need preprocessing (landmarks, tracking); their modules are imported when one is
+opened, so that all other kinds work from a bundle without it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
     from likeness.fitting.bundle import AvatarBundle
 
 _RATE_GIVEN = ("arkit_csv", "states")  # kinds that read DriverOptions.fps
-_VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp", ".ts", ".wmv")
+_VIDEO_SUFFIXES = (
+    ".mp4",
+    ".mov",
+    ".m4v",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".3gp",
+    ".ts",
+    ".wmv",
+)
 
 
 def _run(source: str, bundle: AvatarBundle, options: DriverOptions) -> Recording:
@@ -67,9 +80,13 @@ DRIVERS: dict[str, Callable[[str, AvatarBundle, DriverOptions], Driver]] = {
 
 
 def open_driver(
-    source: str | Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions(), kind: str | None = None
+    source: str | Path,
+    bundle: AvatarBundle,
+    options: DriverOptions = DriverOptions(),
+    kind: str | None = None,
 ) -> Driver:
-    """A driver for an avatar; ``kind``, a name in DRIVERS, is found by the source's content if None.
+    """A driver for an avatar; ``kind``, a name in DRIVERS, is found by the source's content if
+    None.
 
     Raises UserError when the source is missing, of no known kind, or damaged.
     """
@@ -82,7 +99,8 @@ def open_driver(
 
 
 def kind_of(source: str | Path) -> str:
-    """The kind of a driver by its content: the manifest of a folder, the first bytes or header of a file.
+    """The kind of a driver by its content: the manifest of a folder, the first bytes or header of a
+    file.
 
     A webcam is never guessed. Raises UserError when the source is missing or of no known kind.
     """
@@ -90,7 +108,9 @@ def kind_of(source: str | Path) -> str:
 
     path = Path(source)
     if not path.exists():
-        raise UserError(f"{source}: no such file or folder; give a video, a run, a capture, an ARKit CSV or states")
+        raise UserError(
+            f"{source}: no such file or folder; give a video, a run, a capture, an ARKit CSV or states"
+        )
     if path.is_dir():
         if capture.recognizes_run(path):
             return "run"
@@ -116,11 +136,19 @@ def kind_of(source: str | Path) -> str:
 
 
 def _looks_like_video(path: Path) -> bool:
-    """By the first bytes of the containers, or by the name, so that a damaged video gets the video reader's message."""
+    """By the first bytes of the containers, or by the name, so that a damaged video gets the video
+    reader's message."""
     with path.open("rb") as file:
         head = file.read(16)
-    containers = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") or head[:4] in (b"\x1aE\xdf\xa3", b"\0\0\1\xba")
-    return containers or (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or path.suffix.lower() in _VIDEO_SUFFIXES
+    containers = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") or head[:4] in (
+        b"\x1aE\xdf\xa3",
+        b"\0\0\1\xba",
+    )
+    return (
+        containers
+        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+        or path.suffix.lower() in _VIDEO_SUFFIXES
+    )
 
 
 __all__ = ["DRIVERS", "Driver", "DriverOptions", "Recording", "kind_of", "open_driver"]

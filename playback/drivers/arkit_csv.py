@@ -1,20 +1,22 @@
 """ARKit's curves as phone capture apps write them: one line a frame, the layout of Live Link Face.
 
-    Timecode,BlendShapeCount,EyeBlinkLeft, ... ,TongueOut,HeadYaw,HeadPitch,HeadRoll,LeftEyeYaw, ... ,RightEyeRoll
-    13:07:25:13.586,61,0.0412, ...
+    Timecode,BlendShapeCount,EyeBlinkLeft, ... ,TongueOut,HeadYaw,HeadPitch,HeadRoll,LeftEyeYaw, ...
+    ,RightEyeRoll 13:07:25:13.586,61,0.0412, ...
 
-Names are ARKit's with a capital; their order does not matter. Older apps know no TongueOut; files without head or eye
-columns drive the face alone (eyes then turn by the eyeLook curves). A line of BlendShapeCount 0 is a frame in which
+Names are ARKit's with a capital; their order does not matter. Older apps know no TongueOut; files
+without head or eye columns drive the face alone (eyes then turn by the eyeLook curves). A line of
+BlendShapeCount 0 is a frame in which
 the phone lost the face: it is filled from its neighbours.
 
-Timecodes are HH:MM:SS:FF.fff, where FF.fff counts frames at the session's rate, 60 or 30 a second (24, 25, 50 also
-occur). The rate is found where a second ends: FF goes up to it. A clip that shows no such place counts at 60, the
-apps' own default.
+Timecodes are HH:MM:SS:FF.fff, where FF.fff counts frames at the session's rate, 60 or 30 a second
+(24, 25, 50 also occur). The rate is found where a second ends: FF goes up to it. A clip that shows
+no such place counts at 60, the apps' own default.
 
-Rotations are radians. ARKit's face frame is ours (+x the subject's left, +y up, +z out of the face). The head turns
-by Ry(yaw) Rx(-pitch) Rz(roll): yaw is positive to the subject's left, pitch upwards, roll with the subject's left side
-rising. Of the eyes' signs writers differ (some mirror them), so they are taken from the eyeLook curves of the same
-file, whose meaning is fixed; without curves that tell, yaw is positive to the left and pitch upwards.
+Rotations are radians. ARKit's face frame is ours (+x the subject's left, +y up, +z out of the
+face). The head turns by Ry(yaw) Rx(-pitch) Rz(roll): yaw is positive to the subject's left, pitch
+upwards, roll with the subject's left side rising. Of the eyes' signs writers differ (some mirror
+them), so they are taken from the eyeLook curves of the same file, whose meaning is fixed; without
+curves that tell, yaw is positive to the left and pitch upwards.
 """
 
 from __future__ import annotations
@@ -38,9 +40,12 @@ from likeness.scene.reading import damage, read_text
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
-EYE = {eye: tuple(f"{eye.capitalize()}Eye{axis}" for axis in ("Yaw", "Pitch", "Roll")) for eye in EYES}
+EYE = {
+    eye: tuple(f"{eye.capitalize()}Eye{axis}" for axis in ("Yaw", "Pitch", "Roll")) for eye in EYES
+}
 OPTIONAL = ("tongueOut",)
-_NECK = (0.0, -0.105, -0.085)  # metres in the head frame: the apps tell no place, so the head turns about its neck
+# metres in the head frame: the apps tell no place, so the head turns about its neck
+_NECK = (0.0, -0.105, -0.085)
 _DEGREES = 2 * math.pi  # no head turns so far: such numbers are degrees
 _EYE_LIMIT = 1.5 * GAZE_FULL_RAD
 _MAX_BYTES = 256 << 20  # hours of frames
@@ -48,24 +53,32 @@ _TELLS = 0.3  # correlation from which the eyeLook curves decide about a sign
 
 
 def recognizes(path: Path) -> bool:
-    """Whether a file begins like one of these (with a header whose first names are ours, in any order)."""
+    """Whether a file begins like one of these (with a header whose first names are ours, in any
+    order)."""
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
             header = file.readline(4096).lower()
     except (OSError, UnicodeDecodeError):
         return False
-    return "," in header and ("timecode" in header or "blendshapecount" in header or "eyeblinkleft" in header)
+    return "," in header and (
+        "timecode" in header or "blendshapecount" in header or "eyeblinkleft" in header
+    )
 
 
 def load(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions()) -> Recording:
-    """Reads a file of curves for an avatar. Raises UserError that names file, line and column of what is wrong."""
+    """Reads a file of curves for an avatar. Raises UserError that names file, line and column of
+    what is wrong."""
     path = Path(path)
     header, lines = _read(path)
     index = _columns(path, header, bundle)
-    times, fps = seconds_of(path, [(number, _cell(row, index["Timecode"])) for number, row in lines], options.fps)
+    times, fps = seconds_of(
+        path, [(number, _cell(row, index["Timecode"])) for number, row in lines], options.fps
+    )
     lost = _lost(lines, index)
     if all(lost):
-        raise UserError(f"{path}: the phone saw no face in any of its {len(lines)} frames; record again")
+        raise UserError(
+            f"{path}: the phone saw no face in any of its {len(lines)} frames; record again"
+        )
     names = [name for name in index if name not in ("Timecode", "BlendShapeCount")]
     values = _numbers(path, header, lines, [index[name] for name in names], lost)
     values = _filled(values, np.array(lost), times)
@@ -76,7 +89,9 @@ def load(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOption
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and the lines with content with their numbers in the file."""
     with damage(path, "table of curves (CSV)", "export it from the app again"):
-        reader = csv.reader(io.StringIO(read_text(path, "table of curves (CSV)", _MAX_BYTES), newline=""))
+        reader = csv.reader(
+            io.StringIO(read_text(path, "table of curves (CSV)", _MAX_BYTES), newline="")
+        )
         header = [cell.strip() for cell in next(reader, [])]
         lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     if not lines:
@@ -85,13 +100,20 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def _columns(path: Path, header: list[str], bundle: AvatarBundle) -> dict[str, int]:
-    """Where the columns that we read stand, by ARKit's names for curves. UserError when one is missing or doubled."""
+    """Where the columns that we read stand, by ARKit's names for curves. UserError when one is
+    missing or doubled."""
     place = {}
     for number, cell in enumerate(header):
         if cell.lower() in place:
-            raise UserError(f"{path}, line 1: column {cell} occurs twice; export it from the app again")
+            raise UserError(
+                f"{path}, line 1: column {cell} occurs twice; export it from the app again"
+            )
         place[cell.lower()] = number
-    index = {name: place[name.lower()] for name in ("Timecode", "BlendShapeCount") if name.lower() in place}
+    index = {
+        name: place[name.lower()]
+        for name in ("Timecode", "BlendShapeCount")
+        if name.lower() in place
+    }
     missing = [] if "Timecode" in index else ["Timecode"]
     for name in bundle.expression_names:
         if name.lower() in place:
@@ -123,7 +145,11 @@ def _lost(lines: list[tuple[int, list[str]]], index: dict[str, int]) -> list[boo
 
 
 def _numbers(
-    path: Path, header: list[str], lines: list[tuple[int, list[str]]], columns: list[int], lost: list[bool]
+    path: Path,
+    header: list[str],
+    lines: list[tuple[int, list[str]]],
+    columns: list[int],
+    lost: list[bool],
 ) -> np.ndarray:
     """[T, C] of the columns; zero where lost."""
     values = np.zeros((len(lines), len(columns)))
@@ -170,7 +196,9 @@ def _states(path: Path, columns: dict[str, Tensor], bundle: AvatarBundle) -> Hea
     angles = _gaze(columns, expression, names)
     look = torch.tensor([any(name in looks(eye) for eye in EYES) for name in names])
     expression = torch.where(look, gaze_expression(angles, names), expression)
-    joints = expression.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(len(expression), len(bundle.joint_names), 1)
+    joints = expression.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(
+        len(expression), len(bundle.joint_names), 1
+    )
     for number, eye in enumerate(EYES):
         if f"eye_{eye}" in bundle.joint_names:
             joints[:, bundle.joint_names.index(f"eye_{eye}")] = gaze_quats(angles[:, number])
@@ -185,7 +213,8 @@ def _states(path: Path, columns: dict[str, Tensor], bundle: AvatarBundle) -> Hea
 
 
 def head_rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
-    """Rotations [T, 3, 3] in the head frame from angles [T] in radians, by the signs of this format."""
+    """Rotations [T, 3, 3] in the head frame from angles [T] in radians, by the signs of this
+    format."""
     zero = torch.zeros_like(yaw)
     about_y = rotvecs_to_matrices(torch.stack([zero, yaw, zero], -1))
     about_x = rotvecs_to_matrices(torch.stack([-pitch, zero, zero], -1))
@@ -193,20 +222,24 @@ def head_rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
 
 
 def _gaze(columns: dict[str, Tensor], expression: Tensor, names: tuple[str, ...]) -> Tensor:
-    """Angles [T, 2, 2] of both eyes (yaw to the left, pitch up): from their rotations where they move, else from the
-    eyeLook curves."""
+    """Angles [T, 2, 2] of both eyes (yaw to the left, pitch up): from their rotations where they
+    move, else from the eyeLook curves."""
     by_curves = gaze_angles(expression, names)
     if any(group[0] not in columns for group in EYE.values()):
         return by_curves
-    angles = torch.stack([torch.stack([columns[name] for name in EYE[eye][:2]], -1) for eye in EYES], 1)
-    if float(angles.abs().max()) < 1e-6 < float(by_curves.abs().max()):  # zeros, by apps that do not know
+    angles = torch.stack(
+        [torch.stack([columns[name] for name in EYE[eye][:2]], -1) for eye in EYES], 1
+    )
+    # zeros, by apps that do not know
+    if float(angles.abs().max()) < 1e-6 < float(by_curves.abs().max()):
         return by_curves
     signs = torch.stack([_sign(angles[..., axis], by_curves[..., axis]) for axis in (0, 1)])
     return (angles * signs).clamp(-_EYE_LIMIT, _EYE_LIMIT)
 
 
 def _sign(angles: Tensor, looks: Tensor) -> Tensor:
-    """1 or -1: whether rotations [T, 2] and the eyeLook curves' angles run together or against each other."""
+    """1 or -1: whether rotations [T, 2] and the eyeLook curves' angles run together or against each
+    other."""
     a, b = (x - x.mean(0) for x in (angles, looks))
     correlation = (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-9)
     return torch.where(correlation < -_TELLS, -1.0, 1.0).to(angles.dtype)

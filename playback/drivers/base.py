@@ -1,4 +1,5 @@
-"""What drives an avatar: an iterable of head states with times, and pictures of the one who drives where there are any.
+"""What drives an avatar: an iterable of head states with times, and pictures of the one who drives
+where there are any.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 class Driver(Protocol):
     """An iterable of states [] in the avatar's names of expressions and joints.
 
-    ``fps``: frames per second, on average. ``picture(index)``: the driver's picture [H, W, 3] in [0, 1] or uint8 RGB,
-    or None where there is none.
+    ``fps``: frames per second, on average. ``picture(index)``: the driver's picture [H, W, 3] in
+    [0, 1] or uint8 RGB, or None where there is none.
     """
 
     name: str
@@ -39,8 +40,8 @@ class Driver(Protocol):
 class Recording:
     """A driver whose frames are all known.
 
-    states: [T]. times: [T] seconds, ascending, float64. pictures: gives the picture of a frame, and K [3, 3] are their
-    intrinsics in pixels; both None where there are no pictures.
+    states: [T]. times: [T] seconds, ascending, float64. pictures: gives the picture of a frame, and
+    K [3, 3] are their intrinsics in pixels; both None where there are no pictures.
     """
 
     name: str
@@ -52,7 +53,9 @@ class Recording:
 
     def __post_init__(self) -> None:
         if self.times.shape != self.states.batch_shape or len(self.times) == 0:
-            raise ValueError(f"Recording: expected times {list(self.states.batch_shape)}, got {list(self.times.shape)}")
+            raise ValueError(
+                f"Recording: expected times {list(self.states.batch_shape)}, got {list(self.times.shape)}"
+            )
 
     def __iter__(self) -> Iterator[HeadState]:
         return (self.states[index] for index in range(len(self.times)))
@@ -64,19 +67,22 @@ class Recording:
         return None if self.pictures is None else self.pictures(index)
 
     def shown_at(self, fps: float) -> list[int]:
-        """Which frame to show at each step of a film of ``fps``: the last one that has begun, so that gaps stand
-        still."""
+        """Which frame to show at each step of a film of ``fps``: the last one that has begun, so
+        that gaps stand still."""
         count = int(round(float(self.times[-1] - self.times[0]) * fps)) + 1
         clock = self.times[0] + (torch.arange(count, dtype=torch.float64) + 0.5) / fps
-        return (torch.searchsorted(self.times, clock, right=True) - 1).clamp(0, len(self) - 1).tolist()
+        return (
+            (torch.searchsorted(self.times, clock, right=True) - 1).clamp(0, len(self) - 1).tolist()
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class DriverOptions:
     """What opening a driver may need.
 
-    fps: the rate in which a file counts its frames, where it is not to be found out. cache: folder for captures made
-    of videos. weights, download: where weights for preprocessing come from. progress: bars for long work.
+    fps: the rate in which a file counts its frames, where it is not to be found out. cache: folder
+    for captures made of videos. weights, download: where weights for preprocessing come from.
+    progress: bars for long work.
     """
 
     fps: float | None = None
@@ -88,16 +94,22 @@ class DriverOptions:
 
 
 def in_names_of(
-    bundle: AvatarBundle, states: HeadState, expressions: tuple[str, ...], joints: tuple[str, ...], source: Path
+    bundle: AvatarBundle,
+    states: HeadState,
+    expressions: tuple[str, ...],
+    joints: tuple[str, ...],
+    source: Path,
 ) -> HeadState:
-    """States [T] whose columns bear the names ``expressions`` and ``joints``, in the order of the avatar.
+    """States [T] whose columns bear the names ``expressions`` and ``joints``, in the order of the
+    avatar.
 
     Raises UserError when the avatar needs a name that is not there.
     """
     index = []
     for what, wanted, present in (
-        ("expression", bundle.expression_names, expressions), ("joint", bundle.joint_names, joints),
-    ):  # fmt: skip
+        ("expression", bundle.expression_names, expressions),
+        ("joint", bundle.joint_names, joints),
+    ):
         missing = [name for name in wanted if name not in present]
         if missing:
             raise UserError(
@@ -106,6 +118,9 @@ def in_names_of(
             )
         index.append([present.index(name) for name in wanted])
     return HeadState(
-        states.expression[:, index[0]], states.joints[:, index[1]], states.T_world_head, states.T_world_body,
+        states.expression[:, index[0]],
+        states.joints[:, index[1]],
+        states.T_world_head,
+        states.T_world_body,
         states.sway,
-    )  # fmt: skip
+    )

@@ -1,4 +1,5 @@
-"""Other people's captures, runs and avatars as drivers: tracked already, so that nothing needs preprocessing."""
+"""Other people's captures, runs and avatars as drivers: tracked already, so that nothing needs
+preprocessing."""
 
 from __future__ import annotations
 
@@ -42,8 +43,11 @@ def recognizes_capture(path: Path) -> bool:
     return kind_of(path) == "capture"
 
 
-def load_run(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions()) -> Recording:
-    """The capture of a run, with its pictures; of a bundle alone, the recording inside it, without any."""
+def load_run(
+    path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions()
+) -> Recording:
+    """The capture of a run, with its pictures; of a bundle alone, the recording inside it, without
+    any."""
     if kind_of(path) != "avatar":
         return load_capture(Path(path) / "capture", bundle, options)
     other = AvatarBundle.load(path)
@@ -53,10 +57,14 @@ def load_run(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOp
     return Recording(Path(path).name, states, other.times, rate_of(other.times))
 
 
-def load_capture(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions()) -> Recording:
+def load_capture(
+    path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions()
+) -> Recording:
     """All frames of a capture, training and test, with its pictures on white."""
     capture = Capture.load(path)
-    states = in_names_of(bundle, capture.states, capture.expression_names, capture.joint_names, path)
+    states = in_names_of(
+        bundle, capture.states, capture.expression_names, capture.joint_names, path
+    )
     times = torch.tensor([frame.time_s for frame in capture.frames], dtype=torch.float64)
 
     def picture(index: int) -> np.ndarray:

@@ -18,7 +18,10 @@ def recognizes(path: Path) -> bool:
 
 
 def load(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions()) -> Recording:
-    """Reads the states of a file in the avatar's names. ``options.fps`` replaces the rate that the file states."""
+    """Reads the states of a file in the avatar's names. ``options.fps`` replaces the rate that the
+    file states."""
     states, fps = load_states(path, bundle.expression_names, bundle.joint_names)
     fps = options.fps or fps
-    return Recording(Path(path).name, states, torch.arange(len(states), dtype=torch.float64) / fps, fps)
+    return Recording(
+        Path(path).name, states, torch.arange(len(states), dtype=torch.float64) / fps, fps
+    )

@@ -18,11 +18,15 @@ _FORM = re.compile(r"\s*(\d{1,3}):(\d\d):(\d\d)[:;](\d{1,4}(?:\.\d+)?)\s*")
 _DAY = 86400.0
 
 
-def seconds_of(path: Path, codes: list[tuple[int, str]], rate: float | None = None) -> tuple[np.ndarray, float]:
-    """Seconds [T] from the first frame, and the frames per second, of timecodes with their numbers of lines.
+def seconds_of(
+    path: Path, codes: list[tuple[int, str]], rate: float | None = None
+) -> tuple[np.ndarray, float]:
+    """Seconds [T] from the first frame, and the frames per second, of timecodes with their numbers
+    of lines.
 
-    rate: in which the frame field counts; found out if None. Runs on over midnight. Raises UserError when a timecode
-    cannot be read, its frame field reaches the rate or stays far below it, or time does not go on.
+    rate: in which the frame field counts; found out if None. Runs on over midnight. Raises
+    UserError when a timecode cannot be read, its frame field reaches the rate or stays far below
+    it, or time does not go on.
     """
     fields = np.array([_parse(path, number, text) for number, text in codes])
     whole, frame = fields[:, 0], fields[:, 1]
@@ -64,8 +68,8 @@ def _parse(path: Path, number: int, text: str) -> tuple[float, float]:
 
 
 def _measured(whole: np.ndarray, frame: np.ndarray) -> float | None:
-    """How many frames a second the frame field counts, where one second follows the other; None where too little
-    is seen."""
+    """How many frames a second the frame field counts, where one second follows the other; None
+    where too little is seen."""
     ends, within = np.flatnonzero(np.diff(whole) == 1), np.diff(frame)[np.diff(whole) == 0]
     if len(ends) == 0 or len(within) == 0:
         return None
@@ -74,10 +78,15 @@ def _measured(whole: np.ndarray, frame: np.ndarray) -> float | None:
 
 
 def _rate(path: Path, measured: float | None, largest: float) -> float:
-    """The rate in RATES nearest to the measured one that a frame field up to ``largest`` can have."""
+    """The rate in RATES nearest to the measured one that a frame field up to ``largest`` can
+    have."""
     if measured is None:
         if largest < DEFAULT_RATE / 2:
-            _log.warning("%s: too short to tell the rate of its timecodes; taking %d (--fps)", path, DEFAULT_RATE)
+            _log.warning(
+                "%s: too short to tell the rate of its timecodes; taking %d (--fps)",
+                path,
+                DEFAULT_RATE,
+            )
         return DEFAULT_RATE
     fits = [rate for rate in RATES if rate > largest - 1e-6]
     return float(min(fits, key=lambda rate: abs(rate - measured))) if fits else DEFAULT_RATE

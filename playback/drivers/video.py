@@ -1,7 +1,7 @@
 """Another person's video as a driver: preprocessed like a subject's own, and kept like it.
 
-This module needs ``preprocess`` (landmark detector, tracker, codecs), which playing an avatar does not: it is imported
-when a video is to drive, never before (tests/test_imports.py holds this).
+This module needs ``preprocess`` (landmark detector, tracker, codecs), which playing an avatar does
+not: it is imported when a video is to drive, never before (tests/test_imports.py holds this).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _SIZE = 512
 def load(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOptions()) -> Recording:
     """Tracks a video by landmarks, or finds the capture made of it before.
 
-    Raises UserError for what is not a video, or shows no face, or another head model than the avatar's would be needed.
+    Raises UserError for what is not a video, or shows no face, or another head model than the
+    avatar's would be needed.
     """
     from likeness.head_models import HEAD_MODELS
     from likeness.preprocess.pipeline import PreprocessConfig, find_or_build
@@ -33,10 +34,17 @@ def load(path: Path, bundle: AvatarBundle, options: DriverOptions = DriverOption
             f"{', '.join(HEAD_MODELS)}; drive it with a run, a capture or states of that head model"
         )
     # The selfie segmentation: the pictures are only shown beside the avatar's.
-    settings = PreprocessConfig(size=_SIZE, matting="selfie", head_model=bundle.head_model, tracking="landmarks")
+    settings = PreprocessConfig(
+        size=_SIZE, matting="selfie", head_model=bundle.head_model, tracking="landmarks"
+    )
     capture = find_or_build(
-        Path(path), options.cache or CACHE, settings,
-        device=options.device, weights=options.weights, download=options.download, progress=options.progress,
+        Path(path),
+        options.cache or CACHE,
+        settings,
+        device=options.device,
+        weights=options.weights,
+        download=options.download,
+        progress=options.progress,
         purpose="driver",
-    )  # fmt: skip
+    )
     return dataclasses.replace(load_capture(capture.root, bundle, options), name=Path(path).stem)

@@ -1,7 +1,7 @@
 """A face before a webcam as a driver, live.
 
-This module needs ``preprocess`` (landmark detector, tracker, camera), which playing an avatar does not: it is imported
-when a webcam is to drive, never before (tests/test_imports.py holds this).
+This module needs ``preprocess`` (landmark detector, tracker, camera), which playing an avatar does
+not: it is imported when a webcam is to drive, never before (tests/test_imports.py holds this).
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ _MAX_SIDE = 640  # pixels of the long side of the pictures in which the face is 
 
 
 class Webcam:
-    """States of a face as the camera sees it, after a calibration of about 1.5 s: look into the camera, at ease.
+    """States of a face as the camera sees it, after a calibration of about 1.5 s: look into the
+    camera, at ease.
 
-    Iterating gives states; ``time_s`` is the moment of the newest one, ``seen_s`` when its picture was there (by
-    time.perf_counter), ``picture(0)`` its picture, and ``person`` what calibration learnt; ``detection_s`` and
-    ``tracking_s`` are what the newest state cost. Frames without a face repeat the last state.
+    Iterating gives states; ``time_s`` is the moment of the newest one, ``seen_s`` when its picture
+    was there (by time.perf_counter), ``picture(0)`` its picture, and ``person`` what calibration
+    learnt; ``detection_s`` and ``tracking_s`` are what the newest state cost. Frames without a face
+    repeat the last state.
     """
 
     def __init__(self, source: str, bundle: AvatarBundle) -> None:
-        from likeness.preprocess.camera_stream import CameraStream
         from likeness.head_models import HEAD_MODELS
+        from likeness.preprocess.camera_stream import CameraStream
 
         if bundle.head_model not in HEAD_MODELS:
             raise UserError(
@@ -69,7 +71,11 @@ class Webcam:
                 self.seen_s, self.time_s = time.perf_counter(), frame.time_s
                 self._picture, image, scale = frame.image, *_reduced(frame.image)
                 faces = detector(image)
-                points = torch.from_numpy(faces[face_widths(faces).argmax()] / scale) if len(faces) else None
+                points = (
+                    torch.from_numpy(faces[face_widths(faces).argmax()] / scale)
+                    if len(faces)
+                    else None
+                )
                 if tracker is None:
                     if points is not None:
                         kept.append((points, frame.time_s))
@@ -85,7 +91,10 @@ class Webcam:
                 found_s = time.perf_counter()
                 if points is not None:
                     state = tracker(points, frame.time_s)
-                self.detection_s, self.tracking_s = found_s - self.seen_s, time.perf_counter() - found_s
+                self.detection_s, self.tracking_s = (
+                    found_s - self.seen_s,
+                    time.perf_counter() - found_s,
+                )
                 yield state
         if tracker is None:
             found = f"a face in only {len(kept)} frames" if kept else "no face"
@@ -99,12 +108,14 @@ class Webcam:
 
         focal = UNCROPPED_FOCAL * max(self._camera.width, self._camera.height)
         return torch.tensor(
-            [[focal, 0, self._camera.width / 2], [0, focal, self._camera.height / 2], [0, 0, 1]], dtype=torch.float64
+            [[focal, 0, self._camera.width / 2], [0, focal, self._camera.height / 2], [0, 0, 1]],
+            dtype=torch.float64,
         )
 
 
 def _reduced(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """A picture of at most 640 pixels, in which faces are found as well and sooner, and its scale."""
+    """A picture of at most 640 pixels, in which faces are found as well and sooner, and its
+    scale."""
     import cv2
 
     scale = min(1.0, _MAX_SIDE / max(image.shape[:2]))

@@ -1,6 +1,8 @@
-"""Evaluations of frozen avatars on CUDA by kernels in Triton, each for many of PyTorch's operations.
+"""Evaluations of frozen avatars on CUDA by kernels in Triton, each for many of PyTorch's
+operations.
 
-``likeness.playback.fused.kernels`` alone imports triton, which PyTorch's CUDA builds for Linux bring along.
+``likeness.playback.fused.kernels`` alone imports triton, which PyTorch's CUDA builds for Linux
+bring along.
 """
 
 from __future__ import annotations
@@ -34,9 +36,11 @@ def why_not(avatar: AvatarModel) -> str | None:
     return None
 
 
-def fused(avatar: AvatarModel, state: HeadState, eye: Tensor) -> Callable[[HeadState, Tensor], GaussianCloud]:
-    """The evaluation of a frozen avatar by kernels, for states like this one. Raises ValueError where ``why_not`` says
-    something."""
+def fused(
+    avatar: AvatarModel, state: HeadState, eye: Tensor
+) -> Callable[[HeadState, Tensor], GaussianCloud]:
+    """The evaluation of a frozen avatar by kernels, for states like this one. Raises ValueError
+    where ``why_not`` says something."""
     if reason := why_not(avatar):
         raise ValueError(f"fused: {reason}")
     return FusedLinear(avatar) if avatar.kind == "linear" else FusedPlacing(avatar, state, eye)

@@ -26,7 +26,8 @@ class FusedLinear:
     def __init__(self, avatar: AvatarModel) -> None:
         p, codes, self._motion = avatar.per_gaussian, avatar.config.codes, avatar.config.motion
         weights, biases = _layers(avatar.coder, width(avatar))
-        # What there is at codes of 0 comes last, with a code that is always 1: the coder's next output.
+        # What there is at codes of 0 comes last, with a code that is always 1: the coder's next
+        # output.
         biases[-1, codes] = 1
         self._shared = Shared(avatar, avatar.config.sh_degree, (weights, biases))
         self._codes = self._shared.codes[: codes + 1]
@@ -40,7 +41,8 @@ class FusedLinear:
 
     @torch.no_grad()
     def __call__(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        """The cloud [N] of one state [] on the avatar's device; the eye does not matter to linear avatars."""
+        """The cloud [N] of one state [] on the avatar's device; the eye does not matter to linear
+        avatars."""
         from likeness.playback.fused.kernels.place import place_linear
 
         shared, anchoring = self._shared, self._shared.anchoring
@@ -51,22 +53,43 @@ class FusedLinear:
             moved = shared.read(state)
             blended = torch.mv(self._modes.T, self._codes)
             place_linear[(shared.stride // BLOCK,)](
-                shared.state, shared.frames, moved, shared.bound, shared.vertices, blended, self._rest, *fields, count,
-                shared.stride, self._motion, shared.degree, shared.sway, anchoring.rigged, anchoring.swaying,
-                anchoring.two_frames, BLOCK,
-            )  # fmt: skip
+                shared.state,
+                shared.frames,
+                moved,
+                shared.bound,
+                shared.vertices,
+                blended,
+                self._rest,
+                *fields,
+                count,
+                shared.stride,
+                self._motion,
+                shared.degree,
+                shared.sway,
+                anchoring.rigged,
+                anchoring.swaying,
+                anchoring.two_frames,
+                BLOCK,
+            )
         return GaussianCloud(*fields)
 
 
 def width(avatar: AvatarModel) -> int:
     """Of square matrices that hold the layers of its coder, and one output more: a power of two."""
     layers = [layer for layer in avatar.coder if isinstance(layer, nn.Linear)]
-    widest = max(avatar.config.codes + 1, *(size for layer in layers for size in layer.weight.shape))
+    widest = max(
+        avatar.config.codes + 1, *(size for layer in layers for size in layer.weight.shape)
+    )
     return max(16, 1 << (widest - 1).bit_length())
 
 
 def _layers(coder: nn.Sequential, width: int) -> tuple[Tensor, Tensor]:
     """Weights [L, width, width] and biases [L, width], filled up with zeros."""
     layers = [layer for layer in coder if isinstance(layer, nn.Linear)]
-    weights = [pad(layer.weight, (0, width - layer.in_features, 0, width - layer.out_features)) for layer in layers]
-    return torch.stack(weights), torch.stack([pad(layer.bias, (0, width - layer.out_features)) for layer in layers])
+    weights = [
+        pad(layer.weight, (0, width - layer.in_features, 0, width - layer.out_features))
+        for layer in layers
+    ]
+    return torch.stack(weights), torch.stack(
+        [pad(layer.bias, (0, width - layer.out_features)) for layer in layers]
+    )

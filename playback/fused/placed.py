@@ -1,5 +1,5 @@
-"""Any frozen avatar that rig, sway or two frames move: its canonical cloud by PyTorch's operations, its place by two
-kernels, for what are a hundred and fifty operations otherwise."""
+"""Any frozen avatar that rig, sway or two frames move: its canonical cloud by PyTorch's operations,
+its place by two kernels, for what are a hundred and fifty operations otherwise."""
 
 from __future__ import annotations
 
@@ -25,18 +25,35 @@ class FusedPlacing:
 
     @torch.no_grad()
     def __call__(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        """The cloud [N] of one state [] on the avatar's device; it may share memory with the avatar's parameters."""
+        """The cloud [N] of one state [] on the avatar's device; it may share memory with the
+        avatar's parameters."""
         from likeness.playback.fused.kernels.place import place_cloud
 
-        cloud, shared, anchoring = self._avatar.canonical(state, eye), self._shared, self._shared.anchoring
+        cloud, shared, anchoring = (
+            self._avatar.canonical(state, eye),
+            self._shared,
+            self._shared.anchoring,
+        )
         names = ("means", "quats", "sh") if anchoring.two_frames else ("means",)
         given = [getattr(cloud, name).contiguous() for name in ("means", "quats", "sh")]
         made = {name: torch.empty_like(tensor) for name, tensor in zip(names, given)}
         with shared.on_device():
             moved = shared.read(state)
             place_cloud[(shared.stride // BLOCK,)](
-                shared.state, shared.frames, moved, shared.bound, shared.vertices, *given,
-                *(made.get(name, given[0]) for name in ("means", "quats", "sh")), shared.count, shared.stride,
-                shared.degree, shared.sway, anchoring.rigged, anchoring.swaying, anchoring.two_frames, BLOCK,
-            )  # fmt: skip
+                shared.state,
+                shared.frames,
+                moved,
+                shared.bound,
+                shared.vertices,
+                *given,
+                *(made.get(name, given[0]) for name in ("means", "quats", "sh")),
+                shared.count,
+                shared.stride,
+                shared.degree,
+                shared.sway,
+                anchoring.rigged,
+                anchoring.swaying,
+                anchoring.two_frames,
+                BLOCK,
+            )
         return dataclasses.replace(cloud, **made)

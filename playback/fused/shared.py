@@ -10,21 +10,25 @@ from torch.nn.functional import pad
 
 from likeness.fitting.avatars import AvatarModel
 from likeness.ops import harmonics as spherical_harmonics
-from likeness.scene.head_state import HeadState
 from likeness.ops.deform.secondary_motion import NUM_POINTS
+from likeness.scene.head_state import HeadState
 
 BLOCK = 128
 """Gaussians to a program."""
 
 
 class Shared:
-    """Reads states by ``read_state``, and holds how Gaussians are anchored. Not for several threads at a time.
+    """Reads states by ``read_state``, and holds how Gaussians are anchored. Not for several threads
+    at a time.
 
-    state, frames: what the kernels call so, of the last state read. codes: the coder's outputs then. bound, vertices:
-    rows of ``stride`` numbers, for ``place_linear`` and ``place_cloud``; count: Gaussians.
+    state, frames: what the kernels call so, of the last state read. codes: the coder's outputs
+    then. bound, vertices: rows of ``stride`` numbers, for ``place_linear`` and ``place_cloud``;
+    count: Gaussians.
     """
 
-    def __init__(self, avatar: AvatarModel, degree: int, layers: tuple[Tensor, Tensor] | None = None) -> None:
+    def __init__(
+        self, avatar: AvatarModel, degree: int, layers: tuple[Tensor, Tensor] | None = None
+    ) -> None:
         """degree: of the harmonics. layers: of a coder, [L, W, W] and [L, W]."""
         from likeness.playback.fused.kernels.state import FRAMES, HARMONICS, SAMPLES
 
@@ -32,36 +36,56 @@ class Shared:
         self.count, self.degree = avatar.num_gaussians, degree
         self.stride = -(-self.count // BLOCK) * BLOCK
         self._expressions, self._joints = avatar.num_expressions, avatar.num_joints
-        nothing, weights, rigged = p["means"].new_zeros(self.count, 3), avatar.head_weights(), self.anchoring.rigged
+        nothing, weights, rigged = (
+            p["means"].new_zeros(self.count, 3),
+            avatar.head_weights(),
+            self.anchoring.rigged,
+        )
         weights = nothing[:, :1] if weights is None else weights[:, None]
         self.bound = self.rows(torch.cat([weights, p["rig_weights"] if rigged else nothing], -1).T)
         self.vertices = self.rows((p["rig_vertices"] if rigged else nothing).T.to(torch.int32))
-        self._shapes = avatar.rig_shapes.flatten(1) if rigged else nothing.new_zeros(self._expressions, 3)
+        self._shapes = (
+            avatar.rig_shapes.flatten(1) if rigged else nothing.new_zeros(self._expressions, 3)
+        )
 
         directions, solve = (t.to(nothing) for t in spherical_harmonics.rotation_samples(degree))
         spare = SAMPLES - len(directions)
         self._directions = pad(directions.T, (0, spare)).contiguous()
         self._solve = pad(solve, (0, spare, 0, HARMONICS - len(solve))).contiguous()
-        self._weights, self._biases = layers or (nothing.new_zeros(0, 0, 0), nothing.new_zeros(0, 0))
+        self._weights, self._biases = layers or (
+            nothing.new_zeros(0, 0, 0),
+            nothing.new_zeros(0, 0),
+        )
         results = nothing.new_zeros(self._biases.shape[-1] + FRAMES + HARMONICS * HARMONICS)
-        self.codes, self.frames = results.split([self._biases.shape[-1], FRAMES + HARMONICS * HARMONICS])
+        self.codes, self.frames = results.split(
+            [self._biases.shape[-1], FRAMES + HARMONICS * HARMONICS]
+        )
         self._results = results
         self.sway = self._expressions + 4 * self._joints + 32
         """Where in ``state`` the sway begins."""
         self.state = nothing.new_zeros(self.sway + 2 * NUM_POINTS)
 
     def read(self, state: HeadState) -> Tensor:
-        """From here on ``state``, ``frames`` and ``codes`` are of this state []; how far it moves the rig's vertices,
-        [V * 3]."""
+        """From here on ``state``, ``frames`` and ``codes`` are of this state []; how far it moves
+        the rig's vertices, [V * 3]."""
         from likeness.playback.fused.kernels.state import read_state
 
         parts = state.expression, state.joints, state.T_world_head, state.T_world_body, state.sway
         torch.cat([part.reshape(-1) for part in parts], out=self.state)
         read_state[(1,)](
-            self.state, self._weights, self._biases, self._directions, self._solve, self._results, self._expressions,
-            self._joints, len(self._weights), len(self.codes), self.degree if self.anchoring.two_frames else 0,
+            self.state,
+            self._weights,
+            self._biases,
+            self._directions,
+            self._solve,
+            self._results,
+            self._expressions,
+            self._joints,
+            len(self._weights),
+            len(self.codes),
+            self.degree if self.anchoring.two_frames else 0,
             num_warps=8 if len(self.codes) else 1,
-        )  # fmt: skip
+        )
         return torch.mv(self._shapes.T, self.state[: self._expressions])
 
     def rows(self, rows: Tensor) -> Tensor:

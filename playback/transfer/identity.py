@@ -1,7 +1,9 @@
-"""Whether two pictures show the same person: embeddings of faces by a network from the user's own file.
+"""Whether two pictures show the same person: embeddings of faces by a network from the user's own
+file.
 
-Any network of ArcFace's kind (Deng et al. 2019) in an ONNX file: one input [1, 3, 112, 112], RGB in [-1, 1], of a face
-aligned by its five points; one output, the embedding. OpenCV runs it; nothing in such a file is executed as code.
+Any network of ArcFace's kind (Deng et al. 2019) in an ONNX file: one input [1, 3, 112, 112], RGB in
+[-1, 1], of a face aligned by its five points; one output, the embedding. OpenCV runs it; nothing in
+such a file is executed as code.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ import numpy as np
 from likeness.scene.errors import UserError
 
 SIDE = 112
-# Where ArcFace's training pictures have the eyes (the subject's right one first), nose and mouth's corners, in pixels.
-TEMPLATE = np.array([[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]], np.float32)
+# Where ArcFace's training pictures have the eyes (the subject's right one first), nose and mouth's
+# corners, in pixels.
+TEMPLATE = np.array(
+    [[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]], np.float32
+)
 # FaceMesh's landmarks for them: corners of each eye, the nose's tip, corners of the mouth.
 _POINTS = ((33, 133), (362, 263), (4,), (61,), (291,))
 
@@ -38,22 +43,28 @@ class IdentityModel:
                 f"({reason}); give another ONNX file of ArcFace's kind"
             ) from None
         if probe.size < 8:
-            raise UserError(f"{path}: gives {probe.size} numbers for a face; expected an embedding (mostly 512)")
+            raise UserError(
+                f"{path}: gives {probe.size} numbers for a face; expected an embedding (mostly 512)"
+            )
 
     def __call__(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """The embedding [D] of the face in a picture [H, W, 3] uint8 RGB with FaceMesh's landmarks [478, 2]."""
+        """The embedding [D] of the face in a picture [H, W, 3] uint8 RGB with FaceMesh's landmarks
+        [478, 2]."""
         vector = self._run(aligned(image, landmarks))
         return vector / max(float(np.linalg.norm(vector)), 1e-9)
 
     def _run(self, face: np.ndarray) -> np.ndarray:
         import cv2
 
-        self._network.setInput(cv2.dnn.blobFromImage(face.astype(np.float32), 1 / 127.5, mean=(127.5, 127.5, 127.5)))
+        self._network.setInput(
+            cv2.dnn.blobFromImage(face.astype(np.float32), 1 / 127.5, mean=(127.5, 127.5, 127.5))
+        )
         return self._network.forward().astype(np.float64).ravel()
 
 
 def aligned(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The face [112, 112, 3] uint8, moved, turned and scaled so that its five points lie best on the template's."""
+    """The face [112, 112, 3] uint8, moved, turned and scaled so that its five points lie best on
+    the template's."""
     import cv2
 
     points = np.stack([landmarks[list(group)].mean(0) for group in _POINTS])
@@ -61,7 +72,8 @@ def aligned(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """[2, 3]: the similarity transform that brings points [N, 2] nearest to others (Umeyama 1991)."""
+    """[2, 3]: the similarity transform that brings points [N, 2] nearest to others (Umeyama
+    1991)."""
     middle, goal = source.mean(0), target.mean(0)
     a, b = source - middle, target - goal
     # As complex numbers: the best factor (scale and turn) is a projection.

@@ -1,21 +1,26 @@
 """How well an avatar does what a driver does: CSIM, AED, APD and AKD.
 
-Both clips, the driver's pictures and the avatar's, go through the same landmark detector and head tracker. Two variants
-of each distance are given, for transfers and, as the reference, for the avatar on held-out frames of its own recording:
+Both clips, the driver's pictures and the avatar's, go through the same landmark detector and head
+tracker. Two variants of each distance are given, for transfers and, as the reference, for the
+avatar on held-out frames of its own recording:
 
-* ``papers``: frame by frame, as LAM and GAGAvatar report them (they name the estimators, not the formulas; the public
-  programs that measure AED and APD take the mean absolute difference of coefficients, without a mean taken out). AED:
-  mean absolute difference of the expression coefficients (0 to 1), and its mean L2 norm. APD: the same two of the
-  head's rotation vector against a head that faces the camera, radians, and the mean angle between the rotations in
-  degrees. AKD: mean L2 distance of the 478 landmarks in pixels of a picture of 512 rows; as in the papers of
-  self-reenactment alone, where both pictures have the same camera and face.
-* ``motion``: with each clip's mean taken out first, of expressions, rotations and landmarks alike: faces differ at
-  rest, and a transfer means to keep that difference. AED is the mean absolute difference, APD the mean angle in
-  degrees, AKD the mean distance of the landmarks in per cent of each clip's distance of the outer eye corners.
+* ``papers``: frame by frame, as LAM and GAGAvatar report them (they name the estimators, not the
+formulas; the public
+  programs that measure AED and APD take the mean absolute difference of coefficients, without a
+  mean taken out). AED: mean absolute difference of the expression coefficients (0 to 1), and its
+  mean L2 norm. APD: the same two of the head's rotation vector against a head that faces the
+  camera, radians, and the mean angle between the rotations in degrees. AKD: mean L2 distance of the
+  478 landmarks in pixels of a picture of 512 rows; as in the papers of self-reenactment alone,
+  where both pictures have the same camera and face.
+* ``motion``: with each clip's mean taken out first, of expressions, rotations and landmarks alike:
+faces differ at
+  rest, and a transfer means to keep that difference. AED is the mean absolute difference, APD the
+  mean angle in degrees, AKD the mean distance of the landmarks in per cent of each clip's distance
+  of the outer eye corners.
 
-Their absolute values depend on the estimators, ours are not the papers'. CSIM: cosine of the face-identity embeddings
-of the avatar's pictures and the mean embedding of the person's own. Of a driver without pictures its own states are
-compared with.
+Their absolute values depend on the estimators, ours are not the papers'. CSIM: cosine of the
+face-identity embeddings of the avatar's pictures and the mean embedding of the person's own. Of a
+driver without pictures its own states are compared with.
 
 This module needs ``preprocess`` (detector, tracker): for the scripts, not for playing.
 """
@@ -42,14 +47,20 @@ from likeness.playback.transfer.running import transfer
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
-from likeness.scene.head_state import HeadState
 from likeness.scene.frame_images import composite, load_rgba
-from likeness.scene.transforms import invert_transform, matrices_to_rotvecs, mean_transform, rotation_angles
+from likeness.scene.head_state import HeadState
+from likeness.scene.transforms import (
+    invert_transform,
+    matrices_to_rotvecs,
+    mean_transform,
+    rotation_angles,
+)
 
 MAX_FRAMES = 120
 PAPER_ROWS = 512
 """Rows of the papers' pictures, in whose pixels AKD is given."""
-_FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # the rotation of a head that looks into the camera
+# the rotation of a head that looks into the camera
+_FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 _LEAST = 8
 _NO_MODEL = "no network for face identity given (--identity-model FILE.onnx)"
 _NO_PICTURES = "the driver has no pictures"
@@ -59,7 +70,8 @@ _NO_PICTURES = "the driver has no pictures"
 class Clip:
     """What detector and tracker make of T pictures.
 
-    found: [T] bool. landmarks: [T, 478, 2] pixels. states: [T] by the tracker. embeddings: [T, D], or None.
+    found: [T] bool. landmarks: [T, 478, 2] pixels. states: [T] by the tracker. embeddings: [T, D],
+        or None.
     """
 
     found: Tensor
@@ -69,30 +81,58 @@ class Clip:
 
 
 def measure(
-    run: Path, bundle: AvatarBundle, driver: Recording, *, identity: IdentityModel | None = None,
-    config: RetargetConfig = RetargetConfig(), neutral: int | None = None, device: str = "cpu", progress: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """The figures as plain JSON: ``self`` (held-out frames of the run's own capture without their sway), ``driven``.
+    run: Path,
+    bundle: AvatarBundle,
+    driver: Recording,
+    *,
+    identity: IdentityModel | None = None,
+    config: RetargetConfig = RetargetConfig(),
+    neutral: int | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """The figures as plain JSON: ``self`` (held-out frames of the run's own capture without their
+    sway), ``driven``.
 
-    Of each: csim; papers (aed, aed_l2, apd_radians, apd_l2_radians, apd_degrees, akd_pixels); motion (aed, apd_degrees,
-    akd_percent); frames. None where something is not measured; ``reasons`` says why.
+    Of each: csim; papers (aed, aed_l2, apd_radians, apd_l2_radians, apd_degrees, akd_pixels);
+    motion (aed, apd_degrees, akd_percent); frames. None where something is not measured;
+    ``reasons`` says why.
     """
     player, capture = Player(bundle, device), Capture.load(Path(run) / "capture")
     chosen = _spread(list(capture.test))
-    truth, own_K = [_picture(capture, index) for index in chosen], capture.frames[chosen[0]].camera.K
+    truth, own_K = (
+        [_picture(capture, index) for index in chosen],
+        capture.frames[chosen[0]].camera.K,
+    )
     times = torch.tensor([capture.frames[index].time_s for index in chosen], dtype=torch.float64)
-    shown = [_play(player, capture.frames[index].state.without_secondary_motion(), capture.frames[index].camera) for index in chosen]
+    shown = [
+        _play(
+            player,
+            capture.frames[index].state.without_secondary_motion(),
+            capture.frames[index].camera,
+        )
+        for index in chosen
+    ]
     real = see(truth, own_K, times, bundle, identity, "own pictures" if progress else None)
     played = see(shown, own_K, times, bundle, identity, "self-reenactment" if progress else None)
-    result = {"self": _figures(real, real.states, played, real, capture.root, PAPER_ROWS / truth[0].shape[0])}
+    result = {
+        "self": _figures(
+            real, real.states, played, real, capture.root, PAPER_ROWS / truth[0].shape[0]
+        )
+    }
 
     frames = _spread(list(range(len(driver))))
     states = transfer(bundle, driver, config, neutral=neutral)
     times, camera = driver.times[frames], bundle.default_camera
     driven = see(
-        (_play(player, states[index], camera) for index in frames), camera.K, times, bundle, identity,
-        "driven avatar" if progress else None, len(frames),
-    )  # fmt: skip
+        (_play(player, states[index], camera) for index in frames),
+        camera.K,
+        times,
+        bundle,
+        identity,
+        "driven avatar" if progress else None,
+        len(frames),
+    )
     theirs = None
     if driver.pictures is not None:
         pictures = [to_uint8(driver.picture(index)) for index in frames]
@@ -104,10 +144,16 @@ def measure(
 
 
 def see(
-    pictures: Iterable[np.ndarray], K: Tensor, times: Tensor, bundle: AvatarBundle,
-    identity: IdentityModel | None = None, progress: str | None = None, total: int | None = None,
-) -> Clip:  # fmt: skip
-    """Detects and tracks pictures [H, W, 3] uint8 at times [T]. Raises UserError when too few show a face."""
+    pictures: Iterable[np.ndarray],
+    K: Tensor,
+    times: Tensor,
+    bundle: AvatarBundle,
+    identity: IdentityModel | None = None,
+    progress: str | None = None,
+    total: int | None = None,
+) -> Clip:
+    """Detects and tracks pictures [H, W, 3] uint8 at times [T]. Raises UserError when too few show
+    a face."""
     from tqdm import tqdm
 
     from likeness.head_models import HEAD_MODELS
@@ -124,24 +170,30 @@ def see(
 
     marks = detect(remembered(), max_faces=1)
     if marks.found.sum() < _LEAST:
-        raise UserError(f"reenactment: a face was found in only {int(marks.found.sum())} of {len(kept)} pictures")
+        raise UserError(
+            f"reenactment: a face was found in only {int(marks.found.sum())} of {len(kept)} pictures"
+        )
     points, found = torch.from_numpy(marks.points), torch.from_numpy(marks.found)
     confidence = found[:, None].float().expand(-1, points.shape[1])
     fps = rate_of(times)
     states = track(points, confidence, K, HEAD_MODELS[bundle.head_model](), fps, times=times).states
     embeddings = None
     if identity is not None:
-        embeddings = np.stack([identity(kept[i], marks.points[i]) for i in np.flatnonzero(marks.found)])
+        embeddings = np.stack(
+            [identity(kept[i], marks.points[i]) for i in np.flatnonzero(marks.found)]
+        )
     return Clip(found, points, states, embeddings)
 
 
 def expression_distances(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """Mean absolute difference (AED) of coefficients [T, E] of the same moments, and the mean L2 norm of it."""
+    """Mean absolute difference (AED) of coefficients [T, E] of the same moments, and the mean L2
+    norm of it."""
     return float((a - b).abs().mean()), float((a - b).norm(dim=-1).mean())
 
 
 def pose_distances(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """The same (APD) of the rotation vectors of poses [T, 4, 4], from a head that faces the camera; radians."""
+    """The same (APD) of the rotation vectors of poses [T, 4, 4], from a head that faces the camera;
+    radians."""
     vectors = [matrices_to_rotvecs(_FACING.to(pose).T @ pose[:, :3, :3]) for pose in (a, b)]
     return expression_distances(*vectors)
 
@@ -157,7 +209,8 @@ def motion_of(poses: Tensor) -> Tensor:
 
 
 def landmark_distance(a: Tensor, b: Tensor) -> float:
-    """AKD of the motion of landmarks [T, L, 2] of the same moments, in per cent of each clip's eye distance."""
+    """AKD of the motion of landmarks [T, L, 2] of the same moments, in per cent of each clip's eye
+    distance."""
     from likeness.preprocess.landmarks import EYE_CORNERS
 
     motions = []
@@ -168,9 +221,15 @@ def landmark_distance(a: Tensor, b: Tensor) -> float:
 
 
 def _figures(
-    driver: Clip | None, target: HeadState, avatar: Clip, person: Clip, name: Any, pixels: float | None = None
+    driver: Clip | None,
+    target: HeadState,
+    avatar: Clip,
+    person: Clip,
+    name: Any,
+    pixels: float | None = None,
 ) -> dict[str, Any]:
-    """pixels: of the papers' pictures in one of these; None where the two pictures are not of one camera and face."""
+    """pixels: of the papers' pictures in one of these; None where the two pictures are not of one
+    camera and face."""
     both = avatar.found if driver is None else avatar.found & driver.found
     if int(both.sum()) < _LEAST:
         raise UserError(f"{name}: faces were found in only {int(both.sum())} pairs of pictures")
@@ -189,17 +248,28 @@ def _figures(
     (aed, aed_l2), (apd, apd_l2) = expression_distances(*expressions), pose_distances(*poses)
     akd_pixels = None
     if driver is not None and pixels is not None:
-        akd_pixels = pixels * float((driver.landmarks[both] - avatar.landmarks[both]).norm(dim=-1).mean())
+        akd_pixels = pixels * float(
+            (driver.landmarks[both] - avatar.landmarks[both]).norm(dim=-1).mean()
+        )
     return {
         "csim": csim,
-        "papers": {"aed": aed, "aed_l2": aed_l2, "apd_radians": apd, "apd_l2_radians": apd_l2,
-                   "apd_degrees": pose_angle(*poses), "akd_pixels": akd_pixels},
-        "motion": {"aed": expression_distances(*(e - e.mean(0) for e in expressions))[0],
-                   "apd_degrees": pose_angle(*map(motion_of, poses)), "akd_percent": akd},
+        "papers": {
+            "aed": aed,
+            "aed_l2": aed_l2,
+            "apd_radians": apd,
+            "apd_l2_radians": apd_l2,
+            "apd_degrees": pose_angle(*poses),
+            "akd_pixels": akd_pixels,
+        },
+        "motion": {
+            "aed": expression_distances(*(e - e.mean(0) for e in expressions))[0],
+            "apd_degrees": pose_angle(*map(motion_of, poses)),
+            "akd_percent": akd,
+        },
         "frames": int(both.sum()),
         "frames_without_face": int((~both).sum()),
         "reasons": reasons,
-    }  # fmt: skip
+    }
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -209,19 +279,34 @@ def table(figures: dict[str, Any]) -> str:
         f"{'':28s}{'CSIM':>8s}{'AED':>9s}{'L2':>8s}{'APD rad':>9s}{'L2':>8s}{'°':>8s}{'AKD px':>8s}"
         f"{'AED':>9s}{'APD °':>8s}{'AKD %':>8s}{'frames':>8s}",
     ]
-    for key, label in (("self", "self, held-out frames"), ("driven", f"driven by {figures['driver']}"[:27])):
+    for key, label in (
+        ("self", "self, held-out frames"),
+        ("driven", f"driven by {figures['driver']}"[:27]),
+    ):
         row = figures[key]
         papers, motion = row["papers"], row["motion"]
         cells = [
-            (row["csim"], 8, 3), (papers["aed"], 9, 4), (papers["aed_l2"], 8, 3), (papers["apd_radians"], 9, 4),
-            (papers["apd_l2_radians"], 8, 3), (papers["apd_degrees"], 8, 2), (papers["akd_pixels"], 8, 2),
-            (motion["aed"], 9, 4), (motion["apd_degrees"], 8, 2), (motion["akd_percent"], 8, 2),
-        ]  # fmt: skip
-        texts = [f"{'–':>{w}s}" if value is None else f"{value:{w}.{digits}f}" for value, w, digits in cells]
+            (row["csim"], 8, 3),
+            (papers["aed"], 9, 4),
+            (papers["aed_l2"], 8, 3),
+            (papers["apd_radians"], 9, 4),
+            (papers["apd_l2_radians"], 8, 3),
+            (papers["apd_degrees"], 8, 2),
+            (papers["akd_pixels"], 8, 2),
+            (motion["aed"], 9, 4),
+            (motion["apd_degrees"], 8, 2),
+            (motion["akd_percent"], 8, 2),
+        ]
+        texts = [
+            f"{'–':>{w}s}" if value is None else f"{value:{w}.{digits}f}"
+            for value, w, digits in cells
+        ]
         lines.append(f"{label:28s}" + "".join(texts) + f"{row['frames']:8d}")
     reasons = {**figures["self"]["reasons"], **figures["driven"]["reasons"]}
     names = {"csim": "CSIM", "akd": "AKD"}
-    return "\n".join(lines + [f"{names[name]}: not measured: {reason}" for name, reason in reasons.items()])
+    return "\n".join(
+        lines + [f"{names[name]}: not measured: {reason}" for name, reason in reasons.items()]
+    )
 
 
 def _spread(indices: list[int]) -> list[int]:

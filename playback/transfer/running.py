@@ -30,12 +30,17 @@ SMOOTHING_S = 0.17
 
 
 def transfer(
-    bundle: AvatarBundle, driver: Recording, config: RetargetConfig = RetargetConfig(), *,
-    neutral: int | None = None, smoothing_s: float = SMOOTHING_S,
-) -> HeadState:  # fmt: skip
+    bundle: AvatarBundle,
+    driver: Recording,
+    config: RetargetConfig = RetargetConfig(),
+    *,
+    neutral: int | None = None,
+    smoothing_s: float = SMOOTHING_S,
+) -> HeadState:
     """The avatar's states [T] for a driver whose frames are all known.
 
-    neutral: number of the driver's frame at rest; found if None. Raises UserError when it has no such frame.
+    neutral: number of the driver's frame at rest; found if None. Raises UserError when it has no
+        such frame.
     """
     names = bundle.expression_names, bundle.joint_names
     smooth = zero_phase(driver.states, driver.times, bundle.expression_names, smoothing_s)
@@ -46,15 +51,17 @@ def transfer(
 def rows(
     player: Player, driver: Recording, states: HeadState, size: int, progress: str | None = None
 ) -> Iterator[list[np.ndarray]]:
-    """For each step of a film at the driver's rate its pictures from left to right, uint8: the driver's (where there
-    are any), the avatar's; ``size`` pixels high, the avatar on white and ``size`` wide, held
-    where its head turns beyond what its recording shows."""
+    """For each step of a film at the driver's rate its pictures from left to right, uint8: the
+    driver's (where there are any), the avatar's; ``size`` pixels high, the avatar on white and
+    ``size`` wide, held where its head turns beyond what its recording shows."""
     from tqdm import tqdm
 
     camera = player.bundle.default_camera.resized(size, size)
     white = torch.ones(3)
     shown, row = None, []
-    for index in tqdm(driver.shown_at(driver.fps), desc=progress, unit="frame", disable=progress is None):
+    for index in tqdm(
+        driver.shown_at(driver.fps), desc=progress, unit="frame", disable=progress is None
+    ):
         if index != shown:
             avatar = player.step(states[index], camera, white, hold=True).rgb
             theirs = driver.picture(index)
@@ -64,11 +71,14 @@ def rows(
 
 
 def live_rows(
-    player: Player, driver: Driver, size: int, config: RetargetConfig = RetargetConfig(),
+    player: Player,
+    driver: Driver,
+    size: int,
+    config: RetargetConfig = RetargetConfig(),
     latencies: list[float] | None = None,
-) -> Iterator[list[np.ndarray]]:  # fmt: skip
-    """The same for a driver that calibrates itself and then goes on without end. latencies: gets for each picture the
-    seconds from the camera's picture to the avatar's."""
+) -> Iterator[list[np.ndarray]]:
+    """The same for a driver that calibrates itself and then goes on without end. latencies: gets
+    for each picture the seconds from the camera's picture to the avatar's."""
     bundle, avatar = player.bundle, Person.of_avatar(player.bundle)
     smoother = CausalSmoother(bundle.expression_names)
     player.held.gaussians()  # now, and not when a head first turns so far that they are needed
@@ -84,8 +94,8 @@ def live_rows(
 
 
 def at_rate(rows: Iterable[list[np.ndarray]], driver: Driver) -> Iterator[list[np.ndarray]]:
-    """Live rows as a film at the driver's rate needs them: each stands until the next one was seen, and of those that
-    come quicker some are left out."""
+    """Live rows as a film at the driver's rate needs them: each stands until the next one was seen,
+    and of those that come quicker some are left out."""
     begun, shown, written = None, [], 0
     for row in rows:
         begun = driver.time_s if begun is None else begun
@@ -97,8 +107,8 @@ def at_rate(rows: Iterable[list[np.ndarray]], driver: Driver) -> Iterator[list[n
 
 
 def until_interrupted(rows: Iterable[list[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-    """Rows until Ctrl-C, which ends them, and not the program: what was filmed is kept. A second one, or one before
-    the first row, ends the program."""
+    """Rows until Ctrl-C, which ends them, and not the program: what was filmed is kept. A second
+    one, or one before the first row, ends the program."""
     begun = stopping = False
 
     def on_signal(*_: Any) -> None:
@@ -121,14 +131,17 @@ def until_interrupted(rows: Iterable[list[np.ndarray]]) -> Iterator[list[np.ndar
 
 
 def write_film(path: Path, rows: Iterable[list[np.ndarray]], fps: float) -> None:
-    """Writes rows of pictures of one height, uint8, as a film. Raises UserError where there are none."""
+    """Writes rows of pictures of one height, uint8, as a film. Raises UserError where there are
+    none."""
     written = False
     with open_film(path, fps) as film:
         for row in rows:
             film.write(np.concatenate(row, 1))
             written = True
         if not written:
-            raise UserError(f"{path}: nothing to film; the driver ended with its calibration, give a longer one")
+            raise UserError(
+                f"{path}: nothing to film; the driver ended with its calibration, give a longer one"
+            )
 
 
 def at_height(picture: np.ndarray, height: int) -> np.ndarray:

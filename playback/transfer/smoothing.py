@@ -1,5 +1,5 @@
-"""Smoothing of states in time: without lag for recordings, causal for live use. Blinks are left as they are: they last
-a few frames, and a filter would leave the eye ajar."""
+"""Smoothing of states in time: without lag for recordings, causal for live use. Blinks are left as
+they are: they last a few frames, and a filter would leave the eye ajar."""
 
 from __future__ import annotations
 
@@ -11,15 +11,28 @@ from torch import Tensor
 
 from likeness.playback.transfer.retarget import BLINKS
 from likeness.scene.head_state import HeadState
-from likeness.scene.transforms import conjugate_quats, make_transform, matrices_to_quats, multiply_quats, normalize_quats, quats_to_matrices, quats_to_rotvecs, rotvecs_to_quats
+from likeness.scene.transforms import (
+    conjugate_quats,
+    make_transform,
+    matrices_to_quats,
+    multiply_quats,
+    normalize_quats,
+    quats_to_matrices,
+    quats_to_rotvecs,
+    rotvecs_to_quats,
+)
 
 _GAP = 2.5  # steps between frames from which on they do not belong together
 
 
-def zero_phase(states: HeadState, times: Tensor, names: tuple[str, ...], window_s: float) -> HeadState:
-    """States [T] smoothed over ``window_s`` seconds by Savitzky and Golay's filter of order 2 (1964), which is
-    symmetric: nothing comes later or earlier. Gaps in the times [T] divide the clip. Rotations are smoothed in the
-    tangent space at each of them. 0 seconds, or a window of less than 5 frames, changes nothing."""
+def zero_phase(
+    states: HeadState, times: Tensor, names: tuple[str, ...], window_s: float
+) -> HeadState:
+    """States [T] smoothed over ``window_s`` seconds by Savitzky and Golay's filter of order 2
+    (1964), which is
+    symmetric: nothing comes later or earlier. Gaps in the times [T] divide the clip. Rotations are
+    smoothed in the tangent space at each of them. 0 seconds, or a window of less than 5 frames,
+    changes nothing."""
     if window_s <= 0 or len(times) < 3:
         return states
     steps = times.diff()
@@ -28,7 +41,9 @@ def zero_phase(states: HeadState, times: Tensor, names: tuple[str, ...], window_
         return states
     ends = [0, *((steps > _GAP * steps.median()).nonzero()[:, 0] + 1).tolist(), len(times)]
     parts = [_smoothed(states[a:b], names, window) for a, b in zip(ends, ends[1:])]
-    return HeadState(*(torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(HeadState)))
+    return HeadState(
+        *(torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(HeadState))
+    )
 
 
 def _smoothed(states: HeadState, names: tuple[str, ...], window: int) -> HeadState:
@@ -49,7 +64,9 @@ def _smoothed(states: HeadState, names: tuple[str, ...], window: int) -> HeadSta
         return torch.einsum("w,tw...->t...", weights, values[place])
 
     def rotations(quats: Tensor) -> Tensor:
-        around = multiply_quats(conjugate_quats(quats)[:, None].expand_as(quats[place]), quats[place])
+        around = multiply_quats(
+            conjugate_quats(quats)[:, None].expand_as(quats[place]), quats[place]
+        )
         return normalize_quats(multiply_quats(quats, rotvecs_to_quats(vectors_of(around))))
 
     def vectors_of(around: Tensor) -> Tensor:
@@ -62,9 +79,12 @@ def _smoothed(states: HeadState, names: tuple[str, ...], window: int) -> HeadSta
     blink = torch.tensor([name in BLINKS for name in names])
     expression = torch.where(blink, states.expression, vectors(states.expression).clamp(0, 1))
     return HeadState(
-        expression, rotations(states.joints), poses(states.T_world_head), poses(states.T_world_body),
+        expression,
+        rotations(states.joints),
+        poses(states.T_world_head),
+        poses(states.T_world_body),
         vectors(states.sway),
-    )  # fmt: skip
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +101,8 @@ class OneEuroConfig:
 
 
 class CausalSmoother:
-    """The One-Euro filter (Casiez, Roussel and Vogel 2012) on states as they come: still when the face is still, quick
-    when it is quick. What it gives depends on the past alone."""
+    """The One-Euro filter (Casiez, Roussel and Vogel 2012) on states as they come: still when the
+    face is still, quick when it is quick. What it gives depends on the past alone."""
 
     def __init__(self, names: tuple[str, ...], config: OneEuroConfig = OneEuroConfig()) -> None:
         self._blink = torch.tensor([name in BLINKS for name in names])
@@ -100,19 +120,28 @@ class CausalSmoother:
             return self._last
         c = self._config
         expression = self._vector(
-            "expression", last.expression, state.expression, step, c.expression_cutoff, c.expression_slope
+            "expression",
+            last.expression,
+            state.expression,
+            step,
+            c.expression_cutoff,
+            c.expression_slope,
         )
         result = HeadState(
             torch.where(self._blink, state.expression, expression),
             self._rotation("joints", last.joints, state.joints, step),
             self._pose("head", last.T_world_head, state.T_world_head, step),
             self._pose("body", last.T_world_body, state.T_world_body, step),
-            self._vector("sway", last.sway, state.sway, step, c.translation_cutoff, c.translation_slope),
+            self._vector(
+                "sway", last.sway, state.sway, step, c.translation_cutoff, c.translation_slope
+            ),
         )
         self._last = result
         return result
 
-    def _vector(self, name: str, last: Tensor, new: Tensor, step: float, cutoff: float, slope: float) -> Tensor:
+    def _vector(
+        self, name: str, last: Tensor, new: Tensor, step: float, cutoff: float, slope: float
+    ) -> Tensor:
         speed = self._speed(name, (new - last) / step, step).abs()
         return last + _share(cutoff + slope * speed, step) * (new - last)
 
@@ -124,19 +153,29 @@ class CausalSmoother:
 
     def _pose(self, name: str, last: Tensor, new: Tensor, step: float) -> Tensor:
         c = self._config
-        turn = self._rotation(name, matrices_to_quats(last[:3, :3]), matrices_to_quats(new[:3, :3]), step)
+        turn = self._rotation(
+            name, matrices_to_quats(last[:3, :3]), matrices_to_quats(new[:3, :3]), step
+        )
         place = self._vector(
-            f"{name} place", last[:3, 3], new[:3, 3], step, c.translation_cutoff, c.translation_slope
+            f"{name} place",
+            last[:3, 3],
+            new[:3, 3],
+            step,
+            c.translation_cutoff,
+            c.translation_slope,
         )
         return make_transform(quats_to_matrices(turn), place)
 
     def _speed(self, name: str, speed: Tensor, step: float) -> Tensor:
         """The smoothed speed of a quantity."""
         before = self._speeds.get(name, torch.zeros_like(speed))
-        self._speeds[name] = before + _share(torch.full_like(speed, self._config.speed_cutoff), step) * (speed - before)
+        self._speeds[name] = before + _share(
+            torch.full_like(speed, self._config.speed_cutoff), step
+        ) * (speed - before)
         return self._speeds[name]
 
 
 def _share(cutoff: Tensor, step: float) -> Tensor:
-    """Weight of a new value in an exponential filter of cut-off frequencies in Hz, ``step`` seconds after the last."""
+    """Weight of a new value in an exponential filter of cut-off frequencies in Hz, ``step`` seconds
+    after the last."""
     return 1 / (1 + 1 / (2 * math.pi * cutoff * step))

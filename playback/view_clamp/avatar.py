@@ -1,7 +1,8 @@
-"""An avatar held where its recording never looked: its colours by ``seen.views``, what hides by ``seen.gaussians``.
+"""An avatar held where its recording never looked: its colours by ``seen.views``, what hides by
+``seen.gaussians``.
 
-From within the recording's views it is the plain avatar. Players do this when they are asked to (``hold``), for people
-who look on; whatever measures an avatar takes the plain one.
+From within the recording's views it is the plain avatar. Players do this when they are asked to
+(``hold``), for people who look on; whatever measures an avatar takes the plain one.
 """
 
 from __future__ import annotations
@@ -30,8 +31,13 @@ class ViewClampedAvatar:
 
     @torch.no_grad()
     def cloud(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        """The Gaussians [N] of a state [] in the head frame, seen from ``eye`` [3] there; see ``Player.cloud``."""
-        player, state, eye = self._player, state.to(self._player.device), eye.to(self._player.device)
+        """The Gaussians [N] of a state [] in the head frame, seen from ``eye`` [3] there; see
+        ``Player.cloud``."""
+        player, state, eye = (
+            self._player,
+            state.to(self._player.device),
+            eye.to(self._player.device),
+        )
         held = self._views.held(state, eye)
         if not held.needed:
             return player.cloud(state, eye)
@@ -40,7 +46,8 @@ class ViewClampedAvatar:
         return self.gaussians().filled(cloud, held.amount(weights))
 
     def gaussians(self, progress: bool = False) -> ClampedGaussians:
-        """Which of them the recording shows. Looks through it when first called, which takes a few seconds."""
+        """Which of them the recording shows. Looks through it when first called, which takes a few
+        seconds."""
         if self._gaussians is None:
             self._gaussians = ClampedGaussians.of(self._player, progress)
         return self._gaussians

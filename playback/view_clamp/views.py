@@ -1,8 +1,9 @@
 """Colours from where no picture looked are those from the nearest direction that a recording has.
 
-An avatar's colours change with the direction that they are seen from. Beyond the views that it was fitted to nothing
-holds them in check, and they turn to coloured speckles. So outside the cone of the recording's views, widened a little,
-each Gaussian has its colour from the border of that cone; within it nothing changes at all. Head and body have cones of
+An avatar's colours change with the direction that they are seen from. Beyond the views that it was
+fitted to nothing holds them in check, and they turn to coloured speckles. So outside the cone of
+the recording's views, widened a little, each Gaussian has its colour from the border of that cone;
+within it nothing changes at all. Head and body have cones of
 their own: a body that stands still is seen from one side only, however much the head turns.
 """
 
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
-from likeness.playback.views.trajectories import HEAD_CENTRE
 from likeness.ops import harmonics
+from likeness.playback.views.trajectories import HEAD_CENTRE
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
@@ -32,7 +33,8 @@ FADE = math.radians(10.0)
 
 @dataclasses.dataclass(frozen=True)
 class Cone:
-    """Directions towards the middle of the head. low, high: yaw and pitch [2] in radians, in a head or body frame."""
+    """Directions towards the middle of the head. low, high: yaw and pitch [2] in radians, in a head
+    or body frame."""
 
     low: Tensor
     high: Tensor
@@ -48,8 +50,8 @@ class Cone:
         return Cone(self.low.to(device), self.high.to(device))
 
     def nearest(self, eye: Tensor) -> tuple[Tensor, float]:
-        """The eye [3] within the cone nearest in angle to an eye [3], at its distance (that eye itself if inside), and
-        how far the given one lies outside, in radians."""
+        """The eye [3] within the cone nearest in angle to an eye [3], at its distance (that eye
+        itself if inside), and how far the given one lies outside, in radians."""
         angles, distance = _to_angles(eye)
         inside = torch.maximum(torch.minimum(angles, self.high), self.low)
         outside = float((angles - inside).norm())
@@ -58,8 +60,8 @@ class Cone:
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """Eyes [3] in the head frame that see head and body from within their cones, and how far (radians) the true one
-    lies outside of either."""
+    """Eyes [3] in the head frame that see head and body from within their cones, and how far
+    (radians) the true one lies outside of either."""
 
     head_eye: Tensor
     body_eye: Tensor
@@ -72,11 +74,16 @@ class Held:
 
     def eyes(self, head_weights: Tensor | None) -> Tensor:
         """The eye [3], or [N, 3] of each Gaussian by its weight between head (1) and body."""
-        return _mixed(self.head_eye, self.body_eye, None if head_weights is None else head_weights[:, None])
+        return _mixed(
+            self.head_eye, self.body_eye, None if head_weights is None else head_weights[:, None]
+        )
 
     def amount(self, head_weights: Tensor | None) -> Tensor:
         """From 0 within the cones to 1 well outside: [], or [N] by the weights."""
-        head, body = (self.head_eye.new_tensor(min(o / FADE, 1.0)) for o in (self.head_outside, self.body_outside))
+        head, body = (
+            self.head_eye.new_tensor(min(o / FADE, 1.0))
+            for o in (self.head_outside, self.body_outside)
+        )
         return _mixed(head, body, head_weights)
 
 
@@ -100,7 +107,9 @@ class SeenViews:
 def seen_from(cloud: GaussianCloud, eyes: Tensor) -> GaussianCloud:
     """A cloud [] with its colours as seen from eyes [3] or [N, 3]; the same from everywhere."""
     directions = torch.nn.functional.normalize(cloud.means - eyes, dim=-1)
-    return dataclasses.replace(cloud, sh=harmonics.from_rgb(harmonics.evaluate(cloud.sh, directions))[:, None])
+    return dataclasses.replace(
+        cloud, sh=harmonics.from_rgb(harmonics.evaluate(cloud.sh, directions))[:, None]
+    )
 
 
 def _mixed(head: Tensor, body: Tensor, weights: Tensor | None) -> Tensor:
@@ -108,10 +117,13 @@ def _mixed(head: Tensor, body: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _to_angles(eyes: Tensor) -> tuple[Tensor, Tensor]:
-    """Yaw and pitch [*b, 2] in radians and distance [*b] of eyes [*b, 3] in a head frame from the head's middle."""
+    """Yaw and pitch [*b, 2] in radians and distance [*b] of eyes [*b, 3] in a head frame from the
+    head's middle."""
     offset = eyes - eyes.new_tensor(HEAD_CENTRE)
     x, y, z = offset.unbind(-1)
-    return torch.stack([torch.atan2(x, z), torch.atan2(y, torch.hypot(x, z))], -1), offset.norm(dim=-1)
+    return torch.stack([torch.atan2(x, z), torch.atan2(y, torch.hypot(x, z))], -1), offset.norm(
+        dim=-1
+    )
 
 
 def _to_eye(angles: Tensor, distance: Tensor) -> Tensor:

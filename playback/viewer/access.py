@@ -1,11 +1,15 @@
-"""Who may talk to the viewer's server: browsers that were given its address, on a page that it served itself.
+"""Who may talk to the viewer's server: browsers that were given its address, on a page that it
+served itself.
 
-Any web page that somebody visits can ask a server on the same machine, and open a websocket to it. So of every request,
-of HTTP and of the websocket's handshake alike, three things are looked at before anything is answered:
+Any web page that somebody visits can ask a server on the same machine, and open a websocket to it.
+So of every request, of HTTP and of the websocket's handshake alike, three things are looked at
+before anything is answered:
 
-* Host: a name of this machine. A page whose own name was made to point here (DNS rebinding) has another one.
+* Host: a name of this machine. A page whose own name was made to point here (DNS rebinding) has
+another one.
 * Origin: this server, where the browser names one. A page of another server has its own.
-* The token: random, part of the address that is printed, as notebooks do it. The first request brings it in its query;
+* The token: random, part of the address that is printed, as notebooks do it. The first request
+brings it in its query;
   a cookie, out of reach of scripts and of other sites, brings it from then on.
 """
 
@@ -26,7 +30,8 @@ FORBIDDEN_HINT = "open the address that the program printed, with its token"
 class Access:
     """The rules of one server that listens on ``host``.
 
-    token: random, 192 bits. addresses: by which it is reached. port: where it listens; set once that is known.
+    token: random, 192 bits. addresses: by which it is reached. port: where it listens; set once
+        that is known.
     """
 
     def __init__(self, host: str) -> None:
@@ -41,7 +46,8 @@ class Access:
 
     @property
     def cookie(self) -> str:
-        """The cookie's name. Cookies know no ports: two viewers of one machine must not take each other's."""
+        """The cookie's name. Cookies know no ports: two viewers of one machine must not take each
+        other's."""
         return f"likeness-viewer-{self.port}"
 
     @property
@@ -51,18 +57,28 @@ class Access:
 
     @property
     def urls(self) -> list[str]:
-        """The addresses to open, the token in them; of a server that listens everywhere, this machine's real ones."""
-        names = ["localhost" if _is_loopback(address) else in_url(address) for address in self.addresses]
+        """The addresses to open, the token in them; of a server that listens everywhere, this
+        machine's real ones."""
+        names = [
+            "localhost" if _is_loopback(address) else in_url(address) for address in self.addresses
+        ]
         names += ["localhost"] if self._everywhere else []
         return [f"http://{name}:{self.port}/?token={self.token}" for name in names]
 
     def refusal(
-        self, path: str, hosts: list[str], origins: list[str], cookies: list[str], local_address: str | None = None
+        self,
+        path: str,
+        hosts: list[str],
+        origins: list[str],
+        cookies: list[str],
+        local_address: str | None = None,
     ) -> str | None:
         """Why a request is refused, in words for its sender, or None where it is let in.
 
-        path: with its query. hosts, origins, cookies: the values of these headers, as often as they came.
-        local_address: on which the connection was accepted; as a Host it is this machine, whatever was found before.
+        path: with its query. hosts, origins, cookies: the values of these headers, as often as they
+            came.
+        local_address: on which the connection was accepted; as a Host it is this machine, whatever
+            was found before.
         """
         name = _host_name(hosts[0]) if len(hosts) == 1 else None
         here = {in_url(local_address).lower()} if local_address and self._everywhere else set()
@@ -70,7 +86,10 @@ class Access:
             return "this server is not known by that name (Host)"
         if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
             return "a page of another server asks (Origin)"
-        if not any(self._is_token(token) for token in [*self._query_tokens(path), *self._cookie_tokens(cookies)]):
+        if not any(
+            self._is_token(token)
+            for token in [*self._query_tokens(path), *self._cookie_tokens(cookies)]
+        ):
             return f"the token is missing or wrong; {FORBIDDEN_HINT}"
         return None
 
@@ -95,15 +114,19 @@ class Access:
 
 
 def machine_addresses(ipv6: bool = False) -> list[str]:
-    """Addresses by which other machines reach this one, as far as it knows them; the one of the default route first."""
+    """Addresses by which other machines reach this one, as far as it knows them; the one of the
+    default route first."""
     family = socket.AF_INET6 if ipv6 else socket.AF_INET
     found: list[str] = []
-    # Where a packet to this one (kept for documentation) would leave from; to connect a datagram socket sends none.
+    # Where a packet to this one (kept for documentation) would leave from; to connect a datagram
+    # socket sends none.
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect(("2001:db8::1" if ipv6 else "192.0.2.1", 9))
         found.append(probe.getsockname()[0])
     with contextlib.suppress(OSError):
-        found += [str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None, family)]
+        found += [
+            str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None, family)
+        ]
     kept = [address.partition("%")[0] for address in found]
     return list(dict.fromkeys(a for a in kept if not _is_loopback(a) and not _is_wildcard(a)))
 

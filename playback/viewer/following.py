@@ -1,7 +1,7 @@
 """Follows a fit in progress: now and then a copy of the avatar goes from the fit to the viewer.
 
-The fit pays for the copies, and only while somebody looks; the viewer's thread renders. Both keep to a share of the
-time, so that the fit is held up by a few percent at most.
+The fit pays for the copies, and only while somebody looks; the viewer's thread renders. Both keep
+to a share of the time, so that the fit is held up by a few percent at most.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class FitFollower:
             self._bundle = AvatarBundle.from_fit(avatar.duplicate(torch.clone), self._capture, {})
             # To hold it beyond its views would take time from the fit, with every copy anew.
             show = Show([self._bundle], self._device, size=_SIZE, hold=False)
-            self.viewer = Viewer(show, [self._capture.root.parent.name], *self._address, share=_RENDER_SHARE)
+            self.viewer = Viewer(
+                show, [self._capture.root.parent.name], *self._address, share=_RENDER_SHARE
+            )
             log.info("look at the fit: %s", " or ".join(self.viewer.urls))
 
     @property
@@ -54,7 +56,9 @@ class FitFollower:
 
     def show(self, avatar: AvatarModel, text: str) -> None:
         """Shows a copy of the avatar as it is now."""
-        self.viewer.show.replace_avatar(dataclasses.replace(self._bundle, avatar=avatar.duplicate(torch.clone)))
+        self.viewer.show.replace_avatar(
+            dataclasses.replace(self._bundle, avatar=avatar.duplicate(torch.clone))
+        )
         self.viewer.panel.say(text)
 
     def stop(self) -> None:
@@ -63,7 +67,8 @@ class FitFollower:
 
 
 class FollowedFit:
-    """A listener of one fit. When the viewer breaks, that is said, and the fit goes on without it."""
+    """A listener of one fit. When the viewer breaks, that is said, and the fit goes on without
+    it."""
 
     def __init__(self, follower: FitFollower, text: str) -> None:
         self._follower, self._text, self._due = follower, text, 0.0
@@ -75,10 +80,13 @@ class FollowedFit:
         if self._is_broken() or time.monotonic() < self._due or not self._follower.watched:
             return
         begun = time.monotonic()
-        self._follower.show(avatar, (
-            f"{self._text}: {100 * info.fraction:.0f} %, step {info.step}, {info.figures.psnr:.1f} dB on the last "
-            f"training frame, {info.num_gaussians} Gaussians"
-        ))  # fmt: skip
+        self._follower.show(
+            avatar,
+            (
+                f"{self._text}: {100 * info.fraction:.0f} %, step {info.step}, {info.figures.psnr:.1f} dB on the last "
+                f"training frame, {info.num_gaussians} Gaussians"
+            ),
+        )
         now = time.monotonic()
         self._due = now + max((now - begun) / _COPY_SHARE, _MIN_S)
 

@@ -1,7 +1,7 @@
 """Puts the rules of ``access`` and ``messages`` in front of viser's web server.
 
-viser has no place for them: it makes its server of websockets itself, and hands every message to its handlers. So the
-server that websockets gives it is one that asks first.
+viser has no place for them: it makes its server of websockets itself, and hands every message to
+its handlers. So the server that websockets gives it is one that asks first.
 """
 
 from __future__ import annotations
@@ -51,7 +51,11 @@ class Guard:
                     request, process_request(connection, request)
                 )
 
-            options |= {"max_size": MAX_BYTES, "create_connection": self._connection(), "logger": _quiet_logger()}
+            options |= {
+                "max_size": MAX_BYTES,
+                "create_connection": self._connection(),
+                "logger": _quiet_logger(),
+            }
             return serve(*args, process_request=checked, **options)
 
         with _installing:
@@ -66,9 +70,12 @@ class Guard:
         headers = request.headers
         local = connection.local_address
         reason = self._access.refusal(
-            request.path, headers.get_all("Host"), headers.get_all("Origin"), headers.get_all("Cookie"),
+            request.path,
+            headers.get_all("Host"),
+            headers.get_all("Origin"),
+            headers.get_all("Cookie"),
             local[0].partition("%")[0].removeprefix("::ffff:") if local else None,
-        )  # fmt: skip
+        )
         if reason is None:
             return None
         body = f"likeness viewer: refused: {reason}\n".encode()
@@ -76,7 +83,8 @@ class Guard:
         return Response(http.HTTPStatus.FORBIDDEN, "Forbidden", Headers(**fields), body)
 
     def _with_cookie(self, request: Request, response: Response | None) -> Response | None:
-        """The page as viser gives it, with the token as a cookie where the request's query brought it."""
+        """The page as viser gives it, with the token as a cookie where the request's query brought
+        it."""
         if response is not None:
             if (cookie := self._access.new_cookie(request.path)) is not None:
                 response.headers["Set-Cookie"] = cookie
@@ -98,7 +106,10 @@ class Guard:
                         if is_wanted(raw):
                             return raw
                     except Malformed as error:
-                        log.warning("viewer: a malformed message, the connection is closed: %s", _short(error))
+                        log.warning(
+                            "viewer: a malformed message, the connection is closed: %s",
+                            _short(error),
+                        )
                         await self.close(CloseCode.INVALID_DATA, "malformed message")
 
         return Checked
@@ -115,9 +126,15 @@ def _quiet_logger() -> logging.Logger:
 class _OneLine(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, (EOFError, OSError)) or isinstance(getattr(error, "__cause__", None), (EOFError, OSError)):
-            return False  # gone before it asked for anything: browsers open connections ahead of need
-        record.msg, record.args = f"viewer: {record.getMessage()}" + (f": {_short(error)}" if error else ""), ()
+        if isinstance(error, (EOFError, OSError)) or isinstance(
+            getattr(error, "__cause__", None), (EOFError, OSError)
+        ):
+            # gone before it asked for anything: browsers open connections ahead of need
+            return False
+        record.msg, record.args = (
+            f"viewer: {record.getMessage()}" + (f": {_short(error)}" if error else ""),
+            (),
+        )
         record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
         return True
 

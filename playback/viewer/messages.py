@@ -1,7 +1,8 @@
 """What a browser may say to the viewer: where it looks from, and new values of the panel's widgets.
 
-Messages are checked before viser sees them, which takes any: kinds, fields, types, bounds. Kinds that the viewer has no
-use for are left out (viser's own page sends some); a message that is none, or not what its kind says, is malformed.
+Messages are checked before viser sees them, which takes any: kinds, fields, types, bounds. Kinds
+that the viewer has no use for are left out (viser's own page sends some); a message that is none,
+or not what its kind says, is malformed.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Update(msgspec.Struct):
 
 
 def wanted(raw: str | bytes, widget: Callable[[str], Any]) -> bool:
-    """Whether a message is for the viewer and sound; one for nobody, or whose value its widget cannot have, is not.
+    """Whether a message is for the viewer and sound; one for nobody, or whose value its widget
+    cannot have, is not.
 
     widget: a widget of viser by its uuid, None where it is gone. Raises Malformed.
     """
@@ -73,7 +75,11 @@ def wanted(raw: str | bytes, widget: Callable[[str], Any]) -> bool:
     if kind == "GuiUpdateMessage":
         update = _decoded(raw, Update)
         found = widget(update.uuid)
-        return found is not None and set(update.updates) == {"value"} and suits(found, update.updates["value"])
+        return (
+            found is not None
+            and set(update.updates) == {"value"}
+            and suits(found, update.updates["value"])
+        )
     return False
 
 
@@ -85,9 +91,11 @@ def suits(widget: Any, value: Any) -> bool:
     if isinstance(current, (bool, str)):
         return type(value) is type(current)
     if isinstance(current, tuple):  # the colour
-        return isinstance(value, list) and len(value) == len(current) and all(
-            _is_number(number) and 0 <= number <= 255 for number in value
-        )  # fmt: skip
+        return (
+            isinstance(value, list)
+            and len(value) == len(current)
+            and all(_is_number(number) and 0 <= number <= 255 for number in value)
+        )
     if not _is_number(value) or not hasattr(widget, "min"):
         return False
     slack = _TOLERANCE * (widget.max - widget.min)

@@ -1,7 +1,8 @@
-"""The viewer's cameras: from where the browser stands to the camera of an avatar's world, and back for the start.
+"""The viewer's cameras: from where the browser stands to the camera of an avatar's world, and back
+for the start.
 
-The viewer's frame is the resting head's: +x the subject's left, +y up, +z out of the face, whatever world an avatar was
-filmed in. So two avatars stand in the same place, and up is up.
+The viewer's frame is the resting head's: +x the subject's left, +y up, +z out of the face, whatever
+world an avatar was filmed in. So two avatars stand in the same place, and up is up.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from torch import Tensor
 from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.views.trajectories import HEAD_CENTRE
 from likeness.scene.camera import Camera
-from likeness.scene.transforms import invert_transform, make_transform, normalize_quats, quats_to_matrices
+from likeness.scene.transforms import (
+    invert_transform,
+    make_transform,
+    normalize_quats,
+    quats_to_matrices,
+)
 
 UP = (0.0, 1.0, 0.0)
 LARGEST = 2048  # pixels along a side
@@ -25,7 +31,8 @@ LARGEST = 2048  # pixels along a side
 class View:
     """Where a browser looks from, in the viewer's frame.
 
-    wxyz: rotation from the camera's axes (OpenCV) to the frame's. position: metres. fov: vertical, in radians.
+    wxyz: rotation from the camera's axes (OpenCV) to the frame's. position: metres. fov: vertical,
+        in radians.
     aspect: width through height.
     """
 
@@ -46,7 +53,8 @@ class Start:
 
 
 def picture_size(size: int, aspect: float, count: int = 1) -> tuple[int, int]:
-    """Width and height in pixels of each of ``count`` pictures side by side that together have a browser's aspect.
+    """Width and height in pixels of each of ``count`` pictures side by side that together have a
+    browser's aspect.
 
     size: pixels along the height.
     """
@@ -67,12 +75,15 @@ def camera_of(view: View, T_world_rest: Tensor, width: int, height: int) -> Came
 
 
 def start_of(bundle: AvatarBundle) -> Start:
-    """The view of the bundle's camera: from its place, through the middle of its picture, to beside the head."""
+    """The view of the bundle's camera: from its place, through the middle of its picture, to beside
+    the head."""
     camera = bundle.default_camera.to("cpu").in_frame(bundle.default_state.T_world_head.to("cpu"))
     T_rest_cam = camera.T_world_cam
     position = T_rest_cam[:3, 3]
     middle = torch.tensor([camera.width / 2, camera.height / 2, 1.0])
-    forward = torch.nn.functional.normalize(T_rest_cam[:3, :3] @ torch.linalg.inv(camera.K) @ middle, dim=-1)
+    forward = torch.nn.functional.normalize(
+        T_rest_cam[:3, :3] @ torch.linalg.inv(camera.K) @ middle, dim=-1
+    )
     distance = (torch.tensor(HEAD_CENTRE) - position).norm()
     look_at, up = position + distance * forward, -T_rest_cam[:3, 1]
     fov = 2 * math.atan(0.5 * camera.height / float(camera.K[1, 1]))

@@ -1,4 +1,5 @@
-"""The panel beside the picture: sliders, recording, view, tuning. It knows viser's widgets, and turns them into a show.
+"""The panel beside the picture: sliders, recording, view, tuning. It knows viser's widgets, and
+turns them into a show.
 
 Widgets call back at once when the program sets them, too; then no browser is named.
 """
@@ -28,24 +29,37 @@ _NEUTRAL, _GAIN = (-0.5, 0.5), (0.0, 2.0)
 def as_markdown(text: str) -> str:
     """Plain text as Markdown that shows it, whatever is in it: names of folders, texts of files.
 
-    viser's page shows HTML in Markdown as it is, and its server puts files of this machine into pictures' places. So
-    all but letters, digits and spaces become character references, and so does the first character (a list's number, a
-    word of JavaScript); long texts are cut.
+    viser's page shows HTML in Markdown as it is, and its server puts files of this machine into
+    pictures' places. So all but letters, digits and spaces become character references, and so does
+    the first character (a list's number, a word of JavaScript); long texts are cut.
     """
     line = " ".join("".join(c if c.isprintable() else " " for c in text[:MAX_TEXT]).split())
-    return "".join(c if at and (c.isalnum() or c == " ") else f"&#{ord(c)};" for at, c in enumerate(line))
+    return "".join(
+        c if at and (c.isalnum() or c == " ") else f"&#{ord(c)};" for at, c in enumerate(line)
+    )
 
 
 class Panel:
     """Widgets of a viser server. All browsers share them."""
 
     def __init__(
-        self, viser: Any, show: Show, names: list[str], folders: list[Path],
+        self,
+        viser: Any,
+        show: Show,
+        names: list[str],
+        folders: list[Path],
         latest: Callable[[Any], np.ndarray | None],
-    ) -> None:  # fmt: skip
-        """names, folders: of each avatar, to be read and to save new bundles into; without folders nothing is saved.
+    ) -> None:
+        """names, folders: of each avatar, to be read and to save new bundles into; without folders
+        nothing is saved.
         latest: the last picture of a browser by its key."""
-        self._gui, self._show, self._names, self._folders, self._latest = viser.gui, show, names, folders, latest
+        self._gui, self._show, self._names, self._folders, self._latest = (
+            viser.gui,
+            show,
+            names,
+            folders,
+            latest,
+        )
         self._sliders: dict[int, Any] = {}
         self._text = self._gui.add_markdown(as_markdown(" | ".join(names)))
         tabs = self._gui.add_tab_group()
@@ -70,13 +84,20 @@ class Panel:
     # Face
 
     def _add_sliders(self) -> None:
-        self._gui.add_button("All to rest").on_click(lambda _: self._set_sliders(torch.zeros(len(self._show.names))))
+        self._gui.add_button("All to rest").on_click(
+            lambda _: self._set_sliders(torch.zeros(len(self._show.names)))
+        )
         for part, controls in grouped(self._show.names).items():
             with self._gui.add_folder(part, expand_by_default=False):
                 for control in controls:
                     seen = float(self._show.ranges[1, control.index])
                     slider = self._gui.add_slider(
-                        control.label, 0.0, 1.0, 0.01, 0.0, hint=f"{control.name}; the recording reached {seen:.2f}"
+                        control.label,
+                        0.0,
+                        1.0,
+                        0.01,
+                        0.0,
+                        hint=f"{control.name}; the recording reached {seen:.2f}",
                     )
                     slider.on_update(self._slider_moved(control.index))
                     self._sliders[control.index] = slider
@@ -97,14 +118,19 @@ class Panel:
 
     def _add_recording(self) -> None:
         show, last = self._show, len(self._show.transport) - 1
-        self._recording = self._gui.add_checkbox("Show the recording", show.settings.recording,
-                                                 hint="the face sliders add to it")  # fmt: skip
+        self._recording = self._gui.add_checkbox(
+            "Show the recording", show.settings.recording, hint="the face sliders add to it"
+        )
         self._recording.on_update(lambda event: show.update(recording=bool(event.target.value)))
         self._gui.add_button("Play or pause").on_click(lambda _: self._toggle())
         self._position = self._gui.add_slider("Frame", 0, max(last, 1), 1, 0)
         self._position.on_update(self._scrub)
         speed = self._gui.add_dropdown("Speed", [f"{s:g}x" for s in SPEEDS], initial_value="1x")
-        speed.on_update(lambda event: show.control(lambda t, now: t.set_speed(float(event.target.value[:-1]), now)))
+        speed.on_update(
+            lambda event: show.control(
+                lambda t, now: t.set_speed(float(event.target.value[:-1]), now)
+            )
+        )
         still = self._gui.add_checkbox("Hold the head still", False)
         still.on_update(lambda event: show.update(still=bool(event.target.value)))
         copy = self._gui.add_button("Copy this face to the sliders", hint="and leave the recording")
@@ -130,32 +156,52 @@ class Panel:
     def _add_view(self) -> None:
         show = self._show
         sizes = sorted({*SIZES, show.settings.size})
-        size = self._gui.add_dropdown("Picture height", [str(s) for s in sizes], initial_value=str(show.settings.size),
-                                      hint="pixels; smaller is quicker")  # fmt: skip
+        size = self._gui.add_dropdown(
+            "Picture height",
+            [str(s) for s in sizes],
+            initial_value=str(show.settings.size),
+            hint="pixels; smaller is quicker",
+        )
         size.on_update(lambda event: show.update(size=int(event.target.value)))
-        colour = self._gui.add_rgb("Background", tuple(round(255 * c) for c in show.settings.background))
-        colour.on_update(lambda event: show.update(background=tuple(c / 255 for c in event.target.value)))
+        colour = self._gui.add_rgb(
+            "Background", tuple(round(255 * c) for c in show.settings.background)
+        )
+        colour.on_update(
+            lambda event: show.update(background=tuple(c / 255 for c in event.target.value))
+        )
         self._gui.add_button("Screenshot").on_click(self._screenshot)
 
     def _screenshot(self, event: Any) -> None:
         picture = self._latest(event.client_id)
         if picture is not None and event.client is not None:
-            event.client.send_file_download(f"{self._names[0]}.png", png(picture), save_immediately=True)
+            event.client.send_file_download(
+                f"{self._names[0]}.png", png(picture), save_immediately=True
+            )
 
     # Tuning
 
     def _add_tuning(self) -> None:
-        self._labels = {c.label: c.index for controls in grouped(self._show.names).values() for c in controls}
+        self._labels = {
+            c.label: c.index for controls in grouped(self._show.names).values() for c in controls
+        }
         choices = [f"{'left' if i == 0 else 'right'}: {name}" for i, name in enumerate(self._names)]
-        self._whose = self._gui.add_dropdown("Avatar", choices, initial_value=choices[0], visible=len(choices) > 1)
-        self._which = self._gui.add_dropdown("Expression", list(self._labels), initial_value=next(iter(self._labels)))
-        self._neutral = self._gui.add_slider("Neutral", *_NEUTRAL, 0.01, 0.0, hint="added to it at rest and always")
+        self._whose = self._gui.add_dropdown(
+            "Avatar", choices, initial_value=choices[0], visible=len(choices) > 1
+        )
+        self._which = self._gui.add_dropdown(
+            "Expression", list(self._labels), initial_value=next(iter(self._labels))
+        )
+        self._neutral = self._gui.add_slider(
+            "Neutral", *_NEUTRAL, 0.01, 0.0, hint="added to it at rest and always"
+        )
         self._gain = self._gui.add_slider("Gain", *_GAIN, 0.01, 1.0, hint="how strongly it shows")
         for widget in (self._whose, self._which):
             widget.on_update(lambda _: self._read_tuning())
         for widget in (self._neutral, self._gain):
             widget.on_update(self._write_tuning)
-        face = self._gui.add_button("Make this face the neutral", hint="the face of this moment becomes the rest")
+        face = self._gui.add_button(
+            "Make this face the neutral", hint="the face of this moment becomes the rest"
+        )
         face.on_click(lambda _: self._take_neutral())
         self._gui.add_button("Undo all tuning").on_click(lambda _: self._reset_tuning())
         if self._folders:
@@ -205,7 +251,9 @@ class Panel:
         avatar = self._avatar()
         try:
             tuning = self._show.settings.tunings[avatar]
-            where = save_tuned(self._show.bundles[avatar], tuning, self._folders[avatar], self._name.value)
+            where = save_tuned(
+                self._show.bundles[avatar], tuning, self._folders[avatar], self._name.value
+            )
             title, text, colour = "Saved", str(where), "green"
         except UserError as error:
             title, text, colour = "Not saved", str(error), "red"

@@ -17,7 +17,8 @@ _TICK_S = 1 / 100
 
 
 class Screen(Protocol):
-    """One browser: a key that it keeps while it is connected, where it looks from, and a place for pictures."""
+    """One browser: a key that it keeps while it is connected, where it looks from, and a place for
+    pictures."""
 
     key: Any
 
@@ -30,11 +31,17 @@ class Rendering:
     """Renders a show for screens in a thread of its own."""
 
     def __init__(
-        self, show: Show, screens: Callable[[], list[Screen]], *, share: float = 1.0, fps: float = 60.0,
+        self,
+        show: Show,
+        screens: Callable[[], list[Screen]],
+        *,
+        share: float = 1.0,
+        fps: float = 60.0,
         on_frame: Callable[[int], None] = lambda frame: None,
-    ) -> None:  # fmt: skip
-        """screens: those that are connected now. share: of the time, how much may be spent on rendering. fps: how
-        many rounds a second at most. on_frame: is told the recording's frame whenever a new one was shown."""
+    ) -> None:
+        """screens: those that are connected now. share: of the time, how much may be spent on
+        rendering. fps: how many rounds a second at most. on_frame: is told the recording's frame
+        whenever a new one was shown."""
         self._show, self._screens, self._share, self._on_frame = show, screens, share, on_frame
         self._least_s = 1 / fps
         self._shown: dict[Any, tuple] = {}
@@ -88,7 +95,9 @@ class Rendering:
             view = screen.view()
             shows = view, settings, seen_frame, generation
             before = self._shown.get(screen.key)
-            if before is not None and all(a is b or (a is not settings and a == b) for a, b in zip(shows, before)):
+            if before is not None and all(
+                a is b or (a is not settings and a == b) for a, b in zip(shows, before)
+            ):
                 continue
             picture = self._show.picture(view, settings, frame)
             self._shown[screen.key], self.latest[screen.key] = shows, picture

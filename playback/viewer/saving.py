@@ -15,13 +15,22 @@ from likeness.scene.files import new_folder
 
 
 def save_tuned(bundle: AvatarBundle, tuning: ExpressionTuning, parent: Path, name: str) -> Path:
-    """Writes the avatar with its tuning as a new bundle ``parent / name``, whole or not at all; nothing is overwritten.
+    """Writes the avatar with its tuning as a new bundle ``parent / name``, whole or not at all;
+    nothing is overwritten.
 
     Raises UserError when the name is not a plain one or is taken, or nothing can be written there.
     """
     name = name.strip()
-    if not name or name != os.path.basename(name) or name.startswith(".") or not name.isprintable() or "\\" in name:
-        raise UserError(f"{name!r}: not a name for a folder; give a plain one, such as bundle-tuned")
+    if (
+        not name
+        or name != os.path.basename(name)
+        or name.startswith(".")
+        or not name.isprintable()
+        or "\\" in name
+    ):
+        raise UserError(
+            f"{name!r}: not a name for a folder; give a plain one, such as bundle-tuned"
+        )
     folder = parent / name
     if folder.exists():
         raise UserError(f"{folder}: exists already and is not overwritten; choose another name")

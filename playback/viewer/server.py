@@ -34,11 +34,14 @@ def require_viser() -> None:
 
 
 def check_address(host: str, port: int) -> None:
-    """Raises UserError when no server can listen there. (viser by itself would take the next free port.)"""
+    """Raises UserError when no server can listen there. (viser by itself would take the next free
+    port.)"""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise UserError(f"--host {host}: not an address of this machine; leave it out for localhost") from None
+        raise UserError(
+            f"--host {host}: not an address of this machine; leave it out for localhost"
+        ) from None
     for family, kind, protocol, _, address in found:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,21 +67,29 @@ class Browser:
 
     def view(self) -> View:
         camera = self._client.camera
-        return View(tuple(map(float, camera.wxyz)), tuple(map(float, camera.position)), float(camera.fov),
-                    float(camera.aspect))  # fmt: skip
+        return View(
+            tuple(map(float, camera.wxyz)),
+            tuple(map(float, camera.position)),
+            float(camera.fov),
+            float(camera.aspect),
+        )
 
     def put(self, picture: np.ndarray) -> None:
         self._client.scene.set_background_image(picture, format="jpeg", jpeg_quality=_JPEG_QUALITY)
 
 
 class Server:
-    """A web server whose pages show what is put on their screens, to browsers that were given its address.
+    """A web server whose pages show what is put on their screens, to browsers that were given its
+    address.
 
     urls: the addresses to open, with their token; url: the first of them.
     """
 
-    def __init__(self, host: str, port: int, title: str, start: Start, on_view: Callable[[], None]) -> None:
-        """on_view: is called when a browser came or looks from elsewhere. Raises UserError when the port is taken."""
+    def __init__(
+        self, host: str, port: int, title: str, start: Start, on_view: Callable[[], None]
+    ) -> None:
+        """on_view: is called when a browser came or looks from elsewhere. Raises UserError when the
+        port is taken."""
         require_viser()
         if port:
             check_address(host, port)
@@ -110,11 +121,18 @@ class Server:
                 "the viewer listens to other machines: whoever has its address, token included, sees the pictures and "
                 "uses the panel, which also saves bundles; nothing is encrypted on the way"
             )
-        self.viser.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
+        self.viser.gui.configure_theme(
+            show_logo=False, show_share_button=False, control_width="medium"
+        )
         self.viser.gui.main_panel.dock_right()  # beside the picture, not over it
         self.viser.scene.set_up_direction(UP)
         camera = self.viser.initial_camera
-        camera.position, camera.look_at, camera.up, camera.fov = start.position, start.look_at, start.up, start.fov
+        camera.position, camera.look_at, camera.up, camera.fov = (
+            start.position,
+            start.look_at,
+            start.up,
+            start.fov,
+        )
         self._on_view = on_view
         self.viser.on_client_connect(self._connected)
 

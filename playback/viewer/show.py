@@ -1,4 +1,5 @@
-"""What the viewer shows: one or two avatars, the sliders, the recording; and the picture of it from a view."""
+"""What the viewer shows: one or two avatars, the sliders, the recording; and the picture of it from
+a view."""
 
 from __future__ import annotations
 
@@ -23,11 +24,15 @@ from likeness.scene.transforms import invert_transform
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a person set. Replaced as a whole, never changed: two of them differ exactly when they are not the same.
+    """What a person set. Replaced as a whole, never changed: two of them differ exactly when they
+    are not the same.
 
-    sliders: [E] coefficients by the first avatar's names, added to the recording's where that is shown.
-    recording: the recording's frames are shown; else the head at rest. still: its head does not move.
-    background: colour in [0, 1]. size: pixels along the picture's height. tunings: one for each avatar.
+    sliders: [E] coefficients by the first avatar's names, added to the recording's where that is
+        shown.
+    recording: the recording's frames are shown; else the head at rest. still: its head does not
+        move.
+    background: colour in [0, 1]. size: pixels along the picture's height. tunings: one for each
+        avatar.
     """
 
     sliders: Tensor
@@ -39,21 +44,33 @@ class Settings:
 
 
 class Show:
-    """The shared state of all browsers. Any thread may change it; ``picture`` belongs to one thread.
+    """The shared state of all browsers. Any thread may change it; ``picture`` belongs to one
+    thread.
 
-    bundles: what is shown side by side; the first one's names are the sliders', its recording moves them all.
+    bundles: what is shown side by side; the first one's names are the sliders', its recording moves
+        them all.
     """
 
     def __init__(
-        self, bundles: Sequence[AvatarBundle], device: str = "cpu", *, size: int = 512,
-        hold: bool = True, refine: bool = True, compile: bool = False, clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
-        """hold: beyond the views of the recording the avatars are held; see ``likeness.playback.view_clamp.avatar``.
+        self,
+        bundles: Sequence[AvatarBundle],
+        device: str = "cpu",
+        *,
+        size: int = 512,
+        hold: bool = True,
+        refine: bool = True,
+        compile: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """hold: beyond the views of the recording the avatars are held; see
+        ``likeness.playback.view_clamp.avatar``.
         refine: they are shown as their screen refiners, where they have one, correct them.
         compile: see Player."""
         self.device, self._hold, self._refine, self._clock = device, hold, refine, clock
         self.changed = threading.Condition()
-        self._players = [Player(bundle, device, refine=refine, compile=compile) for bundle in bundles]
+        self._players = [
+            Player(bundle, device, refine=refine, compile=compile) for bundle in bundles
+        ]
         self._next: AvatarBundle | None = None
         first = self._players[0].bundle
         self.names, self.ranges = first.expression_names, first.expression_range.cpu()
@@ -71,7 +88,8 @@ class Show:
         return [player.bundle for player in self._players]
 
     def look_through(self) -> None:
-        """Looks through the recordings for what they show now, not when a camera first leaves their views."""
+        """Looks through the recordings for what they show now, not when a camera first leaves their
+        views."""
         if self._hold:
             for player in self._players:
                 player.held.gaussians(progress=True)
@@ -95,7 +113,8 @@ class Show:
             self.update(tunings=tuple(tunings))
 
     def control(self, action: Callable[[Transport, float], object]) -> None:
-        """Does something with the transport at this moment, such as ``lambda t, now: t.play(now)``."""
+        """Does something with the transport at this moment, such as ``lambda t, now:
+        t.play(now)``."""
         with self.changed:
             action(self.transport, self._clock())
             self.changed.notify_all()
@@ -106,7 +125,8 @@ class Show:
             return self.transport.frame(self._clock())
 
     def replace_avatar(self, bundle: AvatarBundle) -> None:
-        """Shows another avatar in the place of the first, from the next picture on: one of the same names."""
+        """Shows another avatar in the place of the first, from the next picture on: one of the same
+        names."""
         with self.changed:
             self._next = bundle
             self.generation += 1
@@ -118,7 +138,8 @@ class Show:
         return driven(self.bundles[0], settings, self.frame()).expression
 
     def with_this_face_at_rest(self, avatar: int) -> ExpressionTuning:
-        """The tuning of an avatar whose rest is the face of this moment, with the gains that it has."""
+        """The tuning of an avatar whose rest is the face of this moment, with the gains that it
+        has."""
         shown = driven(self.bundles[0], self.settings, self.frame())
         if avatar:
             shown = carried_over(shown, self.bundles[0], self.bundles[avatar])
@@ -130,7 +151,8 @@ class Show:
         if self._next is not None:
             with self.changed:
                 bundle, self._next = self._next, None
-            # The next copy of a fit, seen for seconds: to try others would take more from the fit than they give.
+            # The next copy of a fit, seen for seconds: to try others would take more from the fit
+            # than they give.
             self._players[0] = Player(bundle, self.device, refine=self._refine, evaluation="torch")
         width, height = picture_size(settings.size, view.aspect, len(self._players))
         state = driven(self.bundles[0], settings, frame)
@@ -138,28 +160,40 @@ class Show:
         for player, tuning in zip(self._players, settings.tunings):
             player.tune(tuning)
             camera = camera_of(view, player.bundle.default_state.T_world_head, width, height)
-            shown = state if player is self._players[0] else carried_over(state, self.bundles[0], player.bundle)
+            shown = (
+                state
+                if player is self._players[0]
+                else carried_over(state, self.bundles[0], player.bundle)
+            )
             pictures.append(player.step(shown, camera, background, hold=self._hold).rgb)
         whole = torch.cat(pictures, 1)
         return (whole.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def driven(bundle: AvatarBundle, settings: Settings, frame: int) -> HeadState:
-    """The state that settings and a frame of the recording say, for the avatar whose names they use."""
-    state = bundle.recording[frame].to("cpu") if settings.recording else bundle.default_state.to("cpu")
+    """The state that settings and a frame of the recording say, for the avatar whose names they
+    use."""
+    state = (
+        bundle.recording[frame].to("cpu") if settings.recording else bundle.default_state.to("cpu")
+    )
     if settings.still:
         rest = bundle.default_state.to("cpu")
         poses = {"T_world_head": rest.T_world_head, "T_world_body": rest.T_world_body}
         state = dataclasses.replace(state.without_secondary_motion(), **poses)
-    # Sliders add to what was recorded; 1 is as far as an expression goes, unless the recording went further.
+    # Sliders add to what was recorded; 1 is as far as an expression goes, unless the recording went
+    # further.
     limit = state.expression.clamp_min(1)
-    return dataclasses.replace(state, expression=torch.minimum(state.expression + settings.sliders, limit))
+    return dataclasses.replace(
+        state, expression=torch.minimum(state.expression + settings.sliders, limit)
+    )
 
 
 def carried_over(state: HeadState, source: AvatarBundle, target: AvatarBundle) -> HeadState:
-    """A state of one avatar in terms of another: coefficients and joints by their names, moves from its own rest.
+    """A state of one avatar in terms of another: coefficients and joints by their names, moves from
+    its own rest.
 
-    What the source does not have stays at rest; hair and clothes sway along where both were made of one video.
+    What the source does not have stays at rest; hair and clothes sway along where both were made of
+    one video.
     """
     rest = target.default_state.to("cpu")
     expression, joints = rest.expression.clone(), rest.joints.clone()

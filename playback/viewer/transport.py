@@ -1,4 +1,5 @@
-"""The playback state of a recording: where it stands, whether it runs, how fast. Time is given, never read."""
+"""The playback state of a recording: where it stands, whether it runs, how fast. Time is given,
+never read."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class Transport:
         first = float(times[0])
         self._times = [float(time) - first for time in times]
         step = self._times[-1] / (len(times) - 1) if len(times) > 1 else 1 / 25
-        self._length = self._times[-1] + max(step, 1e-3)  # the last frame, too, is shown for a while
+        # the last frame, too, is shown for a while
+        self._length = self._times[-1] + max(step, 1e-3)
         self._position, self._since = 0.0, 0.0
         self.playing, self._speed = False, 1.0
 

@@ -16,40 +16,77 @@ from likeness.scene.errors import UserError
 
 
 class Viewer:
-    """Runs until ``stop``. Browsers come and go. urls: where they find it; url: the first of these."""
+    """Runs until ``stop``. Browsers come and go. urls: where they find it; url: the first of
+    these."""
 
     def __init__(
-        self, show: Show, names: list[str], host: str, port: int, *, folders: list[Path] | None = None,
-        share: float = 1.0, fps: float = 60.0,
-    ) -> None:  # fmt: skip
-        """names: of the avatars, for people. folders: where new bundles of each are saved. share, fps: see Rendering.
+        self,
+        show: Show,
+        names: list[str],
+        host: str,
+        port: int,
+        *,
+        folders: list[Path] | None = None,
+        share: float = 1.0,
+        fps: float = 60.0,
+    ) -> None:
+        """names: of the avatars, for people. folders: where new bundles of each are saved. share,
+        fps: see Rendering.
 
-        port: 0 takes a free one. Raises UserError when viser is missing or the address cannot be had.
+        port: 0 takes a free one. Raises UserError when viser is missing or the address cannot be
+            had.
         """
         self.show = show
         self._server = Server(host, port, " | ".join(names), start_of(show.bundles[0]), self._wake)
         self._rendering = Rendering(
-            show, self._server.browsers, share=share, fps=fps, on_frame=lambda frame: self.panel.show_frame(frame)
+            show,
+            self._server.browsers,
+            share=share,
+            fps=fps,
+            on_frame=lambda frame: self.panel.show_frame(frame),
         )
-        self.panel = Panel(self._server.viser, show, names, folders or [], self._rendering.latest.get)
+        self.panel = Panel(
+            self._server.viser, show, names, folders or [], self._rendering.latest.get
+        )
         self.urls, self.url = self._server.urls, self._server.url
         self._rendering.start()
 
     @classmethod
     def open(
-        cls, paths: Sequence[Path], device: str, host: str, port: int, *, size: int, fps: float,
-        extrapolate: bool = False, refine: bool = True, compile: bool = False,
-    ) -> Viewer:  # fmt: skip
-        """A viewer of runs or bundles; new bundles are saved beside theirs. extrapolate: show the avatars as they are
-        beyond the recordings' views, too. refine, compile: see Show."""
+        cls,
+        paths: Sequence[Path],
+        device: str,
+        host: str,
+        port: int,
+        *,
+        size: int,
+        fps: float,
+        extrapolate: bool = False,
+        refine: bool = True,
+        compile: bool = False,
+    ) -> Viewer:
+        """A viewer of runs or bundles; new bundles are saved beside theirs. extrapolate: show the
+        avatars as they are beyond the recordings' views, too. refine, compile: see Show."""
         if not 16 <= size <= LARGEST:
             raise UserError(f"--size {size}: expected 16 to {LARGEST} pixels")
         folders = [bundle_folder(path) for path in paths]
-        names = [(folder.parent if folder.name == "bundle" else folder).resolve().name for folder in folders]
+        names = [
+            (folder.parent if folder.name == "bundle" else folder).resolve().name
+            for folder in folders
+        ]
         bundles = [AvatarBundle.load(folder) for folder in folders]
-        show = Show(bundles, device, size=size, hold=not extrapolate, refine=refine, compile=compile)
+        show = Show(
+            bundles, device, size=size, hold=not extrapolate, refine=refine, compile=compile
+        )
         show.look_through()
-        return cls(show, names, host, port, folders=[folder.resolve().parent for folder in folders], fps=fps)
+        return cls(
+            show,
+            names,
+            host,
+            port,
+            folders=[folder.resolve().parent for folder in folders],
+            fps=fps,
+        )
 
     @property
     def watched(self) -> bool:

@@ -16,15 +16,24 @@ from likeness.scene.image_files import load_image
 
 TRANSPARENT = "transparent"
 COLOURS = {
-    "white": "#ffffff", "black": "#000000", "grey": "#808080", "gray": "#808080", "red": "#ff0000",
-    "green": "#00b140", "blue": "#0047bb", "magenta": "#ff00ff", "cyan": "#00ffff", "yellow": "#ffff00",
-}  # fmt: skip
+    "white": "#ffffff",
+    "black": "#000000",
+    "grey": "#808080",
+    "gray": "#808080",
+    "red": "#ff0000",
+    "green": "#00b140",
+    "blue": "#0047bb",
+    "magenta": "#ff00ff",
+    "cyan": "#00ffff",
+    "yellow": "#ffff00",
+}
 """sRGB by name; green and blue are those of studio screens."""
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class Background:
-    """A background that is asked for by text: ``transparent``, a name in COLOURS, ``#rrggbb``, or a picture's path."""
+    """A background that is asked for by text: ``transparent``, a name in COLOURS, ``#rrggbb``, or a
+    picture's path."""
 
     def __init__(self, text: str) -> None:
         """Raises UserError for what is none of them, and for a picture that cannot be read."""
@@ -45,7 +54,8 @@ class Background:
             )
 
     def tensor(self, width: int, height: int) -> Tensor:
-        """The colour [3], or the picture [H, W, 3] scaled to cover the frame and cut at its middle; sRGB in [0, 1]."""
+        """The colour [3], or the picture [H, W, 3] scaled to cover the frame and cut at its middle;
+        sRGB in [0, 1]."""
         if self._colour is not None:
             return self._colour
         if self._picture is None:
@@ -53,7 +63,8 @@ class Background:
         return torch.from_numpy(cover(self._picture, width, height)).float() / 255
 
     def under(self, output: RenderOutput) -> np.ndarray:
-        """A rendered picture as uint8: [H, W, 3] over the background, or straight RGBA [H, W, 4] if transparent."""
+        """A rendered picture as uint8: [H, W, 3] over the background, or straight RGBA [H, W, 4] if
+        transparent."""
         if self.transparent:
             return straight(output)
         height, width = output.rgb.shape[:2]
@@ -62,7 +73,8 @@ class Background:
 
 
 def straight(output: RenderOutput) -> np.ndarray:
-    """Straight (not premultiplied) RGBA [H, W, 4] uint8 of a rendered picture; black where nothing is."""
+    """Straight (not premultiplied) RGBA [H, W, 4] uint8 of a rendered picture; black where nothing
+    is."""
     alpha = output.alpha.clamp(0, 1)
     rgb = torch.where(alpha > 0.5 / 255, output.rgb / alpha.clamp_min(0.5 / 255), 0.0).clamp(0, 1)
     return (torch.cat([rgb, alpha], -1) * 255).round().to(torch.uint8).cpu().numpy()
@@ -73,8 +85,13 @@ def cover(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     import cv2
 
     scale = max(width / picture.shape[1], height / picture.shape[0])
-    size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
-    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    size = (
+        max(width, round(picture.shape[1] * scale)),
+        max(height, round(picture.shape[0] * scale)),
+    )
+    scaled = cv2.resize(
+        picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    )
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     return scaled[top : top + height, left : left + width]
 
@@ -83,7 +100,9 @@ def _read(path: Path) -> np.ndarray:
     import cv2
 
     if not path.is_file():
-        raise UserError(f"--background {path}: not found; expected a picture, #rrggbb, {TRANSPARENT} or a name")
+        raise UserError(
+            f"--background {path}: not found; expected a picture, #rrggbb, {TRANSPARENT} or a name"
+        )
     picture = load_image(path, cv2.IMREAD_COLOR)
     if picture is None:
         raise UserError(f"--background {path}: cannot be read as a picture; give a PNG or JPEG")

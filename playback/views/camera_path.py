@@ -8,22 +8,25 @@
       "width": 512, "height": 512,     pixels; what every K is for
       "relative_to": "head",           optional; see below
       "frames": [
-        {"fov_degrees": 25, "eye": [0.3, 0, 0.9], "target": [0, 0, -0.06], "up": [0, 1, 0]},
-        {"K": [[1280, 0, 256], [0, 1280, 256], [0, 0, 1]], "T_cam_head": [[...], [...], [...], [0, 0, 0, 1]]}
+        {"fov_degrees": 25, "eye": [0.3, 0, 0.9], "target": [0, 0, -0.06], "up": [0, 1, 0]}, {"K":
+        [[1280, 0, 256], [0, 1280, 256], [0, 0, 1]], "T_cam_head": [[...], [...], [...], [0, 0, 0,
+        1]]}
       ]
     }
 
-``relative_to`` says in which frame the cameras stand: "world" (the default: that of the recording's camera, +x right,
-+y down, +z forward), "rest" (the head at its mean pose) or "head" (the head of every moment: the camera moves with it).
-Head frames have +x to the subject's left, +y up, +z out of the face, metres.
+``relative_to`` says in which frame the cameras stand: "world" (the default: that of the recording's
+camera, +x right, +y down, +z forward), "rest" (the head at its mean pose) or "head" (the head of
+every moment: the camera moves with it). Head frames have +x to the subject's left, +y up, +z out of
+the face, metres.
 
-Each entry has a pose: either ``T_cam_world`` / ``T_cam_rest`` / ``T_cam_head`` (by ``relative_to``), a rigid 4x4 matrix
-from that frame to the camera (OpenCV: +x right, +y down, +z forward), or ``eye`` and ``target`` with an optional ``up``
-(without it the frame's own: 0 -1 0 in the world, 0 1 0 in head frames). Its lens is ``K`` (3x3, pixels, no skew) or
-``fov_degrees`` (horizontal, the principal point in the middle); with neither it is the recording's.
+Each entry has a pose: either ``T_cam_world`` / ``T_cam_rest`` / ``T_cam_head`` (by
+``relative_to``), a rigid 4x4 matrix from that frame to the camera (OpenCV: +x right, +y down, +z
+forward), or ``eye`` and ``target`` with an optional ``up`` (without it the frame's own: 0 -1 0 in
+the world, 0 1 0 in head frames). Its lens is ``K`` (3x3, pixels, no skew) or ``fov_degrees``
+(horizontal, the principal point in the middle); with neither it is the recording's.
 
-``frames`` has one entry for each picture. ``keyframes`` in its place has entries with ``time_s``, rising from 0;
-between them eyes move on a smooth curve, rotations by slerp and lenses linearly.
+``frames`` has one entry for each picture. ``keyframes`` in its place has entries with ``time_s``,
+rising from 0; between them eyes move on a smooth curve, rotations by slerp and lenses linearly.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ _LENS, _AIM = ("K", "fov_degrees"), ("eye", "target", "up")
 
 @dataclasses.dataclass(frozen=True)
 class CameraPath:
-    """cameras: one for each picture, whose world is the frame that ``relative_to`` names. fps: their rate."""
+    """cameras: one for each picture, whose world is the frame that ``relative_to`` names. fps:
+    their rate."""
 
     cameras: list[Camera]
     fps: float
@@ -63,18 +67,22 @@ class CameraPath:
 def load_camera_path(path: Path, recorded: Camera) -> CameraPath:
     """Reads a camera path. recorded: the camera whose lens entries without one have.
 
-    Raises UserError that names the file, the frame and the field: not of this format, of the wrong shape, not finite,
-    not a rotation, unknown or missing.
+    Raises UserError that names the file, the frame and the field: not of this format, of the wrong
+    shape, not finite, not a rotation, unknown or missing.
     """
     path = Path(path)
-    top, _ = read_versioned(path, dict[str, Any], "camera path", FORMAT, FORMAT_VERSION, remedy="mend the file")
+    top, _ = read_versioned(
+        path, dict[str, Any], "camera path", FORMAT, FORMAT_VERSION, remedy="mend the file"
+    )
     _known(path, "", top, _TOP)
     if ("frames" in top) == ("keyframes" in top):
         raise UserError(f"{path}: expected either frames or keyframes")
     kind = "frames" if "frames" in top else "keyframes"
     relative_to = top.get("relative_to", "world")
     if relative_to not in RELATIVE_TO:
-        raise UserError(f"{path}: relative_to: expected one of {', '.join(RELATIVE_TO)}, got {relative_to!r}")
+        raise UserError(
+            f"{path}: relative_to: expected one of {', '.join(RELATIVE_TO)}, got {relative_to!r}"
+        )
     fps = _number(path, "fps", top.get("fps"), 0, 1000)
     width, height = (_side(path, name, top.get(name)) for name in ("width", "height"))
     entries = top[kind]
@@ -84,7 +92,9 @@ def load_camera_path(path: Path, recorded: Camera) -> CameraPath:
     times = _times(reader, entries) if kind == "keyframes" else []
     pictures = round(times[-1] * fps) if times else len(entries)
     if pictures > MAX_PICTURES:
-        raise UserError(f"{path}: {pictures} pictures; a path has at most {MAX_PICTURES}: lower fps or shorten it")
+        raise UserError(
+            f"{path}: {pictures} pictures; a path has at most {MAX_PICTURES}: lower fps or shorten it"
+        )
     with damage(path, "camera path", "mend the file"):
         cameras = [reader.camera(number, entry) for number, entry in enumerate(entries)]
     if times:
@@ -127,8 +137,15 @@ class _Entries:
             raise UserError(f"{self.path}: {where}: expected either K or fov_degrees, not both")
         if "K" in entry:
             K = self._array(where, "K", entry, (3, 3))
-            if not (K[0, 0] > 0 and K[1, 1] > 0 and K[0, 1] == K[1, 0] == 0 and K[2].tolist() == [0, 0, 1]):
-                raise UserError(f"{self.path}: {where}: K: expected fx 0 cx, 0 fy cy, 0 0 1 with fx and fy above 0")
+            if not (
+                K[0, 0] > 0
+                and K[1, 1] > 0
+                and K[0, 1] == K[1, 0] == 0
+                and K[2].tolist() == [0, 0, 1]
+            ):
+                raise UserError(
+                    f"{self.path}: {where}: K: expected fx 0 cx, 0 fy cy, 0 0 1 with fx and fy above 0"
+                )
             return dataclasses.replace(self.recorded, K=_tensor(K))
         if "fov_degrees" not in entry:
             return self.recorded
@@ -145,26 +162,43 @@ class _Entries:
         forward = target - eye
         lengths = np.linalg.norm(forward), np.linalg.norm(up)
         if lengths[0] < 1e-6:
-            raise UserError(f"{self.path}: {where}: target: is where eye is; the camera needs a direction")
-        if lengths[1] < 1e-6 or np.linalg.norm(np.cross(forward / lengths[0], up / lengths[1])) < 1e-4:
-            raise UserError(f"{self.path}: {where}: up: expected a direction that is not the one of the view")
-        return Camera.looking_at(lens.K, _tensor(eye), _tensor(target), _tensor(up), lens.width, lens.height)
+            raise UserError(
+                f"{self.path}: {where}: target: is where eye is; the camera needs a direction"
+            )
+        if (
+            lengths[1] < 1e-6
+            or np.linalg.norm(np.cross(forward / lengths[0], up / lengths[1])) < 1e-4
+        ):
+            raise UserError(
+                f"{self.path}: {where}: up: expected a direction that is not the one of the view"
+            )
+        return Camera.looking_at(
+            lens.K, _tensor(eye), _tensor(target), _tensor(up), lens.width, lens.height
+        )
 
-    def _array(self, where: str, field: str, entry: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    def _array(
+        self, where: str, field: str, entry: dict[str, Any], shape: tuple[int, ...]
+    ) -> np.ndarray:
         wanted = "x".join(map(str, shape))
         if field not in entry:
             raise UserError(f"{self.path}: {where}: {field}: missing; expected {wanted} numbers")
         if not _numeric(entry[field]):
-            raise UserError(f"{self.path}: {where}: {field}: expected {wanted} numbers, got something else")
+            raise UserError(
+                f"{self.path}: {where}: {field}: expected {wanted} numbers, got something else"
+            )
         try:
             array = np.array(entry[field], dtype=np.float64)
         except (ValueError, OverflowError):
-            raise UserError(f"{self.path}: {where}: {field}: expected {wanted} numbers in rows of one length") from None
+            raise UserError(
+                f"{self.path}: {where}: {field}: expected {wanted} numbers in rows of one length"
+            ) from None
         if array.shape != shape:
             got = "x".join(map(str, array.shape)) or "one number"
             raise UserError(f"{self.path}: {where}: {field}: expected {wanted} numbers, got {got}")
         if not np.isfinite(array).all():
-            raise UserError(f"{self.path}: {where}: {field}: holds a value that is not a finite number")
+            raise UserError(
+                f"{self.path}: {where}: {field}: holds a value that is not a finite number"
+            )
         return array
 
 
@@ -182,18 +216,24 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
 def _known(path: Path, where: str, entry: dict[str, Any], known: tuple[str, ...]) -> None:
     for name in entry:
         if name not in known:
-            raise UserError(f"{path}: {where + ': ' if where else ''}unknown field {name!r}; {hint(name, known)}")
+            raise UserError(
+                f"{path}: {where + ': ' if where else ''}unknown field {name!r}; {hint(name, known)}"
+            )
 
 
 def _number(path: Path, field: str, value: Any, above: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:
-        raise UserError(f"{path}: {field}: expected a number above {above:g} and at most {most:g}, got {value!r}")
+        raise UserError(
+            f"{path}: {field}: expected a number above {above:g} and at most {most:g}, got {value!r}"
+        )
     return float(value)
 
 
 def _side(path: Path, field: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_SIDE:
-        raise UserError(f"{path}: {field}: expected a whole number from 1 to {MAX_SIDE}, got {value!r}")
+        raise UserError(
+            f"{path}: {field}: expected a whole number from 1 to {MAX_SIDE}, got {value!r}"
+        )
     return value
 
 
@@ -202,11 +242,19 @@ def _times(reader: _Entries, entries: list[dict[str, Any]]) -> list[float]:
     for number, entry in enumerate(entries):
         where = f"{reader.where(number)}: time_s"
         value = entry.get("time_s") if isinstance(entry, dict) else None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not math.isfinite(value)
+        ):
             raise UserError(f"{reader.path}: {where}: expected seconds, got {value!r}")
         if (number == 0 and value != 0) or (times and value <= times[-1]):
-            raise UserError(f"{reader.path}: {where}: expected 0 at first and rising times, got {value:g}")
+            raise UserError(
+                f"{reader.path}: {where}: expected 0 at first and rising times, got {value:g}"
+            )
         times.append(float(value))
     if times[-1] > 3600:
-        raise UserError(f"{reader.path}: {reader.where(len(times) - 1)}: time_s: a path has at most an hour")
+        raise UserError(
+            f"{reader.path}: {reader.where(len(times) - 1)}: time_s: a path has at most an hour"
+        )
     return times

@@ -1,7 +1,9 @@
-"""Writes shots as a film, as one picture, or as a folder of pictures that an interrupted program goes on with.
+"""Writes shots as a film, as one picture, or as a folder of pictures that an interrupted program
+goes on with.
 
-A folder holds ``NNNNNN.png`` (with the angles behind the number where a moment has several cameras), the folders
-``depth/`` and ``normals/`` with a ``.png`` and a ``.npy`` of each where they were asked for, and ``views.json``, which
+A folder holds ``NNNNNN.png`` (with the angles behind the number where a moment has several
+cameras), the folders ``depth/`` and ``normals/`` with a ``.png`` and a ``.npy`` of each where they
+were asked for, and ``views.json``, which
 tells what the pictures are of: only pictures of the very same views are kept.
 """
 
@@ -37,9 +39,13 @@ def check_output(path: Path, shots: list[Shot], transparent: bool, overwrite: bo
         check_film(path, transparent)
     elif path.suffix.lower() == ".png":
         if len(shots) > 1:
-            raise UserError(f"{path}: one picture, but {len(shots)} moments; give a film, or a folder (no ending)")
+            raise UserError(
+                f"{path}: one picture, but {len(shots)} moments; give a film, or a folder (no ending)"
+            )
     elif path.suffix:
-        raise UserError(f"{path}: expected a film ({', '.join(SUFFIXES)}), one .png, or a folder (no ending)")
+        raise UserError(
+            f"{path}: expected a film ({', '.join(SUFFIXES)}), one .png, or a folder (no ending)"
+        )
     if path.suffix and path.is_dir():
         raise UserError(f"{path}: is a folder; choose another --out")
     if path.suffix and path.exists() and not overwrite:
@@ -48,17 +54,27 @@ def check_output(path: Path, shots: list[Shot], transparent: bool, overwrite: bo
 
 
 def write_views(
-    path: Path, shots: list[Shot], renderer: ViewRenderer, fps: float, *, overwrite: bool = False,
+    path: Path,
+    shots: list[Shot],
+    renderer: ViewRenderer,
+    fps: float,
+    *,
+    overwrite: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> list[Path]:  # fmt: skip
-    """Renders shots into a film, a picture or a folder, by the path's ending; returns what was written.
+) -> list[Path]:
+    """Renders shots into a film, a picture or a folder, by the path's ending; returns what was
+    written.
 
-    progress: wraps the shots. Raises UserError as ``check_output`` does, and for a folder that holds other things.
+    progress: wraps the shots. Raises UserError as ``check_output`` does, and for a folder that
+        holds other things.
     """
     check_output(path, shots, renderer.background.transparent, overwrite)
     if not path.suffix:
         return _write_folder(path, shots, renderer, fps, overwrite, progress)
-    paths = [path if name == "colour" else path.with_stem(f"{path.stem}_{name}") for name in renderer.channels]
+    paths = [
+        path if name == "colour" else path.with_stem(f"{path.stem}_{name}")
+        for name in renderer.channels
+    ]
     for other in paths[1:]:
         check_output(other, shots, False, overwrite)
     if path.suffix.lower() == ".png":
@@ -69,8 +85,12 @@ def write_views(
                     _write_npy(target.with_suffix(".npy"), channel.values)
         return paths
     with contextlib.ExitStack() as stack:
-        alphas = [name == "colour" and renderer.background.transparent for name in renderer.channels]
-        films = [stack.enter_context(open_film(p, fps, alpha=alpha)) for p, alpha in zip(paths, alphas)]
+        alphas = [
+            name == "colour" and renderer.background.transparent for name in renderer.channels
+        ]
+        films = [
+            stack.enter_context(open_film(p, fps, alpha=alpha)) for p, alpha in zip(paths, alphas)
+        ]
         for shot in progress(shots):
             for film, channel in zip(films, _tiled(shot, renderer).values()):
                 film.write(channel.picture)
@@ -78,7 +98,8 @@ def write_views(
 
 
 def _tiled(shot: Shot, renderer: ViewRenderer) -> dict[str, Channel]:
-    """The pictures of all cameras of a shot as one of each channel; numbers as [cameras, H, W, ...] if several."""
+    """The pictures of all cameras of a shot as one of each channel; numbers as [cameras, H, W, ...]
+    if several."""
     views = [renderer.render(shot.state, camera) for camera in shot.cameras]
     if len(views) == 1:
         return views[0]
@@ -97,16 +118,29 @@ def _columns(shot: Shot) -> int:
     """As many as the first row of a grid has, else so many that the sheet is about square."""
     pitch = shot.labels[0].partition("pitch")[2]
     same = [label.partition("pitch")[2] == pitch for label in shot.labels]
-    return same.index(False) if False in same else min(len(same), max(5, math.ceil(math.sqrt(len(same)))))
+    return (
+        same.index(False)
+        if False in same
+        else min(len(same), max(5, math.ceil(math.sqrt(len(same)))))
+    )
 
 
 def _write_folder(
-    folder: Path, shots: list[Shot], renderer: ViewRenderer, fps: float, overwrite: bool, progress: Callable
+    folder: Path,
+    shots: list[Shot],
+    renderer: ViewRenderer,
+    fps: float,
+    overwrite: bool,
+    progress: Callable,
 ) -> list[Path]:
     manifest = {
-        "format": _FORMAT, "format_version": _FORMAT_VERSION, "key": _key(shots, renderer), "fps": fps,
-        "moments": len(shots), "channels": list(renderer.channels),
-    }  # fmt: skip
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "key": _key(shots, renderer),
+        "fps": fps,
+        "moments": len(shots),
+        "channels": list(renderer.channels),
+    }
     _prepare(folder, manifest, overwrite)
     for number, shot in enumerate(progress(shots)):
         for camera, label in zip(shot.cameras, shot.labels):
@@ -122,7 +156,9 @@ def _write_folder(
     return [folder]
 
 
-def _files(folder: Path, number: int, label: str, channels: Iterable[str]) -> Iterator[tuple[str, Path]]:
+def _files(
+    folder: Path, number: int, label: str, channels: Iterable[str]
+) -> Iterator[tuple[str, Path]]:
     """The channels and files of one picture."""
     stem = f"{number:06d}{'_' + label.replace('yaw ', 'yaw').replace(' pitch ', '_pitch') if label else ''}"
     for name in channels:
@@ -138,12 +174,16 @@ def _prepare(folder: Path, manifest: dict[str, Any], overwrite: bool) -> None:
         raise UserError(f"{folder}: is a file; choose another --out")
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / _MANIFEST).is_file():
-            raise UserError(f"{folder}: holds other things; choose another --out, an empty or a new one")
+            raise UserError(
+                f"{folder}: holds other things; choose another --out, an empty or a new one"
+            )
         found = read_json(folder / _MANIFEST, dict[str, Any], "list of views")
         if found.get("key") == manifest["key"]:
             return
         if not overwrite:
-            raise UserError(f"{folder}: holds other views; choose another --out, or give --overwrite")
+            raise UserError(
+                f"{folder}: holds other views; choose another --out, or give --overwrite"
+            )
         for place in (folder, folder / "depth", folder / "normals"):
             for path in place.glob("*") if place.is_dir() else ():
                 if path.is_file() and _OURS.fullmatch(path.name):
@@ -152,12 +192,20 @@ def _prepare(folder: Path, manifest: dict[str, Any], overwrite: bool) -> None:
 
 
 def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
-    """A hash of all that decides the pictures: avatar, states, cameras, background, renderer and programs."""
-    settings = (_FORMAT_VERSION, renderer.channels, renderer.extrapolate, renderer.player.renderer.name,
-                renderer.player.refines)  # fmt: skip
+    """A hash of all that decides the pictures: avatar, states, cameras, background, renderer and
+    programs."""
+    settings = (
+        _FORMAT_VERSION,
+        renderer.channels,
+        renderer.extrapolate,
+        renderer.player.renderer.name,
+        renderer.player.refines,
+    )
     digest = hashlib.sha256(repr(settings).encode())
     player = renderer.player
-    refiner = {name: t for name, t in player.bundle.tensors().items() if name.startswith("refiner.")}
+    refiner = {
+        name: t for name, t in player.bundle.tensors().items() if name.startswith("refiner.")
+    }
     for name, tensor in sorted((player.avatar.state_dict() | refiner).items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     for shot in shots:
@@ -168,7 +216,11 @@ def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
             digest.update(f"{camera.width} {camera.height} {label}".encode())
     first = shots[0].cameras[0]
     background = renderer.background
-    digest.update(b"" if background.transparent else background.tensor(first.width, first.height).numpy().tobytes())
+    digest.update(
+        b""
+        if background.transparent
+        else background.tensor(first.width, first.height).numpy().tobytes()
+    )
     root = Path(__file__).resolve().parents[2]
     sources = {path for folder in _SOURCES for path in (root / folder).rglob("*.py")}
     for source in sorted(sources | {root / "fitting" / "screen_refiner.py"}):

@@ -18,15 +18,18 @@ def points_of(depth: Tensor, camera: Camera) -> Tensor:
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     x, y = (values.to(depth) for values in (x, y))
     K = camera.K.to(depth)
-    return torch.stack([(x - K[0, 2]) / K[0, 0] * depth, (y - K[1, 2]) / K[1, 1] * depth, depth], -1)
+    return torch.stack(
+        [(x - K[0, 2]) / K[0, 0] * depth, (y - K[1, 2]) / K[1, 1] * depth, depth], -1
+    )
 
 
 def normals_of(depth: Tensor, alpha: Tensor, camera: Camera) -> Tensor:
-    """Unit normals [H, W, 3] in the camera's frame (+x right, +y down, +z forward), towards the camera.
+    """Unit normals [H, W, 3] in the camera's frame (+x right, +y down, +z forward), towards the
+    camera.
 
-    By differences of the points of the expected depth [H, W] between the pixels at both sides, or between a pixel and
-    the one beside it at an edge. 0 where ``alpha`` [H, W] is below a half, and where a pixel has no neighbour on its
-    own surface in one direction.
+    By differences of the points of the expected depth [H, W] between the pixels at both sides, or
+    between a pixel and the one beside it at an edge. 0 where ``alpha`` [H, W] is below a half, and
+    where a pixel has no neighbour on its own surface in one direction.
     """
     points, covered = points_of(depth, camera), alpha > 0.5
     across, has_across = _difference(points, covered, 1)
@@ -49,7 +52,8 @@ def _difference(points: Tensor, covered: Tensor, dim: int) -> tuple[Tensor, Tens
 
 
 def normal_picture(normals: Tensor) -> np.ndarray:
-    """Normals as colours [H, W, 3] uint8: red to the right, green up, blue to the camera; white where there is none."""
+    """Normals as colours [H, W, 3] uint8: red to the right, green up, blue to the camera; white
+    where there is none."""
     colours = 0.5 + 0.5 * normals * normals.new_tensor([1.0, -1.0, -1.0])
     colours = torch.where((normals == 0).all(-1, keepdim=True), 1.0, colours)
     return (colours * 255).round().to(torch.uint8).cpu().numpy()

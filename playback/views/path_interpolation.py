@@ -6,14 +6,24 @@ import torch
 from torch import Tensor
 
 from likeness.scene.camera import Camera
-from likeness.scene.transforms import conjugate_quats, invert_transform, make_transform, matrices_to_quats, multiply_quats, quats_to_matrices, quats_to_rotvecs, rotvecs_to_quats
+from likeness.scene.transforms import (
+    conjugate_quats,
+    invert_transform,
+    make_transform,
+    matrices_to_quats,
+    multiply_quats,
+    quats_to_matrices,
+    quats_to_rotvecs,
+    rotvecs_to_quats,
+)
 
 
 def interpolate(cameras: list[Camera], times: list[float], fps: float) -> list[Camera]:
-    """Cameras of one image size at ``times`` (rising, seconds), sampled ``fps`` times a second, the last one included.
+    """Cameras of one image size at ``times`` (rising, seconds), sampled ``fps`` times a second, the
+    last one included.
 
-    Eyes follow cubic Hermite curves through the keyframes (Catmull and Rom's tangents for unequal times), rotations
-    turn evenly from one keyframe to the next, the entries of K go linearly.
+    Eyes follow cubic Hermite curves through the keyframes (Catmull and Rom's tangents for unequal
+    times), rotations turn evenly from one keyframe to the next, the entries of K go linearly.
     """
     if len(cameras) == 1:
         return cameras

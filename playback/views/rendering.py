@@ -14,7 +14,17 @@ from likeness.playback.player import Player
 from likeness.playback.views.backgrounds import Background
 from likeness.playback.views.camera_path import CameraPath
 from likeness.playback.views.geometry import normal_picture, normals_of
-from likeness.playback.views.trajectories import HEAD_CENTRE, TRAJECTORIES, Swing, anchors, at_distance, fitted, in_world, turned, with_fov
+from likeness.playback.views.trajectories import (
+    HEAD_CENTRE,
+    TRAJECTORIES,
+    Swing,
+    anchors,
+    at_distance,
+    fitted,
+    in_world,
+    turned,
+    with_fov,
+)
 from likeness.renderers.output import RenderOutput
 from likeness.scene.camera import Camera
 from likeness.scene.head_state import HeadState
@@ -27,8 +37,8 @@ _DEPTH_REACH = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Lens:
-    """What a picture is taken with. width, height: pixels. fov: horizontal, degrees, and distance: metres from the
-    middle of the head; those of the recording if None."""
+    """What a picture is taken with. width, height: pixels. fov: horizontal, degrees, and distance:
+    metres from the middle of the head; those of the recording if None."""
 
     width: int
     height: int
@@ -44,7 +54,8 @@ class Lens:
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-    """One moment: a state [] seen by cameras of the world, each with a label where there is more than one."""
+    """One moment: a state [] seen by cameras of the world, each with a label where there is more
+    than one."""
 
     state: HeadState
     cameras: list[Camera]
@@ -52,39 +63,60 @@ class Shot:
 
 
 def shots_by_angles(
-    bundle: AvatarBundle, chosen: ChosenStates, trajectory: str, swing: Swing, around: str, lens: Lens
+    bundle: AvatarBundle,
+    chosen: ChosenStates,
+    trajectory: str,
+    swing: Swing,
+    around: str,
+    lens: Lens,
 ) -> list[Shot]:
-    """Shots of states by a trajectory of TRAJECTORIES. around: "rest", "frame" or "head"; see ``anchors``.
+    """Shots of states by a trajectory of TRAJECTORIES. around: "rest", "frame" or "head"; see
+    ``anchors``.
 
     States that do not move are held for ``swing.steps`` moments; a sequence must have as many.
     """
     states = _held(chosen, swing.steps)
-    T_world_anchor, T_world_first = anchors(around, bundle.default_state.T_world_head, states.T_world_head)
+    T_world_anchor, T_world_first = anchors(
+        around, bundle.default_state.T_world_head, states.T_world_head
+    )
     base = lens.of(bundle.default_camera.in_frame(T_world_first))
     shots = []
     for step, angles in enumerate(TRAJECTORIES[trajectory](swing)):
         cameras = [in_world(turned(base, angle), T_world_anchor[step]) for angle in angles]
-        shots.append(Shot(states[step], cameras, [angle.label for angle in angles] if len(angles) > 1 else [""]))
+        shots.append(
+            Shot(
+                states[step],
+                cameras,
+                [angle.label for angle in angles] if len(angles) > 1 else [""],
+            )
+        )
     return shots
 
 
 def shots_by_path(
     bundle: AvatarBundle, chosen: ChosenStates, path: CameraPath, size: tuple[int, int] | None
 ) -> list[Shot]:
-    """Shots of states by the cameras of a path; with a sequence, as many as the shorter of the two has."""
+    """Shots of states by the cameras of a path; with a sequence, as many as the shorter of the two
+    has."""
     count = len(path.cameras)
     if chosen.moving and len(chosen.states) != count:
         count = min(count, len(chosen.states))
         _log.info(
             "the sequence has %d frames and the camera path %d: the first %d of both are shown",
-            len(chosen.states), len(path.cameras), count,
-        )  # fmt: skip
+            len(chosen.states),
+            len(path.cameras),
+            count,
+        )
     states = _held(chosen, count)
     shots = []
     for step, camera in enumerate(path.cameras[:count]):
         camera = camera if size is None else fitted(camera, *size)
-        anchor = {"rest": bundle.default_state.T_world_head, "head": states.T_world_head[step]}.get(path.relative_to)
-        shots.append(Shot(states[step], [camera if anchor is None else in_world(camera, anchor)], [""]))
+        anchor = {"rest": bundle.default_state.T_world_head, "head": states.T_world_head[step]}.get(
+            path.relative_to
+        )
+        shots.append(
+            Shot(states[step], [camera if anchor is None else in_world(camera, anchor)], [""])
+        )
     return shots
 
 
@@ -103,27 +135,38 @@ def _held(chosen: ChosenStates, steps: int) -> HeadState:
 
 @dataclasses.dataclass(frozen=True)
 class Channel:
-    """One kind of picture: uint8 [H, W, 3 or 4], and the numbers that it shows, float32, where it shows any."""
+    """One kind of picture: uint8 [H, W, 3 or 4], and the numbers that it shows, float32, where it
+    shows any."""
 
     picture: np.ndarray
     values: np.ndarray | None = None
 
 
 class ViewRenderer:
-    """Renders shots. Channels by name: "colour", and "depth" and "normals" where they are asked for."""
+    """Renders shots. Channels by name: "colour", and "depth" and "normals" where they are asked
+    for."""
 
     def __init__(
-        self, player: Player, background: Background, *, depth: bool = False, normals: bool = False,
+        self,
+        player: Player,
+        background: Background,
+        *,
+        depth: bool = False,
+        normals: bool = False,
         extrapolate: bool = False,
-    ) -> None:  # fmt: skip
-        """extrapolate: show the avatar as it is beyond the recording's views, too; else what the recording never showed
-        is held there, see ``likeness.playback.view_clamp.avatar``."""
+    ) -> None:
+        """extrapolate: show the avatar as it is beyond the recording's views, too; else what the
+        recording never showed is held there, see ``likeness.playback.view_clamp.avatar``."""
         self.player, self.background, self.extrapolate = player, background, extrapolate
         self._depth, self._normals = depth, normals
 
     @property
     def channels(self) -> tuple[str, ...]:
-        return ("colour", *(("depth",) if self._depth else ()), *(("normals",) if self._normals else ()))
+        return (
+            "colour",
+            *(("depth",) if self._depth else ()),
+            *(("normals",) if self._normals else ()),
+        )
 
     def output(self, state: HeadState, camera: Camera) -> RenderOutput:
         """What the player shows of a state [] by a camera of the world."""
@@ -133,17 +176,23 @@ class ViewRenderer:
     def render(self, state: HeadState, camera: Camera) -> dict[str, Channel]:
         """The channels of one picture.
 
-        Depth: [H, W] expected depth along the camera's axis in metres, 0 where nothing is; its picture goes from
-        20 cm before to 20 cm behind the middle of the head. Normals: [H, W, 3], see ``normals_of``.
+        Depth: [H, W] expected depth along the camera's axis in metres, 0 where nothing is; its
+        picture goes from 20 cm before to 20 cm behind the middle of the head. Normals: [H, W, 3],
+        see ``normals_of``.
         """
         output = self.output(state, camera)
         channels = {"colour": Channel(self.background.under(output))}
         if self._depth:
-            centre = (camera.in_frame(state.T_world_head).T_cam_world @ camera.K.new_tensor([*HEAD_CENTRE, 1.0]))[2]
+            centre = (
+                camera.in_frame(state.T_world_head).T_cam_world
+                @ camera.K.new_tensor([*HEAD_CENTRE, 1.0])
+            )[2]
             depth, alpha = (values[..., 0].cpu().numpy() for values in (output.depth, output.alpha))
             limits = float(centre) - _DEPTH_REACH, float(centre) + _DEPTH_REACH
             channels["depth"] = Channel(depth_map(depth, alpha, limits), depth.astype(np.float32))
         if self._normals:
-            normals = normals_of(output.depth[..., 0], output.alpha[..., 0], camera.to(output.depth.device))
+            normals = normals_of(
+                output.depth[..., 0], output.alpha[..., 0], camera.to(output.depth.device)
+            )
             channels["normals"] = Channel(normal_picture(normals), normals.float().cpu().numpy())
         return channels

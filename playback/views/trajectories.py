@@ -1,8 +1,9 @@
 """Where the camera stands: turns about the head, and the lens and size of the picture.
 
-Angles are those of the camera seen from the middle of the head, in the anchor's frame (a head frame): yaw to the
-subject's left, pitch upwards, both 0 where the recording's camera stood. An anchor is the head at rest, the head of one
-frame, or the head of every frame (then the camera moves with the head).
+Angles are those of the camera seen from the middle of the head, in the anchor's frame (a head
+frame): yaw to the subject's left, pitch upwards, both 0 where the recording's camera stood. An
+anchor is the head at rest, the head of one frame, or the head of every frame (then the camera moves
+with the head).
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def still(swing: Swing) -> list[list[Angle]]:
 
 
 def orbit(swing: Swing) -> list[list[Angle]]:
-    """From side to side and back, slower at the ends; with ``yaw`` 180 all the way round at one speed. It loops."""
+    """From side to side and back, slower at the ends; with ``yaw`` 180 all the way round at one
+    speed. It loops."""
     if swing.yaw >= 180:
         return [[Angle((360 * phase + 180) % 360 - 180)] for phase in _phases(swing)]
     return [[Angle(swing.yaw * math.sin(2 * math.pi * phase))] for phase in _phases(swing)]
@@ -65,13 +67,17 @@ def spiral(swing: Swing) -> list[list[Angle]]:
     angles = []
     for phase in _phases(swing):
         radius, turn = math.sin(math.pi * phase), 6 * math.pi * phase
-        angles.append([Angle(swing.yaw * radius * math.sin(turn), swing.pitch * radius * math.cos(turn))])
+        angles.append(
+            [Angle(swing.yaw * radius * math.sin(turn), swing.pitch * radius * math.cos(turn))]
+        )
     return angles
 
 
 def grid(swing: Swing) -> list[list[Angle]]:
     """All pairs of ``yaws`` and ``pitches`` at every moment, row by row from the highest."""
-    angles = [Angle(yaw, pitch) for pitch in sorted(swing.pitches, reverse=True) for yaw in swing.yaws]
+    angles = [
+        Angle(yaw, pitch) for pitch in sorted(swing.pitches, reverse=True) for yaw in swing.yaws
+    ]
     return [angles] * swing.steps
 
 
@@ -94,11 +100,14 @@ def turned(camera: Camera, angle: Angle) -> Camera:
     pitch = rotvecs_to_matrices(camera.K.new_tensor([-math.radians(angle.pitch), 0.0, 0.0]))
     rotation, centre = yaw @ pitch, camera.K.new_tensor(HEAD_CENTRE)
     T_head_turned = make_transform(rotation, centre - rotation @ centre)
-    return dataclasses.replace(camera, T_cam_world=camera.T_cam_world @ invert_transform(T_head_turned))
+    return dataclasses.replace(
+        camera, T_cam_world=camera.T_cam_world @ invert_transform(T_head_turned)
+    )
 
 
 def at_distance(camera: Camera, metres: float) -> Camera:
-    """A camera whose world is a head frame, moved to or from the middle of the head, which keeps its pixel."""
+    """A camera whose world is a head frame, moved to or from the middle of the head, which keeps
+    its pixel."""
     centre = (camera.T_cam_world @ camera.K.new_tensor([*HEAD_CENTRE, 1.0]))[:3]
     pose = camera.T_cam_world.clone()
     pose[:3, 3] += centre * (metres / centre.norm() - 1)
@@ -106,7 +115,8 @@ def at_distance(camera: Camera, metres: float) -> Camera:
 
 
 def fitted(camera: Camera, width: int, height: int) -> Camera:
-    """The same view in a picture of another size: all that was seen is seen; another shape shows more at two sides."""
+    """The same view in a picture of another size: all that was seen is seen; another shape shows
+    more at two sides."""
     scale = min(width / camera.width, height / camera.height)
     K = camera.K.clone()
     K[..., :2, :] *= scale
@@ -116,7 +126,8 @@ def fitted(camera: Camera, width: int, height: int) -> Camera:
 
 
 def with_fov(camera: Camera, degrees: float) -> Camera:
-    """Another lens at the same place: a horizontal field of view about the direction of the picture's middle."""
+    """Another lens at the same place: a horizontal field of view about the direction of the
+    picture's middle."""
     ratio = 0.5 * camera.width / math.tan(0.5 * math.radians(degrees)) / float(camera.K[0, 0])
     middle = camera.K.new_tensor([camera.width / 2, camera.height / 2])
     K = camera.K.clone()
@@ -126,9 +137,11 @@ def with_fov(camera: Camera, degrees: float) -> Camera:
 
 
 def anchors(kind: str, T_world_rest: Tensor, T_world_head: Tensor) -> tuple[Tensor, Tensor]:
-    """The frames [T, 4, 4] that cameras are held in, and that [4, 4] in which the recording's camera is seen first.
+    """The frames [T, 4, 4] that cameras are held in, and that [4, 4] in which the recording's
+    camera is seen first.
 
-    kind: "rest", "frame" (the first state's head) or "head" (every state's). T_world_head: [T, 4, 4] of the states.
+    kind: "rest", "frame" (the first state's head) or "head" (every state's). T_world_head: [T, 4,
+        4] of the states.
     """
     if kind == "head":
         return T_world_head, T_world_rest

@@ -1,4 +1,5 @@
-"""Alpha mattes of a person in a video: MATTING lists the ways to make them, ``choose`` picks one."""
+"""Alpha mattes of a person in a video: MATTING lists the ways to make them, ``choose`` picks
+one."""
 
 from __future__ import annotations
 
@@ -17,16 +18,20 @@ _log = logging.getLogger(__name__)
 
 
 class MattingModel(Protocol):
-    """Makes mattes. name: key in MATTING. look_ahead: frames read beyond the one whose matte comes next, at most."""
+    """Makes mattes. name: key in MATTING. look_ahead: frames read beyond the one whose matte comes
+    next, at most."""
 
     name: str
     look_ahead: int
 
     def mattes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Alpha uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3]: one each, in order, as they are read."""
+        """Alpha uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3]: one each, in order, as they
+        are read."""
 
 
-def _selfie(device: str = "cpu", weights_folder: Path | None = None, download: bool = True) -> MattingModel:
+def _selfie(
+    device: str = "cpu", weights_folder: Path | None = None, download: bool = True
+) -> MattingModel:
     import torch
 
     from likeness.preprocess.matting.selfie import SelfieMatter
@@ -35,7 +40,9 @@ def _selfie(device: str = "cpu", weights_folder: Path | None = None, download: b
     return SelfieMatter(threads=torch.get_num_threads())
 
 
-def _modnet(device: str = "cpu", weights_folder: Path | None = None, download: bool = True) -> MattingModel:
+def _modnet(
+    device: str = "cpu", weights_folder: Path | None = None, download: bool = True
+) -> MattingModel:
     from likeness.preprocess.matting.modnet import MODNetMatter, load_modnet
 
     path = weights.find("modnet", weights_folder, download)
@@ -55,22 +62,29 @@ MATTING: dict[str, Callable[..., MattingModel]] = {"selfie": _selfie, "modnet": 
 def resolve(name: str = "auto", weights_folder: Path | None = None, download: bool = True) -> str:
     """The key in MATTING that ``name`` stands for.
 
-    ``auto`` is MODNet where its weights are (in ``weights_folder``, in the cache, or by one download if allowed), else
-    the segmentation in MediaPipe's wheel. Raises UserError for an unknown name.
+    ``auto`` is MODNet where its weights are (in ``weights_folder``, in the cache, or by one
+    download if allowed), else the segmentation in MediaPipe's wheel. Raises UserError for an
+    unknown name.
     """
     if name == "auto":
-        return "modnet" if weights.find("modnet", weights_folder, download) is not None else "selfie"
+        return (
+            "modnet" if weights.find("modnet", weights_folder, download) is not None else "selfie"
+        )
     if name not in MATTING:
         raise UserError(f"matting: expected one of auto, {', '.join(MATTING)}; got {name!r}")
     return name
 
 
 def choose(
-    name: str = "auto", device: str = "cpu", weights_folder: Path | None = None, download: bool = True
+    name: str = "auto",
+    device: str = "cpu",
+    weights_folder: Path | None = None,
+    download: bool = True,
 ) -> tuple[MattingModel, str]:
     """A matter and one line that says which it is and why; the line is logged, too.
 
-    Raises UserError for an unknown name and for weights that were asked for by name and cannot be had.
+    Raises UserError for an unknown name and for weights that were asked for by name and cannot be
+    had.
     """
     resolved = resolve(name, weights_folder, download)
     if name != "auto":
@@ -78,13 +92,18 @@ def choose(
     elif resolved == "modnet":
         note = "mattes by MODNet: its weights are here"
     else:
-        note = "mattes by MediaPipe's selfie segmentation, refined: the weights of MODNet are not here"
+        note = (
+            "mattes by MediaPipe's selfie segmentation, refined: the weights of MODNet are not here"
+        )
     _log.info(note)
     return MATTING[resolved](device, weights_folder, download), note
 
 
 def create(
-    name: str = "auto", weights_folder: Path | None = None, download: bool = True, device: str = "cpu"
+    name: str = "auto",
+    weights_folder: Path | None = None,
+    download: bool = True,
+    device: str = "cpu",
 ) -> MattingModel:
     """The matter alone: see ``choose``."""
     return choose(name, device, weights_folder, download)[0]

@@ -1,4 +1,5 @@
-"""The person's own colours at the soft edge of a matte, without the background that shines through."""
+"""The person's own colours at the soft edge of a matte, without the background that shines
+through."""
 
 from __future__ import annotations
 
@@ -13,11 +14,12 @@ _SPREAD_F, _SPREAD_B, _NOISE = 12.0, 4.0, 3.0  # least standard deviations in 8-
 
 
 def estimate(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Image [H, W, 3] uint8 whose soft pixels show the foreground's colour; elsewhere the original pixels.
+    """Image [H, W, 3] uint8 whose soft pixels show the foreground's colour; elsewhere the original
+    pixels.
 
-    image: [H, W, 3] uint8. alpha: [H, W] uint8. The colours of foreground and background are expected to be those of
-    the nearest opaque and empty pixels, each with its spread; what the pixel itself shows then decides.
-    Where nothing is opaque the image comes back unchanged.
+    image: [H, W, 3] uint8. alpha: [H, W] uint8. The colours of foreground and background are
+    expected to be those of the nearest opaque and empty pixels, each with its spread; what the
+    pixel itself shows then decides. Where nothing is opaque the image comes back unchanged.
     """
     if image.shape[:2] != alpha.shape or image.dtype != np.uint8 or alpha.dtype != np.uint8:
         raise ValueError(
@@ -33,7 +35,10 @@ def estimate(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     # Pixels beside soft ones may still be mixtures; where too few others are left, they have to do.
     beside = distances(soft)
     unit = max(alpha.shape) / 512
-    inner, outer = opaque & (beside > 1.5 * unit), empty & (beside > 1.5 * unit) & (beside < _REACH * unit)
+    inner, outer = (
+        opaque & (beside > 1.5 * unit),
+        empty & (beside > 1.5 * unit) & (beside < _REACH * unit),
+    )
     near = _expected(image, inner if inner.any() else opaque, _SPREAD_F)
     behind = _expected(image, outer if outer.any() else empty, _SPREAD_B) if empty.any() else near
     foreground_kernel(image, alpha, near, behind, np.float32(_NOISE), out)

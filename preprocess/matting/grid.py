@@ -1,15 +1,24 @@
-"""Smooth fields on a coarse grid over a picture: cheap, and all that a wall or a colour nearby needs."""
+"""Smooth fields on a coarse grid over a picture: cheap, and all that a wall or a colour nearby
+needs."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from likeness.preprocess.matting.grid_kernels import cell_means, misfits, pack, push_pull_kernel, surface_kernel, surface_sums
+from likeness.preprocess.matting.grid_kernels import (
+    cell_means,
+    misfits,
+    pack,
+    push_pull_kernel,
+    surface_kernel,
+    surface_sums,
+)
 
 CELL = 4
 """Pixels per cell and side."""
-_RIDGE = np.diag([1e-3, 1, 1, 10, 10, 10])  # keeps a quadratic surface flat where few cells are known
+# keeps a quadratic surface flat where few cells are known
+_RIDGE = np.diag([1e-3, 1, 1, 10, 10, 10])
 
 
 def _cells(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -18,14 +27,19 @@ def _cells(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def shrink(image: np.ndarray) -> np.ndarray:
-    """Averages float32 [h, w, ...] over the cells of the grid for a picture [H, W, ...] of floats or 8-bit levels."""
-    return cv2.resize(image, _cells(image.shape)[::-1], interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
+    """Averages float32 [h, w, ...] over the cells of the grid for a picture [H, W, ...] of floats
+    or 8-bit levels."""
+    return cv2.resize(image, _cells(image.shape)[::-1], interpolation=cv2.INTER_AREA).astype(
+        np.float32, copy=False
+    )
 
 
 def masked_means(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Averages over those pixels of each cell that are in ``mask`` [H, W] bool, and their share of the cell.
+    """Averages over those pixels of each cell that are in ``mask`` [H, W] bool, and their share of
+    the cell.
 
-    image: [H, W, 3] uint8 or float32. Returns float32 [h, w, 3], 0 where there are none, and [h, w] in [0, 1].
+    image: [H, W, 3] uint8 or float32. Returns float32 [h, w, 3], 0 where there are none, and [h, w]
+        in [0, 1].
     """
     size = _cells(image.shape)
     colours, shares = np.empty((*size, 3), np.float32), np.empty(size, np.float32)
@@ -39,36 +53,46 @@ def enlarge(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def distances(mask: np.ndarray) -> np.ndarray:
-    """Distance [H, W] float32 in pixels of every pixel to the nearest one of ``mask`` [H, W]; huge if there is none."""
+    """Distance [H, W] float32 in pixels of every pixel to the nearest one of ``mask`` [H, W]; huge
+    if there is none."""
     if not mask.any():
         return np.full(mask.shape, 1e6, np.float32)
     return cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
 
 
 def push_pull(values: np.ndarray, weights: np.ndarray, finest: int = 1) -> np.ndarray:
-    """``values`` [h, w, 3] where weighted, else the average of the nearest weighted cells; with their spread [h, w, 4].
+    """``values`` [h, w, 3] where weighted, else the average of the nearest weighted cells; with
+    their spread [h, w, 4].
 
-    Every cell takes the average at the finest level of a pyramid that knows anything there (Gortler et al., "The
-    Lumigraph", SIGGRAPH 1996). ``weights`` [h, w] in [0, 1]. ``finest``: cells of the finest level, per side. All
-    float32.
+    Every cell takes the average at the finest level of a pyramid that knows anything there (Gortler
+    et al., "The Lumigraph", SIGGRAPH 1996). ``weights`` [h, w] in [0, 1]. ``finest``: cells of the
+    finest level, per side. All float32.
     """
     height, width = weights.shape
     packed = np.empty((height, width, 5), np.float32)
     pack(np.ascontiguousarray(values), np.ascontiguousarray(weights), packed)
     if finest > 1:  # in two: OpenCV's area averages take four channels at most
         size = (max(2, width // finest), max(2, height // finest))
-        halves = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (packed[..., :3], packed[..., 3:]))
+        halves = (
+            cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+            for part in (packed[..., :3], packed[..., 3:])
+        )
         packed = np.ascontiguousarray(np.dstack(list(halves)))
     field = np.empty((*packed.shape[:2], 4), np.float32)
     push_pull_kernel(packed, field)
-    return field if finest == 1 else cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
+    return (
+        field if finest == 1 else cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
+    )
 
 
 def smooth_field(values: np.ndarray, weights: np.ndarray, scale: int = 8) -> np.ndarray:
-    """A smooth field through the weighted cells of ``values`` [h, w, 3], and how wrong it may be: [h, w, 4].
+    """A smooth field through the weighted cells of ``values`` [h, w, 3], and how wrong it may be:
+    [h, w, 4].
 
-    A quadratic surface (walls lit from one side), then push-pull of what remains. What is filled in is taken to be as
-    wrong as the known cells, over ``scale`` of them, are off the surface: little for a wall, much for shelves.
+    A quadratic surface (walls lit from one side), then push-pull of what remains. What is filled in
+    is taken to be as
+    wrong as the known cells, over ``scale`` of them, are off the surface: little for a wall, much
+        for shelves.
     """
     surface = quadratic_surface(values, weights)
     rest = values - surface
@@ -79,7 +103,8 @@ def smooth_field(values: np.ndarray, weights: np.ndarray, scale: int = 8) -> np.
 
 
 def inliers(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """How well each cell fits a quadratic surface through all weighted ones, in [0, 1], by the usual misfit."""
+    """How well each cell fits a quadratic surface through all weighted ones, in [0, 1], by the
+    usual misfit."""
     fit, misfit = np.ones_like(weights), np.empty_like(weights)
     inside = weights > 0.5
     for _ in range(2):
@@ -91,7 +116,8 @@ def inliers(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def quadratic_surface(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The weighted least-squares quadratic surface [h, w, 3] through ``values`` [h, w, 3], all float32."""
+    """The weighted least-squares quadratic surface [h, w, 3] through ``values`` [h, w, 3], all
+    float32."""
     normal, right = _RIDGE.copy(), np.zeros((6, 3))
     surface_sums(values, weights, normal, right)
     surface = np.empty(values.shape, np.float32)

@@ -8,13 +8,17 @@ import numpy as np
 
 from likeness.ops.compilation import ANY_NUMBER, helper, inlined, kernel
 
-_POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # of x and y: the terms of a quadratic surface
+# of x and y: the terms of a quadratic surface
+_POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 
 
 @helper()
 def cell(position, size, cells):
-    """The first of the two cells of a grid between which a pixel's centre lies, and the weight of the second."""
-    x = (np.float32(position) + np.float32(0.5)) * np.float32(cells) / np.float32(size) - np.float32(0.5)
+    """The first of the two cells of a grid between which a pixel's centre lies, and the weight of
+    the second."""
+    x = (np.float32(position) + np.float32(0.5)) * np.float32(cells) / np.float32(
+        size
+    ) - np.float32(0.5)
     x = min(max(x, np.float32(0)), np.float32(cells - 1))
     first = min(int(x), cells - 2)
     return first, x - np.float32(first)
@@ -22,7 +26,8 @@ def cell(position, size, cells):
 
 @inlined(ANY_NUMBER)
 def sample(grid, y, fy, x, fx, channel):
-    """A channel of ``grid`` [h, w, C] between the cells (y, x) and (y + 1, x + 1), by the weights of the latter."""
+    """A channel of ``grid`` [h, w, C] between the cells (y, x) and (y + 1, x + 1), by the weights
+    of the latter."""
     top = grid[y, x, channel] + fx * (grid[y, x + 1, channel] - grid[y, x, channel])
     bottom = grid[y + 1, x, channel] + fx * (grid[y + 1, x + 1, channel] - grid[y + 1, x, channel])
     return top + fy * (bottom - top)
@@ -30,8 +35,9 @@ def sample(grid, y, fy, x, fx, channel):
 
 @kernel()
 def cell_means(image, mask, colours, shares):
-    """Means of ``image`` [H, W, 3] over the pixels of ``mask`` [H, W] in each cell, into ``colours`` [h, w, 3] (0 where
-    there are none), and which share of the cell these are, into ``shares`` [h, w]."""
+    """Means of ``image`` [H, W, 3] over the pixels of ``mask`` [H, W] in each cell, into
+    ``colours`` [h, w, 3] (0 where there are none), and which share of the cell these are, into
+    ``shares`` [h, w]."""
     height, width = mask.shape
     rows, columns = shares.shape
     tall, wide = height / rows, width / columns
@@ -42,19 +48,26 @@ def cell_means(image, mask, colours, shares):
                 part = min((i + 1) * tall, y + 1.0) - max(i * tall, np.float64(y))
                 for x in range(int(j * wide), min(int(math.ceil((j + 1) * wide)), width)):
                     if mask[y, x]:
-                        weight = np.float32(part * (min((j + 1) * wide, x + 1.0) - max(j * wide, np.float64(x))))
+                        weight = np.float32(
+                            part * (min((j + 1) * wide, x + 1.0) - max(j * wide, np.float64(x)))
+                        )
                         red += weight * np.float32(image[y, x, 0])
                         green += weight * np.float32(image[y, x, 1])
                         blue += weight * np.float32(image[y, x, 2])
                         total += weight
             inverse = np.float32(1) / max(total, np.float32(1e-6))
-            colours[i, j, 0], colours[i, j, 1], colours[i, j, 2] = red * inverse, green * inverse, blue * inverse
+            colours[i, j, 0], colours[i, j, 1], colours[i, j, 2] = (
+                red * inverse,
+                green * inverse,
+                blue * inverse,
+            )
             shares[i, j] = total / np.float32(tall * wide)
 
 
 @kernel()
 def pack(values, weights, packed):
-    """Weighted colours, their weighted squares, and the weights, side by side: [h, w, 3] and [h, w] to [h, w, 5]."""
+    """Weighted colours, their weighted squares, and the weights, side by side: [h, w, 3] and [h, w]
+    to [h, w, 5]."""
     for i in range(weights.shape[0]):
         for j in range(weights.shape[1]):
             weight, square = weights[i, j], np.float32(0)
@@ -78,7 +91,11 @@ def _halved(level):
     flat = level.reshape(height, width * channels)
     line = np.empty(width * channels, np.float32)
     for i in range(out.shape[0]):
-        a, b, c = flat[_mirrored(2 * i - 2, height)], flat[_mirrored(2 * i - 1, height)], flat[2 * i]
+        a, b, c = (
+            flat[_mirrored(2 * i - 2, height)],
+            flat[_mirrored(2 * i - 1, height)],
+            flat[2 * i],
+        )
         d, e = flat[_mirrored(2 * i + 1, height)], flat[_mirrored(2 * i + 2, height)]
         for k in range(len(line)):
             line[k] = far * (a[k] + e[k]) + middle * (b[k] + d[k]) + near * c[k]
@@ -98,7 +115,8 @@ def _known(level, i, j, k):
 
 @helper()
 def _refined(coarse, level):
-    """A field [h, w, 4] at the cells of the next finer ``level`` [h, w, 5], which takes over where it knows."""
+    """A field [h, w, 4] at the cells of the next finer ``level`` [h, w, 5], which takes over where
+    it knows."""
     height, width = level.shape[:2]
     out = np.empty((height, width, 4), np.float32)
     rows, columns = coarse.shape[:2]
@@ -117,7 +135,8 @@ def _refined(coarse, level):
 
 @kernel()
 def push_pull_kernel(packed, out):
-    """The field of ``packed`` [h, w, 5] (see ``pack``) and its standard deviation into ``out`` [h, w, 4]."""
+    """The field of ``packed`` [h, w, 5] (see ``pack``) and its standard deviation into ``out`` [h,
+    w, 4]."""
     levels = [packed]
     while min(levels[-1].shape[0], levels[-1].shape[1]) > 2:
         levels.append(_halved(levels[-1]))
@@ -146,8 +165,8 @@ def _coordinate(position, size):
 
 @kernel()
 def surface_sums(values, weights, normal, right):
-    """Adds the normal equations of the weighted least-squares quadratic surface through ``values`` [h, w, 3] to
-    ``normal`` [6, 6] and ``right`` [6, 3], float64."""
+    """Adds the normal equations of the weighted least-squares quadratic surface through ``values``
+    [h, w, 3] to ``normal`` [6, 6] and ``right`` [6, 3], float64."""
     height, width = weights.shape
     moments = np.zeros((5, 5))  # of the weights, by powers of x and y
     line, right_line = np.empty(5), np.empty((3, 3))
@@ -190,7 +209,8 @@ def surface_kernel(coefficients, surface):
 
 @kernel()
 def misfits(values, surface, out):
-    """The largest difference of ``values`` and ``surface`` [h, w, 3] over the channels, into ``out`` [h, w]."""
+    """The largest difference of ``values`` and ``surface`` [h, w, 3] over the channels, into
+    ``out`` [h, w]."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             worst = np.float32(0)

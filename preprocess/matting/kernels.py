@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from likeness.preprocess.matting.grid_kernels import cell, sample
 from likeness.ops.compilation import ANY_NUMBER, inlined, kernel
+from likeness.preprocess.matting.grid_kernels import cell, sample
 
 
 @inlined(ANY_NUMBER)
@@ -37,14 +37,17 @@ def background_kernel(mean, deviation, seen, light, guess, noise, out):
         y, fy = cell(row, height, guess.shape[0])
         for column in range(width):
             x, fx = cell(column, width, guess.shape[1])
-            values = _background(row, column, y, fy, x, fx, mean, deviation, seen, light, guess, noise)
+            values = _background(
+                row, column, y, fy, x, fx, mean, deviation, seen, light, guess, noise
+            )
             for channel in range(4):
                 out[row, column, channel] = values[channel]
 
 
 @kernel()
 def learn_kernel(image, weights, light, mean, deviation, seen, rate):
-    """Joins the pixels of ``image`` whose weight is over a half to the running mean and mean absolute deviation.
+    """Joins the pixels of ``image`` whose weight is over a half to the running mean and mean
+    absolute deviation.
 
     The plate keeps the light of when it was first seen: ``light`` is taken off before.
     """
@@ -59,7 +62,9 @@ def learn_kernel(image, weights, light, mean, deviation, seen, rate):
             residual = np.float32(0)
             first = not seen[row, column]
             for channel in range(3):
-                value = np.float32(image[row, column, channel]) - sample(light, y, fy, x, fx, channel)
+                value = np.float32(image[row, column, channel]) - sample(
+                    light, y, fy, x, fx, channel
+                )
                 if first:
                     mean[row, column, channel] = value
                 else:
@@ -74,15 +79,32 @@ def learn_kernel(image, weights, light, mean, deviation, seen, rate):
 
 @kernel()
 def unmix_kernel(
-    image, mask, band, core, mean, deviation, seen, light, guess, noise, near, inside, outside, limit,
-    mixed, trust, odds,
-):  # fmt: skip
-    """Solves I = alpha F + (1 - alpha) B at the pixels of ``band`` [H, W]: alpha into ``mixed``, both in [0, 1].
+    image,
+    mask,
+    band,
+    core,
+    mean,
+    deviation,
+    seen,
+    light,
+    guess,
+    noise,
+    near,
+    inside,
+    outside,
+    limit,
+    mixed,
+    trust,
+    odds,
+):
+    """Solves I = alpha F + (1 - alpha) B at the pixels of ``band`` [H, W]: alpha into ``mixed``,
+    both in [0, 1].
 
-    F: colour and spread of the nearest sure foreground, ``near`` [h, w, 4]. ``trust``: how much alpha is worth: little
-    where F and B are alike for their noise. A colour far off the line from B to F is another foreground colour.
-    ``odds``: the log odds of the person by the colour (at most ``limit``) and by ``mask``, a probability [H, W], whose
-    log odds count from -``outside`` to ``inside``. Beyond the band ``core`` [H, W] says where the person is.
+    F: colour and spread of the nearest sure foreground, ``near`` [h, w, 4]. ``trust``: how much
+    alpha is worth: little where F and B are alike for their noise. A colour far off the line from B
+    to F is another foreground colour. ``odds``: the log odds of the person by the colour (at most
+    ``limit``) and by ``mask``, a probability [H, W], whose log odds count from -``outside`` to
+    ``inside``. Beyond the band ``core`` [H, W] says where the person is.
     """
     height, width = seen.shape
     one, least = np.float32(1), np.float32(1e-4)
@@ -95,7 +117,9 @@ def unmix_kernel(
                 odds[row, column] = limit if core[row, column] else -limit
                 continue
             x, fx = cell(column, width, guess.shape[1])
-            b0, b1, b2, sigma = _background(row, column, y, fy, x, fx, mean, deviation, seen, light, guess, noise)
+            b0, b1, b2, sigma = _background(
+                row, column, y, fy, x, fx, mean, deviation, seen, light, guess, noise
+            )
             i0 = np.float32(image[row, column, 0]) - b0
             i1 = np.float32(image[row, column, 1]) - b1
             i2 = np.float32(image[row, column, 2]) - b2
@@ -107,7 +131,9 @@ def unmix_kernel(
             along = (i0 * f0 + i1 * f1 + i2 * f2) / distance
             off = math.sqrt(max(i0 * i0 + i1 * i1 + i2 * i2 - along * along, np.float32(0)))
             floor = np.float32(2) * sigma
-            alpha = min(max((along - floor) / max(distance - floor, floor), np.float32(0)), np.float32(1))
+            alpha = min(
+                max((along - floor) / max(distance - floor, floor), np.float32(0)), np.float32(1)
+            )
             square = distance * distance
             worth = square / (square + np.float32(36) * sigma * sigma + spread * spread)
             other = (off - np.float32(3) * sigma) / (np.float32(5) * sigma)
@@ -122,8 +148,8 @@ def unmix_kernel(
 
 @kernel()
 def clearness_kernel(near, guess, calm, out):
-    """How far apart the colours of foreground and background, [h, w, 4] each, are against ``calm``: [h, w, 1] in
-    [0, 1]."""
+    """How far apart the colours of foreground and background, [h, w, 4] each, are against ``calm``:
+    [h, w, 1] in [0, 1]."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             square = np.float32(0)
@@ -134,23 +160,27 @@ def clearness_kernel(near, guess, calm, out):
 
 @kernel()
 def calm_kernel(smoother, smooth, clear, trust, odds):
-    """Odds [H, W] from two that were smoothed: less where ``clear`` [h, w, 1] is high; where not, less ``trust``."""
+    """Odds [H, W] from two that were smoothed: less where ``clear`` [h, w, 1] is high; where not,
+    less ``trust``."""
     height, width = odds.shape
     for row in range(height):
         y, fy = cell(row, height, clear.shape[0])
         for column in range(width):
             x, fx = cell(column, width, clear.shape[1])
             share = sample(clear, y, fy, x, fx, 0)
-            odds[row, column] = smoother[row, column] + share * (smooth[row, column] - smoother[row, column])
+            odds[row, column] = smoother[row, column] + share * (
+                smooth[row, column] - smoother[row, column]
+            )
             trust[row, column] *= share
 
 
 @kernel()
 def settle_kernel(odds, mixed, trust, depth, away, unit, band, core, solid, reach, alpha):
-    """``alpha`` [H, W] in ``band`` [H, W]: of mixtures where trusted, else by the odds; ``core`` elsewhere.
+    """``alpha`` [H, W] in ``band`` [H, W]: of mixtures where trusted, else by the odds; ``core``
+    elsewhere.
 
-    depth: distance to what is not the person, opaque from ``solid`` on. away: distance to the person, empty from
-    ``reach`` on; these in units of ``unit`` pixels.
+    depth: distance to what is not the person, opaque from ``solid`` on. away: distance to the
+    person, empty from ``reach`` on; these in units of ``unit`` pixels.
     """
     zero, one = np.float32(0), np.float32(1)
     for row in range(alpha.shape[0]):
@@ -176,10 +206,11 @@ def mark_labels(labels, mask, marked):
 
 @kernel()
 def foreground_kernel(image, alpha, near, behind, noise, out):
-    """The foreground's colour at the soft pixels of ``alpha`` [H, W] uint8, into ``out`` [H, W, 3] uint8.
+    """The foreground's colour at the soft pixels of ``alpha`` [H, W] uint8, into ``out`` [H, W, 3]
+    uint8.
 
-    near, behind: [h, w, 4] expected colour and standard deviation of foreground and background. The most probable F
-    under I = alpha F + (1 - alpha) B + noise with Gaussians for F and B.
+    near, behind: [h, w, 4] expected colour and standard deviation of foreground and background. The
+    most probable F under I = alpha F + (1 - alpha) B + noise with Gaussians for F and B.
     """
     height, width = alpha.shape
     noise = np.float32(noise)
@@ -198,14 +229,21 @@ def foreground_kernel(image, alpha, near, behind, noise, out):
             gain = gain / (a * gain + b * b * spread_b * spread_b + noise * noise)
             for channel in range(3):
                 f = sample(near, y, fy, x, fx, channel)
-                rest = np.float32(image[row, column, channel]) - a * f - b * sample(behind, y, fy, x, fx, channel)
+                rest = (
+                    np.float32(image[row, column, channel])
+                    - a * f
+                    - b * sample(behind, y, fy, x, fx, channel)
+                )
                 value = f + gain * rest
-                out[row, column, channel] = np.uint8(min(max(value, np.float32(0)), np.float32(255)) + np.float32(0.5))
+                out[row, column, channel] = np.uint8(
+                    min(max(value, np.float32(0)), np.float32(255)) + np.float32(0.5)
+                )
 
 
 @kernel()
 def share_kernel(change, falloff, values, other_values, total, other_total, weight, other_weight):
-    """Adds the values [H, W] of two frames to each other's total, by how little the picture changed between them.
+    """Adds the values [H, W] of two frames to each other's total, by how little the picture changed
+    between them.
 
     change: [H, W] uint8; falloff: [256] the weight of each change.
     """

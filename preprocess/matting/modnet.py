@@ -25,38 +25,48 @@ class MODNetConfig:
     """How MODNet is applied to a video."""
 
     reference_size: int = 512
-    """Pixels of the short side that images are brought to when they are smaller or larger than it on both sides."""
+    """Pixels of the short side that images are brought to when they are smaller or larger than it
+    on both sides."""
     batch_size: int = 4
     """Frames computed together."""
     alpha_radius: int = 2
-    """Frames before and after over which the matte is averaged where the picture stands still; 0 switches it off."""
+    """Frames before and after over which the matte is averaged where the picture stands still; 0
+    switches it off."""
     alpha_tolerance: float = 3.0
     """Change of colour in 8-bit levels from which on a frame no longer counts in that average."""
 
 
 class MODNetMatter:
-    """Mattes by MODNet, each frame on its own, then averaged over time where the picture stands still.
+    """Mattes by MODNet, each frame on its own, then averaged over time where the picture stands
+    still.
 
     network: with weights loaded; see ``load_modnet``. device: where it runs.
     """
 
     name = "modnet"
 
-    def __init__(self, network: MODNet, device: str = "cpu", config: MODNetConfig = MODNetConfig()) -> None:
+    def __init__(
+        self, network: MODNet, device: str = "cpu", config: MODNetConfig = MODNetConfig()
+    ) -> None:
         self.network = network.to(device).eval()
         self.device = device
         self.config = config
         self.look_ahead = config.batch_size - 1 + config.alpha_radius
 
     def mattes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Mattes uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3], in order; sizes may change."""
+        """Mattes uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3], in order; sizes may
+        change."""
         from likeness.preprocess.matting.temporal import motion_aware_mean
 
-        alphas = motion_aware_mean(self._alphas(frames), self.config.alpha_radius, self.config.alpha_tolerance)
+        alphas = motion_aware_mean(
+            self._alphas(frames), self.config.alpha_radius, self.config.alpha_tolerance
+        )
         for _, alpha, _ in alphas:
             yield (alpha * 255 + 0.5).astype(np.uint8)
 
-    def _alphas(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, None]]:
+    def _alphas(
+        self, frames: Iterable[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, None]]:
         batch: list[np.ndarray] = []
         for frame in frames:
             if batch and frame.shape != batch[0].shape:
@@ -74,10 +84,19 @@ class MODNetMatter:
         import torch.nn.functional as F
 
         height, width = batch[0].shape[:2]
-        images = torch.from_numpy(np.stack(batch)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        images = (
+            torch.from_numpy(np.stack(batch)).to(self.device).permute(0, 3, 1, 2).float() / 127.5
+            - 1
+        )
         with torch.inference_mode():
-            resized = F.interpolate(images, network_size(height, width, self.config.reference_size), mode="area")
-            alphas = F.interpolate(self.network(resized), (height, width), mode="area")[:, 0].cpu().numpy()
+            resized = F.interpolate(
+                images, network_size(height, width, self.config.reference_size), mode="area"
+            )
+            alphas = (
+                F.interpolate(self.network(resized), (height, width), mode="area")[:, 0]
+                .cpu()
+                .numpy()
+            )
         for frame, alpha in zip(batch, alphas):
             yield frame, alpha, None
 
@@ -85,8 +104,8 @@ class MODNetMatter:
 def network_size(height: int, width: int, reference: int = 512) -> tuple[int, int]:
     """Height and width that the official program gives the network for an image.
 
-    Where the long side is under ``reference`` or the short side over it, the short side becomes ``reference``; then
-    both are rounded down to multiples of 32 (and kept at 32 at least).
+    Where the long side is under ``reference`` or the short side over it, the short side becomes
+    ``reference``; then both are rounded down to multiples of 32 (and kept at 32 at least).
     """
     new_height, new_width = height, width
     if max(height, width) < reference or min(height, width) > reference:
@@ -94,22 +113,30 @@ def network_size(height: int, width: int, reference: int = 512) -> tuple[int, in
             new_height, new_width = reference, int(width / height * reference)
         else:
             new_height, new_width = int(height / width * reference), reference
-    return max(_STRIDE, new_height - new_height % _STRIDE), max(_STRIDE, new_width - new_width % _STRIDE)
+    return max(_STRIDE, new_height - new_height % _STRIDE), max(
+        _STRIDE, new_width - new_width % _STRIDE
+    )
 
 
 def load_modnet(path: Path) -> MODNet:
-    """The network with the weights of an official checkpoint. Raises UserError when the file holds something else."""
+    """The network with the weights of an official checkpoint. Raises UserError when the file holds
+    something else."""
     return modnet_from_state_dict(load_state_dict(path), str(path))
 
 
 def modnet_from_state_dict(state: dict[str, Tensor], where: str) -> MODNet:
-    """The network with given weights, whose names may carry the prefix ``module.``; ``where`` is for the error."""
+    """The network with given weights, whose names may carry the prefix ``module.``; ``where`` is
+    for the error."""
     from likeness.preprocess.matting.modnet_network import MODNet
 
     network = MODNet()
     try:
-        network.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
+        network.load_state_dict(
+            {name.removeprefix("module."): tensor for name, tensor in state.items()}
+        )
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{where}: not a MODNet checkpoint ({reason}); take the file named in the README") from None
+        raise UserError(
+            f"{where}: not a MODNet checkpoint ({reason}); take the file named in the README"
+        ) from None
     return network.eval()

@@ -1,9 +1,10 @@
-"""The network of MODNet: Ke et al., "MODNet: Real-Time Trimap-Free Portrait Matting via Objective Decomposition",
-AAAI 2022 (arXiv 2011.11961). Parameter names are those of the published checkpoints.
+"""The network of MODNet: Ke et al., "MODNet: Real-Time Trimap-Free Portrait Matting via Objective
+Decomposition", AAAI 2022 (arXiv 2011.11961). Parameter names are those of the published
+checkpoints.
 
-Three branches over a MobileNetV2 (Sandler et al., CVPR 2018): *semantics* at a sixteenth of the resolution, *detail* at
-the edges, and their *fusion* into the matte. Suffixes such as ``4x`` say by how much a feature map is smaller than the
-image.
+Three branches over a MobileNetV2 (Sandler et al., CVPR 2018): *semantics* at a sixteenth of the
+resolution, *detail* at the edges, and their *fusion* into the matte. Suffixes such as ``4x`` say by
+how much a feature map is smaller than the image.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # (expansion, channels out, blocks, stride of the first) per stage: MobileNetV2, table 2.
-_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+_STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 # Positions in ``features`` of the last layers at 1/2 and 1/4 of the resolution.
 _LAST_2X, _LAST_4X = 1, 3
 _CHANNELS_2X, _CHANNELS_4X, _CHANNELS_32X = 16, 24, 1280
@@ -25,8 +34,12 @@ def _resize(x: Tensor, scale: float) -> Tensor:
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
-def _conv_bn(channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    conv = nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+def _conv_bn(
+    channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
+    conv = nn.Conv2d(
+        channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False
+    )
     return [conv, nn.BatchNorm2d(channels_out)]
 
 
@@ -54,13 +67,16 @@ class MobileNetV2(nn.Module):
         channels = 32
         for expansion, channels_out, blocks, stride in _STAGES:
             for block in range(blocks):
-                layers.append(InvertedResidual(channels, channels_out, expansion, stride if block == 0 else 1))
+                layers.append(
+                    InvertedResidual(channels, channels_out, expansion, stride if block == 0 else 1)
+                )
                 channels = channels_out
         layers.append(nn.Sequential(*_conv_bn(channels, _CHANNELS_32X, 1), nn.ReLU6()))
         self.features = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features of [B, 3, H, W] at 1/2 (16 channels), 1/4 (24) and 1/32 (1280) of the resolution."""
+        """Features of [B, 3, H, W] at 1/2 (16 channels), 1/4 (24) and 1/32 (1280) of the
+        resolution."""
         kept = {}
         for index, layer in enumerate(self.features):
             x = layer(x)
@@ -81,7 +97,8 @@ class Backbone(nn.Module):
 
 
 class IBNorm(nn.Module):
-    """Batch normalisation of the first half of the channels, instance normalisation of the second."""
+    """Batch normalisation of the first half of the channels, instance normalisation of the
+    second."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -90,15 +107,21 @@ class IBNorm(nn.Module):
         self.inorm = nn.InstanceNorm2d(channels - self.num_batch)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.bnorm(x[:, : self.num_batch]), self.inorm(x[:, self.num_batch :])], 1)
+        return torch.cat(
+            [self.bnorm(x[:, : self.num_batch]), self.inorm(x[:, self.num_batch :])], 1
+        )
 
 
 class Conv(nn.Module):
     """A padded convolution, with IBNorm and ReLU unless it is a ``head`` (one that predicts)."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, head: bool = False) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, head: bool = False
+    ) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2)
+        ]
         if not head:
             layers += [IBNorm(channels_out), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
@@ -114,7 +137,10 @@ class SEBlock(nn.Module):
         super().__init__()
         narrow = channels // reduction
         self.fc = nn.Sequential(
-            nn.Linear(channels, narrow, bias=False), nn.ReLU(), nn.Linear(narrow, channels, bias=False), nn.Sigmoid()
+            nn.Linear(channels, narrow, bias=False),
+            nn.ReLU(),
+            nn.Linear(narrow, channels, bias=False),
+            nn.Sigmoid(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -186,7 +212,8 @@ class FusionBranch(nn.Module):
 
 
 class MODNet(nn.Module):
-    """RGB in [-1, 1], [B, 3, H, W] with sides that are multiples of 32, to a matte [B, 1, H, W] in [0, 1]."""
+    """RGB in [-1, 1], [B, 3, H, W] with sides that are multiples of 32, to a matte [B, 1, H, W] in
+    [0, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,7 +227,8 @@ class MODNet(nn.Module):
         return self.f_branch(image, lr8x, hr2x)
 
     def predict_all(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Semantic [B, 1, H/16, W/16], detail [B, 1, H, W] and matte [B, 1, H, W]: what training looks at."""
+        """Semantic [B, 1, H/16, W/16], detail [B, 1, H, W] and matte [B, 1, H, W]: what training
+        looks at."""
         lr8x, hr2x = self._encode(image)
         matte = self.f_branch(image, lr8x, hr2x)
         return self.lr_branch.predict(lr8x), self.hr_branch.predict(image, hr2x), matte

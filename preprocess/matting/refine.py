@@ -1,4 +1,5 @@
-"""From a coarse mask of a person to an alpha matte, given what is behind: colours decide where they can."""
+"""From a coarse mask of a person to an alpha matte, given what is behind: colours decide where they
+can."""
 
 from __future__ import annotations
 
@@ -8,7 +9,13 @@ import cv2
 import numpy as np
 
 from likeness.preprocess.matting.grid import distances, masked_means, push_pull
-from likeness.preprocess.matting.kernels import calm_kernel, clearness_kernel, mark_labels, settle_kernel, unmix_kernel
+from likeness.preprocess.matting.kernels import (
+    calm_kernel,
+    clearness_kernel,
+    mark_labels,
+    settle_kernel,
+    unmix_kernel,
+)
 from likeness.preprocess.matting.plate import Background
 
 
@@ -23,12 +30,14 @@ class RefineConfig:
     solid: float = 6.0
     """Depth inside the person from which on everything is opaque."""
     gap: float = 3.5
-    """Half the width from which on a gap in the person, with background in it, stays open; narrower ones (an earring
-    the colour of the wall) are closed."""
+    """Half the width from which on a gap in the person, with background in it, stays open; narrower
+    ones (an earring the colour of the wall) are closed."""
     prior_inside: float = 6.0
-    """Largest log odds that the coarse mask gives for the person: as much as colour can give against it."""
+    """Largest log odds that the coarse mask gives for the person: as much as colour can give
+    against it."""
     prior_outside: float = 3.0
-    """Largest log odds that the coarse mask gives for the background; less, as it does not know loose hair."""
+    """Largest log odds that the coarse mask gives for the background; less, as it does not know
+    loose hair."""
     speck: float = 20.0
     """Area in pixels below which a lone part of the matte is dropped."""
     evidence_limit: float = 6.0
@@ -39,11 +48,15 @@ class RefineConfig:
     """Difference of person and background in 8-bit levels below which edges are smoothed more."""
 
 
-def refine(image: np.ndarray, mask: np.ndarray, background: Background, config: RefineConfig) -> np.ndarray:
-    """Alpha [H, W] float32 in [0, 1] of image [H, W, 3] uint8 and mask [H, W] float32 (probability of the person).
+def refine(
+    image: np.ndarray, mask: np.ndarray, background: Background, config: RefineConfig
+) -> np.ndarray:
+    """Alpha [H, W] float32 in [0, 1] of image [H, W, 3] uint8 and mask [H, W] float32 (probability
+    of the person).
 
-    Every pixel near the mask's edge is taken for a mixture of the background behind it and of the nearest sure colour
-    of the person. What the mixture says is weighed against the mask by how different the two colours are.
+    Every pixel near the mask's edge is taken for a mixture of the background behind it and of the
+    nearest sure colour of the person. What the mixture says is weighed against the mask by how
+    different the two colours are.
     """
     unit = max(mask.shape) / 512
     core = distances(mask < 0.9) > config.reach_in * unit
@@ -52,15 +65,30 @@ def refine(image: np.ndarray, mask: np.ndarray, background: Background, config: 
         return mask.copy()
     mixed, trust, odds = (np.empty(mask.shape, np.float32) for _ in range(3))
     sure = core
-    # Foreground colours first from deep inside, then from all that the first round found to be person.
+    # Foreground colours first from deep inside, then from all that the first round found to be
+    # person.
     for _ in range(2):
         near = push_pull(*masked_means(image, sure))
         near[..., 3] += config.foreground_noise
         unmix_kernel(
-            image, mask, band, core, background.mean, background.deviation, background.seen, background.light,
-            background.guess, np.float32(background.noise), near, np.float32(config.prior_inside),
-            np.float32(config.prior_outside), np.float32(config.evidence_limit), mixed, trust, odds,
-        )  # fmt: skip
+            image,
+            mask,
+            band,
+            core,
+            background.mean,
+            background.deviation,
+            background.seen,
+            background.light,
+            background.guess,
+            np.float32(background.noise),
+            near,
+            np.float32(config.prior_inside),
+            np.float32(config.prior_outside),
+            np.float32(config.evidence_limit),
+            mixed,
+            trust,
+            odds,
+        )
         sure = (distances(odds < 1.5) > 2.5 * unit) | core
     clear = np.empty((*near.shape[:2], 1), np.float32)
     clearness_kernel(near, background.guess, np.float32(config.calm_contrast), clear)
@@ -69,21 +97,33 @@ def refine(image: np.ndarray, mask: np.ndarray, background: Background, config: 
     depth, away = distances(~solid), distances(solid)
     alpha = np.empty_like(mask)
     settle_kernel(
-        odds, mixed, trust, depth, away, np.float32(unit), band, core, np.float32(config.solid),
-        np.float32(config.reach_out), alpha,
-    )  # fmt: skip
+        odds,
+        mixed,
+        trust,
+        depth,
+        away,
+        np.float32(unit),
+        band,
+        core,
+        np.float32(config.solid),
+        np.float32(config.reach_out),
+        alpha,
+    )
     return _without_specks(alpha, config.speck * unit**2)
 
 
 def _connected(person: np.ndarray, core: np.ndarray, gap: float) -> np.ndarray:
-    """The part that is connected with the core, without specks, and without holes of half width under ``gap``."""
+    """The part that is connected with the core, without specks, and without holes of half width
+    under ``gap``."""
     opened = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels = cv2.connectedComponents(opened | core.view(np.uint8), connectivity=4)
     kept = np.zeros(count, bool)
     mark_labels(labels, core, kept)
     kept[0] = False
     solid = np.take(kept, labels)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((~solid).view(np.uint8), connectivity=4)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (~solid).view(np.uint8), connectivity=4
+    )
     height, width = person.shape
     left, top, w, h, _ = stats.T
     hole = (left > 0) & (top > 0) & (left + w < width) & (top + h < height)
@@ -96,6 +136,8 @@ def _connected(person: np.ndarray, core: np.ndarray, gap: float) -> np.ndarray:
 
 def _without_specks(alpha: np.ndarray, area: float) -> np.ndarray:
     """The matte without lone parts smaller than an area in pixels."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.04).view(np.uint8), connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (alpha > 0.04).view(np.uint8), connectivity=8
+    )
     kept = stats[:, cv2.CC_STAT_AREA] >= area
     return alpha if kept.all() else alpha * np.take(kept, labels)

@@ -1,8 +1,9 @@
-"""The matter ``selfie``: the segmentation network inside MediaPipe's wheel, refined to an alpha matte.
+"""The matter ``selfie``: the segmentation network inside MediaPipe's wheel, refined to an alpha
+matte.
 
-The network says where the person is, in a mask of 256 x 256 that flickers and cuts loose hair. Its mask is averaged
-over time where the picture stands still; what lies behind the person is learned as a plate; colours then tell how much
-of each pixel near the edge is person.
+The network says where the person is, in a mask of 256 x 256 that flickers and cuts loose hair. Its
+mask is averaged over time where the picture stands still; what lies behind the person is learned as
+a plate; colours then tell how much of each pixel near the edge is person.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ class SelfieConfig:
     mask_radius: int = 3
     """Frames before and after over which the mask is averaged."""
     mask_tolerance: float = 6.0
-    """Change of colour in 8-bit levels from which on a frame no longer counts in the mask's average."""
+    """Change of colour in 8-bit levels from which on a frame no longer counts in the mask's
+    average."""
     alpha_radius: int = 2
     """Frames before and after over which the matte is averaged."""
     alpha_tolerance: float = 3.0
-    """Change of colour in 8-bit levels from which on a frame no longer counts in the matte's average."""
+    """Change of colour in 8-bit levels from which on a frame no longer counts in the matte's
+    average."""
     plate: PlateConfig = PlateConfig()
     """The background."""
     refine: RefineConfig = RefineConfig()
@@ -48,9 +51,11 @@ class SelfieConfig:
 
 
 class SelfieMatter:
-    """Mattes for one person before a background, best before a still one. Reads ahead ``look_ahead`` frames.
+    """Mattes for one person before a background, best before a still one. Reads ahead
+    ``look_ahead`` frames.
 
-    threads: how many refine frames side by side, while one more runs the network; the mattes do not depend on it.
+    threads: how many refine frames side by side, while one more runs the network; the mattes do not
+        depend on it.
     """
 
     name = "selfie"
@@ -59,7 +64,8 @@ class SelfieMatter:
         self.config, self.threads = config, min(threads, _MAX_THREADS)
         self.look_ahead = config.mask_radius + config.alpha_radius
         if self.threads > 1:
-            self.look_ahead += self.threads + _AHEAD + 2  # one in the network's hands, one handed over
+            # one in the network's hands, one handed over
+            self.look_ahead += self.threads + _AHEAD + 2
 
     def mattes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Mattes uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3], in order."""
@@ -93,14 +99,18 @@ class SelfieMatter:
                 yield frame, alpha.result(), None
 
     @staticmethod
-    def _seen(plate: BackgroundPlate, frame: np.ndarray, small: np.ndarray) -> tuple[np.ndarray, Background | None]:
+    def _seen(
+        plate: BackgroundPlate, frame: np.ndarray, small: np.ndarray
+    ) -> tuple[np.ndarray, Background | None]:
         """The mask [H, W] of a frame and what the plate knows about what is behind."""
         height, width = frame.shape[:2]
         mask = cv2.resize(_main_part(small), (width, height), interpolation=cv2.INTER_LINEAR)
         away = distances(shrink(mask) > 0.3) * (CELL * 512 / max(height, width))
         return mask, plate.look(frame, away)
 
-    def _alpha(self, frame: np.ndarray, mask: np.ndarray, background: Background | None) -> np.ndarray:
+    def _alpha(
+        self, frame: np.ndarray, mask: np.ndarray, background: Background | None
+    ) -> np.ndarray:
         return mask if background is None else refine(frame, mask, background, self.config.refine)
 
 
@@ -111,7 +121,9 @@ def _segment(frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndar
         for frame in frames:
             height, width = frame.shape[:2]
             model = int(width >= _LANDSCAPE_ASPECT * height)
-            small = cv2.resize(frame, _LANDSCAPE if model else _GENERAL, interpolation=cv2.INTER_AREA)
+            small = cv2.resize(
+                frame, _LANDSCAPE if model else _GENERAL, interpolation=cv2.INTER_AREA
+            )
             if model not in networks:
                 networks[model] = _open_network(model)
             yield small, networks[model].process(small).segmentation_mask.astype(np.float32), frame
@@ -125,7 +137,8 @@ def _open_network(model: int):
         import mediapipe
 
         network = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=model)
-        network.process(np.zeros((64, 64, 3), np.uint8))  # the graph starts in its threads: wait for its chatter
+        # the graph starts in its threads: wait for its chatter
+        network.process(np.zeros((64, 64, 3), np.uint8))
     return network
 
 

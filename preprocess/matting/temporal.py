@@ -17,12 +17,13 @@ _BLUR = (5, 5)
 def motion_aware_mean(
     items: Iterable[tuple[np.ndarray, np.ndarray, Any]], radius: int, tolerance: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
-    """Averages each pixel's value over the frames around in which the picture shows the same colour there.
+    """Averages each pixel's value over the frames around in which the picture shows the same colour
+    there.
 
-    items: (picture uint8 [h, w, 3], values float32 [h, w], anything); given back in order with the values averaged over
-    the frames up to ``radius`` before and after. tolerance: change of colour in 8-bit levels (mean over 5x5 pixels of
-    the largest channel's) at which a frame's weight has fallen to 1/e. Reads ahead ``radius`` frames; a change of size
-    starts anew.
+    items: (picture uint8 [h, w, 3], values float32 [h, w], anything); given back in order with the
+    values averaged over the frames up to ``radius`` before and after. tolerance: change of colour
+    in 8-bit levels (mean over 5x5 pixels of the largest channel's) at which a frame's weight has
+    fallen to 1/e. Reads ahead ``radius`` frames; a change of size starts anew.
     """
     falloff = np.exp(-((np.arange(256) / tolerance) ** 2)).astype(np.float32)
     window: deque[_Entry] = deque()
@@ -49,7 +50,14 @@ class _Entry:
         b, g, r = cv2.split(cv2.absdiff(self.picture, other.picture))
         change = cv2.blur(cv2.max(cv2.max(b, g), r), _BLUR)
         share_kernel(
-            change, falloff, self.values, other.values, self.total, other.total, self.weight, other.weight
+            change,
+            falloff,
+            self.values,
+            other.values,
+            self.total,
+            other.total,
+            self.weight,
+            other.weight,
         )
 
     def result(self) -> tuple[np.ndarray, np.ndarray, Any]:

@@ -1,4 +1,5 @@
-"""Adam (Kingma and Ba, 2015), for the whole of some tensors and for tables of which every step touches a few rows."""
+"""Adam (Kingma and Ba, 2015), for the whole of some tensors and for tables of which every step
+touches a few rows."""
 
 from __future__ import annotations
 
@@ -26,16 +27,24 @@ class Adam:
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
-        """Moves every tensor against its ``grad``, by its rate times ``factor``, and forgets the gradient."""
+        """Moves every tensor against its ``grad``, by its rate times ``factor``, and forgets the
+        gradient."""
         self._step += 1
         step, (b1, b2) = int(self._step), _BETAS
-        for tensor, rate, first, second in zip(self._tensors, self._rates, self._first, self._second):
+        for tensor, rate, first, second in zip(
+            self._tensors, self._rates, self._first, self._second
+        ):
             rate = rate * factor
             if _in_kernels(tensor):
                 from likeness.ops import adam_blend_kernels  # numba loads slowly: only when used
 
-                values = [t.detach().numpy().reshape(-1) for t in (tensor, first, second, tensor.grad.contiguous())]
-                numbers = adam_blend_kernels.numbers_of(step, rate, _BETAS, self._epsilon, values[0].dtype)
+                values = [
+                    t.detach().numpy().reshape(-1)
+                    for t in (tensor, first, second, tensor.grad.contiguous())
+                ]
+                numbers = adam_blend_kernels.numbers_of(
+                    step, rate, _BETAS, self._epsilon, values[0].dtype
+                )
                 adam_blend_kernels.update(*values, numbers)
             else:
                 first.lerp_(tensor.grad, 1 - b1)
@@ -47,7 +56,9 @@ class Adam:
     def state(self) -> dict[str, Tensor]:
         """All that a later run needs; the tensors themselves, not copies."""
         moments = {"first": self._first, "second": self._second}
-        found = {f"{name}.{index}": t for name, parts in moments.items() for index, t in enumerate(parts)}
+        found = {
+            f"{name}.{index}": t for name, parts in moments.items() for index, t in enumerate(parts)
+        }
         return found | {"step": self._step}
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -59,7 +70,8 @@ class Adam:
 class RowAdam:
     """Adam on a table [T, n], with moments and step numbers of each row.
 
-    Rows that are not in a step keep their values and moments: torch.optim.Adam would move them on by their momentum.
+    Rows that are not in a step keep their values and moments: torch.optim.Adam would move them on
+        by their momentum.
     epsilon: gradients well below it move nothing; what a picture does not show must not wander.
     """
 
@@ -75,7 +87,9 @@ class RowAdam:
         if _in_kernels(self.table):
             from likeness.ops import adam_blend_kernels  # numba loads slowly: only when used
 
-            adam_blend_kernels.update_rows(*(tensor.numpy() for tensor in tensors), rate, *_ROW_BETAS, self._epsilon)
+            adam_blend_kernels.update_rows(
+                *(tensor.numpy() for tensor in tensors), rate, *_ROW_BETAS, self._epsilon
+            )
             return
         b1, b2 = _ROW_BETAS
         steps = self._steps[rows] + 1
@@ -87,7 +101,12 @@ class RowAdam:
 
     def state(self) -> dict[str, Tensor]:
         """All that a later run needs; the tensors themselves, not copies."""
-        return {"table": self.table, "first": self._first, "second": self._second, "steps": self._steps}
+        return {
+            "table": self.table,
+            "first": self._first,
+            "second": self._second,
+            "steps": self._steps,
+        }
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Takes over what ``state`` gave."""

@@ -10,10 +10,12 @@ class PhotometricConfig:
     """Options of ``refine``."""
 
     size: int = 128
-    """Side in pixels of the pictures that are compared, as near as halving the capture's comes to it."""
+    """Side in pixels of the pictures that are compared, as near as halving the capture's comes to
+    it."""
 
     num_gaussians: int = 5000
-    """Gaussians of the tracking cloud. It has no expression bases: those would absorb the error that is looked for."""
+    """Gaussians of the tracking cloud. It has no expression bases: those would absorb the error
+    that is looked for."""
 
     visits: int = 24
     """How often each frame is looked at."""
@@ -22,17 +24,19 @@ class PhotometricConfig:
     """Frames per step."""
 
     pose_rate: float = 8e-3
-    """Learning rate of the poses, in radians and in tenths of a metre, at the knots of the coarse steps."""
+    """Learning rate of the poses, in radians and in tenths of a metre, at the knots of the coarse
+    steps."""
 
     expression_rate: float = 0.02
     """Learning rate of the expression coefficients there; 0 leaves those of the landmarks."""
 
     coarse_interval_s: float = 0.2
-    """Seconds from one knot to the next at which the first quarter of the steps holds poses and expressions."""
+    """Seconds from one knot to the next at which the first quarter of the steps holds poses and
+    expressions."""
 
     gap_weight: float = 1e-3
-    """Cost per squared millimetre by which the gaps of lids and lips leave what landmarks say: at 128 pixels these see
-    speech and blinks better than pictures do."""
+    """Cost per squared millimetre by which the gaps of lids and lips leave what landmarks say: at
+    128 pixels these see speech and blinks better than pictures do."""
 
     steadiness: float = 0.2
     """How much poses are kept from shaking in the end (``steadied``); 0 leaves them."""
@@ -44,8 +48,9 @@ class PhotometricConfig:
     """Learning rate of the sway of hair, neck and clothes, in centimetres; 0: there is none."""
 
     sway_weight: float = 3e-3
-    """Cost of its mean square in square centimetres, and of that of the differences between control points."""
+    """Cost of its mean square in square centimetres, and of that of the differences between control
+    points."""
 
     sway_interval_s: float = 0.12
-    """Seconds from one knot of the sway in time to the next. Offsets of each frame alone take in noise, of which poses
-    shake along."""
+    """Seconds from one knot of the sway in time to the next. Offsets of each frame alone take in
+    noise, of which poses shake along."""

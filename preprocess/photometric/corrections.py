@@ -12,20 +12,22 @@ from likeness.preprocess.photometric.config import PhotometricConfig
 from likeness.preprocess.photometric.knots import Knots
 from likeness.scene.to_device import to_device
 
-# Gradients are per frame of the mean error over its picture; these move nothing (noise, or what is out of sight).
+# Gradients are per frame of the mean error over its picture; these move nothing (noise, or what is
+# out of sight).
 _POSE_EPSILON, _EXPRESSION_EPSILON = 1e-4, 1e-5
-# Rates of single frames against those of knots. Adam's first steps have the whole rate whatever the gradient: in poses
-# these are jitter, which takes visits to settle.
+# Rates of single frames against those of knots. Adam's first steps have the whole rate whatever the
+# gradient: in poses these are jitter, which takes visits to settle.
 _POSES_ALONE, _EXPRESSIONS_ALONE = 0.5, 2.0
 
 
 class Corrections:
-    """Corrections of all T frames' poses [T, 12] (rotation and translation of the head, then of the body, each in its
-    own frame) and their expressions [T, E].
+    """Corrections of all T frames' poses [T, 12] (rotation and translation of the head, then of the
+    body, each in its own frame) and their expressions [T, E].
 
-    Most of what landmarks get wrong changes slowly. As long as steps are ``coarse``, changes are held at knots in time
-    and linear between them: what one visit of a frame shows, its neighbours have too. ``settle`` ends this; from then
-    on every frame moves alone.
+    Most of what landmarks get wrong changes slowly. As long as steps are ``coarse``, changes are
+    held at knots in time
+    and linear between them: what one visit of a frame shows, its neighbours have too. ``settle``
+    ends this; from then on every frame moves alone.
     """
 
     def __init__(
@@ -36,8 +38,9 @@ class Corrections:
         moving: Tensor,
         bounded: Callable[[Tensor], Tensor],
     ) -> None:
-        """expression: [T, E] to begin with, at ``times`` [T] seconds. moving: [E], 1 for coefficients that may change,
-        else 0. bounded: takes coefficients to where the head model allows them."""
+        """expression: [T, E] to begin with, at ``times`` [T] seconds. moving: [E], 1 for
+        coefficients that may change, else 0. bounded: takes coefficients to where the head model
+        allows them."""
         self._config, self._moving, self._bounded = config, moving, bounded
         self._count = len(expression)
         self._knots = Knots(times, config.coarse_interval_s)
@@ -45,7 +48,9 @@ class Corrections:
         self._expressions = RowAdam(expression.clone(), _EXPRESSION_EPSILON)
         knots = self._knots.count
         self._knot_poses = RowAdam(expression.new_zeros(knots, 12), _POSE_EPSILON)
-        self._knot_expressions = RowAdam(expression.new_zeros(knots, expression.shape[1]), _EXPRESSION_EPSILON)
+        self._knot_expressions = RowAdam(
+            expression.new_zeros(knots, expression.shape[1]), _EXPRESSION_EPSILON
+        )
 
     @property
     def poses(self) -> Tensor:
@@ -59,14 +64,16 @@ class Corrections:
         return self._bounded(self._expressions.table + changes)
 
     def of(self, rows: Tensor, coarse: bool) -> tuple[Tensor, Tensor]:
-        """Poses' corrections [B, 12] and expressions [B, E] of frames (on the host, each at most once), with gradients
-        that ``step`` takes up."""
+        """Poses' corrections [B, 12] and expressions [B, E] of frames (on the host, each at most
+        once), with gradients that ``step`` takes up."""
         numbers, device = rows.tolist(), self._moving.device
         moved = self._knots.around(numbers) if coarse else rows
         (self._moved, rows) = to_device((moved, rows), device)
         poses, expressions = self._optimizers(coarse)
         self._pose = poses.table[self._moved].requires_grad_()
-        self._expression = expressions.table[self._moved].requires_grad_(self._config.expression_rate > 0)
+        self._expression = expressions.table[self._moved].requires_grad_(
+            self._config.expression_rate > 0
+        )
         if not coarse:
             return self._pose, self._expression
         change = self._knots.between(self._expression, numbers, moved)
@@ -74,14 +81,23 @@ class Corrections:
         return pose, self._bounded(self._expressions.table[rows] + change)
 
     def step(self, coarse: bool, scale: float, fade: float) -> None:
-        """Moves what the last ``of`` gave against ``scale`` times its gradient, by the rates times ``fade``."""
+        """Moves what the last ``of`` gave against ``scale`` times its gradient, by the rates times
+        ``fade``."""
         poses, expressions = self._optimizers(coarse)
-        pose_rate, expression_rate = self._config.pose_rate * fade, self._config.expression_rate * fade
+        pose_rate, expression_rate = (
+            self._config.pose_rate * fade,
+            self._config.expression_rate * fade,
+        )
         if not coarse:
-            pose_rate, expression_rate = _POSES_ALONE * pose_rate, _EXPRESSIONS_ALONE * expression_rate
+            pose_rate, expression_rate = (
+                _POSES_ALONE * pose_rate,
+                _EXPRESSIONS_ALONE * expression_rate,
+            )
         poses.step(self._moved, self._pose.grad * scale, pose_rate)
         if expression_rate > 0:
-            expressions.step(self._moved, self._expression.grad * scale * self._moving, expression_rate)
+            expressions.step(
+                self._moved, self._expression.grad * scale * self._moving, expression_rate
+            )
             if not coarse:
                 expressions.table[self._moved] = self._bounded(expressions.table[self._moved])
 
@@ -98,7 +114,11 @@ class Corrections:
 
     def state(self) -> dict[str, Tensor]:
         """All that a later run needs; the tensors themselves, not copies."""
-        return {f"{kind}.{name}": t for kind, adam in self._tables().items() for name, t in adam.state().items()}
+        return {
+            f"{kind}.{name}": t
+            for kind, adam in self._tables().items()
+            for name, t in adam.state().items()
+        }
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Takes over what ``state`` gave."""
@@ -107,9 +127,15 @@ class Corrections:
 
     def _tables(self) -> dict[str, RowAdam]:
         return {
-            "poses": self._poses, "expressions": self._expressions,
-            "knot_poses": self._knot_poses, "knot_expressions": self._knot_expressions,
-        }  # fmt: skip
+            "poses": self._poses,
+            "expressions": self._expressions,
+            "knot_poses": self._knot_poses,
+            "knot_expressions": self._knot_expressions,
+        }
 
     def _optimizers(self, coarse: bool) -> tuple[RowAdam, RowAdam]:
-        return (self._knot_poses, self._knot_expressions) if coarse else (self._poses, self._expressions)
+        return (
+            (self._knot_poses, self._knot_expressions)
+            if coarse
+            else (self._poses, self._expressions)
+        )

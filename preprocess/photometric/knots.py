@@ -11,7 +11,8 @@ from likeness.scene.to_device import to_device
 
 
 class Knots:
-    """Knots ``interval_s`` seconds apart over the ``times`` [T] of frames. What swings slower than they lie is held by
+    """Knots ``interval_s`` seconds apart over the ``times`` [T] of frames. What swings slower than
+    they lie is held by
     few numbers: noise of single frames, which these could take in, has no place."""
 
     def __init__(self, times: Sequence[float], interval_s: float) -> None:
@@ -25,9 +26,12 @@ class Knots:
         return torch.unique(torch.cat([first, first + 1]))
 
     def between(self, values: Tensor, rows: Sequence[int], knots: Tensor | None = None) -> Tensor:
-        """Values [B, ...] of frames from those of all knots [K, ...], or of ``knots`` [n] alone (``around``)."""
+        """Values [B, ...] of frames from those of all knots [K, ...], or of ``knots`` [n] alone
+        (``around``)."""
         first, after = self._first[list(rows)], self._share[list(rows)].to(values.dtype)
         before = first if knots is None else torch.searchsorted(knots, first)
         # Both knots of a frame are there, so that the later one is next.
-        share, before = to_device((after.reshape(-1, *[1] * (values.ndim - 1)), before), values.device)
+        share, before = to_device(
+            (after.reshape(-1, *[1] * (values.ndim - 1)), before), values.device
+        )
         return values[before] * (1 - share) + values[before + 1] * share

@@ -1,4 +1,5 @@
-"""What renderings and their frames differ by, over a background: mean L1 of the colours and of the mattes."""
+"""What renderings and their frames differ by, over a background: mean L1 of the colours and of the
+mattes."""
 
 from __future__ import annotations
 
@@ -8,10 +9,13 @@ from torch import Tensor
 from likeness.ops.threads import run_rows, suit_kernels
 
 
-def picture_errors(rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float) -> Tensor:
+def picture_errors(
+    rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float
+) -> Tensor:
     """[B] mean |colour difference| + ``matte_weight`` mean |matte difference| of each picture.
 
-    rgb: [B, H, W, 3] premultiplied by alpha [B, H, W, 1], differentiable. rgba: [B, H, W, 4] uint8, straight.
+    rgb: [B, H, W, 3] premultiplied by alpha [B, H, W, 1], differentiable. rgba: [B, H, W, 4] uint8,
+        straight.
     background: [B, 3], of each picture.
     """
     if not suit_kernels(rgb):
@@ -19,7 +23,9 @@ def picture_errors(rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor,
     return _Error.apply(rgb, alpha, rgba, background, matte_weight)
 
 
-def picture_errors_torch(rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float) -> Tensor:
+def picture_errors_torch(
+    rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float
+) -> Tensor:
     """``picture_errors`` in plain PyTorch operations, on any device."""
     pixels = rgba.to(rgb.dtype) / 255
     colour, matte = pixels[..., :3], pixels[..., 3:]
@@ -32,17 +38,28 @@ class _Error(torch.autograd.Function):
     """Value and gradient in one sweep, made together; pictures are shared out."""
 
     @staticmethod
-    def forward(ctx, rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float) -> Tensor:
-        from likeness.preprocess.photometric import picture_error_kernels  # numba loads slowly: only when used
+    def forward(
+        ctx, rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float
+    ) -> Tensor:
+        # numba loads slowly: only when used
+        from likeness.preprocess.photometric import picture_error_kernels
 
         batch, height, width, _ = rgb.shape
         pixels = height * width
-        inputs = rgb.detach().contiguous(), alpha.detach().contiguous(), rgba.contiguous(), background.contiguous()
+        inputs = (
+            rgb.detach().contiguous(),
+            alpha.detach().contiguous(),
+            rgba.contiguous(),
+            background.contiguous(),
+        )
         g_rgb, g_alpha, sums = torch.empty(rgb.shape), torch.empty(alpha.shape), torch.empty(batch)
         arrays = [tensor.numpy() for tensor in (*inputs, g_rgb, g_alpha, sums)]
         weights = 1 / (3 * pixels), matte_weight / pixels
-        ctx.scale = 1 / batch  # of the gradients as they are kept: for the mean of the batch they are used as they are
-        run_rows(lambda a, b: picture_error_kernels.compare(a, b, *arrays, *weights, ctx.scale), batch)
+        # of the gradients as they are kept: for the mean of the batch they are used as they are
+        ctx.scale = 1 / batch
+        run_rows(
+            lambda a, b: picture_error_kernels.compare(a, b, *arrays, *weights, ctx.scale), batch
+        )
         ctx.save_for_backward(g_rgb, g_alpha)
         return sums
 

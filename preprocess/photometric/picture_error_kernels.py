@@ -1,4 +1,5 @@
-"""The error of pictures and its gradient, in numba. See ``likeness.preprocess.photometric.picture_error``."""
+"""The error of pictures and its gradient, in numba. See
+``likeness.preprocess.photometric.picture_error``."""
 
 from __future__ import annotations
 
@@ -10,9 +11,23 @@ _ZERO, _ONE, _UNIT = np.float32(0), np.float32(1), np.float32(1 / 255)
 
 
 @kernel()
-def compare(first, last, rgb, alpha, rgba, background, g_rgb, g_alpha, sums, colour_weight, matte_weight, scale):
-    """Writes, for the pictures ``first`` to ``last``, the weighted sums [B] of absolute differences of colours and of
-    mattes, and ``scale`` times their gradients by rgb [B, H, W, 3] and alpha [B, H, W, 1]."""
+def compare(
+    first,
+    last,
+    rgb,
+    alpha,
+    rgba,
+    background,
+    g_rgb,
+    g_alpha,
+    sums,
+    colour_weight,
+    matte_weight,
+    scale,
+):
+    """Writes, for the pictures ``first`` to ``last``, the weighted sums [B] of absolute differences
+    of colours and of mattes, and ``scale`` times their gradients by rgb [B, H, W, 3] and alpha [B,
+    H, W, 1]."""
     of_colour, of_matte = np.float32(scale * colour_weight), np.float32(scale * matte_weight)
     for b in range(first, last):
         total = 0.0

@@ -10,24 +10,24 @@ import torch
 from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
+from likeness.ops.deform.batched import resting_frames, transforms
+from likeness.ops.deform.secondary_motion import COLUMNS, NUM_POINTS, ROWS
 from likeness.preprocess.photometric.adam import Adam, RowAdam
 from likeness.preprocess.photometric.cloud import RATES, TrackingCloud
 from likeness.preprocess.photometric.config import PhotometricConfig
 from likeness.preprocess.photometric.corrections import Corrections
 from likeness.preprocess.photometric.knots import Knots
 from likeness.preprocess.photometric.picture_error import picture_errors
-from likeness.ops.deform.batched import resting_frames, transforms
 from likeness.preprocess.photometric.steadying import steadied_states
-from likeness.seeding import seeds_from_pictures
-from likeness.seeding.mesh import spread
 from likeness.preprocess.tracking.landmark_groups import LID_PAIRS, LIP_PAIRS
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
-from likeness.scene.head_state import HeadState
 from likeness.scene.frame_images import FrameStore
+from likeness.scene.head_state import HeadState
 from likeness.scene.to_device import to_device
-from likeness.ops.deform.secondary_motion import COLUMNS, NUM_POINTS, ROWS
+from likeness.seeding import seeds_from_pictures
+from likeness.seeding.mesh import spread
 
 if TYPE_CHECKING:
     from likeness.renderers import Renderer
@@ -48,8 +48,8 @@ _UNSEEN = ("tongueOut",)
 
 
 class Problem:
-    """The cloud, corrections of all T frames' poses and their expressions (``Corrections``), sway at knots in time
-    [K, 2 C], and the optimizers of each."""
+    """The cloud, corrections of all T frames' poses and their expressions (``Corrections``), sway
+    at knots in time [K, 2 C], and the optimizers of each."""
 
     def __init__(self, capture: Capture, config: PhotometricConfig, device: str) -> None:
         self.config, self._device = config, device
@@ -60,38 +60,51 @@ class Problem:
         divisor = max(1, 2 ** round(math.log2(width / config.size)))
         self._frames = FrameStore(capture, range(self._num_frames), device, held_at=divisor)
         self._cameras = capture.cameras.reduced(divisor).to(device)
-        # Steps work in the tracked heads' frames: there, quaternions of head and body are near the identity and can be
-        # blended.
+        # Steps work in the tracked heads' frames: there, quaternions of head and body are near the
+        # identity and can be blended.
         self._in_heads = self._cameras.in_frame(self._initial.T_world_head)
         self._resting = resting_frames(self._initial.T_head_body)
         first = FrameStore(capture, spread(capture.train, _SEED_FRAMES))
-        seeds = seeds_from_pictures(capture, first, config.num_gaussians, _MESH_SHARE, _SEED_FRAMES, _OPACITY, _SEED)
+        seeds = seeds_from_pictures(
+            capture, first, config.num_gaussians, _MESH_SHARE, _SEED_FRAMES, _OPACITY, _SEED
+        )
         self.cloud = TrackingCloud(seeds).to(device)
         parameters = [getattr(self.cloud, name) for name in RATES]
         self._adam = Adam(parameters, RATES.values(), _CLOUD_EPSILON)
         self._knots = Knots(times, config.sway_interval_s)
-        self._sway = RowAdam(torch.zeros(self._knots.count, 2 * NUM_POINTS, device=device), _SWAY_EPSILON)
+        self._sway = RowAdam(
+            torch.zeros(self._knots.count, 2 * NUM_POINTS, device=device), _SWAY_EPSILON
+        )
         names = capture.expression_names
         moving = torch.tensor([float(name not in _UNSEEN) for name in names], device=device)
         model = HEAD_MODELS[capture.head_model]()
         self._corrections = Corrections(
-            self._initial.expression, times, config, moving, lambda expression: model.capped(expression.clamp(0, 1))
+            self._initial.expression,
+            times,
+            config,
+            moving,
+            lambda expression: model.capped(expression.clamp(0, 1)),
         )
         at_landmarks = model.landmark_vertices(model.expression_basis)
         one, other = torch.tensor([*LID_PAIRS["left"], *LID_PAIRS["right"], *LIP_PAIRS]).T
         gaps_mm = 1000 * (at_landmarks[:, one] - at_landmarks[:, other]).flatten(1)
-        # Costs that are squares, summed up as x^T C x: the mean over pairs of a gap's squared change, and sway.
+        # Costs that are squares, summed up as x^T C x: the mean over pairs of a gap's squared
+        # change, and sway.
         self._gap_cost = (gaps_mm @ gaps_mm.T / len(one)).to(device)
         self._bend_cost = _bend_cost().to(device)
 
     @property
     def num_steps(self) -> int:
-        return math.ceil(self.config.visits * self._num_frames / min(self.config.batch, self._num_frames))
+        return math.ceil(
+            self.config.visits * self._num_frames / min(self.config.batch, self._num_frames)
+        )
 
     def is_finite(self) -> bool:
         """Whether all that is optimised is."""
         tables = (self._sway.table, *self.cloud.parameters())
-        return self._corrections.is_finite() and all(bool(torch.isfinite(table).all()) for table in tables)
+        return self._corrections.is_finite() and all(
+            bool(torch.isfinite(table).all()) for table in tables
+        )
 
     def head_corrections(self) -> Tensor:
         """[T, 4, 4] of the heads, in their own frames."""
@@ -109,7 +122,8 @@ class Problem:
         )
 
     def step(self, number: int, renderer: Renderer) -> Tensor:
-        """One step on ``batch`` frames: every frame is visited once per epoch. Returns the loss []."""
+        """One step on ``batch`` frames: every frame is visited once per epoch. Returns the loss
+        []."""
         config = self.config
         numbers = self._rows(number)
         (rows,) = to_device((numbers,), self._device)
@@ -128,12 +142,15 @@ class Problem:
         cloud = self.cloud(expression, correction, self._resting[rows], _sheet(sway))
         (background,) = to_device((torch.rand(len(rows), 3, generator=generator),), self._device)
         loss = self._errors(numbers, cloud, self._in_heads[rows], background, renderer).mean()
-        loss = loss + config.gap_weight * _quadratic(expression - self._initial.expression[rows], self._gap_cost)
+        loss = loss + config.gap_weight * _quadratic(
+            expression - self._initial.expression[rows], self._gap_cost
+        )
         loss = loss + config.sway_weight * _quadratic(sway, self._bend_cost)
         loss.backward()
         self._adam.step(0.1 + 0.9 * fade)
         if number >= _WARM_STEPS:
-            # The loss is a mean over the batch; a frame's own gradient must not depend on its company.
+            # The loss is a mean over the batch; a frame's own gradient must not depend on its
+            # company.
             self._corrections.step(coarse, len(rows), fade)
             if config.sway_rate > 0 and number >= _SWAY_FROM * self.num_steps:
                 self._sway.step(knots, at_knots.grad * len(rows), config.sway_rate * fade)
@@ -141,9 +158,13 @@ class Problem:
 
     @torch.no_grad()
     def errors(self, states: HeadState, renderer: Renderer) -> Tensor:
-        """[T] mean absolute errors of the cloud's pictures, over black, of frames at these states."""
+        """[T] mean absolute errors of the cloud's pictures, over black, of frames at these
+        states."""
         states, result = states.to(self._device), []
-        cameras, frames = self._cameras.in_frame(states.T_world_head), resting_frames(states.T_head_body)
+        cameras, frames = (
+            self._cameras.in_frame(states.T_world_head),
+            resting_frames(states.T_head_body),
+        )
         for rows in torch.arange(self._num_frames).split(self.config.batch):
             unmoved, black = (torch.zeros(len(rows), size, device=self._device) for size in (12, 3))
             cloud = self.cloud(states.expression[rows], unmoved, frames[rows], states.sway[rows])
@@ -153,7 +174,9 @@ class Problem:
     def state_dict(self) -> dict[str, Tensor]:
         """All that a later process needs to go on."""
         tensors = {f"cloud.{name}": value for name, value in self.cloud.state_dict().items()}
-        tensors |= {f"corrections.{name}": value for name, value in self._corrections.state().items()}
+        tensors |= {
+            f"corrections.{name}": value for name, value in self._corrections.state().items()
+        }
         tensors |= {f"sway.{name}": value for name, value in self._sway.state().items()}
         tensors |= {f"adam.{name}": value for name, value in self._adam.state().items()}
         return tensors
@@ -162,7 +185,11 @@ class Problem:
         """Takes over what ``state_dict`` gave."""
 
         def part(prefix: str) -> dict[str, Tensor]:
-            return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+            return {
+                name[len(prefix) :]: value
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            }
 
         self.cloud.load_state_dict(part("cloud."))
         self._corrections.load(part("corrections."))
@@ -170,7 +197,8 @@ class Problem:
         self._adam.load(part("adam."))
 
     def _rows(self, number: int) -> Tensor:
-        """The frames [B] of a step, each at most once: the last of an epoch are followed by the next epoch's first."""
+        """The frames [B] of a step, each at most once: the last of an epoch are followed by the
+        next epoch's first."""
         batch, count = min(self.config.batch, self._num_frames), self._num_frames
         epoch, start = divmod(number * batch, count)
         order = _order(epoch, count)
@@ -181,7 +209,12 @@ class Problem:
         return rows
 
     def _errors(
-        self, rows: Tensor, cloud: GaussianCloud, cameras: Camera, background: Tensor, renderer: Renderer
+        self,
+        rows: Tensor,
+        cloud: GaussianCloud,
+        cameras: Camera,
+        background: Tensor,
+        renderer: Renderer,
     ) -> Tensor:
         """[B] of the frames ``rows`` (on the host) over background [B, 3]."""
         output = renderer.render(cloud, cameras)
@@ -200,7 +233,8 @@ def _quadratic(rows: Tensor, cost: Tensor) -> Tensor:
 
 
 def _bend_cost() -> Tensor:
-    """[2 C, 2 C], what sway costs: the mean square of its offsets and of the differences between neighbouring ones."""
+    """[2 C, 2 C], what sway costs: the mean square of its offsets and of the differences between
+    neighbouring ones."""
     units = torch.eye(2 * NUM_POINTS).unflatten(1, (ROWS, COLUMNS, 2))
     differences = [units, units.diff(dim=1), units.diff(dim=2)]
     return sum(part.flatten(1) @ part.flatten(1).T / part[0].numel() for part in differences)

@@ -1,4 +1,5 @@
-"""Bundle adjustment on pixels: one cloud for all frames; poses of head and body, expressions and sway of each."""
+"""Bundle adjustment on pixels: one cloud for all frames; poses of head and body, expressions and
+sway of each."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ _log = logging.getLogger(__name__)
 
 _SAVE_EVERY_S = 20.0
 _CHECK_EVERY = 25
-_FARTHEST = (math.radians(12.0), 0.04)  # a correction beyond this (radians, metres) has lost its head
+# a correction beyond this (radians, metres) has lost its head
+_FARTHEST = (math.radians(12.0), 0.04)
 
 
 def refine(
@@ -46,9 +48,9 @@ def refine(
     """The capture with refined states of all frames, test frames like the others.
 
     Frames that the refined state shows worse than the landmarks' keep the landmarks' state;
-    ``report["photometric"]`` lists them beside what was gained (``error`` is from before poses are steadied). The
-    frames' ``residual_px`` stays the landmark tracker's. With a ``checkpoint`` an interrupted call goes on. Raises
-    UserError when the optimisation diverges.
+    ``report["photometric"]`` lists them beside what was gained (``error`` is from before poses are
+    steadied). The frames' ``residual_px`` stays the landmark tracker's. With a ``checkpoint`` an
+    interrupted call goes on. Raises UserError when the optimisation diverges.
     """
     from tqdm import tqdm
 
@@ -59,7 +61,13 @@ def refine(
     renderer.warm_up()
     problem, step = _resumed(capture, config, device, checkpoint)
     saved = time.monotonic()
-    with tqdm(total=problem.num_steps, initial=step, desc="picture tracking", unit="step", disable=not progress) as bar:
+    with tqdm(
+        total=problem.num_steps,
+        initial=step,
+        desc="picture tracking",
+        unit="step",
+        disable=not progress,
+    ) as bar:
         while step < problem.num_steps:
             last = problem.step(step, renderer)
             step += 1
@@ -74,7 +82,9 @@ def refine(
                         f"tracking by the picture: no finite solution at step {step}; use --tracking landmarks"
                     )
                 turned = rotation_angles(problem.head_corrections()[:, :3, :3]).median()
-                bar.set_postfix_str(f"error {loss:.4f}, heads turned {math.degrees(float(turned)):.2f} deg")
+                bar.set_postfix_str(
+                    f"error {loss:.4f}, heads turned {math.degrees(float(turned)):.2f} deg"
+                )
             if due:
                 save_tensors(checkpoint, problem.state_dict() | {"step": torch.tensor(step)})
                 saved = time.monotonic()
@@ -82,20 +92,29 @@ def refine(
     found["seconds"] = round(time.perf_counter() - begun, 3)
     _log.info(
         "tracked by the picture: error %.4f -> %.4f, %d frames as the landmarks had them",
-        found["error"]["before"], found["error"]["after"], len(found["fallen_back"]),
-    )  # fmt: skip
-    frames = tuple(dataclasses.replace(frame, state=states[i]) for i, frame in enumerate(capture.frames))
-    return dataclasses.replace(capture, frames=frames, report={**capture.report, "photometric": found})
+        found["error"]["before"],
+        found["error"]["after"],
+        len(found["fallen_back"]),
+    )
+    frames = tuple(
+        dataclasses.replace(frame, state=states[i]) for i, frame in enumerate(capture.frames)
+    )
+    return dataclasses.replace(
+        capture, frames=frames, report={**capture.report, "photometric": found}
+    )
 
 
 def _resumed(
     capture: Capture, config: PhotometricConfig, device: str, checkpoint: Path | None
 ) -> tuple[Problem, int]:
-    """The problem as the checkpoint left it, and the steps done. One that cannot be used costs minutes, no more."""
+    """The problem as the checkpoint left it, and the steps done. One that cannot be used costs
+    minutes, no more."""
     problem = Problem(capture, config, device)
     wanted = {name: Array.like(tensor) for name, tensor in problem.state_dict().items()}
     wanted["step"] = Array((), "int64", low=0, high=problem.num_steps)
-    found = checkpoint and usable(checkpoint, lambda path: read_tensors(path, "checkpoint of tracking", wanted))
+    found = checkpoint and usable(
+        checkpoint, lambda path: read_tensors(path, "checkpoint of tracking", wanted)
+    )
     if not found:
         return problem, 0
     step = int(found.pop("step"))
@@ -108,7 +127,8 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
     before, refined, train = capture.states, problem.states().to("cpu"), list(capture.train)
     if problem.config.expression_rate > 0:
         refined = with_consistent_gaze(refined, capture)
-    # The cloud has moved along with what is common to all corrections: the landmarks' states are shown where it is.
+    # The cloud has moved along with what is common to all corrections: the landmarks' states are
+    # shown where it is.
     moved = _moved(before, _drift(before, refined, train))
     moved = dataclasses.replace(moved, sway=refined.sway[train].mean(0).expand_as(refined.sway))
     errors = [problem.errors(states, renderer) for states in (moved, refined)]
@@ -124,26 +144,44 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
         return torch.where(kept.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     fields = [field.name for field in dataclasses.fields(HeadState)]
-    states = HeadState(**{name: chosen(getattr(anchored, name), getattr(before, name)) for name in fields})
+    states = HeadState(
+        **{name: chosen(getattr(anchored, name), getattr(before, name)) for name in fields}
+    )
     turn, shift = _sizes(before.T_world_head, states.T_world_head)
-    pitch = matrices_to_rotvecs((before.T_world_head.inverse() @ states.T_world_head)[:, :3, :3])[:, 0]
+    pitch = matrices_to_rotvecs((before.T_world_head.inverse() @ states.T_world_head)[:, :3, :3])[
+        :, 0
+    ]
     _, body = _sizes(before.T_world_body, states.T_world_body)
     sway_mm = 1000 * states.sway.abs()
     landmarks = [_landmark_percent(capture, states) for states in (before, states)]
     return states, {
-        "error": {"before": float(errors[0].mean()), "after": float(torch.where(kept, errors[1], errors[0]).mean())},
+        "error": {
+            "before": float(errors[0].mean()),
+            "after": float(torch.where(kept, errors[1], errors[0]).mean()),
+        },
         "landmark_percent": {"before": landmarks[0], "after": landmarks[1]},
-        "fallen_back": [capture.frames[i].image_path.stem for i in torch.nonzero(~kept)[:, 0].tolist()],
-        "rotation_deg": {"median": math.degrees(float(turn.median())), "p95": math.degrees(float(turn.quantile(0.95)))},
+        "fallen_back": [
+            capture.frames[i].image_path.stem for i in torch.nonzero(~kept)[:, 0].tolist()
+        ],
+        "rotation_deg": {
+            "median": math.degrees(float(turn.median())),
+            "p95": math.degrees(float(turn.quantile(0.95))),
+        },
         "pitch_deg": math.degrees(float(pitch.median())),
-        "translation_mm": {"median": 1000 * float(shift.median()), "p95": 1000 * float(shift.quantile(0.95))},
+        "translation_mm": {
+            "median": 1000 * float(shift.median()),
+            "p95": 1000 * float(shift.quantile(0.95)),
+        },
         "body_mm": 1000 * float(body.quantile(0.95)),
         "sway_mm": {"rms": float(sway_mm.square().mean().sqrt()), "most": float(sway_mm.max())},
     }
 
 
-def _steadied(states: HeadState, kept: Tensor, capture: Capture, config: PhotometricConfig) -> HeadState:
-    """States whose heads and bodies shake less in the frames that are ``kept`` [T]; the others pull at none."""
+def _steadied(
+    states: HeadState, kept: Tensor, capture: Capture, config: PhotometricConfig
+) -> HeadState:
+    """States whose heads and bodies shake less in the frames that are ``kept`` [T]; the others pull
+    at none."""
     rows = torch.nonzero(kept)[:, 0]
     times = [capture.frames[row].time_s for row in rows.tolist()]
     found = steadied_states(states[rows], times, config.steadiness)
@@ -177,18 +215,24 @@ def _drift(before: HeadState, after: HeadState, frames: list[int]) -> dict[str, 
 
 
 def _moved(states: HeadState, by: dict[str, Tensor]) -> HeadState:
-    return dataclasses.replace(states, **{name: getattr(states, name) @ change for name, change in by.items()})
+    return dataclasses.replace(
+        states, **{name: getattr(states, name) @ change for name, change in by.items()}
+    )
 
 
 def _anchored(before: HeadState, after: HeadState, frames: list[int]) -> HeadState:
-    """``after`` with the mean change of these frames' poses taken out: pictures do not show where a frame's origin
-    lies (the cloud moves along), landmarks do. Sway is from its mean, for the same reason."""
-    after = _moved(after, {name: change.inverse() for name, change in _drift(before, after, frames).items()})
+    """``after`` with the mean change of these frames' poses taken out: pictures do not show where a
+    frame's origin lies (the cloud moves along), landmarks do. Sway is from its mean, for the same
+    reason."""
+    after = _moved(
+        after, {name: change.inverse() for name, change in _drift(before, after, frames).items()}
+    )
     return dataclasses.replace(after, sway=after.sway - after.sway[frames].mean(0))
 
 
 def _landmark_percent(capture: Capture, states: HeadState) -> float:
-    """Median over the frames of the landmarks' distance from the posed model's, in % of the outer eye corners'."""
+    """Median over the frames of the landmarks' distance from the posed model's, in % of the outer
+    eye corners'."""
     points = torch.stack([frame.landmarks for frame in capture.frames]).double()
     model, K = HEAD_MODELS[capture.head_model](), capture.frames[0].camera.K.double()
     residual = measure_residuals(points, K, model, capture.identity, states)
@@ -199,4 +243,6 @@ def with_consistent_gaze(states: HeadState, capture: Capture) -> HeadState:
     """States whose eyes turn as their eyeLook coefficients say."""
     if capture.joint_names != ("eye_left", "eye_right"):
         return states
-    return dataclasses.replace(states, joints=gaze_quats(gaze_angles(states.expression, capture.expression_names)))
+    return dataclasses.replace(
+        states, joints=gaze_quats(gaze_angles(states.expression, capture.expression_names))
+    )

@@ -53,17 +53,27 @@ class PictureOptions:
         if not 64 <= self.size <= 4096:
             raise UserError(f"size: expected 64 to 4096 pixels, got {self.size}")
         if self.focal is not None and not 0.2 <= self.focal <= 50:
-            raise UserError(f"focal: expected 0.2 to 50 times the picture's long side, got {self.focal}")
+            raise UserError(
+                f"focal: expected 0.2 to 50 times the picture's long side, got {self.focal}"
+            )
 
 
 def build_capture(
-    paths: Sequence[Path], root: Path, options: PictureOptions = PictureOptions(), *,
-    identity: Identity | None = None, device: str = "cpu", weights: Path | None = None, download: bool = True,
-) -> Capture:  # fmt: skip
-    """Makes the capture of one person's pictures in ``root``: all of them for training, none held out.
+    paths: Sequence[Path],
+    root: Path,
+    options: PictureOptions = PictureOptions(),
+    *,
+    identity: Identity | None = None,
+    device: str = "cpu",
+    weights: Path | None = None,
+    download: bool = True,
+) -> Capture:
+    """Makes the capture of one person's pictures in ``root``: all of them for training, none held
+    out.
 
-    identity: of a person who is known already (in the terms of ``options.head_model``). device, weights, download: of
-    the matting. ``report["seconds"]`` holds the seconds by part. Raises UserError for pictures that cannot be used.
+    identity: of a person who is known already (in the terms of ``options.head_model``). device,
+    weights, download: of the matting. ``report["seconds"]`` holds the seconds by part. Raises
+    UserError for pictures that cannot be used.
     """
     from likeness.head_models import HEAD_MODELS
 
@@ -75,7 +85,10 @@ def build_capture(
     with open_detector() as detector:
         faces = [find_face(still, detector) for still in stills]
     clock.lap("face")
-    crops = [choose_crop(face.points[None], still.width, still.height) for face, still in zip(faces, stills)]
+    crops = [
+        choose_crop(face.points[None], still.width, still.height)
+        for face, still in zip(faces, stills)
+    ]
     cameras, sources = zip(*(_camera(*item, options) for item in zip(stills, faces, crops)))
     model = HEAD_MODELS[options.head_model]()
     tracking, landmarks = _tracked(stills, faces, crops, cameras, model, identity, options)
@@ -83,9 +96,13 @@ def build_capture(
     choice = MatteChoice(options.matting, device, weights, download)
     note = write_pictures(Path(root), stills, crops, landmarks, options.size, choice)
     clock.lap("matte")
-    frames = _Gathered(tuple(stills), tuple(faces), tuple(crops), tuple(cameras), tuple(sources), landmarks)
+    frames = _Gathered(
+        tuple(stills), tuple(faces), tuple(crops), tuple(cameras), tuple(sources), landmarks
+    )
     report = _report(frames, tracking, model, note) | {"seconds": clock.seconds()}
-    capture = _assemble(Path(root), frames, tracking, model, _hash(paths, options, identity), report)
+    capture = _assemble(
+        Path(root), frames, tracking, model, _hash(paths, options, identity), report
+    )
     for warning in report["warnings"]:
         _log.warning("%s: %s; better: %s", warning.pop("name"), warning["what"], warning["remedy"])
     capture.save()
@@ -130,24 +147,36 @@ def _camera(still: Still, face: Face, crop: Crop, options: PictureOptions) -> tu
         source = source.replace("video's", "picture's")
     else:
         height = float(np.linalg.norm(face.points[FOREHEAD] - face.points[CHIN]))
-        focal = max(height * _USUAL_DISTANCE_M / _FACE_HEIGHT_M, 0.8 * max(still.width, still.height))
+        focal = max(
+            height * _USUAL_DISTANCE_M / _FACE_HEIGHT_M, 0.8 * max(still.width, still.height)
+        )
         source = f"assumed: a portrait from {_USUAL_DISTANCE_M:g} m or more"
     return crop_camera(still, crop, focal, options.size), source
 
 
 def _tracked(
-    stills: Sequence[Still], faces: Sequence[Face], crops: Sequence[Crop], cameras: Sequence[Camera], model: HeadModel,
-    identity: Identity | None, options: PictureOptions,
-) -> tuple[Tracking, np.ndarray]:  # fmt: skip
-    """The heads, and the landmarks [T, 478, 2] in the crops. Raises UserError for what cannot be followed."""
+    stills: Sequence[Still],
+    faces: Sequence[Face],
+    crops: Sequence[Crop],
+    cameras: Sequence[Camera],
+    model: HeadModel,
+    identity: Identity | None,
+    options: PictureOptions,
+) -> tuple[Tracking, np.ndarray]:
+    """The heads, and the landmarks [T, 478, 2] in the crops. Raises UserError for what cannot be
+    followed."""
     import numpy as np
     import torch
 
     from likeness.preprocess.portraits.tracking import track_pictures
     from likeness.scene.camera import Camera
 
-    points = np.stack([crop.points(face.points, options.size) for crop, face in zip(crops, faces)]).astype(np.float32)
-    tracking = track_pictures(torch.from_numpy(points), Camera.stack(list(cameras)), model, identity)
+    points = np.stack(
+        [crop.points(face.points, options.size) for crop, face in zip(crops, faces)]
+    ).astype(np.float32)
+    tracking = track_pictures(
+        torch.from_numpy(points), Camera.stack(list(cameras)), model, identity
+    )
     yaws = head_angles(tracking.states.T_world_head.numpy())["yaw"]
     for still, yaw, percent in zip(stills, yaws, tracking.residual_percent.tolist()):
         if abs(yaw) > MAX_YAW_DEGREES:
@@ -164,7 +193,12 @@ def _tracked(
 
 
 def _assemble(
-    root: Path, gathered: _Gathered, tracking: Tracking, model: HeadModel, source_hash: str, report: dict[str, Any]
+    root: Path,
+    gathered: _Gathered,
+    tracking: Tracking,
+    model: HeadModel,
+    source_hash: str,
+    report: dict[str, Any],
 ) -> Capture:
     import torch
 
@@ -174,20 +208,35 @@ def _assemble(
     files = FrameFiles(root)
     frames = tuple(
         TrackedFrame(
-            files.image(index), files.matte(index), float(index), camera, tracking.states[index],
-            torch.from_numpy(gathered.landmarks[index]), torch.ones(gathered.landmarks.shape[1]),
+            files.image(index),
+            files.matte(index),
+            float(index),
+            camera,
+            tracking.states[index],
+            torch.from_numpy(gathered.landmarks[index]),
+            torch.ones(gathered.landmarks.shape[1]),
             float(tracking.residual_px[index]),
         )
         for index, camera in enumerate(gathered.cameras)
-    )  # fmt: skip
+    )
     return Capture(
-        root=root, head_model=model.name, expression_names=tuple(model.expression_names),
-        joint_names=tuple(model.joint_names), identity=tracking.identity, fps=1.0, frames=frames,
-        train=tuple(range(len(frames))), test=(), source_hash=source_hash, report=report,
-    )  # fmt: skip
+        root=root,
+        head_model=model.name,
+        expression_names=tuple(model.expression_names),
+        joint_names=tuple(model.joint_names),
+        identity=tracking.identity,
+        fps=1.0,
+        frames=frames,
+        train=tuple(range(len(frames))),
+        test=(),
+        source_hash=source_hash,
+        report=report,
+    )
 
 
-def _report(gathered: _Gathered, tracking: Tracking, model: HeadModel, matting: dict[str, str]) -> dict[str, Any]:
+def _report(
+    gathered: _Gathered, tracking: Tracking, model: HeadModel, matting: dict[str, str]
+) -> dict[str, Any]:
     """What was found out, as plain JSON values."""
     import numpy as np
 
@@ -195,21 +244,35 @@ def _report(gathered: _Gathered, tracking: Tracking, model: HeadModel, matting: 
     angles = head_angles(tracking.states.T_world_head.numpy())
     pictures = [
         {
-            "name": still.path.name, "width": still.original[0], "height": still.original[1], "mode": still.mode,
-            "alpha": still.alpha is not None, "other_faces": face.others,
+            "name": still.path.name,
+            "width": still.original[0],
+            "height": still.original[1],
+            "mode": still.mode,
+            "alpha": still.alpha is not None,
+            "other_faces": face.others,
             "crop": {**dataclasses.asdict(crop), "size": camera.width},
-            "focal_px": round(float(camera.K[0, 0]), 2), "focal_source": source,
+            "focal_px": round(float(camera.K[0, 0]), 2),
+            "focal_source": source,
             "yaw_degrees": round(float(angles["yaw"][index]), 2),
             "residual_percent": round(float(tracking.residual_percent[index]), 3),
         }
         for index, (still, face, crop, camera, source) in enumerate(
-            zip(gathered.stills, gathered.faces, gathered.crops, gathered.cameras, gathered.focal_sources)
+            zip(
+                gathered.stills,
+                gathered.faces,
+                gathered.crops,
+                gathered.cameras,
+                gathered.focal_sources,
+            )
         )
-    ]  # fmt: skip
+    ]
     figures = tracking_quality(
-        tracking.residual_percent.numpy(), tracking.states.expression.numpy(), model.expression_names,
-        tracking.states.T_world_head.numpy(), np.arange(count, dtype=float),
-    )  # fmt: skip
+        tracking.residual_percent.numpy(),
+        tracking.states.expression.numpy(),
+        model.expression_names,
+        tracking.states.T_world_head.numpy(),
+        np.arange(count, dtype=float),
+    )
     return {
         "kind": "pictures",
         "pictures": pictures,

@@ -19,8 +19,10 @@ _log = logging.getLogger(__name__)
 
 MIN_FACE = 64  # pixels: the root of the area of the box around the landmarks
 _MAX_FACES = 8
-_LOOKED_AT = 1280  # pixels of the long side of what the detector is given: it looks at 192 of them itself
-_WINDOWS = (0.5, 0.3)  # of the long side: where the whole picture shows no face, small ones are looked for
+# pixels of the long side of what the detector is given: it looks at 192 of them itself
+_LOOKED_AT = 1280
+# of the long side: where the whole picture shows no face, small ones are looked for
+_WINDOWS = (0.5, 0.3)
 _SAME = 0.5  # of a face's size: two nearer than this are one
 
 
@@ -33,7 +35,8 @@ class Face:
 
 
 def find_face(still: Still, detector: FaceMeshDetector) -> Face:
-    """The largest face. Raises UserError where there is none, or it is too small to say anything."""
+    """The largest face. Raises UserError where there is none, or it is too small to say
+    anything."""
     import numpy as np
 
     faces = _in_window(still, detector, 0, 0, still.width, still.height)
@@ -53,9 +56,12 @@ def find_face(still: Still, detector: FaceMeshDetector) -> Face:
         )
     if len(faces) > 1:
         _log.warning(
-            "%s: %d faces; the largest is taken (%.0f pixels, the next %.0f)", still.path.name, len(faces),
-            sizes[order[0]], sizes[order[1]],
-        )  # fmt: skip
+            "%s: %d faces; the largest is taken (%.0f pixels, the next %.0f)",
+            still.path.name,
+            len(faces),
+            sizes[order[0]],
+            sizes[order[1]],
+        )
     return Face(faces[order[0]], len(faces) - 1)
 
 

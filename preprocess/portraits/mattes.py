@@ -24,7 +24,8 @@ _FAINT = 24  # of 255: up to here the parts of a matte do not hang together
 
 @dataclasses.dataclass(frozen=True)
 class MatteChoice:
-    """What makes mattes: a name in MATTING or auto, where it runs, and where its weights may come from."""
+    """What makes mattes: a name in MATTING or auto, where it runs, and where its weights may come
+    from."""
 
     name: str = "auto"
     device: str = "cpu"
@@ -33,11 +34,18 @@ class MatteChoice:
 
 
 def write_pictures(
-    root: Path, stills: Sequence[Still], crops: Sequence[Crop], landmarks: np.ndarray, size: int, choice: MatteChoice
+    root: Path,
+    stills: Sequence[Still],
+    crops: Sequence[Crop],
+    landmarks: np.ndarray,
+    size: int,
+    choice: MatteChoice,
 ) -> dict[str, str]:
-    """Writes the crops of pictures, resized to ``size``, and their mattes; returns what made these, for the report.
+    """Writes the crops of pictures, resized to ``size``, and their mattes; returns what made these,
+    for the report.
 
-    landmarks: [T, 478, 2] pixels of the crops. Raises UserError where a matte does not show the face.
+    landmarks: [T, 478, 2] pixels of the crops. Raises UserError where a matte does not show the
+        face.
     """
     import numpy as np
 
@@ -54,7 +62,9 @@ def write_pictures(
     files, name = FrameFiles(root), matter.name
     for position, (still, crop, points) in enumerate(zip(stills, crops, landmarks)):
         image = crop.apply(still.rgb, size)
-        alpha = _matte(matter, image, points, None if still.alpha is None else crop.apply(still.alpha, size))
+        alpha = _matte(
+            matter, image, points, None if still.alpha is None else crop.apply(still.alpha, size)
+        )
         x, y = np.clip(points.astype(int), 0, size - 1).T
         covered = float((alpha[y, x] > 127).mean())
         if covered < _MATTE_COVERS:
@@ -71,8 +81,11 @@ def write_pictures(
     return {"name": name, "note": note}
 
 
-def _matte(matter: MattingModel, image: np.ndarray, points: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    """uint8 [H, W]. A picture's own alpha bounds the matte, and is the matte where it cuts out the same person."""
+def _matte(
+    matter: MattingModel, image: np.ndarray, points: np.ndarray, alpha: np.ndarray | None
+) -> np.ndarray:
+    """uint8 [H, W]. A picture's own alpha bounds the matte, and is the matte where it cuts out the
+    same person."""
     import numpy as np
 
     if alpha is None:
@@ -87,7 +100,8 @@ def _matte(matter: MattingModel, image: np.ndarray, points: np.ndarray, alpha: n
 
 
 def _connected(matte: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The part of a matte [H, W] that hangs together with the face at landmarks [478, 2]; all where none does."""
+    """The part of a matte [H, W] that hangs together with the face at landmarks [478, 2]; all where
+    none does."""
     import numpy as np
 
     from likeness.preprocess.video import import_cv2
@@ -100,5 +114,6 @@ def _connected(matte: np.ndarray, points: np.ndarray) -> np.ndarray:
     if counts.max() == 0:
         return matte
     kept = labels == counts.argmax()
-    near = cv2.dilate(kept.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # its faint border goes with it
+    # its faint border goes with it
+    near = cv2.dilate(kept.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     return np.where(near, matte, 0).astype(np.uint8)

@@ -21,7 +21,8 @@ KINDS = "JPEG, PNG, WebP, TIFF, BMP or HEIC"
 _MAX_SIDE = 4096  # pixels of the long side that are kept: a face there is sharper than any capture
 _MIN_SIDE = 64
 _MAX_PIXELS = 400_000_000
-_PIXELS_PER_BYTE = 1000  # photographs have at most about 20; plain areas compress to 350 (PNG) at best
+# photographs have at most about 20; plain areas compress to 350 (PNG) at best
+_PIXELS_PER_BYTE = 1000
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif")
 _FOCAL_35MM = 0xA405  # EXIF FocalLengthIn35mmFilm
 _EXIF_IFD = 0x8769
@@ -31,9 +32,10 @@ _EXIF_IFD = 0x8769
 class Still:
     """A picture as it is looked at.
 
-    rgb: uint8 [H, W, 3], upright. alpha: uint8 [H, W], or None where the picture has none or it is opaque everywhere.
-    focal_35mm: 35 mm equivalent focal length in millimetres by the file, or None. original: (width, height) upright,
-    before a huge picture was reduced. mode: of the file, as Pillow names it.
+    rgb: uint8 [H, W, 3], upright. alpha: uint8 [H, W], or None where the picture has none or it is
+        opaque everywhere.
+    focal_35mm: 35 mm equivalent focal length in millimetres by the file, or None. original: (width,
+    height) upright, before a huge picture was reduced. mode: of the file, as Pillow names it.
     """
 
     path: Path
@@ -53,7 +55,8 @@ class Still:
 
 
 def read_still(path: Path) -> Still:
-    """Raises UserError for what is missing, no picture, damaged, moving, smaller than 64 pixels, or beyond memory."""
+    """Raises UserError for what is missing, no picture, damaged, moving, smaller than 64 pixels, or
+    beyond memory."""
     path = Path(path)
     _check_file(path)
     image, focal, mode, original = _opened(path)
@@ -78,7 +81,9 @@ def _check_file(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from None
     if not head:
         raise UserError(f"{path}: is empty; copy it again")
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
@@ -102,31 +107,43 @@ def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large pictures: they are reduced below; beyond the bound they are refused
+        # of large pictures: they are reduced below; beyond the bound they are refused
+        warnings.simplefilter("ignore")
         try:
             with Image.open(path) as image:
                 if image.width * image.height > _MAX_PIXELS:
-                    raise UserError(f"{path}: has {image.width}x{image.height} pixels; reduce it to 8192 on a side")
+                    raise UserError(
+                        f"{path}: has {image.width}x{image.height} pixels; reduce it to 8192 on a side"
+                    )
                 if image.width * image.height > _most_pixels(path):
                     stated = f"{image.width}x{image.height} pixels in {path.stat().st_size} bytes"
-                    raise UserError(f"{path}: damaged ({stated}); copy it again, or save it anew as PNG")
+                    raise UserError(
+                        f"{path}: damaged ({stated}); copy it again, or save it anew as PNG"
+                    )
                 if getattr(image, "n_frames", 1) > 1 and image.format not in ("TIFF", "MPO"):
-                    raise UserError(f"{path}: holds {image.n_frames} moving pictures; give one still picture")
+                    raise UserError(
+                        f"{path}: holds {image.n_frames} moving pictures; give one still picture"
+                    )
                 mode, focal = image.mode, _focal(image)
                 turned = image.getexif().get(0x0112, 1) >= 5
                 original = image.size[::-1] if turned else image.size
-                image.draft("RGB", (_MAX_SIDE, _MAX_SIDE))  # JPEG alone: decodes a huge one at a fraction
+                # JPEG alone: decodes a huge one at a fraction
+                image.draft("RGB", (_MAX_SIDE, _MAX_SIDE))
                 upright = _bounded(ImageOps.exif_transpose(image))
                 return np.asarray(_eight_bit(upright)), focal, mode, original
         except UserError:
             raise
         except Image.DecompressionBombError:
-            raise UserError(f"{path}: is too large to be opened; reduce it to 8192 pixels on a side") from None
+            raise UserError(
+                f"{path}: is too large to be opened; reduce it to 8192 pixels on a side"
+            ) from None
         except UnidentifiedImageError:
             return _by_opencv(path)
         except (OSError, ValueError, SyntaxError, EOFError, TypeError, MemoryError) as error:
             reason = " ".join(str(error).split())[:80]
-            raise UserError(f"{path}: damaged ({reason}); copy it again, or save it anew as PNG") from None
+            raise UserError(
+                f"{path}: damaged ({reason}); copy it again, or save it anew as PNG"
+            ) from None
 
 
 def _bounded(image: Any) -> Any:
@@ -158,7 +175,8 @@ def _eight_bit(image: Any) -> Any:
 
 
 def _in_srgb(image: Any) -> Any:
-    """Colours by the file's own profile, where it has one that can be used (CMYK and wide gamuts look dull else)."""
+    """Colours by the file's own profile, where it has one that can be used (CMYK and wide gamuts
+    look dull else)."""
     import io
 
     from PIL import ImageCms
@@ -169,7 +187,9 @@ def _in_srgb(image: Any) -> Any:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         output = "RGBA" if image.mode == "RGBA" else "RGB"
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=output)
+        return ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode=output
+        )
     except (ImageCms.PyCMSError, OSError, ValueError):
         _log.warning("the picture's colour profile is damaged; its colours are taken for sRGB")
         return image
@@ -184,7 +204,8 @@ def _focal(image: Any) -> float | None:
 
 
 def _most_pixels(path: Path) -> int:
-    """Pixels that a picture of a person in so many bytes can have; damaged headers state any number."""
+    """Pixels that a picture of a person in so many bytes can have; damaged headers state any
+    number."""
     return min(_MAX_PIXELS, _PIXELS_PER_BYTE * path.stat().st_size)
 
 

@@ -1,8 +1,9 @@
 """The head in single pictures: one identity for all of them, and pose, expression and gaze of each.
 
-In one picture a person's own mouth and an expression look the same. The priors here say that shape is near the mean of
-people and offsets are small, which leaves to expressions what they explain; then the surface, at these expressions,
-is drawn to the landmarks. The weights are those that came nearest to what whole clips say of single frames of theirs.
+In one picture a person's own mouth and an expression look the same. The priors here say that shape
+is near the mean of people and offsets are small, which leaves to expressions what they explain;
+then the surface, at these expressions, is drawn to the landmarks. The weights are those that came
+nearest to what whole clips say of single frames of theirs.
 """
 
 from __future__ import annotations
@@ -22,9 +23,15 @@ if TYPE_CHECKING:
     from likeness.head_models.base import HeadModel
 
 CONFIG = TrackerConfig(
-    iterations=20, identity_prior=0.03, offset_prior=0.1, offset_depth_prior=0.3, open_eye=0.22, min_frames=1,
-    snap_steps=3, snap_relief=1e-2,
-)  # fmt: skip
+    iterations=20,
+    identity_prior=0.03,
+    offset_prior=0.1,
+    offset_depth_prior=0.3,
+    open_eye=0.22,
+    min_frames=1,
+    snap_steps=3,
+    snap_relief=1e-2,
+)
 _APART_S = 10.0  # pictures that have nothing to do with each other in time
 _HELD = 1e6  # a prior that lets nothing move
 
@@ -51,5 +58,8 @@ def track_pictures(
     # Residuals are those of the common camera: back to each picture's own pixels.
     residual = found.residual_px * (cameras.K[:, 0, 0] / K[0, 0]).float()
     return dataclasses.replace(
-        found, states=states, identity=found.identity if identity is None else identity, residual_px=residual
+        found,
+        states=states,
+        identity=found.identity if identity is None else identity,
+        residual_px=residual,
     )

@@ -15,8 +15,11 @@ _TURNED_DEGREES = 25.0
 _POOR_PERCENT = 3.0
 
 
-def find_warnings(pictures: Sequence[dict[str, Any]], points: Sequence[np.ndarray]) -> list[dict[str, str]]:
-    """Entries ``name``, ``what`` and ``remedy``. pictures: as the capture's report has them; points: [478, 2] each."""
+def find_warnings(
+    pictures: Sequence[dict[str, Any]], points: Sequence[np.ndarray]
+) -> list[dict[str, str]]:
+    """Entries ``name``, ``what`` and ``remedy``. pictures: as the capture's report has them;
+    points: [478, 2] each."""
     found = []
     yaws = [picture["yaw_degrees"] for picture in pictures]
     for picture, face in zip(pictures, points):
@@ -27,9 +30,10 @@ def find_warnings(pictures: Sequence[dict[str, Any]], points: Sequence[np.ndarra
 
         eyes = float(eye_distances(face))
         warn(
-            eyes < _SMALL_PX, f"the face is small ({eyes:.0f} pixels between the outer eye corners)",
+            eyes < _SMALL_PX,
+            f"the face is small ({eyes:.0f} pixels between the outer eye corners)",
             "take the picture from nearer or at a higher resolution",
-        )  # fmt: skip
+        )
         turned = min(yaws, key=abs)
         warn(
             abs(turned) > _TURNED_DEGREES and picture["yaw_degrees"] == turned,

@@ -1,7 +1,8 @@
-"""The head tracker: FaceMesh landmarks of a clip in, poses, expressions, gaze and the person's shape out.
+"""The head tracker: FaceMesh landmarks of a clip in, poses, expressions, gaze and the person's
+shape out.
 
-``track`` is a batch Gauss-Newton over all frames of a clip; see ``tracker.py``. The names below load on first use, so
-that importing the package costs nothing.
+``track`` is a batch Gauss-Newton over all frames of a clip; see ``tracker.py``. The names below
+load on first use, so that importing the package costs nothing.
 """
 
 from __future__ import annotations

@@ -18,12 +18,14 @@ from likeness.scene.transforms import quats_to_matrices
 
 MAX_YAW, MAX_PITCH = math.radians(40.0), math.radians(30.0)
 _MAX_SQUINT = math.radians(6.0)
-_SHUT, _OPEN = 0.35, 0.6  # of the clip's wide-open eye: below, the iris is not believed; above, fully
+# of the clip's wide-open eye: below, the iris is not believed; above, fully
+_SHUT, _OPEN = 0.35, 0.6
 UNIT = 0.1  # radians
 
 
 def eye_openness(points: Tensor, eye: str, least: float = 0.0) -> Tensor:
-    """[T] the opening of an eye relative to the clip's open eye (at least ``least``); from pixels [T, L, 2]."""
+    """[T] the opening of an eye relative to the clip's open eye (at least ``least``); from pixels
+    [T, L, 2]."""
     ratio = opening(points, eye)
     return ratio / ratio.quantile(0.8).clamp_min(max(least, 1e-6))
 
@@ -36,26 +38,38 @@ def opening(points: Tensor, eye: str) -> Tensor:
 
 
 def trust(openness: Tensor) -> Tensor:
-    """How far the iris of an eye is believed, by its openness: not at all when shut, fully when open."""
+    """How far the iris of an eye is believed, by its openness: not at all when shut, fully when
+    open."""
     return ((openness - _SHUT) / (_OPEN - _SHUT)).clamp(0, 1)
 
 
 def gaze_step(
-    angles: Tensor, neutral: Tensor, centers: Tensor, motion: Motion, seen: Observations, config: TrackerConfig
+    angles: Tensor,
+    neutral: Tensor,
+    centers: Tensor,
+    motion: Motion,
+    seen: Observations,
+    config: TrackerConfig,
 ) -> Tensor:
-    """Gauss-Newton on the gaze angles [T, 2, 2] (left and right eye; yaw, pitch), at fixed head poses.
+    """Gauss-Newton on the gaze angles [T, 2, 2] (left and right eye; yaw, pitch), at fixed head
+    poses.
 
-    neutral [L, 3]: the person's landmarks at rest; centers [2, 3]: the eyeballs' centres, left first.
-    The irises' residuals hold the angles where the eye is open, and smoothness carries them through blinks. A small
-    constant squint comes from the model's distance of the eyes, and is taken out.
+    neutral [L, 3]: the person's landmarks at rest; centers [2, 3]: the eyeballs' centres, left
+    first. The irises' residuals hold the angles where the eye is open, and smoothness carries them
+    through blinks. A small constant squint comes from the model's distance of the eyes, and is
+    taken out.
     """
     irises = torch.tensor(IRISES)
     belongs = (neutral[irises, None] - centers).norm(dim=-1).argmin(-1)
     result = angles.clone()
     for index, eye in enumerate(EYES):
         mine = irises[belongs == index]
-        believed = trust(eye_openness(seen.points, eye, config.open_eye)) * (seen.weights.sum(-1) > 0)
-        matrix, right = iris_terms(angles[:, index], neutral[mine], centers[index], mine, motion, seen)
+        believed = trust(eye_openness(seen.points, eye, config.open_eye)) * (
+            seen.weights.sum(-1) > 0
+        )
+        matrix, right = iris_terms(
+            angles[:, index], neutral[mine], centers[index], mine, motion, seen
+        )
         matrix, right = matrix * believed[:, None, None], right * believed[:, None]
         result[:, index] = _smooth_solution(angles[:, index], matrix, right, seen.timeline, config)
     squint = (0.5 * (result[:, 0, 0] - result[:, 1, 0]).median()).clamp(-_MAX_SQUINT, _MAX_SQUINT)
@@ -67,24 +81,40 @@ def gaze_step(
 
 
 def iris_terms(
-    angles: Tensor, rest: Tensor, center: Tensor, indices: Tensor, motion: Motion, seen: Observations
+    angles: Tensor,
+    rest: Tensor,
+    center: Tensor,
+    indices: Tensor,
+    motion: Motion,
+    seen: Observations,
 ) -> tuple[Tensor, Tensor]:
-    """Normal matrices [T, 2, 2] and right sides [T, 2] of one eye's iris residuals, in units of 0.1 rad."""
+    """Normal matrices [T, 2, 2] and right sides [T, 2] of one eye's iris residuals, in units of 0.1
+    rad."""
 
     def points(turned: Tensor) -> Tensor:
         return center + (rest - center) @ quats_to_matrices(gaze_quats(turned)).transpose(-1, -2)
 
     here = points(angles)
     small = 1e-4
-    by_angle = [(points(angles + small * axis) - here) / small * UNIT for axis in torch.eye(2, dtype=angles.dtype)]
+    by_angle = [
+        (points(angles + small * axis) - here) / small * UNIT
+        for axis in torch.eye(2, dtype=angles.dtype)
+    ]
     pixels, by_camera, _ = project(seen.K, motion.rotation, motion.translation, here)
     scale = seen.scale[:, None, None]
     residuals = (pixels - seen.points[:, indices]) * scale
     by_head = (by_camera * scale[..., None]) @ motion.rotation[:, None]
-    jacobian = torch.stack([(by_head @ step[..., None])[..., 0] for step in by_angle], -1).flatten(1, 2)
-    # Huber, with a limit of 3 per cent: a tracker of irises that jumps to a brow must not turn the eye.
+    jacobian = torch.stack([(by_head @ step[..., None])[..., 0] for step in by_angle], -1).flatten(
+        1, 2
+    )
+    # Huber, with a limit of 3 per cent: a tracker of irises that jumps to a brow must not turn the
+    # eye.
     size = residuals.norm(dim=-1, keepdim=True)
-    weighted = jacobian * (3.0 / size.clamp_min(3.0)).expand(-1, -1, 2).flatten(1)[..., None] / len(indices)
+    weighted = (
+        jacobian
+        * (3.0 / size.clamp_min(3.0)).expand(-1, -1, 2).flatten(1)[..., None]
+        / len(indices)
+    )
     weighted = weighted.transpose(-1, -2)
     return weighted @ jacobian, -(weighted @ residuals.flatten(1)[..., None])[..., 0]
 
@@ -92,8 +122,8 @@ def iris_terms(
 def _smooth_solution(
     angles: Tensor, matrix: Tensor, right: Tensor, timeline: Timeline, config: TrackerConfig
 ) -> Tensor:
-    """Angles [T, 2] that minimise the irises' terms and a robust first difference in time; jumps cost little more
-    the larger they are, since eyes jump."""
+    """Angles [T, 2] that minimise the irises' terms and a robust first difference in time; jumps
+    cost little more the larger they are, since eyes jump."""
     from scipy.linalg import solveh_banded
 
     num_frames = len(angles)
@@ -111,5 +141,7 @@ def _smooth_solution(
         band[0, 1:] += link
         band[0, :-1] += link
         band[2, :-1] = -link
-        solution = solveh_banded(band.reshape(3, -1), target.ravel(), lower=True).reshape(num_frames, 2)
+        solution = solveh_banded(band.reshape(3, -1), target.ravel(), lower=True).reshape(
+            num_frames, 2
+        )
     return torch.from_numpy(solution * UNIT)

@@ -6,13 +6,16 @@ import torch
 from torch import Tensor
 
 
-def initial_poses(K: Tensor, rest: Tensor, points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Head poses ([T, 3, 3], [T, 3], head to camera) that put the mean head's landmarks near those seen.
+def initial_poses(
+    K: Tensor, rest: Tensor, points: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Head poses ([T, 3, 3], [T, 3], head to camera) that put the mean head's landmarks near those
+    seen.
 
-    K [3, 3]; rest [L, 3] metres in the head frame; points [T, L, 2] pixels; weights [T, L].
-    A weighted affine fit of the normalised image points to the mean head gives two rows of scale times rotation
-    (POSIT's first step: DeMenthon and Davis 1995); its nearest scaled rotation and the depth follow. Three rounds of
-    re-weighting let go of outliers.
+    K [3, 3]; rest [L, 3] metres in the head frame; points [T, L, 2] pixels; weights [T, L]. A
+    weighted affine fit of the normalised image points to the mean head gives two rows of scale
+    times rotation (POSIT's first step: DeMenthon and Davis 1995); its nearest scaled rotation and
+    the depth follow. Three rounds of re-weighting let go of outliers.
     """
     normalized = torch.cat([points, torch.ones_like(points[..., :1])], -1) @ torch.linalg.inv(K).T
     normalized = normalized[..., :2]
@@ -26,13 +29,15 @@ def initial_poses(K: Tensor, rest: Tensor, points: Tensor, weights: Tensor) -> t
         scale = error.median(dim=-1, keepdim=True).values.clamp_min(1e-9)
         robust = 1 / (1 + (error / (2 * scale)) ** 2)
     rows = affine[:, :3].transpose(-1, -2)
-    # The head faces the camera: undo the flip between the frames' axes first, so that the polar factor is near one.
+    # The head faces the camera: undo the flip between the frames' axes first, so that the polar
+    # factor is near one.
     u, singular, vt = torch.linalg.svd(rows, full_matrices=False)
     two = u @ vt
     rotation = torch.cat([two, torch.linalg.cross(two[:, 0], two[:, 1])[:, None]], dim=1)
     inverse_depth = singular.mean(-1, keepdim=True).clamp_min(1e-6)
     translation = torch.cat([affine[:, 3], torch.ones_like(inverse_depth)], -1) / inverse_depth
-    # Scaled orthography sees the head along the ray to it; turn it back to the optical axis's frame.
+    # Scaled orthography sees the head along the ray to it; turn it back to the optical axis's
+    # frame.
     ray = torch.nn.functional.normalize(translation, dim=-1)
     return _turn_from_axis(ray) @ rotation, translation
 

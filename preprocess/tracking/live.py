@@ -1,8 +1,10 @@
-"""The head tracker as it must be live: one frame after the other, from the past alone, for a face that it has learnt.
+"""The head tracker as it must be live: one frame after the other, from the past alone, for a face
+that it has learnt.
 
-Of the clip's tracker it keeps model, energies and solver; what is left out is what needs the whole clip. The shape is
-learnt once, from the first second or two (``calibrate``), and held. Each new frame takes a few Gauss-Newton steps from
-the state of the one before, together with that one and the one before it, so that the priors in time hold.
+Of the clip's tracker it keeps model, energies and solver; what is left out is what needs the whole
+clip. The shape is learnt once, from the first second or two (``calibrate``), and held. Each new
+frame takes a few Gauss-Newton steps from the state of the one before, together with that one and
+the one before it, so that the priors in time hold.
 """
 
 from __future__ import annotations
@@ -39,8 +41,9 @@ _FORGET_S = 0.5  # without a face, after which the past no longer counts
 class Face:
     """What calibration learns of a person.
 
-    neutral: [L, 3] landmarks at rest. centers: [2, 3] of the eyeballs, left first. open: [2] height over width of the
-    open eyes. squint: radians that the left eye seems turned outwards by, from the model's distance of the eyes.
+    neutral: [L, 3] landmarks at rest. centers: [2, 3] of the eyeballs, left first. open: [2] height
+    over width of the open eyes. squint: radians that the left eye seems turned outwards by, from
+    the model's distance of the eyes.
     T_world_body: [4, 4] the mean head pose.
     """
 
@@ -52,8 +55,8 @@ class Face:
 
 
 def calibrate(points: Tensor, times: Tensor, K: Tensor, model, config: TrackerConfig | None = None):
-    """Learns a face from landmarks [T, L, 2] (all found) at times [T]: a LiveTracker that goes on from there, and the
-    tracked frames. Raises UserError for fewer than 3 frames."""
+    """Learns a face from landmarks [T, L, 2] (all found) at times [T]: a LiveTracker that goes on
+    from there, and the tracked frames. Raises UserError for fewer than 3 frames."""
     config = config or TrackerConfig()
     points, K = points.double(), K.double()
     fps = float((len(times) - 1) / (times[-1] - times[0]).clamp_min(1e-3))
@@ -73,9 +76,12 @@ def _face(model, tracking: Tracking, points: Tensor) -> Face:
     shaped = model.shaped(identity)
     ratios = torch.stack([gaze.opening(points, eye).quantile(0.8) for eye in EYES])
     return Face(
-        at_landmarks(model, shaped.vertices.double()), shaped.joint_centers.double(), ratios.clamp_min(1e-6), 0.0,
+        at_landmarks(model, shaped.vertices.double()),
+        shaped.joint_centers.double(),
+        ratios.clamp_min(1e-6),
+        0.0,
         tracking.states.T_world_body[0],
-    )  # fmt: skip
+    )
 
 
 class LiveTracker:
@@ -94,11 +100,15 @@ class LiveTracker:
 
     @torch.no_grad()
     def __call__(self, points: Tensor, time_s: float, known: HeadState | None = None) -> HeadState:
-        """The state [] of a frame with landmarks [L, 2] (pixels) at ``time_s``. ``known``: goes in without solving."""
+        """The state [] of a frame with landmarks [L, 2] (pixels) at ``time_s``. ``known``: goes in
+        without solving."""
         points = points.double()
         if self._times and not 0 < time_s - self._times[-1] < _FORGET_S:
             self._points, self._times, self._motion = [], [], None
-        self._points, self._times = [*self._points[1 - WINDOW :], points], [*self._times[1 - WINDOW :], time_s]
+        self._points, self._times = (
+            [*self._points[1 - WINDOW :], points],
+            [*self._times[1 - WINDOW :], time_s],
+        )
         if known is not None:
             self._motion = self._appended(self._of_state(known))
             self._angles = quats_to_gaze(known.joints.double())
@@ -106,13 +116,17 @@ class LiveTracker:
         self._motion = self._appended(self._guess(points))
         seen = self._observations()
         for _ in range(STEPS):
-            self._motion, _, _ = step(self._motion, self.face.neutral, self._rig, seen, self._config, True)
+            self._motion, _, _ = step(
+                self._motion, self.face.neutral, self._rig, seen, self._config, True
+            )
         self._look(seen)
         expression = self._motion.expression(self._rig)[-1].clamp(0, 1)
         return HeadState(
-            expression.float(), gaze_quats(self._angles).float(),
-            make_transform(self._motion.rotation[-1], self._motion.translation[-1]).float(), self.face.T_world_body,
-        )  # fmt: skip
+            expression.float(),
+            gaze_quats(self._angles).float(),
+            make_transform(self._motion.rotation[-1], self._motion.translation[-1]).float(),
+            self.face.T_world_body,
+        )
 
     def look(self) -> Tensor:
         """The gaze angles [2, 2] by the newest frame's irises."""
@@ -123,19 +137,25 @@ class LiveTracker:
         """A known state as the solver's unknowns [1]."""
         pose = state.T_world_head.double()[None]
         looking = gaze_expression(quats_to_gaze(state.joints.double())[None], self._names)
-        controls = torch.linalg.lstsq(self._rig.controls.T, (state.expression.double() - looking[0])[:, None]).solution
+        controls = torch.linalg.lstsq(
+            self._rig.controls.T, (state.expression.double() - looking[0])[:, None]
+        ).solution
         return Motion(pose[:, :3, :3], pose[:, :3, 3], controls.T.clamp(0, 1), looking)
 
     def _guess(self, points: Tensor) -> Motion:
         """Where to start from: the last frame, or the closed form where that is far off."""
         if self._motion is not None:
             last = Motion(*(getattr(self._motion, f.name)[-1:] for f in dataclasses.fields(Motion)))
-            shape = self.face.neutral + torch.einsum("te,eld->tld", last.expression(self._rig), self._rig.expression)
+            shape = self.face.neutral + torch.einsum(
+                "te,eld->tld", last.expression(self._rig), self._rig.expression
+            )
             pixels, _, _ = project(self._K, last.rotation, last.translation, shape)
             scale = (points[EYE_CORNERS[0]] - points[EYE_CORNERS[1]]).norm()
             if float((pixels[0] - points).norm(dim=-1).mean()) < _LOST * float(scale):
                 return last
-        rotation, translation = initial_poses(self._K, self.face.neutral, points[None], self._rig.weights[None])
+        rotation, translation = initial_poses(
+            self._K, self.face.neutral, points[None], self._rig.weights[None]
+        )
         zero = torch.zeros(1, len(self._rig.control_names), dtype=torch.float64)
         return Motion(rotation, translation, zero, gaze_expression(self._angles[None], self._names))
 
@@ -143,12 +163,18 @@ class LiveTracker:
         if self._motion is None:
             self._points, self._times = self._points[-1:], self._times[-1:]
             return new
-        kept = {f.name: getattr(self._motion, f.name)[1 - WINDOW :] for f in dataclasses.fields(Motion)}
-        return Motion(**{name: torch.cat([value, getattr(new, name)]) for name, value in kept.items()})
+        kept = {
+            f.name: getattr(self._motion, f.name)[1 - WINDOW :] for f in dataclasses.fields(Motion)
+        }
+        return Motion(
+            **{name: torch.cat([value, getattr(new, name)]) for name, value in kept.items()}
+        )
 
     def _observations(self) -> Observations:
         points = torch.stack(self._points)
-        eye_distance = (self.face.neutral[EYE_CORNERS[0]] - self.face.neutral[EYE_CORNERS[1]]).norm()
+        eye_distance = (
+            self.face.neutral[EYE_CORNERS[0]] - self.face.neutral[EYE_CORNERS[1]]
+        ).norm()
         scale = 100 * self._motion.translation[:, 2] / (self._K[0, 0] * eye_distance)
         metric = residual_metric(points, self._rig.rest, self._config) * scale[:, None, None, None]
         timeline = Timeline.from_times(np.array(self._times), self._config.max_gap_s)
@@ -168,7 +194,9 @@ class LiveTracker:
             matrix, right = gaze.iris_terms(
                 raw[None, index], self.face.neutral[mine], self.face.centers[index], mine, last, now
             )
-            damped = matrix[0] + torch.eye(2, dtype=torch.float64) * (1e-3 + 0.1 * matrix[0].diagonal())
+            damped = matrix[0] + torch.eye(2, dtype=torch.float64) * (
+                1e-3 + 0.1 * matrix[0].diagonal()
+            )
             raw[index] += float(trust) * gaze.UNIT * torch.linalg.solve(damped, right[0])
         raw[:, 0] -= squint
         raw[:, 1] = raw[:, 1].mean()

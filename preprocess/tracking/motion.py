@@ -11,7 +11,12 @@ from torch import Tensor
 from likeness.preprocess.tracking.config import TrackerConfig
 from likeness.preprocess.tracking.landmark_groups import IRISES, LID_PAIRS, LIP_PAIRS
 from likeness.preprocess.tracking.priors import Timeline, acceleration_prior, velocity_prior
-from likeness.preprocess.tracking.projection import ROTATION_UNIT, TRANSLATION_UNIT, pose_jacobian, project
+from likeness.preprocess.tracking.projection import (
+    ROTATION_UNIT,
+    TRANSLATION_UNIT,
+    pose_jacobian,
+    project,
+)
 from likeness.preprocess.tracking.rig import LandmarkRig
 from likeness.preprocess.tracking.solver import hold, solve_in_time
 from likeness.scene.transforms import matrices_to_rotvecs, rotvecs_to_matrices
@@ -23,7 +28,8 @@ _BOUND = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Observations:
-    """What was seen, T frames. K: [3, 3]. points: [T, L, 2] pixels. weights: [T, L] confidence times the rig's weights.
+    """What was seen, T frames. K: [3, 3]. points: [T, L, 2] pixels. weights: [T, L] confidence
+    times the rig's weights.
     metric: [T, L, 2, 2] per cent of the eye distance per pixel, by direction (outline.py).
     scale: [T] the same without regard to direction."""
 
@@ -40,8 +46,9 @@ class Observations:
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-    """The unknowns of all frames: head to camera rotation [T, 3, 3] and translation [T, 3], controls [T, C], and the
-    expression coefficients that follow the gaze, [T, E] (zero elsewhere)."""
+    """The unknowns of all frames: head to camera rotation [T, 3, 3] and translation [T, 3],
+    controls [T, C], and the expression coefficients that follow the gaze, [T, E] (zero
+    elsewhere)."""
 
     rotation: Tensor
     translation: Tensor
@@ -53,8 +60,11 @@ class Motion:
         return self.controls @ rig.controls + self.gaze_expression
 
 
-def robust_weights(residuals: Tensor, weights: Tensor, config: TrackerConfig) -> tuple[Tensor, Tensor]:
-    """Weights [T, L] for squared residuals [T, L, 2] (per cent) by Huber's loss, and the loss's values [T]."""
+def robust_weights(
+    residuals: Tensor, weights: Tensor, config: TrackerConfig
+) -> tuple[Tensor, Tensor]:
+    """Weights [T, L] for squared residuals [T, L, 2] (per cent) by Huber's loss, and the loss's
+    values [T]."""
     size = residuals.norm(dim=-1)
     limit = config.huber_percent
     factor = (limit / size.clamp_min(limit)).to(weights.dtype)
@@ -63,7 +73,8 @@ def robust_weights(residuals: Tensor, weights: Tensor, config: TrackerConfig) ->
 
 
 def frame_weights(losses: Tensor, config: TrackerConfig) -> Tensor:
-    """[T] weights that let go of frames whose loss is far above the others' (the detector lost the face)."""
+    """[T] weights that let go of frames whose loss is far above the others' (the detector lost the
+    face)."""
     if len(losses) < 3:
         return torch.ones_like(losses)
     limit = losses.median() * config.outlier_frame_factor**2
@@ -98,7 +109,9 @@ def step(
     if move_expression:
         blocks[:, POSE:, POSE:] += quadratic + 1e-4 * np.eye(size - POSE)
         right[:, POSE:] -= controls @ quadratic + linear
-    energy += float((0.5 * np.einsum("tc,cd,td->t", controls, quadratic, controls) + controls @ linear).sum())
+    energy += float(
+        (0.5 * np.einsum("tc,cd,td->t", controls, quadratic, controls) + controls @ linear).sum()
+    )
     first, second, prior_energy = _add_time_priors(blocks, right, motion, seen.timeline, config)
     energy += prior_energy
 
@@ -108,17 +121,25 @@ def step(
     held[:, POSE:] = True
     if move_expression:
         pull = right[:, POSE:]
-        held[:, POSE:] = ((controls <= _BOUND) & (pull < 0)) | ((controls >= upper - _BOUND) & (pull > 0))
+        held[:, POSE:] = ((controls <= _BOUND) & (pull < 0)) | (
+            (controls >= upper - _BOUND) & (pull > 0)
+        )
     change = solve_in_time(*hold(blocks, first, second, right, held))
     return _moved(motion, torch.from_numpy(change), rig), energy / len(seen), losses
 
 
 def _data_terms(
-    motion: Motion, neutral: Tensor, rig: LandmarkRig, seen: Observations, config: TrackerConfig, move_expression: bool
+    motion: Motion,
+    neutral: Tensor,
+    rig: LandmarkRig,
+    seen: Observations,
+    config: TrackerConfig,
+    move_expression: bool,
 ) -> tuple[np.ndarray, np.ndarray, Tensor]:
     """Normal matrices [T, P, P], right sides [T, P] and losses [T] of the landmark residuals.
 
-    Jacobians are single precision and live for one chunk of frames; their normal matrices are summed in double.
+    Jacobians are single precision and live for one chunk of frames; their normal matrices are
+    summed in double.
     """
     num_controls = len(rig.control_names)
     size = POSE + num_controls
@@ -136,7 +157,9 @@ def _data_terms(
         part = slice(start, start + config.chunk_frames)
         rotation, metric = motion.rotation[part], seen.metric[part][:, landmarks]
         shape = neutral + torch.einsum("te,eld->tld", expression[part], rig.expression)
-        pixels, by_camera, rotated = project(seen.K, rotation, motion.translation[part], shape[:, landmarks])
+        pixels, by_camera, rotated = project(
+            seen.K, rotation, motion.translation[part], shape[:, landmarks]
+        )
         residuals = (metric @ (pixels - seen.points[part][:, landmarks])[..., None])[..., 0]
         weights, losses[part] = robust_weights(residuals, seen.weights[part][:, landmarks], config)
         by_camera = metric @ by_camera
@@ -163,7 +186,8 @@ def _data_terms(
 
 
 def _expression_prior(rig: LandmarkRig, config: TrackerConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Linear [C] and quadratic [C, C] cost of the controls: the prior on coefficients, which are linear in them."""
+    """Linear [C] and quadratic [C, C] cost of the controls: the prior on coefficients, which are
+    linear in them."""
     controls = rig.controls.numpy()
     return config.expression_l1 * controls.sum(1), config.expression_l2 * controls @ controls.T
 
@@ -171,16 +195,26 @@ def _expression_prior(rig: LandmarkRig, config: TrackerConfig) -> tuple[np.ndarr
 def _add_time_priors(
     blocks: np.ndarray, right: np.ndarray, motion: Motion, timeline: Timeline, config: TrackerConfig
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Adds the priors in time to the system; returns the bands that couple frames, and their energy."""
-    turns = matrices_to_rotvecs(motion.rotation[1:] @ motion.rotation[:-1].transpose(1, 2)) / ROTATION_UNIT
+    """Adds the priors in time to the system; returns the bands that couple frames, and their
+    energy."""
+    turns = (
+        matrices_to_rotvecs(motion.rotation[1:] @ motion.rotation[:-1].transpose(1, 2))
+        / ROTATION_UNIT
+    )
     moves = motion.translation.diff(dim=0) / TRANSLATION_UNIT
     weights = np.repeat([config.rotation_smoothness, config.translation_smoothness], 3)
     pose = acceleration_prior(torch.cat([turns, moves], 1).numpy(), timeline, weights)
-    controls = velocity_prior(motion.controls.diff(dim=0).numpy(), timeline, config.expression_smoothness)
+    controls = velocity_prior(
+        motion.controls.diff(dim=0).numpy(), timeline, config.expression_smoothness
+    )
     index = np.arange(blocks.shape[1])
     blocks[:, index, index] += np.concatenate([pose.diagonal, controls.diagonal], 1)
     right -= np.concatenate([pose.gradient, controls.gradient], 1)
-    return np.concatenate([pose.first, controls.first], 1), pose.second, pose.energy + controls.energy
+    return (
+        np.concatenate([pose.first, controls.first], 1),
+        pose.second,
+        pose.energy + controls.energy,
+    )
 
 
 def _upper_bounds(controls: np.ndarray, rig: LandmarkRig) -> np.ndarray:

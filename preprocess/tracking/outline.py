@@ -10,12 +10,14 @@ from likeness.preprocess.tracking.landmark_groups import OVAL
 
 
 def residual_metric(points: Tensor, rest: Tensor, config: TrackerConfig) -> Tensor:
-    """Symmetric matrices [T, L, 2, 2] that weigh the residuals of landmarks by direction in the image.
+    """Symmetric matrices [T, L, 2, 2] that weigh the residuals of landmarks by direction in the
+    image.
 
-    points: [T, L, 2] pixels as detected; rest: [L, 3] the mean head's landmarks.
-    The detector places the outline of the face where the head's silhouette is, so its points are not fixed to the
-    surface: they, and those near them, slide along the outline when the head nods. What they say truly is where the
-    outline lies across. Elsewhere the matrix is the identity.
+    points: [T, L, 2] pixels as detected; rest: [L, 3] the mean head's landmarks. The detector
+    places the outline of the face where the head's silhouette is, so its points are not fixed to
+    the
+    surface: they, and those near them, slide along the outline when the head nods. What they say
+    truly is where the outline lies across. Elsewhere the matrix is the identity.
     """
     oval = torch.tensor(OVAL)
     flat = rest[:, :2]
@@ -23,6 +25,8 @@ def residual_metric(points: Tensor, rest: Tensor, config: TrackerConfig) -> Tens
     closeness = torch.exp(-((distance / (config.outline_width_mm * 1e-3)) ** 2))
     along = 1 - (1 - config.outline_tangent_weight) * closeness
     cycle = points[:, oval]
-    tangent = torch.nn.functional.normalize(cycle.roll(-1, 1) - cycle.roll(1, 1), dim=-1)[:, nearest]
+    tangent = torch.nn.functional.normalize(cycle.roll(-1, 1) - cycle.roll(1, 1), dim=-1)[
+        :, nearest
+    ]
     loss = (1 - along.sqrt())[:, None, None] * tangent[..., :, None] * tangent[..., None, :]
     return torch.eye(2, dtype=points.dtype) - loss

@@ -14,7 +14,8 @@ REFERENCE_FPS = 30.0
 class Timeline:
     """The steps between consecutive frames of a clip, T frames.
 
-    steps: [T-1] in units of 1/30 s. linked: [T-1] whether two neighbours belong together (no gap between them).
+    steps: [T-1] in units of 1/30 s. linked: [T-1] whether two neighbours belong together (no gap
+        between them).
     """
 
     steps: np.ndarray
@@ -31,7 +32,8 @@ class Timeline:
 class TimePrior:
     """A quadratic prior on the change of each frame's unknowns: half of x' Q x, with Q banded.
 
-    diagonal: [T, n], first: [T-1, n], second: [T-2, n] bands of Q. gradient: [T, n]. energy: its value.
+    diagonal: [T, n], first: [T-1, n], second: [T-2, n] bands of Q. gradient: [T, n]. energy: its
+        value.
     """
 
     diagonal: np.ndarray
@@ -52,14 +54,21 @@ def velocity_prior(changes: np.ndarray, timeline: Timeline, weight: float) -> Ti
     gradient[1:] += pull
     gradient[:-1] -= pull
     first = -np.broadcast_to(stiffness, changes.shape)
-    return TimePrior(diagonal, first, np.zeros((max(num_frames - 2, 0), size)), gradient, 0.5 * (pull * changes).sum())
+    return TimePrior(
+        diagonal,
+        first,
+        np.zeros((max(num_frames - 2, 0), size)),
+        gradient,
+        0.5 * (pull * changes).sum(),
+    )
 
 
 def acceleration_prior(changes: np.ndarray, timeline: Timeline, weights: np.ndarray) -> TimePrior:
-    """Second differences, for steps of any length: the change of velocity over the mean step, squared, per time.
+    """Second differences, for steps of any length: the change of velocity over the mean step,
+    squared, per time.
 
-    ``changes`` [T-1, n]: x[t+1] - x[t] (for rotations: rotation vectors of one frame relative to the one before, all
-    in camera axes). weights: [n].
+    ``changes`` [T-1, n]: x[t+1] - x[t] (for rotations: rotation vectors of one frame relative to
+    the one before, all in camera axes). weights: [n].
     """
     num_frames, size = len(changes) + 1, changes.shape[1]
     diagonal, gradient = np.zeros((num_frames, size)), np.zeros((num_frames, size))

@@ -1,4 +1,5 @@
-"""What of a head model the tracker sees: its landmarks, as linear functions of shape and expression."""
+"""What of a head model the tracker sees: its landmarks, as linear functions of shape and
+expression."""
 
 from __future__ import annotations
 
@@ -8,12 +9,19 @@ import torch
 from torch import Tensor
 
 from likeness.preprocess.tracking.config import TrackerConfig
-from likeness.preprocess.tracking.landmark_groups import EYE_CORNERS, FEATURES, IRISES, NUM_LANDMARKS, OVAL
+from likeness.preprocess.tracking.landmark_groups import (
+    EYE_CORNERS,
+    FEATURES,
+    IRISES,
+    NUM_LANDMARKS,
+    OVAL,
+)
 
 # Expressions that landmarks do not show (tongueOut), or that follow the gaze (eyeLook*).
 _UNSEEN = ("tongueOut",)
 _GAZE_PREFIX = "eyeLook"
-# The model's rigid points move less than this per unit expression (root mean square over expressions).
+# The model's rigid points move less than this per unit expression (root mean square over
+# expressions).
 _RIGID_METRES = 4e-4
 
 
@@ -22,11 +30,13 @@ class LandmarkRig:
     """The head model at its landmarks, L = 478, in metres.
 
     rest: [L, 3] the mean head. shape: [S, L, 3] identity and offset basis. expression: [E, L, 3].
-    controls: [C, E]: what the solver moves. Controls and coefficients are the same but for two: landmarks can close the
-    lips only as far as the jaw is open, so the control of ``mouthClose`` opens the jaw by as much as it closes the
-    lips, and ``jawOpen``'s control adds to it. Non-negative controls then obey mouthClose <= jawOpen by themselves.
+    controls: [C, E]: what the solver moves. Controls and coefficients are the same but for two:
+    landmarks can close the lips only as far as the jaw is open, so the control of ``mouthClose``
+    opens the jaw by as much as it closes the lips, and ``jawOpen``'s control adds to it.
+    Non-negative controls then obey mouthClose <= jawOpen by themselves.
     control_names: [C]. jaw, close: positions of these two controls, or None.
-    weights: [L] of the landmarks in pose and expression, summing to 1; zero at the irises, which tell of gaze alone.
+    weights: [L] of the landmarks in pose and expression, summing to 1; zero at the irises, which
+        tell of gaze alone.
     eye_distance: metres between the outer eye corners of the mean head.
     """
 
@@ -41,7 +51,8 @@ class LandmarkRig:
     eye_distance: float
 
     def neutral(self, coefficients: Tensor) -> Tensor:
-        """The landmarks [L, 3] of the person with the shape coefficients [S], without expression."""
+        """The landmarks [L, 3] of the person with the shape coefficients [S], without
+        expression."""
         return self.rest + torch.einsum("s,sld->ld", coefficients, self.shape)
 
     @property
@@ -53,7 +64,9 @@ class LandmarkRig:
 def at_landmarks(model, values: Tensor) -> Tensor:
     """Values [..., V, 3] on the model's vertices, read at its landmarks: [..., L, 3]."""
     corners = model.faces[model.landmark_faces]
-    return torch.einsum("...lkd,lk->...ld", values[..., corners, :], model.landmark_barycentrics.to(values.dtype))
+    return torch.einsum(
+        "...lkd,lk->...ld", values[..., corners, :], model.landmark_barycentrics.to(values.dtype)
+    )
 
 
 def build_rig(model, shape: Tensor, config: TrackerConfig) -> LandmarkRig:
@@ -62,7 +75,9 @@ def build_rig(model, shape: Tensor, config: TrackerConfig) -> LandmarkRig:
     rest = at_landmarks(model, model.template.double())
     expression = at_landmarks(model, model.expression_basis.double())
     if rest.shape[0] != NUM_LANDMARKS:
-        raise ValueError(f"head model {model.name}: expected {NUM_LANDMARKS} landmarks, got {rest.shape[0]}")
+        raise ValueError(
+            f"head model {model.name}: expected {NUM_LANDMARKS} landmarks, got {rest.shape[0]}"
+        )
     moved = [name for name in names if name not in _UNSEEN and not name.startswith(_GAZE_PREFIX)]
     controls = torch.eye(len(names), dtype=torch.float64)[[names.index(name) for name in moved]]
     jaw = close = None
@@ -83,7 +98,8 @@ def build_rig(model, shape: Tensor, config: TrackerConfig) -> LandmarkRig:
 
 
 def _landmark_weights(expression: Tensor, config: TrackerConfig) -> Tensor:
-    """[L] weights: the surest features up, the sliding outline down, points that expressions hardly move up."""
+    """[L] weights: the surest features up, the sliding outline down, points that expressions hardly
+    move up."""
     weights = torch.ones(NUM_LANDMARKS, dtype=torch.float64)
     mobility = expression.square().sum(-1).mean(0)
     weights += config.rigid_weight / (1 + mobility / _RIGID_METRES**2)

@@ -1,4 +1,5 @@
-"""The person's shape, shared by all frames: identity components, and a smooth field of offsets over the surface."""
+"""The person's shape, shared by all frames: identity components, and a smooth field of offsets over
+the surface."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ _FADE = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class ShapeBasis:
-    """Identity components, then offset modes: on the vertices [S, V, 3] and at the landmarks [S, L, 3], metres.
+    """Identity components, then offset modes: on the vertices [S, V, 3] and at the landmarks [S, L,
+    3], metres.
 
-    prior: [S] cost of each squared coefficient. num_identity: how many of the S are identity components.
+    prior: [S] cost of each squared coefficient. num_identity: how many of the S are identity
+        components.
     """
 
     vertices: Tensor
@@ -34,14 +37,17 @@ class ShapeBasis:
 def build_shape_basis(model, config: TrackerConfig) -> ShapeBasis:
     """Identity basis of the model, and offset modes from a thin-plate prior over its surface.
 
-    The prior of a scalar field u is exp(-u'(L M^-1 L + M / fade^4) u / 2), with the cotangent Laplacian L and mass M:
-    a bi-Laplacian energy that fades away from data. Its covariance between landmarks is decomposed, and the leading
-    modes serve for each axis, extended to all vertices by the same prior (kriging). What a similarity transform can do
+    The prior of a scalar field u is exp(-u'(L M^-1 L + M / fade^4) u / 2), with the cotangent
+    Laplacian L and mass M: a bi-Laplacian energy that fades away from data. Its covariance between
+    landmarks is decomposed, and the leading modes serve for each axis, extended to all vertices by
+    the same prior (kriging). What a similarity transform can do
     is taken out of each mode: it belongs to the head's pose.
     """
     identity = model.identity_basis.double()
     scalar = _smooth_modes(model, config.offset_modes) * 1e-3
-    modes = torch.einsum("kv,ij->kivj", scalar, torch.eye(3, dtype=torch.float64)).reshape(-1, scalar.shape[1], 3)
+    modes = torch.einsum("kv,ij->kivj", scalar, torch.eye(3, dtype=torch.float64)).reshape(
+        -1, scalar.shape[1], 3
+    )
     modes = _without_similarity(modes, model)
     vertices = torch.cat([identity, modes])
     axis_prior = torch.tensor([config.offset_prior, config.offset_prior, config.offset_depth_prior])
@@ -59,7 +65,8 @@ def shape_step(
     trust: Tensor,
     config: TrackerConfig,
 ) -> Tensor:
-    """One Gauss-Newton step on the shape coefficients [S] at fixed motion, over all frames with their weights [T]."""
+    """One Gauss-Newton step on the shape coefficients [S] at fixed motion, over all frames with
+    their weights [T]."""
     num_landmarks = rig.rest.shape[0]
     normal = torch.zeros(num_landmarks, 3, 3, dtype=torch.float64)
     gradient = torch.zeros(num_landmarks, 3, dtype=torch.float64)
@@ -68,7 +75,9 @@ def shape_step(
     for start in range(0, len(seen), config.chunk_frames):
         part = slice(start, start + config.chunk_frames)
         shape = neutral + torch.einsum("te,eld->tld", expression[part], rig.expression)
-        pixels, by_camera, _ = project(seen.K, motion.rotation[part], motion.translation[part], shape)
+        pixels, by_camera, _ = project(
+            seen.K, motion.rotation[part], motion.translation[part], shape
+        )
         residuals = (seen.metric[part] @ (pixels - seen.points[part])[..., None])[..., 0]
         weights, _ = robust_weights(residuals, seen.weights[part] * trust[part, None], config)
         by_head = seen.metric[part] @ by_camera @ motion.rotation[part, None]
@@ -84,7 +93,8 @@ def shape_step(
 
 
 def _smooth_modes(model, count: int) -> Tensor:
-    """Scalar modes [count, V] with unit mean variance over the landmarks when their coefficients have unit variance."""
+    """Scalar modes [count, V] with unit mean variance over the landmarks when their coefficients
+    have unit variance."""
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
     from scipy.sparse.linalg import splu
@@ -95,7 +105,11 @@ def _smooth_modes(model, count: int) -> Tensor:
     _, labels = connected_components(laplacian, directed=False)
     body = labels == np.bincount(labels).argmax()
     corners = model.landmark_faces.numpy()
-    seen = [index for index in range(len(corners)) if index not in IRISES and body[faces[corners[index]]].all()]
+    seen = [
+        index
+        for index in range(len(corners))
+        if index not in IRISES and body[faces[corners[index]]].all()
+    ]
     reader = sparse.csr_matrix(
         (
             model.landmark_barycentrics.double().numpy()[seen].ravel(),
@@ -117,8 +131,11 @@ def _smooth_modes(model, count: int) -> Tensor:
     return torch.from_numpy(modes)
 
 
-def _carry_along(modes: np.ndarray, vertices: np.ndarray, labels: np.ndarray, body: np.ndarray) -> None:
-    """Moves eyeballs, teeth and tongue with the body's surface near them, each as a whole (in place)."""
+def _carry_along(
+    modes: np.ndarray, vertices: np.ndarray, labels: np.ndarray, body: np.ndarray
+) -> None:
+    """Moves eyeballs, teeth and tongue with the body's surface near them, each as a whole (in
+    place)."""
     from scipy.spatial import cKDTree
 
     surface = np.flatnonzero(body)
@@ -130,7 +147,8 @@ def _carry_along(modes: np.ndarray, vertices: np.ndarray, labels: np.ndarray, bo
 
 
 def _cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray):
-    """Sparse cotangent Laplacian [V, V] (positive semi-definite) and lumped masses [V] of a triangle mesh."""
+    """Sparse cotangent Laplacian [V, V] (positive semi-definite) and lumped masses [V] of a
+    triangle mesh."""
     from scipy import sparse
 
     num_vertices = len(vertices)
@@ -140,19 +158,22 @@ def _cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray):
         a, b, c = (faces[:, (corner + shift) % 3] for shift in range(3))
         u, v = vertices[b] - vertices[a], vertices[c] - vertices[a]
         area2 = np.linalg.norm(np.cross(u, v), axis=1).clip(1e-12)
-        cotangent = ((u * v).sum(1) / area2).clip(0.02, 20.0)  # slivers would give weights of either sign and any size
+        # slivers would give weights of either sign and any size
+        cotangent = ((u * v).sum(1) / area2).clip(0.02, 20.0)
         rows += [b, c]
         columns += [c, b]
         values += [0.5 * cotangent] * 2
         np.add.at(mass, a, area2 / 6)
     weights = sparse.coo_matrix(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(num_vertices, num_vertices)
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(num_vertices, num_vertices),
     ).tocsr()
     return sparse.diags(np.asarray(weights.sum(1)).ravel()) - weights, mass
 
 
 def _without_similarity(fields: Tensor, model) -> Tensor:
-    """Vertex fields [N, V, 3] less the similarity transform that fits each best at the landmarks."""
+    """Vertex fields [N, V, 3] less the similarity transform that fits each best at the
+    landmarks."""
     points = model.template.double()
     centre = at_landmarks(model, points).mean(0)
     axes = torch.eye(3, dtype=torch.float64)

@@ -1,16 +1,20 @@
-"""The linear system of one Gauss-Newton step over all frames: block-banded in time, solved by banded Cholesky."""
+"""The linear system of one Gauss-Newton step over all frames: block-banded in time, solved by
+banded Cholesky."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def solve_in_time(blocks: np.ndarray, first: np.ndarray, second: np.ndarray, right: np.ndarray) -> np.ndarray:
+def solve_in_time(
+    blocks: np.ndarray, first: np.ndarray, second: np.ndarray, right: np.ndarray
+) -> np.ndarray:
     """Solves a symmetric positive definite system whose unknowns are P numbers in each of T frames.
 
-    blocks: [T, P, P] diagonal blocks. first: [T-1, P] couplings of a frame's unknowns with the same unknowns of the
-    next frame; second: [T-2, Q] of its first Q unknowns with those of the next but one. right: [T, P].
-    Returns [T, P]. Linear in T: LAPACK's ``pbsv`` on a band of 2P + 1 rows, T * P**3 operations.
+    blocks: [T, P, P] diagonal blocks. first: [T-1, P] couplings of a frame's unknowns with the same
+    unknowns of the next frame; second: [T-2, Q] of its first Q unknowns with those of the next but
+    one. right: [T, P]. Returns [T, P]. Linear in T: LAPACK's ``pbsv`` on a band of 2P + 1 rows, T *
+    P**3 operations.
     """
     from scipy.linalg import solveh_banded
 
@@ -24,7 +28,11 @@ def solve_in_time(blocks: np.ndarray, first: np.ndarray, second: np.ndarray, rig
     if num_frames > 2:
         band[2 * size, :-2, : second.shape[1]] = second
     solution = solveh_banded(
-        band.reshape(len(band), -1), right.ravel(), overwrite_ab=True, lower=True, check_finite=False
+        band.reshape(len(band), -1),
+        right.ravel(),
+        overwrite_ab=True,
+        lower=True,
+        check_finite=False,
     )
     return solution.reshape(num_frames, size)
 
@@ -32,10 +40,16 @@ def solve_in_time(blocks: np.ndarray, first: np.ndarray, second: np.ndarray, rig
 def hold(
     blocks: np.ndarray, first: np.ndarray, second: np.ndarray, right: np.ndarray, held: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The same system with the unknowns marked in ``held`` [T, P] taken out: their solution becomes zero."""
+    """The same system with the unknowns marked in ``held`` [T, P] taken out: their solution becomes
+    zero."""
     free = (~held).astype(blocks.dtype)
     blocks = blocks * free[:, :, None] * free[:, None, :]
     index = np.arange(blocks.shape[1])
     blocks[:, index, index] += held
     count = second.shape[1]
-    return blocks, first * free[:-1] * free[1:], second * free[:-2, :count] * free[2:, :count], right * free
+    return (
+        blocks,
+        first * free[:-1] * free[1:],
+        second * free[:-2, :count] * free[2:, :count],
+        right * free,
+    )

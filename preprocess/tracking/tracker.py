@@ -26,7 +26,13 @@ from likeness.scene.capture import Identity
 from likeness.scene.errors import UserError
 from likeness.scene.gaze import gaze_expression, gaze_quats
 from likeness.scene.head_state import HeadState
-from likeness.scene.transforms import make_transform, matrices_to_quats, mean_transform, normalize_quats, quats_to_matrices
+from likeness.scene.transforms import (
+    make_transform,
+    matrices_to_quats,
+    mean_transform,
+    normalize_quats,
+    quats_to_matrices,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -37,12 +43,16 @@ SATURATED = 0.99
 class Tracking:
     """A tracked clip, T frames.
 
-    states: HeadState [T]; the world is the camera's frame, and the body stands at the mean head pose.
-    identity: the person's shape. found: [T] whether the frame had landmarks; others are filled from their neighbours.
-    residual_px: [T] root mean square distance of the 478 detected landmarks from those of the posed model; nan where
-        not found. residual_percent: [T] the same in per cent of ``eye_distance_px``.
+    states: HeadState [T]; the world is the camera's frame, and the body stands at the mean head
+        pose.
+    identity: the person's shape. found: [T] whether the frame had landmarks; others are filled from
+        their neighbours.
+    residual_px: [T] root mean square distance of the 478 detected landmarks from those of the posed
+        model; nan where not found. residual_percent: [T] the same in per cent of
+        ``eye_distance_px``.
     eye_distance_px: median distance of the outer eye corners (landmarks 33 and 263) over the clip.
-    saturated: expression -> share of found frames with a coefficient of 0.99 or more; only those above zero.
+    saturated: expression -> share of found frames with a coefficient of 0.99 or more; only those
+        above zero.
     energy: per frame in squared per cent, before each outer iteration. seconds: of wall time.
     """
 
@@ -78,7 +88,8 @@ class Tracking:
 
 
 def _one_thread(function):
-    """Thousands of small matrices: two threads gain little, and lose a factor of ten when one waits for a core."""
+    """Thousands of small matrices: two threads gain little, and lose a factor of ten when one waits
+    for a core."""
 
     @functools.wraps(function)
     def bounded(*args, **kwargs):
@@ -105,19 +116,25 @@ def track(
 ) -> Tracking:
     """Fits a head model to FaceMesh's landmarks of a clip.
 
-    landmarks: [T, 478, 2] pixels. confidence: [T, 478] in [0, 1]; a frame whose row is all zero was not found.
-    K: [3, 3] intrinsics in pixels, held fixed (a talking head does not show the focal length). model: a HeadModel.
+    landmarks: [T, 478, 2] pixels. confidence: [T, 478] in [0, 1]; a frame whose row is all zero was
+        not found.
+    K: [3, 3] intrinsics in pixels, held fixed (a talking head does not show the focal length).
+        model: a HeadModel.
     times: [T] seconds, where frames are not 1 / fps apart.
-    One energy over all frames is lowered by turns: poses and expressions of all frames (Gauss-Newton, bounds by an
-    active set, banded in time), the shape they share, the gaze. Raises UserError for fewer found frames than
-    ``config.min_frames``.
+    One energy over all frames is lowered by turns: poses and expressions of all frames
+    (Gauss-Newton, bounds by an active set, banded in time), the shape they share, the gaze. Raises
+    UserError for fewer found frames than ``config.min_frames``.
     """
     config = config or TrackerConfig()
     begun = time.perf_counter()
-    landmarks, confidence, K = (torch.as_tensor(x).double().cpu() for x in (landmarks, confidence, K))
+    landmarks, confidence, K = (
+        torch.as_tensor(x).double().cpu() for x in (landmarks, confidence, K)
+    )
     _check_inputs(landmarks, confidence, K)
     num_frames = len(landmarks)
-    clock = np.arange(num_frames) / fps if times is None else torch.as_tensor(times).double().numpy()
+    clock = (
+        np.arange(num_frames) / fps if times is None else torch.as_tensor(times).double().numpy()
+    )
     found = (confidence.sum(-1) > 0) & torch.isfinite(landmarks).all(-1).all(-1)
     if int(found.sum()) < config.min_frames:
         raise UserError(
@@ -127,7 +144,9 @@ def track(
     basis = build_shape_basis(model, config)
     rig = build_rig(model, basis.landmarks, config)
     seen, motion = _start(landmarks[found], confidence[found], K, rig, clock[found.numpy()], config)
-    motion, angles, coefficients, energies = _alternate(model, rig, basis, seen, motion, config, progress)
+    motion, angles, coefficients, energies = _alternate(
+        model, rig, basis, seen, motion, config, progress
+    )
     coefficients = _snapped(coefficients, basis, motion, rig, seen, config)
 
     states = _states(motion, angles, rig, clock, found)
@@ -143,14 +162,18 @@ def track(
         residual_px=residual_px,
         residual_percent=residual_px * (100 / eye_distance),
         eye_distance_px=eye_distance,
-        saturated={name: float(share) for name, share in zip(model.expression_names, high) if share > 0},
+        saturated={
+            name: float(share) for name, share in zip(model.expression_names, high) if share > 0
+        },
         energy=tuple(energies),
         seconds=time.perf_counter() - begun,
     )
     _log.info(
         "tracked %d frames in %.1f s: residual %.2f %% of the eye distance (median)",
-        num_frames, result.seconds, float(result.residual_percent[found].median()),
-    )  # fmt: skip
+        num_frames,
+        result.seconds,
+        float(result.residual_percent[found].median()),
+    )
     return result
 
 
@@ -160,9 +183,11 @@ def eye_distance_px(landmarks: Tensor) -> float:
     return float((landmarks[:, right] - landmarks[:, left]).norm(dim=-1).median())
 
 
-def measure_residuals(landmarks: Tensor, K: Tensor, model, identity: Identity, states: HeadState) -> Tensor:
-    """[T] root mean square distances in pixels of landmarks [T, L, 2] from those of the posed model, with all its
-    rules."""
+def measure_residuals(
+    landmarks: Tensor, K: Tensor, model, identity: Identity, states: HeadState
+) -> Tensor:
+    """[T] root mean square distances in pixels of landmarks [T, L, 2] from those of the posed
+    model, with all its rules."""
     shaped = model.shaped(identity)
     expected = []
     for start in range(0, len(landmarks), 64):
@@ -174,28 +199,40 @@ def measure_residuals(landmarks: Tensor, K: Tensor, model, identity: Identity, s
 
 
 def _percent_per_pixel(K: Tensor, translation: Tensor, rig: LandmarkRig) -> Tensor:
-    """[T]: a pixel in per cent of the eye distance that the mean head would show at its depth, seen from the front."""
+    """[T]: a pixel in per cent of the eye distance that the mean head would show at its depth, seen
+    from the front."""
     return 100 * translation[:, 2] / (K[0, 0] * rig.eye_distance)
 
 
 def _check_inputs(landmarks: Tensor, confidence: Tensor, K: Tensor) -> None:
     if landmarks.ndim != 3 or landmarks.shape[1:] != (NUM_LANDMARKS, 2):
-        raise ValueError(f"track: expected landmarks [T, {NUM_LANDMARKS}, 2], got {list(landmarks.shape)}")
+        raise ValueError(
+            f"track: expected landmarks [T, {NUM_LANDMARKS}, 2], got {list(landmarks.shape)}"
+        )
     if confidence.shape != landmarks.shape[:2]:
-        raise ValueError(f"track: expected confidence {list(landmarks.shape[:2])}, got {list(confidence.shape)}")
+        raise ValueError(
+            f"track: expected confidence {list(landmarks.shape[:2])}, got {list(confidence.shape)}"
+        )
     if K.shape != (3, 3):
         raise ValueError(f"track: expected one K [3, 3], got {list(K.shape)}")
 
 
 def _start(
-    points: Tensor, confidence: Tensor, K: Tensor, rig: LandmarkRig, clock: np.ndarray, config: TrackerConfig
+    points: Tensor,
+    confidence: Tensor,
+    K: Tensor,
+    rig: LandmarkRig,
+    clock: np.ndarray,
+    config: TrackerConfig,
 ) -> tuple[Observations, Motion]:
     """Observations and first poses of the found frames."""
     weights = confidence * rig.weights
     rotation, translation = initial_poses(K, rig.rest, points, weights)
     scale = _percent_per_pixel(K, translation, rig)
     metric = residual_metric(points, rig.rest, config) * scale[:, None, None, None]
-    seen = Observations(K, points, weights, metric, scale, Timeline.from_times(clock, config.max_gap_s))
+    seen = Observations(
+        K, points, weights, metric, scale, Timeline.from_times(clock, config.max_gap_s)
+    )
     controls = torch.zeros(len(points), len(rig.control_names), dtype=torch.float64)
     gaze_expression = torch.zeros(len(points), rig.expression.shape[0], dtype=torch.float64)
     return seen, Motion(rotation, translation, controls, gaze_expression)
@@ -210,7 +247,8 @@ def _alternate(
     config: TrackerConfig,
     progress: bool,
 ) -> tuple[Motion, Tensor, Tensor, list[float]]:
-    """The outer iterations; returns motion, gaze angles [T, 2, 2], shape coefficients [S] and the energies."""
+    """The outer iterations; returns motion, gaze angles [T, 2, 2], shape coefficients [S] and the
+    energies."""
     from tqdm import tqdm
 
     coefficients = torch.zeros(len(basis.prior), dtype=torch.float64)
@@ -220,7 +258,9 @@ def _alternate(
     bar = tqdm(range(config.iterations), desc="tracking", unit="iteration", disable=not progress)
     for iteration in bar:
         full = iteration >= config.pose_iterations
-        motion, energy, losses = step(motion, rig.neutral(coefficients), rig, seen, config, move_expression=full)
+        motion, energy, losses = step(
+            motion, rig.neutral(coefficients), rig, seen, config, move_expression=full
+        )
         energies.append(energy + 0.5 * float((basis.prior * coefficients**2).sum()))
         bar.set_postfix_str(f"residual {float((2 * losses.median()).sqrt()):.2f} %")
         if not full:
@@ -230,14 +270,22 @@ def _alternate(
         centers = model.shaped(_identity(coefficients, basis)).joint_centers.double()
         angles = gaze.gaze_step(angles, rig.neutral(coefficients), centers, motion, seen, config)
         motion = dataclasses.replace(motion, gaze_expression=gaze_expression(angles, names))
-        if iteration > config.pose_iterations + 2 and energies[-2] - energies[-1] < config.tolerance * energies[-1]:
+        if (
+            iteration > config.pose_iterations + 2
+            and energies[-2] - energies[-1] < config.tolerance * energies[-1]
+        ):
             break
     bar.close()
     return motion, angles, coefficients, energies
 
 
 def _snapped(
-    coefficients: Tensor, basis: ShapeBasis, motion: Motion, rig: LandmarkRig, seen: Observations, config: TrackerConfig
+    coefficients: Tensor,
+    basis: ShapeBasis,
+    motion: Motion,
+    rig: LandmarkRig,
+    seen: Observations,
+    config: TrackerConfig,
 ) -> Tensor:
     """The shape [S] after ``config.snap_steps``."""
     prior = basis.prior.clone()
@@ -256,8 +304,11 @@ def _identity(coefficients: Tensor, basis: ShapeBasis) -> Identity:
     return Identity(coefficients[:count].float(), offsets.float())
 
 
-def _states(motion: Motion, angles: Tensor, rig: LandmarkRig, clock: np.ndarray, found: Tensor) -> HeadState:
-    """States of all frames: those found, and between them (or beyond the ends) what lies between their neighbours."""
+def _states(
+    motion: Motion, angles: Tensor, rig: LandmarkRig, clock: np.ndarray, found: Tensor
+) -> HeadState:
+    """States of all frames: those found, and between them (or beyond the ends) what lies between
+    their neighbours."""
     joints = gaze_quats(angles)
     index = torch.from_numpy(np.interp(clock, clock[found.numpy()], np.arange(int(found.sum()))))
     low = index.floor().long()

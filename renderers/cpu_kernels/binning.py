@@ -1,7 +1,7 @@
 """Lists of the Gaussians that reach each tile, from near to far, by the exact ellipse.
 
-Thread t of n owns the tile rows t, t + n, t + 2n...: neighbouring rows cost about the same, so that the shares are
-even, and each thread needs only its own lists.
+Thread t of n owns the tile rows t, t + n, t + 2n...: neighbouring rows cost about the same, so that
+the shares are even, and each thread needs only its own lists.
 """
 
 from __future__ import annotations
@@ -10,12 +10,28 @@ import math
 
 import numpy as np
 
-from likeness.renderers.cpu_kernels.layout import EXTENT_X, EXTENT_Y, HALF, LOG2_ALPHA_MIN, LOG2_OPACITY, MEAN_X, MEAN_Y, TILE, TWO, XX, XY, YY, ZERO, F  # fmt: skip
+from likeness.ops.compilation import kernel
+from likeness.renderers.cpu_kernels.layout import (
+    EXTENT_X,
+    EXTENT_Y,
+    HALF,
+    LOG2_ALPHA_MIN,
+    LOG2_OPACITY,
+    MEAN_X,
+    MEAN_Y,
+    TILE,
+    TWO,
+    XX,
+    XY,
+    YY,
+    ZERO,
+    F,
+)
 from likeness.renderers.cpu_kernels.memory import AHEAD, prefetch_row
 from likeness.renderers.cpu_kernels.rounding import ceil, floor
-from likeness.ops.compilation import kernel
 
-# Rounding must never lose a pixel: the ellipse is grown by this much (pixels; share and amount of log2 alpha).
+# Rounding must never lose a pixel: the ellipse is grown by this much (pixels; share and amount of
+# log2 alpha).
 _SLACK_PIXELS, _SLACK_SHARE, _SLACK_LOG2 = F(0.002), F(1.0005), F(0.002)
 _TILE = F(TILE)
 
@@ -24,10 +40,10 @@ _TILE = F(TILE)
 def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts, counts):
     """Finds, for the tile rows of one thread, the runs of tiles that each Gaussian reaches.
 
-    spans: [S, 4] int32: Gaussian, tile row, first and last tile of the run; when S is too small the rest is only
-        counted.
-    starts, counts: [tiles_y, tiles_x + 1] int32, written for the thread's own rows: where each tile's list starts.
-    Returns the number of spans and of list entries needed.
+    spans: [S, 4] int32: Gaussian, tile row, first and last tile of the run; when S is too small the
+        rest is only counted.
+    starts, counts: [tiles_y, tiles_x + 1] int32, written for the thread's own rows: where each
+    tile's list starts. Returns the number of spans and of list entries needed.
     """
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     for row in range(thread, tiles_y, threads):
@@ -83,7 +99,8 @@ def bin_rows(thread, threads, splats, order, drawn, width, height, spans, starts
 
 @kernel()
 def fill_lists(thread, threads, spans, used, starts, counts, entries):
-    """Writes the lists of ``bin_rows`` to ``entries``, and their lengths to ``counts``, until then where each goes on.
+    """Writes the lists of ``bin_rows`` to ``entries``, and their lengths to ``counts``, until then
+    where each goes on.
 
     Unsigned indices: these are not looked at for being negative, which takes as long as the rest.
     """

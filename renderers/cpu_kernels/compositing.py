@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+from likeness.ops.compilation import AS_WRITTEN, inlined, kernel
+from likeness.ops.simd import (
+    WIDTH,
+    any_lane,
+    broadcast,
+    load,
+    muladd,
+    smaller,
+    store,
+    where,
+    without,
+)
 from likeness.renderers.cpu_kernels.exponential import exp2
-from likeness.renderers.cpu_kernels.layout import ALPHA_MAX, BLUE, DEPTH, GREEN, HALF, LANES, LOG2_ALPHA_MIN, LOG2_OPACITY, MEAN_X, MEAN_Y, NEVER, ONE, RED, S_BLUE, S_DEPTH, S_GREEN, S_RED, S_T, S_X, S_Y, TILE, TRANSMITTANCE_MIN, XX, XY, YY, ZERO, F  # fmt: skip
+from likeness.renderers.cpu_kernels.layout import (
+    ALPHA_MAX,
+    BLUE,
+    DEPTH,
+    GREEN,
+    HALF,
+    LANES,
+    LOG2_ALPHA_MIN,
+    LOG2_OPACITY,
+    MEAN_X,
+    MEAN_Y,
+    NEVER,
+    ONE,
+    RED,
+    S_BLUE,
+    S_DEPTH,
+    S_GREEN,
+    S_RED,
+    S_T,
+    S_X,
+    S_Y,
+    TILE,
+    TRANSMITTANCE_MIN,
+    XX,
+    XY,
+    YY,
+    ZERO,
+    F,
+)
 from likeness.renderers.cpu_kernels.memory import AHEAD, prefetch_row
 from likeness.renderers.cpu_kernels.tiles import ROWS, store_colours, store_rows
-from likeness.ops.simd import WIDTH, any_lane, broadcast, load, muladd, smaller, store, where, without  # fmt: skip
-from likeness.ops.compilation import AS_WRITTEN, inlined, kernel
 
 assert LANES == 2 * WIDTH, "a tile is two vectors"
 
 
 @inlined(AS_WRITTEN)
 def in_tile(scratch, splats, g, center_x, center_y):
-    """One Gaussian in a tile: the mean's y, dx of the pixels of any row, and the exponent there as a polynomial in dy.
+    """One Gaussian in a tile: the mean's y, dx of the pixels of any row, and the exponent there as
+    a polynomial in dy.
 
     log2(alpha) = constant + dy (slope + YY dy), with dx, dy from the pixel to the mean.
     """
@@ -26,8 +65,9 @@ def in_tile(scratch, splats, g, center_x, center_y):
 
 @inlined(AS_WRITTEN)
 def _blend(dy, yy, slope, constant, live, t):
-    """What a Gaussian is to some pixels of a tile: where it reaches, its weight, which pixels it leaves unfinished of
-    those that are ``live``, and their transmittance. Where it would finish a pixel it is not blended any more."""
+    """What a Gaussian is to some pixels of a tile: where it reaches, its weight, which pixels it
+    leaves unfinished of those that are ``live``, and their transmittance. Where it would finish a
+    pixel it is not blended any more."""
     exponent = muladd(dy, muladd(yy, dy, slope), constant)
     reached = exponent >= broadcast(LOG2_ALPHA_MIN)
     weight = where(reached, smaller(exp2(exponent), broadcast(ALPHA_MAX)), broadcast(ZERO)) * t
@@ -46,15 +86,25 @@ def _make_kernel(with_depth: bool, for_backward: bool):
 
     @kernel(AS_WRITTEN)
     def composite_rows(
-        thread, threads, splats, starts, counts, entries, scratch, rgb,
-        alpha, depth, transmittances, stops,
-    ):  # fmt: skip
+        thread,
+        threads,
+        splats,
+        starts,
+        counts,
+        entries,
+        scratch,
+        rgb,
+        alpha,
+        depth,
+        transmittances,
+        stops,
+    ):
         """Renders the tile rows of one thread.
 
-        rgb: [H, W, 3], alpha: [H, W], depth: [H, W] (the sum of weight times depth; written only ``with_depth``).
-        ``for_backward`` the lists are reduced to the Gaussians that contribute (``counts`` and ``entries`` change),
-        and each pixel's final transmittance and the position in the list where it was finished are kept:
-        [tiles_y, tiles_x, LANES].
+        rgb: [H, W, 3], alpha: [H, W], depth: [H, W] (the sum of weight times depth; written only
+        ``with_depth``). ``for_backward`` the lists are reduced to the Gaussians that contribute
+        (``counts`` and ``entries`` change), and each pixel's final transmittance and the position
+        in the list where it was finished are kept: [tiles_y, tiles_x, LANES].
         """
         height, width = alpha.shape
         tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
@@ -70,26 +120,47 @@ def _make_kernel(with_depth: bool, for_backward: bool):
                 center_x, center_y = (F(tile_x) + HALF) * F(TILE), (F(tile_y) + HALF) * F(TILE)
                 start, kept = starts[tile_y, tile_x], 0
                 end = start + counts[tile_y, tile_x]
-                for k in range(end, min(end + AHEAD, entries.shape[0])):  # where the next tile begins
+                # where the next tile begins
+                for k in range(end, min(end + AHEAD, entries.shape[0])):
                     prefetch_row(splats, entries[k])
                 # The tile's two halves, in registers until its list is through.
                 live = (x + broadcast(center_x) < right) & (y + broadcast(center_y) < bottom)
                 live_2 = (x + broadcast(center_x) < right) & (y_2 + broadcast(center_y) < bottom)
                 t, t_2, stop, stop_2 = one, one, never, never
-                red, red_2, green, green_2, blue, blue_2, far, far_2 = zero, zero, zero, zero, zero, zero, zero, zero
+                red, red_2, green, green_2, blue, blue_2, far, far_2 = (
+                    zero,
+                    zero,
+                    zero,
+                    zero,
+                    zero,
+                    zero,
+                    zero,
+                    zero,
+                )
                 for k in range(start, end):
                     g = entries[k]
                     prefetch_row(splats, entries[min(k + AHEAD, end - 1)])
                     my, _, constant, slope = in_tile(scratch, splats, g, center_x, center_y)
                     yy, place = broadcast(splats[g, YY]), broadcast(F(kept))
                     reached, weight, keeps, t = _blend(my - y, yy, slope, constant, live, t)
-                    reached_2, weight_2, keeps_2, t_2 = _blend(my - y_2, yy, slope, constant, live_2, t_2)
+                    reached_2, weight_2, keeps_2, t_2 = _blend(
+                        my - y_2, yy, slope, constant, live_2, t_2
+                    )
                     colour = broadcast(splats[g, RED])
-                    red, red_2 = _add(keeps, colour, weight, red), _add(keeps_2, colour, weight_2, red_2)
+                    red, red_2 = (
+                        _add(keeps, colour, weight, red),
+                        _add(keeps_2, colour, weight_2, red_2),
+                    )
                     colour = broadcast(splats[g, GREEN])
-                    green, green_2 = _add(keeps, colour, weight, green), _add(keeps_2, colour, weight_2, green_2)
+                    green, green_2 = (
+                        _add(keeps, colour, weight, green),
+                        _add(keeps_2, colour, weight_2, green_2),
+                    )
                     colour = broadcast(splats[g, BLUE])
-                    blue, blue_2 = _add(keeps, colour, weight, blue), _add(keeps_2, colour, weight_2, blue_2)
+                    blue, blue_2 = (
+                        _add(keeps, colour, weight, blue),
+                        _add(keeps_2, colour, weight_2, blue_2),
+                    )
                     if with_depth:
                         z = broadcast(splats[g, DEPTH])
                         far, far_2 = _add(keeps, z, weight, far), _add(keeps_2, z, weight_2, far_2)
@@ -120,9 +191,12 @@ def _make_kernel(with_depth: bool, for_backward: bool):
                         store_rows(flat_depth, first + half, width, far_2)
                     continue
                 for at, first_half, second_half in (
-                    (S_T, t, t_2), (S_RED, red, red_2), (S_GREEN, green, green_2), (S_BLUE, blue, blue_2),
+                    (S_T, t, t_2),
+                    (S_RED, red, red_2),
+                    (S_GREEN, green, green_2),
+                    (S_BLUE, blue, blue_2),
                     (S_DEPTH, far, far_2),
-                ):  # fmt: skip
+                ):
                     store(scratch, at, first_half)
                     store(scratch, at + WIDTH, second_half)
                 for row in range(top, min(top + TILE, height)):

@@ -1,24 +1,62 @@
 """The gradient of blending, from the last Gaussian of each tile's list to the first.
 
-With weights w_i = alpha_i T_i and a pixel's gradient g,
-dL/dalpha_i = T_i (c_i . g) - (what lies behind i) / (1 - alpha_i), where what lies behind is one running number:
-the sum of w_j (c_j . g) over j > i, minus T_end dL/dalpha_pixel.
+With weights w_i = alpha_i T_i and a pixel's gradient g, dL/dalpha_i = T_i (c_i . g) - (what lies
+behind i) / (1 - alpha_i), where what lies behind is one running number: the sum of w_j (c_j . g)
+over j > i, minus T_end dL/dalpha_pixel.
 """
 
 from __future__ import annotations
 
+from likeness.ops.compilation import AS_WRITTEN, inlined, kernel
+from likeness.ops.simd import (
+    WIDTH,
+    add_lane_sums,
+    broadcast,
+    load,
+    muladd,
+    reciprocal,
+    smaller,
+    where,
+)
 from likeness.renderers.cpu_kernels.compositing import in_tile
 from likeness.renderers.cpu_kernels.exponential import exp2
-from likeness.renderers.cpu_kernels.layout import ALPHA_MAX, BLUE, DEPTH, GRADIENT_COLUMNS, GREEN, HALF, LANES, LN2, LOG2_ALPHA_MIN, ONE, RED, S_BEHIND, S_BLUE, S_DEPTH, S_GREEN, S_RED, S_STOP, S_T, S_X, S_Y, TILE, TWO, XX, XY, YY, ZERO, F  # fmt: skip
+from likeness.renderers.cpu_kernels.layout import (
+    ALPHA_MAX,
+    BLUE,
+    DEPTH,
+    GRADIENT_COLUMNS,
+    GREEN,
+    HALF,
+    LANES,
+    LN2,
+    LOG2_ALPHA_MIN,
+    ONE,
+    RED,
+    S_BEHIND,
+    S_BLUE,
+    S_DEPTH,
+    S_GREEN,
+    S_RED,
+    S_STOP,
+    S_T,
+    S_X,
+    S_Y,
+    TILE,
+    TWO,
+    XX,
+    XY,
+    YY,
+    ZERO,
+    F,
+)
 from likeness.renderers.cpu_kernels.memory import AHEAD, prefetch_row
-from likeness.ops.simd import WIDTH, add_lane_sums, broadcast, load, muladd, reciprocal, smaller, where  # fmt: skip
-from likeness.ops.compilation import AS_WRITTEN, inlined, kernel
 
 
 @inlined(AS_WRITTEN)
 def _unblend(dy, yy, slope, constant, blended, t, own, behind):
-    """Takes one Gaussian off half the pixels of a tile: its weights there and v = alpha dL/dalpha, and the pixels'
-    transmittance and gradient-weighted colours behind it. blended: where the list went as far as it; own: c . g."""
+    """Takes one Gaussian off half the pixels of a tile: its weights there and v = alpha dL/dalpha,
+    and the pixels' transmittance and gradient-weighted colours behind it. blended: where the list
+    went as far as it; own: c . g."""
     exponent = muladd(dy, muladd(yy, dy, slope), constant)
     drawn = blended & (exponent >= broadcast(LOG2_ALPHA_MIN))
     zero, one, most = broadcast(ZERO), broadcast(ONE), broadcast(ALPHA_MAX)
@@ -36,12 +74,25 @@ def _make_kernel(with_depth: bool, absolute: bool):
 
     @kernel(AS_WRITTEN)
     def composite_rows_backward(
-        thread, threads, splats, starts, counts, entries, transmittances, stops, scratch, g_rgb, g_alpha,
-        g_depth, gradients,
-    ):  # fmt: skip
-        """Sums the gradients of the tile rows of one thread into its own ``gradients`` [N, GRADIENT_COLUMNS].
+        thread,
+        threads,
+        splats,
+        starts,
+        counts,
+        entries,
+        transmittances,
+        stops,
+        scratch,
+        g_rgb,
+        g_alpha,
+        g_depth,
+        gradients,
+    ):
+        """Sums the gradients of the tile rows of one thread into its own ``gradients`` [N,
+        GRADIENT_COLUMNS].
 
-        g_rgb: [H, W, 3], g_alpha: [H, W], g_depth: [H, W] (with respect to the sum of weight times depth).
+        g_rgb: [H, W, 3], g_alpha: [H, W], g_depth: [H, W] (with respect to the sum of weight times
+            depth).
         """
         height, width = g_alpha.shape
         tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
@@ -50,7 +101,12 @@ def _make_kernel(with_depth: bool, absolute: bool):
         for lane in range(LANES):
             scratch[S_X + lane] = F(lane % TILE) - HALF * F(TILE - 1)
             scratch[S_Y + lane] = F(lane // TILE) - HALF * F(TILE - 1)
-        y, y_2, zero, ln2 = load(scratch, S_Y), load(scratch, S_Y + WIDTH), broadcast(ZERO), broadcast(LN2)
+        y, y_2, zero, ln2 = (
+            load(scratch, S_Y),
+            load(scratch, S_Y + WIDTH),
+            broadcast(ZERO),
+            broadcast(LN2),
+        )
         for tile_y in range(thread, tiles_y, threads):
             for tile_x in range(tiles_x):
                 if counts[tile_y, tile_x] == 0:
@@ -85,7 +141,11 @@ def _make_kernel(with_depth: bool, absolute: bool):
                     prefetch_row(splats, ahead)
                     prefetch_row(gradients, ahead)
                     my, dx, constant, slope = in_tile(scratch, splats, g, center_x, center_y)
-                    yy, xy, place = broadcast(splats[g, YY]), broadcast(splats[g, XY]), broadcast(F(position))
+                    yy, xy, place = (
+                        broadcast(splats[g, YY]),
+                        broadcast(splats[g, XY]),
+                        broadcast(F(position)),
+                    )
                     red, green = broadcast(splats[g, RED]), broadcast(splats[g, GREEN])
                     blue, z = broadcast(splats[g, BLUE]), broadcast(splats[g, DEPTH])
                     g_red, g_red_2 = load(scratch, S_RED), load(scratch, S_RED + WIDTH)
@@ -97,9 +157,16 @@ def _make_kernel(with_depth: bool, absolute: bool):
                         far, far_2 = load(scratch, S_DEPTH), load(scratch, S_DEPTH + WIDTH)
                         own, own_2 = muladd(z, far, own), muladd(z, far_2, own_2)
                     dy, dy_2 = my - y, my - y_2
-                    blended, blended_2 = place < load(scratch, S_STOP), place < load(scratch, S_STOP + WIDTH)
-                    weight, v, t, behind = _unblend(dy, yy, slope, constant, blended, t, own, behind)
-                    weight_2, v_2, t_2, behind_2 = _unblend(dy_2, yy, slope, constant, blended_2, t_2, own_2, behind_2)
+                    blended, blended_2 = (
+                        place < load(scratch, S_STOP),
+                        place < load(scratch, S_STOP + WIDTH),
+                    )
+                    weight, v, t, behind = _unblend(
+                        dy, yy, slope, constant, blended, t, own, behind
+                    )
+                    weight_2, v_2, t_2, behind_2 = _unblend(
+                        dy_2, yy, slope, constant, blended_2, t_2, own_2, behind_2
+                    )
                     # Moments of v over dy; dx is the same in all rows and comes in afterwards.
                     sum_1, vy, vy_2 = v + v_2, v * dy, v_2 * dy_2
                     sum_x, sum_y, sum_yy = sum_1 * dx, vy + vy_2, muladd(vy_2, dy_2, vy * dy)
@@ -108,14 +175,32 @@ def _make_kernel(with_depth: bool, absolute: bool):
                         sum_depth = muladd(weight_2, far_2, weight * far)
                     if absolute:
                         slope_x, twice_yy = broadcast(TWO * splats[g, XX]) * dx, yy + yy
-                        abs_x = abs(v * muladd(xy, dy, slope_x)) + abs(v_2 * muladd(xy, dy_2, slope_x))
-                        abs_y = abs(v * muladd(twice_yy, dy, slope)) + abs(v_2 * muladd(twice_yy, dy_2, slope))
+                        abs_x = abs(v * muladd(xy, dy, slope_x)) + abs(
+                            v_2 * muladd(xy, dy_2, slope_x)
+                        )
+                        abs_y = abs(v * muladd(twice_yy, dy, slope)) + abs(
+                            v_2 * muladd(twice_yy, dy_2, slope)
+                        )
                     add_lane_sums(  # in the order of the columns G_...
-                        sums, g * GRADIENT_COLUMNS, muladd(weight_2, g_red_2, weight * g_red),
-                        muladd(weight_2, g_green_2, weight * g_green), muladd(weight_2, g_blue_2, weight * g_blue),
-                        sum_depth, sum_1, sum_x, sum_y, sum_x * dx, sum_y * dx, sum_yy, abs_x * ln2, abs_y * ln2,
-                        zero, zero, zero, zero,
-                    )  # fmt: skip
+                        sums,
+                        g * GRADIENT_COLUMNS,
+                        muladd(weight_2, g_red_2, weight * g_red),
+                        muladd(weight_2, g_green_2, weight * g_green),
+                        muladd(weight_2, g_blue_2, weight * g_blue),
+                        sum_depth,
+                        sum_1,
+                        sum_x,
+                        sum_y,
+                        sum_x * dx,
+                        sum_y * dx,
+                        sum_yy,
+                        abs_x * ln2,
+                        abs_y * ln2,
+                        zero,
+                        zero,
+                        zero,
+                        zero,
+                    )
 
     return composite_rows_backward
 
@@ -125,4 +210,5 @@ COMPOSITE_ROWS_BACKWARD = {
     for with_depth in (False, True)
     for absolute in (False, True)
 }
-"""Kernels by ``with_depth`` and ``absolute`` (whether the absolute gradients of the screen means are wanted)."""
+"""Kernels by ``with_depth`` and ``absolute`` (whether the absolute gradients of the screen means
+are wanted)."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from likeness.renderers.cpu_kernels.layout import F
-from likeness.ops.simd import broadcast, muladd, times_power_of_two
 from likeness.ops.compilation import AS_WRITTEN, inlined
+from likeness.ops.simd import broadcast, muladd, times_power_of_two
+from likeness.renderers.cpu_kernels.layout import F
 
-# Minimax polynomial of 2^f on [-1/2, 1/2] with the value 1 at 0: relative error 9e-8, 1.7e-7 in float32.
-_P1, _P2, _P3, _P4, _P5 = F(0.69314694), F(0.24022232), F(0.055507794), F(0.0096719991), F(0.0013254603)
+# Minimax polynomial of 2^f on [-1/2, 1/2] with the value 1 at 0: relative error 9e-8, 1.7e-7 in
+# float32.
+_P1, _P2, _P3, _P4, _P5 = (
+    F(0.69314694),
+    F(0.24022232),
+    F(0.055507794),
+    F(0.0096719991),
+    F(0.0013254603),
+)
 _P0 = F(1)
 _ROUNDING = F(1.5 * 2**23)  # added, it leaves the nearest whole number in the lowest bits
 

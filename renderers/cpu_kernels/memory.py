@@ -21,9 +21,17 @@ def prefetch_row(typing_context, table, row):
     def generate(context, builder, signature, arguments):
         kind, row_kind = signature.args
         array = context.make_array(kind)(context, builder, arguments[0])
-        shape, strides = cgutils.unpack_tuple(builder, array.shape, 2), cgutils.unpack_tuple(builder, array.strides, 2)
-        index = context.cast(builder, arguments[1], row_kind, types.intp), context.get_constant(types.intp, 0)
-        pointer = cgutils.get_item_pointer2(context, builder, array.data, shape, strides, kind.layout, index)
+        shape, strides = (
+            cgutils.unpack_tuple(builder, array.shape, 2),
+            cgutils.unpack_tuple(builder, array.strides, 2),
+        )
+        index = (
+            context.cast(builder, arguments[1], row_kind, types.intp),
+            context.get_constant(types.intp, 0),
+        )
+        pointer = cgutils.get_item_pointer2(
+            context, builder, array.data, shape, strides, kind.layout, index
+        )
         prefetch = builder.module.declare_intrinsic("llvm.prefetch", [_BYTES], _PREFETCH)
         for_reading, keep, data = (ir.Constant(_INT, value) for value in (0, 3, 1))
         builder.call(prefetch, [builder.bitcast(pointer, _BYTES), for_reading, keep, data])

@@ -6,14 +6,50 @@ import math
 
 import numpy as np
 
-from likeness.renderers.cpu_kernels.layout import CAM_CENTER, CAM_FX, CAM_FY, CAM_X_HIGH, CAM_X_LOW, CAM_Y_HIGH, CAM_Y_LOW, EXTENT_X, G_1, G_ABS_X, G_ABS_Y, G_DEPTH, G_RED, G_X, G_XX, G_XY, G_Y, G_YY, GRADIENT_COLUMNS, HALF, LN2, ONE, RAW_RED, TWO, XX, XY, YY, ZERO  # fmt: skip
-from likeness.renderers.cpu_kernels.projection import direction, dot, jacobian, rotation, to_camera, unit_quats
-from likeness.renderers.cpu_kernels.spherical_harmonics import C0, C1, sh_basis, sh_color_backward
-from likeness.ops.simd import WIDTH, add_lane_sums, broadcast, load, muladd, store, where  # fmt: skip
 from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
+from likeness.ops.simd import WIDTH, add_lane_sums, broadcast, load, muladd, store, where
+from likeness.renderers.cpu_kernels.layout import (
+    CAM_CENTER,
+    CAM_FX,
+    CAM_FY,
+    CAM_X_HIGH,
+    CAM_X_LOW,
+    CAM_Y_HIGH,
+    CAM_Y_LOW,
+    EXTENT_X,
+    G_1,
+    G_ABS_X,
+    G_ABS_Y,
+    G_DEPTH,
+    G_RED,
+    G_X,
+    G_XX,
+    G_XY,
+    G_Y,
+    G_YY,
+    GRADIENT_COLUMNS,
+    HALF,
+    LN2,
+    ONE,
+    RAW_RED,
+    TWO,
+    XX,
+    XY,
+    YY,
+    ZERO,
+)
+from likeness.renderers.cpu_kernels.projection import (
+    direction,
+    dot,
+    jacobian,
+    rotation,
+    to_camera,
+    unit_quats,
+)
+from likeness.renderers.cpu_kernels.spherical_harmonics import C0, C1, sh_basis, sh_color_backward
 
-# Rows of a block of WIDTH drawn Gaussians: mean [3], quaternion [4] and scales [3] as in ``projection``; what follows
-# comes in too, and is overwritten by the results.
+# Rows of a block of WIDTH drawn Gaussians: mean [3], quaternion [4] and scales [3] as in
+# ``projection``; what follows comes in too, and is overwritten by the results.
 _CONIC, _GRADIENT, _TURNED = 10 * WIDTH, 13 * WIDTH, 19 * WIDTH
 _ROWS = 22
 _G_Z, _G_1X, _G_1Y, _G_2XX, _G_2XY, _G_2YY = (_GRADIENT + row * WIDTH for row in range(6))
@@ -21,7 +57,8 @@ _G_Z, _G_1X, _G_1Y, _G_2XX, _G_2XY, _G_2YY = (_GRADIENT + row * WIDTH for row in
 
 @inlined(AS_WRITTEN)
 def _axis(sigma, ra, rb, gxx, gxy, gyy):
-    """One axis of a Gaussian: gradients of the factors u = a.R s and v = b.R s times s, and that of the scale s."""
+    """One axis of a Gaussian: gradients of the factors u = a.R s and v = b.R s times s, and that of
+    the scale s."""
     u, v, two = ra * sigma, rb * sigma, broadcast(TWO)
     du, dv = two * muladd(gxx, u, gxy * v), two * muladd(gxy, u, gyy * v)
     return du * sigma, dv * sigma, muladd(du, ra, dv * rb)
@@ -29,18 +66,29 @@ def _axis(sigma, ra, rb, gxx, gxy, gyy):
 
 @inlined(AS_WRITTEN)
 def _covariance_gradient(block):
-    """dL/d(covariance) as a symmetric matrix xx, xy, yy: ``-C V C`` with C the conic and V its gradient."""
+    """dL/d(covariance) as a symmetric matrix xx, xy, yy: ``-C V C`` with C the conic and V its
+    gradient."""
     two_ln2, minus_half = broadcast(-TWO * LN2), broadcast(-HALF)
     a, c = two_ln2 * load(block, _CONIC), two_ln2 * load(block, _CONIC + 2 * WIDTH)
     b = broadcast(-LN2) * load(block, _CONIC + WIDTH)
-    va, vb, vc = minus_half * load(block, _G_2XX), minus_half * load(block, _G_2XY), minus_half * load(block, _G_2YY)
-    m00, m01, m10, m11 = muladd(a, va, b * vb), muladd(a, vb, b * vc), muladd(b, va, c * vb), muladd(b, vb, c * vc)
+    va, vb, vc = (
+        minus_half * load(block, _G_2XX),
+        minus_half * load(block, _G_2XY),
+        minus_half * load(block, _G_2YY),
+    )
+    m00, m01, m10, m11 = (
+        muladd(a, va, b * vb),
+        muladd(a, vb, b * vc),
+        muladd(b, va, c * vb),
+        muladd(b, vb, c * vc),
+    )
     return -muladd(m00, a, m01 * b), -muladd(m00, b, m01 * c), -muladd(m10, b, m11 * c)
 
 
 @inlined(AS_WRITTEN)
 def _quaternion_gradient(w, x, y, z, unit, d00, d01, d02, d10, d11, d12, d20, d21, d22, block):
-    """From the gradient of the rotation matrix to that of the quaternion before its normalisation."""
+    """From the gradient of the rotation matrix to that of the quaternion before its
+    normalisation."""
     two = broadcast(TWO)
     s01, s02, s12, a10, a02, a21 = d01 + d10, d02 + d20, d12 + d21, d10 - d01, d02 - d20, d21 - d12
     gw = two * dot(x, y, z, a21, a02, a10)
@@ -56,8 +104,8 @@ def _quaternion_gradient(w, x, y, z, unit, d00, d01, d02, d10, d11, d12, d20, d2
 
 @inlined(AS_WRITTEN)
 def _block_backward(camera, block, sums):
-    """Overwrites mean, quaternion, scales and the first two rows from _CONIC on with their gradients and that of the
-    screen mean; adds to sums [16]."""
+    """Overwrites mean, quaternion, scales and the first two rows from _CONIC on with their
+    gradients and that of the screen mean; adds to sums [16]."""
     px, py, pz = load(block, 0), load(block, WIDTH), load(block, 2 * WIDTH)
     x, y, z = to_camera(camera, px, py, pz)
     inverse, zero = broadcast(ONE) / z, broadcast(ZERO)
@@ -77,11 +125,22 @@ def _block_backward(camera, block, sums):
     store(block, 8 * WIDTH, gs1)
     store(block, 9 * WIDTH, gs2)
     _quaternion_gradient(
-        qw, qx, qy, qz, unit,
-        muladd(a0, du0, b0 * dv0), muladd(a0, du1, b0 * dv1), muladd(a0, du2, b0 * dv2),
-        muladd(a1, du0, b1 * dv0), muladd(a1, du1, b1 * dv1), muladd(a1, du2, b1 * dv2),
-        muladd(a2, du0, b2 * dv0), muladd(a2, du1, b2 * dv1), muladd(a2, du2, b2 * dv2), block,
-    )  # fmt: skip
+        qw,
+        qx,
+        qy,
+        qz,
+        unit,
+        muladd(a0, du0, b0 * dv0),
+        muladd(a0, du1, b0 * dv1),
+        muladd(a0, du2, b0 * dv2),
+        muladd(a1, du0, b1 * dv0),
+        muladd(a1, du1, b1 * dv1),
+        muladd(a1, du2, b1 * dv2),
+        muladd(a2, du0, b2 * dv0),
+        muladd(a2, du1, b2 * dv1),
+        muladd(a2, du2, b2 * dv2),
+        block,
+    )
 
     # Through the Jacobian's rows a = fx/z (W_0 - tx W_2) and b to the point in the camera frame.
     e0, f0 = dot(r00, r01, r02, du0, du1, du2), dot(r00, r01, r02, dv0, dv1, dv2)
@@ -106,26 +165,47 @@ def _block_backward(camera, block, sums):
     g_uy = where(inside, g_ty, zero) * inverse
     gx, gy, gz = gx + g_ux, gy + g_uy, muladd(-g_ux, ux, muladd(-g_uy, uy, gz))
 
-    hx, hy, hz = load(block, _TURNED), load(block, _TURNED + WIDTH), load(block, _TURNED + 2 * WIDTH)
+    hx, hy, hz = (
+        load(block, _TURNED),
+        load(block, _TURNED + WIDTH),
+        load(block, _TURNED + 2 * WIDTH),
+    )
     store(block, 0, hx + dot(broadcast(camera[0]), broadcast(camera[3]), w6, gx, gy, gz))
     store(block, WIDTH, hy + dot(broadcast(camera[1]), broadcast(camera[4]), w7, gx, gy, gz))
     store(block, 2 * WIDTH, hz + dot(broadcast(camera[2]), broadcast(camera[5]), w8, gx, gy, gz))
     kx, ky = jx * tx, jy * ty
     add_lane_sums(
-        sums, 0, muladd(gx, px, jx * e0), muladd(gx, py, jx * e1), muladd(gx, pz, jx * e2), muladd(gy, px, jy * f0),
-        muladd(gy, py, jy * f1), muladd(gy, pz, jy * f2), muladd(gz, px, -muladd(kx, e0, ky * f0)),
-        muladd(gz, py, -muladd(kx, e1, ky * f1)), muladd(gz, pz, -muladd(kx, e2, ky * f2)),
-        gx, gy, gz, -hx, -hy, -hz, zero,
-    )  # fmt: skip
+        sums,
+        0,
+        muladd(gx, px, jx * e0),
+        muladd(gx, py, jx * e1),
+        muladd(gx, pz, jx * e2),
+        muladd(gy, px, jy * f0),
+        muladd(gy, py, jy * f1),
+        muladd(gy, pz, jy * f2),
+        muladd(gz, px, -muladd(kx, e0, ky * f0)),
+        muladd(gz, py, -muladd(kx, e1, ky * f1)),
+        muladd(gz, pz, -muladd(kx, e2, ky * f2)),
+        gx,
+        gy,
+        gz,
+        -hx,
+        -hy,
+        -hz,
+        zero,
+    )
 
 
 @helper()
 def _colour_backward(i, means, sh, camera, basis, weights, g_red, g_green, g_blue, g_sh):
-    """Writes the gradient of the harmonics; returns that of the mean, through the direction that it is seen from."""
+    """Writes the gradient of the harmonics; returns that of the mean, through the direction that it
+    is seen from."""
     count = sh.shape[1]
     dx, dy, dz, near = direction(camera, means[i, 0], means[i, 1], means[i, 2])
     sh_basis(dx, dy, dz, count, basis)
-    hx, hy, hz = sh_color_backward(sh, i, basis, weights, count, dx, dy, dz, g_red, g_green, g_blue, g_sh)
+    hx, hy, hz = sh_color_backward(
+        sh, i, basis, weights, count, dx, dy, dz, g_red, g_green, g_blue, g_sh
+    )
     along = hx * dx + hy * dy + hz * dz
     return (hx - along * dx) * near, (hy - along * dy) * near, (hz - along * dz) * near
 
@@ -165,16 +245,38 @@ def _clear(i, g_means, g_quats, g_scales, g_opacities, g_sh, g_means2d, g_absolu
 
 @kernel(AS_WRITTEN)
 def project_backward(
-    first, last, means, quats, scales, opacities, sh, camera, splats, gradients, basis, weights,
-    g_means, g_quats, g_scales, g_opacities, g_sh, g_means2d, g_absolute, g_camera,
-):  # fmt: skip
+    first,
+    last,
+    means,
+    quats,
+    scales,
+    opacities,
+    sh,
+    camera,
+    splats,
+    gradients,
+    basis,
+    weights,
+    g_means,
+    g_quats,
+    g_scales,
+    g_opacities,
+    g_sh,
+    g_means2d,
+    g_absolute,
+    g_camera,
+):
     """Writes the gradients of the Gaussians ``first`` to ``last``; zero where they were not drawn.
 
     gradients: [threads, N, GRADIENT_COLUMNS]; the first is overwritten with the sum.
-    g_means2d, g_absolute: [N, 2]. g_camera: [15] float64, added to: rotation [9], translation [3], centre [3] (the
-    centre as the origin of the viewing directions only).
+    g_means2d, g_absolute: [N, 2]. g_camera: [15] float64, added to: rotation [9], translation [3],
+    centre [3] (the centre as the origin of the viewing directions only).
     """
-    block, picked, sums = np.empty(_ROWS * WIDTH, np.float32), np.empty(WIDTH, np.int64), np.empty(16, np.float32)
+    block, picked, sums = (
+        np.empty(_ROWS * WIDTH, np.float32),
+        np.empty(WIDTH, np.int64),
+        np.empty(16, np.float32),
+    )
     used, i = 0, first
     while i < last:
         while i < last and used < WIDTH:
@@ -196,7 +298,10 @@ def project_backward(
             block[_CONIC + 2 * WIDTH + used] = splats[i, YY]
             block[_G_Z + used] = gradients[0, i, G_DEPTH]
             block[_G_1X + used], block[_G_1Y + used] = gradients[0, i, G_X], gradients[0, i, G_Y]
-            block[_G_2XX + used], block[_G_2XY + used] = gradients[0, i, G_XX], gradients[0, i, G_XY]
+            block[_G_2XX + used], block[_G_2XY + used] = (
+                gradients[0, i, G_XX],
+                gradients[0, i, G_XY],
+            )
             block[_G_2YY + used] = gradients[0, i, G_YY]
             # The colour: clamped at 0, seen along the direction from the camera's centre.
             g_red = gradients[0, i, G_RED] if splats[i, RAW_RED] >= ZERO else ZERO
@@ -206,10 +311,18 @@ def project_backward(
                 hx, hy, hz = ZERO, ZERO, ZERO
                 g_sh[i, 0, 0], g_sh[i, 0, 1], g_sh[i, 0, 2] = C0 * g_red, C0 * g_green, C0 * g_blue
             elif sh.shape[1] == 4:
-                hx, hy, hz = _linear_colour_backward(i, means, sh, camera, g_red, g_green, g_blue, g_sh)
+                hx, hy, hz = _linear_colour_backward(
+                    i, means, sh, camera, g_red, g_green, g_blue, g_sh
+                )
             else:
-                hx, hy, hz = _colour_backward(i, means, sh, camera, basis, weights, g_red, g_green, g_blue, g_sh)
-            block[_TURNED + used], block[_TURNED + WIDTH + used], block[_TURNED + 2 * WIDTH + used] = hx, hy, hz
+                hx, hy, hz = _colour_backward(
+                    i, means, sh, camera, basis, weights, g_red, g_green, g_blue, g_sh
+                )
+            (
+                block[_TURNED + used],
+                block[_TURNED + WIDTH + used],
+                block[_TURNED + 2 * WIDTH + used],
+            ) = hx, hy, hz
             picked[used] = i
             used += 1
             i += 1

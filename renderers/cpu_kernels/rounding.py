@@ -1,4 +1,5 @@
-"""Whole numbers of float32 numbers, in a few instructions: ``math.floor`` and ``math.ceil`` are calls of a library."""
+"""Whole numbers of float32 numbers, in a few instructions: ``math.floor`` and ``math.ceil`` are
+calls of a library."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from likeness.renderers.cpu_kernels.layout import DEPTH, EXTENT_X, ZERO
 from likeness.ops.compilation import kernel
+from likeness.renderers.cpu_kernels.layout import DEPTH, EXTENT_X, ZERO
 
 _DIGIT_BITS = 12
 
@@ -27,8 +27,8 @@ def float_bits(typing_context, x):
 def sort_by_depth(splats, keys, indices):
     """Stable radix sort of the Gaussians with EXTENT_X > 0 by depth.
 
-    keys: [2, N] uint32 and indices: [2, N] int32 are memory to work in. Returns the number drawn and the row of
-    ``indices`` that holds them.
+    keys: [2, N] uint32 and indices: [2, N] int32 are memory to work in. Returns the number drawn
+    and the row of ``indices`` that holds them.
     """
     count = 0
     low, high = np.uint32(0xFFFFFFFF), np.uint32(0)

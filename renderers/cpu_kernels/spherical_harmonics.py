@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from likeness.renderers.cpu_kernels.layout import TWO, ZERO, F
 from likeness.ops import harmonics
 from likeness.ops.compilation import helper
+from likeness.renderers.cpu_kernels.layout import TWO, ZERO, F
 
 C0, C1 = F(harmonics.C0), F(harmonics.C1)
 C20, C21, C22, C23, C24 = (F(value) for value in harmonics.C2)
@@ -39,7 +39,8 @@ def sh_basis(x, y, z, count, basis):
 
 @helper()
 def sh_basis_gradient(x, y, z, count, w):
-    """The gradient (three numbers) of ``sum_k w[k] basis_k`` with respect to the direction, ``count`` at least 4."""
+    """The gradient (three numbers) of ``sum_k w[k] basis_k`` with respect to the direction,
+    ``count`` at least 4."""
     gx, gy, gz = -C1 * w[3], -C1 * w[1], C1 * w[2]
     if count > 4:
         gx += C20 * y * w[4] - TWO * C22 * x * w[6] + C23 * z * w[7] + TWO * C24 * x * w[8]
@@ -51,7 +52,9 @@ def sh_basis_gradient(x, y, z, count, w):
         w13, w14, w15 = C34 * w[13], C35 * w[14], C36 * w[15]
         gx += SIX * xy * w9 + yz * w10 - TWO * xy * w11 - SIX * xz * w12
         gx += (FOUR * zz - THREE * xx - yy) * w13 + TWO * xz * w14 + THREE * (xx - yy) * w15
-        gy += THREE * (xx - yy) * w9 + xz * w10 + (FOUR * zz - xx - THREE * yy) * w11 - SIX * yz * w12
+        gy += (
+            THREE * (xx - yy) * w9 + xz * w10 + (FOUR * zz - xx - THREE * yy) * w11 - SIX * yz * w12
+        )
         gy += -TWO * xy * w13 - TWO * yz * w14 - SIX * xy * w15
         gz += xy * w10 + EIGHT * yz * w11 + (SIX * zz - THREE * xx - THREE * yy) * w12
         gz += EIGHT * xz * w13 + (xx - yy) * w14
@@ -71,7 +74,8 @@ def sh_color(harmonics, i, basis, count):
 
 @helper()
 def sh_color_backward(harmonics, i, basis, weights, count, x, y, z, g_red, g_green, g_blue, g_sh):
-    """Writes the gradient of Gaussian ``i``'s coefficients and returns that of the unit direction (x, y, z)."""
+    """Writes the gradient of Gaussian ``i``'s coefficients and returns that of the unit direction
+    (x, y, z)."""
     for k in range(count):
         g_sh[i, k, 0] = basis[k] * g_red
         g_sh[i, k, 1] = basis[k] * g_green
@@ -79,5 +83,7 @@ def sh_color_backward(harmonics, i, basis, weights, count, x, y, z, g_red, g_gre
     if count == 1:
         return ZERO, ZERO, ZERO
     for k in range(count):
-        weights[k] = harmonics[i, k, 0] * g_red + harmonics[i, k, 1] * g_green + harmonics[i, k, 2] * g_blue
+        weights[k] = (
+            harmonics[i, k, 0] * g_red + harmonics[i, k, 1] * g_green + harmonics[i, k, 2] * g_blue
+        )
     return sh_basis_gradient(x, y, z, count, weights)

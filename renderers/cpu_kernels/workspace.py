@@ -6,7 +6,13 @@ import math
 
 import numpy as np
 
-from likeness.renderers.cpu_kernels.layout import GRADIENT_COLUMNS, LANES, SCRATCH, SPLAT_COLUMNS, TILE
+from likeness.renderers.cpu_kernels.layout import (
+    GRADIENT_COLUMNS,
+    LANES,
+    SCRATCH,
+    SPLAT_COLUMNS,
+    TILE,
+)
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -49,7 +55,8 @@ class Workspace:
         return self._array("gradients", (self.threads, self.splats.shape[0], GRADIENT_COLUMNS))
 
     def grow_lists(self, thread: int, spans: int, entries: int) -> bool:
-        """Makes room for a thread's lists; True when the spans had too little and must be found again."""
+        """Makes room for a thread's lists; True when the spans had too little and must be found
+        again."""
         if entries > self.entries[thread].shape[0]:
             self.entries[thread] = aligned((entries + entries // 4,), np.int32)
         if spans <= self.spans[thread].shape[0]:

@@ -1,9 +1,11 @@
-"""Seeds that are a picture lifted onto the head: what few pictures show, as sharp as they do, and a guess of the rest.
+"""Seeds that are a picture lifted onto the head: what few pictures show, as sharp as they do, and a
+guess of the rest.
 
-Three layers. On the mesh: a flat Gaussian for each cell of a picture, where the picture's ray meets the posed head
-model (``surface``). Beside the mesh: hair, clothes and what else the matte shows, as two shells, a near and a far one
-(``shells``; GAGAvatar lifts the image plane to both sides for the same reason). Unseen: the rest of the mesh, coloured
-from the other half of the face, by diffusion over the surface, and by what mouths are like (``unseen``).
+Three layers. On the mesh: a flat Gaussian for each cell of a picture, where the picture's ray meets
+the posed head model (``surface``). Beside the mesh: hair, clothes and what else the matte shows, as
+two shells, a near and a far one (``shells``; GAGAvatar lifts the image plane to both sides for the
+same reason). Unseen: the rest of the mesh, coloured from the other half of the face, by diffusion
+over the surface, and by what mouths are like (``unseen``).
 """
 
 from __future__ import annotations
@@ -11,7 +13,13 @@ from __future__ import annotations
 import torch
 
 from likeness.head_models import HEAD_MODELS
+from likeness.ops.deform.rig import RigBinding
+from likeness.scene.capture import Capture
+from likeness.scene.frame_images import FrameStore
+from likeness.scene.seeds import Seeds
+from likeness.seeding.mesh import chin_of, head_weights, spread
 from likeness.seeding.off_mesh import bind_to_nearest_vertices
+from likeness.seeding.shapes import expression_shapes
 from likeness.seeding.unprojection.colours import vertex_colours
 from likeness.seeding.unprojection.lids import lids
 from likeness.seeding.unprojection.outline import drawn_in, raised
@@ -19,12 +27,6 @@ from likeness.seeding.unprojection.patches import Patches
 from likeness.seeding.unprojection.shells import shells
 from likeness.seeding.unprojection.surface import View, on_mesh
 from likeness.seeding.unprojection.unseen import unseen
-from likeness.seeding.shapes import expression_shapes
-from likeness.seeding.mesh import chin_of, head_weights, spread
-from likeness.scene.capture import Capture
-from likeness.scene.frame_images import FrameStore
-from likeness.ops.deform.rig import RigBinding
-from likeness.scene.seeds import Seeds
 
 _MAX_VIEWS = 8
 _BLINKS = ("eyeBlinkLeft", "eyeBlinkRight", "eyeSquintLeft", "eyeSquintRight")
@@ -40,7 +42,9 @@ def unprojected_seeds(capture: Capture, frames: FrameStore, count: int, seed: in
     views = [View.of(capture.frames[index], frames.get(index), shaped) for index in chosen]
     front = _reference(capture, chosen, views)
     shaped = raised(shaped, views[front])
-    shaped = drawn_in(shaped, View.of(capture.frames[chosen[front]], frames.get(chosen[front]), shaped))
+    shaped = drawn_in(
+        shaped, View.of(capture.frames[chosen[front]], frames.get(chosen[front]), shaped)
+    )
     views = [View.of(capture.frames[index], frames.get(index), shaped) for index in chosen]
     colours = vertex_colours(model, shaped, views, front)
     views = [view.adjusted(gain) for view, gain in zip(views, colours.gains)]
@@ -58,12 +62,19 @@ def unprojected_seeds(capture: Capture, frames: FrameStore, count: int, seed: in
     if loose.any():
         near = bind_to_nearest_vertices(capture, every.cloud.means[loose])
         tied.vertices[loose], tied.weights[loose] = near.vertices, near.weights
-    weights = torch.where(loose, every.head_weights, head_weights(every.cloud.means, chin)).clamp(0.02, 0.98)
+    weights = torch.where(loose, every.head_weights, head_weights(every.cloud.means, chin)).clamp(
+        0.02, 0.98
+    )
     return Seeds(every.cloud, weights, tied)
 
 
 def _reference(capture: Capture, chosen: list[int], views: list[View]) -> int:
-    """Which picture gives the outline, and the face where others do not see much better: from the front, eyes open."""
-    shut = [capture.expression_names.index(name) for name in _BLINKS if name in capture.expression_names]
+    """Which picture gives the outline, and the face where others do not see much better: from the
+    front, eyes open."""
+    shut = [
+        capture.expression_names.index(name) for name in _BLINKS if name in capture.expression_names
+    ]
     closed = [float(capture.frames[index].state.expression[shut].sum()) for index in chosen]
-    return min(range(len(views)), key=lambda number: views[number].turned + _CLOSED * closed[number])
+    return min(
+        range(len(views)), key=lambda number: views[number].turned + _CLOSED * closed[number]
+    )

@@ -1,4 +1,5 @@
-"""Divides a picture into square cells: small where it is busy, large where it is plain (a quadtree)."""
+"""Divides a picture into square cells: small where it is busy, large where it is plain (a
+quadtree)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ _SIDES = (8, 4, 2, 1)
 
 
 def divide(picture: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """About ``count`` cells that tile the pixels of ``mask`` [H, W]: corners (x, y) [N, 2] and sides [N] in pixels.
+    """About ``count`` cells that tile the pixels of ``mask`` [H, W]: corners (x, y) [N, 2] and
+    sides [N] in pixels.
 
     picture: [H, W, C], what should be even in a cell. Cells lie in the mask entirely.
     """
@@ -27,12 +29,17 @@ def divide(picture: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarra
 
 
 class _Level:
-    """Cells of one side: whether they lie in the mask [h, w], and the sum of squared deviations from their mean."""
+    """Cells of one side: whether they lie in the mask [h, w], and the sum of squared deviations
+    from their mean."""
 
     def __init__(self, picture: np.ndarray, mask: np.ndarray, side: int) -> None:
         self.side = side
         height, width = (size // _SIDES[0] * _SIDES[0] // side for size in mask.shape)
-        blocks = picture[: height * side, : width * side].reshape(height, side, width, side, -1).astype(np.float64)
+        blocks = (
+            picture[: height * side, : width * side]
+            .reshape(height, side, width, side, -1)
+            .astype(np.float64)
+        )
         inside = mask[: height * side, : width * side].reshape(height, side, width, side)
         self.whole = inside.all((1, 3))
         mean = blocks.mean((1, 3), keepdims=True)
@@ -40,7 +47,8 @@ class _Level:
 
 
 def _choose(levels: list[_Level], most: float) -> list[np.ndarray]:
-    """[h, w] bool by level: the largest cells whose error is at most ``most``, and single pixels where none is."""
+    """[h, w] bool by level: the largest cells whose error is at most ``most``, and single pixels
+    where none is."""
     chosen, free = [], None
     for number, level in enumerate(levels):
         here = level.whole if free is None else level.whole & free

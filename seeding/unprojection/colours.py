@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from likeness.head_models.regions import regions_of, scalp_score
 from likeness.head_models.base import HeadModel, ShapedHead
+from likeness.head_models.regions import regions_of, scalp_score
 
 if TYPE_CHECKING:
     from likeness.seeding.unprojection.surface import View
 
 _MOUTH = {
-    "teeth_upper": (0.80, 0.76, 0.70), "teeth_lower": (0.76, 0.72, 0.66), "tongue": (0.62, 0.34, 0.33),
-}  # fmt: skip
+    "teeth_upper": (0.80, 0.76, 0.70),
+    "teeth_lower": (0.76, 0.72, 0.66),
+    "tongue": (0.62, 0.34, 0.33),
+}
 _CAVITIES = {"mouth_cavity": ((0.22, 0.09, 0.08), 0.009), "eye_cavity": ((0.40, 0.22, 0.19), 0.005)}
 """Colour deep inside, and metres from the skin at which it begins."""
 _SCLERA = (0.80, 0.77, 0.75)
@@ -30,7 +32,8 @@ _RIM_DEGREES = np.arange(0, 91, 6)
 
 @dataclasses.dataclass(frozen=True)
 class VertexColours:
-    """rgb: [V, 3]. weight: [V] how surely it was seen, 0 where guessed. best: [V] the picture that sees it best, or -1.
+    """rgb: [V, 3]. weight: [V] how surely it was seen, 0 where guessed. best: [V] the picture that
+    sees it best, or -1.
     gains: [K, 3] what the pictures' colours are multiplied by, so that they agree."""
 
     rgb: np.ndarray
@@ -39,11 +42,16 @@ class VertexColours:
     gains: np.ndarray
 
 
-def vertex_colours(model: HeadModel, shaped: ShapedHead, views: list[View], front: int = 0) -> VertexColours:
-    """Colours of the vertices of a person from pictures. front: the one that others must see much better than."""
+def vertex_colours(
+    model: HeadModel, shaped: ShapedHead, views: list[View], front: int = 0
+) -> VertexColours:
+    """Colours of the vertices of a person from pictures. front: the one that others must see much
+    better than."""
     faces = model.faces.numpy()
     sums, weights = zip(*(_seen(view, faces, len(model.template)) for view in views))
-    single = np.stack([total / np.maximum(weight, 1e-9)[:, None] for total, weight in zip(sums, weights)])
+    single = np.stack(
+        [total / np.maximum(weight, 1e-9)[:, None] for total, weight in zip(sums, weights)]
+    )
     weight = np.stack(weights)
     gains = _gains(single, weight)
     weight[front] *= _PREFERRED  # a face of one moment, not of several
@@ -51,7 +59,9 @@ def vertex_colours(model: HeadModel, shaped: ShapedHead, views: list[View], fron
     seen = weight.max(0) > _MIN_WEIGHT
     rgb = np.take_along_axis(single * gains[:, None], weight.argmax(0)[None, :, None], 0)[0]
     rgb = _guess(model, shaped, rgb, seen)
-    return VertexColours(rgb.clip(0, 1).astype(np.float32), np.where(seen, weight.max(0), 0), best, gains)
+    return VertexColours(
+        rgb.clip(0, 1).astype(np.float32), np.where(seen, weight.max(0), 0), best, gains
+    )
 
 
 def _seen(view: View, faces: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +75,9 @@ def _seen(view: View, faces: np.ndarray, count: int) -> tuple[np.ndarray, np.nda
         vertex = faces[triangle, corner]
         weights += np.bincount(vertex, weight[:, corner], count)
         for channel in range(3):
-            total[:, channel] += np.bincount(vertex, weight[:, corner] * view.rgb[good][:, channel], count)
+            total[:, channel] += np.bincount(
+                vertex, weight[:, corner] * view.rgb[good][:, channel], count
+            )
     return total, weights
 
 
@@ -91,7 +103,8 @@ def _nearest_view(shaped: ShapedHead, views: list[View]) -> np.ndarray:
 
 
 def _guess(model: HeadModel, shaped: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Colours [V, 3] of all vertices: by mirror image and diffusion on skin, by what is known of other parts."""
+    """Colours [V, 3] of all vertices: by mirror image and diffusion on skin, by what is known of
+    other parts."""
     from scipy.spatial import cKDTree
 
     parts = np.array(model.part_names)[model.vertex_part.numpy()]
@@ -119,7 +132,8 @@ def _guess(model: HeadModel, shaped: ShapedHead, rgb: np.ndarray, seen: np.ndarr
 
 
 def _light(rgb: np.ndarray, skin: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """[3] the light's colour over the usual one: by the whites of the eyes where they are seen, else by the skin."""
+    """[3] the light's colour over the usual one: by the whites of the eyes where they are seen,
+    else by the skin."""
     by_skin = np.median(rgb[skin], 0) / _USUAL_SKIN
     if eyes.sum() < 8:
         return by_skin.clip(*_LIGHT)
@@ -139,7 +153,8 @@ def _skin(model: HeadModel, shaped: ShapedHead, rgb: np.ndarray, seen: np.ndarra
     out, known = rgb.copy(), seen.copy()
     both, mirrored = seen & seen[mirror], ~seen & seen[mirror]
     if mirrored.any() and both.any():
-        # The other half's colours, and what the two halves differ by where both are seen (the light), carried on.
+        # The other half's colours, and what the two halves differ by where both are seen (the
+        # light), carried on.
         difference = _diffused(laplacian, rgb - rgb[mirror], both)
         out[mirrored] = rgb[mirror][mirrored] + _MIRRORED * difference[mirrored]
         known |= mirrored
@@ -165,7 +180,8 @@ def _graph(faces: np.ndarray, count: int):
 
 
 def _diffused(laplacian, values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Values [V, 3] that are harmonic where they are not known; the known mean where nothing known is connected."""
+    """Values [V, 3] that are harmonic where they are not known; the known mean where nothing known
+    is connected."""
     from scipy import sparse
     from scipy.sparse.linalg import splu
 
@@ -179,9 +195,15 @@ def _diffused(laplacian, values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _eye(
-    shaped: ShapedHead, joint: int, here: np.ndarray, rgb: np.ndarray, seen: np.ndarray, light: np.ndarray
+    shaped: ShapedHead,
+    joint: int,
+    here: np.ndarray,
+    rgb: np.ndarray,
+    seen: np.ndarray,
+    light: np.ndarray,
 ) -> np.ndarray:
-    """Colours [n, 3] of an eyeball's vertices: by the angle from its axis, as far as that was seen."""
+    """Colours [n, 3] of an eyeball's vertices: by the angle from its axis, as far as that was
+    seen."""
     arms = shaped.vertices.numpy()[here] - shaped.joint_centers[joint].numpy()
     angle = np.degrees(np.arccos((arms[:, 2] / np.linalg.norm(arms, axis=-1)).clip(-1, 1)))
     shown, colours = seen[here], rgb[here]
@@ -189,10 +211,18 @@ def _eye(
     rings = []
     for low in _RIM_DEGREES:
         ring = shown & (angle >= low - 3) & (angle < low + 9)
-        rings.append(np.median(colours[ring], 0) if ring.sum() >= 2 else white if low > 36 else np.full(3, np.nan))
+        rings.append(
+            np.median(colours[ring], 0)
+            if ring.sum() >= 2
+            else white
+            if low > 36
+            else np.full(3, np.nan)
+        )
     rings = np.array(rings)
     for channel in range(3):
         good = np.isfinite(rings[:, channel])
         rings[:, channel] = np.interp(_RIM_DEGREES, _RIM_DEGREES[good], rings[good, channel])
-    guess = np.stack([np.interp(angle, _RIM_DEGREES + 3, rings[:, channel]) for channel in range(3)], -1)
+    guess = np.stack(
+        [np.interp(angle, _RIM_DEGREES + 3, rings[:, channel]) for channel in range(3)], -1
+    )
     return np.where(shown[:, None], colours, guess)

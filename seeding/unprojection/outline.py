@@ -1,4 +1,5 @@
-"""The head model brought to the outline of the matte: the scalp raised by the hair, what stands out drawn in."""
+"""The head model brought to the outline of the matte: the scalp raised by the hair, what stands out
+drawn in."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ import dataclasses
 import numpy as np
 import torch
 
-from likeness.head_models.regions import regions_of, scalp_score
 from likeness.head_models.base import ShapedHead
+from likeness.head_models.regions import regions_of, scalp_score
 from likeness.renderers.mesh import vertex_normals
 from likeness.seeding.unprojection.surface import View
 
@@ -28,7 +29,9 @@ def raised(shaped: ShapedHead, view: View) -> ShapedHead:
         return shaped
     model, camera = shaped.model, view.camera
     score = scalp_score(regions_of(model), model.template.numpy() * 1000)
-    ramp = np.clip(score / _FULL_MM, 0, 1) * (model.vertex_part.numpy() == model.part_names.index("skin"))
+    ramp = np.clip(score / _FULL_MM, 0, 1) * (
+        model.vertex_part.numpy() == model.part_names.index("skin")
+    )
     ramp = ramp * ramp * (3 - 2 * ramp)
     pixels, _ = camera.project(torch.from_numpy(view.posed))
     centre, _ = camera.project(torch.tensor([_CENTRE]))
@@ -36,7 +39,8 @@ def raised(shaped: ShapedHead, view: View) -> ShapedHead:
     angle = np.arctan2(offset[:, 1], offset[:, 0])
     reach = np.linalg.norm(offset, axis=-1)
     outer = float(np.percentile(reach[ramp > 0.5], 95)) if (ramp > 0.5).any() else 1.0
-    # In the middle of the picture, on top of it and behind it, no outline says anything: the mean does.
+    # In the middle of the picture, on top of it and behind it, no outline says anything: the mean
+    # does.
     sure = np.clip(reach / outer, 0, 1) ** 2
     place = (angle / (2 * np.pi) % 1.0) * _BINS
     height = np.interp(place, np.arange(_BINS + 1), np.append(heights, heights[0]))
@@ -48,10 +52,11 @@ def raised(shaped: ShapedHead, view: View) -> ShapedHead:
 
 
 def drawn_in(shaped: ShapedHead, view: View) -> ShapedHead:
-    """The neutral head whose skin, where it stands out of the matte a little, lies on the matte's outline.
+    """The neutral head whose skin, where it stands out of the matte a little, lies on the matte's
+    outline.
 
-    Landmarks hold the face, not jaw, ears and neck: where the model is wider than the person, skin would show
-    background, and without that skin there would be holes seen from the side.
+    Landmarks hold the face, not jaw, ears and neck: where the model is wider than the person, skin
+    would show background, and without that skin there would be holes seen from the side.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -74,8 +79,8 @@ def drawn_in(shaped: ShapedHead, view: View) -> ShapedHead:
 
 
 def _heights(view: View) -> np.ndarray | None:
-    """[_BINS] metres by which the matte's outline lies outside the mesh's, by angle in the picture (0 to the right,
-    a quarter downwards); None where the skull's middle is not in the picture."""
+    """[_BINS] metres by which the matte's outline lies outside the mesh's, by angle in the picture
+    (0 to the right, a quarter downwards); None where the skull's middle is not in the picture."""
     from scipy.ndimage import median_filter, uniform_filter1d
 
     camera = view.camera

@@ -1,4 +1,5 @@
-"""What the matte shows beside the mesh: hair, shoulders, clothes, as a near and a far shell. And the mesh's own rim."""
+"""What the matte shows beside the mesh: hair, shoulders, clothes, as a near and a far shell. And
+the mesh's own rim."""
 
 from __future__ import annotations
 
@@ -6,14 +7,15 @@ import numpy as np
 import torch
 
 from likeness.head_models.base import ShapedHead
+from likeness.scene.transforms import invert_transform, transform_points
+from likeness.seeding.mesh import chin_of
 from likeness.seeding.unprojection.cells import divide
 from likeness.seeding.unprojection.patches import Patches, flat_cloud
 from likeness.seeding.unprojection.surface import OPACITY, SPREAD, View, cell_means
-from likeness.seeding.mesh import chin_of
-from likeness.scene.transforms import invert_transform, transform_points
 
 _LEAST = 0.25  # matte
-_SKULL = (0.0, 0.0, -0.075)  # metres, head frame: the depth towards which what is far beside the mesh goes
+# metres, head frame: the depth towards which what is far beside the mesh goes
+_SKULL = (0.0, 0.0, -0.075)
 _RIM_M = 0.03  # distance over which it goes there from the mesh's own rim
 _HAIR_M, _BODY_M = 0.035, 0.10  # half the thickness of hair and of the trunk, at most
 _BODY_EDGE_M = 0.16  # from the outline to where the trunk is thickest
@@ -38,8 +40,11 @@ def shells(view: View, shaped: ShapedHead, count: int) -> Patches:
     return Patches.join(parts)
 
 
-def _depths(view: View, shaped: ShapedHead, free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[H, W] each: depth of the middle of what is beside the mesh, half its thickness (metres), share of the body."""
+def _depths(
+    view: View, shaped: ShapedHead, free: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[H, W] each: depth of the middle of what is beside the mesh, half its thickness (metres),
+    share of the body."""
     import cv2
     from scipy.ndimage import distance_transform_edt
 
@@ -48,10 +53,13 @@ def _depths(view: View, shaped: ShapedHead, free: np.ndarray) -> tuple[np.ndarra
     metres = skull / float(camera.K[0, 0])
     solid = view.raster.mask
     distance, (rows, columns) = distance_transform_edt(~solid, return_indices=True)
-    rim = view.raster.depth[rows, columns] if solid.any() else np.full(free.shape, skull, np.float32)
+    rim = (
+        view.raster.depth[rows, columns] if solid.any() else np.full(free.shape, skull, np.float32)
+    )
     near = np.exp(-distance * metres / _RIM_M)
     depth = near * np.where(solid, rim, cv2.GaussianBlur(rim, (0, 0), 4)) + (1 - near) * skull
-    person = np.pad((view.matte > 0.5) | solid, 1, mode="edge")  # a person goes on beyond the picture
+    # a person goes on beyond the picture
+    person = np.pad((view.matte > 0.5) | solid, 1, mode="edge")
     edge = distance_transform_edt(person)[1:-1, 1:-1] * metres
     chin = chin_of(shaped.model, torch.from_numpy(view.posed))
     below = _height_below(view, skull, float(chin[1]))
@@ -81,21 +89,32 @@ def _patches(
     """Patches at pixels, on the surface that depths [H, W] are of."""
     K_inverse = np.linalg.inv(view.camera.K.double().numpy())
     T_head_cam = invert_transform(view.camera.T_cam_world)
-    middle = np.stack([x - (sides - 1) // 2 + sides / 2, y - (sides - 1) // 2 + sides / 2, np.ones(len(x))], -1)
+    middle = np.stack(
+        [x - (sides - 1) // 2 + sides / 2, y - (sides - 1) // 2 + sides / 2, np.ones(len(x))], -1
+    )
     here = depth[y, x].astype(np.float64)
     in_camera = (middle @ K_inverse.T) * here[:, None]
     points = transform_points(T_head_cam, torch.from_numpy(in_camera).float())
-    # The surface's slope in the camera's frame: n ~ (dz/dx, dz/dy, -1) with x, y in metres at that depth.
-    slope = np.stack(np.gradient(depth)[::-1], -1)[y, x] * float(view.camera.K[0, 0]) / here[:, None]
+    # The surface's slope in the camera's frame: n ~ (dz/dx, dz/dy, -1) with x, y in metres at that
+    # depth.
+    slope = (
+        np.stack(np.gradient(depth)[::-1], -1)[y, x] * float(view.camera.K[0, 0]) / here[:, None]
+    )
     steep = np.linalg.norm(slope, axis=-1, keepdims=True)
     slope = slope * np.minimum(1, _STEEPEST / np.maximum(steep, 1e-6))
-    normals = torch.from_numpy(np.concatenate([slope, -np.ones((len(x), 1))], -1)).float() @ T_head_cam[:3, :3].T
+    normals = (
+        torch.from_numpy(np.concatenate([slope, -np.ones((len(x), 1))], -1)).float()
+        @ T_head_cam[:3, :3].T
+    )
     stretch = torch.from_numpy(np.sqrt(1 + (slope**2).sum(-1))).float()
     spacing = torch.from_numpy(sides * here).float() / view.camera.K[0, 0]
     cloud = flat_cloud(
-        points, torch.nn.functional.normalize(normals, dim=-1), torch.from_numpy(view.rays[y, x]).float(),
-        SPREAD * torch.stack([spacing * stretch, spacing], -1), torch.from_numpy(cell_means(view.rgb, x, y, sides)),
+        points,
+        torch.nn.functional.normalize(normals, dim=-1),
+        torch.from_numpy(view.rays[y, x]).float(),
+        SPREAD * torch.stack([spacing * stretch, spacing], -1),
+        torch.from_numpy(cell_means(view.rgb, x, y, sides)),
         torch.from_numpy(view.matte[y, x]) * OPACITY,
-    )  # fmt: skip
+    )
     loose = torch.full((len(x), 3), -1, dtype=torch.long)
     return Patches(cloud, loose, torch.zeros(len(x), 3), 1 - torch.from_numpy(body).float())

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from likeness.head_models.base import ShapedHead
 from likeness.renderers.mesh import Raster, rasterize_camera, vertex_normals
+from likeness.scene.camera import Camera
+from likeness.scene.capture import TrackedFrame
 from likeness.seeding.unprojection.cells import divide
 from likeness.seeding.unprojection.colours import VertexColours
 from likeness.seeding.unprojection.patches import Patches, flat_cloud
-from likeness.scene.camera import Camera
-from likeness.scene.capture import TrackedFrame
 
 OPACITY = 0.95
 SPREAD = 0.55  # deviation of a patch over the spacing of patches
@@ -27,7 +27,8 @@ _MAX_STRETCH = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A picture and the posed head in it. camera: its world is the head frame. rgb [H, W, 3], matte [H, W].
+    """A picture and the posed head in it. camera: its world is the head frame. rgb [H, W, 3], matte
+    [H, W].
 
     posed: [V, 3] vertices in the head frame, normals [V, 3]. raster: which faces are seen.
     """
@@ -45,7 +46,9 @@ class View:
         posed, faces = shaped.posed(frame.state).vertices, shaped.model.faces
         colour, matte = (tensor.cpu().numpy() for tensor in picture)
         raster = rasterize_camera(posed, faces, camera)
-        return cls(camera, colour, matte[..., 0], posed.numpy(), vertex_normals(posed, faces), raster)
+        return cls(
+            camera, colour, matte[..., 0], posed.numpy(), vertex_normals(posed, faces), raster
+        )
 
     def adjusted(self, gain: np.ndarray) -> View:
         """The same with colours times ``gain`` [3]."""
@@ -67,7 +70,8 @@ class View:
         return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
     def facing(self, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Unit normals [H, W, 3] of what is seen, and their cosines [H, W] with the rays back; 0 beside the mesh."""
+        """Unit normals [H, W, 3] of what is seen, and their cosines [H, W] with the rays back; 0
+        beside the mesh."""
         normals = self.raster.interpolate(self.normals, faces)
         normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
         return normals, np.where(self.raster.mask, -(normals * self.rays).sum(-1), 0)
@@ -77,14 +81,18 @@ class View:
         """[H, W] pixels to the nearest background; a person goes on beyond the picture."""
         from scipy.ndimage import distance_transform_edt
 
-        return distance_transform_edt(np.pad(self.matte > _PERSON, 1, mode="edge"))[1:-1, 1:-1].astype(np.float32)
+        return distance_transform_edt(np.pad(self.matte > _PERSON, 1, mode="edge"))[
+            1:-1, 1:-1
+        ].astype(np.float32)
 
     def room(self, points: Tensor) -> Tensor:
-        """[N] metres to the outline of the matte where points [N, 3] of the head frame fall in the picture: 0 on
-        background, infinite outside of the picture."""
+        """[N] metres to the outline of the matte where points [N, 3] of the head frame fall in the
+        picture: 0 on background, infinite outside of the picture."""
         pixels, depth = self.camera.project(points)
         x, y = pixels.floor().long().unbind(-1)
-        inside = (x >= 0) & (y >= 0) & (x < self.camera.width) & (y < self.camera.height) & (depth > 0)
+        inside = (
+            (x >= 0) & (y >= 0) & (x < self.camera.width) & (y < self.camera.height) & (depth > 0)
+        )
         room = torch.from_numpy(self.depth_inside)[
             y.clamp(0, self.camera.height - 1), x.clamp(0, self.camera.width - 1)
         ]
@@ -104,11 +112,19 @@ def on_mesh(views: list[View], shaped: ShapedHead, colours: VertexColours, count
     faces = shaped.model.faces.numpy()
     masks = []
     for number, view in enumerate(views):
-        mine = view.raster.interpolate((colours.best == number).astype(np.float32)[:, None], faces)[..., 0] >= 0.5
+        mine = (
+            view.raster.interpolate((colours.best == number).astype(np.float32)[:, None], faces)[
+                ..., 0
+            ]
+            >= 0.5
+        )
         masks.append(view.usable(faces) & mine)
     total = max(sum(int(mask.sum()) for mask in masks), 1)
     return Patches.join(
-        [_of_view(v, mask, shaped, round(count * mask.sum() / total)) for v, mask in zip(views, masks)]
+        [
+            _of_view(v, mask, shaped, round(count * mask.sum() / total))
+            for v, mask in zip(views, masks)
+        ]
     )
 
 
@@ -117,7 +133,8 @@ def _of_view(view: View, mask: np.ndarray, shaped: ShapedHead, count: int) -> Pa
     normals, cosine = view.facing(faces)
     busy = np.concatenate([view.rgb, 0.3 * normals], -1)
     corners, sides = divide(busy, mask, count)
-    x, y = (corners + (sides[:, None] - 1) // 2).T  # the pixel at (for even sides: next to) the cell's middle
+    # the pixel at (for even sides: next to) the cell's middle
+    x, y = (corners + (sides[:, None] - 1) // 2).T
     triangle = view.raster.face_index[y, x]
     keep = triangle >= 0
     x, y, sides, triangle = x[keep], y[keep], sides[keep], triangle[keep]
@@ -130,9 +147,13 @@ def _of_view(view: View, mask: np.ndarray, shaped: ShapedHead, count: int) -> Pa
     stretch = (1 / torch.from_numpy(cosine[y, x]).float()).clamp(1, _MAX_STRETCH)
     sizes = SPREAD * torch.stack([spacing * stretch, spacing], -1)
     cloud = flat_cloud(
-        points, torch.from_numpy(normals[y, x]), torch.from_numpy(view.rays[y, x]).float(), sizes,
-        torch.from_numpy(colour), torch.full((len(x),), OPACITY),
-    )  # fmt: skip
+        points,
+        torch.from_numpy(normals[y, x]),
+        torch.from_numpy(view.rays[y, x]).float(),
+        sizes,
+        torch.from_numpy(colour),
+        torch.full((len(x),), OPACITY),
+    )
     return Patches(cloud, vertices, weights, torch.ones(len(x)))
 
 

@@ -17,8 +17,21 @@ from likeness.cli import command_line
 from likeness.scene.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "numpy", "cv2", "mediapipe", "numba", "kornia", "scipy", "tensorboard", "matplotlib", "skimage")
-SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "\n    command_line.run(main)" in path.read_text())
+HEAVY = (
+    "torch",
+    "numpy",
+    "cv2",
+    "mediapipe",
+    "numba",
+    "kornia",
+    "scipy",
+    "tensorboard",
+    "matplotlib",
+    "skimage",
+)
+SCRIPTS = sorted(
+    path.name for path in ROOT.glob("*.py") if "\n    command_line.run(main)" in path.read_text()
+)
 
 
 def _run(body: str, **kwargs) -> subprocess.CompletedProcess:
@@ -26,7 +39,9 @@ def _run(body: str, **kwargs) -> subprocess.CompletedProcess:
     lines = "\n".join(f"    {line}" for line in body.splitlines())
     imports = "import command_line, os, sys\nfrom likeness.scene.errors import UserError"
     code = f"{imports}\ndef main():\n{lines}\ncommand_line.run(main)"
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, **kwargs)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, **kwargs
+    )
 
 
 def test_success():
@@ -47,13 +62,16 @@ def test_a_bug_keeps_its_traceback():
 
 
 def test_ctrl_c_says_how_to_go_on():
-    result = _run("command_line.resume_with('go on with --resume runs/me')\nraise KeyboardInterrupt")
+    result = _run(
+        "command_line.resume_with('go on with --resume runs/me')\nraise KeyboardInterrupt"
+    )
     assert (result.returncode, result.stderr) == (130, "stopped; go on with --resume runs/me\n")
 
 
 def test_sigterm_stops_cleanly():
-    body = "import signal\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\n    import time; time.sleep(10)\n" + (
-        "except KeyboardInterrupt:\n    print('saved'); raise"
+    body = (
+        "import signal\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\n    import time; time.sleep(10)\n"
+        + ("except KeyboardInterrupt:\n    print('saved'); raise")
     )
     result = _run(body)
     assert (result.returncode, result.stdout) == (143, "saved\n")
@@ -68,7 +86,9 @@ def test_a_second_sigterm_ends_at_once():
 
 def test_a_reader_that_went_away_is_no_error():
     code = "import command_line\ndef main():\n    while True: print('line')\ncommand_line.run(main)"
-    program = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     program.stdout.readline()
     program.stdout.close()
     assert (program.wait(timeout=60), program.stderr.read()) == (141, b"")
@@ -79,10 +99,14 @@ def test_a_reader_that_went_away_is_no_error():
 def test_a_full_disk_is_an_error_of_one_line():
     result = _run("with open('/dev/full', 'w') as file: file.write('x')")
     assert result.returncode == 2
-    assert result.stderr == "error: no space left on the disk; free some, then run the same command again\n"
+    assert (
+        result.stderr
+        == "error: no space left on the disk; free some, then run the same command again\n"
+    )
 
 
-STEERING = "a\\x1b[2Jb\\rc\\x07\\x9bd\\udcffe"  # clears a screen, goes back in the line, rings; no text at its end
+# clears a screen, goes back in the line, rings; no text at its end
+STEERING = "a\\x1b[2Jb\\rc\\x07\\x9bd\\udcffe"
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -128,9 +152,20 @@ def test_colours_only_on_request(coloured):
 
 def test_threads_follow_the_cores_that_are_ours():
     report = "print(os.environ['OMP_WAIT_POLICY'], os.environ['OMP_NUM_THREADS'], os.environ['NUMBA_NUM_THREADS'])"
-    clean = {name: value for name, value in os.environ.items() if "OMP" not in name and "_NUM_THREADS" not in name}
-    assert _run(report, env=clean).stdout.split() == ["passive", *[str(command_line.available_cores())] * 2]
-    assert _run(report, env=clean | {"OMP_NUM_THREADS": "3"}).stdout.split() == ["passive", "3", "3"]
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if "OMP" not in name and "_NUM_THREADS" not in name
+    }
+    assert _run(report, env=clean).stdout.split() == [
+        "passive",
+        *[str(command_line.available_cores())] * 2,
+    ]
+    assert _run(report, env=clean | {"OMP_NUM_THREADS": "3"}).stdout.split() == [
+        "passive",
+        "3",
+        "3",
+    ]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
@@ -141,7 +176,10 @@ def test_one_cpu_of_many_means_one_thread():
 
 def test_hyper_threads_and_container_quotas_are_not_cores(monkeypatch):
     files = {"/sys/fs/cgroup/cpu.max": "max 100000"}
-    files |= {f"/sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list": f"{n % 4},{n % 4 + 4}" for n in range(8)}
+    files |= {
+        f"/sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list": f"{n % 4},{n % 4 + 4}"
+        for n in range(8)
+    }
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(command_line, "_read", lambda path: files.get(path, ""))
     assert command_line.available_cores() == 4
@@ -153,8 +191,12 @@ def test_hyper_threads_and_container_quotas_are_not_cores(monkeypatch):
 
 def _parser() -> command_line.Parser:
     parser = command_line.Parser("Does it.", prog="program")
-    command_line.option(parser, "--size", type=command_line.positive_int, default=512, unit="pixels", help="side")
-    command_line.option(parser, "--end", type=command_line.number, unit="seconds", help="stop at 100%% of it")
+    command_line.option(
+        parser, "--size", type=command_line.positive_int, default=512, unit="pixels", help="side"
+    )
+    command_line.option(
+        parser, "--end", type=command_line.number, unit="seconds", help="stop at 100%% of it"
+    )
     command_line.option(parser, "--quick", action="store_true", help="hurry")
     command_line.add_seed(parser)
     command_line.add_device(parser)
@@ -175,12 +217,18 @@ def test_help_shows_units_and_defaults():
         (["--size", "0"], "argument --size: expected a whole number above 0, got '0'"),
         (["--size", "big"], "argument --size: expected a whole number above 0, got 'big'"),
         (["--size", "9" * 5000], "argument --size: expected at most 1000000000, got '999"),
-        (["--seed", "9" * 5000], "argument --seed: expected a whole number from 0 to 4294967295, got '999"),
+        (
+            ["--seed", "9" * 5000],
+            "argument --seed: expected a whole number from 0 to 4294967295, got '999",
+        ),
         (["--end", "1e300"], "argument --end: expected at most 1e+06, got '1e300'"),
         (["--end", "-1"], "argument --end: expected a number from 0 on, got '-1'"),
         (["--end", "nan"], "argument --end: expected a number from 0 on, got 'nan'"),
         (["--end", "inf"], "argument --end: expected a number from 0 on, got 'inf'"),
-        (["--seed", "-3"], "argument --seed: expected a whole number from 0 to 4294967295, got '-3'"),
+        (
+            ["--seed", "-3"],
+            "argument --seed: expected a whole number from 0 to 4294967295, got '-3'",
+        ),
         (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["--siz", "5"], "unrecognized arguments: --siz 5"),
     ],
@@ -190,7 +238,11 @@ def test_bad_arguments_are_one_line(arguments, message, capsys):
         _parser().parse_args(arguments)
     error = capsys.readouterr().err
     assert stop.value.code == 2
-    assert error.startswith(f"error: {message}") and error.endswith("; see program --help\n") and error.count("\n") == 1
+    assert (
+        error.startswith(f"error: {message}")
+        and error.endswith("; see program --help\n")
+        and error.count("\n") == 1
+    )
 
 
 def test_good_arguments():
@@ -235,10 +287,13 @@ except SystemExit as stop:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_is_quick_and_complete(script):
-    """No heavy module is imported (so that it answers at once); each option has a meaning, each number a unit."""
+    """No heavy module is imported (so that it answers at once); each option has a meaning, each
+    number a unit."""
     code = [sys.executable, "-c", _SPY, script]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run(code, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        code, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert result.stderr == ""
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["code"] in (0, None)
@@ -247,7 +302,11 @@ def test_help_is_quick_and_complete(script):
     assert [option["names"] for option in found["options"] if not option["help"]] == []
     # What counts something (--iterations N) names it in its help; what measures has a unit there.
     numbers = [option for option in found["options"] if option["numeric"]]
-    assert [n["names"] for n in numbers if not n["unit"] and not re.search("iterations|number|frames", n["help"])] == []
+    assert [
+        n["names"]
+        for n in numbers
+        if not n["unit"] and not re.search("iterations|number|frames", n["help"])
+    ] == []
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.cli import evaluate
-from likeness.cli import drive
 from benchmarks import live
+from likeness.cli import drive, evaluate
 from likeness.fitting.images import to_uint8
 from likeness.playback.player import Player
 from likeness.playback.state_file import load_states
@@ -73,7 +72,17 @@ def test_curves_become_a_film_and_states(folder, tmp_path, run):
     states, fps = load_states(kept, bundle.expression_names, bundle.joint_names)
     assert len(states) == 40 and fps == pytest.approx(25, abs=0.1)
     assert (states.expression <= bundle.expression_range[1] + 1e-5).all()
-    run(folder / "avatar", "--driver", kept, "--out", tmp_path / "again.mp4", "--frames", 3, "--pose", "none")
+    run(
+        folder / "avatar",
+        "--driver",
+        kept,
+        "--out",
+        tmp_path / "again.mp4",
+        "--frames",
+        3,
+        "--pose",
+        "none",
+    )
     assert len(frames(tmp_path / "again.mp4")) == 3
 
 
@@ -82,7 +91,9 @@ def test_films_hold_the_avatar_where_a_driver_turns_further_than_it_was_seen(fol
     state = dataclasses.replace(player.bundle.default_state, T_world_head=toys.head_pose(1.0))
     driver = SimpleNamespace(fps=25, shown_at=lambda fps: [0], picture=lambda index: None)
     [[shown]] = rows(player, driver, state.map(lambda tensor: tensor[None]), player.camera.height)
-    held, plain = (to_uint8(player.step(state, None, torch.ones(3), hold=hold).rgb) for hold in (True, False))
+    held, plain = (
+        to_uint8(player.step(state, None, torch.ones(3), hold=hold).rgb) for hold in (True, False)
+    )
     assert np.array_equal(shown, held) and not np.array_equal(shown, plain)
 
 
@@ -115,13 +126,25 @@ def test_a_file_in_the_webcams_place_drives_live(folder, tmp_path, run):
     figures = live.measure(folder / "avatar", str(camera), 32, 8)
     assert figures["frames"] == 8 and 0 < figures["detection_ms"] < figures["median_ms"]
     parts = sum(figures[name] for name in ("detection_ms", "tracking_ms", "avatar_ms"))
-    assert parts == pytest.approx(figures["median_ms"], rel=0.5) and "| median |" in live.markdown(figures)
+    assert parts == pytest.approx(figures["median_ms"], rel=0.5) and "| median |" in live.markdown(
+        figures
+    )
 
 
 def test_a_video_is_tracked_once_and_drives(folder, tmp_path, run, monkeypatch):
     monkeypatch.setattr("likeness.playback.drivers.video._SIZE", 128)
     video = write_video(tmp_path / "friend.mp4", face_images(36))
-    options = ("--driver", video, "--cache", tmp_path / "cache", "--offline", "--size", 32, "--frames", 2)
+    options = (
+        "--driver",
+        video,
+        "--cache",
+        tmp_path / "cache",
+        "--offline",
+        "--size",
+        32,
+        "--frames",
+        2,
+    )
     run(folder / "avatar", *options, "--out", tmp_path / "a.mp4")
     assert frames(tmp_path / "a.mp4")[0].shape == (32, 64, 3)
     made = (next((tmp_path / "cache").iterdir()) / "manifest.json").stat().st_mtime_ns
@@ -132,7 +155,17 @@ def test_a_video_is_tracked_once_and_drives(folder, tmp_path, run, monkeypatch):
 def test_nothing_is_overwritten_unless_asked(folder, tmp_path, run):
     out = tmp_path / "film.mp4"
     out.write_bytes(b"mine")
-    options = (folder / "avatar", "--driver", folder / "phone.csv", "--size", 32, "--frames", 2, "--out", out)
+    options = (
+        folder / "avatar",
+        "--driver",
+        folder / "phone.csv",
+        "--size",
+        32,
+        "--frames",
+        2,
+        "--out",
+        out,
+    )
     with pytest.raises(UserError, match="film.mp4: exists already"):
         run(*options)
     assert out.read_bytes() == b"mine"
@@ -144,7 +177,11 @@ def test_options_that_would_not_be_read_are_refused(folder, run, capsys):
     cases = [
         (drive.main, ("--webcam", "0", "--smoothing", "0"), "--smoothing is for --driver"),
         (evaluate.main, ("--neutral", "3"), "--neutral has no meaning without --driver"),
-        (evaluate.main, ("--driver", "x", "--frames", "all"), "--frames has no meaning with --driver"),
+        (
+            evaluate.main,
+            ("--driver", "x", "--frames", "all"),
+            "--frames has no meaning with --driver",
+        ),
     ]
     for main, arguments, message in cases:
         with pytest.raises(SystemExit) as ended:
@@ -180,13 +217,19 @@ def test_errors_are_said_in_one_line(folder, tmp_path, run):
     avatar, out = folder / "avatar", tmp_path / "x.mp4"
     no_screen = "no screen here for a window" if sys.platform == "linux" else "no webcam"
     cases = [
-        ((avatar, "--driver", faceless, "--cache", tmp_path / "cache", "--offline"), "no face was found"),
+        (
+            (avatar, "--driver", faceless, "--cache", tmp_path / "cache", "--offline"),
+            "no face was found",
+        ),
         ((avatar, "--driver", tmp_path / "notes.txt"), "not recognised as a driver"),
         ((tmp_path, "--driver", folder / "phone.csv"), "no avatar in it"),
         ((avatar, "--webcam", "77", "--out", out), "--webcam 77: no webcam there"),
         ((avatar, "--webcam", "77"), no_screen),
         ((avatar, "--webcam", faceless, "--out", out), "showed no face"),
-        ((avatar, "--driver", folder / "phone.csv", "--neutral", "40", "--out", out), "frames 0 to 39"),
+        (
+            (avatar, "--driver", folder / "phone.csv", "--neutral", "40", "--out", out),
+            "frames 0 to 39",
+        ),
     ]
     for arguments, message in cases:
         with pytest.raises(UserError, match=message):
@@ -195,4 +238,8 @@ def test_errors_are_said_in_one_line(folder, tmp_path, run):
     with pytest.raises(UserError, match="not a run directory"):
         run(tmp_path, "--driver", folder / "phone.csv", main=evaluate.main)
     result = program("drive", avatar, "--driver", tmp_path / "notes.txt", timeout=120)
-    assert result.returncode == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert (
+        result.returncode == 2
+        and result.stderr.startswith("error: ")
+        and result.stderr.count("\n") == 1
+    )

@@ -1,4 +1,5 @@
-"""fit_subject.py and likeness evaluate as a person uses them: a short made video, and everything that can go wrong."""
+"""fit_subject.py and likeness evaluate as a person uses them: a short made video, and everything
+that can go wrong."""
 
 from __future__ import annotations
 
@@ -51,19 +52,36 @@ class TestARun:
         assert stems and {path.name for path in (finished / "heldout").iterdir()} == {
             f"{stem}_{kind}.png" for stem in stems for kind in ("truth", "avatar")
         }
-        for name in ("config.yaml", "metrics.json", "heldout.mp4", "report.html", "log.jsonl", "bundle/manifest.json"):
+        for name in (
+            "config.yaml",
+            "metrics.json",
+            "heldout.mp4",
+            "report.html",
+            "log.jsonl",
+            "bundle/manifest.json",
+        ):
             assert (finished / name).stat().st_size > 0, name
         assert list((finished / "tensorboard").glob("events*"))
 
     def test_its_metrics_hold_at_least_what_is_promised(self, finished):
         metrics = json.loads((finished / "metrics.json").read_text())
-        assert set(metrics["heldout"]) >= {"l1", "psnr", "ssim", "lpips"} and metrics["heldout"]["psnr"] > 10
+        assert (
+            set(metrics["heldout"]) >= {"l1", "psnr", "ssim", "lpips"}
+            and metrics["heldout"]["psnr"] > 10
+        )
         assert metrics["heldout"]["lpips"] is None  # its weights are not here
         assert next(iter(metrics)) == "headline"
         assert metrics["headline"]["psnr"] == metrics["without_secondary_motion"]["heldout"]["psnr"]
-        assert metrics["headline"]["mouth"] == metrics["without_secondary_motion"]["regions"]["mouth"]["psnr"]
-        assert all(metrics["regions"][name]["psnr"] > 0 for name in ("face", "mouth", "eyes", "inside"))
-        assert sum(metrics["error_share"][name] for name in ("border", "torso", "face", "rest")) == pytest.approx(1)
+        assert (
+            metrics["headline"]["mouth"]
+            == metrics["without_secondary_motion"]["regions"]["mouth"]["psnr"]
+        )
+        assert all(
+            metrics["regions"][name]["psnr"] > 0 for name in ("face", "mouth", "eyes", "inside")
+        )
+        assert sum(
+            metrics["error_share"][name] for name in ("border", "torso", "face", "rest")
+        ) == pytest.approx(1)
         assert metrics["train"]["psnr"] > 0 and metrics["baseline"]["heldout"]["psnr"] > 0
         assert metrics["baseline"]["regions"]["mouth"]["psnr"] > 0
         assert metrics["num_gaussians"] > 0 and metrics["bundle_mb"] > 0
@@ -71,15 +89,24 @@ class TestARun:
         assert metrics["versions"]["torch"] and metrics["versions"]["code"]
 
     def test_is_measured_again_by_evaluate_avatar(self, finished, tmp_path):
-        result = called("evaluate", finished, "--offline", "--json", tmp_path / "again.json",
-                        "--tracking-gain", "1")  # fmt: skip
+        result = called(
+            "evaluate",
+            finished,
+            "--offline",
+            "--json",
+            tmp_path / "again.json",
+            "--tracking-gain",
+            "1",
+        )
         assert result.returncode == 0, result.stderr[-2000:]
         again = json.loads((tmp_path / "again.json").read_text())
         first = json.loads((finished / "metrics.json").read_text())
         for part in ("headline", "heldout"):
             assert again[part]["psnr"] == pytest.approx(first[part]["psnr"], abs=1e-4)
         assert "psnr" in result.stdout
-        assert again["tracking_gain"]["poses_and_expressions"] >= again["tracking_gain"]["poses"] >= 0
+        assert (
+            again["tracking_gain"]["poses_and_expressions"] >= again["tracking_gain"]["poses"] >= 0
+        )
         assert "tracking gain on 1 frames (a diagnostic)" in result.stdout
 
     def test_its_report_needs_nothing_else(self, finished):
@@ -91,7 +118,10 @@ class TestARun:
         from likeness.fitting.config import FitConfig
         from likeness.scene.config_files import load_preset, to_yaml
 
-        assert to_yaml(load_preset(finished / "config.yaml", FitConfig)) == (finished / "config.yaml").read_text()
+        assert (
+            to_yaml(load_preset(finished / "config.yaml", FitConfig))
+            == (finished / "config.yaml").read_text()
+        )
 
 
 class TestGoingOn:
@@ -104,7 +134,9 @@ class TestGoingOn:
         assert {path: path.stat().st_mtime_ns for path in images.rglob("*.png")} == before
         assert "tracking:" not in result.stderr and "landmarks:" not in result.stderr
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["int", "term", "kill"])
+    @pytest.mark.parametrize(
+        "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["int", "term", "kill"]
+    )
     def test_a_stopped_fit_goes_on(self, number, tmp_path):
         run, capture = tmp_path / "run", toys.make_capture(tmp_path / "capture")
         arguments = ["--capture", capture.root, "--out", run, "--iterations", "4000", *SMALL[2:]]
@@ -117,13 +149,17 @@ class TestGoingOn:
         finally:
             process.kill()
         if number != signal.SIGKILL:
-            assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], errors[-2000:]
+            assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], errors[
+                -2000:
+            ]
             assert "Traceback" not in errors and f"--resume {run}" in errors
             assert (run / "checkpoints" / "baseline.safetensors").is_file()
         shorten(run, 30)
         result = called("fit", "--resume", run, "--offline")
         assert result.returncode == 0, result.stderr[-2000:]
-        assert (run / "report.html").is_file() and json.loads((run / "metrics.json").read_text())["num_gaussians"] > 0
+        assert (run / "report.html").is_file() and json.loads((run / "metrics.json").read_text())[
+            "num_gaussians"
+        ] > 0
 
     def test_a_run_is_never_overwritten(self, finished, video):
         before = (finished / "metrics.json").read_bytes()
@@ -181,17 +217,27 @@ class TestErrors:
 
         capture = toys.make_capture(tmp_path / "capture", frames=4, size=16, test=1)
         dataclasses.replace(capture, test=()).save()
-        arguments = "--capture", capture.root, "--out", tmp_path / "run", "--offline", "--device", "cpu"
+        arguments = (
+            "--capture",
+            capture.root,
+            "--out",
+            tmp_path / "run",
+            "--offline",
+            "--device",
+            "cpu",
+        )
         fails(called("fit", *arguments), str(capture.root), "no frame is held out")
         assert not (tmp_path / "run").exists()
 
     def test_a_run_that_another_process_is_at_work_on(self, tmp_path):
         from likeness.fitting.config import FitConfig
-        from likeness.scene.config_files import defaults, to_yaml
         from likeness.fitting.run_directory import RunDirectory
+        from likeness.scene.config_files import defaults, to_yaml
 
         capture = toys.make_capture(tmp_path / "capture", frames=4, size=16, test=1)
-        run = RunDirectory.create(tmp_path / "run", capture.root, {"iterations": 5}, to_yaml(defaults(FitConfig)))
+        run = RunDirectory.create(
+            tmp_path / "run", capture.root, {"iterations": 5}, to_yaml(defaults(FitConfig))
+        )
         with run.held():
             result = called("fit", "--resume", run.root, "--offline")
         fails(result, str(run.root), "another process is at work on this run")
@@ -203,7 +249,15 @@ class TestErrors:
         fails(called("fit", "--video", video, "--out", out, *SMALL), str(out), "cannot write there")
 
     def test_a_batch_larger_than_the_training_frames(self, finished, tmp_path):
-        arguments = "--capture", finished / "capture", "--out", tmp_path / "run", "--offline", "--device", "cpu"
+        arguments = (
+            "--capture",
+            finished / "capture",
+            "--out",
+            tmp_path / "run",
+            "--offline",
+            "--device",
+            "cpu",
+        )
         result = called("fit", *arguments, "--set", "schedule.batch=1000")
         fails(result, "schedule.batch=1000", "training frames")
         assert not (tmp_path / "run").exists()
@@ -214,9 +268,17 @@ class TestErrors:
         manifest = run / "capture" / "manifest.json"
         content = json.loads(manifest.read_text())
         picture = run / "capture" / content["frames"][3]["matte"]
+
         def fit(name: str) -> subprocess.CompletedProcess:
             return called(
-                "fit", "--capture", run / "capture", "--out", tmp_path / name, "--iterations", 5, "--offline"
+                "fit",
+                "--capture",
+                run / "capture",
+                "--out",
+                tmp_path / name,
+                "--iterations",
+                5,
+                "--offline",
             )
 
         data = picture.read_bytes()
@@ -259,15 +321,28 @@ class TestErrors:
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
         fails(called("fit", "--resume", run, "--offline"), str(checkpoint), "damaged")
 
-    @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs a small file system to fill")
+    @pytest.mark.skipif(
+        not Path("/dev/full").exists() or os.geteuid() != 0,
+        reason="needs a small file system to fill",
+    )
     def test_a_full_disk_loses_nothing_and_goes_on(self, finished, tmp_path):
         small = tmp_path / "small"
         small.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "none", str(small)], capture_output=True)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1200k", "none", str(small)], capture_output=True
+        )
         if mounted.returncode:
             pytest.skip("cannot mount a small file system here")
         try:
-            arguments = ("--capture", finished / "capture", "--out", small / "run", "--iterations", 30, "--offline")
+            arguments = (
+                "--capture",
+                finished / "capture",
+                "--out",
+                small / "run",
+                "--iterations",
+                30,
+                "--offline",
+            )
             fails(program("fit", *arguments), "no space left")
         finally:
             subprocess.run(["umount", str(small)], check=True)

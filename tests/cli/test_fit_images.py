@@ -1,4 +1,5 @@
-"""fit_subject.py --image as a person uses it, what goes on with such a run, and everything that can go wrong."""
+"""fit_subject.py --image as a person uses it, what goes on with such a run, and everything that can
+go wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ SMALL = ("--size", "224", "--offline", "--device", "cpu", "--set", "seeds.num_ga
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory) -> Path:
-    return synthetic_images.save(tmp_path_factory.mktemp("pictures") / "me.jpg", synthetic_images.picture(), quality=95)
+    return synthetic_images.save(
+        tmp_path_factory.mktemp("pictures") / "me.jpg", synthetic_images.picture(), quality=95
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +38,21 @@ class TestARun:
         metrics = json.loads((finished / "metrics.json").read_text())
         assert metrics["heldout"]["psnr"] is None and metrics["source"]["psnr"] > 18
         assert metrics["notes"]["held_out"].startswith("nothing")
-        assert set(metrics["seconds"]) >= {"start", "reading", "face", "head", "matte", "seeds", "refine", "measuring"}
+        assert set(metrics["seconds"]) >= {
+            "start",
+            "reading",
+            "face",
+            "head",
+            "matte",
+            "seeds",
+            "refine",
+            "measuring",
+        }
         assert {path.name for path in (finished / "pictures").iterdir()} == {
-            "source_0.png", "turntable.png", "expressions.png"
-        }  # fmt: skip
+            "source_0.png",
+            "turntable.png",
+            "expressions.png",
+        }
         report = (finished / "report.html").read_text()
         assert "The avatar of these pictures" in report and "none held out" in report
         assert json.loads((finished / "bundle" / "manifest.json").read_text())["avatar"] == "rigged"
@@ -49,10 +63,22 @@ class TestARun:
         out = tmp_path / "train.json"
         inside("evaluate", finished, "--offline", "--frames", "train", "--json", out)
         source = json.loads((finished / "metrics.json").read_text())["source"]
-        assert json.loads(out.read_text())["heldout"]["psnr"] == pytest.approx(source["psnr"], abs=1e-4)
+        assert json.loads(out.read_text())["heldout"]["psnr"] == pytest.approx(
+            source["psnr"], abs=1e-4
+        )
 
     def test_is_seen_from_other_sides_and_exported(self, finished, tmp_path):
-        inside("render", finished, "--out", tmp_path / "views", "--trajectory", "grid", "--yaws", -30, 0)
+        inside(
+            "render",
+            finished,
+            "--out",
+            tmp_path / "views",
+            "--trajectory",
+            "grid",
+            "--yaws",
+            -30,
+            0,
+        )
         assert len(list((tmp_path / "views").glob("*.png"))) == 2
         inside("export", finished, "--format", "ply", "--out", tmp_path / "me.ply")
         assert (tmp_path / "me.ply").stat().st_size > 10_000
@@ -74,7 +100,10 @@ class TestARun:
         inside("fit", "--image", path, "--base", finished, "--out", run, *SMALL[:5])
         assert (finished / "bundle" / "tensors.safetensors").read_bytes() == before
         metrics = json.loads((run / "metrics.json").read_text())
-        assert metrics["recoloured"]["gaussians_changed"] > 20 and (run / "pictures" / "edit_0.png").is_file()
+        assert (
+            metrics["recoloured"]["gaussians_changed"] > 20
+            and (run / "pictures" / "edit_0.png").is_file()
+        )
         with pytest.raises(UserError, match="--base: takes everything from its run"):
             inside("fit", "--image", path, "--base", finished, "--out", tmp_path / "x", *SMALL)
 
@@ -99,7 +128,9 @@ class TestErrors:
             inside("fit", "--image", blank, "--out", tmp_path / "run", *SMALL)
         assert not (tmp_path / "run").exists() and not list(tmp_path.glob(".pictures-*"))
         with pytest.raises(UserError, match="initializer"):
-            inside("fit", "--image", picture, "--init", "nothing", "--out", tmp_path / "run", *SMALL)
+            inside(
+                "fit", "--image", picture, "--init", "nothing", "--out", tmp_path / "run", *SMALL
+            )
 
     def test_a_base_that_is_none(self, tmp_path, picture, finished):
         with pytest.raises(UserError, match="not a run directory"):

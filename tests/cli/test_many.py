@@ -24,7 +24,8 @@ SMALL = ("--size", "64", "--offline", "--device", "cpu", "--tracking", "landmark
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """Runs a program's main() in this process (its tasks are processes of their own): exit code, stdout, stderr."""
+    """Runs a program's main() in this process (its tasks are processes of their own): exit code,
+    stdout, stderr."""
 
     def run(name: str, *arguments) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
@@ -47,18 +48,36 @@ def videos(tmp_path_factory) -> Path:
     made = make_demo(tmp_path_factory.mktemp("demo"), frames=36, size=192, texture_size=256).video
     os.link(made, folder / "anna.mp4")
     (folder / "more").mkdir()
-    write_video(folder / "more" / "wall.mp4", (np.full((128, 128, 3), 90 + i % 9 * 10, np.uint8) for i in range(36)))
+    write_video(
+        folder / "more" / "wall.mp4",
+        (np.full((128, 128, 3), 90 + i % 9 * 10, np.uint8) for i in range(36)),
+    )
     (folder / "more" / "text.mp4").write_text("hello")
     return folder
 
 
 def test_a_collection_is_prepared_and_reported_and_not_prepared_twice(videos, call, tmp_path):
     out = tmp_path / "out"
-    arguments = ("collect", videos, "--out", out, "--frames", 18, "--min-frames", 10, "--jobs", 2, *SMALL)
+    arguments = (
+        "collect",
+        videos,
+        "--out",
+        out,
+        "--frames",
+        18,
+        "--min-frames",
+        10,
+        "--jobs",
+        2,
+        *SMALL,
+    )
     code, shown, errors = call(*arguments)
     assert code == 0, errors[-2000:]
     report = json.loads((out / "report.json").read_text())
-    assert report["counts"] == {"accepted": 1, "refused": 2} and set(report["reasons"]) == {"no face", "not a video"}
+    assert report["counts"] == {"accepted": 1, "refused": 2} and set(report["reasons"]) == {
+        "no face",
+        "not a video",
+    }
     assert "3 videos: 1 accepted, 2 refused" in shown and str(out / "report.txt") in shown
     assert (out / "captures.txt").read_text() == "captures/anna\n"
     capture = Capture.load(out / "captures" / "anna")
@@ -68,9 +87,13 @@ def test_a_collection_is_prepared_and_reported_and_not_prepared_twice(videos, ca
     assert code == 0 and "3 of 3 tasks were finished before" in errors
     assert json.loads((out / "report.json").read_text()) == report
 
-    code, shown, _ = call(*arguments, "--max-residual", 0.01)  # judged anew, without preprocessing again
+    # judged anew, without preprocessing again
+    code, shown, _ = call(*arguments, "--max-residual", 0.01)
     assert code == 0 and "3 refused" in shown
-    assert "tracking poor" in (out / "report.txt").read_text() and (out / "captures.txt").read_text() == ""
+    assert (
+        "tracking poor" in (out / "report.txt").read_text()
+        and (out / "captures.txt").read_text() == ""
+    )
     assert "tracking:" not in (out / "tasks/anna/preprocess.log").read_text().split("== ")[-1]
 
 
@@ -85,8 +108,24 @@ def listed(tmp_path) -> Path:
 
 def test_a_list_is_fitted_and_only_what_failed_runs_again(listed, call, tmp_path):
     out = tmp_path / "out"
-    arguments = ("fit", "--list", listed, "--out", out, "--stage", "fit", "--jobs", 2, "--iterations", 5,
-                 "--device", "cpu", "--offline", "--set", "seeds.num_gaussians=1000")  # fmt: skip
+    arguments = (
+        "fit",
+        "--list",
+        listed,
+        "--out",
+        out,
+        "--stage",
+        "fit",
+        "--jobs",
+        2,
+        "--iterations",
+        5,
+        "--device",
+        "cpu",
+        "--offline",
+        "--set",
+        "seeds.num_gaussians=1000",
+    )
     code, shown, errors = call(*arguments)
     assert code == 1, errors[-2000:]
     assert "1 of 2 subjects are done" in shown and "held-out PSNR" in shown
@@ -133,16 +172,36 @@ def test_bad_arguments(arguments, words, listed, call):
         assert word in error, error
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the package ray is not installed (extra ray)")
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="the package ray is not installed (extra ray)"
+)
 def test_a_list_on_a_cluster(videos, tmp_path):
     """From video to avatar, each half a task of its own."""
     (tmp_path / "list.txt").write_text(f"{videos / 'anna.mp4'}\n")
     command = [
-        sys.executable, ROOT / "fit", "--list", tmp_path / "list.txt", "--out", tmp_path / "out",
-        "--cluster", "ray", "--ray-address", "local", "--threads", 1, "--iterations", 5, *SMALL,
-    ]  # fmt: skip
-    result = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300, cwd=ROOT)
+        sys.executable,
+        ROOT / "fit",
+        "--list",
+        tmp_path / "list.txt",
+        "--out",
+        tmp_path / "out",
+        "--cluster",
+        "ray",
+        "--ray-address",
+        "local",
+        "--threads",
+        1,
+        "--iterations",
+        5,
+        *SMALL,
+    ]
+    result = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, timeout=300, cwd=ROOT
+    )
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]
     (row,) = json.loads((tmp_path / "out" / "summary.json").read_text())["subjects"]
     assert row["status"] == "done" and row["heldout"]["psnr"] > 5
-    assert {name: task["attempts"] for name, task in row["tasks"].items()} == {"preprocess": 1, "fit": 1}
+    assert {name: task["attempts"] for name, task in row["tasks"].items()} == {
+        "preprocess": 1,
+        "fit": 1,
+    }

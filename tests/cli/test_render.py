@@ -1,4 +1,5 @@
-"""likeness render from end to end on a small made avatar: films, folders, pictures, and mistakes."""
+"""likeness render from end to end on a small made avatar: films, folders, pictures, and
+mistakes."""
 
 from __future__ import annotations
 
@@ -27,9 +28,9 @@ def avatar(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def program(avatar, monkeypatch, capsys, tmp_path):
-    """Runs the program in this process with options; gives its exit code, its output and the last line of error."""
-    from likeness.cli import command_line
-    from likeness.cli import render
+    """Runs the program in this process with options; gives its exit code, its output and the last
+    line of error."""
+    from likeness.cli import command_line, render
 
     def run(*options: object, avatar: Path = avatar) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["render", str(avatar), *map(str, options)])
@@ -49,7 +50,9 @@ def read(path: Path) -> np.ndarray:
 
 
 def test_a_frame_by_the_camera_that_recorded_it_is_the_player_s_picture(program, avatar, tmp_path):
-    code, printed, _ = program("--trajectory", "still", "--frame", 4, "--out", tmp_path / "a.png", "--extrapolate")
+    code, printed, _ = program(
+        "--trajectory", "still", "--frame", 4, "--out", tmp_path / "a.png", "--extrapolate"
+    )
     assert code == 0 and printed.strip() == str(tmp_path / "a.png")
     player = Player(avatar)
     expected = player.step(player.bundle.recording[4], None, torch.ones(3)).rgb.clamp(0, 1)
@@ -61,8 +64,15 @@ def test_coarse_pictures_are_those_without_the_screen_refiner(program, tmp_path)
     bundle.save(tmp_path / "bundle")
     options = ("--trajectory", "still", "--extrapolate", "--out")
     for flags, refine in (((), True), (("--coarse",), False)):
-        assert program(*options, tmp_path / f"{refine}.png", *flags, avatar=tmp_path / "bundle")[0] == 0
-        expected = Player(bundle, refine=refine).step(bundle.default_state, None, torch.ones(3)).rgb.clamp(0, 1)
+        assert (
+            program(*options, tmp_path / f"{refine}.png", *flags, avatar=tmp_path / "bundle")[0]
+            == 0
+        )
+        expected = (
+            Player(bundle, refine=refine)
+            .step(bundle.default_state, None, torch.ones(3))
+            .rgb.clamp(0, 1)
+        )
         assert np.abs(read(tmp_path / f"{refine}.png") - 255 * expected.numpy()).max() <= 0.51
     assert not np.array_equal(read(tmp_path / "True.png"), read(tmp_path / "False.png"))
     assert program(*options, tmp_path / "pngs", avatar=tmp_path / "bundle")[0] == 0
@@ -72,27 +82,54 @@ def test_coarse_pictures_are_those_without_the_screen_refiner(program, tmp_path)
 
 def test_pngs_with_depth_and_normals_are_gone_on_with(program, tmp_path):
     out = tmp_path / "frames"
-    options = ("--sequence", "recording", "--end", 0.16, "--background", "transparent", "--depth", "--normals",
-               "--size", "32x24", "--out", out)  # fmt: skip
+    options = (
+        "--sequence",
+        "recording",
+        "--end",
+        0.16,
+        "--background",
+        "transparent",
+        "--depth",
+        "--normals",
+        "--size",
+        "32x24",
+        "--out",
+        out,
+    )
     assert program(*options)[0] == 0
-    assert sorted(p.name for p in out.iterdir()) == [*[f"{i:06d}.png" for i in range(4)], "depth", "normals",
-                                                     "views.json"]  # fmt: skip
-    colour, depth = read(out / "000002.png"), np.load(out / "depth" / "000002.npy", allow_pickle=False)
+    assert sorted(p.name for p in out.iterdir()) == [
+        *[f"{i:06d}.png" for i in range(4)],
+        "depth",
+        "normals",
+        "views.json",
+    ]
+    colour, depth = (
+        read(out / "000002.png"),
+        np.load(out / "depth" / "000002.npy", allow_pickle=False),
+    )
     normals = np.load(out / "normals" / "000002.npy", allow_pickle=False)
     assert colour.shape == (24, 32, 4) and depth.shape == (24, 32) and normals.shape == (24, 32, 3)
     solid = colour[..., 3] > 200
     assert solid.any() and (colour[..., 3] == 0).any()
-    assert (depth[solid] > 0.6).all() and (depth[solid] < 1.2).all() and (depth[colour[..., 3] == 0] < 1e-6).all()
+    assert (
+        (depth[solid] > 0.6).all()
+        and (depth[solid] < 1.2).all()
+        and (depth[colour[..., 3] == 0] < 1e-6).all()
+    )
     lengths = np.linalg.norm(normals, axis=-1)
-    assert np.all((np.abs(lengths - 1) < 1e-4) | (lengths == 0)) and (normals[lengths > 0][:, 2] < 0.5).all()
+    assert (
+        np.all((np.abs(lengths - 1) < 1e-4) | (lengths == 0))
+        and (normals[lengths > 0][:, 2] < 0.5).all()
+    )
     assert json.loads((out / "views.json").read_text())["moments"] == 4
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
     (out / "000001.png").unlink()
     assert program(*options)[0] == 0
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
-    assert {p for p in after if after[p] != before[p]} == {out / n for n in ("000001.png", "depth/000001.png",
-                                                                            "normals/000001.png")}  # fmt: skip
+    assert {p for p in after if after[p] != before[p]} == {
+        out / n for n in ("000001.png", "depth/000001.png", "normals/000001.png")
+    }
     code, _, error = program(*options, "--expression", "e3=1")
     assert code == 2 and "holds other views; choose another --out, or give --overwrite" in error
     assert program("--frame", 0, "--trajectory", "still", "--out", out, "--overwrite")[0] == 0
@@ -107,7 +144,19 @@ def test_folders_with_other_things_are_left_alone(program, tmp_path):
 
 
 def test_grids_are_tiled_in_a_picture_and_named_in_a_folder(program, tmp_path):
-    options = ("--trajectory", "grid", "--yaws", -20, 0, 20, "--pitches", 0, 10, "--expression", "e1=0.5,e2=1")
+    options = (
+        "--trajectory",
+        "grid",
+        "--yaws",
+        -20,
+        0,
+        20,
+        "--pitches",
+        0,
+        10,
+        "--expression",
+        "e1=0.5,e2=1",
+    )
     assert program(*options, "--depth", "--out", tmp_path / "grid.png")[0] == 0
     assert read(tmp_path / "grid.png").shape == (80, 120, 3)
     assert np.load(tmp_path / "grid_depth.npy").shape == (6, 40, 40)
@@ -124,7 +173,10 @@ def test_films(program, tmp_path):
     assert program(*options, "--out", tmp_path / "a.mp4")[0] == 0
     for name in ("a.mp4", "a_normals.mp4"):
         with av.open(str(tmp_path / name)) as film:
-            assert film.streams.video[0].frames == 5 and float(film.streams.video[0].average_rate) == 12.5
+            assert (
+                film.streams.video[0].frames == 5
+                and float(film.streams.video[0].average_rate) == 12.5
+            )
     spiral = ("--trajectory", "spiral", "--seconds", 0.2, "--background", "transparent")
     assert program(*spiral, "--out", tmp_path / "b.webm")[0] == 0
     with av.open(str(tmp_path / "b.webm")) as film:
@@ -137,10 +189,19 @@ def test_films(program, tmp_path):
 def test_a_camera_path(program, avatar, tmp_path):
     entry = {"fov_degrees": 25, "eye": [0.2, 0, 0.8], "target": [0, 0, -0.06]}
     keys = [{**entry, "time_s": 0}, {**entry, "eye": [-0.2, 0, 0.8], "time_s": 0.12}]
-    top = {"format": "camera_path", "format_version": 1, "fps": 25, "width": 36, "height": 30, "relative_to": "rest"}
+    top = {
+        "format": "camera_path",
+        "format_version": 1,
+        "fps": 25,
+        "width": 36,
+        "height": 30,
+        "relative_to": "rest",
+    }
     (tmp_path / "path.json").write_text(json.dumps({**top, "keyframes": keys}))
     assert program("--path", tmp_path / "path.json", "--out", tmp_path / "a")[0] == 0
-    assert len(list((tmp_path / "a").glob("*.png"))) == 4 and read(tmp_path / "a" / "000003.png").shape == (30, 36, 3)
+    assert len(list((tmp_path / "a").glob("*.png"))) == 4 and read(
+        tmp_path / "a" / "000003.png"
+    ).shape == (30, 36, 3)
     assert program("--path", tmp_path / "path.json", "--out", tmp_path / "b", "--size", 72)[0] == 0
     assert read(tmp_path / "b" / "000000.png").shape == (60, 72, 3)
     (tmp_path / "path.json").write_text(json.dumps({**top, "frames": [{**entry, "eye": [0, 0]}]}))
@@ -165,7 +226,10 @@ def test_a_camera_path(program, avatar, tmp_path):
         (("--size", "0x3"), "expected W or WxH"),
         (("--seconds", "1e6"), "--seconds 1e+06: 25000000 pictures; expected at most 100000"),
         (("--yaw", "200"), "expected an angle from 0 to 180"),
-        (("--trajectory", "grid", "--yaws", "0", "nan"), "expected an angle from -180 to 180, got 'nan'"),
+        (
+            ("--trajectory", "grid", "--yaws", "0", "nan"),
+            "expected an angle from -180 to 180, got 'nan'",
+        ),
     ],
 )
 def test_mistakes(program, tmp_path, monkeypatch, options, words):
@@ -177,6 +241,9 @@ def test_mistakes(program, tmp_path, monkeypatch, options, words):
 
 def test_other_folders_are_no_avatars(program, tmp_path):
     (tmp_path / "run.json").write_text("{}")
-    for folder, words in ((tmp_path, "its fit has not finished"), (tmp_path / "x", "no such folder")):
+    for folder, words in (
+        (tmp_path, "its fit has not finished"),
+        (tmp_path / "x", "no such folder"),
+    ):
         code, _, error = program(avatar=folder)
         assert code == 2 and words in error

@@ -1,4 +1,5 @@
-"""Tasks that cost next to nothing: small programs that leave a trace of how often, and how far, they ran."""
+"""Tasks that cost next to nothing: small programs that leave a trace of how often, and how far,
+they ran."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from likeness.collection.scheduler import LocalPool, Outcome, run
 from likeness.collection.tasks import Task
 from likeness.collection.view import View
 
-# Counts to so many, one unit of work after the other, keeping its place in a file, as a fit does with checkpoints;
-# notes each start and each end. Arguments: folder, name, units, seconds for each, and the unit at which it breaks (-1).
+# Counts to so many, one unit of work after the other, keeping its place in a file, as a fit does
+# with checkpoints; notes each start and each end. Arguments: folder, name, units, seconds for each,
+# and the unit at which it breaks (-1).
 PROGRAM = """
 import os, pathlib, signal, sys, time
 folder, name, units, pause, breaks = pathlib.Path(sys.argv[1]), sys.argv[2], *map(float, sys.argv[3:6])
@@ -36,12 +38,20 @@ note("ends")
 
 
 def task(
-    folder: Path, name: str, stage: str = "fit", units: int = 1, pause: float = 0.0, breaks: int = -1, **changes
+    folder: Path,
+    name: str,
+    stage: str = "fit",
+    units: int = 1,
+    pause: float = 0.0,
+    breaks: int = -1,
+    **changes,
 ) -> Task:
     """A task of PROGRAM, whose trace is ``folder/trace``."""
     work = f"{name}-{stage}"
     command = ("-S", "-c", PROGRAM, str(folder), work, str(units), str(pause), str(breaks))
-    return Task(name, stage, folder / "tasks" / name, command, folder / f"{work}.product", **changes)
+    return Task(
+        name, stage, folder / "tasks" / name, command, folder / f"{work}.product", **changes
+    )
 
 
 def chain(folder: Path, name: str, **settings) -> list[Task]:
@@ -58,14 +68,18 @@ def trace(folder: Path, word: str) -> list[str]:
 def process(folder: Path, name: str, parent: bool = False) -> int:
     """Number of the latest process that did a task, or of the one that started it."""
     lines = [line.split() for line in (folder / "trace").read_text().splitlines()]
-    return next(int(line[3 if parent else 2]) for line in reversed(lines) if line[:2] == [name, "begins"])
+    return next(
+        int(line[3 if parent else 2]) for line in reversed(lines) if line[:2] == [name, "begins"]
+    )
 
 
 def quietly(chains, jobs: int = 2, **settings) -> tuple[Outcome, str]:
     """Runs chains on this machine; the outcome and what was shown."""
     shown = io.StringIO()
     with contextlib.redirect_stderr(shown):
-        outcome = run(chains, LocalPool(jobs, 1, settings.pop("memory_mb", 1e6), **settings), View("testing"))
+        outcome = run(
+            chains, LocalPool(jobs, 1, settings.pop("memory_mb", 1e6), **settings), View("testing")
+        )
     return outcome, shown.getvalue()
 
 
@@ -79,5 +93,7 @@ def wait_until(true: Callable[[], object], what: str, seconds: float = 30.0) -> 
 
 
 def is_gone(pid: int) -> bool:
-    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    found = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
+    ).stdout.strip()
     return not found or found.startswith("Z")

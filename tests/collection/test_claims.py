@@ -45,7 +45,11 @@ def test_a_child_that_outlives_its_owner_keeps_the_claim(tmp_path):
     (path,) = tmp_path.glob("fit.claim-*")
     child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
     entry = json.loads(path.read_text())
-    path.write_text(json.dumps({**entry, "processes": [*entry["processes"], [child.pid, claims._started(child.pid)]]}))
+    path.write_text(
+        json.dumps(
+            {**entry, "processes": [*entry["processes"], [child.pid, claims._started(child.pid)]]}
+        )
+    )
     assert claims.take(tmp_path, "fit") is None
     child.communicate(b"\n")
     assert claims.take(tmp_path, "fit") is not None
@@ -71,7 +75,8 @@ def test_beats_keep_a_claim_and_notice_a_successor(tmp_path):
 
 
 def test_a_slow_taker_withdraws(tmp_path, monkeypatch):
-    """It looked when number 1 was stale; by now 2 came and was stale in its turn, and 3 is at work."""
+    """It looked when number 1 was stale; by now 2 came and was stale in its turn, and 3 is at
+    work."""
     _claim_and_die(tmp_path)
     (tmp_path / "fit.claim-3").write_text("{}")
     tops = iter([1, 3])

@@ -25,8 +25,10 @@ def test_videos_are_found_and_named_after_their_paths(tmp_path):
     touch(tmp_path, "b.MP4", "a/1.mov", "a/1.mp4", "a/notes.txt", ".hidden/c.mp4", "._b.mp4")
     found = find_videos(tmp_path)
     assert [(subject.name, subject.video) for subject in found] == [
-        ("a__1.mov", tmp_path / "a/1.mov"), ("a__1.mp4", tmp_path / "a/1.mp4"), ("b", tmp_path / "b.MP4"),
-    ]  # fmt: skip
+        ("a__1.mov", tmp_path / "a/1.mov"),
+        ("a__1.mp4", tmp_path / "a/1.mp4"),
+        ("b", tmp_path / "b.MP4"),
+    ]
 
 
 def test_a_name_stays_when_others_come(tmp_path):
@@ -52,16 +54,23 @@ def test_the_report_tells_accepted_refused_failed_and_unfinished(tmp_path):
     chains = tuple((preprocess_task(subject, place, {}, (), limits={}),) for subject in subjects)
     states = {
         "a/preprocess": TaskState(state.DONE, result={"frames": 40, "residual": 1.25}),
-        "b/preprocess": TaskState(state.REFUSED, error="b.mp4: no face was found", reason="no face"),
+        "b/preprocess": TaskState(
+            state.REFUSED, error="b.mp4: no face was found", reason="no face"
+        ),
         "c/preprocess": TaskState(state.FAILED, error="ended by SIGKILL"),
     }
-    found = collection.report(tmp_path / "v", place, subjects, Outcome(chains, states, frozenset()), {})
+    found = collection.report(
+        tmp_path / "v", place, subjects, Outcome(chains, states, frozenset()), {}
+    )
     assert found["counts"] == {"accepted": 1, "refused": 1, "failed": 1, "unfinished": 1}
     assert found["reasons"] == {"no face": 1} and found["frames"] == 40
     assert [entry["video"] for entry in found["videos"]] == ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]
     collection.write(place, found)
     text = (tmp_path / "out/report.txt").read_text()
-    assert "4 videos: 1 accepted, 1 failed, 1 refused, 1 unfinished; 40 frames" in text and "1.25" in text
+    assert (
+        "4 videos: 1 accepted, 1 failed, 1 refused, 1 unfinished; 40 frames" in text
+        and "1.25" in text
+    )
     assert "no face: b.mp4: no face was found" in text
     assert (tmp_path / "out/captures.txt").read_text() == "captures/a\n"
     assert "ended by SIGKILL" in collection.summary(place, found)
@@ -76,7 +85,10 @@ def test_a_name_that_is_no_text_is_known_again_and_reported(tmp_path):
     task.product.touch()
     state.save(task, TaskState(state.DONE, options=task.options))
     done = state.finished(task)
-    assert done is not None and os.fsencode(task.command[1]) == os.fsencode(tmp_path) + b"/v/gr\xfcn.mp4"
+    assert (
+        done is not None
+        and os.fsencode(task.command[1]) == os.fsencode(tmp_path) + b"/v/gr\xfcn.mp4"
+    )
     outcome = Outcome(((task,),), {task.key: done}, frozenset())
     collection.write(place, collection.report(tmp_path / "v", place, subjects, outcome, {}))
     assert r"gr\\xfcn.mp4" in (tmp_path / "out/report.json").read_text()
@@ -98,7 +110,8 @@ def test_limits(figures, limits, reason, tmp_path):
     check(tmp_path / "me.mp4", figures, Limits())
     check(tmp_path / "me.mp4", {}, Limits(**limits))  # not known yet
     ((name, value),) = limits.items()
-    check(tmp_path / "me.mp4", {name.split("_", 1)[1]: value}, Limits(**limits))  # at the limit is within it
+    # at the limit is within it
+    check(tmp_path / "me.mp4", {name.split("_", 1)[1]: value}, Limits(**limits))
 
 
 def test_limits_that_mean_nothing():

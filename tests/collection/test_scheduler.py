@@ -28,14 +28,22 @@ ROOT = Path(__file__).parents[2]
 def test_everything_is_done_once_and_in_order(tmp_path):
     names = ["a", "b", "c"]
     outcome, _ = quietly([chain(tmp_path, name) for name in names])
-    assert sorted(trace(tmp_path, "ends")) == sorted(f"{n}-{s}" for n in names for s in ("preprocess", "fit"))
+    assert sorted(trace(tmp_path, "ends")) == sorted(
+        f"{n}-{s}" for n in names for s in ("preprocess", "fit")
+    )
     for name in names:
-        assert trace(tmp_path, "begins").index(f"{name}-preprocess") < trace(tmp_path, "begins").index(f"{name}-fit")
+        assert trace(tmp_path, "begins").index(f"{name}-preprocess") < trace(
+            tmp_path, "begins"
+        ).index(f"{name}-fit")
     assert {got.status for got in outcome.states.values()} == {state.DONE} and len(outcome.ran) == 6
-    assert all(got.peak_mb > 1 and got.attempts == 1 and got.seconds > 0 for got in outcome.states.values())
+    assert all(
+        got.peak_mb > 1 and got.attempts == 1 and got.seconds > 0 for got in outcome.states.values()
+    )
     again, shown = quietly([chain(tmp_path, name) for name in names])
     assert again.ran == frozenset() and len(trace(tmp_path, "begins")) == 6 and "6 of 6" in shown
-    assert not list((tmp_path / "tasks").rglob("*claim*")) and not list((tmp_path / "tasks").rglob(".clock*"))
+    assert not list((tmp_path / "tasks").rglob("*claim*")) and not list(
+        (tmp_path / "tasks").rglob(".clock*")
+    )
 
 
 def test_subjects_are_finished_before_others_are_begun(tmp_path):
@@ -47,18 +55,28 @@ def test_a_failure_stops_its_subject_alone_and_is_all_that_runs_again(tmp_path):
     chains = [chain(tmp_path, "good"), chain(tmp_path, "bad", units=4, breaks=2)]
     outcome, shown = quietly(chains)
     ((failed, got),) = outcome.failures
-    assert failed.key == "bad/preprocess" and got.error == "ValueError: broken" and "ValueError: broken" in shown
+    assert (
+        failed.key == "bad/preprocess"
+        and got.error == "ValueError: broken"
+        and "ValueError: broken" in shown
+    )
     assert trace(tmp_path, "begins").count("bad-fit") == 0 and "good-fit" in trace(tmp_path, "ends")
     rows = summary.write(tmp_path, outcome)
     text = summary.text(tmp_path, outcome, rows)
-    assert "1 of 2 subjects are done" in text and str(failed.log) in text and "ValueError: broken" in text
+    assert (
+        "1 of 2 subjects are done" in text
+        and str(failed.log) in text
+        and "ValueError: broken" in text
+    )
     assert summary.exit_code(outcome) == 1
     assert [row["status"] for row in rows] == ["done", "failed"]
     assert json.loads((tmp_path / "summary.json").read_text())["subjects"] == rows
 
     begun = len(trace(tmp_path, "begins"))
     outcome, _ = quietly([chain(tmp_path, "good"), chain(tmp_path, "bad", units=4)])
-    assert outcome.ran == {"bad/preprocess", "bad/fit"} and len(trace(tmp_path, "begins")) == begun + 2
+    assert (
+        outcome.ran == {"bad/preprocess", "bad/fit"} and len(trace(tmp_path, "begins")) == begun + 2
+    )
     assert outcome.states["bad/preprocess"].attempts == 2 and summary.exit_code(outcome) == 0
     heads = [line for line in failed.log.read_text().splitlines() if line.startswith("== ")]
     assert len(heads) == 2  # one log for all attempts
@@ -67,7 +85,10 @@ def test_a_failure_stops_its_subject_alone_and_is_all_that_runs_again(tmp_path):
 @pytest.mark.parametrize(
     "code, error",
     [
-        ("import os; print('error: me.mp4: no good\\n  really', flush=True); os._exit(2)", "me.mp4: no good"),
+        (
+            "import os; print('error: me.mp4: no good\\n  really', flush=True); os._exit(2)",
+            "me.mp4: no good",
+        ),
         ("raise KeyError('x')", "KeyError: 'x'"),
         ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
         ("import sys; sys.exit(7)", "code 7"),
@@ -86,12 +107,24 @@ def test_a_refusal_is_a_result_until_it_is_judged_by_other_limits(tmp_path):
     code = f"import json, sys; json.dump({said!r}, open({str(result)!r}, 'w')); sys.exit(2)"
 
     def refusing(limit: float) -> Task:
-        return Task("a", "preprocess", tmp_path / "t", ("-S", "-c", code), tmp_path / "p", {}, result=result,
-                    judged_by={"limit": limit})  # fmt: skip
+        return Task(
+            "a",
+            "preprocess",
+            tmp_path / "t",
+            ("-S", "-c", code),
+            tmp_path / "p",
+            {},
+            result=result,
+            judged_by={"limit": limit},
+        )
 
     outcome, _ = quietly([[refusing(1)]])
     got = outcome.states["a/preprocess"]
-    assert (got.status, got.error, got.reason) == (state.REFUSED, "too dark", "dark") and not outcome.failures
+    assert (got.status, got.error, got.reason) == (
+        state.REFUSED,
+        "too dark",
+        "dark",
+    ) and not outcome.failures
     assert quietly([[refusing(1)]])[0].ran == frozenset()
     assert quietly([[refusing(2)]])[0].ran == {"a/preprocess"}
 
@@ -118,13 +151,18 @@ def test_what_a_finished_subject_no_longer_needs_may_be_removed(tmp_path):
 def test_leftovers_go_when_a_task_is_done(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    good, bad = task(tmp_path, "a", leftovers=tmp_path / "a"), task(tmp_path, "b", breaks=0, leftovers=tmp_path / "b")
+    good, bad = (
+        task(tmp_path, "a", leftovers=tmp_path / "a"),
+        task(tmp_path, "b", breaks=0, leftovers=tmp_path / "b"),
+    )
     quietly([[good], [bad]])
     assert not (tmp_path / "a").exists() and (tmp_path / "b").exists()
 
 
 def test_a_task_goes_on_by_its_second_command(tmp_path):
-    goes_on = Task("a", "fit", tmp_path, ("begin",), tmp_path / "p", resume=(tmp_path / "run.json", ("go on",)))
+    goes_on = Task(
+        "a", "fit", tmp_path, ("begin",), tmp_path / "p", resume=(tmp_path / "run.json", ("go on",))
+    )
     assert goes_on.command_now() == ("begin",)
     (tmp_path / "run.json").write_text("{}")
     assert goes_on.command_now() == ("go on",)
@@ -133,9 +171,12 @@ def test_a_task_goes_on_by_its_second_command(tmp_path):
 def test_a_damaged_state_says_so(tmp_path):
     one = task(tmp_path, "a")
     one.folder.mkdir(parents=True)
-    for text, word in (("{", "damaged"), ('{"format": "else"}', "format: expected 'task'"),
-                       ('{"format": "task", "format_version": 9}', "newer"),
-                       ('{"format": "task", "format_version": 1}', "damaged")):  # fmt: skip
+    for text, word in (
+        ("{", "damaged"),
+        ('{"format": "else"}', "format: expected 'task'"),
+        ('{"format": "task", "format_version": 9}', "newer"),
+        ('{"format": "task", "format_version": 1}', "damaged"),
+    ):
         one.state.write_text(text)
         with pytest.raises(UserError, match=word):
             state.load(one)
@@ -157,18 +198,30 @@ class TestResources:
 
     def test_one_task_at_a_time_where_memory_is_short(self, tmp_path):
         quietly([[task(tmp_path, name, pause=0.05)] for name in "abc"], jobs=3, memory_mb=1.0)
-        begun_and_ended = [line.split()[1] for line in (tmp_path / "trace").read_text().splitlines()]
+        begun_and_ended = [
+            line.split()[1] for line in (tmp_path / "trace").read_text().splitlines()
+        ]
         assert begun_and_ended == ["begins", "ends"] * 3
 
     def test_each_gpu_takes_one_task_and_the_others_see_none(self, tmp_path):
         code = "import os, sys, time; time.sleep(0.2); open(sys.argv[1], 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
 
         def one(name: str, gpu: bool) -> Task:
-            return Task(name, "fit", tmp_path / name, ("-S", "-c", code, str(tmp_path / f"{name}.p")),
-                        tmp_path / f"{name}.p", gpu=gpu)  # fmt: skip
+            return Task(
+                name,
+                "fit",
+                tmp_path / name,
+                ("-S", "-c", code, str(tmp_path / f"{name}.p")),
+                tmp_path / f"{name}.p",
+                gpu=gpu,
+            )
 
         pool = LocalPool(4, 1, 1e6, ["0", "5"])
-        begun = [pool.start(one("a", True)), pool.start(one("b", True)), pool.start(one("c", False))]
+        begun = [
+            pool.start(one("a", True)),
+            pool.start(one("b", True)),
+            pool.start(one("c", False)),
+        ]
         assert not pool.has_room(one("d", True)) and pool.has_room(one("d", False))
         for handle in begun:
             handle.child.wait()
@@ -179,7 +232,9 @@ class TestResources:
     def test_threads_are_told_to_the_program(self, tmp_path):
         code = "import os, sys; open(sys.argv[1], 'w').write(' '.join(os.environ[n] for n in sys.argv[2:]))"
         names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "LIKENESS_THREADS", "OPENBLAS_NUM_THREADS")
-        one = Task("a", "fit", tmp_path, ("-S", "-c", code, str(tmp_path / "p"), *names), tmp_path / "p")
+        one = Task(
+            "a", "fit", tmp_path, ("-S", "-c", code, str(tmp_path / "p"), *names), tmp_path / "p"
+        )
         handle = LocalPool(1, 3, 1e6).start(one)
         handle.child.wait()
         assert (tmp_path / "p").read_text() == "3 3 3 1"
@@ -219,17 +274,24 @@ def _begin(folder: Path) -> subprocess.Popen:
     found = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=toys.hears_ctrl_c
     )
-    wait_until(lambda: len(trace(folder, "begins")) >= 2 and (folder / "a-preprocess.place").exists(), "both began")
+    wait_until(
+        lambda: len(trace(folder, "begins")) >= 2 and (folder / "a-preprocess.place").exists(),
+        "both began",
+    )
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["int", "term", "kill"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["int", "term", "kill"]
+)
 def test_stopped_or_killed_it_goes_on_where_it_was(number, tmp_path):
     program = _begin(tmp_path)
     children = [process(tmp_path, f"{name}-preprocess") for name in "ab"]
     program.send_signal(number)
     _, errors = program.communicate(timeout=30)
-    assert program.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], errors
+    assert (
+        program.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    ), errors
     assert "Traceback" not in errors
     wait_until(lambda: all(map(is_gone, children)), "the children ended too")
     assert sorted(trace(tmp_path, "saved")) == ["a-preprocess", "b-preprocess"]
@@ -253,7 +315,9 @@ def test_two_that_are_given_the_same_list_share_it(tmp_path, monkeypatch):
     assert first.wait(timeout=30) == 0, first.stderr.read()
     first.stderr.close()
     assert not outcome.failures and len(outcome.states) == 6
-    assert sorted(trace(tmp_path, "begins")) == sorted(f"{n}-{s}" for n in "abc" for s in ("preprocess", "fit"))
+    assert sorted(trace(tmp_path, "begins")) == sorted(
+        f"{n}-{s}" for n in "abc" for s in ("preprocess", "fit")
+    )
 
 
 def test_who_lost_its_claim_stops_and_writes_nothing(tmp_path):
@@ -261,7 +325,9 @@ def test_who_lost_its_claim_stops_and_writes_nothing(tmp_path):
     pool = LocalPool(1, 1, 1e6, stale_s=0.6)
     handle = pool.start(one)
     wait_until(lambda: trace(tmp_path, "begins"), "it began")
-    (one.folder / "fit.claim-2").write_text(json.dumps({"machine": "other", "processes": [[1, "1"]]}))
+    (one.folder / "fit.claim-2").write_text(
+        json.dumps({"machine": "other", "processes": [[1, "1"]]})
+    )
     wait_until(lambda: handle.poll() is not None, "it noticed")
     assert handle.poll().status == state.STOPPED and state.load(one).status == state.STARTED
     assert "other" in claims.owner(one.folder, "fit") and is_gone(handle.child.pid)
@@ -270,11 +336,21 @@ def test_who_lost_its_claim_stops_and_writes_nothing(tmp_path):
 def test_commands_of_real_tasks(tmp_path):
     (tmp_path / "a b.mp4").write_bytes(b"xx")
     subject = Subject("anna", tmp_path / "a b.mp4", {}, "here")
-    options = {"size": 256, "start": None, "tracking": "landmarks", "minutes": 5.0, "overrides": ["a.b=1", "c=2"]}
+    options = {
+        "size": 256,
+        "start": None,
+        "tracking": "landmarks",
+        "minutes": 5.0,
+        "overrides": ["a.b=1", "c=2"],
+    }
     plain = preprocess_task(subject, Place(tmp_path), options, ("--offline",))
     assert plain.command[1:] == (
-        str(tmp_path / "a b.mp4"), "--out", str(tmp_path / "captures" / "anna"), "--size=256", "--tracking=landmarks",
+        str(tmp_path / "a b.mp4"),
+        "--out",
+        str(tmp_path / "captures" / "anna"),
+        "--size=256",
+        "--tracking=landmarks",
         "--offline",
-    )  # fmt: skip
+    )
     judged = preprocess_task(subject, Place(tmp_path), options, (), limits={"max_cuts": 0})
     assert "--max-cuts=0" in judged.command and judged.judged_by == {"bytes": 2, "max_cuts": 0}

@@ -28,7 +28,11 @@ def test_lines_comments_quotes_and_options(folder):
     'b c.mp4' size=256 tracking=landmarks
     """
     anna, other = read_list(written(folder, text))
-    assert (anna.name, anna.video, anna.options) == ("anna", folder / "a.mp4", {"minutes": 5.0, "seed": 3})
+    assert (anna.name, anna.video, anna.options) == (
+        "anna",
+        folder / "a.mp4",
+        {"minutes": 5.0, "seed": 3},
+    )
     assert (other.name, other.options) == ("b-c", {"size": 256, "tracking": "landmarks"})
     assert other.where.endswith("list.txt:4")
 
@@ -82,9 +86,15 @@ def test_only_one(folder):
 def test_what_is_nearer_to_the_subject_counts():
     common = {"minutes": 10, "iterations": None, "size": 512, "preset": "default"}
     assert merged(common, {"size": 256}) == {"minutes": 10, "size": 256, "preset": "default"}
-    assert merged(common, {"iterations": 40}) == {"iterations": 40, "size": 512, "preset": "default"}
+    assert merged(common, {"iterations": 40}) == {
+        "iterations": 40,
+        "size": 512,
+        "preset": "default",
+    }
 
 
 def test_any_text_makes_a_name():
     assert name_from("../Zoë & co.mp4") == "Zo-co.mp4" and name_from("…") == "subject"
-    assert len(name_from("folder__" * 60)) <= 180 and name_from("a" * 300 + "b") != name_from("a" * 300 + "c")
+    assert len(name_from("folder__" * 60)) <= 180 and name_from("a" * 300 + "b") != name_from(
+        "a" * 300 + "c"
+    )

@@ -17,13 +17,17 @@ from tests import toys
 
 COUNT, EXPRESSIONS, JOINTS = 40, 52, 2
 EYE = (toys.camera(32).in_frame(toys.head_pose())).center
-SMALLER = {"gaussianhead": {"resolution": 8}}  # planes of its own size are slow to make and show nothing more
+# planes of its own size are slow to make and show nothing more
+SMALLER = {"gaussianhead": {"resolution": 8}}
 EXTENDED = AnchoringConfig(two_frames=True, rigged=True, swaying=True, pose_correction=True)
 
 
 def make(kind: str, anchoring: AnchoringConfig = AnchoringConfig(), seed: int = 0, **changes):
-    """An initialised avatar whose parameters are all disturbed, so that nothing is at a stationary start."""
-    config = dataclasses.replace(AVATARS[kind].Config(), anchoring=anchoring, **{**SMALLER.get(kind, {}), **changes})
+    """An initialised avatar whose parameters are all disturbed, so that nothing is at a stationary
+    start."""
+    config = dataclasses.replace(
+        AVATARS[kind].Config(), anchoring=anchoring, **{**SMALLER.get(kind, {}), **changes}
+    )
     torch.manual_seed(seed)
     avatar = AVATARS[kind](config, AvatarShape(COUNT, EXPRESSIONS, JOINTS, toys.RIG_VERTICES))
     states = toys.random_states((30,), seed=seed)
@@ -39,7 +43,9 @@ def make(kind: str, anchoring: AnchoringConfig = AnchoringConfig(), seed: int = 
 
 def fields_close(a: GaussianCloud, b: GaussianCloud, tolerance: float = 1e-6) -> None:
     for name, value in a.fields().items():
-        torch.testing.assert_close(value, b.fields()[name], atol=tolerance, rtol=tolerance, msg=name)
+        torch.testing.assert_close(
+            value, b.fields()[name], atol=tolerance, rtol=tolerance, msg=name
+        )
 
 
 @pytest.mark.parametrize("anchoring", [AnchoringConfig(), EXTENDED], ids=["head", "two_frames"])
@@ -106,7 +112,10 @@ class TestEveryAvatar:
         avatar = make(kind, anchoring)
         cloud = avatar(toys.random_states(()), EYE)
         generator = torch.Generator().manual_seed(3)
-        loss = sum((value * torch.randn(value.shape, generator=generator)).sum() for value in cloud.fields().values())
+        loss = sum(
+            (value * torch.randn(value.shape, generator=generator)).sum()
+            for value in cloud.fields().values()
+        )
         loss.backward()
         for name, parameter in avatar.named_parameters():
             if not parameter.requires_grad:
@@ -120,7 +129,11 @@ class TestEveryAvatar:
         state = toys.random_states(())
         before = avatar(state, EYE)
         source = torch.tensor([3, 3, 0, 39])
-        operate(avatar, make_optimizer(avatar, OptimizerConfig()), Surgery(source, torch.zeros(4, dtype=torch.bool)))
+        operate(
+            avatar,
+            make_optimizer(avatar, OptimizerConfig()),
+            Surgery(source, torch.zeros(4, dtype=torch.bool)),
+        )
         fields_close(avatar(state, EYE), before.map(lambda value: value[source]), 1e-6)
 
     def test_bundle_round_trip(self, kind, anchoring, tmp_path):
@@ -153,4 +166,6 @@ class TestEveryAvatar:
 
     def test_regularizers_are_named_scalars(self, kind, anchoring):
         for name, value in make(kind, anchoring).regularizers().items():
-            assert isinstance(name, str) and value.shape == () and torch.isfinite(value) and value >= 0
+            assert (
+                isinstance(name, str) and value.shape == () and torch.isfinite(value) and value >= 0
+            )

@@ -1,4 +1,5 @@
-"""What a step makes of several frames, for every avatar: the mean gradient, and what a densifier sees of each alone."""
+"""What a step makes of several frames, for every avatar: the mean gradient, and what a densifier
+sees of each alone."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 
 SIZE, PICTURES = 32, 3
-CONFIG = FitConfig(objective=objective.ObjectiveConfig(matte=0.3, background="random", basis_penalty=0.1))
+CONFIG = FitConfig(
+    objective=objective.ObjectiveConfig(matte=0.3, background="random", basis_penalty=0.1)
+)
 
 
 def frames():
@@ -37,9 +40,12 @@ def perceptual(picture, truth):
 
 
 def take(avatar, densifier, which, device):
-    """One step without its update: the loss, its terms and the squared error; the densifier sees it."""
+    """One step without its update: the loss, its terms and the squared error; the densifier sees
+    it."""
     states, cameras, target, backgrounds, boxes = frames()
-    states, cameras, background = (part[which].to(device) for part in (states, cameras, backgrounds))
+    states, cameras, background = (
+        part[which].to(device) for part in (states, cameras, backgrounds)
+    )
     output, cloud = loop.render(
         avatar, create("auto", device), states, cameras, CONFIG, screen=densifier.wants_screen(0)
     )
@@ -50,17 +56,25 @@ def take(avatar, densifier, which, device):
     )
     total.backward()
     densifier.observe(output, cloud, SIZE)
-    return {name: float(value.detach()) for name, value in {"loss": total, "error": error, **terms}.items()}
+    return {
+        name: float(value.detach())
+        for name, value in {"loss": total, "error": error, **terms}.items()
+    }
 
 
 def check_batch(kind, absolute, device="cpu"):
-    """A batch has the mean gradient of its pictures, and a densifier sees of it what it sees of each alone."""
+    """A batch has the mean gradient of its pictures, and a densifier sees of it what it sees of
+    each alone."""
     together, alone = (make(kind, EXTENDED).to(device) for _ in range(2))
-    of_batch, of_each = (AdaptiveDensifier(AdaptiveConfig(absolute_gradients=absolute)) for _ in range(2))
+    of_batch, of_each = (
+        AdaptiveDensifier(AdaptiveConfig(absolute_gradients=absolute)) for _ in range(2)
+    )
     found = take(together, of_batch, slice(None), device)
     singles = [take(alone, of_each, index, device) for index in range(PICTURES)]
     for name, value in found.items():
-        assert value == pytest.approx(sum(single[name] for single in singles) / PICTURES, rel=1e-4), name
+        assert value == pytest.approx(
+            sum(single[name] for single in singles) / PICTURES, rel=1e-4
+        ), name
     near = 1e-4 if device == "cpu" else 1e-3  # a GPU adds in any order
     for (name, parameter), other in zip(together.named_parameters(), alone.parameters()):
         if parameter.requires_grad:
@@ -86,14 +100,20 @@ def test_states_in_one_go_have_the_sum_of_their_gradients(kind):
     """As on a GPU: in double precision no avatar evaluates the states of a batch one by one."""
     whole = make(kind, EXTENDED).double()
     generator = torch.Generator().manual_seed(3)
-    states, eyes = toys.random_states((2, 3), seed=1).to(torch.float64), torch.randn(2, 3, 3, generator=generator)
+    states, eyes = (
+        toys.random_states((2, 3), seed=1).to(torch.float64),
+        torch.randn(2, 3, 3, generator=generator),
+    )
     eyes, single = eyes.double(), copy.deepcopy(whole)
 
     def total(cloud, weights):
         return sum((value * w).sum() for value, w in zip(cloud.fields().values(), weights))
 
     batch = whole(states, eyes)
-    weights = [torch.randn(value.shape, generator=generator, dtype=value.dtype) for value in batch.fields().values()]
+    weights = [
+        torch.randn(value.shape, generator=generator, dtype=value.dtype)
+        for value in batch.fields().values()
+    ]
     total(batch, weights).backward()
     for i in range(2):
         for j in range(3):

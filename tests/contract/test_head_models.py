@@ -45,7 +45,11 @@ def with_expression(model: HeadModel, **coefficients: float) -> HeadState:
 def test_names(model):
     assert model.expression_names == ARKIT_EXPRESSIONS
     assert len(ARKIT_EXPRESSIONS) == len(set(ARKIT_EXPRESSIONS)) == 52
-    assert [ARKIT_EXPRESSIONS[index] for index in (0, 17, -1)] == ["eyeBlinkLeft", "jawOpen", "tongueOut"]
+    assert [ARKIT_EXPRESSIONS[index] for index in (0, 17, -1)] == [
+        "eyeBlinkLeft",
+        "jawOpen",
+        "tongueOut",
+    ]
     assert model.joint_names == ("eye_left", "eye_right")
     assert {"skin", "eye_left", "eye_right"} <= set(model.part_names)
     assert HEAD_MODELS[model.name]().name == model.name
@@ -71,7 +75,8 @@ def test_types_and_ranges(model):
 
 
 def test_axes_units_and_origin(model):
-    """A head of human size, +x to the subject's left, +y up, +z out of the face, the origin between the eyes."""
+    """A head of human size, +x to the subject's left, +y up, +z out of the face, the origin between
+    the eyes."""
     size = model.template.amax(0) - model.template.amin(0)
     assert 0.13 < size[0] < 0.22 and 0.2 < size[1] < 0.4 and 0.15 < size[2] < 0.3
     left, right = model.joint_centers(model.template)
@@ -80,7 +85,8 @@ def test_axes_units_and_origin(model):
     points = model.landmark_vertices(model.template)
     nose, chin, forehead = points[1], points[152], points[10]
     assert nose[2] > 0.03 and chin[1] < -0.08 and forehead[1] > 0.03
-    # FaceMesh: 263 is the subject's left outer eye corner, 468.. the right iris, 473.. the left one.
+    # FaceMesh: 263 is the subject's left outer eye corner, 468.. the right iris, 473.. the left
+    # one.
     assert points[263, 0] > 0.03 > -0.03 > points[33, 0]
     assert (points[473:478] - left).norm(dim=-1).max() < 0.02
     assert (points[468:473] - right).norm(dim=-1).max() < 0.02
@@ -132,7 +138,12 @@ def test_batches_equal_singles(model):
     head = model.shaped(random_identity(model))
     states = random_state(model, 2, 3)
     batch = head.posed(states)
-    assert batch.vertices.shape == (2, 3, len(model.template), 3) and batch.landmarks().shape == (2, 3, 478, 3)
+    assert batch.vertices.shape == (2, 3, len(model.template), 3) and batch.landmarks().shape == (
+        2,
+        3,
+        478,
+        3,
+    )
     single = head.posed(states[1, 2])
     assert torch.allclose(batch.vertices[1, 2], single.vertices, atol=1e-6)
     assert torch.allclose(batch.landmarks()[1, 2], single.landmarks(), atol=1e-6)
@@ -147,8 +158,12 @@ def test_landmarks_pull_the_same_rows_of_any_field(model):
     """Landmarks are linear: the tracker may work on their rows of the bases alone."""
     identity, state = random_identity(model), random_state(model)
     state = dataclasses.replace(state, joints=model.neutral_state().joints)
-    shape = torch.tensordot(model.capped(state.expression), model.landmark_vertices(model.expression_basis), 1)
-    shape = shape + torch.tensordot(identity.coefficients, model.landmark_vertices(model.identity_basis), 1)
+    shape = torch.tensordot(
+        model.capped(state.expression), model.landmark_vertices(model.expression_basis), 1
+    )
+    shape = shape + torch.tensordot(
+        identity.coefficients, model.landmark_vertices(model.identity_basis), 1
+    )
     shape = shape + model.landmark_vertices(model.template + identity.offsets)
     assert torch.allclose(model.shaped(identity).posed(state).landmarks(), shape, atol=1e-6)
 
@@ -197,7 +212,9 @@ def test_caps(model):
         alone = head.posed(with_expression(model, **{capped: 1.0}))
         assert torch.allclose(alone.vertices, model.template, atol=1e-7)
         half = head.posed(with_expression(model, **{capped: 1.0, by: 0.5}))
-        assert torch.equal(half.vertices, head.posed(with_expression(model, **{capped: 0.5, by: 0.5})).vertices)
+        assert torch.equal(
+            half.vertices, head.posed(with_expression(model, **{capped: 0.5, by: 0.5})).vertices
+        )
         under = with_expression(model, **{capped: 0.2, by: 0.5})
         assert torch.equal(model.capped(under.expression), under.expression)
 
@@ -212,7 +229,9 @@ def test_gradients(model):
 
     def value(coefficients, offsets, expression, turns):
         posed = dataclasses.replace(state, expression=expression, joints=rotvecs_to_quats(turns))
-        return (exact.shaped(Identity(coefficients, offsets)).posed(posed).landmarks() * weights).sum()
+        return (
+            exact.shaped(Identity(coefficients, offsets)).posed(posed).landmarks() * weights
+        ).sum()
 
     inputs = [tensor.clone().requires_grad_() for tensor in start]
     gradients = torch.autograd.grad(value(*inputs), inputs)
@@ -222,19 +241,24 @@ def test_gradients(model):
         ahead, behind = list(start), list(start)
         ahead[number], behind[number] = start[number] + step, start[number] - step
         difference = (value(*ahead) - value(*behind)) / 2
-        assert difference.item() == pytest.approx((gradient * step).sum().item(), rel=1e-4, abs=1e-12)
+        assert difference.item() == pytest.approx(
+            (gradient * step).sum().item(), rel=1e-4, abs=1e-12
+        )
 
 
 def test_gradients_at_neutral_are_finite(model):
     expression = torch.zeros(52, requires_grad=True)
     state = dataclasses.replace(model.neutral_state(), expression=expression)
     mesh = model.shaped(model.neutral_identity()).posed(state)
-    (gradient,) = torch.autograd.grad(mesh.normals().sum() + mesh.vertices.square().sum(), expression)
+    (gradient,) = torch.autograd.grad(
+        mesh.normals().sum() + mesh.vertices.square().sum(), expression
+    )
     assert torch.isfinite(gradient).all()
 
 
 def test_texture_coordinates(model):
-    """Inside the square, no face turned over, and no texel claimed twice; the skin has most of it."""
+    """Inside the square, no face turned over, and no texel claimed twice; the skin has most of
+    it."""
     assert (model.uvs >= 0).all() and (model.uvs <= 1).all()
     corners = model.uvs[model.uv_faces].double().numpy()
     a, b, c = corners.transpose(1, 0, 2)
@@ -259,7 +283,9 @@ def test_texture_coordinates(model):
 def test_wrong_shapes_are_named(model):
     head = model.shaped(model.neutral_identity())
     short = dataclasses.replace(model.neutral_state(), expression=torch.zeros(51))
-    with pytest.raises(ValueError, match=r"HeadState.expression: expected shape \[\*b, 52\], got \[51\]"):
+    with pytest.raises(
+        ValueError, match=r"HeadState.expression: expected shape \[\*b, 52\], got \[51\]"
+    ):
         head.posed(short)
     with pytest.raises(ValueError, match="Identity.coefficients"):
         model.shaped(Identity(torch.zeros(3), torch.zeros_like(model.template)))

@@ -37,13 +37,18 @@ def _from_ply(path) -> GaussianCloud:
     rows = PlyData.read(str(path))["vertex"]
 
     def columns(*names: str) -> torch.Tensor:
-        return torch.from_numpy(np.stack([np.asarray(rows[name]) for name in names], 1).astype(np.float32))
+        return torch.from_numpy(
+            np.stack([np.asarray(rows[name]) for name in names], 1).astype(np.float32)
+        )
 
     rest = columns(*(f"f_rest_{i}" for i in range(45))).reshape(-1, 3, 15)
     dc = columns("f_dc_0", "f_dc_1", "f_dc_2")
     sh = torch.cat([dc[:, None], rest.transpose(1, 2)], 1)
     assert not columns("nx", "ny", "nz").any()
-    quats, log_scales = columns(*(f"rot_{i}" for i in range(4))), columns(*(f"scale_{i}" for i in range(3)))
+    quats, log_scales = (
+        columns(*(f"rot_{i}" for i in range(4))),
+        columns(*(f"scale_{i}" for i in range(3))),
+    )
     opacities = torch.sigmoid(columns("opacity")[:, 0])
     return GaussianCloud(columns("x", "y", "z"), quats, log_scales.exp(), opacities, sh)
 
@@ -59,15 +64,22 @@ def test_a_ply_is_what_another_reader_reads(tmp_path, degree):
     found = _from_ply(tmp_path / "a.ply")
     for name in ("means", "scales", "opacities"):
         torch.testing.assert_close(found.fields()[name], cloud.fields()[name], atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(found.quats, cloud.quats / cloud.quats.norm(dim=-1, keepdim=True), atol=1e-6, rtol=0)
-    assert torch.equal(found.sh[:, : cloud.sh.shape[1]], cloud.sh) and not found.sh[:, cloud.sh.shape[1] :].any()
+    torch.testing.assert_close(
+        found.quats, cloud.quats / cloud.quats.norm(dim=-1, keepdim=True), atol=1e-6, rtol=0
+    )
+    assert (
+        torch.equal(found.sh[:, : cloud.sh.shape[1]], cloud.sh)
+        and not found.sh[:, cloud.sh.shape[1] :].any()
+    )
 
 
 def test_opacities_of_0_and_1_stay_finite(tmp_path):
     cloud = _cloud(0, 2)
     cloud.opacities[:] = torch.tensor([0.0, 1.0])
     write_ply(tmp_path / "a.ply", cloud)
-    torch.testing.assert_close(_from_ply(tmp_path / "a.ply").opacities, cloud.opacities, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        _from_ply(tmp_path / "a.ply").opacities, cloud.opacities, atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize("anchor", ANCHORS)
@@ -86,19 +98,29 @@ def test_axes_are_as_documented():
     state = toys.random_states(())
     up, out = torch.tensor([0.0, 1, 0]), torch.tensor([0.0, 0, 1])
     for axes, expected_up, expected_out in (
-        ("y-down", [0, -1, 0], [0, 0, -1]), ("y-up", [0, 1, 0], [0, 0, 1]), ("z-up", [0, 0, 1], [0, -1, 0]),
-    ):  # fmt: skip
+        ("y-down", [0, -1, 0], [0, 0, -1]),
+        ("y-up", [0, 1, 0], [0, 0, 1]),
+        ("z-up", [0, 0, 1], [0, -1, 0]),
+    ):
         rotation = T_file_head(state, axes, "head")[:3, :3]
         assert (rotation @ up).tolist() == expected_up and (rotation @ out).tolist() == expected_out
         assert torch.linalg.det(rotation) > 0
-    body = T_file_head(state, "y-up", "body") @ invert_transform(state.T_world_head) @ state.T_world_body
+    body = (
+        T_file_head(state, "y-up", "body")
+        @ invert_transform(state.T_world_head)
+        @ state.T_world_body
+    )
     torch.testing.assert_close(body, torch.eye(4), atol=1e-6, rtol=0)
 
 
 def test_a_moved_cloud_looks_the_same_from_a_moved_camera():
     cloud, view = _cloud(3), toys.camera(40).in_frame(toys.head_pose())
-    T = make_transform(rotvecs_to_matrices(torch.tensor([0.4, -1.1, 0.7])), torch.tensor([0.3, -0.2, 0.1]))
-    difference = _picture(moved(cloud, T), view.in_frame(invert_transform(T))) - _picture(cloud, view)
+    T = make_transform(
+        rotvecs_to_matrices(torch.tensor([0.4, -1.1, 0.7])), torch.tensor([0.3, -0.2, 0.1])
+    )
+    difference = _picture(moved(cloud, T), view.in_frame(invert_transform(T))) - _picture(
+        cloud, view
+    )
     assert difference.abs().max() < 2e-5
 
 
@@ -123,21 +145,29 @@ def test_spz_comes_back_within_its_steps(tmp_path, version, degree):
 def test_spz_bytes_are_those_of_the_published_layout():
     turned = torch.tensor([[0.5**0.5, 0.0, -(0.5**0.5), 0.0], [1.0, 0, 0, 0]])
     cloud = GaussianCloud(
-        torch.tensor([[1.0, -0.5, 0.0], [0.0, 0.0, 3.0]]), turned, torch.full((2, 3), math.exp(-4.0)),
-        torch.tensor([1.0, 0.2]), torch.tensor([[[1.0, 0, -1]] + [[0.5, 0, -0.5]] * 3] * 2),
-    )  # fmt: skip
+        torch.tensor([[1.0, -0.5, 0.0], [0.0, 0.0, 3.0]]),
+        turned,
+        torch.full((2, 3), math.exp(-4.0)),
+        torch.tensor([1.0, 0.2]),
+        torch.tensor([[[1.0, 0, -1]] + [[0.5, 0, -0.5]] * 3] * 2),
+    )
     data = spz.encode(cloud, 3)
     magic, version, count, degree, bits, flags, reserved = struct.unpack("<4sIIBBBB", data[:16])
     assert (magic, version, count, degree, flags, reserved) == (b"NGSP", 3, 2, 1, 0, 0)
     one = (1 << bits).to_bytes(3, "little")
-    assert data[16:19] == one and data[19:22] == (-(1 << bits) // 2).to_bytes(3, "little", signed=True)
+    assert data[16:19] == one and data[19:22] == (-(1 << bits) // 2).to_bytes(
+        3, "little", signed=True
+    )
     assert data[34:36] == bytes([255, 51])  # alphas
     assert data[36:39] == bytes([166, 128, 89])  # 127.5 + 38.25 c, halves to even
     assert data[42:48] == bytes([96] * 6)  # (-4 + 10) * 16
-    # xyzw: y = -w; the first largest is left out, so y stays out: w in the lowest bits, negative against y.
+    # xyzw: y = -w; the first largest is left out, so y stays out: w in the lowest bits, negative
+    # against y.
     assert int.from_bytes(data[48:52], "little") == 1 << 30 | 1 << 9 | 511
     assert int.from_bytes(data[52:56], "little") == 3 << 30
-    assert data[56:65] == bytes([192, 128, 64] * 3) and len(data) == 16 + 2 * (9 + 1 + 3 + 3 + 4 + 9)
+    assert data[56:65] == bytes([192, 128, 64] * 3) and len(data) == 16 + 2 * (
+        9 + 1 + 3 + 3 + 4 + 9
+    )
     assert spz.encode(cloud, 2)[48:54] == bytes([128, 37, 128, 128, 128, 128])
 
 
@@ -146,9 +176,13 @@ BROKEN = {
     "empty": b"",
     "cut gzip": gzip.compress(spz.encode(_cloud(1)))[:-40],
     "other magic": gzip.compress(b"XXXX" + spz.encode(_cloud(1))[4:]),
-    "version 9": gzip.compress(spz.encode(_cloud(1))[:4] + struct.pack("<I", 9) + spz.encode(_cloud(1))[8:]),
+    "version 9": gzip.compress(
+        spz.encode(_cloud(1))[:4] + struct.pack("<I", 9) + spz.encode(_cloud(1))[8:]
+    ),
     "too few bytes": gzip.compress(spz.encode(_cloud(1))[:-1]),
-    "a billion Gaussians": gzip.compress(spz.encode(_cloud(1))[:8] + struct.pack("<I", 10**9) + bytes(40)),
+    "a billion Gaussians": gzip.compress(
+        spz.encode(_cloud(1))[:8] + struct.pack("<I", 10**9) + bytes(40)
+    ),
 }
 
 
@@ -172,7 +206,9 @@ def test_a_sequence_is_a_folder_of_numbered_files_or_nothing(tmp_path, monkeypat
     bundle = toys.bundle(make("linear", EXTENDED))
     options = ExportOptions(moving=True, anchor="body")
     clouds.write_ply_files(bundle, bundle.recording[:3], tmp_path / "s", options)
-    assert [path.name for path in sorted((tmp_path / "s").iterdir())] == [f"{i:06d}.ply" for i in range(3)]
+    assert [path.name for path in sorted((tmp_path / "s").iterdir())] == [
+        f"{i:06d}.ply" for i in range(3)
+    ]
     second = _from_ply(tmp_path / "s" / "000001.ply")
     expected = posed_cloud(bundle, bundle.recording[1], "y-down", "body")
     torch.testing.assert_close(second.means, expected.means, atol=1e-6, rtol=1e-5)

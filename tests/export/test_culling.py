@@ -1,4 +1,5 @@
-"""Culling: what nobody can see goes, what anybody sees stays, and the estimate is what leaving out does."""
+"""Culling: what nobody can see goes, what anybody sees stays, and the estimate is what leaving out
+does."""
 
 from __future__ import annotations
 
@@ -32,10 +33,14 @@ def faint_bundle():
 @pytest.mark.usefixtures("few_probes")
 def test_the_estimate_is_the_change_of_the_pictures(monkeypatch):
     """Against leaving each Gaussian out in turn; over many seeds the random signs average out."""
-    monkeypatch.setattr(culling, "_REACH", {"front": (0.0, 0.0), "side": (0.0, 0.0), "around": (0.0, 0.0)})
+    monkeypatch.setattr(
+        culling, "_REACH", {"front": (0.0, 0.0), "side": (0.0, 0.0), "around": (0.0, 0.0)}
+    )
     avatar = make("headgas").subset(torch.arange(8))
     bundle = toys.bundle(avatar, size=24, frames=12)
-    found = torch.stack([removal_errors(bundle, bundle.recording, seed) for seed in range(40)]).mean(0)
+    found = torch.stack(
+        [removal_errors(bundle, bundle.recording, seed) for seed in range(40)]
+    ).mean(0)
     renderer, white = create("cpu"), torch.ones(3)
     expected = torch.zeros(8)
     with torch.no_grad():
@@ -44,8 +49,12 @@ def test_the_estimate_is_the_change_of_the_pictures(monkeypatch):
             cloud = avatar(state, view.center)
             whole = renderer.render(cloud, view).over(white)
             for index in range(8):
-                others = avatar.subset(torch.arange(8)[torch.arange(8) != index])(state, view.center)
-                expected[index] += (whole - renderer.render(others, view).over(white)).square().mean() / 12
+                others = avatar.subset(torch.arange(8)[torch.arange(8) != index])(
+                    state, view.center
+                )
+                expected[index] += (
+                    whole - renderer.render(others, view).over(white)
+                ).square().mean() / 12
     assert expected.max() > 1e-5
     torch.testing.assert_close(found, expected, rtol=0.35, atol=1e-8)
 
@@ -55,9 +64,15 @@ def test_what_is_never_seen_is_left_out_and_the_pictures_stay():
     bundle = faint_bundle()
     smaller = culled(bundle)
     fact = smaller.facts[FACT]
-    assert fact["of"] == COUNT and smaller.avatar.num_gaussians == COUNT - fact["left_out"] <= COUNT - HIDDEN
+    assert (
+        fact["of"] == COUNT
+        and smaller.avatar.num_gaussians == COUNT - fact["left_out"] <= COUNT - HIDDEN
+    )
     assert (smaller.avatar.per_gaussian["base_looks"][:, 0] > -19).all()
-    assert agreement(pictures(smaller, bundle.recording), pictures(bundle, bundle.recording)) > MIN_DB["front"] - 3
+    assert (
+        agreement(pictures(smaller, bundle.recording), pictures(bundle, bundle.recording))
+        > MIN_DB["front"] - 3
+    )
     assert all(fact["psnr"][name] >= least for name, least in MIN_DB.items())
     assert culled(smaller) is smaller, "once is enough: the losses would add up"
     assert FACT not in bundle.facts and bundle.avatar.num_gaussians == COUNT

@@ -1,4 +1,5 @@
-"""Distillation: what is linear is found again, other avatars agree with their teachers, and its parts do their sums."""
+"""Distillation: what is linear is found again, other avatars agree with their teachers, and its
+parts do their sums."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ import dataclasses
 import pytest
 import torch
 
-from likeness.fitting.avatars import AVATARS, AvatarShape
-from likeness.fitting.avatars.linear import LinearConfig
 from likeness.export import codes, degree, sampling, storage, teacher
 from likeness.export.distil import distil
 from likeness.export.fidelity import agreement, loss_db, pictures
+from likeness.fitting.avatars import AVATARS, AvatarShape
+from likeness.fitting.avatars.linear import LinearConfig
 from likeness.ops import harmonics as spherical_harmonics
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
@@ -26,7 +27,9 @@ def _linear_teacher(motion: bool):
     teacher.load_state_dict({**teacher.state_dict(), **kept})
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        teacher.coder[0].weight.copy_(0.3 * torch.randn(teacher.coder[0].weight.shape, generator=generator))
+        teacher.coder[0].weight.copy_(
+            0.3 * torch.randn(teacher.coder[0].weight.shape, generator=generator)
+        )
         for name in ("look_modes", "motion_modes")[: 1 + motion]:
             modes = teacher.per_gaussian[name]
             modes.copy_(0.3 * torch.randn(modes.shape, generator=generator))
@@ -34,7 +37,8 @@ def _linear_teacher(motion: bool):
 
 
 def _acted(bundle):
-    """The bundle with a recording as people make them: a few motions of many coefficients, smooth in time."""
+    """The bundle with a recording as people make them: a few motions of many coefficients, smooth
+    in time."""
     phase = 2 * torch.pi * torch.arange(len(bundle.recording)) / len(bundle.recording)
     motions = torch.stack([torch.sin(phase), torch.cos(2 * phase), torch.sin(3 * phase + 1)], 1)
     mix = torch.rand(3, 52, generator=torch.Generator().manual_seed(5)) * (torch.rand(3, 52) < 0.3)
@@ -60,8 +64,15 @@ def test_a_linear_avatar_is_found_again(motion):
     assert report.psnr > 40 and report.motion is motion and not report.reads_pose
     assert not distilled.avatar.coder[0].weight[:, 52:].any()  # what the teacher does not read
     # The parts that all avatars share are the teacher's own.
-    for name in ("rig_shapes", "per_gaussian.rig_vertices", "per_gaussian.head_logits", "anchoring.correction"):
-        assert torch.equal(distilled.avatar.state_dict()[name], bundle.avatar.state_dict()[name]), name
+    for name in (
+        "rig_shapes",
+        "per_gaussian.rig_vertices",
+        "per_gaussian.head_logits",
+        "anchoring.correction",
+    ):
+        assert torch.equal(distilled.avatar.state_dict()[name], bundle.avatar.state_dict()[name]), (
+            name
+        )
     assert distilled.facts["distilled"]["from"] == "linear" and "distilled" not in bundle.facts
 
 
@@ -70,7 +81,9 @@ def test_a_linear_avatar_is_found_again(motion):
 def test_other_avatars_agree_with_their_teachers(kind):
     bundle = toys.bundle(make(kind, EXTENDED))
     distilled, report = distil(bundle, 4, states=60)
-    still = dataclasses.replace(bundle.recording, expression=torch.zeros_like(bundle.recording.expression))
+    still = dataclasses.replace(
+        bundle.recording, expression=torch.zeros_like(bundle.recording.expression)
+    )
     without = agreement(pictures(distilled, still), pictures(bundle, bundle.recording))
     assert report.psnr > 36 and report.psnr > without + 3
     assert report.sh_degree == 1 and report.reads_pose is (kind == "gaussianhead")
@@ -80,7 +93,9 @@ def test_other_avatars_agree_with_their_teachers(kind):
         codes = (avatar.codes(bundle.recording[index]) for avatar in (played, distilled.avatar))
         torch.testing.assert_close(*codes, rtol=0, atol=1e-6)
     again, _ = distil(bundle, 4, states=60)
-    assert torch.equal(again.avatar.per_gaussian["look_modes"], distilled.avatar.per_gaussian["look_modes"])
+    assert torch.equal(
+        again.avatar.per_gaussian["look_modes"], distilled.avatar.per_gaussian["look_modes"]
+    )
 
 
 def test_states_are_the_same_each_time_and_keep_frames_out():
@@ -91,7 +106,9 @@ def test_states_are_the_same_each_time_and_keep_frames_out():
     recorded = states.taught[states.weights == 1]
     for index in range(len(states.kept)):
         assert not (recorded.expression == states.kept.expression[index]).all(-1).any()
-    assert torch.equal(sampling.teaching_states(bundle, 200, 60).taught.expression, states.taught.expression)
+    assert torch.equal(
+        sampling.teaching_states(bundle, 200, 60).taught.expression, states.taught.expression
+    )
     alone = (states.taught.expression > 0).sum(-1) == 1
     assert alone.sum() > 60 and (states.taught.expression == 0).all(-1).any()
 
@@ -105,13 +122,20 @@ def test_one_recorded_frame_is_enough_to_go_on():
 def test_principal_codes_are_those_of_the_weighted_svd():
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(12, 30, 5, generator=generator).half()
-    importance, weights = torch.rand(30, 5, generator=generator), torch.rand(12, generator=generator) + 0.5
+    importance, weights = (
+        torch.rand(30, 5, generator=generator),
+        torch.rand(12, generator=generator) + 0.5,
+    )
     found, variances = codes.principal_codes(values, importance, weights, 4)
     share = (weights / weights.sum()).double()
-    rows = (values.double() - (values.double() * share[:, None, None]).sum(0)) * importance.double().sqrt()
+    rows = (
+        values.double() - (values.double() * share[:, None, None]).sum(0)
+    ) * importance.double().sqrt()
     u, s, _ = torch.linalg.svd(rows.flatten(1) * share.sqrt()[:, None], full_matrices=False)
     torch.testing.assert_close(variances.double(), s[:4] ** 2, rtol=1e-4, atol=0)
-    torch.testing.assert_close((found * share.sqrt()[:, None]).abs().double(), u[:, :4].abs(), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        (found * share.sqrt()[:, None]).abs().double(), u[:, :4].abs(), rtol=0, atol=1e-3
+    )
 
 
 def test_modes_are_weighted_by_what_shows():
@@ -123,8 +147,12 @@ def test_modes_are_weighted_by_what_shows():
     for n in range(3):
         opacity = torch.sigmoid(values[:, n, 0].half().float())
         weight = (opacity + 0.02)[:, None]
-        expected = torch.linalg.lstsq(design * weight, values[:, n, 1:].half().float() * weight).solution
-        torch.testing.assert_close(torch.cat([base[n, None, 1:], modes[n, :, 1:]]), expected, rtol=1e-3, atol=1e-3)
+        expected = torch.linalg.lstsq(
+            design * weight, values[:, n, 1:].half().float() * weight
+        ).solution
+        torch.testing.assert_close(
+            torch.cat([base[n, None, 1:], modes[n, :, 1:]]), expected, rtol=1e-3, atol=1e-3
+        )
 
 
 def test_the_coder_takes_the_inputs_scales_into_itself():

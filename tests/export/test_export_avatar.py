@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from likeness.cli import export as export_avatar
-from likeness.fitting.bundle import AvatarBundle
 from likeness.export import codes, distil
 from likeness.export.fidelity import agreement, pictures
 from likeness.export.formats import EXPORTERS, ExportOptions
+from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.player import Player
 from likeness.scene.errors import UserError
 from tests import toys
@@ -48,7 +48,11 @@ def test_every_format_writes_whole_files_and_overwrites_none(name, saved, tmp_pa
     bundle, exporter = AvatarBundle.load(saved), EXPORTERS[name]
     states = bundle.recording[:1]
     facts = exporter.write(bundle, states, tmp_path / exporter.name, ExportOptions())
-    written = [path for path in (tmp_path / exporter.name, *(tmp_path / exporter.name).rglob("*")) if path.is_file()]
+    written = [
+        path
+        for path in (tmp_path / exporter.name, *(tmp_path / exporter.name).rglob("*"))
+        if path.is_file()
+    ]
     assert facts["bytes"] == sum(path.stat().st_size for path in written) > 0
     assert facts["psnr"] is None or facts["psnr"] > 30
     assert [path.name for path in tmp_path.iterdir()] == [exporter.name]  # and nothing beside
@@ -67,7 +71,9 @@ def test_a_playback_bundle_plays_like_the_avatar(saved, tmp_path, monkeypatch, c
     _run(monkeypatch, saved, "--format", "bundle", "--codes", 6, "--out", tmp_path / "small")
     assert "6" in capsys.readouterr().out
     small, own = AvatarBundle.load(tmp_path / "small"), AvatarBundle.load(saved)
-    assert small.avatar.kind == "linear" and torch.equal(small.recording.expression, own.recording.expression)
+    assert small.avatar.kind == "linear" and torch.equal(
+        small.recording.expression, own.recording.expression
+    )
     export = json.loads((tmp_path / "small" / "manifest.json").read_text())["export"]
     found = agreement(pictures(small, own.recording), pictures(own, own.recording))
     assert found > 30 and export["psnr_to_avatar"] > 30
@@ -82,7 +88,9 @@ def test_an_exact_bundle_is_half_as_large_and_looks_the_same(saved, tmp_path, mo
     exact, own = AvatarBundle.load(tmp_path / "exact"), AvatarBundle.load(saved)
     assert exact.avatar.kind == "headgas"
     assert agreement(pictures(exact, own.recording), pictures(own, own.recording)) > 50
-    sizes = [(folder / "tensors.safetensors").stat().st_size for folder in (tmp_path / "exact", saved)]
+    sizes = [
+        (folder / "tensors.safetensors").stat().st_size for folder in (tmp_path / "exact", saved)
+    ]
     assert sizes[0] < 0.7 * sizes[1]
 
 
@@ -120,7 +128,15 @@ def test_errors_are_one_line(saved, tmp_path, monkeypatch, arguments, message):
 
 def test_the_program_ends_with_2_and_one_line(saved, tmp_path):
     (tmp_path / "a.ply").write_text("mine")
-    command = [sys.executable, "export", str(saved), "--format", "ply", "--out", str(tmp_path / "a.ply")]
+    command = [
+        sys.executable,
+        "export",
+        str(saved),
+        "--format",
+        "ply",
+        "--out",
+        str(tmp_path / "a.ply"),
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert "exists already and is not overwritten" in result.stderr
@@ -135,13 +151,18 @@ def refined(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["ply", "spz", "web"])
-def test_files_leave_the_screen_refiner_out_and_say_so(name, refined, saved, tmp_path, monkeypatch, caplog, capsys):
+def test_files_leave_the_screen_refiner_out_and_say_so(
+    name, refined, saved, tmp_path, monkeypatch, caplog, capsys
+):
     _run(monkeypatch, refined, "--format", name, "--out", tmp_path / "out")
-    said = [record for record in caplog.records if "the screen refiner is left out" in record.message]
+    said = [
+        record for record in caplog.records if "the screen refiner is left out" in record.message
+    ]
     assert len(said) == 1 and "refiner left out" in capsys.readouterr().out
     if name == "web":
         assert json.loads((tmp_path / "out" / "avatar.json").read_text())["refiner"] == "left out"
-    _run(monkeypatch, saved, "--format", "ply", "--out", tmp_path / "other.ply")  # has none to leave out
+    # has none to leave out
+    _run(monkeypatch, saved, "--format", "ply", "--out", tmp_path / "other.ply")
     assert len(caplog.records) == 1 and "refiner" not in capsys.readouterr().out
 
 

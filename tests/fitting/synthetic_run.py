@@ -20,7 +20,8 @@ SIZE = 64
 
 
 def landmarks(size: int = SIZE, shift: float = 0.0) -> torch.Tensor:
-    """478 points: the groups of face oval, lips and eyes where a face has them, the others at the nose."""
+    """478 points: the groups of face oval, lips and eyes where a face has them, the others at the
+    nose."""
     from likeness.fitting.image_regions import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE
 
     points = np.full((478, 2), (0.5, 0.5))
@@ -40,7 +41,9 @@ def matte(size: int = SIZE) -> np.ndarray:
     return to_uint8(np.clip(inside * size / 6 + 0.5, 0, 1)[..., None].repeat(3, -1))[..., 0]
 
 
-def make_capture(root: Path, num_frames: int = 6, size: int = SIZE, head_model: str = "anny") -> Capture:
+def make_capture(
+    root: Path, num_frames: int = 6, size: int = SIZE, head_model: str = "anny"
+) -> Capture:
     """A capture of random texture whose last two frames are for testing, saved under ``root``."""
     generator = np.random.default_rng(0)
     texture = cv2.GaussianBlur(generator.uniform(0, 1, (size, size, 3)), (0, 0), 2)
@@ -48,7 +51,9 @@ def make_capture(root: Path, num_frames: int = 6, size: int = SIZE, head_model: 
     model = HEAD_MODELS["anny"]()
     frames = []
     for index in range(num_frames):
-        image_path, matte_path = (root / folder / f"{index:06d}.png" for folder in ("images", "mattes"))
+        image_path, matte_path = (
+            root / folder / f"{index:06d}.png" for folder in ("images", "mattes")
+        )
         for path, picture in ((image_path, np.roll(texture, index, 1)), (matte_path, matte(size))):
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), picture)
@@ -60,18 +65,38 @@ def make_capture(root: Path, num_frames: int = 6, size: int = SIZE, head_model: 
         K = torch.tensor([[2.5 * size, 0, size / 2], [0, 2.5 * size, size / 2], [0, 0, 1]])
         camera = Camera(K, torch.eye(4), size, size)
         frames.append(
-            TrackedFrame(image_path, matte_path, index / 25, camera, state, landmarks(size), torch.ones(478), 1.0)
+            TrackedFrame(
+                image_path,
+                matte_path,
+                index / 25,
+                camera,
+                state,
+                landmarks(size),
+                torch.ones(478),
+                1.0,
+            )
         )
     train, test = tuple(range(num_frames - 2)), (num_frames - 2, num_frames - 1)
     report = {
         "video": {"path": "me.mp4", "width": 640, "height": 480, "fps": 25.0, "frames": num_frames},
-        "warnings": [{"what": "the head hardly turns", "remedy": "look left & right while filming"}],
+        "warnings": [
+            {"what": "the head hardly turns", "remedy": "look left & right while filming"}
+        ],
         "seconds": {"landmarks": 1.0, "matting": 2.0},
     }
     capture = Capture(
-        root, head_model, model.expression_names, model.joint_names, model.neutral_identity(), 25.0, tuple(frames),
-        train, test, "0" * 64, report,
-    )  # fmt: skip
+        root,
+        head_model,
+        model.expression_names,
+        model.joint_names,
+        model.neutral_identity(),
+        25.0,
+        tuple(frames),
+        train,
+        test,
+        "0" * 64,
+        report,
+    )
     capture.save()
     return capture
 
@@ -89,12 +114,20 @@ def make_run(root: Path) -> Path:
         return (truth + 0.05 * torch.randn(truth.shape, generator=generator)).clamp(0, 1)
 
     evaluation = evaluate(avatar, capture, capture.test).to_json()
-    apply_secondary_motion = {**evaluation, "heldout": {**evaluation["heldout"], "psnr": evaluation["heldout"]["psnr"] + 3}}
+    apply_secondary_motion = {
+        **evaluation,
+        "heldout": {**evaluation["heldout"], "psnr": evaluation["heldout"]["psnr"] + 3},
+    }
     parts = {key: evaluation[key] for key in ("heldout", "regions")}
     (root / "heldout").mkdir()
     for index in capture.test:
-        for name, picture in (("truth", composite(load_rgba(capture.frames[index]))), ("avatar", avatar(index))):
-            cv2.imwrite(str(root / "heldout" / f"{index:06d}_{name}.png"), to_uint8(picture)[..., ::-1])
+        for name, picture in (
+            ("truth", composite(load_rgba(capture.frames[index]))),
+            ("avatar", avatar(index)),
+        ):
+            cv2.imwrite(
+                str(root / "heldout" / f"{index:06d}_{name}.png"), to_uint8(picture)[..., ::-1]
+            )
     metrics = {
         "headline": headline(evaluation),
         "without_secondary_motion": evaluation,
@@ -111,8 +144,16 @@ def make_run(root: Path) -> Path:
     (root / "metrics.json").write_text(json.dumps(metrics, allow_nan=False))
     (root / "config.yaml").write_text("avatar: headgas\nobjective:\n  l1: 0.8\n")
     log = [
-        {"step": 10 * k, "seconds": k, "loss": 1 / (k + 1), "psnr": 10 + k, "num_gaussians": 2500 + 10 * k}
+        {
+            "step": 10 * k,
+            "seconds": k,
+            "loss": 1 / (k + 1),
+            "psnr": 10 + k,
+            "num_gaussians": 2500 + 10 * k,
+        }
         for k in range(40)
     ]
-    (root / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log) + '{"step": 4')
+    (root / "log.jsonl").write_text(
+        "".join(json.dumps(entry) + "\n" for entry in log) + '{"step": 4'
+    )
     return root

@@ -24,7 +24,9 @@ def test_body_gaussians_stand_still_while_the_head_turns():
     anchoring, cloud = Anchoring(TWO, 52), toys.blob(20)
     weights = torch.zeros(20)
     a, b = toys.random_states((), seed=1), toys.random_states((), seed=2)
-    torch.testing.assert_close(in_world(anchoring(cloud, a, weights), a), in_world(anchoring(cloud, b, weights), b))
+    torch.testing.assert_close(
+        in_world(anchoring(cloud, a, weights), a), in_world(anchoring(cloud, b, weights), b)
+    )
 
 
 def test_sway_moves_what_it_is_switched_on_for():
@@ -51,7 +53,9 @@ def test_body_gaussians_look_the_same_from_the_same_place_in_the_world():
 
     def colours(shown, T_world_frame):
         eye = transform_points(invert_transform(T_world_frame), eye_world[None])
-        return harmonics.evaluate(shown.sh, torch.nn.functional.normalize(shown.means - eye, dim=-1))
+        return harmonics.evaluate(
+            shown.sh, torch.nn.functional.normalize(shown.means - eye, dim=-1)
+        )
 
     torch.testing.assert_close(
         colours(moved, state.T_world_head), colours(cloud, state.T_world_body), atol=1e-5, rtol=1e-5

@@ -17,7 +17,12 @@ from tests.contract.test_avatars import EXTENDED, make
 
 INT8 = "avatar.per_gaussian.look_modes"
 NARROWED = "avatar.per_gaussian.rig_vertices"
-ENCODINGS = {INT8: "int8", NARROWED: "narrowed", "avatar.per_gaussian.means": "int16", "avatar.rig_shapes": "float16"}
+ENCODINGS = {
+    INT8: "int8",
+    NARROWED: "narrowed",
+    "avatar.per_gaussian.means": "int16",
+    "avatar.rig_shapes": "float16",
+}
 
 
 @pytest.fixture
@@ -33,7 +38,10 @@ def _change(folder: Path, change) -> None:
 
 
 def test_fewer_bits_come_back_within_their_bounds(folder):
-    expected, found = toys.bundle(make("linear", EXTENDED)).tensors(), AvatarBundle.load(folder).tensors()
+    expected, found = (
+        toys.bundle(make("linear", EXTENDED)).tensors(),
+        AvatarBundle.load(folder).tensors(),
+    )
     assert set(found) == set(expected)
     for name, tensor in expected.items():
         assert found[name].dtype == tensor.dtype, name
@@ -41,8 +49,14 @@ def test_fewer_bits_come_back_within_their_bounds(folder):
             assert torch.equal(found[name], tensor), name
             continue
         spread = (tensor.amax(0) - tensor.amin(0)).max()
-        bound = {"int8": spread / 254, "int16": spread / 65534, "float16": tensor.abs().max() / 1024}
-        assert 0 < (found[name] - tensor).abs().max() <= 0.5001 * bound[ENCODINGS[name]] + 1e-8, name
+        bound = {
+            "int8": spread / 254,
+            "int16": spread / 65534,
+            "float16": tensor.abs().max() / 1024,
+        }
+        assert 0 < (found[name] - tensor).abs().max() <= 0.5001 * bound[ENCODINGS[name]] + 1e-8, (
+            name
+        )
 
 
 def test_bundles_of_versions_before_are_still_read(folder):
@@ -72,12 +86,24 @@ BREAKS = [
     (lambda m: m["storage"][INT8].pop("dtype"), "damaged"),
     (lambda m: m.update(storage=[1, 2]), "damaged"),
     (lambda m: m.pop("width"), "damaged"),
-    (lambda m: m.update(num_gaussians=10**9), "num_gaussians: expected a whole number <= 100000000; it is damaged"),
-    (lambda m: m.update(avatar="headgas", config={"hidden_size": 30_000}), "hidden_size: expected .* 2048, got 30000"),
+    (
+        lambda m: m.update(num_gaussians=10**9),
+        "num_gaussians: expected a whole number <= 100000000; it is damaged",
+    ),
+    (
+        lambda m: m.update(avatar="headgas", config={"hidden_size": 30_000}),
+        "hidden_size: expected .* 2048, got 30000",
+    ),
     (lambda m: m.update(width=1 << 40), "width: expected a whole number <= 16384; it is damaged"),
-    (lambda m: m.update(head_model=["anny"]), "head_model: expected text, got a list; it is damaged"),
-    (lambda m: m["expression_names"].__setitem__(1, m["expression_names"][0]), "expression_names.*damaged"),
-]  # fmt: skip
+    (
+        lambda m: m.update(head_model=["anny"]),
+        "head_model: expected text, got a list; it is damaged",
+    ),
+    (
+        lambda m: m["expression_names"].__setitem__(1, m["expression_names"][0]),
+        "expression_names.*damaged",
+    ),
+]
 
 
 @pytest.mark.parametrize("change, message", BREAKS)
@@ -111,7 +137,12 @@ def test_values_that_are_not_finite_and_corners_beyond_the_rig_are_refused(folde
         (lambda b: {"times": b.times[:-1]}, "recording.expression"),
         (lambda b: {"expression_range": b.expression_range[:1]}, "expression_range"),
         (lambda b: {"recording": b.recording.to(torch.float64)}, "recording.*: expected float32"),
-        (lambda b: {"recording": dataclasses.replace(b.recording, joints=b.recording.joints[:, :1])}, "joints"),
+        (
+            lambda b: {
+                "recording": dataclasses.replace(b.recording, joints=b.recording.joints[:, :1])
+            },
+            "joints",
+        ),
     ],
 )
 def test_parts_that_do_not_belong_together_are_refused(tmp_path, change, message):

@@ -10,7 +10,13 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from likeness.fitting import metrics
 from likeness.fitting.evaluation import REGIONS, SHARES, Evaluation, evaluate, finite
-from likeness.fitting.image_regions import border_band, box_around, error_masks, face_boxes, head_box
+from likeness.fitting.image_regions import (
+    border_band,
+    box_around,
+    error_masks,
+    face_boxes,
+    head_box,
+)
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import composite, load_rgba
 from tests.fitting import synthetic_run
@@ -39,8 +45,12 @@ def test_metrics_equal_scikit_image():
     a = generator.uniform(0, 1, (48, 60, 3)).astype(np.float32)
     b = np.clip(a + generator.normal(0, 0.1, a.shape), 0, 1).astype(np.float32)
     x, y = torch.from_numpy(a), torch.from_numpy(b)
-    assert metrics.psnr(x, y) == pytest.approx(peak_signal_noise_ratio(b, a, data_range=1), abs=1e-5)
-    options = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=2)
+    assert metrics.psnr(x, y) == pytest.approx(
+        peak_signal_noise_ratio(b, a, data_range=1), abs=1e-5
+    )
+    options = dict(
+        gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=2
+    )
     double = (a.astype(np.float64), b.astype(np.float64))
     assert metrics.ssim(x, y) == pytest.approx(structural_similarity(*double, **options), abs=1e-9)
     assert metrics.l1(x, y) == pytest.approx(np.abs(double[0] - double[1]).mean(), abs=1e-9)
@@ -66,7 +76,9 @@ def test_error_shares_find_where_the_error_is(capture, share):
     def render(index: int) -> torch.Tensor:
         picture = _truth(capture, index)
         mask = error_masks(capture.frames[index], load_rgba(capture.frames[index])[..., 3])[share]
-        picture[torch.from_numpy(mask)] += 0.5 * torch.where(picture[torch.from_numpy(mask)] > 0.5, -1, 1)
+        picture[torch.from_numpy(mask)] += 0.5 * torch.where(
+            picture[torch.from_numpy(mask)] > 0.5, -1, 1
+        )
         return picture
 
     evaluation = evaluate(render, capture, capture.test)
@@ -125,7 +137,12 @@ def test_error_masks_part_the_picture_and_lie_where_they_should(capture):
     frame, matte = capture.frames[0], synthetic_run.matte()
     masks = error_masks(frame, matte)
     assert (sum(mask.astype(int) for mask in masks.values()) == 1).all()
-    assert masks["face"][30, 32] and masks["torso"][62, 32] and masks["rest"][2, 2] and masks["rest"][8, 32]
+    assert (
+        masks["face"][30, 32]
+        and masks["torso"][62, 32]
+        and masks["rest"][2, 2]
+        and masks["rest"][8, 32]
+    )
     soft = (matte > 5) & (matte < 250)
     assert masks["border"][soft].all()
 

@@ -1,4 +1,5 @@
-"""The fused Adam is PyTorch's, on dense gradients and on those that come as factors, through surgery too."""
+"""The fused Adam is PyTorch's, on dense gradients and on those that come as factors, through
+surgery too."""
 
 from __future__ import annotations
 
@@ -48,10 +49,16 @@ def test_dense_updates_are_pytorchs():
 @pytest.mark.parametrize("states, dense", [(1, False), (3, False), (2, True)])
 def test_factored_gradients_update_as_whole_ones(states, dense):
     (plain,), (fused,) = both((301, 5, 6))
-    optimizers = [torch.optim.Adam([plain], eps=EPSILON), FusedAdam([{"params": [fused]}], eps=EPSILON)]
+    optimizers = [
+        torch.optim.Adam([plain], eps=EPSILON),
+        FusedAdam([{"params": [fused]}], eps=EPSILON),
+    ]
     generator = torch.Generator().manual_seed(2)
     for _ in range(4):
-        codes, weights = torch.rand(states, 5, generator=generator), torch.randn(301, 6, generator=generator)
+        codes, weights = (
+            torch.rand(states, 5, generator=generator),
+            torch.randn(301, 6, generator=generator),
+        )
         for parameter, optimizer in zip((plain, fused), optimizers):
             blends = [BlendBasis.apply(parameter, code) for code in codes]
             loss = sum((blend.square() * weights).sum() for blend in blends)
@@ -60,7 +67,9 @@ def test_factored_gradients_update_as_whole_ones(states, dense):
             loss.backward()
         assert len(factors_of(fused)) == states and (fused.grad is not None) == dense
         total = sum(code[None, :, None] * column[:, None] for code, column in factors_of(fused))
-        torch.testing.assert_close(total + (fused.grad if dense else 0), plain.grad, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            total + (fused.grad if dense else 0), plain.grad, rtol=1e-5, atol=1e-5
+        )
         for optimizer in optimizers:
             optimizer.step()
     torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-5)
@@ -68,7 +77,10 @@ def test_factored_gradients_update_as_whole_ones(states, dense):
 
 def test_what_has_no_gradient_is_left_alone():
     _, (first, second) = both((4, 2, 3), (5,))
-    before, optimizer = first.detach().clone(), FusedAdam([{"params": [first, second]}], eps=EPSILON)
+    before, optimizer = (
+        first.detach().clone(),
+        FusedAdam([{"params": [first, second]}], eps=EPSILON),
+    )
     optimizer.zero_grad()
     second.grad = torch.ones(5)
     optimizer.step()
@@ -82,14 +94,18 @@ def test_a_fit_with_surgery_goes_as_with_pytorchs(kind):
     optimizers = [make_optimizer(avatar, OptimizerConfig()) for avatar in avatars]
     assert isinstance(optimizers[0], FusedAdam)
     optimizers[1] = torch.optim.Adam(optimizers[1].param_groups, eps=EPSILON)
-    surgery = Surgery(torch.tensor([5, 5, 7, 1, 0]), torch.tensor([False, True, False, True, False]))
+    surgery = Surgery(
+        torch.tensor([5, 5, 7, 1, 0]), torch.tensor([False, True, False, True, False])
+    )
     for step in range(4):
         for avatar, optimizer in zip(avatars, optimizers):
             set_rates(optimizer, step / 4, 0.1)
             cloud = avatar(toys.random_states((), seed=step), EYE)
             optimizer.zero_grad()
             generator = torch.Generator().manual_seed(step)
-            weighted = [v * torch.randn(v.shape, generator=generator) for v in cloud.fields().values()]
+            weighted = [
+                v * torch.randn(v.shape, generator=generator) for v in cloud.fields().values()
+            ]
             sum(value.sum() for value in weighted).backward()
             optimizer.step()
             if step == 1:
@@ -106,7 +122,10 @@ def test_other_precisions_and_devices_have_pytorchs():
 
 def test_moments_and_gradients_of_other_shapes_are_refused_before_a_kernel_runs():
     """The kernels trust their arrays: a moment that is too short is memory that is not ours."""
-    for key, moment in (("exp_avg", torch.zeros(2, 3, 4)), ("exp_avg_sq", torch.zeros(5, 3, 4).double())):
+    for key, moment in (
+        ("exp_avg", torch.zeros(2, 3, 4)),
+        ("exp_avg_sq", torch.zeros(5, 3, 4).double()),
+    ):
         basis = torch.nn.Parameter(torch.zeros(5, 3, 4))
         optimizer = FusedAdam([{"params": [basis]}], eps=1e-15)
         basis.grad = torch.ones(5, 3, 4)

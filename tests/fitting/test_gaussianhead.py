@@ -9,12 +9,12 @@ import torch
 
 from likeness.fitting.avatars.anchoring import AnchoringConfig
 from likeness.fitting.avatars.deformation import Deformation
-from likeness.ops.encoding import encode
 from likeness.fitting.avatars.gaussianhead import GaussianHeadConfig
-from likeness.ops.triplane import TriPlane
 from likeness.fitting.config import FitConfig
-from likeness.scene.config_files import apply, load_preset, to_dict
 from likeness.fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate, set_rates
+from likeness.ops.encoding import encode
+from likeness.ops.triplane import TriPlane
+from likeness.scene.config_files import apply, load_preset, to_dict
 from likeness.scene.errors import UserError
 from tests import toys
 from tests.contract.test_avatars import COUNT, EYE, make
@@ -43,11 +43,15 @@ def test_each_derivation_reads_channels_of_its_own():
     avatar = make("gaussianhead", **SMALL)
     means = avatar.per_gaussian["means"].detach()
     avatar.features(means)[:, 8:16].sum().backward()  # what derivation 1 of 4 read
-    touched = torch.stack([level.grad.abs().sum((0, 1, 2)) for level in avatar.planes.levels]).sum(0) > 0
+    touched = (
+        torch.stack([level.grad.abs().sum((0, 1, 2)) for level in avatar.planes.levels]).sum(0) > 0
+    )
     assert touched[8:16].all() and not touched[:8].any() and not touched[16:].any()
     shared = make("gaussianhead", shared_channels=True, **SMALL)
     shared.features(means)[:, 8:16].sum().backward()
-    touched = torch.stack([level.grad.abs().sum((0, 1, 2)) for level in shared.planes.levels]).sum(0) > 0
+    touched = (
+        torch.stack([level.grad.abs().sum((0, 1, 2)) for level in shared.planes.levels]).sum(0) > 0
+    )
     assert touched[:8].all() and not touched[8:].any()
 
 
@@ -60,7 +64,8 @@ def test_derivations_turn_the_query():
         plain = make("gaussianhead", derivations=0, **SMALL)
         plain.planes.load_state_dict(avatar.planes.state_dict())
         torch.testing.assert_close(still, plain.features(means))
-        avatar.per_gaussian["derivations"][:, 2] = torch.tensor([0.7071068, 0, 0, 0.7071068])  # a quarter about z
+        # a quarter about z
+        avatar.per_gaussian["derivations"][:, 2] = torch.tensor([0.7071068, 0, 0, 0.7071068])
         turned = avatar.features(means)
     assert (turned[:, 16:24] - still[:, 16:24]).abs().max() > 1e-3
     torch.testing.assert_close(turned[:, :16], still[:, :16])
@@ -81,7 +86,11 @@ def test_quaternions_stay_on_the_sphere_through_steps_and_surgery():
     optimizer = make_optimizer(avatar, OptimizerConfig())
     start = avatar.per_gaussian["derivations"].detach().clone()
     run_steps(avatar, optimizer, 30)
-    operate(avatar, optimizer, Surgery(torch.tensor([0, 0, 3, 7, 7]), torch.tensor([False, True, False, True, True])))
+    operate(
+        avatar,
+        optimizer,
+        Surgery(torch.tensor([0, 0, 3, 7, 7]), torch.tensor([False, True, False, True, True])),
+    )
     run_steps(avatar, optimizer, 30)
     quats = avatar.per_gaussian["derivations"].detach()
     assert (quats.norm(dim=-1) - 1).abs().max() < 1e-6
@@ -97,7 +106,8 @@ def test_plain_adam_leaves_the_sphere():
 
 
 def test_a_step_on_the_sphere_is_the_exponential_map():
-    """Of a step with Adam's direction d, the arc is as long as d; a projected step would be shorter."""
+    """Of a step with Adam's direction d, the arc is as long as d; a projected step would be
+    shorter."""
     avatar = make("gaussianhead", **SMALL)
     optimizer = make_optimizer(avatar, OptimizerConfig())
     group = next(g for g in optimizer.param_groups if g["kind"] == "derivations")
@@ -107,7 +117,8 @@ def test_a_step_on_the_sphere_is_the_exponential_map():
     quats.grad, group["lr"] = gradient.clone(), rate
     optimizer.step()
     tangent = gradient.double() - (gradient.double() * before).sum(-1, keepdim=True) * before
-    step = -rate * tangent / tangent.norm(dim=-1, keepdim=True)  # the first step of Adam has the length of the rate
+    # the first step of Adam has the length of the rate
+    step = -rate * tangent / tangent.norm(dim=-1, keepdim=True)
     arc = step.norm(dim=-1, keepdim=True)
     expected = before * arc.cos() + step / arc * arc.sin()
     torch.testing.assert_close(quats.detach().double(), expected, atol=1e-6, rtol=0)
@@ -126,7 +137,9 @@ def test_momentum_is_tangent_and_children_inherit_it_with_the_quaternions():
     new = avatar.per_gaussian["derivations"]
     torch.testing.assert_close(new.detach(), values[source])
     torch.testing.assert_close(optimizer.state[new]["exp_avg"], momentum[source])
-    assert type(new) is type(old) and any(new is p for group in optimizer.param_groups for p in group["params"])
+    assert type(new) is type(old) and any(
+        new is p for group in optimizer.param_groups for p in group["params"]
+    )
 
 
 def test_rates_fall_as_in_the_paper():
@@ -134,9 +147,11 @@ def test_rates_fall_as_in_the_paper():
     optimizer = make_optimizer(avatar, OptimizerConfig())
     groups = {group["kind"]: group for group in optimizer.param_groups}
     course = {
-        "derivations": (1e-3, 5e-4, 0.0), "planes": (1e-3, 5e-4, 0.0), "means": (1.5e-4, 0.5 * 1.515e-4, 1.5e-6),
+        "derivations": (1e-3, 5e-4, 0.0),
+        "planes": (1e-3, 5e-4, 0.0),
+        "means": (1.5e-4, 0.5 * 1.515e-4, 1.5e-6),
         "deformation": (8e-4, (8e-4 * 1.6e-6) ** 0.5, 1.6e-6),
-    }  # fmt: skip
+    }
     for kind, rates in course.items():
         for progress, rate in zip((0.0, 0.5, 1.0), rates):
             set_rates(optimizer, progress)
@@ -158,7 +173,8 @@ def test_derivations_grow_with_the_gaussians_and_change_nothing_as_they_do():
         optimizer.zero_grad()
         avatar(state, EYE).sh.square().sum().backward()
         optimizer.step()
-    assert counts == [1, 2, 4, 8, 8, 16]  # fewer Gaussians take none away; no more than ``derivations``
+    # fewer Gaussians take none away; no more than ``derivations``
+    assert counts == [1, 2, 4, 8, 8, 16]
     again = make("gaussianhead", derivations=16, derivation_schedule=True, **SMALL)
     again.resize(avatar.num_gaussians)
     again.load_state_dict(avatar.state_dict())
@@ -168,11 +184,21 @@ def test_derivations_grow_with_the_gaussians_and_change_nothing_as_they_do():
 
 
 SWITCHES = [
-    {"derivations": 0}, {"derivations": 1}, {"derivations": 8}, {"derivation_kind": "euclidean"},
-    {"derivation_kind": "fixed"}, {"derivation_kind": "scene"}, {"shared_channels": True}, {"scales": (1,)},
-    {"deformation": False}, {"deform_by_pose": True}, {"triplane": False}, {"sh_degree": 0}, {"derivations": 16},
+    {"derivations": 0},
+    {"derivations": 1},
+    {"derivations": 8},
+    {"derivation_kind": "euclidean"},
+    {"derivation_kind": "fixed"},
+    {"derivation_kind": "scene"},
+    {"shared_channels": True},
+    {"scales": (1,)},
+    {"deformation": False},
+    {"deform_by_pose": True},
+    {"triplane": False},
+    {"sh_degree": 0},
+    {"derivations": 16},
     {"derivations": 16, "derivation_schedule": True},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
@@ -183,11 +209,14 @@ def test_every_ablation_runs_and_trains(switch):
     cloud = avatar(toys.random_states(()), EYE)
     sum((value**2).sum() for value in cloud.fields().values()).backward()
     optimizer.step()
-    moved = {name for name, value in avatar.named_parameters() if not torch.equal(value, before[name])}
+    moved = {
+        name for name, value in avatar.named_parameters() if not torch.equal(value, before[name])
+    }
     assert ("per_gaussian.derivations" in moved) == (
-        switch.get("derivations", 4) > 0 and switch.get("derivation_kind", "") not in ("fixed", "scene")
+        switch.get("derivations", 4) > 0
+        and switch.get("derivation_kind", "") not in ("fixed", "scene")
         and switch.get("triplane", True)
-    )  # fmt: skip
+    )
     assert "per_gaussian.means" in moved
 
 
@@ -229,10 +258,15 @@ def test_the_deformation_without_pose():
 
 def test_what_is_fixed_to_the_body_is_looked_at_from_there():
     """With camera and shoulders still, a head that turns changes no colour of theirs."""
-    avatar = make("gaussianhead", AnchoringConfig(two_frames=True), deformation=False, sh_degree=0, **SMALL)
+    avatar = make(
+        "gaussianhead", AnchoringConfig(two_frames=True), deformation=False, sh_degree=0, **SMALL
+    )
     with torch.no_grad():
         avatar.per_gaussian["head_logits"].copy_(torch.where(torch.arange(COUNT) < 20, -30.0, 30.0))
-    state, view = dataclasses.replace(toys.random_states(()), T_world_body=toys.head_pose()), toys.camera(32)
+    state, view = (
+        dataclasses.replace(toys.random_states(()), T_world_body=toys.head_pose()),
+        toys.camera(32),
+    )
     states = [dataclasses.replace(state, T_world_head=toys.head_pose(yaw)) for yaw in (0.0, 0.5)]
     still, turned = (avatar(each, view.in_frame(each.T_world_head).center).sh for each in states)
     torch.testing.assert_close(still[:20], turned[:20], atol=1e-6, rtol=0)
@@ -240,7 +274,8 @@ def test_what_is_fixed_to_the_body_is_looked_at_from_there():
 
 
 def test_settings_of_earlier_programs_are_read():
-    """Their avatars say whether the deformation computed in bfloat16; it does in float32 everywhere."""
+    """Their avatars say whether the deformation computed in bfloat16; it does in float32
+    everywhere."""
     stored = {**to_dict(GaussianHeadConfig()), "deform_bfloat16": True}
     assert apply(GaussianHeadConfig(), stored, "avatar.json") == GaussianHeadConfig()
     with pytest.raises(UserError, match="unknown key gaussianhead.deform_bfloat16"):
@@ -254,7 +289,10 @@ def test_folding_the_condition_equals_the_concatenation():
     points, condition = torch.randn(7, 3).double(), torch.randn(9).double()
     encoded = encode(points, 10)
     inputs = torch.cat([encoded, condition.expand(7, -1)], -1)
-    x = torch.relu(inputs @ torch.cat([net.hidden[0].weight, net.conditions[0].weight], 1).T + net.hidden[0].bias)
+    x = torch.relu(
+        inputs @ torch.cat([net.hidden[0].weight, net.conditions[0].weight], 1).T
+        + net.hidden[0].bias
+    )
     for layer in range(1, 8):
         weight, below = net.hidden[layer].weight, x
         if layer == 4:
@@ -266,7 +304,12 @@ def test_folding_the_condition_equals_the_concatenation():
 
 @pytest.mark.parametrize(
     "change",
-    [{"derivations": 3}, {"derivations": -1}, {"deform_skip": 8}, {"derivation_schedule": True, "derivations": 0}],
+    [
+        {"derivations": 3},
+        {"derivations": -1},
+        {"deform_skip": 8},
+        {"derivation_schedule": True, "derivations": 0},
+    ],
 )
 def test_a_config_that_cannot_be(change):
     with pytest.raises(ValueError, match="expected"):

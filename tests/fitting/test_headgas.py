@@ -61,13 +61,17 @@ SWITCHES = [
 ]
 
 
-@pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: "-".join(f"{k}={v}" for k, v in switch.items()))
+@pytest.mark.parametrize(
+    "switch", SWITCHES, ids=lambda switch: "-".join(f"{k}={v}" for k, v in switch.items())
+)
 def test_every_switch_trains_and_changes_what_it_says(switch):
     avatar = make("headgas", **switch)
     state, other = toys.random_states((), seed=1), toys.random_states((), seed=2)
     a, b = avatar(state, EYE), avatar(other, EYE)
     sum(value.square().sum() for value in a.fields().values()).backward()
-    assert all(parameter.grad is not None for parameter in avatar.parameters() if parameter.requires_grad)
+    assert all(
+        parameter.grad is not None for parameter in avatar.parameters() if parameter.requires_grad
+    )
     moves = (a.means - b.means).abs().max() > 1e-7
     grows = (a.scales - b.scales).abs().max() > 1e-7
     recolours = (a.sh - b.sh).abs().max() > 1e-6
@@ -87,13 +91,16 @@ def test_the_place_of_a_gaussian_is_learned_through_its_encoding_too():
     assert blind.per_gaussian["means"].grad is None
     for name, value in seeing.named_parameters():
         if name != "per_gaussian.means" and value.grad is not None:
-            torch.testing.assert_close(value.grad, dict(blind.named_parameters())[name].grad, msg=name)
+            torch.testing.assert_close(
+                value.grad, dict(blind.named_parameters())[name].grad, msg=name
+            )
 
 
 def test_limited_coefficients_recolour_as_far_as_training_showed_and_move_all_the_way():
     avatar = make("headgas", dataclasses.replace(EXTENDED, pose_correction=False), limited=True)
     seen = toys.random_states((30,))
-    torch.testing.assert_close(avatar.codes(seen), seen.expression)  # what training showed is not clamped
+    # what training showed is not clamped
+    torch.testing.assert_close(avatar.codes(seen), seen.expression)
     most, beyond = seen[0].map(torch.clone), seen[0].map(torch.clone)
     most.expression.copy_(seen.expression.amax(0))
     beyond.expression.copy_(2 * most.expression)
@@ -109,7 +116,9 @@ def test_codes_are_clamped_to_what_training_showed():
     wild = state.map(torch.clone)
     wild.expression.fill_(40.0)
     codes = avatar.codes(wild)
-    assert (codes <= avatar.code_limits[1] + 1e-6).all() and (codes >= avatar.code_limits[0] - 1e-6).all()
+    assert (codes <= avatar.code_limits[1] + 1e-6).all() and (
+        codes >= avatar.code_limits[0] - 1e-6
+    ).all()
     seen = toys.random_states((30,))
     inside = avatar.codes(seen)
     raw = (seen.expression - avatar.code_mean) @ avatar.code_projection

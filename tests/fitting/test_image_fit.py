@@ -13,19 +13,19 @@ import torch
 from likeness.fitting import finetune
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
-from likeness.scene.config_files import load_preset
-from likeness.fitting.seedings import AUTO, SEEDINGS
+from likeness.fitting.finetune import RefinementConfig, can_refine, refine, shown_share
 from likeness.fitting.loop import create_avatar
 from likeness.fitting.recolouring import check_recolourable, recolour
 from likeness.fitting.recolouring.colours import RecolourConfig
-from likeness.fitting.finetune import RefinementConfig, can_refine, refine, shown_share
+from likeness.fitting.seedings import AUTO, SEEDINGS
+from likeness.ops.harmonics import C0
 from likeness.preprocess.portraits.capture import PictureOptions, build_capture
 from likeness.renderers import create
 from likeness.scene.cloud import GaussianCloud
+from likeness.scene.config_files import load_preset
 from likeness.scene.errors import UserError
-from likeness.scene.head_state import HeadState
 from likeness.scene.frame_images import FrameStore
-from likeness.ops.harmonics import C0
+from likeness.scene.head_state import HeadState
 from tests import synthetic_images, toys
 from tests.contract.test_avatars import make
 
@@ -48,7 +48,11 @@ def lifted(capture):
 def psnr(avatar, frame, picture) -> float:
     camera = frame.camera.in_frame(frame.state.T_world_head)
     with torch.no_grad():
-        shown = create("cpu", "cpu").render(avatar(frame.state, camera.center), camera).over(torch.ones(3))
+        shown = (
+            create("cpu", "cpu")
+            .render(avatar(frame.state, camera.center), camera)
+            .over(torch.ones(3))
+        )
     return float(-10 * torch.log10((shown - picture).square().mean()))
 
 
@@ -58,7 +62,8 @@ def test_auto_names_initializers_that_exist():
 
 @pytest.fixture
 def ticking(monkeypatch):
-    """A clock that goes on by a tenth of a second whenever it is looked at: as many steps on every machine."""
+    """A clock that goes on by a tenth of a second whenever it is looked at: as many steps on every
+    machine."""
     ticks = itertools.count()
     clock = types.SimpleNamespace(monotonic=lambda: 0.1 * next(ticks))
     monkeypatch.setattr(finetune, "time", clock)
@@ -89,7 +94,9 @@ class TestRefinement:
         hidden = shown <= RefinementConfig().least_shown
         assert hidden.sum() > 500
         for name in ("colors", "opacity_logits", "means", "log_scales"):
-            assert torch.equal(avatar.per_gaussian[name][hidden], lifted.per_gaussian[name][hidden]), name
+            assert torch.equal(
+                avatar.per_gaussian[name][hidden], lifted.per_gaussian[name][hidden]
+            ), name
 
     def test_share_of_what_is_shown(self):
         """One Gaussian alone, one behind an opaque one, one outside of the picture."""
@@ -101,7 +108,9 @@ class TestRefinement:
 
             def __call__(self, state, eye):
                 quats = torch.tensor([1.0, 0, 0, 0]).repeat(4, 1)
-                return GaussianCloud(means, quats, scales, torch.full((4,), 0.99), torch.zeros(4, 1, 3))
+                return GaussianCloud(
+                    means, quats, scales, torch.full((4,), 0.99), torch.zeros(4, 1, 3)
+                )
 
         states = HeadState.stack([HeadState.neutral(52, 2, toys.head_pose())])
         camera = toys.camera(128)
@@ -124,16 +133,24 @@ class TestRecolouring:
         frame = capture.frames[0]
         camera = frame.camera.in_frame(frame.state.T_world_head)
         with torch.no_grad():
-            shown = create("cpu", "cpu").render(lifted(frame.state, camera.center), camera).over(torch.ones(3))
+            shown = (
+                create("cpu", "cpu")
+                .render(lifted(frame.state, camera.center), camera)
+                .over(torch.ones(3))
+            )
         picture = shown.numpy().copy()
         x, y = frame.landmarks[[61, 291, 0, 152]].numpy().T
         area = np.zeros(picture.shape[:2], bool)
         area[int(y[2]) : int(y[3]) - 3, int(x[0]) : int(x[1])] = True
         picture[area] = 0.5 * picture[area] + [0.0, 0.5, 0.0]
         folder = tmp_path_factory.mktemp("edited")
-        path = synthetic_images.save(folder / "e.png", (picture * 255).clip(0, 255).round().astype(np.uint8))
+        path = synthetic_images.save(
+            folder / "e.png", (picture * 255).clip(0, 255).round().astype(np.uint8)
+        )
         # The frame's own state stands in for the tracker's, so that the colours alone are tested.
-        again = build_capture([path], folder / "capture", OPTIONS, identity=capture.identity, download=False)
+        again = build_capture(
+            [path], folder / "capture", OPTIONS, identity=capture.identity, download=False
+        )
         return bundle, again, area
 
     def test_changes_colours_where_the_picture_does_and_nothing_else(self, edited):
@@ -147,7 +164,12 @@ class TestRecolouring:
         assert changed == {"per_gaussian.colors"}
         change = (after["per_gaussian.colors"] - before["per_gaussian.colors"])[:, 0] * C0
         means = bundle.avatar.per_gaussian["means"]
-        chin = (means[:, 1] < -0.07) & (means[:, 1] > -0.10) & (means[:, 0].abs() < 0.012) & (means[:, 2] > 0.0)
+        chin = (
+            (means[:, 1] < -0.07)
+            & (means[:, 1] > -0.10)
+            & (means[:, 0].abs() < 0.012)
+            & (means[:, 2] > 0.0)
+        )
         brow = (means[:, 1] > 0.02) & (means[:, 2] > -0.02)
         assert change[chin, 1].mean() > 0.08 and change[chin, 0].mean() < 0
         assert change[brow].abs().mean() < 0.02
@@ -163,7 +185,8 @@ class TestRecolouring:
         shown = torch.tensor([True, True, False, False])
         out = _carried_on(change, shown, means, colours, RecolourConfig())
         assert torch.equal(out[:2], change[:2])
-        assert out[2, 2] > 0.45 and out[3].abs().max() == 0  # alike and near; alike, but a metre away
+        # alike and near; alike, but a metre away
+        assert out[2, 2] > 0.45 and out[3].abs().max() == 0
 
     @pytest.mark.parametrize("kind", ["rigged", "linear", "gaussianhead", "headgas"])
     def test_kinds(self, kind):
@@ -171,7 +194,11 @@ class TestRecolouring:
         if kind in ("rigged", "linear"):
             check_recolourable(bundle, "run")
             view = bundle.avatar.base_colours()
-            before = bundle.avatar(bundle.default_state, torch.tensor([0.0, 0.0, 1.0])).sh.detach().clone()
+            before = (
+                bundle.avatar(bundle.default_state, torch.tensor([0.0, 0.0, 1.0]))
+                .sh.detach()
+                .clone()
+            )
             with torch.no_grad():
                 view.add_(0.25)
             moved = bundle.avatar(bundle.default_state, torch.tensor([0.0, 0.0, 1.0]))
@@ -185,7 +212,9 @@ class TestRecolouring:
 
 
 def test_the_preset_needs_no_fit(capture):
-    config = dataclasses.replace(CONFIG, seeds=dataclasses.replace(CONFIG.seeds, num_gaussians=2000))
+    config = dataclasses.replace(
+        CONFIG, seeds=dataclasses.replace(CONFIG.seeds, num_gaussians=2000)
+    )
     avatar = create_avatar(config, capture, FrameStore(capture, capture.train), 0)
     assert avatar.kind == "rigged" and avatar.config.sh_degree == 0
 
@@ -196,7 +225,8 @@ def test_what_was_guessed_on_purpose_is_not_held_back():
 
     bundle = toys.bundle(make("rigged"))
     with torch.no_grad():
-        bundle.avatar.per_gaussian["means"][:5, 0] = 5.0  # metres to the side: no picture shows them
+        # metres to the side: no picture shows them
+        bundle.avatar.per_gaussian["means"][:5, 0] = 5.0
     guessed = dataclasses.replace(bundle, facts={"extrapolates": True})
     assert (ClampedGaussians.of(Player(bundle)).confidence < 1).any()
     assert (ClampedGaussians.of(Player(guessed)).confidence == 1).all()

@@ -12,7 +12,9 @@ WEIGHTS = {"l1": 0.7, "dssim": 0.3, "matte": 0.4}
 
 def inputs(seed: int, dtype=torch.float64, height: int = 21, width: int = 34):
     generator = torch.Generator().manual_seed(seed)
-    rgb, alpha, colour, matte = (torch.rand(height, width, c, generator=generator, dtype=dtype) for c in (3, 1, 3, 1))
+    rgb, alpha, colour, matte = (
+        torch.rand(height, width, c, generator=generator, dtype=dtype) for c in (3, 1, 3, 1)
+    )
     rgba = torch.cat([colour, matte], -1)  # as a store of frames gives them: parts of one picture
     leaves = (rgb * alpha).requires_grad_(), alpha.requires_grad_()
     return *leaves, rgba[..., :3], rgba[..., 3:], torch.rand(3, generator=generator)
@@ -25,7 +27,11 @@ def test_values_and_gradients_are_the_twins(seed, weights):
     found = [f(*tensors, background, weights) for f in (picture_loss, picture_loss_torch)]
     gradients = []
     for result in found:
-        gradients.append(torch.autograd.grad(3 * result.total, tensors[:2], allow_unused=True, materialize_grads=True))
+        gradients.append(
+            torch.autograd.grad(
+                3 * result.total, tensors[:2], allow_unused=True, materialize_grads=True
+            )
+        )
     torch.testing.assert_close(found[0].total, found[1].total, rtol=1e-12, atol=0)
     for name in TERMS:
         torch.testing.assert_close(found[0].terms[name], found[1].terms[name], rtol=1e-12, atol=0)
@@ -44,7 +50,14 @@ def test_in_single_precision_it_stays_close():
 
 def test_where_both_agree_l1_has_no_gradient():
     rgb, alpha, *_ = inputs(2)
-    result = picture_loss(rgb, alpha, (rgb / alpha).detach(), alpha.detach(), torch.zeros(3), {"matte": 1.0, "l1": 0.0})
+    result = picture_loss(
+        rgb,
+        alpha,
+        (rgb / alpha).detach(),
+        alpha.detach(),
+        torch.zeros(3),
+        {"matte": 1.0, "l1": 0.0},
+    )
     result.total.backward()
     assert result.total == 0 and not alpha.grad.any() and not rgb.grad.any()
 
@@ -66,7 +79,11 @@ def test_threads_and_storage_change_nothing():
     rgb, alpha, colour, matte, background = inputs(5, torch.float32, 100, 30)
     threads, found = torch.get_num_threads(), []
     try:
-        for count, frame in ((1, (colour, matte)), (4, (colour, matte)), (2, (colour.clone(), matte.clone()))):
+        for count, frame in (
+            (1, (colour, matte)),
+            (4, (colour, matte)),
+            (2, (colour.clone(), matte.clone())),
+        ):
             torch.set_num_threads(count)
             result = picture_loss(rgb, alpha, *frame, background, WEIGHTS)
             found.append((result.total.detach(), *torch.autograd.grad(result.total, (rgb, alpha))))
@@ -102,11 +119,15 @@ def test_a_batch_is_the_mean_of_its_pictures(loss):
     finally:
         torch.set_num_threads(threads)
     expected = [loss(*tensors, WEIGHTS) for tensors in single]
-    torch.testing.assert_close(found.total, sum(one.total for one in expected) / 3, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        found.total, sum(one.total for one in expected) / 3, rtol=1e-12, atol=0
+    )
     for name in TERMS:
         torch.testing.assert_close(found.terms[name], sum(one.terms[name] for one in expected) / 3)
     torch.testing.assert_close(found.squared_error, sum(one.squared_error for one in expected) / 3)
     leaves = [tensors[:2] for tensors in single]
     for number, gradients in enumerate(zip(*torch.autograd.grad(found.total, (rgb, alpha)))):
-        for one, other in zip(gradients, torch.autograd.grad(expected[number].total / 3, leaves[number])):
+        for one, other in zip(
+            gradients, torch.autograd.grad(expected[number].total / 3, leaves[number])
+        ):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-14)

@@ -9,9 +9,9 @@ import pytest
 
 from likeness.fitting import length
 from likeness.fitting.config import FitConfig, ScheduleConfig
-from likeness.scene.config_files import load_preset, presets
 from likeness.fitting.length import announce, budget_of
 from likeness.fitting.loop import Budget
+from likeness.scene.config_files import load_preset, presets
 from tests import toys
 
 PAPERS = {"headgas": (50_000, 10_000), "gaussianhead": (80_000, 16_000)}
@@ -39,7 +39,12 @@ def test_the_papers_presets_run_their_length_on_a_cpu_and_say_how_long_that_is(p
     with caplog.at_level("INFO"):
         line = announce(config, budget, "cpu", lambda: 0.36)
     hours = PAPERS[preset][0] * 0.36 / 3600
-    assert f"about {hours:.1f} hours" in line and "0.36 s" in line and "--resume" in line and "--minutes" in line
+    assert (
+        f"about {hours:.1f} hours" in line
+        and "0.36 s" in line
+        and "--resume" in line
+        and "--minutes" in line
+    )
     assert [record.getMessage() for record in caplog.records] == [line]
     assert announce(config, budget_of(config, "cuda", None, None), "cuda", untimed) is None
 
@@ -48,7 +53,14 @@ def test_the_papers_presets_run_their_length_on_a_cpu_and_say_how_long_that_is(p
 def test_a_fit_that_is_too_short_for_its_preset_says_so(preset, caplog):
     config = load_preset(preset, FitConfig)
     line = announce(config, Budget(minutes=3), "cpu", lambda: 0.3)
-    for part in ("3 minutes", "600 iterations", "0.3 s", *map(str, PAPERS[preset]), "default", f"{preset}-plus"):
+    for part in (
+        "3 minutes",
+        "600 iterations",
+        "0.3 s",
+        *map(str, PAPERS[preset]),
+        "default",
+        f"{preset}-plus",
+    ):
         assert part in line
     assert "\n" not in line and caplog.records[0].levelname == "WARNING"
     short = announce(config, Budget(iterations=PAPERS[preset][1] - 1), "cuda", untimed)
@@ -94,7 +106,13 @@ def test_a_run_says_it_before_the_first_step_and_notes_it(tmp_path: Path, caplog
 
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     options = subject.FitOptions(Budget(minutes=0.002), download=False)
-    result = subject.fit_run(RunDirectory(tmp_path / "run"), capture, config, options, lambda text: Heard())
+    result = subject.fit_run(
+        RunDirectory(tmp_path / "run"), capture, config, options, lambda text: Heard()
+    )
     assert said and min(said) >= 1
     assert "too few for this preset" in result.notes["length"]
-    assert caplog.records[0].getMessage() == result.notes["length"] == result.bundle.facts["notes"]["length"]
+    assert (
+        caplog.records[0].getMessage()
+        == result.notes["length"]
+        == result.bundle.facts["notes"]["length"]
+    )

@@ -21,10 +21,10 @@ from likeness.fitting.avatars.headgas import HeadGaSConfig
 from likeness.fitting.config import FitConfig, ScheduleConfig
 from likeness.fitting.densify import AdaptiveConfig
 from likeness.fitting.figures import Unread
-from likeness.fitting.seedings import SeedingConfig
 from likeness.fitting.listeners import JsonLog
 from likeness.fitting.loop import Budget, FitDivergedError, FitInterrupted
 from likeness.fitting.objective import ObjectiveConfig
+from likeness.fitting.seedings import SeedingConfig
 from likeness.renderers import create
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
@@ -33,7 +33,10 @@ from tests import toys
 
 SMALL = FitConfig(
     headgas=HeadGaSConfig(
-        feature_size=4, hidden_size=16, sh_degree=1, base_appearance=True,
+        feature_size=4,
+        hidden_size=16,
+        sh_degree=1,
+        base_appearance=True,
         anchoring=AnchoringConfig(two_frames=True, rigged=True, pose_correction=True),
     ),
     initializer="picture",
@@ -41,20 +44,27 @@ SMALL = FitConfig(
     densify=AdaptiveConfig(start=10, stop=60, every=10, min_observations=5, max_gaussians=400),
     objective=ObjectiveConfig(perceptual=0.0, matte=0.2, background="random"),
     schedule=ScheduleConfig(iterations=80, half_resolution_until=30, short_fit_exponent=0.3),
-)  # fmt: skip
+)
 
 
 ANCHORING = SMALL.headgas.anchoring
 SMALL_OF = {
     "headgas": SMALL,
     "gaussianhead": dataclasses.replace(
-        SMALL, avatar="gaussianhead",
+        SMALL,
+        avatar="gaussianhead",
         gaussianhead=GaussianHeadConfig(
-            deform_width=16, deform_from=20, resolution=8, scales=(1, 2), channels=8, hidden_size=16, sh_degree=1,
+            deform_width=16,
+            deform_from=20,
+            resolution=8,
+            scales=(1, 2),
+            channels=8,
+            hidden_size=16,
+            sh_degree=1,
             anchoring=ANCHORING,
         ),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +92,13 @@ def run(capture, renderer, iterations=80, config=SMALL, **kwargs):
     torch.set_num_threads(1)
     recorder = Recorder()
     avatar = loop.fit(
-        capture, renderer, config, Budget(iterations=iterations), listeners=[recorder, *kwargs.pop("listeners", [])],
+        capture,
+        renderer,
+        config,
+        Budget(iterations=iterations),
+        listeners=[recorder, *kwargs.pop("listeners", [])],
         **kwargs,
-    )  # fmt: skip
+    )
     return avatar, recorder.infos
 
 
@@ -103,7 +117,9 @@ def in_batches(config, batch):
 
 @pytest.mark.parametrize("batch, last, stop", [(1, 80, 37), (3, 24, 11)], ids=["single", "batch"])
 @pytest.mark.parametrize("kind", AVATARS)
-def test_a_resumed_fit_equals_an_uninterrupted_one(capture, renderer, tmp_path, kind, batch, last, stop):
+def test_a_resumed_fit_equals_an_uninterrupted_one(
+    capture, renderer, tmp_path, kind, batch, last, stop
+):
     config = in_batches(SMALL_OF.get(kind) or dataclasses.replace(SMALL, avatar=kind), batch)
     whole, infos = run(capture, renderer, last, config)
     assert infos[-1].num_gaussians != infos[0].num_gaussians
@@ -111,12 +127,19 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(capture, renderer, tmp_path, 
     seen = Recorder()
     with pytest.raises(FitInterrupted):
         run(
-            capture, renderer, last, config, checkpoint_path=path, listeners=[seen],
+            capture,
+            renderer,
+            last,
+            config,
+            checkpoint_path=path,
+            listeners=[seen],
             should_stop=lambda: len(seen.infos) == stop,
-        )  # fmt: skip
+        )
     resumed, rest = run(capture, renderer, last, config, checkpoint_path=path)
     assert [i.step for i in rest] == list(range(stop + 1, last + 1))
-    assert [(i.figures.loss, i.frames) for i in rest] == [(i.figures.loss, i.frames) for i in infos[stop:]]
+    assert [(i.figures.loss, i.frames) for i in rest] == [
+        (i.figures.loss, i.frames) for i in infos[stop:]
+    ]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
@@ -131,15 +154,21 @@ def fingerprint(root: str) -> dict[str, str]:
     """SHA-256 of what a few steps make of each kind of avatar."""
     capture, renderer, digests = Capture.load(Path(root)), create("cpu", "cpu"), {}
     for kind in AVATARS:
-        avatar, _ = run(capture, renderer, 4, SMALL_OF.get(kind) or dataclasses.replace(SMALL, avatar=kind))
-        tensors = b"".join(value.contiguous().numpy().tobytes() for value in avatar.state_dict().values())
+        avatar, _ = run(
+            capture, renderer, 4, SMALL_OF.get(kind) or dataclasses.replace(SMALL, avatar=kind)
+        )
+        tensors = b"".join(
+            value.contiguous().numpy().tobytes() for value in avatar.state_dict().values()
+        )
         digests[kind] = hashlib.sha256(tensors).hexdigest()
     return digests
 
 
 def test_a_later_process_fits_the_same_bits(capture):
     """Of a fresh clone this process has compiled kernels that the other one loads."""
-    program = "import sys; from tests.fitting import test_loop; print(test_loop.fingerprint(sys.argv[1]))"
+    program = (
+        "import sys; from tests.fitting import test_loop; print(test_loop.fingerprint(sys.argv[1]))"
+    )
     command = [sys.executable, "-c", program, str(capture.root)]
     later = subprocess.check_output(command, cwd=Path(__file__).parents[2], text=True)
     assert later.strip().splitlines()[-1] == str(fingerprint(str(capture.root)))
@@ -150,11 +179,15 @@ def test_expressions_matter_to_the_fit_and_the_baseline_never_sees_them(capture,
     blind = dataclasses.replace(SMALL, schedule=dataclasses.replace(longer, expressions=False))
     avatar, blind_infos = run(capture, renderer, iterations=240, config=blind)
     assert not avatar.per_gaussian["basis"].any()  # without expressions nothing pulls at the bases
-    _, infos = run(capture, renderer, iterations=240, config=dataclasses.replace(SMALL, schedule=longer))
+    _, infos = run(
+        capture, renderer, iterations=240, config=dataclasses.replace(SMALL, schedule=longer)
+    )
     assert sum(i.figures.psnr for i in infos[-13:]) > sum(i.figures.psnr for i in blind_infos[-13:])
 
 
-def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_last_good_state(capture, renderer, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_last_good_state(
+    capture, renderer, tmp_path
+):
     path = tmp_path / "checkpoint.safetensors"
     run(capture, renderer, iterations=5, checkpoint_path=path)
     good = path.read_bytes()
@@ -199,17 +232,26 @@ def checkpointed(capture, renderer, tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_checkpoint_whose_parts_do_not_belong_together_is_refused(capture, renderer, checkpointed, tmp_path, damage):
-    tensors, texts = read_tensors(checkpointed, "checkpoint"), read_header(checkpointed, "checkpoint").texts
+def test_a_checkpoint_whose_parts_do_not_belong_together_is_refused(
+    capture, renderer, checkpointed, tmp_path, damage
+):
+    tensors, texts = (
+        read_tensors(checkpointed, "checkpoint"),
+        read_header(checkpointed, "checkpoint").texts,
+    )
     DAMAGE[damage](tensors)
     save_tensors(tmp_path / "c.safetensors", tensors, texts)
     with pytest.raises(UserError, match="c.safetensors: .*remove it to start this fit anew"):
         run(capture, renderer, checkpoint_path=tmp_path / "c.safetensors")
 
 
-@pytest.mark.parametrize("progress", ['{"step": -1}', '{"step": 1.5}', '{"seconds": "x"}', "[]", '{"step": 1e400}'])
+@pytest.mark.parametrize(
+    "progress", ['{"step": -1}', '{"step": 1.5}', '{"seconds": "x"}', "[]", '{"step": 1e400}']
+)
 def test_a_checkpoint_of_no_step_is_refused(capture, renderer, checkpointed, tmp_path, progress):
-    save_tensors(tmp_path / "c.safetensors", read_tensors(checkpointed, "checkpoint"), {"progress": progress})
+    save_tensors(
+        tmp_path / "c.safetensors", read_tensors(checkpointed, "checkpoint"), {"progress": progress}
+    )
     with pytest.raises(UserError, match="c.safetensors: .*remove it to start this fit anew"):
         run(capture, renderer, checkpoint_path=tmp_path / "c.safetensors")
 
@@ -235,8 +277,12 @@ def test_the_log_of_a_killed_fit_goes_on_without_repetition(tmp_path):
 def test_the_random_numbers_of_a_step_are_the_same_on_every_machine():
     generator = loop.generator_of(7, 123)
     assert generator.initial_seed() == 682066301
-    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=loop.generator_of(7, 123)))
-    seeds = {loop.generator_of(seed, step).initial_seed() for seed in range(10) for step in range(100)}
+    assert torch.equal(
+        torch.rand(3, generator=generator), torch.rand(3, generator=loop.generator_of(7, 123))
+    )
+    seeds = {
+        loop.generator_of(seed, step).initial_seed() for seed in range(10) for step in range(100)
+    }
     assert len(seeds) == 1000
 
 
@@ -250,8 +296,10 @@ def test_frames_of_a_step_are_all_different_and_none_comes_twice_in_an_epoch():
             together = sum(order, ())
             assert len(set(together)) == steps * batch and set(together) <= set(train)
             seen[batch, epoch] = together
-    assert seen[1, 0] != seen[1, 1] and seen[2, 0] == seen[1, 0][:12]  # an order for each epoch, whatever the batch
-    assert {frame for epoch in range(6) for frame in seen[5, epoch]} == set(train)  # what one left over, others take
+    # an order for each epoch, whatever the batch
+    assert seen[1, 0] != seen[1, 1] and seen[2, 0] == seen[1, 0][:12]
+    # what one left over, others take
+    assert {frame for epoch in range(6) for frame in seen[5, epoch]} == set(train)
 
 
 def test_batches_learn_densify_and_are_counted(capture, renderer, tmp_path):
@@ -261,7 +309,9 @@ def test_batches_learn_densify_and_are_counted(capture, renderer, tmp_path):
     assert infos[-1].num_gaussians != infos[0].num_gaussians
     assert all(len(set(info.frames)) == 4 for info in infos)
     last = json.loads(log.read_text().splitlines()[-1])
-    assert last["step"] == 30 and last["pictures_per_s"] == pytest.approx(4 * last["steps_per_s"], rel=0.02)
+    assert last["step"] == 30 and last["pictures_per_s"] == pytest.approx(
+        4 * last["steps_per_s"], rel=0.02
+    )
 
 
 def test_every_picture_of_a_batch_has_its_own_background(capture, renderer):
@@ -289,7 +339,8 @@ def test_short_fits_take_larger_steps():
     config = FitConfig(schedule=ScheduleConfig(iterations=1000, short_fit_exponent=0.5))
     assert loop._stride(config, 0.0, 0) == 1
     assert loop._stride(config, 400.0, 4) == pytest.approx(10)
-    assert loop._stride(config, 400.0, 400) == loop._stride(config, 400.0, 900) == 1  # as many as its own, or more
+    # as many as its own, or more
+    assert loop._stride(config, 400.0, 400) == loop._stride(config, 400.0, 900) == 1
     assert loop._stride(FitConfig(schedule=ScheduleConfig(short_fit_exponent=0.0)), 400.0, 4) == 1
 
 

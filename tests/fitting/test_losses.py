@@ -22,7 +22,9 @@ def test_fused_ssim_equals_plain_pytorch(shape, dtype, tolerance):
     batch = (x, y) if x.ndim == 4 else (x[None], y[None])
     for valid in (False, True) if min(shape[-3:-1]) >= 11 else (False,):
         expected = losses.ssim_torch(*batch, valid=valid)
-        assert losses.ssim(x, y, valid=valid).item() == pytest.approx(expected.item(), abs=tolerance)
+        assert losses.ssim(x, y, valid=valid).item() == pytest.approx(
+            expected.item(), abs=tolerance
+        )
 
 
 @pytest.mark.parametrize("valid", [False, True])
@@ -43,7 +45,9 @@ def test_fused_gradient_equals_plain_pytorch(valid):
 def test_fused_gradient_against_finite_differences(valid):
     x, y = _pair(13, 12, 3, seed=2, dtype=torch.float64)
     x.requires_grad_()
-    assert torch.autograd.gradcheck(lambda image: losses.ssim(image, y, valid=valid), (x,), eps=1e-6, atol=1e-9)
+    assert torch.autograd.gradcheck(
+        lambda image: losses.ssim(image, y, valid=valid), (x,), eps=1e-6, atol=1e-9
+    )
 
 
 def test_gradient_is_zero_for_equal_images_and_points_uphill():
@@ -60,14 +64,17 @@ def test_gradient_is_zero_for_equal_images_and_points_uphill():
 
 def test_valid_ssim_equals_scikit_image():
     x, y = _pair(64, 50, 3, seed=3)
-    options = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=2)
+    options = dict(
+        gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=2
+    )
     expected = structural_similarity(x.numpy(), y.numpy(), **options)
     assert losses.ssim(x, y, valid=True).item() == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("valid", [False, True])
 def test_where_images_are_equal_nothing_is_lost(valid):
-    """Most of a frame is background in both: only what differs, up to the reach of the windows, is computed."""
+    """Most of a frame is background in both: only what differs, up to the reach of the windows, is
+    computed."""
     x, y = _pair(61, 90, 3, seed=5, dtype=torch.float64)
     same = torch.ones(61, 90, 1, dtype=torch.bool)
     same[24:31, 40:47], same[45, 88] = False, False
@@ -107,7 +114,9 @@ def test_batches_are_split_anywhere():
         together = losses.ssim(x, y).item()
     finally:
         torch.set_num_threads(threads)
-    assert together == pytest.approx(sum(losses.ssim(a, b).item() for a, b in zip(x, y)) / 3, abs=1e-6)
+    assert together == pytest.approx(
+        sum(losses.ssim(a, b).item() for a, b in zip(x, y)) / 3, abs=1e-6
+    )
 
 
 def test_other_channel_counts_and_dtypes_take_the_plain_path():
@@ -118,7 +127,8 @@ def test_other_channel_counts_and_dtypes_take_the_plain_path():
 def test_l1_and_dssim_of_extremes():
     zeros, ones = torch.zeros(16, 16, 3), torch.ones(16, 16, 3)
     assert losses.l1(zeros, ones).item() == 1
-    assert losses.dssim(ones, ones).item() == pytest.approx(0, abs=2e-5)  # float32: E[x²] - E[x]² against C2 = 9e-4
+    # float32: E[x²] - E[x]² against C2 = 9e-4
+    assert losses.dssim(ones, ones).item() == pytest.approx(0, abs=2e-5)
     assert losses.dssim(zeros, ones).item() > 0.98
 
 

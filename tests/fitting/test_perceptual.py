@@ -12,7 +12,9 @@ from likeness.fitting import perceptual
 from likeness.fitting.perceptual import LPIPS, VGG16, AlexNet, VGGLoss
 from likeness.scene.errors import UserError
 
-REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "lpips" / "lpips_reference.npz"
+REFERENCE = (
+    Path(__file__).resolve().parents[3] / "shared" / "reference" / "lpips" / "lpips_reference.npz"
+)
 NETWORKS = {"vgg": VGG16, "alex": AlexNet}
 
 
@@ -62,11 +64,14 @@ def test_lpips_shapes_and_zero():
 
 def test_torchvision_names_and_activation_indices():
     names = set(VGG16().state_dict())
-    indices = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]  # torchvision.models.vgg16().features
+    # torchvision.models.vgg16().features
+    indices = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
     assert names == {f"features.{i}.{kind}" for i in indices for kind in ("weight", "bias")}
     wanted = {"relu1_2": 3, "relu2_2": 8, "relu3_3": 15, "relu4_3": 22, "relu5_3": 29}
     assert {name: VGG16().activations[name] for name in wanted} == wanted
-    assert set(AlexNet().state_dict()) == {f"features.{i}.{k}" for i in (0, 3, 6, 8, 10) for k in ("weight", "bias")}
+    assert set(AlexNet().state_dict()) == {
+        f"features.{i}.{k}" for i in (0, 3, 6, 8, 10) for k in ("weight", "bias")
+    }
 
 
 def test_vgg_loss_is_zero_at_the_target_and_points_downhill(vgg):

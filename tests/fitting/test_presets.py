@@ -14,8 +14,8 @@ import torch
 from likeness.fitting.avatars import AVATARS
 from likeness.fitting.avatars.gaussianhead import GaussianHeadConfig
 from likeness.fitting.config import FitConfig
-from likeness.scene.config_files import fields, load_preset
 from likeness.fitting.seedings import SEEDINGS
+from likeness.scene.config_files import fields, load_preset
 from likeness.scene.extent import SCENE_CENTRE_M, SCENE_EXTENT_M, SCENE_RADIUS_M
 from tests import toys
 
@@ -68,7 +68,11 @@ def anchoring(avatar: str) -> dict[str, Said | Silent]:
     """Head fixed, camera moving (both papers), and nothing beside that."""
     names = ("two_frames", "rigged", "swaying", "pose_correction")
     off = {f"{avatar}.anchoring.{name}": Silent(False, OFF) for name in names}
-    unused = {"anchoring.correction_components": 10, "rates.head_logits": (2e-2, 2e-3), "rates.anchoring": (1e-3, 1e-4)}
+    unused = {
+        "anchoring.correction_components": 10,
+        "rates.head_logits": (2e-2, 2e-3),
+        "rates.anchoring": (1e-3, 1e-4),
+    }
     return off | {f"{avatar}.{name}": Silent(value, UNUSED) for name, value in unused.items()}
 
 
@@ -82,8 +86,12 @@ HEADGAS = {
     "headgas.encoding_frequencies": Silent(4, "ψ is not specified; 4 resolve 3 cm"),
     "headgas.encoding_gradient": Said(True, "MLP: f_i and ψ(μ) are fed in, no stop of gradients"),
     "headgas.sh_degree": Said(3, "MLP: SH coefficients, k = 3"),
-    "headgas.blending": Said("features", "Feature Blending: in the latent feature space, with a bias f_0"),
-    "headgas.changes": Said("appearance", "Modeling Motion via Opacity Variation: colour and opacity alone"),
+    "headgas.blending": Said(
+        "features", "Feature Blending: in the latent feature space, with a bias f_0"
+    ),
+    "headgas.changes": Said(
+        "appearance", "Modeling Motion via Opacity Variation: colour and opacity alone"
+    ),
     "headgas.expression_codes": Said(0, "Feature Blending: the coefficients themselves, B = 52"),
     "headgas.limited": Silent(False, OFF),
     "headgas.base_appearance": Said(False, "MLP: its output consists of colour and opacity"),
@@ -132,19 +140,33 @@ GAUSSIANHEAD = {
     "gaussianhead.resolution": Silent(64, PROGRAM),
     "gaussianhead.scales": Said((1, 2, 4, 8), "A.3"),
     "gaussianhead.derivations": Silent(4, "5.4: neither few nor 8 and 16; 4 in its program"),
-    "gaussianhead.derivation_schedule": Said(False, "5.4: equation 12 did not yield superior outcomes"),
-    "gaussianhead.derivation_kind": Said("riemannian", "equation 5: Riemannian Adam, an exponential term"),
-    "gaussianhead.shared_channels": Said(False, "4.2: K divides C, sub-features of each are concatenated"),
+    "gaussianhead.derivation_schedule": Said(
+        False, "5.4: equation 12 did not yield superior outcomes"
+    ),
+    "gaussianhead.derivation_kind": Said(
+        "riemannian", "equation 5: Riemannian Adam, an exponential term"
+    ),
+    "gaussianhead.shared_channels": Said(
+        False, "4.2: K divides C, sub-features of each are concatenated"
+    ),
     "gaussianhead.hidden_size": Said(64, "A.3: both networks"),
     "gaussianhead.sh_degree": Said(3, "4.3: 4th-order coefficients, 16 of each colour"),
     "gaussianhead.scene_radius": Silent(SCENE_EXTENT_M / 2, "ours: the box is not given in metres"),
-    "gaussianhead.rates.means": Silent((1.5e-4, 1.5e-6), f"{PROGRAM}: 8e-4 to 8e-6 in a box of 2.6"),
-    "gaussianhead.rates.linear": Said(("means",), "A.2: linearly; the tri-plane and quaternions end at 0"),
+    "gaussianhead.rates.means": Silent(
+        (1.5e-4, 1.5e-6), f"{PROGRAM}: 8e-4 to 8e-6 in a box of 2.6"
+    ),
+    "gaussianhead.rates.linear": Said(
+        ("means",), "A.2: linearly; the tri-plane and quaternions end at 0"
+    ),
     "gaussianhead.rates.log_scales": Silent((5e-3, 5e-3), PROGRAM),
     "gaussianhead.rates.quats": Silent((1e-3, 1e-3), PROGRAM),
     "gaussianhead.rates.deformation": Silent((8e-4, 1.6e-6), f"{PROGRAM}; A.2: gradually"),
-    "gaussianhead.rates.planes": Said((1e-3, 0.0), f"A.3: linearly to 0 at the last iteration; 1e-3: {PROGRAM}"),
-    "gaussianhead.rates.derivations": Said((1e-3, 0.0), f"A.4: to 0 at the last iteration; 1e-3: {PROGRAM}"),
+    "gaussianhead.rates.planes": Said(
+        (1e-3, 0.0), f"A.3: linearly to 0 at the last iteration; 1e-3: {PROGRAM}"
+    ),
+    "gaussianhead.rates.derivations": Said(
+        (1e-3, 0.0), f"A.4: to 0 at the last iteration; 1e-3: {PROGRAM}"
+    ),
     "gaussianhead.rates.scene_derivations": Silent((1e-3, 0.0), "of an ablation, as the others"),
     "gaussianhead.rates.opacity_mlp": Silent((1e-4, 1e-4), PROGRAM),
     "gaussianhead.rates.color_mlp": Silent((1e-3, 1e-3), PROGRAM),
@@ -195,14 +217,22 @@ def test_the_papers_preset_is_the_papers(preset, table):
 
 
 def test_gaussians_that_start_at_random_may_grow_before_they_are_pruned(tmp_path):
-    config, capture = load_preset("gaussianhead", FitConfig), toys.make_capture(tmp_path, frames=3, size=16, test=1)
-    cloud = SEEDINGS["random"](capture, None, dataclasses.replace(config.seeds, num_gaussians=500), 0).cloud
+    config, capture = (
+        load_preset("gaussianhead", FitConfig),
+        toys.make_capture(tmp_path, frames=3, size=16, test=1),
+    )
+    cloud = SEEDINGS["random"](
+        capture, None, dataclasses.replace(config.seeds, num_gaussians=500), 0
+    ).cloud
     assert 1.5 * float(cloud.scales.max()) < config.densify.prune_scale
     inside = (cloud.means - torch.tensor(SCENE_CENTRE_M)).abs().amax(0)
-    assert (inside <= SCENE_RADIUS_M).all() and (inside > 0.95 * SCENE_RADIUS_M).all()  # the planes' whole box
+    # the planes' whole box
+    assert (inside <= SCENE_RADIUS_M).all() and (inside > 0.95 * SCENE_RADIUS_M).all()
     assert GaussianHeadConfig().scene_radius == SCENE_RADIUS_M
 
 
 def test_a_new_setting_needs_an_entry():
-    assert "densify.start" in effective("headgas") and "gaussianhead.channels" not in effective("headgas")
+    assert "densify.start" in effective("headgas") and "gaussianhead.channels" not in effective(
+        "headgas"
+    )
     assert len(effective("headgas")) > 50 and len(effective("gaussianhead")) > 60

@@ -54,29 +54,49 @@ def test_report_of_a_whole_run(run):
     path = write_report(run)
     assert path == run / "report.html"
     page = _Page(path.read_text())
-    assert all(address.startswith(("data:image/", "#")) for address in page.addresses), "refers to something outside"
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses), (
+        "refers to something outside"
+    )
     metrics = json.loads((run / "metrics.json").read_text())
     for expected in (
-        f"{metrics['headline']['psnr']:.2f}", f"{metrics['heldout']['psnr']:.2f}", "12,345", "3.2 MB",
-        "look left & right while filming", "worst frame",
-        "mouth open widest", "on magenta", "preprocessing: matting", "l1: 0.8", "jawOpen",
-        "perceptual loss: off", "truth › rotation_degrees › median 1.234",
-    ):  # fmt: skip
+        f"{metrics['headline']['psnr']:.2f}",
+        f"{metrics['heldout']['psnr']:.2f}",
+        "12,345",
+        "3.2 MB",
+        "look left & right while filming",
+        "worst frame",
+        "mouth open widest",
+        "on magenta",
+        "preprocessing: matting",
+        "l1: 0.8",
+        "jawOpen",
+        "perceptual loss: off",
+        "truth › rotation_degrees › median 1.234",
+    ):
         assert expected.lower() in page.text.lower(), expected
     assert "no expressions" in page.text and "missing" not in page.text.lower()
-    assert page.text.count("undefined") == 0 and "None" not in page.text and "nan" not in page.text.split()
+    assert (
+        page.text.count("undefined") == 0
+        and "None" not in page.text
+        and "nan" not in page.text.split()
+    )
     pictures = [address for address in page.addresses if address.startswith("data:")]
     assert len(pictures) >= 2 * 3 + 2 + 6  # held-out, mesh, mattes
 
 
 def test_the_first_card_is_what_a_driver_reaches(run):
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["headline"]["psnr"] == metrics["without_secondary_motion"]["heldout"]["psnr"] != metrics["heldout"]["psnr"]
+    assert (
+        metrics["headline"]["psnr"]
+        == metrics["without_secondary_motion"]["heldout"]["psnr"]
+        != metrics["heldout"]["psnr"]
+    )
     tiles = contents.gather(run)["tiles"]
     assert tiles[0] == {
-        "label": "held-out PSNR", "value": f"{metrics['headline']['psnr']:.1f} dB",
+        "label": "held-out PSNR",
+        "value": f"{metrics['headline']['psnr']:.1f} dB",
         "note": "+0.0 dB against no expressions",
-    }  # fmt: skip
+    }
     assert tiles[1]["label"] == "the same with tracked sway"
     assert tiles[1]["value"] == f"{metrics['heldout']['psnr']:.1f} dB"
 
@@ -88,7 +108,9 @@ def test_times_say_on_what_machine(run, tmp_path):
     for settings in ({"machine": found}, {"machine": {"cores": 2}}, {"machine": [1]}, {}):
         (copy / "run.json").write_text(json.dumps(settings))
         page = write_report(copy).read_text()
-        assert ("Machine: Abacus &lt;9&gt;, 2 cores, avx2, 2001-02-03" in page) == (settings == {"machine": found})
+        assert ("Machine: Abacus &lt;9&gt;, 2 cores, avx2, 2001-02-03" in page) == (
+            settings == {"machine": found}
+        )
 
 
 def test_metrics_of_older_runs_are_shown(run, tmp_path):
@@ -97,7 +119,8 @@ def test_metrics_of_older_runs_are_shown(run, tmp_path):
     for key in ("headline", "without_secondary_motion"):
         del metrics[key]
     del metrics["baseline"]["without_secondary_motion"]
-    older = metrics | {"without_secondary_motion": {"heldout": {"psnr": 20.0}, "regions": {}}}  # without its frames
+    # without its frames
+    older = metrics | {"without_secondary_motion": {"heldout": {"psnr": 20.0}, "regions": {}}}
     for content in (metrics, older):
         (copy / "metrics.json").write_text(json.dumps(content))
         found = contents.gather(copy)
@@ -107,7 +130,12 @@ def test_metrics_of_older_runs_are_shown(run, tmp_path):
 
 def test_charts_hold_the_curves(run):
     text = write_report(run).read_text()
-    for label in ("degrees over seconds", "coefficient over seconds", "loss over step", "number over step"):
+    for label in (
+        "degrees over seconds",
+        "coefficient over seconds",
+        "loss over step",
+        "number over step",
+    ):
         chart = text.split(f'aria-label="{label}"')[1].split("</svg>")[0]
         assert re.search(r'd="M[\d.]+ [\d.]+L', chart), label
 
@@ -144,17 +172,29 @@ def test_damaged_files_are_said_and_texts_escaped(run, tmp_path):
 
 def test_values_of_other_kinds_do_no_harm(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
-    metrics = {"heldout": {"psnr": None}, "baseline": None, "regions": [], "per_frame": [{"psnr": 3}], "seconds": {}}
+    metrics = {
+        "heldout": {"psnr": None},
+        "baseline": None,
+        "regions": [],
+        "per_frame": [{"psnr": 3}],
+        "seconds": {},
+    }
     (copy / "metrics.json").write_text(json.dumps(metrics))
     assert "Nothing was measured" in _Page(write_report(copy).read_text()).text
 
 
 def test_a_chart_leaves_gaps_and_survives_constant_values():
-    svg = line_chart([Series("a", [0, 1, 2, 3], [1.0, None, float("nan"), 1.0])], x_label="x", y_label="y")
+    svg = line_chart(
+        [Series("a", [0, 1, 2, 3], [1.0, None, float("nan"), 1.0])], x_label="x", y_label="y"
+    )
     assert svg.count("M") == 2 and "nan" not in svg
     assert line_chart([Series("a", [], [])], x_label="x", y_label="y") == ""
-    assert line_chart([Series("a", [0, 1], [0.0, -1.0])], x_label="x", y_label="y", log_y=True) == ""
+    assert (
+        line_chart([Series("a", [0, 1], [0.0, -1.0])], x_label="x", y_label="y", log_y=True) == ""
+    )
 
 
 def test_running_mean_has_no_bias_at_its_start():
-    assert running_mean([2.0] * 5 + [None] + [2.0] * 200) == pytest.approx([2.0] * 5 + [None] + [2.0] * 200)
+    assert running_mean([2.0] * 5 + [None] + [2.0] * 200) == pytest.approx(
+        [2.0] * 5 + [None] + [2.0] * 200
+    )

@@ -13,7 +13,11 @@ from likeness.scene.errors import UserError
 @pytest.fixture
 def write(tmp_path):
     def write(content) -> RunDirectory:
-        text = content if isinstance(content, str) else json.dumps({"format": "run", "format_version": 1, **content})
+        text = (
+            content
+            if isinstance(content, str)
+            else json.dumps({"format": "run", "format_version": 1, **content})
+        )
         (tmp_path / "run.json").write_text(text)
         return RunDirectory.open(tmp_path)
 
@@ -21,8 +25,16 @@ def write(tmp_path):
 
 
 def test_options_are_typed(write):
-    found = write({"options": {"minutes": 3, "seed": 7, "demo": True, "later": "unknown"}, "versions": {}}).options()
-    assert (found.minutes, found.seed, found.demo, found.device, found.images) == (3.0, 7, True, None, None)
+    found = write(
+        {"options": {"minutes": 3, "seed": 7, "demo": True, "later": "unknown"}, "versions": {}}
+    ).options()
+    assert (found.minutes, found.seed, found.demo, found.device, found.images) == (
+        3.0,
+        7,
+        True,
+        None,
+        None,
+    )
     assert write({}).options().seed == 0
     assert write({"options": {"images": ["a.png"], "refine": None}}).options().images == ["a.png"]
 
@@ -52,7 +64,11 @@ def test_settings_that_are_damaged_are_one_line(write, tmp_path, content, messag
 
 def test_a_run_is_fitted_by_one_process_at_a_time(write):
     run = write({})
-    with run.held(), pytest.raises(UserError, match="another process is at work on this run"), run.held():
+    with (
+        run.held(),
+        pytest.raises(UserError, match="another process is at work on this run"),
+        run.held(),
+    ):
         pass
     with run.held():
         pass

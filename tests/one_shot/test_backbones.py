@@ -13,12 +13,22 @@ from likeness.scene.errors import UserError
 
 # Some of the names and shapes in the published dinov2_vits14_pretrain.pth.
 PUBLISHED = {
-    "cls_token": (1, 1, 384), "pos_embed": (1, 1370, 384), "mask_token": (1, 384),
-    "patch_embed.proj.weight": (384, 3, 14, 14), "patch_embed.proj.bias": (384,),
-    "blocks.0.norm1.weight": (384,), "blocks.0.attn.qkv.weight": (1152, 384), "blocks.0.attn.proj.bias": (384,),
-    "blocks.0.ls1.gamma": (384,), "blocks.11.norm2.bias": (384,), "blocks.11.mlp.fc1.weight": (1536, 384),
-    "blocks.11.mlp.fc2.weight": (384, 1536), "blocks.11.ls2.gamma": (384,), "norm.weight": (384,), "norm.bias": (384,),
-}  # fmt: skip
+    "cls_token": (1, 1, 384),
+    "pos_embed": (1, 1370, 384),
+    "mask_token": (1, 384),
+    "patch_embed.proj.weight": (384, 3, 14, 14),
+    "patch_embed.proj.bias": (384,),
+    "blocks.0.norm1.weight": (384,),
+    "blocks.0.attn.qkv.weight": (1152, 384),
+    "blocks.0.attn.proj.bias": (384,),
+    "blocks.0.ls1.gamma": (384,),
+    "blocks.11.norm2.bias": (384,),
+    "blocks.11.mlp.fc1.weight": (1536, 384),
+    "blocks.11.mlp.fc2.weight": (384, 1536),
+    "blocks.11.ls2.gamma": (384,),
+    "norm.weight": (384,),
+    "norm.bias": (384,),
+}
 
 
 def test_names_and_size_are_the_published_ones():
@@ -47,7 +57,8 @@ def test_weights_load_and_others_are_refused(tmp_path):
 
 def test_position_encodings_follow_the_picture():
     small = dinov2.Dinov2(dim=8, depth=1, heads=1, grid=6)
-    ramp = torch.linspace(0, 1, 6)[None, :, None].expand(6, 6, 8).reshape(1, 36, 8)  # rises to the right
+    # rises to the right
+    ramp = torch.linspace(0, 1, 6)[None, :, None].expand(6, 6, 8).reshape(1, 36, 8)
     with torch.no_grad():
         small.pos_embed.copy_(torch.cat([torch.full((1, 1, 8), 5.0), ramp], 1))
     assert torch.equal(small.positions(6, 6), small.pos_embed)
@@ -77,7 +88,9 @@ def test_every_backbone_gives_levels_and_a_fine_map(kind):
     assert [m.shape[1] for m in levels] == list(backbone.level_channels)
     assert fine.shape[:2] == (1, 6) and fine.shape[-1] >= 16
     fine.sum().backward()
-    trained = [name for name, p in backbone.named_parameters() if p.requires_grad and p.grad is not None]
+    trained = [
+        name for name, p in backbone.named_parameters() if p.requires_grad and p.grad is not None
+    ]
     assert trained and not any(name.startswith("vision.") for name in trained)
 
 

@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 import torch
 
-from likeness.ops.encoding import encode
 from likeness.one_shot.infer import merged
-from likeness.one_shot.unprojection import lifting_loss
 from likeness.one_shot.network import quats_to
 from likeness.one_shot.prediction import from_rest, to_rest
 from likeness.one_shot.sampling import sample
+from likeness.one_shot.unprojection import lifting_loss
 from likeness.ops import harmonics
+from likeness.ops.encoding import encode
 from likeness.scene.transforms import quats_to_matrices
 from tests import toys
 from tests.one_shot import tiny
@@ -48,7 +48,11 @@ def test_before_training_seen_queries_have_their_own_pixels_colours(seen):
     assert clear.sum() > 8
     pixels = sample(views[0].picture[None], views[0].own[None, :, :2])[0, :, :3]
     colours = found.cloud.sh[: found.num_queries, 0] * harmonics.C0 + 0.5
-    assert (colours - pixels)[clear].abs().mean() < 0.08 < (colours - pixels.roll(1, 0))[clear].abs().mean()
+    assert (
+        (colours - pixels)[clear].abs().mean()
+        < 0.08
+        < (colours - pixels.roll(1, 0))[clear].abs().mean()
+    )
     hidden = views[0].own[:, 2] == 0
     assert found.confidence[clear].min() > 0.7 and found.confidence[hidden].max() < 0.5
 
@@ -57,7 +61,9 @@ def test_lifted_gaussians_stand_on_their_cells_rays(capture, seen):
     surface, person, views = seen
     (found,) = tiny.ask(tiny.network(), surface, person, views[1:])
     frame, start = capture.frames[1], found.num_queries
-    moved = from_rest(found.cloud.means[start:], found.head_weights[start:], frame.state.T_head_body)
+    moved = from_rest(
+        found.cloud.means[start:], found.head_weights[start:], frame.state.T_head_body
+    )
     pixels, _ = frame.camera.in_frame(frame.state.T_world_head).project(moved)
     places = views[1].cells.repeat_interleave(2, 0)
     assert torch.allclose(pixels / 48 * 2 - 1, places, atol=1e-3)
@@ -66,7 +72,9 @@ def test_lifted_gaussians_stand_on_their_cells_rays(capture, seen):
 def test_rest_and_back():
     points = torch.randn(20, 3) * 0.1
     weights, pose = torch.linspace(0, 1, 20), toys.random_states(()).T_head_body
-    assert torch.allclose(from_rest(to_rest(points, weights, pose), weights, pose), points, atol=1e-6)
+    assert torch.allclose(
+        from_rest(to_rest(points, weights, pose), weights, pose), points, atol=1e-6
+    )
 
 
 def test_quats_turn_z_to_the_normal():
@@ -78,7 +86,10 @@ def test_quats_turn_z_to_the_normal():
 def test_switches(seen):
     surface, person, views = seen
     flat = tiny.ask(tiny.network(offsets=False), surface, person, views[:1])[0]
-    assert torch.equal(flat.cloud.means[: flat.num_queries], views[0].points) and flat.offsets.abs().max() == 0
+    assert (
+        torch.equal(flat.cloud.means[: flat.num_queries], views[0].points)
+        and flat.offsets.abs().max() == 0
+    )
     blind = tiny.ask(tiny.network(pixel_aligned=False), surface, person, views[:1])[0]
     assert blind.num_queries == tiny.MODEL.queries
     whole = tiny.ask(tiny.network(tokens=0, sh_degree=1), surface, person, views[:1])[0]
@@ -102,7 +113,9 @@ def test_what_is_well_seen_stays_where_it_is(seen):
 
     shown = views[0].own[:, 2] * views[0].own[:, 3].clamp(0, 1)
     free, held = along(1.0), along(0.2)
-    assert torch.allclose(held, free * (1 - 0.8 * shown), rtol=1e-3, atol=1e-7) and free.min() > 1e-4
+    assert (
+        torch.allclose(held, free * (1 - 0.8 * shown), rtol=1e-3, atol=1e-7) and free.min() > 1e-4
+    )
 
 
 def test_lifting_of_the_whole_person_covers_the_mesh_too(capture):
@@ -133,9 +146,13 @@ def test_the_code_of_places_is_finite_and_what_the_maps_resolve(dim, side):
     if side > 1:
         gaps = torch.cdist(places.T, places.T) + 10 * torch.eye(side * side)
         assert gaps.min() > 1e-2  # no two places look alike
-        torch.testing.assert_close(coarse[:, 0, 0], code[:, 0, 0])  # a place has one code in all maps
+        # a place has one code in all maps
+        torch.testing.assert_close(coarse[:, 0, 0], code[:, 0, 0])
         if dim >= 128:  # neighbours are alike, unlike far ones
-            near, far = (code[:, 0, 0] - code[:, 0, 1]).norm(), (code[:, 0, 0] - code[:, -1, -1]).norm()
+            near, far = (
+                (code[:, 0, 0] - code[:, 0, 1]).norm(),
+                (code[:, 0, 0] - code[:, -1, -1]).norm(),
+            )
             assert near < 0.7 * far
 
 

@@ -1,4 +1,5 @@
-"""The one-shot network with a screen refiner: its features, its weights, its training, and avatars of pictures."""
+"""The one-shot network with a screen refiner: its features, its weights, its training, and avatars
+of pictures."""
 
 from __future__ import annotations
 
@@ -11,21 +12,21 @@ import torch
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
-from likeness.scene.config_files import load_preset
 from likeness.fitting.image_fit import fit_pictures
+from likeness.fitting.loop import Budget, create_avatar
 from likeness.fitting.seedings import SEEDINGS, SeedingConfig
 from likeness.one_shot import weights
 from likeness.one_shot.infer import merged
 from likeness.one_shot.network import is_of_refiner
 from likeness.one_shot.seeds import _lifted, _of_queries
+from likeness.renderers import create
+from likeness.renderers.screen_refiner import RefinerConfig
+from likeness.scene.config_files import load_preset
+from likeness.scene.errors import UserError
+from likeness.scene.frame_images import FrameStore
 from likeness.training.processes import Processes
 from likeness.training.run import set_up, write_weights
 from likeness.training.trainer import Trainer, TrainingStopped
-from likeness.fitting.loop import Budget, create_avatar
-from likeness.renderers.screen_refiner import RefinerConfig
-from likeness.renderers import create
-from likeness.scene.errors import UserError
-from likeness.scene.frame_images import FrameStore
 from tests import toys
 from tests.one_shot import tiny
 
@@ -96,11 +97,12 @@ def test_weights_to_start_from(capture, files, tmp_path):
     weights.start_from(files[1], net, "anny")
     assert torch.equal(net.refiner.exit.weight, weights.load(files[1])[0].refiner.exit.weight)
     for path, other, head_model, message in (
-        (tmp_path / "none", net, "anny", "not found"), (files[0], net, "flame2023", "head model anny"),
+        (tmp_path / "none", net, "anny", "not found"),
+        (files[0], net, "flame2023", "head model anny"),
         (files[1], tiny.network(), "anny", "not of this network"),
         (files[0], tiny.network(hidden=24), "anny", "size mismatch"),
         (files[0], tiny.network(blocks=2), "anny", "is missing"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(UserError, match=message):
             weights.start_from(path, other, head_model)
 
@@ -119,29 +121,43 @@ def test_it_alone_learns(capture, files, features, tmp_path):
     made = set_up(settings, [capture.root], torch.device("cpu"), 0, Processes(), None, False)
     probe = [made.samples[2**20 + k] for k in range(2)]
     before, terms = made.loss(probe, 1)
-    picture = sum(getattr(made.config.loss, name) * terms[name] for name in ("l1", "dssim", "matte"))
+    picture = sum(
+        getattr(made.config.loss, name) * terms[name] for name in ("l1", "dssim", "matte")
+    )
     assert terms["refined"] == pytest.approx(picture, rel=1e-5)  # the identity
     batches = itertools.cycle(probe)
     for _ in range(12):
         made.step(batches, 1e-2, 1.0)
     after, learned = made.loss(probe, 1)
-    assert learned["refined"] < 0.95 * terms["refined"] and float(after.detach()) < float(before.detach())
+    assert learned["refined"] < 0.95 * terms["refined"] and float(after.detach()) < float(
+        before.detach()
+    )
     assert learned["l1"] == pytest.approx(terms["l1"], rel=1e-6)
     write_weights(tmp_path / "w.safetensors", made)
-    found, start = weights.load(tmp_path / "w.safetensors")[0], weights.load(files[0])[0].state_dict()
+    found, start = (
+        weights.load(tmp_path / "w.safetensors")[0],
+        weights.load(files[0])[0].state_dict(),
+    )
     assert found.config == model
-    moved = {name for name, value in found.state_dict().items() if not torch.equal(value, start.get(name, value + 1))}
+    moved = {
+        name
+        for name, value in found.state_dict().items()
+        if not torch.equal(value, start.get(name, value + 1))
+    }
     assert moved and all(is_of_refiner(name) for name in moved)
 
 
 def test_all_learn_together(capture):
-    """Both pictures teach: at the identity the refined one adds to the Gaussians the gradient of the coarse one."""
+    """Both pictures teach: at the identity the refined one adds to the Gaussians the gradient of
+    the coarse one."""
     found = []
     for refined in (0.0, 1.0, 3.0):
         loss = dataclasses.replace(
             tiny.TRAIN.loss, matte=0.0, offsets=0.0, departures=0.0, refined=refined
         )  # the losses of pictures alone
-        made = Trainer(dataclasses.replace(tiny.TRAIN, model=MODEL, loss=loss), [capture.root], create("cpu"))
+        made = Trainer(
+            dataclasses.replace(tiny.TRAIN, model=MODEL, loss=loss), [capture.root], create("cpu")
+        )
         made.loss([made.samples[0]], 1)[0].backward()
         assert bool(made.network.refiner.exit.weight.grad.abs().max() > 0) == (refined > 0)
         found.append(made.network.decoder[-1].weight.grad)
@@ -154,21 +170,29 @@ def test_a_stopped_run_resumes_exactly(capture, files, tmp_path):
     whole, first, second = (trainer(capture, files[0]) for _ in range(3))
     whole.train(Budget(iterations=4))
     with pytest.raises(TrainingStopped):
-        first.train(Budget(iterations=4), tmp_path / "c.safetensors", should_stop=lambda: first.progress.step == 2)
+        first.train(
+            Budget(iterations=4),
+            tmp_path / "c.safetensors",
+            should_stop=lambda: first.progress.step == 2,
+        )
     second.train(Budget(iterations=4), tmp_path / "c.safetensors")
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[name]), name
         assert torch.equal(whole.average[name], second.average[name]), name
-    everything = Trainer(dataclasses.replace(config(files[0]), trained="all"), [capture.root], create("cpu"))
+    everything = Trainer(
+        dataclasses.replace(config(files[0]), trained="all"), [capture.root], create("cpu")
+    )
     with pytest.raises(UserError, match="other settings"):
         everything.train(Budget(iterations=5), tmp_path / "c.safetensors")
 
 
 @pytest.mark.parametrize(
     "changes, message",
-    [({"start": None}, "trained=refiner: needs start=FILE"),
-     ({"model": tiny.MODEL}, "trained=refiner: needs model.refiner.enabled=true")],
-)  # fmt: skip
+    [
+        ({"start": None}, "trained=refiner: needs start=FILE"),
+        ({"model": tiny.MODEL}, "trained=refiner: needs model.refiner.enabled=true"),
+    ],
+)
 def test_what_the_refiner_alone_needs(capture, files, changes, message):
     settings = dataclasses.replace(config(files[0]), **changes)
     with pytest.raises(UserError, match=message):
@@ -191,7 +215,9 @@ def test_avatars_of_pictures_have_it_and_fits_do_not(capture, files, tmp_path):
     assert torch.equal(found.network.exit.weight, weights.load(files[1])[0].refiner.exit.weight)
     assert "leave it out" in result.notes["screen_refiner"]
     refined = fit_pictures(run, capture, picture_config(files[1]), refine_s=0.01)
-    assert refined.bundle.refinement is None and refined.notes["screen_refiner"].startswith("left out")
+    assert refined.bundle.refinement is None and refined.notes["screen_refiner"].startswith(
+        "left out"
+    )
     plain = fit_pictures(run, capture, picture_config(files[0]))
     assert plain.bundle.refinement is None and "screen_refiner" not in plain.notes
     avatar = create_avatar(picture_config(files[1]), capture, FrameStore(capture, capture.train), 0)

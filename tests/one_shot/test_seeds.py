@@ -30,10 +30,15 @@ def toy(tmp_path_factory):
 @pytest.mark.parametrize("count, sources", [(500, 1), (230, 3), (40, 1), (1, 1), (7, 2)])
 def test_exactly_as_many_as_asked_for_and_never_at_one_place(toy, count, sources):
     capture, frames, path = toy
-    seeds = SEEDINGS["one_shot"](capture, frames, SeedingConfig(count, weights=path, sources=sources), 0)
+    seeds = SEEDINGS["one_shot"](
+        capture, frames, SeedingConfig(count, weights=path, sources=sources), 0
+    )
     means = seeds.cloud.means
     assert means.shape == (count, 3) and len(means.unique(dim=0)) == count
-    assert seeds.head_weights.shape == (count,) and 0 < seeds.head_weights.min() <= seeds.head_weights.max() < 1
+    assert (
+        seeds.head_weights.shape == (count,)
+        and 0 < seeds.head_weights.min() <= seeds.head_weights.max() < 1
+    )
     assert seeds.rig.vertices.shape == seeds.rig.weights.shape == (count, 3)
     assert seeds.rig.shapes.shape == (52, tiny.VERTICES, 3)
     assert all(torch.isfinite(value).all() for value in seeds.cloud.fields().values())
@@ -42,7 +47,9 @@ def test_exactly_as_many_as_asked_for_and_never_at_one_place(toy, count, sources
 def test_the_same_seed_gives_the_same_seeds(toy):
     capture, frames, path = toy
     config = SeedingConfig(230, weights=path)
-    first, second = (SEEDINGS["one_shot"](capture, frames, config, 3).cloud.fields() for _ in range(2))
+    first, second = (
+        SEEDINGS["one_shot"](capture, frames, config, 3).cloud.fields() for _ in range(2)
+    )
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
@@ -58,7 +65,9 @@ def test_sources_are_spread_over_yaw_and_calm(toy):
 
 def test_a_fit_starts_from_it(toy):
     capture, frames, path = toy
-    config = dataclasses.replace(FitConfig(), initializer="one_shot", seeds=SeedingConfig(120, weights=path))
+    config = dataclasses.replace(
+        FitConfig(), initializer="one_shot", seeds=SeedingConfig(120, weights=path)
+    )
     avatar = loop.create_avatar(config, capture, frames, 0)
     assert avatar.num_gaussians == 120
 

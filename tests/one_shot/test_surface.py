@@ -11,7 +11,10 @@ from likeness.one_shot.surface_kernels import farthest_first
 
 def test_queries_lie_on_the_mesh_and_never_twice():
     surface = make_surface("anny", 500, 40)
-    assert torch.allclose(surface.barycentrics.sum(-1), torch.ones(500)) and surface.barycentrics.min() >= 0
+    assert (
+        torch.allclose(surface.barycentrics.sum(-1), torch.ones(500))
+        and surface.barycentrics.min() >= 0
+    )
     assert torch.allclose(surface.of(surface.model.template), surface.template)
     distances = torch.cdist(surface.template, surface.template) + torch.eye(500)
     assert distances.min() > 1e-4

@@ -14,16 +14,16 @@ import pytest
 import torch
 
 from likeness.cli import train
-from likeness.scene.config_files import CONFIGS, load_preset
+from likeness.fitting.loop import Budget
 from likeness.one_shot import weights
+from likeness.renderers import create
+from likeness.scene.config_files import CONFIGS, load_preset
+from likeness.scene.errors import UserError
 from likeness.training.checkpoint import Progress
 from likeness.training.config import TrainConfig
 from likeness.training.objective import sample_loss
 from likeness.training.samples import Samples, find_captures, tracked_with_errors
 from likeness.training.trainer import Trainer, TrainingStopped
-from likeness.fitting.loop import Budget
-from likeness.renderers import create
-from likeness.scene.errors import UserError
 from tests import toys
 from tests.one_shot import tiny
 
@@ -43,18 +43,31 @@ def trainer(roots, **changes) -> Trainer:
 def test_samples_by_number(roots):
     samples = Samples(roots, tiny.TRAIN, 0, 2)
     first, again, other = samples[5], Samples(roots, tiny.TRAIN, 0, 2)[5], samples[4]
-    assert torch.equal(first.view.picture, again.view.picture) and torch.equal(first.colours, again.colours)
+    assert torch.equal(first.view.picture, again.view.picture) and torch.equal(
+        first.colours, again.colours
+    )
     assert not torch.equal(first.view.picture, other.view.picture)
     assert len(first.view.points) == len(other.view.points)  # of one step
-    assert first.colours.shape == (2, 32, 32, 3) and first.displacements.shape == (2, len(first.view.points), 3)
+    assert first.colours.shape == (2, 32, 32, 3) and first.displacements.shape == (
+        2,
+        len(first.view.points),
+        3,
+    )
     assert (first.colours <= first.mattes + 0.02).all()  # premultiplied
 
 
 def test_a_tracker_errs_as_it_is_told(roots):
     samples = Samples(roots, tiny.TRAIN, 0, 2)
-    capture, exact = samples.capture(0), dataclasses.replace(
-        tiny.TRAIN.data, pose_noise_deg=0.0, shift_noise_m=0.0, identity_noise=0.0, expression_noise=0.0
-    )  # fmt: skip
+    capture, exact = (
+        samples.capture(0),
+        dataclasses.replace(
+            tiny.TRAIN.data,
+            pose_noise_deg=0.0,
+            shift_noise_m=0.0,
+            identity_noise=0.0,
+            expression_noise=0.0,
+        ),
+    )
     state, identity = tracked_with_errors(
         capture, 1, dataclasses.replace(tiny.TRAIN, data=exact), np.random.default_rng(0)
     )
@@ -83,11 +96,23 @@ def test_the_loss_falls(roots):
 def test_the_preset_of_lams_sizes_takes_a_finite_step(roots):
     """Its 1024 channels on a frozen DINOv2; few of its blocks, queries, pixels and frames."""
     few = [
-        "model.picture_size=56", "model.queries=200", "model.blocks=1", "model.lifting.grid=8", "data.targets=1",
-        "data.target_size=32", "data.workers=0", "loss.perceptual=0", "batch=1", "warm_up=1",
-    ]  # fmt: skip
+        "model.picture_size=56",
+        "model.queries=200",
+        "model.blocks=1",
+        "model.lifting.grid=8",
+        "data.targets=1",
+        "data.target_size=32",
+        "data.workers=0",
+        "loss.perceptual=0",
+        "batch=1",
+        "warm_up=1",
+    ]
     config = load_preset("large", TrainConfig, few, CONFIGS / "one_shot")
-    assert (config.model.dim, config.model.tokens, config.model.backbone.kind) == (1024, 0, "dinov2")
+    assert (config.model.dim, config.model.tokens, config.model.backbone.kind) == (
+        1024,
+        0,
+        "dinov2",
+    )
     made = Trainer(config, roots, create("cpu"))
     before = made.network.token_in.weight.detach().clone()
     made.train(Budget(iterations=1))
@@ -104,7 +129,11 @@ def test_a_resumed_run_takes_the_same_steps(roots, tmp_path):
     whole.train(Budget(iterations=4))
     seen = []
     with pytest.raises(TrainingStopped):
-        first.train(Budget(iterations=4), tmp_path / "c.safetensors", should_stop=lambda: first.progress.step == 2)
+        first.train(
+            Budget(iterations=4),
+            tmp_path / "c.safetensors",
+            should_stop=lambda: first.progress.step == 2,
+        )
     second.train(Budget(iterations=4), tmp_path / "c.safetensors", [_Heard(seen)])
     assert seen == [3, 4] and second.progress.samples == 8
     for name, value in whole.network.state_dict().items():
@@ -128,12 +157,15 @@ def test_a_checkpoint_of_another_network_is_refused(roots, tmp_path):
 
 
 def test_accumulation_is_one_large_batch(roots):
-    """Four samples as one batch, and as two of two: the same mean gradient, up to float32's order of summing."""
+    """Four samples as one batch, and as two of two: the same mean gradient, up to float32's order
+    of summing."""
     found = []
     for batch, accumulate in ((4, 1), (2, 2)):
         made = trainer(roots, batch=batch, accumulate=accumulate, clip=1e9)
         made.step(made._loader(Budget(iterations=1)), 0.0, 0.9)
-        found.append(torch.cat([p.grad.flatten() for p in made.network.parameters() if p.grad is not None]))
+        found.append(
+            torch.cat([p.grad.flatten() for p in made.network.parameters() if p.grad is not None])
+        )
     assert (found[0] - found[1]).norm() < 1e-4 * found[0].norm()
 
 
@@ -143,7 +175,8 @@ def test_targets_at_half_resolution(roots):
     (prediction,) = made.predict([sample])
     background = torch.zeros(3)
     full, half = (
-        sample_loss(prediction, sample, made.renderer, made.config.loss, background, d)[1] for d in (1, 2)
+        sample_loss(prediction, sample, made.renderer, made.config.loss, background, d)[1]
+        for d in (1, 2)
     )
     assert float(half["l1"]) == pytest.approx(float(full["l1"]), rel=0.5)
 
@@ -172,10 +205,22 @@ def test_two_processes_equal_one(roots, tmp_path):
     path = tmp_path / "c.safetensors"
     running = []
     for rank in range(2):
-        env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
-               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541", "PYTHONPATH": str(ROOT)}  # fmt: skip
+        env = {
+            **os.environ,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "OMP_NUM_THREADS": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "29541",
+            "PYTHONPATH": str(ROOT),
+        }
         command = [sys.executable, "-c", WORKER, str(path), *map(str, roots)]
-        running.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        running.append(
+            subprocess.Popen(
+                command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        )
     for process in running:
         out, error = process.communicate(timeout=120)
         assert process.returncode == 0, error.decode()
@@ -204,15 +249,35 @@ def program(*arguments: object) -> subprocess.CompletedProcess:
 def settings() -> list[str]:
     """The tiny network by --set."""
     keys = {
-        "picture_size": 32, "queries": 200, "tokens": 40, "dim": 16, "blocks": 1, "heads": 2, "vertex_features": 4,
-        "hidden": 16, "backbone.widths": "[8, 8, 8, 16, 16]", "backbone.fine_channels": 4, "lifting.grid": 8,
-    }  # fmt: skip
+        "picture_size": 32,
+        "queries": 200,
+        "tokens": 40,
+        "dim": 16,
+        "blocks": 1,
+        "heads": 2,
+        "vertex_features": 4,
+        "hidden": 16,
+        "backbone.widths": "[8, 8, 8, 16, 16]",
+        "backbone.fine_channels": 4,
+        "lifting.grid": 8,
+    }
     found = [f"--set=model.{key}={value}" for key, value in keys.items()]
     return [*found, "--set=data.target_size=32", "--set=data.targets=2"]
 
 
-def test_the_program_trains_resumes_and_writes_weights(roots, tmp_path, monkeypatch, capsys, caplog):
-    arguments = ["--data", roots[0].parent, "--out", tmp_path / "run", "--offline", "--device", "cpu", *settings()]
+def test_the_program_trains_resumes_and_writes_weights(
+    roots, tmp_path, monkeypatch, capsys, caplog
+):
+    arguments = [
+        "--data",
+        roots[0].parent,
+        "--out",
+        tmp_path / "run",
+        "--offline",
+        "--device",
+        "cpu",
+        *settings(),
+    ]
 
     def run(*more: object) -> str:
         monkeypatch.setattr(sys, "argv", ["train", *map(str, [*arguments, *more])])
@@ -234,12 +299,14 @@ def test_the_program_trains_resumes_and_writes_weights(roots, tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     "arguments, message",
-    [(("--data", "nowhere"), "--minutes, --steps"),
-     (("--data", "nowhere", "--steps", "1"), "nowhere: not found"),
-     (("--data", "nowhere", "--steps", "1", "--set", "model.dims=3"), "unknown key model.dims"),
-     (("--data", "nowhere", "--steps", "1", "--preset", "huge"), "unknown preset 'huge'"),
-     (("--data", "nowhere", "--steps", "1", "--out", f"{__file__}/x"), "cannot write there")],
-)  # fmt: skip
+    [
+        (("--data", "nowhere"), "--minutes, --steps"),
+        (("--data", "nowhere", "--steps", "1"), "nowhere: not found"),
+        (("--data", "nowhere", "--steps", "1", "--set", "model.dims=3"), "unknown key model.dims"),
+        (("--data", "nowhere", "--steps", "1", "--preset", "huge"), "unknown preset 'huge'"),
+        (("--data", "nowhere", "--steps", "1", "--out", f"{__file__}/x"), "cannot write there"),
+    ],
+)
 def test_the_programs_errors(arguments, message, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train", *arguments])
     with pytest.raises((UserError, SystemExit)) as caught:

@@ -24,7 +24,10 @@ def test_round_trip(path):
     found, head_model = weights.load(path)
     expected = tiny.network()
     assert head_model == "anny" and found.config == expected.config
-    assert all(torch.equal(value, found.state_dict()[name]) for name, value in expected.state_dict().items())
+    assert all(
+        torch.equal(value, found.state_dict()[name])
+        for name, value in expected.state_dict().items()
+    )
     assert not any(p.requires_grad for p in found.parameters())
 
 
@@ -46,10 +49,14 @@ def test_a_changed_number_is_found(path):
 
 @pytest.mark.parametrize(
     "key, value, message",
-    [("format", "avatar", "not weights of the one-shot"), ("format_version", "2", "version 2"),
-     ("config", '{"dim": 999}', "dim"), ("config", "{", "config: cannot be read"),
-     ("config", '{"hidden": 24}', "do not fit")],
-)  # fmt: skip
+    [
+        ("format", "avatar", "not weights of the one-shot"),
+        ("format_version", "2", "version 2"),
+        ("config", '{"dim": 999}', "dim"),
+        ("config", "{", "config: cannot be read"),
+        ("config", '{"hidden": 24}', "do not fit"),
+    ],
+)
 def test_foreign_headers(path, key, value, message):
     with pytest.raises(UserError, match=message):
         weights.load(changed(path, lambda _, header: header.update({key: value})))
@@ -86,5 +93,9 @@ def test_files_that_say_nothing_of_their_code_of_places_have_the_first(path):
 @pytest.mark.skipif(not weights.SHIPPED.is_file(), reason="no weights are shipped")
 def test_the_shipped_file():
     network, head_model = weights.load()
-    assert head_model == "anny" and weights.SHIPPED.stat().st_size < 30e6 and network.config.pixel_aligned
+    assert (
+        head_model == "anny"
+        and weights.SHIPPED.stat().st_size < 30e6
+        and network.config.pixel_aligned
+    )
     assert network.config.place_code == 1

@@ -6,19 +6,27 @@ import dataclasses
 
 import torch
 
+from likeness.head_models import HEAD_MODELS
 from likeness.one_shot.config import BackboneConfig, LiftingConfig, OneShotConfig
 from likeness.one_shot.network import OneShotNetwork
 from likeness.one_shot.surface import make_surface
-from likeness.training.config import DataConfig, TrainConfig
 from likeness.one_shot.views import Person, View, make_view
-from likeness.head_models import HEAD_MODELS
-from likeness.seeding.shapes import expression_shapes
 from likeness.scene.frame_images import FrameStore
+from likeness.seeding.shapes import expression_shapes
+from likeness.training.config import DataConfig, TrainConfig
 
 MODEL = OneShotConfig(
-    picture_size=32, queries=200, tokens=40, dim=16, blocks=1, heads=2, vertex_features=4, hidden=16,
-    backbone=BackboneConfig(widths=(8, 8, 8, 16, 16), fine_channels=4), lifting=LiftingConfig(grid=8),
-)  # fmt: skip
+    picture_size=32,
+    queries=200,
+    tokens=40,
+    dim=16,
+    blocks=1,
+    heads=2,
+    vertex_features=4,
+    hidden=16,
+    backbone=BackboneConfig(widths=(8, 8, 8, 16, 16), fine_channels=4),
+    lifting=LiftingConfig(grid=8),
+)
 TRAIN = TrainConfig(model=MODEL, data=DataConfig(targets=2, target_size=32), warm_up=1)
 VERTICES = 4706
 
@@ -36,7 +44,9 @@ def views(capture, indices, region: str = "beside"):
     found = []
     for index in indices:
         frame = capture.frames[index]
-        found.append(make_view(surface, person, *frames.get(index), frame.camera, frame.state, 32, 8, region))
+        found.append(
+            make_view(surface, person, *frames.get(index), frame.camera, frame.state, 32, 8, region)
+        )
     return surface, person, found
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from likeness.preprocess.photometric.picture_error import picture_errors, picture_errors_torch
 from likeness.ops.deform.batched import posed, posed_torch, resting_frames, transforms
-from likeness.scene.cloud import GaussianCloud
 from likeness.ops.deform.secondary_motion import NUM_POINTS
+from likeness.preprocess.photometric.picture_error import picture_errors, picture_errors_torch
+from likeness.scene.cloud import GaussianCloud
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 
@@ -20,18 +20,29 @@ def example(count, frames, size=0.1, seed=0):
         return scale * torch.randn(*shape, generator=g)
 
     leaves = {
-        "means": some(count, 3, scale=0.15), "quats": some(count, 4), "weights": torch.rand(count, generator=g),
-        "shift": some(frames, count, 3, scale=0.01), "corrections": some(frames, 12, scale=size),
+        "means": some(count, 3, scale=0.15),
+        "quats": some(count, 4),
+        "weights": torch.rand(count, generator=g),
+        "shift": some(frames, count, 3, scale=0.01),
+        "corrections": some(frames, 12, scale=size),
         "sway": some(frames, NUM_POINTS, 2, scale=0.01),
-    }  # fmt: skip
-    T_head_body = make_transform(rotvecs_to_matrices(some(frames, 3, scale=0.3)), some(frames, 3, scale=0.1))
+    }
+    T_head_body = make_transform(
+        rotvecs_to_matrices(some(frames, 3, scale=0.3)), some(frames, 3, scale=0.1)
+    )
     rest = torch.rand(count, 3, generator=g), torch.rand(count, generator=g), some(count, 1, 3)
     return leaves, rest, T_head_body
 
 
 def move(function, leaves, rest, T_head_body):
     cloud = GaussianCloud(leaves["means"], leaves["quats"], *rest)
-    motion = leaves["weights"], leaves["shift"], leaves["corrections"], resting_frames(T_head_body), leaves["sway"]
+    motion = (
+        leaves["weights"],
+        leaves["shift"],
+        leaves["corrections"],
+        resting_frames(T_head_body),
+        leaves["sway"],
+    )
     return function(cloud, *motion)
 
 
@@ -46,7 +57,9 @@ def test_posed_clouds_are_the_twins(count, size, threads):
             used = {name: leaf.clone().requires_grad_() for name, leaf in leaves.items()}
             cloud, g = move(function, used, rest, T_head_body), torch.Generator().manual_seed(5)
             results = [cloud.means, cloud.quats]
-            loss = sum((result * torch.randn(result.shape, generator=g)).sum() for result in results)
+            loss = sum(
+                (result * torch.randn(result.shape, generator=g)).sum() for result in results
+            )
             found.append((results, torch.autograd.grad(loss, list(used.values())), cloud))
     finally:
         torch.set_num_threads(before)
@@ -59,12 +72,16 @@ def test_posed_clouds_are_the_twins(count, size, threads):
 
 def test_double_precision_goes_the_plain_way():
     leaves, rest, T_head_body = example(7, 2)
-    leaves, rest = {name: leaf.double() for name, leaf in leaves.items()}, [t.double() for t in rest]
+    leaves, rest = (
+        {name: leaf.double() for name, leaf in leaves.items()},
+        [t.double() for t in rest],
+    )
     assert move(posed, leaves, rest, T_head_body.double()).means.dtype == torch.float64
 
 
 def test_a_body_that_leans_half_a_turn_keeps_its_orientation():
-    """The unit quaternion of the product has w < 0: its sign is turned, and that of its gradient."""
+    """The unit quaternion of the product has w < 0: its sign is turned, and that of its
+    gradient."""
     leaves, rest, _ = example(20, 1, 0.0)
     leaves["corrections"][0, 6] = 0.5
     T = make_transform(rotvecs_to_matrices(torch.tensor([[3.0, 0.0, 0.0]])), torch.zeros(1, 3))
@@ -80,10 +97,16 @@ def test_a_body_that_leans_half_a_turn_keeps_its_orientation():
 
 def test_corrections_act_in_the_frames_they_correct():
     leaves, rest, T_head_body = example(9, 1, 0.2)
-    leaves |= {"weights": torch.zeros(9), "shift": torch.zeros(1, 9, 3), "sway": torch.zeros(1, NUM_POINTS, 2)}
+    leaves |= {
+        "weights": torch.zeros(9),
+        "shift": torch.zeros(1, 9, 3),
+        "sway": torch.zeros(1, NUM_POINTS, 2),
+    }
     cloud = move(posed, leaves, rest, T_head_body)
     T = (T_head_body @ transforms(leaves["corrections"][:, 6:]))[0]
-    torch.testing.assert_close(cloud.means[0], leaves["means"] @ T[:3, :3].T + T[:3, 3], atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        cloud.means[0], leaves["means"] @ T[:3, :3].T + T[:3, 3], atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -41,7 +41,11 @@ def project(monkeypatch, tmp_path) -> Path:
 
 
 def _forget() -> None:
-    for function in (compilation._cache_folder, compilation._imported, compilation._warn_of_no_folder):
+    for function in (
+        compilation._cache_folder,
+        compilation._imported,
+        compilation._warn_of_no_folder,
+    ):
         function.cache_clear()
 
 
@@ -92,7 +96,8 @@ def test_no_place_for_compiled_code(project, monkeypatch, caplog):
 
 
 def test_helpers_are_inlined_into_their_kernels(project):
-    """One that were a function of its own would be shared by all kernels of a process, whichever came first."""
+    """One that were a function of its own would be shared by all kernels of a process, whichever
+    came first."""
 
     @compilation.helper()
     def weigh(a, b, out):
@@ -122,7 +127,9 @@ def test_kernels_call_helpers_and_no_other_kernels():
             if isinstance(node, ast.FunctionDef):
                 decorators = {getattr(getattr(d, "func", d), "id", "") for d in node.decorator_list}
                 if decorators & {"kernel", "helper", "inlined"}:
-                    called = {getattr(c.func, "id", "") for c in ast.walk(node) if isinstance(c, ast.Call)}
+                    called = {
+                        getattr(c.func, "id", "") for c in ast.walk(node) if isinstance(c, ast.Call)
+                    }
                     calls[f"{path.name}: {node.name}"] = called
                 if "kernel" in decorators:
                     kernels.add(node.name)
@@ -151,9 +158,16 @@ results = loss.total, rgb.grad, alpha.grad, values, first, second
 hits = sum(adam_kernels.update.stats.cache_hits.values())
 print(json.dumps([hits, [hashlib.sha256(t.detach().numpy().tobytes()).hexdigest() for t in results]]))
 """
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "NUMBA_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     (compiled, bits), (loaded, again) = (
-        json.loads(subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, env=environment))
+        json.loads(
+            subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, env=environment)
+        )
         for _ in range(2)
     )
     assert (compiled, loaded) == (0, 1)

@@ -4,12 +4,18 @@ import pytest
 import torch
 
 from likeness.ops.deform import fused, secondary_motion
+from likeness.ops.deform.rig import RigBinding, displace
+from likeness.ops.deform.skinning import blend_two_frames_torch
 from likeness.ops.mlp import BlockedNetwork
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
-from likeness.ops.deform.rig import RigBinding, displace
-from likeness.ops.deform.skinning import blend_two_frames_torch
-from likeness.scene.transforms import make_transform, multiply_quats, normalize_quats, rotvecs_to_matrices, rotvecs_to_quats
+from likeness.scene.transforms import (
+    make_transform,
+    multiply_quats,
+    normalize_quats,
+    rotvecs_to_matrices,
+    rotvecs_to_quats,
+)
 
 COUNT, CODES, UNITS, LIMITS = 77, 5, (0.02, 0.3), (-5.0, -3.0)
 
@@ -19,11 +25,21 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def pose(seed: int) -> torch.Tensor:
-    return make_transform(rotvecs_to_matrices(0.4 * random(3, seed=seed)), 0.1 * random(3, seed=seed + 1))
+    return make_transform(
+        rotvecs_to_matrices(0.4 * random(3, seed=seed)), 0.1 * random(3, seed=seed + 1)
+    )
 
 
-STATE = HeadState(random(6).abs(), torch.empty(0, 4), pose(3), pose(5), 0.01 * random(secondary_motion.NUM_POINTS, 2))
-RIG = RigBinding(0.02 * random(6, 40, 3), torch.arange(3 * COUNT).view(COUNT, 3) % 40, random(COUNT, 3).abs() / 3)
+STATE = HeadState(
+    random(6).abs(),
+    torch.empty(0, 4),
+    pose(3),
+    pose(5),
+    0.01 * random(secondary_motion.NUM_POINTS, 2),
+)
+RIG = RigBinding(
+    0.02 * random(6, 40, 3), torch.arange(3 * COUNT).view(COUNT, 3) % 40, random(COUNT, 3).abs() / 3
+)
 
 
 def rest(coefficients: int, own_looks: bool = True) -> fused.CanonicalGaussians:
@@ -32,7 +48,16 @@ def rest(coefficients: int, own_looks: bool = True) -> fused.CanonicalGaussians:
     return fused.CanonicalGaussians(0.1 * random(COUNT, 3), quats, random(COUNT, 3).abs(), *looks)
 
 
-def expected(at: fused.CanonicalGaussians, values: torch.Tensor, looks: int, grown, T_head, weights, rig, swaying):
+def expected(
+    at: fused.CanonicalGaussians,
+    values: torch.Tensor,
+    looks: int,
+    grown,
+    T_head,
+    weights,
+    rig,
+    swaying,
+):
     """The same in double precision."""
     at = fused.CanonicalGaussians(*(None if t is None else t.double() for t in vars(at).values()))
     values = values.double()
@@ -47,11 +72,19 @@ def expected(at: fused.CanonicalGaussians, values: torch.Tensor, looks: int, gro
     if looks:
         added = values[:, 0], values[:, 1:looks].unflatten(1, (-1, 3))
         logits, colours = added if logits is None else (logits + added[0], colours + added[1])
-    cloud, state = GaussianCloud(means, quats, scales, torch.sigmoid(logits), colours), STATE.to(torch.float64)
+    cloud, state = (
+        GaussianCloud(means, quats, scales, torch.sigmoid(logits), colours),
+        STATE.to(torch.float64),
+    )
     if rig is not None:
-        cloud = displace(cloud, state.expression, rig.shapes.double(), rig.vertices, rig.weights.double())
+        cloud = displace(
+            cloud, state.expression, rig.shapes.double(), rig.vertices, rig.weights.double()
+        )
     if swaying:
-        cloud = GaussianCloud(**cloud.fields() | {"means": secondary_motion.apply_secondary_motion_torch(cloud.means, state.sway)})
+        cloud = GaussianCloud(
+            **cloud.fields()
+            | {"means": secondary_motion.apply_secondary_motion_torch(cloud.means, state.sway)}
+        )
     weights = torch.ones(COUNT) if weights is None else weights
     T_head = torch.eye(4) if T_head is None else T_head
     return blend_two_frames_torch(cloud, T_head.double(), state.T_head_body, weights.double())
@@ -63,7 +96,9 @@ CASES = {
     "degree 0": dict(coefficients=1, looks=4, rigged=True),
     "degree 3": dict(coefficients=16, looks=49, weighted=True),
     "motion alone": dict(coefficients=9, looks=0, moving=6, swaying=True),
-    "everything": dict(coefficients=4, looks=13, moving=9, rigged=True, swaying=True, weighted=True, turned=True),
+    "everything": dict(
+        coefficients=4, looks=13, moving=9, rigged=True, swaying=True, weighted=True, turned=True
+    ),
 }
 
 
@@ -72,16 +107,26 @@ def test_equals_the_operations_one_after_the_other(case):
     looks, moving = case["looks"], case.get("moving", 0)
     at = rest(case["coefficients"], case.get("own_looks", True))
     grown = random(COUNT, 3, seed=4) - 4 if moving == 9 else None
-    network = BlockedNetwork(random(COUNT, CODES, looks + moving, seed=6), random(COUNT, looks + moving, seed=7))
+    network = BlockedNetwork(
+        random(COUNT, CODES, looks + moving, seed=6), random(COUNT, looks + moving, seed=7)
+    )
     codes, T_head = random(CODES), pose(11) if "turned" in case else None
-    weights = torch.rand(COUNT, generator=torch.Generator().manual_seed(1)) if "weighted" in case else None
+    weights = (
+        torch.rand(COUNT, generator=torch.Generator().manual_seed(1))
+        if "weighted" in case
+        else None
+    )
     rig, swaying = RIG if "rigged" in case else None, "swaying" in case
-    additions = fused.NetworkOffsets(network, looks, UNITS, None if grown is None else (grown, LIMITS))
+    additions = fused.NetworkOffsets(
+        network, looks, UNITS, None if grown is None else (grown, LIMITS)
+    )
     placer = fused.FusedDeformer(at, additions, head_weights=weights, rig=rig, swaying=swaying)
     found = placer(codes, STATE, T_head)
     wanted = expected(at, network(codes), looks, grown, T_head, weights, rig, swaying)
     for name, values in found.fields().items():
-        torch.testing.assert_close(values.double(), wanted.fields()[name], atol=2e-6, rtol=2e-6, msg=f"{name} differ")
+        torch.testing.assert_close(
+            values.double(), wanted.fields()[name], atol=2e-6, rtol=2e-6, msg=f"{name} differ"
+        )
 
 
 def test_gaussians_without_a_network_only_move():

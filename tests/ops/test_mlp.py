@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from likeness.ops import quantization
-from likeness.ops.mlp_kernels import LANES, ROWS
 from likeness.ops.mlp import BlockedNetwork
+from likeness.ops.mlp_kernels import LANES, ROWS
 
 
 def make(count: int, codes: int, channels: int, sizes: list[int], seed: int = 0):
@@ -36,9 +36,14 @@ def as_kept(table, encoding="int16"):
 
 @pytest.mark.parametrize(
     "count, codes, channels, sizes",
-    [(1, 1, 1, [1]), (LANES, 4, 3, []), (3 * LANES + 5, 7, 5, [ROWS - 1]), (41, 9, 16, [64, 64, 13]),
-     (20, 3, 2, [5, 3])],
-)  # fmt: skip
+    [
+        (1, 1, 1, [1]),
+        (LANES, 4, 3, []),
+        (3 * LANES + 5, 7, 5, [ROWS - 1]),
+        (41, 9, 16, [64, 64, 13]),
+        (20, 3, 2, [5, 3]),
+    ],
+)
 def test_equals_plain_arithmetic(count, codes, channels, sizes):
     table, start, layers = make(count, codes, channels, sizes)
     values = torch.rand(codes, generator=torch.Generator().manual_seed(1)) + 0.1

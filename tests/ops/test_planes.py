@@ -1,4 +1,5 @@
-"""Lookups in planes: the kernels against bilinear interpolation written out, values and gradients."""
+"""Lookups in planes: the kernels against bilinear interpolation written out, values and
+gradients."""
 
 from __future__ import annotations
 
@@ -33,14 +34,20 @@ def written_out(levels, points, shared):
 
 def scene(seed, num_groups):
     generator = torch.Generator().manual_seed(seed)
-    levels = [torch.rand(3, r, r, 8, generator=generator, dtype=torch.float64) for r in (1, 2, 5, 9)]
-    points = torch.rand(20, num_groups, 3, generator=generator, dtype=torch.float64) * 3 - 1.5  # some beyond the box
+    levels = [
+        torch.rand(3, r, r, 8, generator=generator, dtype=torch.float64) for r in (1, 2, 5, 9)
+    ]
+    # some beyond the box
+    points = torch.rand(20, num_groups, 3, generator=generator, dtype=torch.float64) * 3 - 1.5
     weights = torch.randn(20, num_groups, 8 // num_groups, generator=generator, dtype=torch.float64)
     return levels, points, weights
 
 
 def gradients(function, levels, points, weights, shared=False):
-    wanted = [points.detach().requires_grad_(), *(level.detach().requires_grad_() for level in levels)]
+    wanted = [
+        points.detach().requires_grad_(),
+        *(level.detach().requires_grad_() for level in levels),
+    ]
     values = function(wanted[1:], wanted[0], shared)
     return [values.detach(), *torch.autograd.grad((values * weights).sum(), wanted)]
 
@@ -52,7 +59,9 @@ def gradients(function, levels, points, weights, shared=False):
 def test_values_and_gradients(dtype, num_groups, shared, seed):
     levels, points, weights = scene(seed, num_groups)
     expected = gradients(written_out, levels, points, weights, shared)
-    found = gradients(look_up, [level.to(dtype) for level in levels], points.to(dtype), weights.to(dtype), shared)
+    found = gradients(
+        look_up, [level.to(dtype) for level in levels], points.to(dtype), weights.to(dtype), shared
+    )
     tolerance = 2e-4 if dtype == torch.float32 else 1e-10
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a.double(), b, atol=tolerance, rtol=tolerance)
@@ -78,4 +87,6 @@ def test_points_that_are_no_numbers_harm_nobody():
     points[3, 1] = torch.nan
     points[4, 0] = torch.inf
     found = gradients(look_up, [level.float() for level in levels], points, weights.float())
-    assert torch.isfinite(found[0][5:]).all() and all(torch.isfinite(grad).all() for grad in found[2:])
+    assert torch.isfinite(found[0][5:]).all() and all(
+        torch.isfinite(grad).all() for grad in found[2:]
+    )

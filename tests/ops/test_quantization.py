@@ -1,4 +1,5 @@
-"""Tensors in fewer bits: the bounds that the module promises, exact integers, and what is refused."""
+"""Tensors in fewer bits: the bounds that the module promises, exact integers, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from likeness.scene.tensor_files import Array
 def _values(seed: int = 0) -> torch.Tensor:
     """[500, 4, 3] with channels of very different sizes, offsets, and one that is constant."""
     generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(500, 4, 3, generator=generator) * 10 ** torch.linspace(-5, 2, 12).reshape(4, 3)
+    values = torch.randn(500, 4, 3, generator=generator) * 10 ** torch.linspace(-5, 2, 12).reshape(
+        4, 3
+    )
     values[:, 1, 1] = -0.3
     return values + torch.linspace(-5, 5, 12).reshape(4, 3)
 
@@ -26,7 +29,8 @@ def test_whole_numbers_err_by_half_a_step_of_their_channel(encoding, largest):
     rounding = 2.0**-22 * values.abs().amax(0)  # of float32
     assert parts[""].dtype == getattr(torch, encoding)
     assert (error <= 0.5001 * step + rounding).all()
-    assert (error.amax(0)[step > 1e-4] > 0.3 * step[step > 1e-4]).all()  # the bound is not a loose one
+    # the bound is not a loose one
+    assert (error.amax(0)[step > 1e-4] > 0.3 * step[step > 1e-4]).all()
     assert torch.equal(decode(parts, encoding)[:, 1, 1], values[:, 1, 1])
 
 
@@ -37,7 +41,8 @@ def test_halves_err_by_their_last_bit():
 
 
 @pytest.mark.parametrize(
-    "low, high, dtype", [(-128, 127, "int8"), (0, 200, "int16"), (0, 70000, "int32"), (0, 2**40, "int64")]
+    "low, high, dtype",
+    [(-128, 127, "int8"), (0, 200, "int16"), (0, 70000, "int32"), (0, 2**40, "int64")],
 )
 def test_integers_stay_exact_in_the_smallest_type(low, high, dtype):
     numbers = torch.tensor([[low, high, 3], [0, low, high]])
@@ -47,7 +52,12 @@ def test_integers_stay_exact_in_the_smallest_type(low, high, dtype):
 
 
 def test_packing_touches_only_what_is_named():
-    tensors = {"a": _values(1), "b": _values(2), "n": torch.arange(9), "t": torch.tensor([0.1], dtype=torch.float64)}
+    tensors = {
+        "a": _values(1),
+        "b": _values(2),
+        "n": torch.arange(9),
+        "t": torch.tensor([0.1], dtype=torch.float64),
+    }
     stored, storage = pack(tensors, {"a": "int8", "n": "narrowed"})
     back = unpack(stored, storage)
     assert set(back) == set(tensors)

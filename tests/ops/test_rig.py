@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from likeness.head_models import HEAD_MODELS
-from likeness.scene.cloud import GaussianCloud
 from likeness.ops.deform.rig import displace
+from likeness.scene.cloud import GaussianCloud
 from tests import toys
 
 
@@ -27,7 +27,11 @@ def test_gaussians_on_the_mesh_move_as_the_mesh_does():
     state.expression[model.expression_names.index("mouthSmileLeft")] = 0.5
     fields = {**toys.blob(200).fields(), "means": on(shaped.vertices)}
     moved = displace(
-        GaussianCloud(**fields), state.expression, model.expression_basis, model.faces[drawn], barycentrics
+        GaussianCloud(**fields),
+        state.expression,
+        model.expression_basis,
+        model.faces[drawn],
+        barycentrics,
     )
     torch.testing.assert_close(moved.means, on(shaped.posed(state).vertices), atol=1e-6, rtol=0)
     assert (moved.means - fields["means"]).norm(dim=-1).max() > 0.01
@@ -45,7 +49,13 @@ def bound(count: int = 333, seed: int = 0):
 def test_the_kernel_is_the_sum_over_corners_in_double_precision_and_in_batches():
     cloud, expression, shapes, vertices, weights = bound()
     found = displace(cloud, expression, shapes, vertices, weights).means
-    double = cloud.to(torch.float64), expression.double(), shapes.double(), vertices, weights.double()
+    double = (
+        cloud.to(torch.float64),
+        expression.double(),
+        shapes.double(),
+        vertices,
+        weights.double(),
+    )
     torch.testing.assert_close(found, displace(*double).means.float(), atol=1e-5, rtol=1e-5)
     batch = displace(cloud.expand(2), expression.expand(2, -1), shapes, vertices, weights).means
     torch.testing.assert_close(found.expand(2, -1, 3), batch, atol=1e-5, rtol=1e-5)
@@ -59,7 +69,9 @@ def test_gradients_reach_the_means_and_what_drives_them():
         wanted = [means] if leaf is None else [means, leaf.requires_grad_()]
         moved = displace(GaussianCloud(**fields), expression, shapes, vertices, weights).means
         first, *others = torch.autograd.grad(moved.sum(), wanted)
-        assert torch.equal(first, torch.ones_like(first)) and all(other.abs().max() > 0 for other in others)
+        assert torch.equal(first, torch.ones_like(first)) and all(
+            other.abs().max() > 0 for other in others
+        )
         if leaf is not None:
             leaf.requires_grad_(False)
 

@@ -6,9 +6,15 @@ import pytest
 import torch
 
 from likeness.ops.blend import blend, blend_by_code
-from likeness.scene.cloud import GaussianCloud
 from likeness.ops.deform.skinning import blend_two_frames, blend_two_frames_torch, frame_rows
-from likeness.scene.transforms import make_transform, matrices_to_quats, normalize_quats, quats_to_matrices, rotvecs_to_matrices
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.transforms import (
+    make_transform,
+    matrices_to_quats,
+    normalize_quats,
+    quats_to_matrices,
+    rotvecs_to_matrices,
+)
 
 
 def example(coefficients: int, count: int = 33, seed: int = 0):
@@ -16,7 +22,9 @@ def example(coefficients: int, count: int = 33, seed: int = 0):
     shapes = (count, 3), (count, 4), (count, 3), (count,), (count, coefficients, 3)
     leaves = [torch.randn(shape, generator=g).requires_grad_() for shape in shapes]
     transforms = [
-        make_transform(rotvecs_to_matrices(0.7 * torch.randn(3, generator=g)), torch.randn(3, generator=g))
+        make_transform(
+            rotvecs_to_matrices(0.7 * torch.randn(3, generator=g)), torch.randn(3, generator=g)
+        )
         for _ in range(2)
     ]
     return GaussianCloud(*leaves), *transforms, torch.rand(count, generator=g).requires_grad_()
@@ -58,7 +66,9 @@ def test_gradients_still_reach_the_transforms():
 def test_what_is_not_contiguous_or_shared_by_threads_is_the_same():
     cloud, T_head, T_body, weights = example(4, 1001)
     wide = torch.cat([weights.detach()[:, None], cloud.sh.detach().flatten(1)], 1)
-    strided = GaussianCloud(cloud.means, cloud.quats, cloud.scales, cloud.opacities, wide[:, 1:].view(1001, 4, 3))
+    strided = GaussianCloud(
+        cloud.means, cloud.quats, cloud.scales, cloud.opacities, wide[:, 1:].view(1001, 4, 3)
+    )
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)

@@ -1,4 +1,5 @@
-"""Packages for SSIM on CUDA, stood in for on the pretended device: taken where they agree, else done without."""
+"""Packages for SSIM on CUDA, stood in for on the pretended device: taken where they agree, else
+done without."""
 
 import sys
 import types
@@ -6,8 +7,8 @@ import types
 import pytest
 import torch
 
-from likeness.ops import ssim_cuda
 from likeness.fitting import losses
+from likeness.ops import ssim_cuda
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,12 @@ def package(calls: list, scale: float = 1.0, offset: float = 0.0):
     """A stand-in by fused-ssim's interface."""
 
     def function(image, target, padding="same", train=True):
-        assert image.shape[1] == 3 and image.is_contiguous() and target.is_contiguous() and padding == "same"
+        assert (
+            image.shape[1] == 3
+            and image.is_contiguous()
+            and target.is_contiguous()
+            and padding == "same"
+        )
         calls.append(image.shape)
         value = losses.ssim_torch(image.movedim(1, -1), target.movedim(1, -1))
         return scale * value + (1 - scale) * value.detach() + offset
@@ -50,14 +56,17 @@ def test_an_agreeing_package_is_taken_for_fits(name, pictures, monkeypatch):
     ssim_cuda.choose.cache_clear()
     monkeypatch.setitem(sys.modules, name, package(calls))
     found = gradient(*pictures)
-    assert [tuple(shape) for shape in calls] == [(2, 3, 37, 53), (1, 3, 24, 31)]  # the trial, then the picture
+    # the trial, then the picture
+    assert [tuple(shape) for shape in calls] == [(2, 3, 37, 53), (1, 3, 24, 31)]
     torch.testing.assert_close(found.cpu(), expected.cpu())
     assert name in losses.choose_package("cuda:0").reason
     losses.ssim(*pictures)  # measuring asks for no gradient, and stays what it was
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("wrong, said", [({"scale": 1.01}, "differs by 0.01"), ({"offset": 0.1}, "differs by 0.1")])
+@pytest.mark.parametrize(
+    "wrong, said", [({"scale": 1.01}, "differs by 0.01"), ({"offset": 0.1}, "differs by 0.1")]
+)
 def test_one_that_differs_is_not(wrong, said, pictures, monkeypatch, caplog):
     calls = []
     monkeypatch.setitem(sys.modules, "fussim", package(calls, **wrong))

@@ -1,7 +1,9 @@
 """A real Chromium for the tests of the exported page, driven through node by playwright-core.
 
-Both are taken from the machine where they are there (``LIKENESS_CHROMIUM`` names a program), else installed into a
-cache folder: playwright-core by npm, Chromium and what it needs by apt-get, unpacked without touching the system.
+Both are taken from the machine where they are there (``LIKENESS_CHROMIUM`` names a program), else
+installed into a
+cache folder: playwright-core by npm, Chromium and what it needs by apt-get, unpacked without
+    touching the system.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ import pytest
 
 PLAYWRIGHT = "playwright-core@1.65.1"
 DRIVER = Path(__file__).with_name("chromium.mjs")
-CACHE = Path(os.environ.get("LIKENESS_TEST_CACHE", Path.home() / ".cache" / "likeness" / "chromium"))
+CACHE = Path(
+    os.environ.get("LIKENESS_TEST_CACHE", Path.home() / ".cache" / "likeness" / "chromium")
+)
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu")
 
@@ -40,7 +44,11 @@ class Chromium:
         if libraries:
             environment["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, libraries))
         self._process = subprocess.Popen(
-            [node(), str(DRIVER)], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [node(), str(DRIVER)],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         try:
             self.ask("start")
@@ -49,7 +57,8 @@ class Chromium:
             pytest.skip(f"Chromium does not start: {str(error).splitlines()[0][:150]}")
 
     def ask(self, action: str, **values: Any) -> Any:
-        """One action of the driver: open, visit, evaluate, resize, screenshot, log, drop. RuntimeError when not."""
+        """One action of the driver: open, visit, evaluate, resize, screenshot, log, drop.
+        RuntimeError when not."""
         self._process.stdin.write(json.dumps({"action": action, **values}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
@@ -61,7 +70,8 @@ class Chromium:
         return answer.get("value")
 
     def evaluate(self, script: str, value: Any = None) -> Any:
-        """What an expression on the page gives (waited for); ``value`` is the argument of a function."""
+        """What an expression on the page gives (waited for); ``value`` is the argument of a
+        function."""
         return self.ask("evaluate", script=script, value=value)
 
     def close(self) -> None:
@@ -93,7 +103,9 @@ def _playwright() -> Path:
 
 def _chromium() -> tuple[Path, list[Path]]:
     """The program, and folders of libraries that it needs beside the system's."""
-    found = os.environ.get("LIKENESS_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    found = os.environ.get("LIKENESS_CHROMIUM") or next(
+        filter(None, map(shutil.which, _NAMES)), None
+    )
     if found:
         return Path(found), []
     folder = CACHE / "debian"
@@ -114,7 +126,9 @@ def _install(folder: Path, fill: Any, what: str) -> None:
             shutil.rmtree(folder)
         partial_folder.rename(folder)
     except (OSError, subprocess.SubprocessError) as error:
-        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines() or ["no reason given"]
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines() or [
+            "no reason given"
+        ]
         pytest.skip(f"{what} cannot be had here: {reason[-1][:150]}")
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
@@ -128,7 +142,15 @@ def _npm(folder: Path) -> None:
 def _debian(folder: Path) -> None:
     packages = folder / "packages"
     (packages / "partial").mkdir(parents=True)
-    get = ["apt-get", "-y", "-q", "-o", f"Dir::Cache::archives={packages}", "-o", "Debug::NoLocking=1"]
+    get = [
+        "apt-get",
+        "-y",
+        "-q",
+        "-o",
+        f"Dir::Cache::archives={packages}",
+        "-o",
+        "Debug::NoLocking=1",
+    ]
     fetch = [*get, "install", "--download-only", "--no-install-recommends", "chromium"]
     try:
         _run(fetch, folder, 300)

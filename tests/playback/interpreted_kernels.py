@@ -1,4 +1,5 @@
-"""The Triton kernels in Triton's interpreter, on tensors of the CPU. ``test_fused`` runs this file in a process
+"""The Triton kernels in Triton's interpreter, on tensors of the CPU. ``test_fused`` runs this file
+in a process
 of its own: what Triton imports it must import as interpreted."""
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ CASES = {
 
 
 def moving(anchoring: AnchoringConfig, **changes):
-    """A linear avatar whose modes and codes say something, also where rotations are large and small."""
+    """A linear avatar whose modes and codes say something, also where rotations are large and
+    small."""
     avatar = make("linear", anchoring, **changes)
     with torch.no_grad():
         for name in ("look_modes", "motion_modes"):
             if name in avatar.per_gaussian:
                 values = avatar.per_gaussian[name]
-                values.copy_(torch.randn(values.shape) * torch.logspace(-4, 0, COUNT)[:, None, None])
+                values.copy_(
+                    torch.randn(values.shape) * torch.logspace(-4, 0, COUNT)[:, None, None]
+                )
         for layer in avatar.coder[::2]:
             layer.weight.mul_(2)
     return avatar
@@ -51,7 +55,9 @@ def states():
 
 def check(by_kernels, avatar) -> None:
     """Against double precision, to which single precision is as near."""
-    exact = avatar.duplicate(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+    exact = avatar.duplicate(
+        lambda tensor: tensor.double() if tensor.is_floating_point() else tensor
+    )
     avatar.freeze()
     evaluate = by_kernels(avatar)
     for state in states():
@@ -68,7 +74,9 @@ def test_linear_avatars_are_those_of_the_operations(case):
     check(FusedLinear, moving(anchoring, **changes))
 
 
-@pytest.mark.parametrize("anchoring", [PLACED, AnchoringConfig(rigged=True, swaying=True)], ids=["all", "one_frame"])
+@pytest.mark.parametrize(
+    "anchoring", [PLACED, AnchoringConfig(rigged=True, swaying=True)], ids=["all", "one_frame"]
+)
 @pytest.mark.parametrize("kind", ["headgas", "rigged"])
 def test_other_avatars_are_placed_as_by_the_operations(kind, anchoring):
     check(lambda avatar: FusedPlacing(avatar, toys.random_states(()), EYE), make(kind, anchoring))

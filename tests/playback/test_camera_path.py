@@ -1,4 +1,5 @@
-"""Camera paths: every way to say a camera, motion between keyframes, and each mistake named by file, frame, field."""
+"""Camera paths: every way to say a camera, motion between keyframes, and each mistake named by
+file, frame, field."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from likeness.scene.transforms import make_transform, rotation_angles, rotvecs_t
 from tests import toys
 
 RECORDED = toys.camera(64)
-TURN = make_transform(rotvecs_to_matrices(torch.tensor([0.1, 0.5, -0.2])), torch.tensor([0.1, -0.2, 0.9]))
+TURN = make_transform(
+    rotvecs_to_matrices(torch.tensor([0.1, 0.5, -0.2])), torch.tensor([0.1, -0.2, 0.9])
+)
 AIM = {"eye": [0, 0, 1], "target": [0, 0, 0]}
 
 
@@ -60,13 +63,18 @@ def test_without_a_lens_the_recording_s_whole_view_is_shown(load):
 
 
 def test_keyframes_meet_their_cameras_and_move_evenly_between(load):
-    entries = [{**AIM, "eye": [math.sin(a), 0, math.cos(a)], "time_s": t} for a, t in ((0, 0), (0.4, 1), (0.8, 2))]
+    entries = [
+        {**AIM, "eye": [math.sin(a), 0, math.cos(a)], "time_s": t}
+        for a, t in ((0, 0), (0.4, 1), (0.8, 2))
+    ]
     content = document(relative_to="rest", keyframes=entries, fps=10)
     del content["frames"]
     cameras = load(content).cameras
     assert len(cameras) == 21
     for frame, entry in zip((0, 10, 20), entries):
-        torch.testing.assert_close(cameras[frame].center, torch.tensor(entry["eye"]).float(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            cameras[frame].center, torch.tensor(entry["eye"]).float(), atol=1e-5, rtol=0
+        )
     rotations = Camera.stack(cameras).T_cam_world[:, :3, :3]
     steps = rotation_angles(rotations[1:] @ rotations[:-1].transpose(-1, -2))
     torch.testing.assert_close(steps, torch.full((20,), 0.04), atol=2e-4, rtol=0)
@@ -97,19 +105,40 @@ WRONG = [
     (document(AIM, 7), r"frames\[1\]: expected an object"),
     (document({}), r"frames\[0\]: expected either T_cam_world or eye and target"),
     (document({**AIM, "T_cam_world": EYE4}), "expected either T_cam_world or eye"),
-    (document({"T_cam_world": EYE4}, relative_to="head"), "unknown field 'T_cam_world'; did you mean T_cam_head?"),
-    (document({"T_cam_world": EYE4[:3]}), r"frames\[0\]: T_cam_world: expected 4x4 numbers, got 3x4"),
-    (document({"T_cam_world": [[1, 0], [0]]}), "T_cam_world: expected 4x4 numbers in rows of one length"),
+    (
+        document({"T_cam_world": EYE4}, relative_to="head"),
+        "unknown field 'T_cam_world'; did you mean T_cam_head?",
+    ),
+    (
+        document({"T_cam_world": EYE4[:3]}),
+        r"frames\[0\]: T_cam_world: expected 4x4 numbers, got 3x4",
+    ),
+    (
+        document({"T_cam_world": [[1, 0], [0]]}),
+        "T_cam_world: expected 4x4 numbers in rows of one length",
+    ),
     (document({"T_cam_world": "eye"}), "T_cam_world: expected 4x4 numbers, got something else"),
-    (document({"T_cam_world": _with(TURN, 0, 0, None)}), "T_cam_world: expected 4x4 numbers, got something else"),
-    (document(AIM, {"T_cam_world": _with(TURN, 1, 2, float("nan"))}), "cannot be read as the camera path .JSON"),
-    (document({"T_cam_world": _with(TURN, 0, 0, 2.0)}), "T_cam_world: its upper left 3x3 is not a rotation"),
+    (
+        document({"T_cam_world": _with(TURN, 0, 0, None)}),
+        "T_cam_world: expected 4x4 numbers, got something else",
+    ),
+    (
+        document(AIM, {"T_cam_world": _with(TURN, 1, 2, float("nan"))}),
+        "cannot be read as the camera path .JSON",
+    ),
+    (
+        document({"T_cam_world": _with(TURN, 0, 0, 2.0)}),
+        "T_cam_world: its upper left 3x3 is not a rotation",
+    ),
     (document({"T_cam_world": _with(torch.eye(4), 0, 0, -1.0)}), "mirrors"),
     (document({"T_cam_world": _with(TURN, 3, 0, 0.5)}), "its last row is not 0 0 0 1"),
     (document({**AIM, "K": [[1, 0, 0], [0, 1, 0]]}), "K: expected 3x3 numbers, got 2x3"),
     (document({**AIM, "K": [[-1, 0, 0], [0, 1, 0], [0, 0, 1]]}), "K: expected fx 0 cx"),
     (document({**AIM, "K": [[1, 2, 0], [0, 1, 0], [0, 0, 1]]}), "K: expected fx 0 cx"),
-    (document({**AIM, "fov_degrees": 180}), "fov_degrees: expected a number above 0 and at most 170"),
+    (
+        document({**AIM, "fov_degrees": 180}),
+        "fov_degrees: expected a number above 0 and at most 170",
+    ),
     (document({**AIM, "fov_degrees": 30, "K": EYE4}), "expected either K or fov_degrees"),
     (document({"eye": [0, 0, 1]}), r"frames\[0\]: target: missing"),
     (document({**AIM, "eye": [0, 0]}), "eye: expected 3 numbers, got 2"),

@@ -1,4 +1,5 @@
-"""Every avatar's evaluation on a device is one graph of operations for torch.compile, and gives the same by it."""
+"""Every avatar's evaluation on a device is one graph of operations for torch.compile, and gives the
+same by it."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def test_the_compiled_evaluation_is_the_same(kind):
 
 
 def test_the_turn_of_harmonics_is_not_solved_for_again():
-    """torch.compile looks past ``functools`` caches: what they keep would be computed in every picture."""
+    """torch.compile looks past ``functools`` caches: what they keep would be computed in every
+    picture."""
     from likeness.ops import harmonics
 
     seen = []
@@ -43,7 +45,9 @@ def test_the_turn_of_harmonics_is_not_solved_for_again():
     turn = toys.head_pose(0.3)[:3, :3]
     expected = harmonics.rotation_matrices(turn, 2)
     torch._dynamo.reset()
-    found = torch.compile(lambda matrices: harmonics.rotation_matrices(matrices, 2), fullgraph=True, backend=record)(turn)
+    found = torch.compile(
+        lambda matrices: harmonics.rotation_matrices(matrices, 2), fullgraph=True, backend=record
+    )(turn)
     torch.testing.assert_close(found, expected)
     assert seen and not any("pinv" in name or "arange" in name for name in seen)
 

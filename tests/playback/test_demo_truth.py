@@ -1,4 +1,5 @@
-"""What measures novel views on the made person: the truth itself is perfect, and a wrong angle costs."""
+"""What measures novel views on the made person: the truth itself is perfect, and a wrong angle
+costs."""
 
 from __future__ import annotations
 
@@ -48,8 +49,12 @@ def test_the_real_comparison_gives_both_ways(truth, monkeypatch):
     monkeypatch.setattr(demo_truth, "errors", lambda *_: {})
     joints = len(truth.model.joint_names)
     states = dataclasses.replace(truth.states[5:6], joints=truth.states.joints[5:6, :2])
-    capture = SimpleNamespace(frames=[SimpleNamespace(state=states[0], time_s=5 / truth.config.fps)], test=(0,))
+    capture = SimpleNamespace(
+        frames=[SimpleNamespace(state=states[0], time_s=5 / truth.config.fps)], test=(0,)
+    )
     assert joints >= 2
-    views = demo_truth.compare_with_truth(toys.bundle(make("headgas")), capture, truth.folder)["demo"]["novel_views"]
+    views = demo_truth.compare_with_truth(toys.bundle(make("headgas")), capture, truth.folder)[
+        "demo"
+    ]["novel_views"]
     assert set(views) == {"psnr_by_yaw_degrees", "psnr_by_yaw_degrees_held"}
     assert all(set(by_yaw) == {"-30", "-20", "+0", "+20", "+30"} for by_yaw in views.values())

@@ -49,11 +49,19 @@ def edited(tmp_path, cells, line: int, column: str | int, value: str | None):
 @pytest.mark.parametrize("rate", [30, 60])
 def test_a_csv_of_either_rate_gives_the_states_back(tmp_path, bundle, played, rate):
     states, times = played
-    path = arkit.write(tmp_path / "phone.csv", arkit.table(states, bundle.expression_names, times, rate))
+    path = arkit.write(
+        tmp_path / "phone.csv", arkit.table(states, bundle.expression_names, times, rate)
+    )
     driver = open_driver(path, bundle)
-    assert driver.fps == pytest.approx(25, abs=0.05) and len(driver) == 40 and driver.picture(0) is None
+    assert (
+        driver.fps == pytest.approx(25, abs=0.05)
+        and len(driver) == 40
+        and driver.picture(0) is None
+    )
     torch.testing.assert_close(driver.times, times, atol=1e-3, rtol=0)
-    torch.testing.assert_close(driver.states.expression, states.expression.clamp(0, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        driver.states.expression, states.expression.clamp(0, 1), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(driver.states.joints, states.joints, atol=1e-5, rtol=0)
     found, expected = driver.states.T_world_head[:, :3, :3], states.T_world_head[:, :3, :3]
     relative = [x[:1].transpose(1, 2) @ x for x in (found, expected)]
@@ -82,7 +90,8 @@ def test_without_eyes_head_and_tongue_the_face_is_driven_alone(tmp_path, bundle,
     short = [row[:53] for row in cells]  # up to before TongueOut
     driver = open_driver(arkit.write(tmp_path / "p.csv", short), bundle)
     assert (driver.states.T_world_head == driver.states.T_world_head[0]).all()
-    torch.testing.assert_close(driver.states.joints, played[0].joints, atol=2e-3, rtol=0)  # by the eyeLook curves
+    # by the eyeLook curves
+    torch.testing.assert_close(driver.states.joints, played[0].joints, atol=2e-3, rtol=0)
     assert (driver.states.expression[:, bundle.expression_names.index("tongueOut")] == 0).all()
 
 
@@ -129,7 +138,9 @@ def test_a_rate_is_refused_where_none_is_read(tmp_path, bundle):
         (3, "HeadYaw", "25.0", r"column HeadYaw: values up to 25.0; expected radians"),
     ],
 )
-def test_bad_csv_files_are_told_by_line_and_column(tmp_path, bundle, cells, line, column, value, message):
+def test_bad_csv_files_are_told_by_line_and_column(
+    tmp_path, bundle, cells, line, column, value, message
+):
     path = edited(tmp_path, cells, line, column, value)
     with pytest.raises(UserError, match=message) as caught:
         open_driver(path, bundle, kind="arkit_csv")
@@ -138,7 +149,9 @@ def test_bad_csv_files_are_told_by_line_and_column(tmp_path, bundle, cells, line
 
 def test_a_wrong_rate_is_an_error_and_the_right_one_goes(tmp_path, bundle, cells, played):
     path = arkit.write(tmp_path / "p.csv", cells)
-    with pytest.raises(UserError, match=r"line \d+: column Timecode: .* counts to frame \d+ .* --fps"):
+    with pytest.raises(
+        UserError, match=r"line \d+: column Timecode: .* counts to frame \d+ .* --fps"
+    ):
         open_driver(path, bundle, DriverOptions(fps=30))
     assert len(open_driver(path, bundle, DriverOptions(fps=60))) == 40
     half = arkit.table(played[0], bundle.expression_names, played[1], 30)
@@ -156,7 +169,9 @@ def codes(times, rate, start=47245.0):
     return [(number + 2, arkit.timecode(time, rate, start)) for number, time in enumerate(times)]
 
 
-@pytest.mark.parametrize("rate, step", [(24, 1 / 24), (25, 1 / 25), (30, 1 / 30), (60, 1 / 60), (60, 1 / 30)])
+@pytest.mark.parametrize(
+    "rate, step", [(24, 1 / 24), (25, 1 / 25), (30, 1 / 30), (60, 1 / 60), (60, 1 / 30)]
+)
 def test_rates_are_found(tmp_path, rate, step):
     times = np.arange(150) * step
     found, fps = seconds_of(tmp_path, codes(times, rate))
@@ -181,13 +196,17 @@ def test_states_come_back_in_the_avatars_order(tmp_path, bundle, played):
     states, names = played[0], bundle.expression_names
     order = torch.randperm(len(names))
     shuffled = tuple(names[i] for i in order)
-    mixed = dataclasses.replace(states, expression=states.expression[:, order], joints=states.joints.flip(1))
+    mixed = dataclasses.replace(
+        states, expression=states.expression[:, order], joints=states.joints.flip(1)
+    )
     save_states(tmp_path / "s.npz", mixed, 25.0, shuffled, bundle.joint_names[::-1])
     driver = open_driver(tmp_path / "s.npz", bundle)
     assert kind_of(tmp_path / "s.npz") == "states" and driver.fps == 25
     for field in dataclasses.fields(states):
         name = field.name
-        torch.testing.assert_close(getattr(driver.states, name), getattr(states, name), atol=0, rtol=0)
+        torch.testing.assert_close(
+            getattr(driver.states, name), getattr(states, name), atol=0, rtol=0
+        )
 
 
 def test_bad_files_of_states(tmp_path, bundle, played):

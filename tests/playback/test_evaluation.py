@@ -1,4 +1,5 @@
-"""What a run says of its frames: the headline without their own sway, and beside it the figure with it."""
+"""What a run says of its frames: the headline without their own sway, and beside it the figure with
+it."""
 
 from __future__ import annotations
 
@@ -7,47 +8,69 @@ import dataclasses
 import torch
 
 from likeness.fitting.evaluation import headline
+from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.playback import evaluation
 from likeness.playback.evaluation import evaluate_bundle, evaluate_frames, summary, table
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from tests import toys
 
 
 def swaying(capture):
     """The capture with 2 cm of sway in every frame."""
     sway = torch.full((NUM_POINTS, 2), 0.02)
-    frames = [dataclasses.replace(f, state=dataclasses.replace(f.state, sway=sway)) for f in capture.frames]
+    frames = [
+        dataclasses.replace(f, state=dataclasses.replace(f.state, sway=sway))
+        for f in capture.frames
+    ]
     return dataclasses.replace(capture, frames=tuple(frames))
 
 
 def test_the_headline_is_without_the_sway_of_the_frames(tmp_path):
     capture = toys.make_capture(tmp_path, frames=4, size=24, test=2)
     bundle, moved = toys.arkit_bundle(24), swaying(capture)
-    still, apply_secondary_motion = (evaluate_bundle(bundle, c, c.test).to_json() for c in (capture, moved))
+    still, apply_secondary_motion = (
+        evaluate_bundle(bundle, c, c.test).to_json() for c in (capture, moved)
+    )
     assert still["heldout"]["psnr"] != apply_secondary_motion["heldout"]["psnr"]
     found = evaluate_frames(bundle, moved, moved.test)
-    assert found["headline"] == headline(still) and found["headline"]["psnr"] == still["heldout"]["psnr"]
-    assert found["without_secondary_motion"] == still and {key: found[key] for key in apply_secondary_motion} == apply_secondary_motion
+    assert (
+        found["headline"] == headline(still)
+        and found["headline"]["psnr"] == still["heldout"]["psnr"]
+    )
+    assert (
+        found["without_secondary_motion"] == still
+        and {key: found[key] for key in apply_secondary_motion} == apply_secondary_motion
+    )
     assert list(found)[0] == "headline"
     text = summary(found)
     assert text.startswith(f"held-out frames: PSNR {still['heldout']['psnr']:.2f} dB (face ")
     assert text.endswith(f"with the sway tracked on them {swayed['heldout']['psnr']:.2f} dB")
     lines = table(found).splitlines()
-    assert "without their own secondary motion" in lines[0] and f"{still['heldout']['psnr']:.4g} dB" in lines[2]
+    assert (
+        "without their own secondary motion" in lines[0]
+        and f"{still['heldout']['psnr']:.4g} dB" in lines[2]
+    )
     assert lines[-1].endswith(f"{swayed['heldout']['psnr']:.2f} dB")
 
 
 def test_frames_without_sway_are_measured_once(tmp_path, monkeypatch):
     capture = toys.make_capture(tmp_path, frames=4, size=24, test=2)
     calls = []
-    monkeypatch.setattr(evaluation, "evaluate_bundle", lambda *a, **k: calls.append(1) or evaluate_bundle(*a, **k))
+    monkeypatch.setattr(
+        evaluation, "evaluate_bundle", lambda *a, **k: calls.append(1) or evaluate_bundle(*a, **k)
+    )
     found = evaluate_frames(toys.arkit_bundle(24), capture, capture.test)
     assert len(calls) == 1 and found["headline"] == headline(found)
 
 
 def test_the_headline_of_older_files():
     old = {"heldout": {"psnr": 30.0}, "regions": {"face": {"psnr": 28.0}}}
-    assert headline(old)["psnr"] == 30.0 and headline(old)["face"] == 28.0 and headline(old)["mouth"] is None
-    assert headline({**old, "without_secondary_motion": {"heldout": {"psnr": 25.0}}})["psnr"] == 25.0
+    assert (
+        headline(old)["psnr"] == 30.0
+        and headline(old)["face"] == 28.0
+        and headline(old)["mouth"] is None
+    )
+    assert (
+        headline({**old, "without_secondary_motion": {"heldout": {"psnr": 25.0}}})["psnr"] == 25.0
+    )
     assert set(headline({"heldout": None}).values()) == {None}
     assert summary({"headline": headline({})}) == "held-out frames: not measured"

@@ -23,17 +23,25 @@ def bundle() -> AvatarBundle:
 
 def _tuning() -> ExpressionTuning:
     generator = torch.Generator().manual_seed(5)
-    return ExpressionTuning(torch.rand(52, generator=generator) * 0.3, torch.rand(52, generator=generator) * 2)
+    return ExpressionTuning(
+        torch.rand(52, generator=generator) * 0.3, torch.rand(52, generator=generator) * 2
+    )
 
 
 def test_the_player_shows_neutral_plus_gain_times_expression(bundle):
     tuning, state = _tuning(), toys.random_states(())
     shown = Player(dataclasses.replace(bundle, tuning=tuning)).step(state)
-    by_hand = dataclasses.replace(state, expression=tuning.neutral + tuning.gains * state.expression * 0.4)
-    weak = dataclasses.replace(state, expression=state.expression * 0.4)  # far from where anything is bent
+    by_hand = dataclasses.replace(
+        state, expression=tuning.neutral + tuning.gains * state.expression * 0.4
+    )
+    # far from where anything is bent
+    weak = dataclasses.replace(state, expression=state.expression * 0.4)
     expected = Player(bundle).step(by_hand)
     torch.testing.assert_close(
-        Player(dataclasses.replace(bundle, tuning=tuning)).step(weak).rgb, expected.rgb, atol=1e-6, rtol=0
+        Player(dataclasses.replace(bundle, tuning=tuning)).step(weak).rgb,
+        expected.rgb,
+        atol=1e-6,
+        rtol=0,
     )
     assert (shown.rgb - Player(bundle).step(state).rgb).abs().max() > 1e-3
 
@@ -48,7 +56,9 @@ def test_round_trip_to_the_last_bit(bundle, tmp_path):
     tuning = _tuning()
     dataclasses.replace(bundle, tuning=tuning).save(tmp_path)
     loaded = AvatarBundle.load(tmp_path)
-    assert torch.equal(loaded.tuning.neutral, tuning.neutral) and torch.equal(loaded.tuning.gains, tuning.gains)
+    assert torch.equal(loaded.tuning.neutral, tuning.neutral) and torch.equal(
+        loaded.tuning.gains, tuning.gains
+    )
     assert "tuning" not in loaded.facts
     player = Player(loaded)  # a player's own bundle is as good as the one that it was given
     player.bundle.save(tmp_path / "again")

@@ -33,16 +33,24 @@ def decoded(path, codec: str, layout: str) -> list[np.ndarray]:
         decoder = av.CodecContext.create(codec, "r")
         decoder.extradata = stream.codec_context.extradata
         packets = [packet for packet in container.demux(stream) if packet.size]
-        frames = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
+        frames = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(
+            None
+        )
         if layout == "rgba":
-            return [np.concatenate([frame.to_ndarray(format="rgb24"), _alpha(frame)], -1) for frame in frames]
+            return [
+                np.concatenate([frame.to_ndarray(format="rgb24"), _alpha(frame)], -1)
+                for frame in frames
+            ]
         return [frame.to_ndarray(format=layout) for frame in frames]
 
 
 def _alpha(frame) -> np.ndarray:
-    """The plane as it is: FFmpeg's conversion to RGBA leaves the last columns undefined at some widths."""
+    """The plane as it is: FFmpeg's conversion to RGBA leaves the last columns undefined at some
+    widths."""
     plane = frame.planes[3]
-    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width, None]
+    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[
+        :, : plane.width, None
+    ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")
@@ -74,13 +82,18 @@ def test_webm_keeps_transparency(tmp_path):
 @pytest.mark.parametrize("suffix, codec", [(".mp4", "h264"), (".webm", "libvpx-vp9")])
 def test_opaque_films_hold_their_pictures_at_their_rate(tmp_path, suffix, codec):
     path = tmp_path / f"disc{suffix}"
-    pictures = [disc(step)[..., :3] * disc(step)[..., 3:] + 1 - disc(step)[..., 3:] for step in range(6)]
+    pictures = [
+        disc(step)[..., :3] * disc(step)[..., 3:] + 1 - disc(step)[..., 3:] for step in range(6)
+    ]
     with open_film(path, 30000 / 1001) as film:
         for picture in pictures:
             film.write(picture)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        assert stream.codec_context.name in ("h264", "vp9") and abs(float(stream.average_rate) - 29.97) < 0.01
+        assert (
+            stream.codec_context.name in ("h264", "vp9")
+            and abs(float(stream.average_rate) - 29.97) < 0.01
+        )
         assert stream.codec_context.pix_fmt == "yuv420p"
     frames = decoded(path, codec, "rgb24")
     assert len(frames) == 6
@@ -111,9 +124,12 @@ def test_a_film_that_fails_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     "name, alpha, words",
-    [("a.avi", False, "films are .mp4 or .webm, not .avi"), ("a", False, "without an ending"),
-     ("a.mp4", True, "holds no transparency; write a .webm")],
-)  # fmt: skip
+    [
+        ("a.avi", False, "films are .mp4 or .webm, not .avi"),
+        ("a", False, "without an ending"),
+        ("a.mp4", True, "holds no transparency; write a .webm"),
+    ],
+)
 def test_other_films_are_refused(tmp_path, name, alpha, words):
     with pytest.raises(UserError, match=words), open_film(tmp_path / name, 25, alpha=alpha):
         pass
@@ -132,7 +148,9 @@ def without_av(monkeypatch):
 
 
 def test_without_the_package_webm_is_refused_before_anything_is_rendered(tmp_path, without_av):
-    with pytest.raises(UserError, match=r"cannot write VP9 .*install the package av .*or choose a folder"):
+    with pytest.raises(
+        UserError, match=r"cannot write VP9 .*install the package av .*or choose a folder"
+    ):
         with open_film(tmp_path / "a.webm", 25, alpha=True):
             pytest.fail("must not begin")
 
@@ -145,7 +163,9 @@ def test_without_the_package_mp4_falls_back_and_says_so(tmp_path, without_av, ca
 
 
 @pytest.mark.parametrize("newer", [False, True], ids=["OpenCV 4", "OpenCV 5"])
-def test_without_the_package_opencv_is_silent_and_then_logs_as_before(tmp_path, without_av, monkeypatch, newer):
+def test_without_the_package_opencv_is_silent_and_then_logs_as_before(
+    tmp_path, without_av, monkeypatch, newer
+):
     """OpenCV 5 has moved the functions of its log."""
     levels = [3]
     log = SimpleNamespace(getLogLevel=lambda: levels[-1], setLogLevel=levels.append)

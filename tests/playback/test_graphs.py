@@ -1,4 +1,5 @@
-"""Evaluations on a device wait for nothing, so that they can be captured; where CUDA is, captured ones are the same."""
+"""Evaluations on a device wait for nothing, so that they can be captured; where CUDA is, captured
+ones are the same."""
 
 from __future__ import annotations
 
@@ -16,8 +17,15 @@ from likeness.playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
 
-#: What makes the host wait for the device, or copies numbers of the host there: a capture takes neither.
-WAITING = {"aten::lift_fresh", "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
+# : What makes the host wait for the device, or copies numbers of the host there: a capture takes
+# neither.
+WAITING = {
+    "aten::lift_fresh",
+    "aten::_local_scalar_dense",
+    "aten::nonzero",
+    "aten::is_nonzero",
+    "aten::equal",
+}
 
 
 class NothingFromTheHost(TorchDispatchMode):
@@ -61,13 +69,18 @@ def test_graphs_need_cuda():
 @pytest.mark.parametrize("kind", AVATARS)
 def test_captured_clouds_are_the_same(kind):
     bundle = toys.bundle(make(kind, EXTENDED))
-    plain, graphed = Player(bundle, "cuda", evaluation="torch"), Player(bundle, "cuda", evaluation="graph")
+    plain, graphed = (
+        Player(bundle, "cuda", evaluation="torch"),
+        Player(bundle, "cuda", evaluation="graph"),
+    )
     seen = []
     for seed in range(4):
         state = dataclasses.replace(toys.random_states((), seed=seed)).to("cuda")
         expected, found = (player.cloud(state, EYE.to("cuda")) for player in (plain, graphed))
         for name, value in found.fields().items():
-            torch.testing.assert_close(value, expected.fields()[name], atol=1e-5, rtol=1e-5, msg=name)
+            torch.testing.assert_close(
+                value, expected.fields()[name], atol=1e-5, rtol=1e-5, msg=name
+            )
         seen.append((found, {name: value.clone() for name, value in found.fields().items()}))
     for cloud, before in seen:  # a cloud stays what it was when others are made
         assert all(torch.equal(value, before[name]) for name, value in cloud.fields().items())

@@ -25,7 +25,9 @@ def test_every_avatar_shows_depth_and_points(kind, tmp_path):
     assert {"depth_0", "depth_1", "points_canonical", "points_deformed"} <= set(found)
     assert found["points_canonical"].shape == (48, 96, 3)
     assert (found["points_canonical"] < 250).any() and (found["points_canonical"] == 255).any()
-    assert {name for name in found if name.startswith("planes")} == {f"planes_{name}" for name in _scales(avatar)}
+    assert {name for name in found if name.startswith("planes")} == {
+        f"planes_{name}" for name in _scales(avatar)
+    }
 
 
 def _scales(avatar):

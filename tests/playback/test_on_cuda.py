@@ -1,4 +1,5 @@
-"""Playback on a pretended CUDA device: it shows what the CPU shows, waits for nothing, and chooses how it evaluates."""
+"""Playback on a pretended CUDA device: it shows what the CPU shows, waits for nothing, and chooses
+how it evaluates."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from tests.simulated_gsplat import WAIT
 
 @pytest.fixture
 def graphs_win(monkeypatch):
-    """Clocks by which the second of two is faster, without running either; kernels are not tried."""
+    """Clocks by which the second of two is faster, without running either; kernels are not
+    tried."""
     times = iter([2.0, 1.0] * 100)
     monkeypatch.setattr(evaluators, "milliseconds", lambda *_: next(times))
     monkeypatch.setattr(evaluators, "why_not", lambda avatar: "not here")
@@ -45,10 +47,13 @@ def test_pictures_are_those_of_the_cpu_and_nothing_waits(cuda, kind, graphs_win)
         with cuda.refusing_waits():
             output = players[0].step(state, camera, background, depth=True)
         waits = cuda.waits[before:]
-        assert len(waits) == 2 and all(wait.startswith(WAIT) for wait in waits)  # picture, refiner's features
+        # picture, refiner's features
+        assert len(waits) == 2 and all(wait.startswith(WAIT) for wait in waits)
         expected = players[1].step(state, camera, background, depth=True)
         for name in ("rgb", "alpha", "depth"):
-            torch.testing.assert_close(getattr(output, name).cpu(), getattr(expected, name), atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                getattr(output, name).cpu(), getattr(expected, name), atol=1e-4, rtol=1e-4
+            )
 
 
 @pytest.mark.parametrize("kind", ["headgas", "gaussianhead"])
@@ -76,18 +81,28 @@ class TestChoice:
             times = iter([2.0, graph_ms])
             monkeypatch.setattr(evaluators, "milliseconds", lambda *_, times=times: next(times))
             choice, evaluator = choose_evaluator(*self.arguments())
-            assert choice.backend == backend and isinstance(evaluator, graphs.GraphedAvatar) == (backend == "graph")
-            assert choice.milliseconds == {"graph": graph_ms, "torch": 2.0} and choice.difference < 1e-6
+            assert choice.backend == backend and isinstance(evaluator, graphs.GraphedAvatar) == (
+                backend == "graph"
+            )
+            assert (
+                choice.milliseconds == {"graph": graph_ms, "torch": 2.0}
+                and choice.difference < 1e-6
+            )
 
     def test_compiled_ones_are_tried_where_that_is_asked_for(self, cuda, monkeypatch):
         monkeypatch.setattr(evaluators, "milliseconds", lambda *_: next(times))
-        monkeypatch.setattr(evaluators, "compiled", lambda avatar, state, eye: avatar)  # which is then captured
+        # which is then captured
+        monkeypatch.setattr(evaluators, "compiled", lambda avatar, state, eye: avatar)
         bundle = toys.bundle(make("headgas"))
         times = iter([3.0, 2.0, 1.0])
         player = Player(bundle, "cuda", compile=True)
         player.step(bundle.recording[0])
         choice = player.choices[EVALUATION]
-        assert choice.backend == "compiled" and set(choice.milliseconds) == {"torch", "graph", "compiled"}
+        assert choice.backend == "compiled" and set(choice.milliseconds) == {
+            "torch",
+            "graph",
+            "compiled",
+        }
         times = iter([3.0, 2.0])
         assert set(choose_evaluator(*self.arguments())[0].milliseconds) == {"torch", "graph"}
 
@@ -99,10 +114,13 @@ class TestChoice:
         monkeypatch.setattr(evaluators, "milliseconds", lambda *_: next(times))
         monkeypatch.setattr(evaluators, "compiled", fail)
         choice, evaluator = choose_evaluator(*self.arguments(), compile=True)
-        assert choice.backend == "graph" and choice.reason == "the fastest; compiled fails (no compiler here)"
-        assert [record.message for record in caplog.records if "compiled fails" in record.message] == [
-            "evaluation: compiled fails (no compiler here); playing without it"
-        ]
+        assert (
+            choice.backend == "graph"
+            and choice.reason == "the fastest; compiled fails (no compiler here)"
+        )
+        assert [
+            record.message for record in caplog.records if "compiled fails" in record.message
+        ] == ["evaluation: compiled fails (no compiler here); playing without it"]
 
     def test_kernels_are_tried_for_exported_avatars(self, cuda, monkeypatch):
         times = iter([3.0, 2.0, 1.0])
@@ -122,8 +140,12 @@ class TestChoice:
         choice, evaluator = choose_evaluator(avatar, *others)
         assert evaluator is avatar and "graph would change it" in choice.reason
 
-    @pytest.mark.parametrize("error", [RuntimeError("no capture\nhere"), AssertionError("x"), MemoryError("full")])
-    def test_one_that_fails_is_said_once_and_playing_goes_on(self, cuda, monkeypatch, caplog, error):
+    @pytest.mark.parametrize(
+        "error", [RuntimeError("no capture\nhere"), AssertionError("x"), MemoryError("full")]
+    )
+    def test_one_that_fails_is_said_once_and_playing_goes_on(
+        self, cuda, monkeypatch, caplog, error
+    ):
         def fail(*_, **__):
             raise error
 
@@ -132,8 +154,14 @@ class TestChoice:
         player = Player(bundle, "cuda")
         for index in range(3):
             player.step(bundle.recording[index])
-        assert player.choices[EVALUATION].backend == "torch" and "fails" in player.choices[EVALUATION].reason
-        assert len([record for record in caplog.records if "playing without it" in record.message]) == 1
+        assert (
+            player.choices[EVALUATION].backend == "torch"
+            and "fails" in player.choices[EVALUATION].reason
+        )
+        assert (
+            len([record for record in caplog.records if "playing without it" in record.message])
+            == 1
+        )
         with pytest.raises(type(error)):  # but who asked for it is told
             Player(bundle, "cuda", evaluation="graph").step(bundle.recording[0])
 
@@ -187,7 +215,9 @@ def test_a_tuned_avatar_waits_for_nothing(cuda, graphs_win):
         player.tune(tuning)
     with cuda.refusing_waits():
         output = players[0].step(bundle.recording[0])
-    torch.testing.assert_close(output.rgb.cpu(), players[1].step(bundle.recording[0]).rgb, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        output.rgb.cpu(), players[1].step(bundle.recording[0]).rgb, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_the_viewer_shows_what_it_shows_on_the_cpu(cuda, graphs_win):

@@ -58,7 +58,9 @@ def test_playing_imports_no_trainer_no_preprocessing(folder):
         "print([m for m in sys.modules if m.split('.')[0] in ('preprocess', 'mediapipe', 'cv2', 'tensorboard')"
         " or m in ('likeness.fitting.loop', 'likeness.fitting.optimizers', 'likeness.fitting.subject')])"
     )
-    result = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True
+    )
     assert result.stdout.strip() == "[]", result.stdout + result.stderr[-500:]
 
 
@@ -81,7 +83,9 @@ def test_playing_leaves_the_bundle_as_it_was():
     bundle = toys.bundle(make("headgas", EXTENDED))
     before = {name: value.clone() for name, value in bundle.avatar.state_dict().items()}
     Player(bundle).step(toys.random_states(()))
-    assert bundle.avatar.training and all(parameter.requires_grad for parameter in bundle.avatar.mlp.parameters())
+    assert bundle.avatar.training and all(
+        parameter.requires_grad for parameter in bundle.avatar.mlp.parameters()
+    )
     assert bundle.avatar._frozen is None and bundle.avatar.per_gaussian["basis"].is_contiguous()
     for name, value in bundle.avatar.state_dict().items():
         assert torch.equal(value, before[name]), name
@@ -89,11 +93,20 @@ def test_playing_leaves_the_bundle_as_it_was():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"base_appearance": True, "sh_degree": 1}, {"blending": "none"}, {"blending": "parameters"},
-     {"changes": "geometry"}, {"changes": "all"}, {"expression_codes": 5}, {"limited": True},
-     {"hidden_layers": 0}, {"hidden_layers": 1}],
+    [
+        {},
+        {"base_appearance": True, "sh_degree": 1},
+        {"blending": "none"},
+        {"blending": "parameters"},
+        {"changes": "geometry"},
+        {"changes": "all"},
+        {"expression_codes": 5},
+        {"limited": True},
+        {"hidden_layers": 0},
+        {"hidden_layers": 1},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_the_frozen_avatar_is_the_same_avatar(changes):
     avatar = make("headgas", EXTENDED, **changes)
     player, eye = Player(toys.bundle(avatar)), torch.tensor([0.0, 0.1, 0.9])
@@ -102,7 +115,9 @@ def test_the_frozen_avatar_is_the_same_avatar(changes):
         with torch.no_grad():
             expected = avatar(state, eye)
         for name, value in player.cloud(state, eye).fields().items():
-            torch.testing.assert_close(value, expected.fields()[name], atol=1e-5, rtol=1e-5, msg=name)
+            torch.testing.assert_close(
+                value, expected.fields()[name], atol=1e-5, rtol=1e-5, msg=name
+            )
 
 
 class _Counted:
@@ -129,7 +144,9 @@ def test_a_moving_camera_costs_no_avatar_unless_its_looks_depend_on_it(kind, eva
         for _ in range(2):
             copied = state.map(torch.clone)
             shown = player.step(copied, cameras[-1])
-        torch.testing.assert_close(shown.rgb, Player(bundle).step(state, cameras[-1]).rgb, atol=0, rtol=0)
+        torch.testing.assert_close(
+            shown.rgb, Player(bundle).step(state, cameras[-1]).rgb, atol=0, rtol=0
+        )
     assert counted.count == evaluations
 
 
@@ -144,7 +161,8 @@ def test_a_state_that_changes_in_any_part_is_evaluated_again(field):
 
 
 def test_thousands_of_steps_grow_nothing():
-    """Neither the process, nor what Python holds. States differ, so that nothing comes from memory."""
+    """Neither the process, nor what Python holds. States differ, so that nothing comes from
+    memory."""
     player, states = Player(toys.bundle(make("headgas"), 8)), toys.random_states((50,))
     player.renderer = CpuRenderer(1)
     singles = [states[index] for index in range(50)]

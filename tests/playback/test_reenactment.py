@@ -1,4 +1,5 @@
-"""The reenactment metrics on made motion, the embedding against its own sums, and both through a whole run."""
+"""The reenactment metrics on made motion, the embedding against its own sums, and both through a
+whole run."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from tests.onnx_files import write_embedding
 def poses_of(angles: torch.Tensor) -> torch.Tensor:
     """Poses [T, 4, 4] of a head that turns aside by angles [T] from where it faces the camera."""
     turns = torch.stack([torch.zeros(len(angles)), angles, torch.zeros(len(angles))], -1)
-    return toys.head_pose() @ make_transform(rotvecs_to_matrices(turns), torch.zeros(len(angles), 3))
+    return toys.head_pose() @ make_transform(
+        rotvecs_to_matrices(turns), torch.zeros(len(angles), 3)
+    )
 
 
 def test_the_papers_distances_are_frame_by_frame():
@@ -41,7 +44,9 @@ def test_motion_is_what_is_left_without_the_mean():
     angles = torch.linspace(-0.3, 0.3, 21)
     poses = poses_of(angles)
     elsewhere = toys.head_pose(0.4) @ poses
-    assert reenactment.pose_angle(*map(reenactment.motion_of, (poses, elsewhere))) == pytest.approx(0, abs=5e-2)
+    assert reenactment.pose_angle(*map(reenactment.motion_of, (poses, elsewhere))) == pytest.approx(
+        0, abs=5e-2
+    )
     assert reenactment.pose_angle(poses, elsewhere) > 20
     half = reenactment.pose_angle(*map(reenactment.motion_of, (poses, poses_of(angles / 2))))
     assert half == pytest.approx(float(torch.rad2deg(angles.abs() / 2).mean()), rel=0.01)
@@ -55,7 +60,8 @@ def test_motion_is_what_is_left_without_the_mean():
 
 
 def test_figures_have_both_variants():
-    """An avatar with one coefficient always 0.52 too high and landmarks 5 pixels aside: distances, but no motion."""
+    """An avatar with one coefficient always 0.52 too high and landmarks 5 pixels aside: distances,
+    but no motion."""
     states, _ = toys.performance(20)
     offset = torch.zeros_like(states.expression)
     offset[:, 0] = 0.52
@@ -63,11 +69,19 @@ def test_figures_have_both_variants():
     driver, avatar = clip_like(states, None), clip_like(shown, None)
     avatar = dataclasses.replace(avatar, landmarks=driver.landmarks + torch.tensor([3.0, 4.0]))
     found = reenactment._figures(driver, states, avatar, driver, "me", pixels=2.0)
-    assert found["papers"]["aed"] == pytest.approx(0.01) and found["papers"]["aed_l2"] == pytest.approx(0.52)
-    assert found["papers"]["akd_pixels"] == pytest.approx(10.0) and found["papers"]["apd_l2_radians"] == 0
+    assert found["papers"]["aed"] == pytest.approx(0.01) and found["papers"][
+        "aed_l2"
+    ] == pytest.approx(0.52)
+    assert (
+        found["papers"]["akd_pixels"] == pytest.approx(10.0)
+        and found["papers"]["apd_l2_radians"] == 0
+    )
     assert found["motion"]["aed"] == pytest.approx(0, abs=1e-6)
     assert found["motion"]["akd_percent"] == pytest.approx(0, abs=1e-4)
-    assert reenactment._figures(driver, states, avatar, driver, "other")["papers"]["akd_pixels"] is None
+    assert (
+        reenactment._figures(driver, states, avatar, driver, "other")["papers"]["akd_pixels"]
+        is None
+    )
 
 
 def test_similarity_is_the_best_one():
@@ -78,7 +92,8 @@ def test_similarity_is_the_best_one():
 
 
 def face(scale: float = 2.0, shift: float = 30.0) -> tuple[np.ndarray, np.ndarray]:
-    """A random picture and landmarks whose five points lie as the template's, scaled and shifted."""
+    """A random picture and landmarks whose five points lie as the template's, scaled and
+    shifted."""
     image = np.random.default_rng(1).integers(0, 255, (320, 320, 3), np.uint8)
     image = image.repeat(1, 0)
     marks = np.zeros((478, 2), np.float32)
@@ -121,7 +136,9 @@ def test_a_run_is_measured(tmp_path, monkeypatch):
     bundle = toys.arkit_bundle(24)
     toys.make_capture(tmp_path / "capture", frames=30, size=24, test=12)
     states, times = toys.performance(30)
-    driver = Recording("friend", states, times, 25.0, lambda i: np.full((24, 24, 3), 128, np.uint8), torch.eye(3))
+    driver = Recording(
+        "friend", states, times, 25.0, lambda i: np.full((24, 24, 3), 128, np.uint8), torch.eye(3)
+    )
     calls = []
 
     def see(pictures, K, moments, bundle, identity=None, progress=None, total=None):
@@ -136,17 +153,30 @@ def test_a_run_is_measured(tmp_path, monkeypatch):
     assert calls == [(12, 12), (12, 12), (30, 30), (30, 30)]
     assert figures["self"]["csim"] == pytest.approx(1)
     assert figures["self"]["papers"]["aed"] == pytest.approx(0, abs=1e-6)
-    assert figures["self"]["papers"]["akd_pixels"] is not None and figures["driven"]["papers"]["akd_pixels"] is None
+    assert (
+        figures["self"]["papers"]["akd_pixels"] is not None
+        and figures["driven"]["papers"]["akd_pixels"] is None
+    )
     assert figures["driven"]["frames"] == 24 and figures["driven"]["frames_without_face"] == 6
     json.dumps(figures, allow_nan=False)
 
     calls.clear()
     plain = Recording("curves", states, times, 25.0)
     figures = reenactment.measure(tmp_path, bundle, plain)
-    assert len(calls) == 3 and figures["driven"]["motion"]["akd_percent"] is None and figures["self"]["csim"] is None
+    assert (
+        len(calls) == 3
+        and figures["driven"]["motion"]["akd_percent"] is None
+        and figures["self"]["csim"] is None
+    )
     text = reenactment.table(figures)
-    assert "CSIM: not measured: no network for face identity" in text and "AKD: not measured: the driver has no" in text
-    assert "as the papers, frame by frame" in text and len({len(line) for line in text.splitlines()[1:4]}) == 1
+    assert (
+        "CSIM: not measured: no network for face identity" in text
+        and "AKD: not measured: the driver has no" in text
+    )
+    assert (
+        "as the papers, frame by frame" in text
+        and len({len(line) for line in text.splitlines()[1:4]}) == 1
+    )
     assert "driven by curves" in text and "self, held-out frames" in text
 
 

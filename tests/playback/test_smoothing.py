@@ -1,4 +1,5 @@
-"""Smoothing: without lag for files, causal when live; both leave blinks alone and rotations on the sphere."""
+"""Smoothing: without lag for files, causal when live; both leave blinks alone and rotations on the
+sphere."""
 
 from __future__ import annotations
 
@@ -21,13 +22,19 @@ def noisy(frames: int = 60, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     turn = rotvecs_to_matrices(0.02 * torch.randn(frames, 3, generator=generator))
     shift = 0.002 * torch.randn(frames, 3, generator=generator)
-    expression = (clean.expression + 0.04 * torch.randn(clean.expression.shape, generator=generator)).clamp(0, 1)
+    expression = (
+        clean.expression + 0.04 * torch.randn(clean.expression.shape, generator=generator)
+    ).clamp(0, 1)
     poses = clean.T_world_head @ make_transform(turn, shift)
     return clean, dataclasses.replace(clean, expression=expression, T_world_head=poses), times
 
 
 def error(a: HeadState, b: HeadState) -> float:
-    return float(rotation_angles(a.T_world_head[:, :3, :3].transpose(1, 2) @ b.T_world_head[:, :3, :3]).mean())
+    return float(
+        rotation_angles(
+            a.T_world_head[:, :3, :3].transpose(1, 2) @ b.T_world_head[:, :3, :3]
+        ).mean()
+    )
 
 
 def test_zero_phase_calms_noise_and_keeps_blinks():
@@ -35,7 +42,8 @@ def test_zero_phase_calms_noise_and_keeps_blinks():
     smooth = zero_phase(rough, times, NAMES, 0.3)
     brow = NAMES.index("browInnerUp")
     assert (smooth.expression - clean.expression)[:, brow].abs().mean() < 0.7 * (
-        rough.expression - clean.expression)[:, brow].abs().mean()  # fmt: skip
+        rough.expression - clean.expression
+    )[:, brow].abs().mean()
     assert error(smooth, clean) < 0.7 * error(rough, clean)
     blinks = [NAMES.index("eyeBlinkLeft"), NAMES.index("eyeBlinkRight")]
     assert torch.equal(smooth.expression[:, blinks], rough.expression[:, blinks])
@@ -46,12 +54,19 @@ def test_zero_phase_has_no_lag():
     """Backwards in time it does the very same, and a symmetric peak stays where it is."""
     _, rough, times = noisy()
     forward = zero_phase(rough, times, NAMES, 0.3)
-    backward = zero_phase(rough.map(lambda x: x.flip(0)), times, NAMES, 0.3).map(lambda x: x.flip(0))
+    backward = zero_phase(rough.map(lambda x: x.flip(0)), times, NAMES, 0.3).map(
+        lambda x: x.flip(0)
+    )
     for field in dataclasses.fields(HeadState):
-        torch.testing.assert_close(getattr(forward, field.name), getattr(backward, field.name), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            getattr(forward, field.name), getattr(backward, field.name), atol=1e-5, rtol=0
+        )
     peak = dataclasses.replace(rough, expression=torch.zeros_like(rough.expression))
     peak.expression[30, :] = 1
-    assert int(zero_phase(peak, times, NAMES, 0.3).expression[:, NAMES.index("jawOpen")].argmax()) == 30
+    assert (
+        int(zero_phase(peak, times, NAMES, 0.3).expression[:, NAMES.index("jawOpen")].argmax())
+        == 30
+    )
 
 
 def test_a_gap_divides_a_clip():
@@ -87,11 +102,17 @@ def test_one_euro_is_causal():
 def test_one_euro_calms_stillness_and_follows_speed():
     _, rough, times = noisy()
     still = rough.map(lambda x: x[:1].expand_as(x).clone())
-    jitter = dataclasses.replace(still, expression=rough.expression - toys.performance(60)[0].expression + 0.3)
+    jitter = dataclasses.replace(
+        still, expression=rough.expression - toys.performance(60)[0].expression + 0.3
+    )
     brow = NAMES.index("browInnerUp")
-    assert live(jitter, times).expression[20:, brow].std() < 0.6 * jitter.expression[20:, brow].std()
+    assert (
+        live(jitter, times).expression[20:, brow].std() < 0.6 * jitter.expression[20:, brow].std()
+    )
     jump = dataclasses.replace(still, expression=torch.zeros_like(still.expression))
     jump.expression[30:] = 0.8
     followed = live(jump, times).expression[:, brow]
     assert float(followed[33]) > 0.6 and float(followed[29]) == 0
-    assert float(live(jump, times).expression[30, NAMES.index("eyeBlinkLeft")]) == pytest.approx(0.8)
+    assert float(live(jump, times).expression[30, NAMES.index("eyeBlinkLeft")]) == pytest.approx(
+        0.8
+    )

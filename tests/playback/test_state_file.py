@@ -1,4 +1,5 @@
-"""Files of head states come back as they were, by name; anything wrong is one error that names file and field."""
+"""Files of head states come back as they were, by name; anything wrong is one error that names file
+and field."""
 
 from __future__ import annotations
 
@@ -72,17 +73,35 @@ def _mirror():
         ({"fps": np.float64(0)}, "fps: expected a number above 0"),
         ({"fps": np.array([25.0, 30.0])}, r"fps: expected the shape \[\], got \[2\]"),
         ({"fps": np.array("25")}, "fps: expected real numbers, got text"),
-        ({"expression": np.zeros((5, 4), np.float32)}, r"expression: expected the shape \[T, 3\], got \[5, 4\]"),
-        ({"expression": np.zeros(3, np.float32)}, r"expression: expected the shape \[T, 3\], got \[3\]"),
-        ({"expression": np.zeros((0, 3), np.float32)}, r"joints: expected the shape \[0, 2, 4\], got \[5, 2, 4\]"),
+        (
+            {"expression": np.zeros((5, 4), np.float32)},
+            r"expression: expected the shape \[T, 3\], got \[5, 4\]",
+        ),
+        (
+            {"expression": np.zeros(3, np.float32)},
+            r"expression: expected the shape \[T, 3\], got \[3\]",
+        ),
+        (
+            {"expression": np.zeros((0, 3), np.float32)},
+            r"joints: expected the shape \[0, 2, 4\], got \[5, 2, 4\]",
+        ),
         ({"expression": np.zeros((5, 3), complex)}, "expression: expected real numbers"),
         ({"expression": _nan((5, 3), (2, 1))}, "expression: holds values that are not finite"),
-        ({"T_world_head": np.zeros((4, 4), np.float32)}, r"T_world_head: expected the shape \[5, 4, 4\], got \[4, 4\]"),
+        (
+            {"T_world_head": np.zeros((4, 4), np.float32)},
+            r"T_world_head: expected the shape \[5, 4, 4\], got \[4, 4\]",
+        ),
         ({"sway": np.zeros((5, 3, 2), np.float32)}, "sway: expected"),
-        ({"T_world_body": np.zeros((5, 4, 4), np.float32)}, "T_world_body of frame 0: its last row is not 0 0 0 1"),
+        (
+            {"T_world_body": np.zeros((5, 4, 4), np.float32)},
+            "T_world_body of frame 0: its last row is not 0 0 0 1",
+        ),
         ({"T_world_body": _mirror()}, "T_world_body of frame 3: its upper left 3x3 mirrors"),
         ({"joints": np.zeros((5, 2, 4), np.float32)}, "joints of frame 0: not a unit quaternion"),
-        ({"expression_names": np.array(["jawOpn", *NAMES[1:]])}, "no 'jawOpn'; did you mean jawOpen?"),
+        (
+            {"expression_names": np.array(["jawOpn", *NAMES[1:]])},
+            "no 'jawOpn'; did you mean jawOpen?",
+        ),
         ({"expression_names": np.array(["jawOpen", *NAMES[:2]])}, "'jawOpen' stands there twice"),
         ({"expression_names": np.array(NAMES[:2])}, "expression_names: lacks eyeBlinkLeft"),
         ({"expression_names": np.array([1, 2, 3])}, "expression_names: expected text, got int64"),

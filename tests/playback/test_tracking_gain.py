@@ -38,18 +38,24 @@ def test_nothing_to_gain_where_the_tracking_is_right(made):
     bundle, capture = made
     (gain,) = tracking_gain(bundle, capture, [2], steps=3)
     assert gain.tracked > 45 and gain.poses - gain.tracked < 3
-    assert all(parameter.requires_grad == (not name.endswith(("rig_vertices", "rig_weights")))
-               for name, parameter in bundle.avatar.named_parameters())  # fmt: skip
+    assert all(
+        parameter.requires_grad == (not name.endswith(("rig_vertices", "rig_weights")))
+        for name, parameter in bundle.avatar.named_parameters()
+    )
 
 
 def test_a_wrong_pose_is_found_again(made):
     bundle, capture = made
     frame = capture.frames[2]
-    wrong = make_transform(rotvecs_to_matrices(torch.tensor([0.03, -0.05, 0.02])), torch.tensor([0.003, 0.0, 0.0]))
+    wrong = make_transform(
+        rotvecs_to_matrices(torch.tensor([0.03, -0.05, 0.02])), torch.tensor([0.003, 0.0, 0.0])
+    )
     state = dataclasses.replace(frame.state, T_world_head=frame.state.T_world_head @ wrong)
     frames = (*capture.frames[:2], dataclasses.replace(frame, state=state), *capture.frames[3:])
     capture = dataclasses.replace(capture, frames=frames)
     gains = tracking_gain(bundle, capture, [2], steps=40)
     found = summary(gains)
     assert found["poses"] > 4 and found["poses_and_expressions"] >= found["poses"]
-    assert found["per_frame"][0]["index"] == 2 and found["tracked"] == pytest.approx(gains[0].tracked)
+    assert found["per_frame"][0]["index"] == 2 and found["tracked"] == pytest.approx(
+        gains[0].tracked
+    )

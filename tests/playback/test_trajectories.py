@@ -1,4 +1,5 @@
-"""Cameras turn about the head by the angles that they say, and other lenses and sizes show the same thing."""
+"""Cameras turn about the head by the angles that they say, and other lenses and sizes show the same
+thing."""
 
 from __future__ import annotations
 
@@ -8,7 +9,21 @@ import math
 import pytest
 import torch
 
-from likeness.playback.views.trajectories import HEAD_CENTRE, TRAJECTORIES, Angle, Swing, anchors, at_distance, fitted, grid, in_world, orbit, spiral, turned, with_fov
+from likeness.playback.views.trajectories import (
+    HEAD_CENTRE,
+    TRAJECTORIES,
+    Angle,
+    Swing,
+    anchors,
+    at_distance,
+    fitted,
+    grid,
+    in_world,
+    orbit,
+    spiral,
+    turned,
+    with_fov,
+)
 from likeness.scene.transforms import transform_points
 from tests import toys
 
@@ -30,11 +45,13 @@ def test_yaw_goes_to_the_subject_s_left_and_pitch_upwards():
         moved = turned(frontal, angle).center - CENTRE[0]
         assert float(moved[axis]) > 0.4 * float(offset.norm())
         cosine = float(moved @ offset / offset.norm() / moved.norm())
-        assert math.isclose(cosine, math.cos(math.radians(30)), abs_tol=3e-4)  # it looks down a little
+        # it looks down a little
+        assert math.isclose(cosine, math.cos(math.radians(30)), abs_tol=3e-4)
 
 
 def test_it_agrees_with_the_orbit_of_the_demo_s_truth():
-    """The demo turns its camera about a head that faces it: the same camera comes of the same angles."""
+    """The demo turns its camera about a head that faces it: the same camera comes of the same
+    angles."""
     from likeness.synthetic.truth import DemoConfig, DemoTruth
 
     facing = toys.head_pose()[None]
@@ -49,7 +66,11 @@ def test_it_agrees_with_the_orbit_of_the_demo_s_truth():
 
 def test_orbits_and_spirals_loop_within_their_bounds():
     yaws = [angles[0].yaw for angles in orbit(Swing(100))]
-    assert yaws[0] == 0 and math.isclose(max(yaws), 30, abs_tol=0.1) and math.isclose(min(yaws), -30, abs_tol=0.1)
+    assert (
+        yaws[0] == 0
+        and math.isclose(max(yaws), 30, abs_tol=0.1)
+        and math.isclose(min(yaws), -30, abs_tol=0.1)
+    )
     assert max(abs(b - a) for a, b in zip(yaws, yaws[1:] + yaws[:1])) < 2
     full = [angles[0].yaw for angles in orbit(Swing(36, yaw=180))]
     assert sorted(full) == pytest.approx(list(range(-180, 180, 10)))
@@ -66,7 +87,9 @@ def test_grids_go_row_by_row_from_the_top():
 
 
 def test_other_sizes_show_the_whole_view():
-    points = transform_points(IN_HEAD.T_world_cam, torch.tensor([[-0.1, 0.05, 0.7], [0.12, -0.1, 0.8]]))
+    points = transform_points(
+        IN_HEAD.T_world_cam, torch.tensor([[-0.1, 0.05, 0.7], [0.12, -0.1, 0.8]])
+    )
     pixels, _ = IN_HEAD.project(points)
     wide, _ = fitted(IN_HEAD, 256, 128).project(points)
     torch.testing.assert_close(wide, pixels * 2 + torch.tensor([64.0, 0.0]), atol=1e-3, rtol=0)
@@ -93,9 +116,10 @@ def test_anchors():
         view = in_world(base.in_frame(first), frames[2])
         if kind == "head":  # seen from the head, the camera stands where it does at rest
             torch.testing.assert_close(
-                view.in_frame(states.T_world_head[2]).T_cam_world, base.in_frame(rest).T_cam_world, atol=1e-5, rtol=0
+                view.in_frame(states.T_world_head[2]).T_cam_world,
+                base.in_frame(rest).T_cam_world,
+                atol=1e-5,
+                rtol=0,
             )
         else:  # not turned, it is the recording's
             torch.testing.assert_close(view.T_cam_world, base.T_cam_world, atol=1e-5, rtol=0)
-
-

@@ -1,4 +1,5 @@
-"""Beyond a recording's views colours are held and hidden Gaussians bounded; within them nothing changes."""
+"""Beyond a recording's views colours are held and hidden Gaussians bounded; within them nothing
+changes."""
 
 from __future__ import annotations
 
@@ -7,13 +8,13 @@ import math
 
 import torch
 
+from likeness.ops import harmonics
 from likeness.playback.player import Player
 from likeness.playback.view_clamp.gaussians import ClampedGaussians
 from likeness.playback.view_clamp.views import Cone, Held, SeenViews, seen_from
 from likeness.playback.views.backgrounds import Background
 from likeness.playback.views.rendering import ViewRenderer
 from likeness.playback.views.trajectories import HEAD_CENTRE, Angle, in_world, turned
-from likeness.ops import harmonics
 from likeness.scene.cloud import GaussianCloud
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
@@ -33,7 +34,9 @@ def test_cones_hold_what_lies_outside_at_their_border():
     held = held - CENTRE[0]
     yaw = math.degrees(math.atan2(float(held[0]), float(held[2])))
     assert 11 < yaw < 14  # the border and its margin
-    assert math.isclose(float(held.norm()), float((frontal.center - CENTRE[0]).norm()), rel_tol=1e-5)
+    assert math.isclose(
+        float(held.norm()), float((frontal.center - CENTRE[0]).norm()), rel_tol=1e-5
+    )
 
 
 def test_held_colours_are_those_of_the_view_they_are_held_at():
@@ -42,31 +45,45 @@ def test_held_colours_are_those_of_the_view_they_are_held_at():
     eye, other = torch.tensor([0.1, 0.0, 0.9]), torch.tensor([-0.8, 0.3, 0.5])
     with torch.no_grad():
         cloud = avatar(state, eye)
-    expected = harmonics.evaluate(cloud.sh, torch.nn.functional.normalize(cloud.means - eye, dim=-1))
-    seen = harmonics.evaluate(seen_from(cloud, eye).sh, torch.nn.functional.normalize(cloud.means - other, dim=-1))
+    expected = harmonics.evaluate(
+        cloud.sh, torch.nn.functional.normalize(cloud.means - eye, dim=-1)
+    )
+    seen = harmonics.evaluate(
+        seen_from(cloud, eye).sh, torch.nn.functional.normalize(cloud.means - other, dim=-1)
+    )
     torch.testing.assert_close(seen, expected, atol=1e-5, rtol=0)
     held = Held(eye, other, 0.1, 0.5)
-    weights = torch.linspace(0, 1, cloud.num_gaussians)  # the first follows the body, the last the head
+    # the first follows the body, the last the head
+    weights = torch.linspace(0, 1, cloud.num_gaussians)
     mixed = harmonics.evaluate(seen_from(cloud, held.eyes(weights)).sh, cloud.means)
     torch.testing.assert_close(mixed[-1], expected[-1], atol=1e-5, rtol=0)
     assert (mixed[0] - expected[0]).abs().max() > 1e-4
     amount = held.amount(weights)
-    assert float(amount[0]) == 1 and math.isclose(float(amount[-1]), 0.1 / math.radians(10), rel_tol=1e-5)
+    assert float(amount[0]) == 1 and math.isclose(
+        float(amount[-1]), 0.1 / math.radians(10), rel_tol=1e-5
+    )
 
 
 def test_a_still_body_is_held_while_the_head_may_turn():
-    """The recording turns the head by 20° before a body that stands still; a camera turned by 20° shows no new head."""
+    """The recording turns the head by 20° before a body that stands still; a camera turned by 20°
+    shows no new head."""
     yaws = torch.linspace(-0.35, 0.35, 60)
     poses = torch.stack([toys.head_pose(float(yaw)) for yaw in yaws])
     recording = dataclasses.replace(
-        toys.random_states((60,)), T_world_head=poses, T_world_body=toys.head_pose().expand(60, 4, 4)
+        toys.random_states((60,)),
+        T_world_head=poses,
+        T_world_body=toys.head_pose().expand(60, 4, 4),
     )
     bundle = dataclasses.replace(toys.bundle(make("headgas")), recording=recording)
     rest = bundle.default_state
     view = turned(bundle.default_camera.in_frame(rest.T_world_head), Angle(18))
     held = SeenViews(bundle).held(rest, view.center)
     assert held.head_outside == 0 and 14 < math.degrees(held.body_outside) < 16
-    assert not SeenViews(bundle).held(rest, bundle.default_camera.in_frame(rest.T_world_head).center).needed
+    assert (
+        not SeenViews(bundle)
+        .held(rest, bundle.default_camera.in_frame(rest.T_world_head).center)
+        .needed
+    )
 
 
 def test_a_player_holds_only_when_asked_and_only_beyond_the_recording():
@@ -80,7 +97,9 @@ def test_a_player_holds_only_when_asked_and_only_beyond_the_recording():
     plain, shown = (player.step(state, beside, hold=hold) for hold in (False, True))
     assert (plain.rgb - shown.rgb).abs().max() > 0.01
     white = Background("white")
-    pictures = [ViewRenderer(player, white, extrapolate=e).output(state, beside).rgb for e in (True, False)]
+    pictures = [
+        ViewRenderer(player, white, extrapolate=e).output(state, beside).rgb for e in (True, False)
+    ]
     assert torch.equal(pictures[0], plain.rgb) and torch.equal(pictures[1], shown.rgb)
     assert player.held.gaussians() is held  # looked at once
     measured = Player(player.bundle).step(state, beside).rgb
@@ -91,12 +110,20 @@ def test_hidden_gaussians_take_on_the_colours_around_them():
     """A shell that is green hides a red core, in an avatar that is always the same."""
     shell, core = toys.blob(1500), toys.blob(100, seed=1)
     core = dataclasses.replace(core, means=(core.means - CENTRE) * 0.3 + CENTRE)
-    green, red = (harmonics.from_rgb(torch.tensor(c)).expand(1600, 1, 3) for c in ([0.0, 1.0, 0.0], [1.0, 0.0, 0.0]))
+    green, red = (
+        harmonics.from_rgb(torch.tensor(c)).expand(1600, 1, 3)
+        for c in ([0.0, 1.0, 0.0], [1.0, 0.0, 0.0])
+    )
     cloud = GaussianCloud(
-        *(torch.cat([getattr(shell, n), getattr(core, n)]) for n in ("means", "quats", "scales", "opacities")),
+        *(
+            torch.cat([getattr(shell, n), getattr(core, n)])
+            for n in ("means", "quats", "scales", "opacities")
+        ),
         sh=torch.cat([green[:1500], red[:100]]),
     )
-    player = Player(dataclasses.replace(toys.bundle(make("headgas")), default_camera=toys.camera(48)))
+    player = Player(
+        dataclasses.replace(toys.bundle(make("headgas")), default_camera=toys.camera(48))
+    )
     player.avatar = _Still(cloud)
     seen = ClampedGaussians.of(player)
     front = cloud.means[:1500, 2] > -0.02
@@ -105,7 +132,9 @@ def test_hidden_gaussians_take_on_the_colours_around_them():
     assert (filled[1500:, 1] > 0.7).all() and (filled[1500:, 0] < 0.3).all()
     large = dataclasses.replace(cloud, scales=torch.full_like(cloud.scales, 0.03))
     bounded = seen.filled(large, 1.0).scales
-    assert (bounded[1500:] < 0.015).all() and (bounded[seen.confidence == 1] == large.scales[0, 0]).all()
+    assert (bounded[1500:] < 0.015).all() and (
+        bounded[seen.confidence == 1] == large.scales[0, 0]
+    ).all()
     for name, value in seen.filled(cloud, 0.0).fields().items():
         torch.testing.assert_close(value, cloud.fields()[name])
 

@@ -1,4 +1,5 @@
-"""The exported page in a real Chromium with a software renderer: it shows the player's picture and can be driven."""
+"""The exported page in a real Chromium with a software renderer: it shows the player's picture and
+can be driven."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.fitting.metrics import psnr
 from likeness.export.web import export_web
+from likeness.fitting.metrics import psnr
 from likeness.playback.player import Player
 from likeness.playback.view_clamp.views import SeenViews
 from likeness.playback.views.trajectories import Angle, in_world, turned
@@ -50,8 +51,9 @@ def opened(page):
 
 def camera_of(camera) -> dict:
     return {name: getattr(camera, name).tolist() for name in ("K", "T_cam_world")} | {
-        "width": camera.width, "height": camera.height,
-    }  # fmt: skip
+        "width": camera.width,
+        "height": camera.height,
+    }
 
 
 def shown(browser) -> torch.Tensor:
@@ -70,12 +72,17 @@ def clean(browser, address: str) -> None:
     """Nothing was complained about, and nothing was asked of anyone else."""
     record = browser.ask("log")
     assert record["log"] == []
-    outside = [url for url in record["requests"] if not url.startswith((address, "blob:" + address, "data:"))]
+    outside = [
+        url
+        for url in record["requests"]
+        if not url.startswith((address, "blob:" + address, "data:"))
+    ]
     assert outside == [] and len(record["requests"]) > 8
 
 
 def test_shows_the_players_picture(opened):
-    """States, cameras (with a shifted principal point) and backgrounds: at least 35 dB, and the right way round."""
+    """States, cameras (with a shifted principal point) and backgrounds: at least 35 dB, and the
+    right way round."""
     player = Player(opened.bundle)
     states = toys.random_states((2,), seed=5)
     cameras = [toys.camera(SIZE), toys.camera(SIZE).cropped(12, -9, SIZE + 32, SIZE - 12)]
@@ -93,17 +100,25 @@ def test_shows_the_players_picture(opened):
 
 
 def test_beyond_the_recording_it_is_held_as_the_player_holds_it(opened):
-    """From 36° beside, of a head that looks straight ahead and of one that is turned away; then back again."""
+    """From 36° beside, of a head that looks straight ahead and of one that is turned away; then
+    back again."""
     player, state = Player(opened.bundle), opened.bundle.recording[2]
     frontal = opened.bundle.default_camera.in_frame(state.T_world_head)
-    views = [in_world(turned(frontal, Angle(*angles)), state.T_world_head) for angles in ((36, 0), (-30, 12), (0, 0))]
+    views = [
+        in_world(turned(frontal, Angle(*angles)), state.T_world_head)
+        for angles in ((36, 0), (-30, 12), (0, 0))
+    ]
     opened.browser.evaluate("(state) => avatar.setState(state)", described(state))
     for camera in views:
         fix_camera(opened, camera)
-        expected, plain = (player.step(state, camera, WHITE, hold=hold).rgb.clamp(0, 1) for hold in (True, False))
+        expected, plain = (
+            player.step(state, camera, WHITE, hold=hold).rgb.clamp(0, 1) for hold in (True, False)
+        )
         found = shown(opened.browser)
         assert psnr(found, expected) > 42  # 35 asked for
-        beyond = SeenViews(opened.bundle).held(state, camera.in_frame(state.T_world_head).center).needed
+        beyond = (
+            SeenViews(opened.bundle).held(state, camera.in_frame(state.T_world_head).center).needed
+        )
         assert beyond == (camera is not views[-1])
         assert (psnr(found, plain) < psnr(found, expected) - 3) == beyond
     clean(opened.browser, opened.address)
@@ -125,7 +140,13 @@ def test_moving_the_jaw_slider_changes_the_mouth_alone(opened):
     # The soft limit of what was seen: exactly the player's picture at that value.
     neutral = opened.bundle.default_state
     state = dataclasses.replace(neutral, expression=torch.tensor(expression))
-    assert psnr(shown(opened.browser), Player(opened.bundle).step(state, toys.camera(SIZE), WHITE).rgb.clamp(0, 1)) > 45
+    assert (
+        psnr(
+            shown(opened.browser),
+            Player(opened.bundle).step(state, toys.camera(SIZE), WHITE).rgb.clamp(0, 1),
+        )
+        > 45
+    )
     # What is above the mouth changes less: there are the rig's own displacements only.
     assert change[: SIZE // 3].mean() < 0.5 * change[SIZE // 2 :].mean()
     clean(opened.browser, opened.address)
@@ -192,7 +213,8 @@ export const FaceLandmarker = { createFromOptions: async () => ({
 
 
 def test_follows_the_webcam_where_mediapipe_is_beside_it(page, tmp_path):
-    """With a stand-in for MediaPipe: its coefficients drive the face, its matrices turn the head."""
+    """With a stand-in for MediaPipe: its coefficients drive the face, its matrices turn the
+    head."""
     export_web(page.bundle, tmp_path)
     (tmp_path / "mediapipe").mkdir()
     (tmp_path / "mediapipe" / "vision_bundle.mjs").write_text(MEDIAPIPE)
@@ -237,10 +259,17 @@ def test_turns_with_the_mouse_within_limits(page):
 def test_fits_a_phone(page):
     page.browser.ask("open", url=page.address, width=390, height=844, touch=True)
     page.browser.evaluate("avatar.ready")
-    box = page.browser.evaluate("document.getElementById('canvas').getBoundingClientRect().toJSON()")
+    box = page.browser.evaluate(
+        "document.getElementById('canvas').getBoundingClientRect().toJSON()"
+    )
     assert box["width"] == 390 and 300 < box["height"] < 600
     assert page.browser.evaluate("document.documentElement.scrollWidth") == 390
-    assert page.browser.evaluate("document.querySelector('#sliders input').getBoundingClientRect().right") <= 390
+    assert (
+        page.browser.evaluate(
+            "document.querySelector('#sliders input').getBoundingClientRect().right"
+        )
+        <= 390
+    )
     clean(page.browser, page.address)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from likeness.export.quantized import decode
 from likeness.fitting.avatars import AVATARS, AvatarShape, TrainingStates
 from likeness.fitting.avatars.anchoring import AnchoringConfig
 from likeness.fitting.bundle import AvatarBundle
-from likeness.export.quantized import decode
 from likeness.head_models.arkit import ARKIT_EXPRESSIONS
 from likeness.scene.seeds import Seeds
 from tests import toys
@@ -22,10 +22,15 @@ JAW = ARKIT_EXPRESSIONS.index("jawOpen")
 EXTENDED = AnchoringConfig(two_frames=True, rigged=True, swaying=True, pose_correction=True)
 
 
-def linear_bundle(anchoring: AnchoringConfig = EXTENDED, size: int = 160, **changes) -> AvatarBundle:
-    """A disturbed linear avatar of a blob, named as ARKit names expressions; jawOpen reddens its lower part."""
+def linear_bundle(
+    anchoring: AnchoringConfig = EXTENDED, size: int = 160, **changes
+) -> AvatarBundle:
+    """A disturbed linear avatar of a blob, named as ARKit names expressions; jawOpen reddens its
+    lower part."""
     kind = AVATARS["linear"]
-    config = dataclasses.replace(kind.Config(codes=6, hidden_size=12), anchoring=anchoring, **changes)
+    config = dataclasses.replace(
+        kind.Config(codes=6, hidden_size=12), anchoring=anchoring, **changes
+    )
     torch.manual_seed(0)
     avatar = kind(config, AvatarShape(COUNT, 52, 2, toys.RIG_VERTICES))
     states = toys.random_states((30,))
@@ -37,7 +42,8 @@ def linear_bundle(anchoring: AnchoringConfig = EXTENDED, size: int = 160, **chan
             if parameter.requires_grad:
                 size_of = 0.003 if name.endswith("means") else 0.05
                 parameter += size_of * torch.randn(parameter.shape, generator=generator)
-        # Many small ones, whose size on the screen the blur makes; colours that stay below 1, as most are.
+        # Many small ones, whose size on the screen the blur makes; colours that stay below 1, as
+        # most are.
         order = torch.randperm(COUNT, generator=generator)
         avatar.per_gaussian["log_scales"] -= torch.linspace(0, 2, COUNT)[order, None]
         avatar.per_gaussian["base_looks"][:, 1:] *= 0.6
@@ -68,9 +74,13 @@ def read_back(bundle: AvatarBundle, folder: Path) -> AvatarBundle:
         weights[f"per_gaussian.{name}"] = arrays[name].T
     for name in ("look_modes", "motion_modes"):
         if name in arrays:
-            weights[f"per_gaussian.{name}"] = arrays[name].unflatten(0, (description["codes"], -1)).permute(2, 0, 1)
+            weights[f"per_gaussian.{name}"] = (
+                arrays[name].unflatten(0, (description["codes"], -1)).permute(2, 0, 1)
+            )
     if "head_weights" in arrays:
-        weights["per_gaussian.head_logits"] = torch.logit(arrays["head_weights"][0].double()).float()
+        weights["per_gaussian.head_logits"] = torch.logit(
+            arrays["head_weights"][0].double()
+        ).float()
     if "rig_shapes" in arrays:
         weights["per_gaussian.rig_vertices"] = arrays["rig_vertices"].T.long()
         weights["per_gaussian.rig_weights"] = arrays["rig_weights"].T

@@ -57,7 +57,9 @@ def test_camera_and_points_follow_the_crop():
     points = torch.tensor([[0.05, -0.02, 1.0], [-0.1, 0.08, 1.3]])
     pixels = points @ full.T
     pixels = (pixels[:, :2] / pixels[:, 2:]).numpy()
-    np.testing.assert_allclose(camera.project(points)[0].numpy(), crop.points(pixels, size), atol=1e-3)
+    np.testing.assert_allclose(
+        camera.project(points)[0].numpy(), crop.points(pixels, size), atol=1e-3
+    )
     assert (camera.width, camera.height) == (512, 512)
 
 
@@ -76,6 +78,9 @@ def test_pictures_are_cut_and_resized_where_the_points_say():
 def test_focal_length_given_from_metadata_or_assumed():
     assert focal_pixels(info(1920, 1080), 1.5) == (2880.0, "given")
     from_file, source = focal_pixels(info(1920, 1080, focal_35mm=26.0), None)
-    assert from_file == pytest.approx(26 / 43.2666 * np.hypot(1920, 1080), rel=1e-3) and "metadata" in source
+    assert (
+        from_file == pytest.approx(26 / 43.2666 * np.hypot(1920, 1080), rel=1e-3)
+        and "metadata" in source
+    )
     assert focal_pixels(info(512, 512), None)[0] == 2.5 * 512
     assert focal_pixels(info(1080, 1920), None)[0] == 1920

@@ -1,4 +1,5 @@
-"""Damaged streams: which frames the decoder conceals, and that they are the reason named where too few are left."""
+"""Damaged streams: which frames the decoder conceals, and that they are the reason named where too
+few are left."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def test_a_whole_clip_is_whole(shared_clip):
 
 def test_bits_flipped_in_the_middle_of_a_stream(shared_clip, tmp_path):
     data = bytearray(shared_clip("subject_c").read_bytes())
-    for place in np.random.default_rng(0).integers(90_000, 130_000, 20):  # of 222,000 bytes in one group of pictures
+    # of 222,000 bytes in one group of pictures
+    for place in np.random.default_rng(0).integers(90_000, 130_000, 20):
         data[place] ^= 16
     path = tmp_path / "a.mp4"
     path.write_bytes(data)
@@ -35,7 +37,8 @@ def test_what_is_no_video_has_no_spans(tmp_path):
 
 
 def test_a_span_ends_with_the_next_key_frame_and_begins_with_what_is_predicted():
-    # in the order of decoding: frame 8 is damaged, and 6 and 7, shown before it, are predicted from it
+    # in the order of decoding: frame 8 is damaged, and 6 and 7, shown before it, are predicted from
+    # it
     order = [0, 4, 2, 3, 8, 6, 7, 12, 10, 16, 14]
     packets = [(time, time in (0, 12)) for time in order]
     assert _spans(packets, {8}, 0.5) == [(3.0, 6.0)]
@@ -63,6 +66,10 @@ def test_the_damage_is_blamed_where_there_is_much_of_it(tmp_path):
     message, reason = fails(scanned(damaged=np.array([[1.0, 2.0]])))
     assert reason == "damaged stream"
     assert message.startswith(f"{info.path}: the video stream is damaged from 1.0 s on and")
-    assert "ends at 2.0 s of 4.0 s" in message and "has 9 frames" in message and "copy the file again" in message
+    assert (
+        "ends at 2.0 s of 4.0 s" in message
+        and "has 9 frames" in message
+        and "copy the file again" in message
+    )
     whole = dataclasses.replace(info, num_frames=50)
     assert fails(scanned(), whole) == (f"{info.path}: has 9 frames", "too short")

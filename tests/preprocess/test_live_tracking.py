@@ -1,12 +1,13 @@
-"""The live tracker follows what the clip's tracker finds, from the past alone; camera streams open or say why not."""
+"""The live tracker follows what the clip's tracker finds, from the past alone; camera streams open
+or say why not."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from likeness.preprocess.camera_stream import CameraStream
 from likeness.head_models import HEAD_MODELS
+from likeness.preprocess.camera_stream import CameraStream
 from likeness.preprocess.tracking.live import calibrate
 from likeness.scene.errors import UserError
 from likeness.scene.gaze import quats_to_gaze
@@ -23,12 +24,19 @@ def filmed():
     """A model, a truth [T], its landmarks [T, 478, 2] with a little noise, and the camera."""
     model = HEAD_MODELS["anny"]()
     states, times = toys.performance(60, amount=0.4, rest=0.0, blink=0.8)
-    expression = states.expression * (torch.rand(52, generator=torch.Generator().manual_seed(1)) > 0.6)
+    expression = states.expression * (
+        torch.rand(52, generator=torch.Generator().manual_seed(1)) > 0.6
+    )
     for name in ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight"):
-        expression[:, model.expression_names.index(name)] = states.expression[:, model.expression_names.index(name)]
+        expression[:, model.expression_names.index(name)] = states.expression[
+            :, model.expression_names.index(name)
+        ]
     look = torch.tensor([name.startswith("eyeLook") for name in model.expression_names])
     states = HeadState(
-        torch.where(look, states.expression, expression), states.joints, states.T_world_head, states.T_world_body
+        torch.where(look, states.expression, expression),
+        states.joints,
+        states.T_world_head,
+        states.T_world_body,
     )
     camera = toys.camera(512)
     points = model.shaped(model.neutral_identity()).posed(states).landmarks()
@@ -47,7 +55,10 @@ def followed(filmed):
 def test_it_follows_pose_mouth_blinks_and_gaze(filmed, followed):
     model, states, _, _, _ = filmed
     truth = states[CALIBRATION:]
-    turns = [x[:1, :3, :3].transpose(1, 2) @ x[:, :3, :3] for x in (followed.T_world_head, truth.T_world_head)]
+    turns = [
+        x[:1, :3, :3].transpose(1, 2) @ x[:, :3, :3]
+        for x in (followed.T_world_head, truth.T_world_head)
+    ]
     assert float(torch.rad2deg(rotation_angles(turns[0].transpose(1, 2) @ turns[1])).median()) < 1.5
     for name, least in (("jawOpen", 0.9), ("eyeBlinkLeft", 0.9), ("eyeBlinkRight", 0.9)):
         column = model.expression_names.index(name)
@@ -62,13 +73,16 @@ def test_it_knows_only_the_past(filmed, followed):
     model, _, times, pixels, K = filmed
     tracker, _ = calibrate(pixels[:CALIBRATION], times[:CALIBRATION], K, model)
     again = [tracker(pixels[i], float(times[i])) for i in range(CALIBRATION, 40)]
-    torch.testing.assert_close(HeadState.stack(again).expression, followed.expression[: 40 - CALIBRATION])
+    torch.testing.assert_close(
+        HeadState.stack(again).expression, followed.expression[: 40 - CALIBRATION]
+    )
 
 
 def test_it_finds_the_head_again_after_a_jump(filmed):
     model, states, times, pixels, K = filmed
     tracker, _ = calibrate(pixels[:CALIBRATION], times[:CALIBRATION], K, model)
-    for shift, start in ((120.0, 2.0), (-90.0, 2.04)):  # elsewhere after a pause, then elsewhere at once
+    # elsewhere after a pause, then elsewhere at once
+    for shift, start in ((120.0, 2.0), (-90.0, 2.04)):
         for number in range(6):
             moved = pixels[40 + number] + torch.tensor([shift, 0.0])
             state = tracker(moved, start + number / 250)

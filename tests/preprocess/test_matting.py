@@ -1,4 +1,5 @@
-"""The parts of the matter ``selfie`` on pictures whose alpha is known, the whole on real clips, and the choice."""
+"""The parts of the matter ``selfie`` on pictures whose alpha is known, the whole on real clips, and
+the choice."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def composite(alpha: np.ndarray, colour: tuple[float, ...], background: np.ndarr
 
 
 def coarse_mask(alpha: np.ndarray) -> np.ndarray:
-    """What a segmentation network makes of it: no strands, an edge that runs a pixel or two outside."""
+    """What a segmentation network makes of it: no strands, an edge that runs a pixel or two
+    outside."""
     solid = cv2.morphologyEx(alpha.astype(np.float32), cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))
     return cv2.GaussianBlur(cv2.dilate(solid, np.ones((3, 3), np.uint8)), (0, 0), 1.5)
 
@@ -80,7 +82,9 @@ def test_a_person_the_colour_of_the_wall_keeps_the_networks_mask(rng=np.random.d
 
 
 def test_clutter_behind_makes_colours_count_for_little(rng=np.random.default_rng(9)):
-    clutter = np.clip(120 + cv2.GaussianBlur(rng.normal(0, 900, (SIZE, SIZE, 3)), (0, 0), 6), 0, 255)
+    clutter = np.clip(
+        120 + cv2.GaussianBlur(rng.normal(0, 900, (SIZE, SIZE, 3)), (0, 0), 6), 0, 255
+    )
     assert clutter.std() > 35
     alpha = hairy_head()
     image, mask = composite(alpha, (60, 45, 35), clutter), coarse_mask(alpha)
@@ -97,13 +101,19 @@ def test_narrow_gaps_are_closed_and_wide_ones_stay_open(rng=np.random.default_rn
     for gap in (wide, narrow):
         image[gap] = background[gap]
         mask[gap] = np.minimum(mask[gap], 0.6)
-    refined = refine(image, mask, BackgroundPlate().look(image, away_from(mask)), RefineConfig(gap=4.0))
+    refined = refine(
+        image, mask, BackgroundPlate().look(image, away_from(mask)), RefineConfig(gap=4.0)
+    )
     assert refined[116:124, 167:171].max() < 0.5
     assert refined[narrow].min() > 0.5
 
 
-def test_the_plate_learns_what_the_person_uncovers_and_follows_the_light(rng=np.random.default_rng(3)):
-    texture = np.clip(wall(rng) + cv2.GaussianBlur(rng.normal(0, 60, (SIZE, SIZE, 3)), (0, 0), 3), 0, 255)
+def test_the_plate_learns_what_the_person_uncovers_and_follows_the_light(
+    rng=np.random.default_rng(3),
+):
+    texture = np.clip(
+        wall(rng) + cv2.GaussianBlur(rng.normal(0, 60, (SIZE, SIZE, 3)), (0, 0), 3), 0, 255
+    )
     plate = BackgroundPlate()
     for frame in range(24):
         alpha = hairy_head(shift=-80 + 7 * frame)
@@ -118,7 +128,9 @@ def test_the_plate_learns_what_the_person_uncovers_and_follows_the_light(rng=np.
 
 
 def test_a_moving_camera_drops_the_plate(rng=np.random.default_rng(4)):
-    texture = np.clip(wall(rng) + cv2.GaussianBlur(rng.normal(0, 200, (SIZE, SIZE, 3)), (0, 0), 2), 0, 255)
+    texture = np.clip(
+        wall(rng) + cv2.GaussianBlur(rng.normal(0, 200, (SIZE, SIZE, 3)), (0, 0), 2), 0, 255
+    )
     alpha = hairy_head()
     away = away_from(coarse_mask(alpha))
     plate = BackgroundPlate()
@@ -130,7 +142,9 @@ def test_a_moving_camera_drops_the_plate(rng=np.random.default_rng(4)):
     assert np.abs(background.colours()[0] - moved)[visible].mean() < 2
 
 
-def test_colours_of_the_plate_are_right_at_the_border_of_what_was_seen(rng=np.random.default_rng(11)):
+def test_colours_of_the_plate_are_right_at_the_border_of_what_was_seen(
+    rng=np.random.default_rng(11),
+):
     """A cell that was seen in part is as bright as a whole one."""
     image = np.full((64, 64, 3), 200, np.uint8)
     plate = BackgroundPlate()
@@ -201,7 +215,11 @@ def test_foreground_colours_lose_the_background(rng=np.random.default_rng(7)):
     image = composite(alpha8 / 255, colour, np.tile([[[40.0, 220.0, 60.0]]], (SIZE, SIZE, 1)))
     estimated = foreground.estimate(image, alpha8)
     soft = (alpha8 > 0) & (alpha8 < 255)
-    assert np.abs(estimated[soft].astype(float) - colour).mean() < 6 < np.abs(image[soft].astype(float) - colour).mean()
+    assert (
+        np.abs(estimated[soft].astype(float) - colour).mean()
+        < 6
+        < np.abs(image[soft].astype(float) - colour).mean()
+    )
     hard = (alpha8 == 0) | (alpha8 == 255)
     assert (estimated[hard] == image[hard]).all()
 
@@ -226,7 +244,8 @@ def read_clip(path, start: int, count: int) -> list[np.ndarray]:
 
 
 def test_the_hair_tie_that_the_network_loses_stays(shared_clip):
-    """Real failure: on subject_a the network's mask drops to 0.3 and less on the hair tie, now and then."""
+    """Real failure: on subject_a the network's mask drops to 0.3 and less on the hair tie, now and
+    then."""
     frames = read_clip(shared_clip("subject_a"), 325, 14)
     mattes = np.stack(list(SelfieMatter().mattes(frames)))
     tie = np.s_[:, 12:32, 185:230]
@@ -255,7 +274,9 @@ def test_mattes_flicker_less_than_the_network(shared_clip):
 
 def test_mattes_do_not_depend_on_threads(shared_clip):
     frames = read_clip(shared_clip("subject_c"), 10, 12)
-    one, three = (np.stack(list(SelfieMatter(threads=threads).mattes(frames))) for threads in (1, 3))
+    one, three = (
+        np.stack(list(SelfieMatter(threads=threads).mattes(frames))) for threads in (1, 3)
+    )
     assert 0.1 < (one > 127).mean() < 0.9 and (one == three).all()
 
 
@@ -282,6 +303,8 @@ def test_mattes_are_silent_and_the_package_is_light():
         "frames = np.zeros((2, 64, 64, 3), np.uint8)\n"
         "assert len(list(likeness.preprocess.matting.create('selfie').mattes(frames))) == 2\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and done.stderr == ""

@@ -6,9 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
-from likeness.preprocess.matting.grid import inliers, masked_means, push_pull, quadratic_surface, shrink, smooth_field
+from likeness.preprocess.matting.grid import (
+    inliers,
+    masked_means,
+    push_pull,
+    quadratic_surface,
+    shrink,
+    smooth_field,
+)
 
-SHAPES = [(64, 96), (61, 45), (7, 130)]  # whole cells; cells with parts of pixels; hardly a grid at all
+# whole cells; cells with parts of pixels; hardly a grid at all
+SHAPES = [(64, 96), (61, 45), (7, 130)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -20,7 +28,10 @@ def test_masked_means(shape, kind):
     mask[:, : shape[1] // 3] = False
     colours, shares = masked_means(image, mask)
     inside = mask.astype(np.float32)
-    expected = shrink(image.astype(np.float32) * inside[..., None]) / np.maximum(shrink(inside), 1e-6)[..., None]
+    expected = (
+        shrink(image.astype(np.float32) * inside[..., None])
+        / np.maximum(shrink(inside), 1e-6)[..., None]
+    )
     np.testing.assert_allclose(shares, shrink(inside), atol=1e-4)
     np.testing.assert_allclose(colours, expected, atol=0.05)
     assert (shares == 0).any() and (colours[shares == 0] == 0).all()
@@ -45,7 +56,9 @@ def test_push_pull(shape):
     rng = np.random.default_rng(1)
     values = rng.uniform(0, 30, (*shape, 3)).astype(np.float32)
     weights = (rng.random(shape) * (rng.random(shape) < 0.3)).astype(np.float32)
-    np.testing.assert_allclose(push_pull(values, weights), push_pull_by_opencv(values, weights), atol=0.01)
+    np.testing.assert_allclose(
+        push_pull(values, weights), push_pull_by_opencv(values, weights), atol=0.01
+    )
     assert np.isfinite(push_pull(values, 0 * weights)).all()
 
 
@@ -69,14 +82,17 @@ def test_smooth_fields():
     field = smooth_field(values, weights)
     assert np.abs(field[..., :3] - values).max() < 0.5 and field[..., 3].max() < 1
     assert np.abs(push_pull(values, weights)[..., :3] - values)[weights > 0].max() < 1e-2
-    ragged = push_pull(values[:45, :61], weights[:45, :61], finest=8)  # cells that do not divide the grid
+    # cells that do not divide the grid
+    ragged = push_pull(values[:45, :61], weights[:45, :61], finest=8)
     assert ragged.shape == (45, 61, 4) and np.isfinite(ragged).all()
 
 
 def test_what_does_not_fit_a_wall_is_no_wall():
     rng = np.random.default_rng(3)
     y, x = np.mgrid[:32, :32].astype(np.float32)
-    values = np.stack([150 + x, 140 + y, 130 + 0 * x], -1) + rng.normal(0, 1, (32, 32, 3)).astype(np.float32)
+    values = np.stack([150 + x, 140 + y, 130 + 0 * x], -1) + rng.normal(0, 1, (32, 32, 3)).astype(
+        np.float32
+    )
     values[10:13, 5:25] -= 90  # a strand of hair
     fit = inliers(values, np.ones((32, 32), np.float32))
     assert fit[10:13, 5:25].max() < 0.05 < 0.8 < np.median(fit)

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.preprocess.matting.modnet import MODNetConfig, MODNetMatter, load_modnet, modnet_from_state_dict, network_size
+from likeness.preprocess.matting.modnet import (
+    MODNetConfig,
+    MODNetMatter,
+    load_modnet,
+    modnet_from_state_dict,
+    network_size,
+)
 from likeness.preprocess.matting.modnet_network import MODNet
 from likeness.scene.errors import UserError
 from tests.preprocess.modnet_weights import synthetic_state_dict
@@ -31,7 +37,10 @@ def network() -> MODNet:
 
 def test_names_shapes_and_types_are_the_official_ones(reference):
     expected = json.loads((reference / "modnet_state_dict.json").read_text())
-    ours = sorted([name, list(tensor.shape), str(tensor.dtype)] for name, tensor in MODNet().state_dict().items())
+    ours = sorted(
+        [name, list(tensor.shape), str(tensor.dtype)]
+        for name, tensor in MODNet().state_dict().items()
+    )
     assert len(expected) == 751
     assert ours == [[name.removeprefix("module."), shape, dtype] for name, shape, dtype in expected]
 
@@ -65,7 +74,9 @@ def test_the_official_rule_of_sizes(size, expected):
 
 def test_checkpoints_with_and_without_prefix(tmp_path, network):
     state = synthetic_state_dict()
-    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "official.ckpt")
+    torch.save(
+        {f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "official.ckpt"
+    )
     loaded = load_modnet(tmp_path / "official.ckpt")
     for name, tensor in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
@@ -78,7 +89,13 @@ def test_checkpoints_with_and_without_prefix(tmp_path, network):
 def test_batches_change_nothing(network):
     frames = np.random.default_rng(0).integers(0, 255, (3, 33, 514, 3), dtype=np.uint8)
     one, three = (
-        np.stack(list(MODNetMatter(network, config=MODNetConfig(batch_size=size, alpha_radius=0)).mattes(frames)))
+        np.stack(
+            list(
+                MODNetMatter(network, config=MODNetConfig(batch_size=size, alpha_radius=0)).mattes(
+                    frames
+                )
+            )
+        )
         for size in (1, 3)
     )
     assert np.abs(one.astype(int) - three.astype(int)).max() <= 1

@@ -1,4 +1,5 @@
-"""Preprocessing on a pretended CUDA device: tracking by the picture, and the network that mattes."""
+"""Preprocessing on a pretended CUDA device: tracking by the picture, and the network that
+mattes."""
 
 from __future__ import annotations
 
@@ -51,14 +52,21 @@ def test_tracking_goes_on_from_its_checkpoint(cuda, capture, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         refine(capture, QUICK, device="cuda", checkpoint=path, progress=False)
     numbers = []
-    monkeypatch.setattr(Problem, "step", lambda self, number, r: (numbers.append(number), step(self, number, r))[1])
+    monkeypatch.setattr(
+        Problem, "step", lambda self, number, r: (numbers.append(number), step(self, number, r))[1]
+    )
     found = refine(capture, QUICK, device="cuda", checkpoint=path, progress=False)
     assert numbers[0] == 3 and found.frames[0].state.expression.device.type == "cpu"
 
 
 def test_modnet_mattes_as_on_the_cpu(cuda):
-    network, frames = modnet_from_state_dict(synthetic_state_dict(), "synthetic"), np.random.default_rng(0)
+    network, frames = (
+        modnet_from_state_dict(synthetic_state_dict(), "synthetic"),
+        np.random.default_rng(0),
+    )
     picture = frames.integers(0, 255, (32, 32, 3), np.uint8)
     config = MODNetConfig(reference_size=32)
-    here, there = (next(iter(MODNetMatter(network, d, config).mattes([picture])))[1] for d in ("cpu", "cuda"))
+    here, there = (
+        next(iter(MODNetMatter(network, d, config).mattes([picture])))[1] for d in ("cpu", "cuda")
+    )
     np.testing.assert_allclose(here, there, atol=1e-4)

@@ -9,22 +9,27 @@ import pytest
 import torch
 
 from likeness.head_models import HEAD_MODELS
+from likeness.ops.deform.batched import resting_frames
+from likeness.ops.deform.secondary_motion import COLUMNS, NUM_POINTS, ROWS
 from likeness.preprocess.photometric import PhotometricConfig, refine, refinement
 from likeness.preprocess.photometric import adam as adam_module
 from likeness.preprocess.photometric.adam import Adam, RowAdam
 from likeness.preprocess.photometric.corrections import Corrections
 from likeness.preprocess.photometric.knots import Knots
-from likeness.ops.deform.batched import resting_frames
 from likeness.preprocess.photometric.problem import Problem
 from likeness.preprocess.photometric.steadying import steadied
-from likeness.seeding.shapes import expression_shapes
 from likeness.renderers import create
 from likeness.scene.capture import Capture, TrackedFrame
 from likeness.scene.errors import UserError
 from likeness.scene.gaze import gaze_angles, gaze_expression, gaze_quats
 from likeness.scene.head_state import HeadState
-from likeness.ops.deform.secondary_motion import COLUMNS, NUM_POINTS, ROWS
-from likeness.scene.transforms import make_transform, mean_transform, rotation_angles, rotvecs_to_matrices
+from likeness.scene.transforms import (
+    make_transform,
+    mean_transform,
+    rotation_angles,
+    rotvecs_to_matrices,
+)
+from likeness.seeding.shapes import expression_shapes
 from tests import toys
 
 QUICK = PhotometricConfig(size=64, num_gaussians=800, visits=16)
@@ -39,13 +44,16 @@ def truth(tmp_path_factory):
 def put_off(capture, degrees=3.0, seed=0):
     """The capture with every head turned by about so much about a random axis."""
     generator = torch.Generator().manual_seed(seed)
-    axes = torch.nn.functional.normalize(torch.randn(len(capture.frames), 3, generator=generator), dim=-1)
+    axes = torch.nn.functional.normalize(
+        torch.randn(len(capture.frames), 3, generator=generator), dim=-1
+    )
     turns = rotvecs_to_matrices(axes * torch.deg2rad(torch.tensor(degrees)))
     frames = [
         dataclasses.replace(
             frame,
             state=dataclasses.replace(
-                frame.state, T_world_head=frame.state.T_world_head @ make_transform(turn, torch.zeros(3))
+                frame.state,
+                T_world_head=frame.state.T_world_head @ make_transform(turn, torch.zeros(3)),
             ),
         )
         for frame, turn in zip(capture.frames, turns)
@@ -71,15 +79,27 @@ def synthetic_subject(folder, frames=20, size=96):
         state = demo.states[index]
         posed = model.shaped(demo.identity).posed(state)
         landmarks, _ = demo.camera.in_frame(state.T_world_head).project(posed.landmarks())
-        tracked.append(TrackedFrame(*paths, index / 25, demo.camera, state, landmarks, torch.ones(478), 0.5))
+        tracked.append(
+            TrackedFrame(*paths, index / 25, demo.camera, state, landmarks, torch.ones(478), 0.5)
+        )
     return Capture(
-        folder, "anny", model.expression_names, model.joint_names, demo.identity, 25.0, tuple(tracked),
-        tuple(range(frames - 2)), (frames - 2, frames - 1), "demo", {"warnings": []},
-    )  # fmt: skip
+        folder,
+        "anny",
+        model.expression_names,
+        model.joint_names,
+        demo.identity,
+        25.0,
+        tuple(tracked),
+        tuple(range(frames - 2)),
+        (frames - 2, frames - 1),
+        "demo",
+        {"warnings": []},
+    )
 
 
 def degrees_off(capture, truth):
-    """[T] angles between two captures' heads, without the constant one that the cloud leaves free."""
+    """[T] angles between two captures' heads, without the constant one that the cloud leaves
+    free."""
     between = truth.states.T_world_head[:, :3, :3].mT @ capture.states.T_world_head[:, :3, :3]
     u, _, vh = torch.linalg.svd(between.mean(0))
     return torch.rad2deg(rotation_angles(between @ (u @ vh).T))
@@ -97,14 +117,19 @@ def test_poses_that_were_put_off_are_found(truth):
     assert 1.0 < report["rotation_deg"]["median"] < 6.0
     assert torch.isfinite(torch.tensor(report["landmark_percent"]["after"]))
     train = list(truth.train)
-    drift = mean_transform(torch.linalg.inv(off.states.T_world_head[train]) @ found.states.T_world_head[train])
-    torch.testing.assert_close(drift, torch.eye(4), atol=2e-3, rtol=0)  # landmarks say where the frame's origin is
-    assert off.states.T_world_head.equal(put_off(truth).states.T_world_head)  # the input is left alone
+    drift = mean_transform(
+        torch.linalg.inv(off.states.T_world_head[train]) @ found.states.T_world_head[train]
+    )
+    # landmarks say where the frame's origin is
+    torch.testing.assert_close(drift, torch.eye(4), atol=2e-3, rtol=0)
+    # the input is left alone
+    assert off.states.T_world_head.equal(put_off(truth).states.T_world_head)
 
 
 def test_true_poses_stay(truth):
     found = refine(truth, QUICK, progress=False)
-    assert float(degrees_off(found, truth).median()) < 1.0  # a smooth blob of 64 pixels shows no more
+    # a smooth blob of 64 pixels shows no more
+    assert float(degrees_off(found, truth).median()) < 1.0
 
 
 def test_sway_that_poses_cannot_say_is_found(tmp_path):
@@ -112,7 +137,8 @@ def test_sway_that_poses_cannot_say_is_found(tmp_path):
     capture = toys.make_capture(tmp_path, size=64, swing_m=0.012)
     found = refine(capture, dataclasses.replace(QUICK, visits=40), progress=False)
     train, sway = list(capture.train), found.states.sway
-    lower = sway.unflatten(1, (ROWS, COLUMNS))[:, 3:5, 5:8, 0].mean((1, 2))  # x, where the blob ends
+    # x, where the blob ends
+    lower = sway.unflatten(1, (ROWS, COLUMNS))[:, 3:5, 5:8, 0].mean((1, 2))
     true = toys.swing(len(sway), 0.012)
     assert float(torch.corrcoef(torch.stack([lower, true]))[0, 1]) > 0.8
     assert float(found.states.sway[train].mean(0).abs().max()) < 2e-4  # it is from the mean
@@ -123,7 +149,8 @@ def test_sway_that_poses_cannot_say_is_found(tmp_path):
 
 def test_an_interrupted_refinement_goes_on_where_it_was(truth, tmp_path, monkeypatch):
     monkeypatch.setenv("LIKENESS_THREADS", "1")
-    quick = dataclasses.replace(QUICK, visits=8)  # 32 steps, of which 12 move poses, expressions and sway
+    # 32 steps, of which 12 move poses, expressions and sway
+    quick = dataclasses.replace(QUICK, visits=8)
     whole = refine(truth, quick, progress=False)
     monkeypatch.setattr(refinement, "_SAVE_EVERY_S", 0.0)
     path, original = tmp_path / "state.safetensors", Problem.step
@@ -144,7 +171,9 @@ def test_an_interrupted_refinement_goes_on_where_it_was(truth, tmp_path, monkeyp
     for field in dataclasses.fields(HeadState):
         found, expected = getattr(resumed.states, field.name), getattr(whole.states, field.name)
         assert found.equal(expected), field.name
-    assert whole.states.sway.any() and not whole.states.T_world_head.equal(truth.states.T_world_head)
+    assert whole.states.sway.any() and not whole.states.T_world_head.equal(
+        truth.states.T_world_head
+    )
 
 
 def test_a_frame_that_gets_worse_keeps_its_landmarks_state(truth, monkeypatch):
@@ -165,7 +194,10 @@ def test_a_frame_that_gets_worse_keeps_its_landmarks_state(truth, monkeypatch):
     others = [index for index in range(len(off.frames)) if index != 5]
     # The frame that was lost moves no other one (but for its share in the mean that is held).
     torch.testing.assert_close(
-        found.states.T_world_head[others], undisturbed.states.T_world_head[others], atol=6e-3, rtol=0
+        found.states.T_world_head[others],
+        undisturbed.states.T_world_head[others],
+        atol=6e-3,
+        rtol=0,
     )
 
 
@@ -207,7 +239,9 @@ def test_expressions_are_found_again(tmp_path):
     capture = synthetic_subject(tmp_path)
     jaw = capture.expression_names.index("jawOpen")
     shut = [
-        dataclasses.replace(frame, state=dataclasses.replace(frame.state, expression=0 * frame.state.expression))
+        dataclasses.replace(
+            frame, state=dataclasses.replace(frame.state, expression=0 * frame.state.expression)
+        )
         for frame in capture.frames
     ]
     config = dataclasses.replace(QUICK, num_gaussians=1000, visits=30, gap_weight=0.0)
@@ -222,7 +256,11 @@ def test_every_frame_is_visited_once_per_epoch(truth):
     steps = [problem._rows(number) for number in range(16)]
     assert all(len(rows) == len(set(rows.tolist())) == 5 for rows in steps)
     for epoch in range(4):
-        whole = [number for number in range(16) if number * 5 // 16 == epoch and (number + 1) * 5 <= 16 * (epoch + 1)]
+        whole = [
+            number
+            for number in range(16)
+            if number * 5 // 16 == epoch and (number + 1) * 5 <= 16 * (epoch + 1)
+        ]
         seen = torch.cat([steps[number] for number in whole])
         assert len(seen.unique()) == len(seen)
 
@@ -241,7 +279,9 @@ def test_gradients_of_the_corrections_match_finite_differences(truth):
     corrections = 0.1 * torch.randn(2, 12, generator=generator, dtype=torch.float64)
     expression = torch.rand(2, 52, generator=generator, dtype=torch.float64)
     sway = 0.01 * torch.randn(2, NUM_POINTS, 2, generator=generator, dtype=torch.float64)
-    torch.autograd.gradcheck(summed, (corrections.requires_grad_(), expression.requires_grad_(), sway.requires_grad_()))
+    torch.autograd.gradcheck(
+        summed, (corrections.requires_grad_(), expression.requires_grad_(), sway.requires_grad_())
+    )
 
 
 def test_steadied_poses_keep_the_motion_and_lose_the_noise():
@@ -270,10 +310,19 @@ def test_knots_are_linear_between_and_tell_what_a_frame_depends_on():
     values = torch.randn(knots.count, 3, 2, generator=torch.Generator().manual_seed(0))
     found = knots.between(values, range(5))
     at = (torch.tensor(times) - 1) / 0.1
-    expected = torch.stack([
-        torch.from_numpy(np.array([np.interp(at, np.arange(len(values)), column) for column in values[:, i].T.numpy()]))
-        for i in range(3)
-    ])  # [3, 2, 5]
+    expected = torch.stack(
+        [
+            torch.from_numpy(
+                np.array(
+                    [
+                        np.interp(at, np.arange(len(values)), column)
+                        for column in values[:, i].T.numpy()
+                    ]
+                )
+            )
+            for i in range(3)
+        ]
+    )  # [3, 2, 5]
     torch.testing.assert_close(found.double(), expected.permute(2, 0, 1), atol=1e-5, rtol=0)
     around = knots.around([1, 4])
     leaf = values[around].requires_grad_()
@@ -284,11 +333,14 @@ def test_knots_are_linear_between_and_tell_what_a_frame_depends_on():
 
 
 def test_coarse_corrections_are_shared_with_neighbours_and_handed_over():
-    """Frames every 0.05 s, knots every 0.2 s: frame 5 moves its two knots, and so frames 1 to 11."""
+    """Frames every 0.05 s, knots every 0.2 s: frame 5 moves its two knots, and so frames 1 to
+    11."""
     times, config = [0.05 * i for i in range(20)], PhotometricConfig(coarse_interval_s=0.2)
     begun, moving = torch.full((20, 3), 0.5), torch.tensor([1.0, 1.0, 0.0])
     begun[:, 1] = 0.001  # leaves its bounds at once
-    corrections = Corrections(begun, times, config, moving, lambda expression: expression.clamp(0, 1))
+    corrections = Corrections(
+        begun, times, config, moving, lambda expression: expression.clamp(0, 1)
+    )
 
     def descend(coarse):
         pose, expression = corrections.of(torch.tensor([5]), coarse)
@@ -299,13 +351,17 @@ def test_coarse_corrections_are_shared_with_neighbours_and_handed_over():
     poses, expressions = corrections.poses.clone(), corrections.expressions.clone()
     assert (poses[1:12] < 0).all() and not poses[12:].any() and not poses[0].any()
     assert (expressions[1:12, 0] < 0.5).all() and expressions[12:].equal(begun[12:])
-    assert (expressions[:, 2] == 0.5).all() and (expressions[5] >= 0).all() and expressions[5, 1] == 0
+    assert (
+        (expressions[:, 2] == 0.5).all() and (expressions[5] >= 0).all() and expressions[5, 1] == 0
+    )
     corrections.settle()
     torch.testing.assert_close(corrections.poses, poses)
     torch.testing.assert_close(corrections.expressions, expressions)
     descend(coarse=False)
     others = [i for i in range(20) if i != 5]
-    assert (corrections.poses[5] < poses[5]).all() and corrections.expressions[5, 0] < expressions[5, 0]
+    assert (corrections.poses[5] < poses[5]).all() and corrections.expressions[5, 0] < expressions[
+        5, 0
+    ]
     torch.testing.assert_close(corrections.poses[others], poses[others])
     torch.testing.assert_close(corrections.expressions[others], expressions[others])
 
@@ -346,7 +402,10 @@ def test_steadied_poses_jump_at_a_cut():
 def test_adam_is_pytorchs(in_kernels, monkeypatch):
     monkeypatch.setattr(adam_module, "_in_kernels", lambda tensor: in_kernels)
     generator = torch.Generator().manual_seed(0)
-    start, rates = [torch.randn(shape, generator=generator) for shape in ((6, 3), (5,))], (0.1, 0.01)
+    start, rates = (
+        [torch.randn(shape, generator=generator) for shape in ((6, 3), (5,))],
+        (0.1, 0.01),
+    )
     ours, theirs = ([torch.nn.Parameter(t.clone()) for t in start] for _ in range(2))
     adam = Adam(ours, rates, 1e-15)
     groups = [{"params": [t], "lr": rate / 2} for t, rate in zip(theirs, rates)]
@@ -400,12 +459,16 @@ def test_eyeballs_of_the_shapes_turn_as_the_joints_do():
     shapes = expression_shapes(head)
     angles = torch.tensor([[[0.1, -0.05], [0.1, -0.05]]])
     expression = gaze_expression(angles, model.expression_names)[0]
-    state = dataclasses.replace(model.neutral_state(), expression=expression, joints=gaze_quats(angles)[0])
+    state = dataclasses.replace(
+        model.neutral_state(), expression=expression, joints=gaze_quats(angles)[0]
+    )
     expected = head.posed(state).vertices - head.vertices
     linear = torch.einsum("e,evd->vd", expression, shapes)
     eyes = torch.cat(model.joint_vertices)
     assert float(expected[eyes].norm(dim=-1).max()) > 1e-3
-    assert float((linear - expected)[eyes].norm(dim=-1).max()) < 0.1 * float(expected[eyes].norm(dim=-1).max())
+    assert float((linear - expected)[eyes].norm(dim=-1).max()) < 0.1 * float(
+        expected[eyes].norm(dim=-1).max()
+    )
     others = torch.ones(len(head.vertices), dtype=torch.bool).index_fill(0, eyes, False)
     torch.testing.assert_close(linear[others], expected[others], atol=1e-6, rtol=0)
 

@@ -1,4 +1,5 @@
-"""From a video to a capture: made videos with a plain matter, then real footage with the real one."""
+"""From a video to a capture: made videos with a plain matter, then real footage with the real
+one."""
 
 from __future__ import annotations
 
@@ -29,9 +30,11 @@ from tests.preprocess import videos
 
 SIZE = 96
 OPTIONS = PreprocessConfig(
-    size=SIZE, matting="oval", tracker=TrackerConfig(iterations=5),
+    size=SIZE,
+    matting="oval",
+    tracker=TrackerConfig(iterations=5),
     photometric=PhotometricConfig(num_gaussians=600, visits=6),
-)  # fmt: skip
+)
 FRAMES = 36
 
 
@@ -45,7 +48,9 @@ class OvalMatter:
         for frame in pictures:
             OvalMatter.seen += 1
             y, x = np.mgrid[: frame.shape[0], : frame.shape[1]] / frame.shape[0]
-            yield ((((x - 0.5) / 0.4) ** 2 + ((y - 0.5) / 0.45) ** 2 < 1) | (y > 0.8)).astype(np.float32)
+            yield ((((x - 0.5) / 0.4) ** 2 + ((y - 0.5) / 0.45) ** 2 < 1) | (y > 0.8)).astype(
+                np.float32
+            )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,7 +86,9 @@ def test_a_made_video_becomes_a_capture(built):
     again = Capture.load(built.root)
     assert len(capture.frames) == len(again.frames) == FRAMES
     assert again.fps == pytest.approx(25) and again.source_hash == capture.source_hash
-    assert again.test == tuple(range(FRAMES - 4, FRAMES)) and again.train == tuple(range(FRAMES - 4))
+    assert again.test == tuple(range(FRAMES - 4, FRAMES)) and again.train == tuple(
+        range(FRAMES - 4)
+    )
     assert (again.cameras.width, again.cameras.height) == (SIZE, SIZE)
     for frame in again.frames[::10]:
         image, matte = read_image(frame.image_path), read_image(frame.matte_path)
@@ -94,14 +101,26 @@ def test_a_made_video_becomes_a_capture(built):
     torch.testing.assert_close(
         mean_transform(body[train]), mean_transform(states.T_world_head[train]), atol=5e-3, rtol=0
     )
-    assert again.report["photometric"]["error"]["after"] < again.report["photometric"]["error"]["before"]
+    assert (
+        again.report["photometric"]["error"]["after"]
+        < again.report["photometric"]["error"]["before"]
+    )
     assert (states.T_world_head[:, 2, 3] > 0.1).all()  # before the camera
     assert max(frame.residual_px for frame in again.frames) < 0.06 * SIZE
 
     report = again.report
     assert report["frames"]["used"] == FRAMES and report["frames"]["dropped"] == {}
-    assert set(report["seconds"]) >= {"landmarks", "tracking", "frames", "quality", "picture tracking", "total"}
-    assert {warning["what"] for warning in report["warnings"]} and all(w["remedy"] for w in report["warnings"])
+    assert set(report["seconds"]) >= {
+        "landmarks",
+        "tracking",
+        "frames",
+        "quality",
+        "picture tracking",
+        "total",
+    }
+    assert {warning["what"] for warning in report["warnings"]} and all(
+        w["remedy"] for w in report["warnings"]
+    )
 
 
 def test_the_colour_inside_the_matte_is_the_video_s(built):
@@ -170,13 +189,17 @@ def test_work_goes_on_where_it_was_broken_off(face_video, tmp_path, monkeypatch,
         assert 10 <= done <= 20
         kept = FrameFiles(root).image(0).stat().st_mtime_ns
     calls_before = dict(calls)
-    (root / "work" / ".tracking.1.partial.npz").write_bytes(b"half")  # what a kill in mid-write leaves
+    # what a kill in mid-write leaves
+    (root / "work" / ".tracking.1.partial.npz").write_bytes(b"half")
 
     OvalMatter.seen = 0
     capture = build(face_video, root)
     assert len(capture.frames) == FRAMES
     order = ["scan", "track", "frames", "assemble", "save"]
-    expected_new = {"scan": 1 if stage == "scan" else 0, "track": 1 if order.index(stage) <= 1 else 0}
+    expected_new = {
+        "scan": 1 if stage == "scan" else 0,
+        "track": 1 if order.index(stage) <= 1 else 0,
+    }
     assert {name: calls[name] - calls_before[name] for name in calls} == expected_new
     if stage == "frames":
         assert FrameFiles(root).image(0).stat().st_mtime_ns == kept
@@ -201,9 +224,10 @@ def test_resumed_and_uninterrupted_work_are_equal(built, face_video, tmp_path):
 
 
 DAMAGE = {  # what becomes of a file, and which stages are done again
-    "landmarks.npz": ("cut", ["scan", "track"]), "tracking.npz": ("empty", ["track"]),
+    "landmarks.npz": ("cut", ["scan", "track"]),
+    "tracking.npz": ("empty", ["track"]),
     "state.json": ("empty", ["scan", "track"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", list(DAMAGE))
@@ -221,7 +245,9 @@ def test_damaged_work_files_are_made_anew(built, face_video, tmp_path, monkeypat
     for stage in ("scan", "track"):
         module = pipeline if stage == "scan" else tracker
         real = getattr(module, stage)
-        monkeypatch.setattr(module, stage, lambda *a, _n=stage, _r=real, **k: made.append(_n) or _r(*a, **k))
+        monkeypatch.setattr(
+            module, stage, lambda *a, _n=stage, _r=real, **k: made.append(_n) or _r(*a, **k)
+        )
     half = build(face_video, root)
     assert made == stages
     assert half.frames[3].matte_path.read_bytes() == built.frames[3].matte_path.read_bytes()
@@ -246,7 +272,9 @@ def test_long_videos_are_sampled_down_and_the_rate_follows(face_video, tmp_path)
     options = dataclasses.replace(OPTIONS, max_frames=12, min_frames=10)
     capture = build(face_video, tmp_path / "capture", options)
     assert len(capture.frames) == 12 and capture.fps == pytest.approx(25 / 3, rel=1e-3)
-    np.testing.assert_allclose([frame.time_s for frame in capture.frames], np.arange(12) * 3 / 25, atol=1e-3)
+    np.testing.assert_allclose(
+        [frame.time_s for frame in capture.frames], np.arange(12) * 3 / 25, atol=1e-3
+    )
 
 
 def test_start_and_end(face_video, tmp_path):
@@ -356,7 +384,9 @@ def test_two_processes_do_not_work_on_the_same_capture(tmp_path):
         "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(0.8)"
     )
     repository = Path(__file__).parents[2]
-    other = subprocess.Popen([sys.executable, "-c", hold, str(root)], stdout=subprocess.PIPE, cwd=repository)
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, str(root)], stdout=subprocess.PIPE, cwd=repository
+    )
     assert other.stdout.readline().strip() == b"held"
     begun = time.perf_counter()
     with cache.locked(root):

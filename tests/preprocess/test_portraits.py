@@ -1,4 +1,5 @@
-"""Still pictures: every kind that people have, the face in them, and the capture that they become."""
+"""Still pictures: every kind that people have, the face in them, and the capture that they
+become."""
 
 from __future__ import annotations
 
@@ -33,10 +34,16 @@ def corners(still) -> list[list[int]]:
 
 
 class TestReading:
-    @pytest.mark.parametrize("suffix, tolerance", [("jpg", 12), ("png", 0), ("webp", 12), ("tif", 0), ("bmp", 0)])
+    @pytest.mark.parametrize(
+        "suffix, tolerance", [("jpg", 12), ("png", 0), ("webp", 12), ("tif", 0), ("bmp", 0)]
+    )
     def test_usual_files(self, tmp_path, suffix, tolerance):
         still = read_still(synthetic_images.save(tmp_path / f"a.{suffix}", coloured()))
-        assert (still.width, still.height) == (96, 80) and still.alpha is None and still.focal_35mm is None
+        assert (
+            (still.width, still.height) == (96, 80)
+            and still.alpha is None
+            and still.focal_35mm is None
+        )
         expected = [[200, 0, 0], [200, 0, 0], [0, 200, 0], [0, 0, 200]]
         assert np.abs(np.array(corners(still)) - expected).max() <= tolerance
 
@@ -44,7 +51,9 @@ class TestReading:
         exif = Image.Exif()
         exif[0x0112] = 6  # to be turned clockwise by a quarter
         exif.get_ifd(0x8769)[0xA405] = 50
-        still = read_still(synthetic_images.save(tmp_path / "a.png", np.rot90(coloured()).copy(), exif=exif))
+        still = read_still(
+            synthetic_images.save(tmp_path / "a.png", np.rot90(coloured()).copy(), exif=exif)
+        )
         assert (still.width, still.height) == still.original == (96, 80) and still.focal_35mm == 50
         assert corners(still)[0] == [200, 0, 0] and corners(still)[3] == [0, 0, 200]
 
@@ -54,7 +63,9 @@ class TestReading:
             image.convert(mode).save(tmp_path / f"{mode}.{suffix}")
             still = read_still(tmp_path / f"{mode}.{suffix}")
             assert still.rgb.shape == (80, 96, 3) and still.mode == mode
-        assert np.abs(np.array(corners(read_still(tmp_path / "CMYK.jpg"))[0]) - [200, 0, 0]).max() < 25
+        assert (
+            np.abs(np.array(corners(read_still(tmp_path / "CMYK.jpg"))[0]) - [200, 0, 0]).max() < 25
+        )
 
     def test_sixteen_bits(self, tmp_path):
         import cv2
@@ -62,7 +73,11 @@ class TestReading:
         grey = (np.linspace(0, 65535, 96)[None].repeat(80, 0)).astype(np.uint16)
         Image.fromarray(grey).save(tmp_path / "grey.png")
         still = read_still(tmp_path / "grey.png")
-        assert still.rgb[0, 0].tolist() == [0, 0, 0] and still.rgb[0, -1].tolist() == [255, 255, 255]
+        assert still.rgb[0, 0].tolist() == [0, 0, 0] and still.rgb[0, -1].tolist() == [
+            255,
+            255,
+            255,
+        ]
         deep = coloured().astype(np.uint16)[..., ::-1] * 257
         for name in ("rgb.tif", "rgb.png"):
             cv2.imwrite(str(tmp_path / name), deep)
@@ -70,9 +85,13 @@ class TestReading:
 
     def test_alpha_is_kept_unless_it_says_nothing(self, tmp_path):
         alpha = np.full((80, 96, 1), 255, np.uint8)
-        opaque = read_still(synthetic_images.save(tmp_path / "o.png", np.concatenate([coloured(), alpha], -1)))
+        opaque = read_still(
+            synthetic_images.save(tmp_path / "o.png", np.concatenate([coloured(), alpha], -1))
+        )
         alpha[:, :40] = 0
-        cut = read_still(synthetic_images.save(tmp_path / "c.png", np.concatenate([coloured(), alpha], -1)))
+        cut = read_still(
+            synthetic_images.save(tmp_path / "c.png", np.concatenate([coloured(), alpha], -1))
+        )
         assert opaque.alpha is None
         assert (cut.alpha[:, :40] == 0).all() and (cut.alpha[:, 40:] == 255).all()
 
@@ -99,8 +118,11 @@ class TestReading:
         synthetic_images.save(tmp_path / "small.png", coloured(40, 60))
         synthetic_images.save(tmp_path / "clear.png", clear)
         expected = {name: words for name, (_, words) in files.items()} | {
-            "moving.gif": "moving", "small.png": "40x60", "clear.png": "transparent", "absent.png": "no such file",
-        }  # fmt: skip
+            "moving.gif": "moving",
+            "small.png": "40x60",
+            "clear.png": "transparent",
+            "absent.png": "no such file",
+        }
         pytest.importorskip("PIL")
         for name, words in expected.items():
             if name == "a.heic":
@@ -167,7 +189,9 @@ class TestCaptures:
         rgba = load_rgba(captured.frames[0])
         truth = synthetic_images.alpha(yaw=10)
         crop = captured.report["pictures"][0]["crop"]
-        window = truth[crop["top"] : crop["top"] + crop["side"], crop["left"] : crop["left"] + crop["side"]]
+        window = truth[
+            crop["top"] : crop["top"] + crop["side"], crop["left"] : crop["left"] + crop["side"]
+        ]
         found = np.asarray(Image.fromarray(rgba[..., 3]).resize(window.shape[::-1]))
         assert np.abs(found.astype(float) - window).mean() < 20
 
@@ -185,33 +209,49 @@ class TestCaptures:
 
     def test_several_pictures_share_one_identity(self, tmp_path):
         paths = [
-            synthetic_images.save(tmp_path / f"{yaw}.png", synthetic_images.picture(yaw=yaw)) for yaw in (-20, 20)
+            synthetic_images.save(tmp_path / f"{yaw}.png", synthetic_images.picture(yaw=yaw))
+            for yaw in (-20, 20)
         ]
         capture = build_capture(paths, tmp_path / "capture", OPTIONS, download=False)
         yaws = head_angles(capture.states.T_world_head.numpy())["yaw"]
         assert capture.train == (0, 1) and yaws == pytest.approx([-20, 20], abs=5)
-        assert torch.equal(capture.frames[0].state.T_world_body, capture.frames[0].state.T_world_head)
+        assert torch.equal(
+            capture.frames[0].state.T_world_body, capture.frames[0].state.T_world_head
+        )
 
     def test_a_known_identity_is_kept(self, captured, tmp_path):
         path = synthetic_images.save(tmp_path / "me.png", synthetic_images.picture(yaw=-10))
-        again = build_capture([path], tmp_path / "capture", OPTIONS, identity=captured.identity, download=False)
+        again = build_capture(
+            [path], tmp_path / "capture", OPTIONS, identity=captured.identity, download=False
+        )
         assert torch.equal(again.identity.coefficients, captured.identity.coefficients)
         assert head_angles(again.states.T_world_head.numpy())["yaw"][0] == pytest.approx(-10, abs=4)
 
     def test_a_cut_out_brings_its_own_matte(self, tmp_path):
         cut = np.dstack([synthetic_images.picture(), synthetic_images.alpha()])
         path = synthetic_images.save(tmp_path / "cut.png", cut)
-        capture = build_capture([path], tmp_path / "capture", PictureOptions(320, None, "selfie"), download=False)
-        assert np.abs(load_rgba(capture.frames[0])[..., 3].astype(int) - synthetic_images.alpha()).mean() < 3
+        capture = build_capture(
+            [path], tmp_path / "capture", PictureOptions(320, None, "selfie"), download=False
+        )
+        assert (
+            np.abs(
+                load_rgba(capture.frames[0])[..., 3].astype(int) - synthetic_images.alpha()
+            ).mean()
+            < 3
+        )
 
     @pytest.mark.parametrize("yaw", [70, 85])
     def test_a_profile_is_refused(self, tmp_path, yaw):
         path = synthetic_images.save(tmp_path / "profile.png", synthetic_images.picture(yaw=yaw))
-        with pytest.raises(UserError, match="no face was found|turned by|does not follow|from the side"):
+        with pytest.raises(
+            UserError, match="no face was found|turned by|does not follow|from the side"
+        ):
             build_capture([path], tmp_path / "capture", OPTIONS, download=False)
 
     @pytest.mark.parametrize("name", ["portrait_a", "portrait_b"])
     def test_paintings_can_be_followed(self, shared_data, tmp_path, name):
         path = shared_data(f"portraits/{name}.jpg")
-        capture = build_capture([path], tmp_path / "capture", PictureOptions(matting="selfie"), download=False)
+        capture = build_capture(
+            [path], tmp_path / "capture", PictureOptions(matting="selfie"), download=False
+        )
         assert capture.report["pictures"][0]["residual_percent"] < 2.0

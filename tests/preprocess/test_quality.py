@@ -14,7 +14,8 @@ from likeness.preprocess.video import VideoReader, open_video
 
 
 def pose(axis, degrees):
-    """A head before the camera, turned about its own axis: 0 = x (nod), 1 = y (turn), 2 = z (tilt)."""
+    """A head before the camera, turned about its own axis: 0 = x (nod), 1 = y (turn), 2 = z
+    (tilt)."""
     a = np.radians(degrees)
     i, j = [(1, 2), (2, 0), (0, 1)][axis]
     R = np.eye(3)
@@ -26,7 +27,9 @@ def pose(axis, degrees):
     return T
 
 
-@pytest.mark.parametrize(("axis", "name", "sign"), [(0, "pitch", -1), (1, "yaw", 1), (2, "roll", 1)])
+@pytest.mark.parametrize(
+    ("axis", "name", "sign"), [(0, "pitch", -1), (1, "yaw", 1), (2, "roll", 1)]
+)
 def test_angles(axis, name, sign):
     angles = quality.head_angles(np.stack([pose(axis, 0), pose(axis, 20)]))
     for other, values in angles.items():
@@ -36,13 +39,16 @@ def test_angles(axis, name, sign):
 
 def test_turning_left_is_towards_the_subjects_left():
     T = pose(1, 25)
-    assert T[0, 2] > 0 and quality.head_angles(T[None])["yaw"][0] > 0  # the face points to +x: the subject's left
+    # the face points to +x: the subject's left
+    assert T[0, 2] > 0 and quality.head_angles(T[None])["yaw"][0] > 0
 
 
 def tracked(frames=120, jitter=0.0, yaw=30.0, smile=0.8):
     rng = np.random.default_rng(1)
     t = np.arange(frames) / 30
-    poses = np.stack([pose(1, yaw * np.sin(2 * s) + jitter * n) for s, n in zip(t, rng.normal(size=frames))])
+    poses = np.stack(
+        [pose(1, yaw * np.sin(2 * s) + jitter * n) for s, n in zip(t, rng.normal(size=frames))]
+    )
     expression = np.stack([smile * np.abs(np.sin(t)), 0.0 * t], 1)
     return quality.tracking_quality(
         rng.uniform(0.5, 1.5, frames), expression, ("mouthSmileLeft", "tongueOut"), poses, t
@@ -74,7 +80,8 @@ def test_matte_flicker_measures_the_edge_in_pixels():
         return collected.figures()
 
     assert figures(lambda t: 4 * t)["flicker_px"] < 0.05  # even motion
-    jumping = figures(lambda t: 4 * (t % 2))  # the edge at the side jumps by 4 pixels, the one above stays
+    # the edge at the side jumps by 4 pixels, the one above stays
+    jumping = figures(lambda t: 4 * (t % 2))
     assert jumping["flicker_px"] == pytest.approx(4 * 312 / 568, rel=0.1)
     assert jumping["touches_top"] == 0
     assert figures(lambda t: 0)["area"]["median"] == pytest.approx(0.5 * 312 / 512, abs=1e-3)
@@ -88,18 +95,28 @@ GOOD = {
         "damaged_frames": 0,
         "frames_without_timestamp": 0,
     },
-    "frames": {"seen": 900, "used": 900, "used_seconds": 30.0, "dropped": {}, "cuts_s": [], "most_faces": 1},
+    "frames": {
+        "seen": 900,
+        "used": 900,
+        "used_seconds": 30.0,
+        "dropped": {},
+        "cuts_s": [],
+        "most_faces": 1,
+    },
     "crop": {"side": 700, "size": 512},
     "tracking": {
         "residual_percent": {"median": 1.2},
         "pose_degrees": {"yaw": {"p5": -25.0, "p95": 25.0}, "pitch": {"p5": -10.0, "p95": 10.0}},
         "expressions": {
-            name: {"max": 0.9}
-            for name in ("jawOpen", "mouthSmileLeft", "mouthSmileRight")
+            name: {"max": 0.9} for name in ("jawOpen", "mouthSmileLeft", "mouthSmileRight")
         },
         "lid_opening": {"left": 0.1, "right": 0.3},
     },
-    "pictures": {"eye_distance_px": {"median": 150}, "sharpness": {"median": 150}, "exposure_change": 0.05},
+    "pictures": {
+        "eye_distance_px": {"median": 150},
+        "sharpness": {"median": 150},
+        "exposure_change": 0.05,
+    },
     "mattes": {"flicker_px": 0.2, "touches_top": 0.0},
 }
 
@@ -155,7 +172,10 @@ def test_the_part_of_a_cut_video_that_is_used_is_named():
 
 def test_a_driver_is_told_what_matters_for_driving_alone():
     report = copy.deepcopy(GOOD)
-    report["tracking"] |= {"lid_opening": {"left": 0.6, "right": 0.6}, "residual_percent": {"median": 4.0}}
+    report["tracking"] |= {
+        "lid_opening": {"left": 0.6, "right": 0.6},
+        "residual_percent": {"median": 4.0},
+    }
     report["tracking"]["pose_degrees"]["yaw"] = {"p5": 0.0, "p95": 0.0}
     report["mattes"] = {"flicker_px": 3.0, "touches_top": 0.5}
     report["frames"]["used_seconds"] = 2.0
@@ -166,7 +186,8 @@ def test_a_driver_is_told_what_matters_for_driving_alone():
 
 @pytest.mark.parametrize("name", ["d", "c"])
 def test_shut_eyes_are_told_by_the_lids_of_that_person(shared_clip, name):
-    """Of ``subject_d``, whose eyes shut while the tracked coefficients reach 0.4; ``subject_c``'s never do."""
+    """Of ``subject_d``, whose eyes shut while the tracked coefficients reach 0.4; ``subject_c``'s
+    never do."""
     frames = VideoReader(open_video(shared_clip(f"subject_{name}")), only=range(205, 250))
     found = quality.lid_opening(detect((frame.image for frame in frames), max_faces=1).points)
     assert (max(found.values()) > quality.QualityConfig().max_lid_opening) == (name == "c")

@@ -1,4 +1,5 @@
-"""Which frames are used: people followed, cuts, blur, thinning; first with made-up scans, then on a made video."""
+"""Which frames are used: people followed, cuts, blur, thinning; first with made-up scans, then on a
+made video."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def make_scan(faces_per_frame, sharpness=None, pictures=None, fps=25.0):
         luminance=np.full(number, 0.5, np.float32),
         face_frame=np.repeat(np.arange(number), counts),
         points=np.array(points, np.float32).reshape(-1, 478, 2),
-        sharpness=np.full(total, 100.0, np.float32) if sharpness is None else np.asarray(sharpness, np.float32),
+        sharpness=np.full(total, 100.0, np.float32)
+        if sharpness is None
+        else np.asarray(sharpness, np.float32),
         face_luminance=np.full(total, 0.5, np.float32),
         damaged=np.zeros((0, 2)),
         num_decoded=number,
@@ -52,7 +55,11 @@ def make_scan(faces_per_frame, sharpness=None, pictures=None, fps=25.0):
 
 def test_every_good_frame_is_used():
     chosen = select(make_scan([[face(300 + t, 200)] for t in range(50)]), WIDTH, HEIGHT)
-    assert chosen.frames.tolist() == list(range(50)) and chosen.dropped == {} and chosen.cut_times_s == []
+    assert (
+        chosen.frames.tolist() == list(range(50))
+        and chosen.dropped == {}
+        and chosen.cut_times_s == []
+    )
     assert (chosen.confidence == 1).all() and chosen.num_people == 1
 
 
@@ -71,7 +78,10 @@ def test_the_main_person_is_followed_through_a_change_of_order():
 
 
 def test_where_only_the_other_person_is_seen_the_frame_is_left_out():
-    frames = [[face(200, 200, 120), face(450, 200, 60)] if t < 20 else [face(450, 200, 60)] for t in range(30)]
+    frames = [
+        [face(200, 200, 120), face(450, 200, 60)] if t < 20 else [face(450, 200, 60)]
+        for t in range(30)
+    ]
     chosen = select(make_scan(frames), WIDTH, HEIGHT)
     assert chosen.frames.tolist() == list(range(20))
     assert chosen.dropped == {"another person's face only": 10}
@@ -107,17 +117,25 @@ def test_faces_that_leave_the_picture_or_are_tiny_are_left_out():
     assert chosen.dropped["face partly outside the picture"] >= 15
     assert (chosen.confidence.mean(1) >= 0.9).all()
     assert (chosen.confidence[chosen.points[..., 0] < 0] == 0).all()
-    assert select(make_scan([[face(300, 200, 12)]] * 40), WIDTH, HEIGHT).dropped == {"face too small": 40}
+    assert select(make_scan([[face(300, 200, 12)]] * 40), WIDTH, HEIGHT).dropped == {
+        "face too small": 40
+    }
 
 
 def test_no_face_at_all_gives_an_empty_selection():
     chosen = select(make_scan([[]] * 10), WIDTH, HEIGHT)
-    assert isinstance(chosen, Selection) and len(chosen.frames) == 0 and chosen.dropped == {"no face found": 10}
+    assert (
+        isinstance(chosen, Selection)
+        and len(chosen.frames) == 0
+        and chosen.dropped == {"no face found": 10}
+    )
 
 
 def test_thinning_is_even():
     chosen = thin(select(make_scan([[face(300, 200)]] * 50), WIDTH, HEIGHT), 10, 20)
-    assert chosen.frames.tolist() == list(range(0, 50, 3)) and chosen.dropped == {"sampled down": 33}
+    assert chosen.frames.tolist() == list(range(0, 50, 3)) and chosen.dropped == {
+        "sampled down": 33
+    }
     assert len(chosen.points) == len(chosen.confidence) == len(chosen.sharpness) == 17
 
 
@@ -152,7 +170,11 @@ def test_scan_of_a_video_with_gaps_a_blur_and_a_cut(tmp_path):
 def test_a_long_video_is_thinned_while_it_is_scanned(tmp_path):
     path = videos.write_video(tmp_path / "a.mp4", videos.counting_images(50))
     scanned = scan(open_video(path), None, None, capacity=16, progress=False)
-    assert scanned.stride == 4 and scanned.index.tolist() == list(range(0, 50, 4)) and scanned.num_decoded == 50
+    assert (
+        scanned.stride == 4
+        and scanned.index.tolist() == list(range(0, 50, 4))
+        and scanned.num_decoded == 50
+    )
     np.testing.assert_allclose(scanned.time_s, scanned.index / 25, atol=1e-6)
 
 

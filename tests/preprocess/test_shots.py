@@ -1,4 +1,5 @@
-"""Cuts: between people, cameras and by dissolves, on real footage and synthetic scans; and what is none."""
+"""Cuts: between people, cameras and by dissolves, on real footage and synthetic scans; and what is
+none."""
 
 from __future__ import annotations
 
@@ -17,8 +18,11 @@ CLIPS = "abcdefg"
 
 
 def shots_of(pictures, faces=None):
-    """Shots of thumbnails at 25 frames a second, one still face at the same place in all of them."""
-    return find_shots(make_scan(faces or [[face(320, 200)]] * len(pictures), pictures=pictures), 640, 480)
+    """Shots of thumbnails at 25 frames a second, one still face at the same place in all of
+    them."""
+    return find_shots(
+        make_scan(faces or [[face(320, 200)]] * len(pictures), pictures=pictures), 640, 480
+    )
 
 
 def lit(thumbnail, gain):
@@ -34,12 +38,15 @@ NO_CUTS = {
     "a lamp goes on": [lit(portrait(), 0.4)] * 40 + [portrait()] * 40,
     "a lamp from the side goes on": [lit(portrait(), LEFT_TO_RIGHT)] * 40 + [portrait()] * 40,
     "a lamp flickers": [lit(portrait(), (1.0, 0.6)[t // 5 % 2]) for t in range(80)],
-    "light fades and grows warm": [lit(portrait(), (1 - t / 160, 1 - t / 120, 1 - t / 80)) for t in range(80)],
-    "a flash that leaves nothing to be seen": [portrait()] * 40 + [np.full((32, 32, 3), 255, np.uint8)] * 3
+    "light fades and grows warm": [
+        lit(portrait(), (1 - t / 160, 1 - t / 120, 1 - t / 80)) for t in range(80)
+    ],
+    "a flash that leaves nothing to be seen": [portrait()] * 40
+    + [np.full((32, 32, 3), 255, np.uint8)] * 3
     + [portrait()] * 37,
     "a damaged frame": [portrait()] * 40 + [picture(5)] + [portrait()] * 39,
     "a picture shown for a second": [portrait()] * 30 + [picture(5)] * 25 + [portrait()] * 25,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", list(NO_CUTS))
@@ -47,7 +54,8 @@ def test_what_is_no_cut(kind):
     shots = shots_of(NO_CUTS[kind])
     assert shots.cuts == []
     shown = [np.array_equal(each, picture(5)) or each.min() == 255 for each in NO_CUTS[kind]]
-    np.testing.assert_array_equal(shots.shot != shots.shot[0], shown)  # an interruption is left out, and it alone
+    # an interruption is left out, and it alone
+    np.testing.assert_array_equal(shots.shot != shots.shot[0], shown)
 
 
 def test_a_cut_between_equal_face_places():
@@ -58,7 +66,9 @@ def test_a_cut_between_equal_face_places():
 def test_a_cut_with_a_blend_of_both_between():
     blend = (picture(0).astype(int) + picture(1)) // 2
     shots = shots_of([picture(0)] * 30 + [blend.astype(np.uint8)] + [picture(1)] * 30)
-    assert len(shots.cuts) == 1 and shots.shot[29] == shots.shot[0] != shots.shot[31] == shots.shot[60]
+    assert (
+        len(shots.cuts) == 1 and shots.shot[29] == shots.shot[0] != shots.shot[31] == shots.shot[60]
+    )
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 1.5])
@@ -69,18 +79,27 @@ def test_a_dissolve(seconds):
     shots = shots_of([portrait()] * 60 + mixed + [picture(1)] * 60)
     assert len(shots.cuts) == 1 and shots.shot[0] != shots.shot[-1]
     first, second = (shots.shot == shots.shot[place] for place in (0, -1))
-    assert first.sum() > 30 and not first[60:].any() and second.sum() > 30 and not second[: 60 + number].any()
+    assert (
+        first.sum() > 30
+        and not first[60:].any()
+        and second.sum() > 30
+        and not second[: 60 + number].any()
+    )
 
 
 def test_a_cut_to_a_nearer_view_of_the_same_colours():
     wide = videos.portrait(128)
-    near = import_cv2().resize(wide[16:112, 16:112], (32, 32), interpolation=import_cv2().INTER_AREA)
+    near = import_cv2().resize(
+        wide[16:112, 16:112], (32, 32), interpolation=import_cv2().INTER_AREA
+    )
     faces = [[face(320, 200)]] * 30 + [[face(320, 190, 133)]] * 30
     assert shots_of([portrait()] * 30 + [near] * 30, faces).cuts == [30]
 
 
 def test_somebody_who_leaves_slowly_is_no_dissolve():
-    mixed = [((1 - w) * portrait() + w * picture(1)).astype(np.uint8) for w in np.linspace(0, 1, 25)]
+    mixed = [
+        ((1 - w) * portrait() + w * picture(1)).astype(np.uint8) for w in np.linspace(0, 1, 25)
+    ]
     faces = [[face(320, 200)]] * 70 + [[]] * 75
     assert shots_of([portrait()] * 60 + mixed + [picture(1)] * 60, faces).cuts == []
 
@@ -90,8 +109,12 @@ def join(folder, shared_clip, parts):
 
     def pictures():
         for name, first, number in parts:
-            for frame in VideoReader(open_video(shared_clip(f"subject_{name}")), only=range(first, first + number)):
-                yield import_cv2().resize(frame.image, (SIZE, SIZE), interpolation=import_cv2().INTER_AREA)
+            for frame in VideoReader(
+                open_video(shared_clip(f"subject_{name}")), only=range(first, first + number)
+            ):
+                yield import_cv2().resize(
+                    frame.image, (SIZE, SIZE), interpolation=import_cv2().INTER_AREA
+                )
 
     return videos.write_video(folder / "joined.mp4", pictures())
 
@@ -100,7 +123,8 @@ def selected(path):
     return select(scan(open_video(path), None, None, capacity=10_000, progress=False), SIZE, SIZE)
 
 
-@pytest.mark.parametrize("pair", ["ac", "bd"])  # a and c: faces of one size in one place before walls of like colours
+# a and c: faces of one size in one place before walls of like colours
+@pytest.mark.parametrize("pair", ["ac", "bd"])
 def test_a_joint_of_two_real_clips(tmp_path, shared_clip, pair):
     chosen = selected(join(tmp_path, shared_clip, [(pair[0], 0, 20), (pair[1], 0, 32)]))
     assert chosen.cut_times_s == [0.8] and chosen.frames.tolist() == list(range(20, 52))
@@ -121,5 +145,9 @@ def test_real_clips_are_uncut_with_and_without_dropped_frames(tmp_path, shared_c
     clip = shared_clip(f"subject_{name}")
     assert selected(clip).cut_times_s == []
     rng = np.random.default_rng(0)
-    kept = [import_cv2().resize(f.image, (SIZE, SIZE)) for f in VideoReader(open_video(clip)) if rng.random() > 0.5]
+    kept = [
+        import_cv2().resize(f.image, (SIZE, SIZE))
+        for f in VideoReader(open_video(clip))
+        if rng.random() > 0.5
+    ]
     assert selected(videos.write_video(tmp_path / "dropped.mp4", kept)).cut_times_s == []

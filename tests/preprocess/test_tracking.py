@@ -1,4 +1,5 @@
-"""The tracker on sequences whose truth is known, on gaps, outliers and bad input, and on a real clip."""
+"""The tracker on sequences whose truth is known, on gaps, outliers and bad input, and on a real
+clip."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def scene(model):
-    """A person who turns, nods, speaks, smiles and blinks: states, K, clean and noisy landmarks, the truth's curves."""
+    """A person who turns, nods, speaks, smiles and blinks: states, K, clean and noisy landmarks,
+    the truth's curves."""
     rng = np.random.default_rng(3)
     t = np.arange(FRAMES) / FPS
     names = model.expression_names
@@ -37,28 +39,43 @@ def scene(model):
     for centre in (0.6, 1.7, 3.1):
         blink = np.maximum(blink, np.clip(1.2 - np.abs(t - centre) / 0.13, 0, 1))
     curves = {
-        "eyeBlinkLeft": blink, "eyeBlinkRight": blink,
+        "eyeBlinkLeft": blink,
+        "eyeBlinkRight": blink,
         "jawOpen": 0.3 - 0.3 * np.cos(2 * np.pi * 0.9 * t),
-        "mouthSmileLeft": 0.3 + 0.3 * np.sin(2 * np.pi * 0.31 * t), "mouthPucker": 0.1 + 0.1 * np.sin(5 * t),
-    }  # fmt: skip
+        "mouthSmileLeft": 0.3 + 0.3 * np.sin(2 * np.pi * 0.31 * t),
+        "mouthPucker": 0.1 + 0.1 * np.sin(5 * t),
+    }
     curves["mouthSmileRight"] = curves["mouthSmileLeft"]
     expression = torch.zeros(FRAMES, len(names), dtype=torch.float64)
     for name, curve in curves.items():
         expression[:, names.index(name)] = torch.from_numpy(curve)
-    yaw_pitch = np.stack([0.25 * np.sin(2 * np.pi * 0.4 * t), 0.1 * np.sin(2 * np.pi * 0.55 * t)], -1)
+    yaw_pitch = np.stack(
+        [0.25 * np.sin(2 * np.pi * 0.4 * t), 0.1 * np.sin(2 * np.pi * 0.55 * t)], -1
+    )
     angles = torch.from_numpy(np.stack([yaw_pitch, yaw_pitch], 1))
     expression += gaze_expression(angles, names)
-    turns = np.stack([0.15 * np.sin(2.1 * t), 0.35 * np.sin(1.3 * t + 1), 0.08 * np.sin(1.7 * t)], 1)
+    turns = np.stack(
+        [0.15 * np.sin(2.1 * t), 0.35 * np.sin(1.3 * t + 1), 0.08 * np.sin(1.7 * t)], 1
+    )
     rotation = FACING @ rotvecs_to_matrices(torch.from_numpy(turns))
-    place = torch.from_numpy(np.stack([0.02 * np.sin(t), 0.01 * np.cos(t), 0.9 + 0.05 * np.sin(0.8 * t)], 1))
+    place = torch.from_numpy(
+        np.stack([0.02 * np.sin(t), 0.01 * np.cos(t), 0.9 + 0.05 * np.sin(0.8 * t)], 1)
+    )
     pose = make_transform(rotation, place).float()
     states = HeadState(expression.float(), gaze_quats(angles).float(), pose, pose)
-    identity = Identity(torch.from_numpy(rng.normal(0, 0.6, model.num_identity)).float(), 0 * model.template)
-    K = torch.tensor([[1300.0, 0, 300], [0, 1300, 230], [0, 0, 1]], dtype=torch.float64)  # off-centre
+    identity = Identity(
+        torch.from_numpy(rng.normal(0, 0.6, model.num_identity)).float(), 0 * model.template
+    )
+    # off-centre
+    K = torch.tensor([[1300.0, 0, 300], [0, 1300, 230], [0, 0, 1]], dtype=torch.float64)
     mesh = model.shaped(identity).posed(states)
     bias = torch.from_numpy(rng.normal(0, 1e-3, (478, 3))).float()
-    points = project(mesh.landmarks() + bias, pose, K) + torch.from_numpy(rng.normal(0, 0.5, (FRAMES, 478, 2)))
-    return dataclasses.make_dataclass("Scene", ["states", "K", "points", "angles"])(states, K, points, angles)
+    points = project(mesh.landmarks() + bias, pose, K) + torch.from_numpy(
+        rng.normal(0, 0.5, (FRAMES, 478, 2))
+    )
+    return dataclasses.make_dataclass("Scene", ["states", "K", "points", "angles"])(
+        states, K, points, angles
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +101,15 @@ def test_known_truth_is_found(model, scene, tracked):
     assert rotation_error(tracked, scene.states).median() < 1.0
     for name in ("eyeBlinkLeft", "eyeBlinkRight", "mouthSmileLeft", "jawOpen"):
         column = model.expression_names.index(name)
-        assert correlation(tracked.states.expression[:, column], scene.states.expression[:, column]) > 0.9, name
-    assert tracked.residual_percent.median() < 1.8  # a bias of 1 mm an axis, not smooth, is 1.7 by itself
+        assert (
+            correlation(tracked.states.expression[:, column], scene.states.expression[:, column])
+            > 0.9
+        ), name
+    # a bias of 1 mm an axis, not smooth, is 1.7 by itself
+    assert tracked.residual_percent.median() < 1.8
     distance = tracked.states.T_world_head[:, 2, 3] / scene.states.T_world_head[:, 2, 3]
-    assert 0.93 < distance.median() < 1.07 and distance.std() < 0.01  # a face's size is known to that only
+    # a face's size is known to that only
+    assert 0.93 < distance.median() < 1.07 and distance.std() < 0.01
 
 
 def test_coefficients_stay_in_bounds(model, tracked):
@@ -123,7 +145,9 @@ def test_gaze_follows_the_irises_and_is_held_in_blinks(model, scene, tracked):
     assert yaw.diff(dim=0).abs().max() < 0.12
     out = model.expression_names.index("eyeLookOutLeft")
     turned = yaw[:, 0].clamp_min(0) / np.radians(30)
-    torch.testing.assert_close(tracked.states.expression[:, out], turned.clamp(0, 0.98), atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        tracked.states.expression[:, out], turned.clamp(0, 0.98), atol=2e-3, rtol=0
+    )
 
 
 def test_missing_frames_are_bridged_and_wild_ones_ignored(model, scene):
@@ -152,9 +176,13 @@ def test_chunks_change_nothing(model, scene):
     short = scene.points[:24]
     quick = dataclasses.replace(CONFIG, iterations=5)
     one = track(short, torch.ones(24, 478), scene.K, model, FPS, quick)
-    other = track(short, torch.ones(24, 478), scene.K, model, FPS, dataclasses.replace(quick, chunk_frames=7))
+    other = track(
+        short, torch.ones(24, 478), scene.K, model, FPS, dataclasses.replace(quick, chunk_frames=7)
+    )
     torch.testing.assert_close(one.states.expression, other.states.expression, atol=1e-4, rtol=0)
-    torch.testing.assert_close(one.states.T_world_head, other.states.T_world_head, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        one.states.T_world_head, other.states.T_world_head, atol=1e-5, rtol=0
+    )
 
 
 def test_too_few_frames_and_wrong_shapes(model, scene):
@@ -169,7 +197,8 @@ def test_too_few_frames_and_wrong_shapes(model, scene):
 
 
 def test_a_real_clip(model, shared_clip):
-    """subject_c (glasses, smiles): residual, meaningful curves, a face that still looks like one."""
+    """subject_c (glasses, smiles): residual, meaningful curves, a face that still looks like
+    one."""
     import cv2
 
     from likeness.preprocess.landmarks import detect
@@ -184,7 +213,10 @@ def test_a_real_clip(model, shared_clip):
     result = track(points, confidence, K, model, 30.0)
     assert result.residual_percent.median() < 1.4
     assert max(result.saturated.values(), default=0.0) < 0.02
-    mouth = (points[:, 61] - points[:, 291]).norm(dim=-1) / (points[:, 33] - points[:, 263]).norm(dim=-1)
+    mouth = (points[:, 61] - points[:, 291]).norm(dim=-1) / (points[:, 33] - points[:, 263]).norm(
+        dim=-1
+    )
     columns = [model.expression_names.index(f"mouthSmile{side}") for side in ("Left", "Right")]
     assert correlation(result.states.expression[:, columns].sum(-1), mouth) > 0.8
-    assert model.landmark_vertices(result.identity.offsets)[..., 2].abs().max() < 5e-3  # no grown nose
+    # no grown nose
+    assert model.landmark_vertices(result.identity.offsets)[..., 2].abs().max() < 5e-3

@@ -12,7 +12,12 @@ from likeness.preprocess.tracking.initialization import initial_poses
 from likeness.preprocess.tracking.landmark_groups import IRISES, OVAL
 from likeness.preprocess.tracking.outline import residual_metric
 from likeness.preprocess.tracking.priors import Timeline, acceleration_prior, velocity_prior
-from likeness.preprocess.tracking.projection import ROTATION_UNIT, TRANSLATION_UNIT, pose_jacobian, project
+from likeness.preprocess.tracking.projection import (
+    ROTATION_UNIT,
+    TRANSLATION_UNIT,
+    pose_jacobian,
+    project,
+)
 from likeness.preprocess.tracking.rig import build_rig
 from likeness.preprocess.tracking.shape import build_shape_basis
 from likeness.preprocess.tracking.solver import hold, solve_in_time
@@ -54,12 +59,16 @@ def test_banded_solve_equals_a_dense_one(num_frames):
             dense[t, range(2), t + 2, range(2)] = dense[t + 2, range(2), t, range(2)] = second[t]
     dense = dense.reshape(num_frames * size, -1)
     np.testing.assert_allclose(
-        solve_in_time(blocks, first, second, right).ravel(), np.linalg.solve(dense, right.ravel()), atol=1e-10
+        solve_in_time(blocks, first, second, right).ravel(),
+        np.linalg.solve(dense, right.ravel()),
+        atol=1e-10,
     )
     free = ~held.ravel()
     expected = np.zeros(free.shape)
     expected[free] = np.linalg.solve(dense[free][:, free], right.ravel()[free])
-    np.testing.assert_allclose(solve_in_time(*hold(blocks, first, second, right, held)).ravel(), expected, atol=1e-10)
+    np.testing.assert_allclose(
+        solve_in_time(*hold(blocks, first, second, right, held)).ravel(), expected, atol=1e-10
+    )
 
 
 def test_priors_in_time_are_the_derivatives_of_their_energies():
@@ -80,13 +89,17 @@ def test_priors_in_time_are_the_derivatives_of_their_energies():
             if t < 6:
                 matrix[t, [0, 1], t + 1, [0, 1]] = matrix[t + 1, [0, 1], t, [0, 1]] = prior.first[t]
             if t < 5:
-                matrix[t, [0, 1], t + 2, [0, 1]] = matrix[t + 2, [0, 1], t, [0, 1]] = prior.second[t]
+                matrix[t, [0, 1], t + 2, [0, 1]] = matrix[t + 2, [0, 1], t, [0, 1]] = prior.second[
+                    t
+                ]
         matrix = matrix.reshape(14, 14)
         np.testing.assert_allclose(prior.gradient.ravel(), matrix @ x.ravel(), atol=1e-9)
         assert prior.energy == pytest.approx(0.5 * x.ravel() @ matrix @ x.ravel())
         assert prior.energy > 0
     steady = np.outer(times, [1.0, -2.0])
-    assert acceleration_prior(np.diff(steady, axis=0), timeline, weights).energy == pytest.approx(0, abs=1e-15)
+    assert acceleration_prior(np.diff(steady, axis=0), timeline, weights).energy == pytest.approx(
+        0, abs=1e-15
+    )
     jump = np.zeros((7, 2))
     jump[4:] = 1  # where the gap is: free
     assert velocity_prior(np.diff(jump, axis=0), timeline, 1.0).energy == 0
@@ -97,7 +110,9 @@ def test_projection_derivatives():
     generator = torch.Generator().manual_seed(0)
     points = 0.1 * torch.randn(6, 3, generator=generator, dtype=torch.float64)
     K = torch.tensor([[900.0, 3, 200], [0, 950, 260], [0, 0, 1]], dtype=torch.float64)
-    rotation = FACING @ rotvecs_to_matrices(0.3 * torch.randn(2, 3, generator=generator, dtype=torch.float64))
+    rotation = FACING @ rotvecs_to_matrices(
+        0.3 * torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    )
     translation = torch.tensor([[0.05, -0.02, 0.8], [0.0, 0.1, 1.2]], dtype=torch.float64)
 
     def pixels(change):
@@ -134,13 +149,17 @@ def test_the_rig_is_the_model_at_its_landmarks(model, basis):
     generator = torch.Generator().manual_seed(0)
     controls = 0.3 * torch.rand(4, len(rig.control_names), generator=generator, dtype=torch.float64)
     coefficients = torch.randn(len(basis.prior), generator=generator, dtype=torch.float64)
-    offsets = torch.einsum("s,svd->vd", coefficients[basis.num_identity :], basis.vertices[basis.num_identity :])
+    offsets = torch.einsum(
+        "s,svd->vd", coefficients[basis.num_identity :], basis.vertices[basis.num_identity :]
+    )
     identity = Identity(coefficients[: basis.num_identity].float(), offsets.float())
     expression = controls @ rig.controls
     names = model.expression_names
     assert (expression[:, names.index("mouthClose")] <= expression[:, names.index("jawOpen")]).all()
     neutral = model.neutral_state()
-    state = HeadState(expression.float(), *(x.expand(4, *x.shape) for x in (neutral.joints, *[torch.eye(4)] * 2)))
+    state = HeadState(
+        expression.float(), *(x.expand(4, *x.shape) for x in (neutral.joints, *[torch.eye(4)] * 2))
+    )
     exact = model.shaped(identity).posed(state).landmarks().double()
     ours = rig.neutral(coefficients) + torch.einsum("tc,cld->tld", controls, rig.control_basis)
     torch.testing.assert_close(ours, exact, atol=2e-6, rtol=0)
@@ -150,7 +169,8 @@ def test_the_rig_is_the_model_at_its_landmarks(model, basis):
 def test_offset_modes_are_smooth_and_leave_the_pose_alone(model, basis):
     modes = basis.landmarks[basis.num_identity :, : IRISES[0]]
     spread = modes.square().sum((0, 2)).mean().sqrt()
-    assert spread == pytest.approx(3**0.5 * 1e-3, rel=0.2)  # a millimetre per axis, less what poses can do
+    # a millimetre per axis, less what poses can do
+    assert spread == pytest.approx(3**0.5 * 1e-3, rel=0.2)
     for axis in range(3):
         assert modes[..., axis].mean(1).abs().max() < 1e-8  # no translation
     edges = torch.cat([model.faces[:, [0, 1]], model.faces[:, [1, 2]]])
@@ -169,7 +189,8 @@ def test_the_outline_counts_across_only():
     config = TrackerConfig(outline_tangent_weight=0.04)
     rest = torch.randn(478, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     turn = torch.linspace(0, 2 * np.pi, len(OVAL) + 1, dtype=torch.float64)[:-1]
-    rest[list(OVAL), 0], rest[list(OVAL), 1] = 10 * turn.sin(), 10 * turn.cos()  # far from the others
+    # far from the others
+    rest[list(OVAL), 0], rest[list(OVAL), 1] = 10 * turn.sin(), 10 * turn.cos()
     points = 100 * rest[None, :, :2] * torch.tensor([1.0, -1.0])
     metric = residual_metric(points, rest, config)[0]
     radial = torch.nn.functional.normalize(points[0, list(OVAL)], dim=-1)
@@ -178,12 +199,17 @@ def test_the_outline_counts_across_only():
     torch.testing.assert_close((outline @ radial[..., None])[..., 0], radial, atol=1e-6, rtol=0)
     torch.testing.assert_close((outline @ along[..., None])[..., 0], 0.2 * along, atol=1e-6, rtol=0)
     inner = [index for index in range(478) if index not in OVAL]
-    torch.testing.assert_close(metric[inner], torch.eye(2, dtype=torch.float64).expand(len(inner), 2, 2))
+    torch.testing.assert_close(
+        metric[inner], torch.eye(2, dtype=torch.float64).expand(len(inner), 2, 2)
+    )
 
 
 def test_gaze_signs(model):
-    angles = torch.tensor([[[0.3, 0.2], [0.3, 0.2]]], dtype=torch.float64)  # to the subject's left, and up
-    forward = quats_to_matrices(gaze_quats(angles))[0] @ torch.tensor([0, 0, 1.0], dtype=torch.float64)
+    # to the subject's left, and up
+    angles = torch.tensor([[[0.3, 0.2], [0.3, 0.2]]], dtype=torch.float64)
+    forward = quats_to_matrices(gaze_quats(angles))[0] @ torch.tensor(
+        [0, 0, 1.0], dtype=torch.float64
+    )
     assert (forward[:, 0] > 0.25).all() and (forward[:, 1] > 0.15).all()
     values = gaze_expression(angles, model.expression_names)[0]
     active = {name for name, value in zip(model.expression_names, values) if value > 0}

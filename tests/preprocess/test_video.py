@@ -1,4 +1,5 @@
-"""Reading videos: order, times, rotation, ranges, damaged files, and one clear line for each error."""
+"""Reading videos: order, times, rotation, ranges, damaged files, and one clear line for each
+error."""
 
 from __future__ import annotations
 
@@ -28,12 +29,16 @@ def test_frames_come_in_order_with_their_times(tmp_path):
     assert (info.width, info.height, info.fps, info.num_frames) == (96, 64, 25.0, 40)
     frames = frames_of(path)
     assert [frame.index for frame in frames] == list(range(40))
-    np.testing.assert_allclose([videos.read_number(frame.image) for frame in frames], range(40), atol=1)
+    np.testing.assert_allclose(
+        [videos.read_number(frame.image) for frame in frames], range(40), atol=1
+    )
     np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(40) / 25, atol=1e-6)
     assert frames[0].image[5, 5, 0] > 150 > frames[0].image[5, 5, 2]  # red is the first channel
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("avi", "MJPG"), ("mkv", "mp4v"), ("webm", "VP80"), ("mov", "mp4v")])
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("avi", "MJPG"), ("mkv", "mp4v"), ("webm", "VP80"), ("mov", "mp4v")]
+)
 def test_other_containers_and_codecs(tmp_path, suffix, codec):
     path = videos.write_video(tmp_path / f"a.{suffix}", videos.counting_images(20), codec=codec)
     assert len(frames_of(path)) == 20
@@ -53,7 +58,8 @@ def test_rotation_metadata_is_applied(tmp_path, degrees, corner):
 
 
 def test_variable_frame_rate_goes_by_timestamps(tmp_path):
-    path = videos.write_video(tmp_path / "a.mp4", videos.counting_images(30))  # 1.2 s, which the index states too
+    # 1.2 s, which the index states too
+    path = videos.write_video(tmp_path / "a.mp4", videos.counting_images(30))
     unit = videos.time_unit(path)
     videos.set_durations(path, [(10, unit // 50), (10, unit * 2 // 25), (10, unit // 50)])
     times = np.array([frame.time_s for frame in frames_of(path)])
@@ -90,9 +96,13 @@ def test_half_a_file_is_read_as_far_as_it_goes(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")
 def test_a_name_that_is_no_text(tmp_path):
     """In a process of its own: OpenCV answers to such names with a segmentation fault."""
-    path = videos.write_video(tmp_path / "a.mp4", videos.counting_images(5)).rename(tmp_path / os.fsdecode(b"\xff.mp4"))
+    path = videos.write_video(tmp_path / "a.mp4", videos.counting_images(5)).rename(
+        tmp_path / os.fsdecode(b"\xff.mp4")
+    )
     count = "import sys, likeness.preprocess.video as v; print(sum(1 for _ in v.VideoReader(v.open_video(sys.argv[1]))))"
-    done = subprocess.run([sys.executable, "-c", count, path], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", count, path], capture_output=True, text=True, cwd=ROOT
+    )
     assert (done.stdout, done.stderr) == ("5\n", "")
 
 
@@ -117,7 +127,9 @@ def test_damaged_frames_are_passed_over(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Damaged)
     reader = VideoReader(open_video(path))
     numbers = [videos.read_number(frame.image) for frame in reader]
-    assert reader.num_decoded == len(numbers) == 37 and reader.num_damaged == 3 and reader.reached_end
+    assert (
+        reader.num_decoded == len(numbers) == 37 and reader.num_damaged == 3 and reader.reached_end
+    )
     np.testing.assert_allclose(numbers, [n for n in range(40) if n not in (7, 8, 19)], atol=1)
 
 

@@ -1,4 +1,5 @@
-"""The store of weights: found by hash, downloaded once, absent without harm. No network but the loopback."""
+"""The store of weights: found by hash, downloaded once, absent without harm. No network but the
+loopback."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def server(tmp_path):
         def log_message(self, *args):
             asked.append(self.path)
 
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
+    httpd = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=folder)
+    )
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{httpd.server_port}", folder, asked
     httpd.shutdown()
@@ -47,10 +50,15 @@ def toy(tmp_path, monkeypatch, server):
     for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
     entry = store.Weights(
-        name="toy", urls=(f"{server[0]}/absent/toy.pth", f"{server[0]}/toy.pth"), filename="toy.pth",
-        algorithm="blake2b", digest=hashlib.blake2b(CONTENT).hexdigest(), num_bytes=len(CONTENT), licence="CC0",
+        name="toy",
+        urls=(f"{server[0]}/absent/toy.pth", f"{server[0]}/toy.pth"),
+        filename="toy.pth",
+        algorithm="blake2b",
+        digest=hashlib.blake2b(CONTENT).hexdigest(),
+        num_bytes=len(CONTENT),
+        licence="CC0",
         what_for="tests",
-    )  # fmt: skip
+    )
     monkeypatch.setitem(store.WEIGHTS, "toy", entry)
     return entry
 
@@ -59,7 +67,11 @@ def test_the_table_is_complete():
     assert {"modnet", "vgg16", "alexnet"} <= set(store.WEIGHTS)
     lengths = {"sha256": 64, "blake2b": 128}
     for name, entry in store.WEIGHTS.items():
-        assert entry.name == name and entry.urls and all(url.startswith("https://") for url in entry.urls)
+        assert (
+            entry.name == name
+            and entry.urls
+            and all(url.startswith("https://") for url in entry.urls)
+        )
         assert all(url.rsplit("/", 1)[1] == entry.filename for url in entry.urls)
         assert set(entry.digest) <= set("0123456789abcdef")
         assert len(entry.digest) == lengths[entry.algorithm], "a whole hash, not its beginning"
@@ -133,13 +145,15 @@ def test_hashing_is_remembered_until_the_file_changes(toy, tmp_path, monkeypatch
     monkeypatch.setattr(store, "_digest", lambda *args: hashed.append(args) or digest(*args))
     assert store.find("toy", tmp_path) and store.find("toy", tmp_path)
     assert len(hashed) == 1
-    for damage in (b"[" * 100_000, b"[]", b"\xff", b""):  # of what is remembered: it costs the hashing, no more
+    # of what is remembered: it costs the hashing, no more
+    for damage in (b"[" * 100_000, b"[]", b"\xff", b""):
         (store.cache_folder() / "verified.json").write_bytes(damage)
         hashed.clear()
         assert store.find("toy", tmp_path) and store.find("toy", tmp_path)
         assert len(hashed) == 1
     time_ns = path.stat().st_mtime_ns
-    for content, changed_ns in ((b"x" * len(CONTENT), 1), (CONTENT + b"x", time_ns)):  # another time, another size
+    # another time, another size
+    for content, changed_ns in ((b"x" * len(CONTENT), 1), (CONTENT + b"x", time_ns)):
         path.write_bytes(content)
         os.utime(path, ns=(changed_ns, changed_ns))
         with pytest.raises(UserError):

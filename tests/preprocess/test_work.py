@@ -1,4 +1,5 @@
-"""Work files that are damaged: read by their declared contents, refused, and made anew with all that follows."""
+"""Work files that are damaged: read by their declared contents, refused, and made anew with all
+that follows."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def stages(folder, key="a"):
     work = Work(folder, key, False)
     for name in ("one", "two", "three"):
         read = lambda path: read_json(path, list[int], "numbers")  # noqa: E731
-        assert work.result(f"{name}.json", read, lambda name=name: make(name), write_json) == [len(name)]
+        assert work.result(f"{name}.json", read, lambda name=name: make(name), write_json) == [
+            len(name)
+        ]
     return made
 
 
@@ -48,7 +51,9 @@ def test_a_damaged_file_and_all_that_follow_are_made_anew(tmp_path, caplog, cont
 def test_without_a_state_nothing_is_believed(tmp_path, content):
     stages(tmp_path / "work")
     (tmp_path / "work" / "state.json").write_bytes(content)
-    assert stages(tmp_path / "work") == ["one", "two", "three"] and Work.key(tmp_path / "work") == "a"
+    assert (
+        stages(tmp_path / "work") == ["one", "two", "three"] and Work.key(tmp_path / "work") == "a"
+    )
 
 
 def test_work_on_something_else_is_refused(tmp_path):

@@ -11,13 +11,17 @@ import numpy as np
 from likeness.preprocess.video import import_cv2
 
 
-def write_video(path: Path, images: Iterable[np.ndarray], fps: float = 25.0, codec: str = "mp4v") -> Path:
+def write_video(
+    path: Path, images: Iterable[np.ndarray], fps: float = 25.0, codec: str = "mp4v"
+) -> Path:
     """Writes RGB pictures [H, W, 3] uint8."""
     cv2 = import_cv2()
     writer = None
     for image in images:
         if writer is None:
-            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, image.shape[1::-1])
+            writer = cv2.VideoWriter(
+                str(path), cv2.VideoWriter_fourcc(*codec), fps, image.shape[1::-1]
+            )
             assert writer.isOpened()
         writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     writer.release()
@@ -25,7 +29,8 @@ def write_video(path: Path, images: Iterable[np.ndarray], fps: float = 25.0, cod
 
 
 def counting_images(count: int, width: int = 96, height: int = 64) -> Iterable[np.ndarray]:
-    """Pictures whose brightness in the middle tells their number (see ``read_number``); the top left corner is red."""
+    """Pictures whose brightness in the middle tells their number (see ``read_number``); the top
+    left corner is red."""
     for number in range(count):
         image = np.zeros((height, width, 3), np.uint8)
         image[: height // 3, : width // 3] = (255, 0, 0)
@@ -38,7 +43,8 @@ def read_number(image: np.ndarray) -> int:
 
 
 def portrait(size: int = 256) -> np.ndarray:
-    """A public-domain photograph of a face (NASA; ships with scikit-image), face height about half the picture."""
+    """A public-domain photograph of a face (NASA; ships with scikit-image), face height about half
+    the picture."""
     from skimage.data import astronaut
 
     cv2 = import_cv2()
@@ -53,11 +59,14 @@ def face_images(count: int, size: int = 256, seed: int = 0) -> Iterable[np.ndarr
     for number in range(count):
         angle = 6 * np.sin(number / 7 + phase)
         turn = cv2.getRotationMatrix2D((size / 2, size), angle, 1 + 0.03 * np.sin(number / 11))
-        yield cv2.warpAffine(still, turn, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        yield cv2.warpAffine(
+            still, turn, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        )
 
 
 def set_rotation(path: Path, degrees: int) -> None:
-    """Writes the display matrix of a phone held sideways into an mp4: turn ``degrees`` clockwise to see it upright."""
+    """Writes the display matrix of a phone held sideways into an mp4: turn ``degrees`` clockwise to
+    see it upright."""
     a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 4
@@ -68,7 +77,8 @@ def set_rotation(path: Path, degrees: int) -> None:
 
 
 def set_durations(path: Path, runs: list[tuple[int, int]]) -> None:
-    """Gives an mp4 (whose index comes last) a variable frame rate: (frames, duration of each) in time units."""
+    """Gives an mp4 (whose index comes last) a variable frame rate: (frames, duration of each) in
+    time units."""
     data = path.read_bytes()
     start = data.index(b"stts") - 4
     old = struct.unpack(">I", data[start : start + 4])[0]
@@ -90,7 +100,8 @@ def time_unit(path: Path) -> int:
 
 
 def add_focal_metadata(path: Path, millimetres: float) -> None:
-    """Appends to an mp4's index what a phone writes: the 35 mm equivalent focal length as QuickTime metadata."""
+    """Appends to an mp4's index what a phone writes: the 35 mm equivalent focal length as QuickTime
+    metadata."""
 
     def atom(name: bytes, payload: bytes) -> bytes:
         return struct.pack(">I4s", 8 + len(payload), name) + payload

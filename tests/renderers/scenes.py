@@ -12,10 +12,12 @@ from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 
 def random_cloud(count: int, seed: int, degree: int = 3) -> GaussianCloud:
-    """Gaussians about two metres in front of a camera at the origin; quaternions of many lengths."""
+    """Gaussians about two metres in front of a camera at the origin; quaternions of many
+    lengths."""
     g = torch.Generator().manual_seed(seed)
     return GaussianCloud(
-        means=torch.randn(count, 3, generator=g) * torch.tensor([0.6, 0.5, 0.5]) + torch.tensor([0.0, 0.0, 2.0]),
+        means=torch.randn(count, 3, generator=g) * torch.tensor([0.6, 0.5, 0.5])
+        + torch.tensor([0.0, 0.0, 2.0]),
         quats=torch.randn(count, 4, generator=g) * torch.exp(torch.randn(count, 1, generator=g)),
         scales=torch.exp(torch.randn(count, 3, generator=g) * 0.7 - 2.8),
         opacities=torch.rand(count, generator=g) * 0.9 + 0.05,
@@ -23,8 +25,11 @@ def random_cloud(count: int, seed: int, degree: int = 3) -> GaussianCloud:
     )
 
 
-def random_camera(width: int, height: int, seed: int, center: tuple[float, float] = (0.52, 0.47)) -> Camera:
-    """A slightly turned camera near the origin; the principal point as a share of the image's size."""
+def random_camera(
+    width: int, height: int, seed: int, center: tuple[float, float] = (0.52, 0.47)
+) -> Camera:
+    """A slightly turned camera near the origin; the principal point as a share of the image's
+    size."""
     g = torch.Generator().manual_seed(1000 + seed)
     rotation = rotvecs_to_matrices(torch.randn(3, generator=g) * 0.1)
     pose = make_transform(rotation, torch.randn(3, generator=g) * 0.05)
@@ -83,13 +88,17 @@ def _clamped(seed: int) -> tuple[GaussianCloud, Camera]:
     """Broad, fully opaque Gaussians: in much of the picture alpha is clamped."""
     cloud = random_cloud(20, seed)
     opacities = torch.linspace(0.9992, 1.0, 20)
-    return _changed(cloud, opacities=opacities, scales=cloud.scales * 8), random_camera(40, 32, seed)
+    return _changed(cloud, opacities=opacities, scales=cloud.scales * 8), random_camera(
+        40, 32, seed
+    )
 
 
 def _saturated(seed: int) -> tuple[GaussianCloud, Camera]:
     """Many nearly opaque layers: most of them lie behind finished pixels."""
     cloud = random_cloud(300, seed)
-    return _changed(cloud, opacities=cloud.opacities * 0.3 + 0.65, scales=cloud.scales * 2), random_camera(40, 32, seed)
+    return _changed(
+        cloud, opacities=cloud.opacities * 0.3 + 0.65, scales=cloud.scales * 2
+    ), random_camera(40, 32, seed)
 
 
 def _dark(seed: int) -> tuple[GaussianCloud, Camera]:
@@ -111,7 +120,10 @@ SCENES: dict[str, Callable[[int], tuple[GaussianCloud, Camera]]] = {
     "clamped": _clamped,
     "saturated": _saturated,
     "dark": _dark,
-    "principal point outside": lambda seed: (random_cloud(60, seed), random_camera(40, 32, seed, (-0.2, 1.3))),
+    "principal point outside": lambda seed: (
+        random_cloud(60, seed),
+        random_camera(40, 32, seed, (-0.2, 1.3)),
+    ),
     "odd size": lambda seed: (random_cloud(60, seed), random_camera(37, 23, seed)),
     "one pixel": lambda seed: (random_cloud(30, seed), random_camera(1, 1, seed)),
     "one Gaussian": lambda seed: (

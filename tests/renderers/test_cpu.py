@@ -1,4 +1,5 @@
-"""What only the CPU renderer promises: reproducible bits, safe use from several threads, clear refusals."""
+"""What only the CPU renderer promises: reproducible bits, safe use from several threads, clear
+refusals."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def test_same_threads_same_bits(threads: int) -> None:
     cloud, camera = random_cloud(2000, 0), random_camera(100, 90, 0)
     renderer = CpuRenderer(threads)
     first = render(renderer, cloud, camera)
-    render(renderer, random_cloud(500, 1), random_camera(50, 40, 1))  # leaves other numbers in the memory
+    # leaves other numbers in the memory
+    render(renderer, random_cloud(500, 1), random_camera(50, 40, 1))
     assert same_bits(first, render(renderer, cloud, camera))
     assert same_bits(first, render(CpuRenderer(threads), cloud, camera))
 
@@ -51,11 +53,14 @@ def test_thread_count_changes_gradients_only_in_the_last_digits() -> None:
 
 
 def test_pictures_side_by_side_are_those_one_after_another() -> None:
-    """Whatever the threads: more of them than pictures, fewer, and pictures that take turns in one memory."""
+    """Whatever the threads: more of them than pictures, fewer, and pictures that take turns in one
+    memory."""
     scenes = [(random_cloud(300, seed), random_camera(45, 38, seed)) for seed in range(5)]
     wanted = [render(CpuRenderer(1), *scene) for scene in scenes]
     clouds, cameras = (list(part) for part in zip(*scenes))
-    cloud = GaussianCloud(*(torch.stack(fields) for fields in zip(*(c.fields().values() for c in clouds))))
+    cloud = GaussianCloud(
+        *(torch.stack(fields) for fields in zip(*(c.fields().values() for c in clouds)))
+    )
     camera = Camera.stack(cameras)
     for threads in (1, 2, 5, 12):
         renderer = CpuRenderer(threads)
@@ -63,7 +68,11 @@ def test_pictures_side_by_side_are_those_one_after_another() -> None:
         for index, single in enumerate(wanted):
             for k, (a, b) in enumerate(zip(got, single)):
                 # Where several threads share a picture, sums of gradients have other roundings.
-                assert torch.equal(a[index], b) if k < 3 or threads < 10 else (a[index] - b).norm() <= 1e-5 * b.norm()
+                assert (
+                    torch.equal(a[index], b)
+                    if k < 3 or threads < 10
+                    else (a[index] - b).norm() <= 1e-5 * b.norm()
+                )
         with torch.no_grad():
             assert torch.equal(renderer.render(cloud, camera).rgb, got[0])
 
@@ -111,7 +120,9 @@ def test_backward_twice() -> None:
 def test_memory_is_given_back_and_used_again(monkeypatch) -> None:
     created = []
     make = workspace.Workspace
-    monkeypatch.setattr(workspace, "Workspace", lambda threads: created.append(make(threads)) or created[-1])
+    monkeypatch.setattr(
+        workspace, "Workspace", lambda threads: created.append(make(threads)) or created[-1]
+    )
     renderer, (cloud, camera) = CpuRenderer(1), SCENES["ordinary"](0)
     cloud = cloud.map(lambda tensor: tensor.requires_grad_())
     for _ in range(5):
@@ -148,10 +159,19 @@ def test_broken_gaussians_are_not_drawn() -> None:
     cloud, camera = SCENES["ordinary"](0)
     keep = torch.ones(100, dtype=torch.bool)
     keep[[3, 10, 20, 30]] = False
-    means, quats, scales, opacities = (t.clone() for t in (cloud.means, cloud.quats, cloud.scales, cloud.opacities))
-    means[3], quats[10], scales[20], opacities[30] = float("nan"), float("nan"), float("inf"), float("nan")
+    means, quats, scales, opacities = (
+        t.clone() for t in (cloud.means, cloud.quats, cloud.scales, cloud.opacities)
+    )
+    means[3], quats[10], scales[20], opacities[30] = (
+        float("nan"),
+        float("nan"),
+        float("inf"),
+        float("nan"),
+    )
     output = CpuRenderer(1).render(GaussianCloud(means, quats, scales, opacities, cloud.sh), camera)
-    assert torch.equal(output.rgb, CpuRenderer(1).render(cloud.map(lambda tensor: tensor[keep]), camera).rgb)
+    assert torch.equal(
+        output.rgb, CpuRenderer(1).render(cloud.map(lambda tensor: tensor[keep]), camera).rgb
+    )
 
 
 def test_refusals() -> None:
@@ -159,7 +179,9 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="float32 on the CPU, got means as torch.float64"):
         CpuRenderer(1).render(cloud.to(torch.float64), camera)
     with pytest.raises(ValueError, match="camera.K"):
-        CpuRenderer(1).render(cloud, Camera(camera.K.clone().requires_grad_(), camera.T_cam_world, 8, 8))
+        CpuRenderer(1).render(
+            cloud, Camera(camera.K.clone().requires_grad_(), camera.T_cam_world, 8, 8)
+        )
     with pytest.raises(ValueError, match="at least 1 thread"):
         CpuRenderer(0)
 

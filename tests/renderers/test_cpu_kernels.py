@@ -8,15 +8,26 @@ import pytest
 import torch
 
 from likeness.ops import simd
+from likeness.ops.simd import WIDTH
 from likeness.renderers.cpu_kernels.binning import bin_rows, fill_lists
 from likeness.renderers.cpu_kernels.exponential import exp2
-from likeness.renderers.cpu_kernels.layout import DEPTH, EXTENT_X, LOG2_OPACITY, MEAN_X, MEAN_Y, TILE, XX, XY, YY, F
+from likeness.renderers.cpu_kernels.layout import (
+    DEPTH,
+    EXTENT_X,
+    LOG2_OPACITY,
+    MEAN_X,
+    MEAN_Y,
+    TILE,
+    XX,
+    XY,
+    YY,
+    F,
+)
 from likeness.renderers.cpu_kernels.passes import run_forward
 from likeness.renderers.cpu_kernels.projection import pack_cameras
 from likeness.renderers.cpu_kernels.rounding import ceil, floor
 from likeness.renderers.cpu_kernels.sorting import sort_by_depth
 from likeness.renderers.cpu_kernels.tiles import ROWS, store_colours, store_rows
-from likeness.ops.simd import WIDTH
 from likeness.renderers.cpu_kernels.workspace import Workspace, aligned
 from tests.renderers.scenes import SCENES, random_camera, random_cloud
 
@@ -53,31 +64,57 @@ def test_vectors_differ_in_any_lane(dtype) -> None:
 
 
 def test_vectors() -> None:
-    """Every operation, lane by lane, with numbers whose sums and products are exact. Quotients may be by estimates of
-    reciprocals, as AVX2 has them."""
+    """Every operation, lane by lane, with numbers whose sums and products are exact. Quotients may
+    be by estimates of reciprocals, as AVX2 has them."""
 
     @numba.njit
     def apply(a, b, out):
         x, y, row = simd.load(a, 0), simd.load(b, 0), 0
         zero, one = simd.broadcast(F(0)), simd.broadcast(F(1))
         for value in (
-            x + y, x - y, x * y, x / y, -x, abs(x), simd.muladd(x, y, x), simd.smaller(x, y),
-            simd.larger(x, y), simd.where(x < y, one, zero), simd.where(x <= y, one, zero),
-            simd.where(x > y, one, zero), simd.where(x >= y, one, zero),
+            x + y,
+            x - y,
+            x * y,
+            x / y,
+            -x,
+            abs(x),
+            simd.muladd(x, y, x),
+            simd.smaller(x, y),
+            simd.larger(x, y),
+            simd.where(x < y, one, zero),
+            simd.where(x <= y, one, zero),
+            simd.where(x > y, one, zero),
+            simd.where(x >= y, one, zero),
             simd.where((x > zero) & (y > zero), x, y),
-        ):  # fmt: skip
+        ):
             simd.store(out, row * WIDTH, value)
             row += 1
         return simd.any_lane(x > y), simd.any_lane(x > x)
 
     rng = np.random.default_rng(0)
     a = rng.integers(-50, 50, WIDTH).astype(np.float32)
-    b = np.exp2(rng.integers(0, 5, WIDTH)).astype(np.float32) * rng.choice([-1, 1], WIDTH).astype(np.float32)
+    b = np.exp2(rng.integers(0, 5, WIDTH)).astype(np.float32) * rng.choice([-1, 1], WIDTH).astype(
+        np.float32
+    )
     a[:3] = b[:3]
-    wanted = np.stack([
-        a + b, a - b, a * b, a / b, -a, abs(a), a * b + a, np.minimum(a, b), np.maximum(a, b),
-        a < b, a <= b, a > b, a >= b, np.where((a > 0) & (b > 0), a, b),
-    ])  # fmt: skip
+    wanted = np.stack(
+        [
+            a + b,
+            a - b,
+            a * b,
+            a / b,
+            -a,
+            abs(a),
+            a * b + a,
+            np.minimum(a, b),
+            np.maximum(a, b),
+            a < b,
+            a <= b,
+            a > b,
+            a >= b,
+            np.where((a > 0) & (b > 0), a, b),
+        ]
+    )
     out = np.empty((len(wanted), WIDTH), np.float32)
     assert apply(a, b, out.reshape(-1)) == (True, False)
     quotients = 3
@@ -113,7 +150,10 @@ def test_rows_of_a_tile_go_to_their_places() -> None:
         store_colours(rgb, 3 * first, 3 * length, (red, green, blue))
 
     values, length, top, left = np.arange(WIDTH, dtype=np.float32), 21, 2, 9
-    alpha, rgb = np.full((ROWS + 3, length), -1, np.float32), np.full((ROWS + 3, length, 3), -1, np.float32)
+    alpha, rgb = (
+        np.full((ROWS + 3, length), -1, np.float32),
+        np.full((ROWS + 3, length, 3), -1, np.float32),
+    )
     apply(values, top * length + left, length, alpha.reshape(-1), rgb.reshape(-1))
     expected = np.full_like(alpha, -1)
     expected[top : top + ROWS, left : left + TILE] = values.reshape(ROWS, TILE)
@@ -129,15 +169,48 @@ def test_sums_over_lanes() -> None:
         x = simd.load(a, 0)
         x2, x3, x4, one = x + x, x + x + x, x * x, simd.broadcast(F(1))
         simd.add_lane_sums(
-            out, 1, x, x2, x3, x4, x4 + x, x4 + x2, x4 + x3, x4 + x4, -x, -x2, -x3, -x4, x * x4, one, one - x, one + x
+            out,
+            1,
+            x,
+            x2,
+            x3,
+            x4,
+            x4 + x,
+            x4 + x2,
+            x4 + x3,
+            x4 + x4,
+            -x,
+            -x2,
+            -x3,
+            -x4,
+            x * x4,
+            one,
+            one - x,
+            one + x,
         )
 
     a = np.random.default_rng(0).integers(-9, 9, WIDTH).astype(np.float32)
     square, one = a * a, np.ones_like(a)
-    wanted = np.stack([
-        a, 2 * a, 3 * a, square, square + a, square + 2 * a, square + 3 * a, 2 * square, -a, -2 * a, -3 * a, -square,
-        a * square, one, one - a, one + a,
-    ]).sum(1)  # fmt: skip
+    wanted = np.stack(
+        [
+            a,
+            2 * a,
+            3 * a,
+            square,
+            square + a,
+            square + 2 * a,
+            square + 3 * a,
+            2 * square,
+            -a,
+            -2 * a,
+            -3 * a,
+            -square,
+            a * square,
+            one,
+            one - a,
+            one + a,
+        ]
+    ).sum(1)
     out = np.arange(18, dtype=np.float32)
     apply(a, out)
     np.testing.assert_array_equal(out, np.arange(18) + np.concatenate([[0], wanted, [0]]))
@@ -160,7 +233,10 @@ def test_sorting_is_stable_and_leaves_out_what_is_not_drawn(count: int) -> None:
 
 def forward(workspace, cloud, camera, depth=False):
     cameras = pack_cameras(
-        camera.K[None].double().numpy(), camera.T_cam_world[None].double().numpy(), camera.width, camera.height
+        camera.K[None].double().numpy(),
+        camera.T_cam_world[None].double().numpy(),
+        camera.width,
+        camera.height,
     )
     arrays = [tensor.numpy() for tensor in cloud.fields().values()]
     size = camera.width, camera.height
@@ -168,7 +244,8 @@ def forward(workspace, cloud, camera, depth=False):
 
 
 @pytest.mark.parametrize(
-    "scene", ["ordinary", "image border", "needles", "degenerate scales", "opacities 0 and 1", "odd size"]
+    "scene",
+    ["ordinary", "image border", "needles", "degenerate scales", "opacities 0 and 1", "odd size"],
 )
 @pytest.mark.parametrize("threads", [1, 3])
 def test_tile_lists_hold_exactly_what_reaches_a_tile(scene: str, threads: int) -> None:
@@ -181,9 +258,17 @@ def test_tile_lists_hold_exactly_what_reaches_a_tile(scene: str, threads: int) -
     listed: dict[tuple[int, int], list[int]] = {}
     for t in range(threads):
         spans, entries = bin_rows(
-            t, threads, splats, order, drawn, camera.width, camera.height,
-            workspace.spans[t], workspace.starts, workspace.counts,
-        )  # fmt: skip
+            t,
+            threads,
+            splats,
+            order,
+            drawn,
+            camera.width,
+            camera.height,
+            workspace.spans[t],
+            workspace.starts,
+            workspace.counts,
+        )
         out = np.full(entries, -1, np.int32)
         fill_lists(t, threads, workspace.spans[t], spans, workspace.starts, workspace.counts, out)
         for y in range(t, workspace.counts.shape[0], threads):
@@ -195,10 +280,18 @@ def test_tile_lists_hold_exactly_what_reaches_a_tile(scene: str, threads: int) -
     rank = {g: k for k, g in enumerate(order[:drawn])}
     superfluous, needed_count = 0, 0
     for (y, x), got in listed.items():
-        px, py = xs[y * 8 : y * 8 + 8, x * 8 : x * 8 + 8].ravel(), ys[y * 8 : y * 8 + 8, x * 8 : x * 8 + 8].ravel()
+        px, py = (
+            xs[y * 8 : y * 8 + 8, x * 8 : x * 8 + 8].ravel(),
+            ys[y * 8 : y * 8 + 8, x * 8 : x * 8 + 8].ravel(),
+        )
         s = splats[order[:drawn]].astype(np.float64)
         dx, dy = s[:, MEAN_X, None] - px, s[:, MEAN_Y, None] - py
-        exponent = s[:, LOG2_OPACITY, None] + s[:, XX, None] * dx**2 + s[:, XY, None] * dx * dy + s[:, YY, None] * dy**2
+        exponent = (
+            s[:, LOG2_OPACITY, None]
+            + s[:, XX, None] * dx**2
+            + s[:, XY, None] * dx * dy
+            + s[:, YY, None] * dy**2
+        )
         needed = set(order[:drawn][(exponent >= np.log2(1 / 255) + 1e-5).any(1)].tolist())
         assert needed <= set(got)
         assert [rank[g] for g in got] == sorted(rank[g] for g in got)
@@ -222,7 +315,9 @@ def test_whole_numbers() -> None:
         for i in range(values.shape[0]):
             below[i], above[i] = floor(values[i]), ceil(values[i])
 
-    values = np.concatenate([np.arange(-40, 41) / 8, [-1e9, -0.999999, -1e-30, 0.0, 1e-30, 0.999999, 16777215.0, 1e15]])
+    values = np.concatenate(
+        [np.arange(-40, 41) / 8, [-1e9, -0.999999, -1e-30, 0.0, 1e-30, 0.999999, 16777215.0, 1e15]]
+    )
     values = values.astype(np.float32)
     below, above = np.empty(len(values), np.int64), np.empty(len(values), np.int64)
     apply(values, below, above)

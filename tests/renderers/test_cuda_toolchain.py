@@ -12,7 +12,16 @@ import pytest
 from likeness.renderers import cuda_toolchain
 from likeness.scene.errors import UserError
 
-VARIABLES = ("PATH", "CUDA_HOME", "CUDA_PATH", "CPATH", "LIBRARY_PATH", "MAX_JOBS", "CXX", "XDG_CACHE_HOME")
+VARIABLES = (
+    "PATH",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "CPATH",
+    "LIBRARY_PATH",
+    "MAX_JOBS",
+    "CXX",
+    "XDG_CACHE_HOME",
+)
 
 
 @pytest.fixture
@@ -23,7 +32,9 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cuda_toolchain.sys, "executable", str(tmp_path / "venv" / "bin" / "python"))
-    monkeypatch.setattr(cuda_toolchain.sysconfig, "get_path", lambda name: str(tmp_path / "venv" / "bin"))
+    monkeypatch.setattr(
+        cuda_toolchain.sysconfig, "get_path", lambda name: str(tmp_path / "venv" / "bin")
+    )
     monkeypatch.setattr(cuda_toolchain.sys, "path", [str(tmp_path / "site")])
     monkeypatch.setattr(cuda_toolchain.sys, "platform", "linux")
     monkeypatch.setattr(cuda_toolchain, "_cuda_major", lambda: 13)
@@ -86,9 +97,15 @@ def test_a_toolkit_of_wheels_is_used(machine, monkeypatch):
     for _ in range(2):
         cuda_toolchain.provide_tools("x")
         assert os.environ["CUDA_HOME"] == builder.CUDA_HOME == str(home)
-        assert os.environ["PATH"].split(os.pathsep)[0] == str(home / "bin") and "CPATH" not in os.environ
+        assert (
+            os.environ["PATH"].split(os.pathsep)[0] == str(home / "bin")
+            and "CPATH" not in os.environ
+        )
         link = Path(os.environ["LIBRARY_PATH"]) / "libcudart.so"
-        assert link.resolve() == home / "lib" / "libcudart.so.13" and not (home / "lib" / "libcudart.so").exists()
+        assert (
+            link.resolve() == home / "lib" / "libcudart.so.13"
+            and not (home / "lib" / "libcudart.so").exists()
+        )
 
 
 def test_wheels_in_two_folders_are_one_toolkit(machine, monkeypatch):
@@ -99,7 +116,9 @@ def test_wheels_in_two_folders_are_one_toolkit(machine, monkeypatch):
     cuda_toolchain.provide_tools("x")
     assert os.environ["CUDA_HOME"] == str(home)
     assert os.environ["CPATH"].split(os.pathsep)[0] == str(runtime / "include")
-    assert (Path(os.environ["LIBRARY_PATH"]) / "libcudart.so").resolve() == runtime / "lib" / "libcudart.so.13"
+    assert (
+        Path(os.environ["LIBRARY_PATH"]) / "libcudart.so"
+    ).resolve() == runtime / "lib" / "libcudart.so.13"
 
 
 def test_an_installed_toolkit_of_another_version_is_passed_over(machine, monkeypatch):
@@ -119,7 +138,10 @@ def test_what_is_missing_is_said_in_one_line_with_what_it_costs(machine):
         cuda_toolchain.provide_tools("renderer 'gsplat'")
     message = str(caught.value)
     assert message.startswith("renderer 'gsplat': ") and "\n" not in message and len(message) < 500
-    assert all(words in message for words in ("ninja", "CUDA 13 toolkit (nvcc)", "C++ compiler (c++)", "102 MB", "cpu"))
+    assert all(
+        words in message
+        for words in ("ninja", "CUDA 13 toolkit (nvcc)", "C++ compiler (c++)", "102 MB", "cpu")
+    )
     program(machine / "bin" / "ninja")
     program(machine / "bin" / "my++")
     os.environ["CXX"] = "my++ -O1"
@@ -142,19 +164,34 @@ def test_a_build_that_fails_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(cuda_toolchain, "provide_tools", lambda who: None)
     monkeypatch.setattr(cuda_toolchain.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    log = "Error building extension 'x': [1/28] nvcc ...\nFAILED: a.o\na.cu:3:10: fatal error: y.h: No such file\n" * 9
+    log = (
+        "Error building extension 'x': [1/28] nvcc ...\nFAILED: a.o\na.cu:3:10: fatal error: y.h: No such file\n"
+        * 9
+    )
     for error, expected in (
-        (RuntimeError(log), "y.h: No such file"), (AttributeError("'NoneType' has no attribute 'fwd'"), "NoneType"),
+        (RuntimeError(log), "y.h: No such file"),
+        (AttributeError("'NoneType' has no attribute 'fwd'"), "NoneType"),
         (OSError(), "OSError"),
-    ):  # fmt: skip
-        with pytest.raises(UserError, match=expected) as caught, cuda_toolchain.building("x", "renderer 'x'"):
+    ):
+        with (
+            pytest.raises(UserError, match=expected) as caught,
+            cuda_toolchain.building("x", "renderer 'x'"),
+        ):
             raise error
-        assert "\n" not in str(caught.value) and len(str(caught.value)) < 500 and "MAX_JOBS" not in os.environ
+        assert (
+            "\n" not in str(caught.value)
+            and len(str(caught.value)) < 500
+            and "MAX_JOBS" not in os.environ
+        )
 
 
 def test_what_was_compiled_at_its_installation_needs_no_tools(monkeypatch, tmp_path):
-    monkeypatch.setattr(cuda_toolchain, "provide_tools", lambda who: pytest.fail("tools were looked for"))
-    monkeypatch.setattr(cuda_toolchain.importlib.util, "find_spec", lambda name: name == "x.csrc" or None)
+    monkeypatch.setattr(
+        cuda_toolchain, "provide_tools", lambda who: pytest.fail("tools were looked for")
+    )
+    monkeypatch.setattr(
+        cuda_toolchain.importlib.util, "find_spec", lambda name: name == "x.csrc" or None
+    )
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     with cuda_toolchain.building("x", "renderer 'x'"):
         pass
@@ -188,7 +225,8 @@ def test_processes_build_one_after_the_other(tmp_path):
     context = multiprocessing.get_context("fork")
     (tmp_path / "events").mkdir()
     processes = [
-        context.Process(target=_build, args=(str(tmp_path / "built"), str(tmp_path / "events"))) for _ in range(3)
+        context.Process(target=_build, args=(str(tmp_path / "built"), str(tmp_path / "events")))
+        for _ in range(3)
     ]
     for process in processes:
         process.start()

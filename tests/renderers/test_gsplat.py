@@ -1,7 +1,9 @@
-"""How gsplat is called, without CUDA: a stand-in of the two functions that we call, which insists on gsplat's shapes.
+"""How gsplat is called, without CUDA: a stand-in of the two functions that we call, which insists
+on gsplat's shapes.
 
-It follows gsplat 1.5.3's ``rendering.py``, the inverted pose of harmonics included. The numbers of its kernels are held
-by the contract tests where CUDA is; here it is what we hand over and what we make of the answer.
+It follows gsplat 1.5.3's ``rendering.py``, the inverted pose of harmonics included. The numbers of
+its kernels are held by the contract tests where CUDA is; here it is what we hand over and what we
+make of the answer.
 """
 
 from __future__ import annotations
@@ -17,18 +19,18 @@ import weakref
 import pytest
 import torch
 
+from likeness.ops import harmonics
 from likeness.renderers import create, cuda_toolchain
 from likeness.renderers import gsplat as module
 from likeness.renderers.reference import project
-from likeness.ops import harmonics
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
 from tests.renderers.scenes import SCENES, random_camera, random_cloud
 
 
 class _Composite(torch.autograd.Function):
-    """Like gsplat's compositing: saves the screen means and puts ``absgrad``, where it is asked for, on them in its
-    backward pass."""
+    """Like gsplat's compositing: saves the screen means and puts ``absgrad``, where it is asked
+    for, on them in its backward pass."""
 
     @staticmethod
     def forward(ctx, images, means2d, absgrad):
@@ -58,27 +60,44 @@ def rasterization(**arguments):
     colours = arguments["colors"]
     if arguments["sh_degree"] is not None:
         directions = means[..., None, :, :] - torch.inverse(poses)[..., None, :3, 3]
-        coefficients = colours[..., None, :, :, :].expand(*directions.shape[:-1], *colours.shape[-2:])
-        colours = torch.clamp_min(spherical_harmonics(arguments["sh_degree"], directions, coefficients) + 0.5, 0.0)
+        coefficients = colours[..., None, :, :, :].expand(
+            *directions.shape[:-1], *colours.shape[-2:]
+        )
+        colours = torch.clamp_min(
+            spherical_harmonics(arguments["sh_degree"], directions, coefficients) + 0.5, 0.0
+        )
     elif colours.ndim == means.ndim:
         colours = colours[..., None, :, :].expand(*groups, cameras, *colours.shape[-2:])
     arguments["colors"] = colours
     shapes = {
-        "quats": (count, 4), "scales": (count, 3), "opacities": (count,),
-        "colors": (cameras, count, colours.shape[-1]), "viewmats": (cameras, 4, 4), "Ks": (cameras, 3, 3),
-    }  # fmt: skip
+        "quats": (count, 4),
+        "scales": (count, 3),
+        "opacities": (count,),
+        "colors": (cameras, count, colours.shape[-1]),
+        "viewmats": (cameras, 4, 4),
+        "Ks": (cameras, 3, 3),
+    }
     for name, shape in shapes.items():
         assert arguments[name].shape == (*groups, *shape), name
     assert arguments["packed"] is False and arguments["rasterize_mode"] == "classic"
-    assert (arguments["near_plane"], arguments["far_plane"], arguments["eps2d"]) == (0.01, 1e10, 0.3)
+    assert (arguments["near_plane"], arguments["far_plane"], arguments["eps2d"]) == (
+        0.01,
+        1e10,
+        0.3,
+    )
 
     images, alphas, means2d, radii = [], [], [], []
     for group in range(max(1, int(torch.Size(groups).numel()))):
-        fields = {name: arguments[name] for name in ("means", "quats", "scales", "opacities", "colors")}
+        fields = {
+            name: arguments[name] for name in ("means", "quats", "scales", "opacities", "colors")
+        }
         fields = {k: v.reshape(-1, *v.shape[len(groups) :])[group] for k, v in fields.items()}
         shown = fields.pop("colors")
         for index in range(cameras):
-            pose, k = poses.reshape(-1, cameras, 4, 4)[group, index], K.reshape(-1, cameras, 3, 3)[group, index]
+            pose, k = (
+                poses.reshape(-1, cameras, 4, 4)[group, index],
+                K.reshape(-1, cameras, 3, 3)[group, index],
+            )
             camera = Camera(k, pose, arguments["width"], arguments["height"])
             channels = []
             for three in shown[index].split(3, -1):
@@ -88,7 +107,9 @@ def rasterization(**arguments):
                 channels.append(output.rgb[..., : three.shape[-1]])
             images.append(torch.cat([*channels, output.depth], -1))
             alphas.append(output.alpha)
-            means2d.append(torch.where(output.screen.visible[:, None], project(cloud, camera)[0], float("nan")))
+            means2d.append(
+                torch.where(output.screen.visible[:, None], project(cloud, camera)[0], float("nan"))
+            )
             radii.append(output.screen.radii[:, None].expand(-1, 2).int())
 
     def stack(parts: list[torch.Tensor]) -> torch.Tensor:
@@ -101,7 +122,9 @@ def rasterization(**arguments):
     return shown, stack(alphas), {"means2d": source, "radii": stack(radii)}
 
 
-STAND_IN = types.SimpleNamespace(rasterization=rasterization, spherical_harmonics=spherical_harmonics)
+STAND_IN = types.SimpleNamespace(
+    rasterization=rasterization, spherical_harmonics=spherical_harmonics
+)
 
 
 @pytest.fixture
@@ -116,17 +139,24 @@ def renderer(monkeypatch):
 @pytest.mark.parametrize("batched", [False, True])
 def test_gradients_are_those_of_the_reference(renderer, monkeypatch, batched: bool) -> None:
     """Those of the pose too, which gsplat would invert for its directions of view."""
-    monkeypatch.setattr(_Composite, "apply", lambda images, *_: images)  # without a gradient of its own
+    # without a gradient of its own
+    monkeypatch.setattr(_Composite, "apply", lambda images, *_: images)
     found = []
     for drawn_by in (renderer, create("reference")):
         cloud, camera = random_cloud(25, 0), random_camera(12, 10, 0)
         if batched:
             camera = Camera.stack([camera, random_camera(12, 10, 1)])
         cloud = cloud.map(lambda tensor: tensor.clone().requires_grad_())
-        camera = dataclasses.replace(camera, T_cam_world=camera.T_cam_world.clone().requires_grad_())
+        camera = dataclasses.replace(
+            camera, T_cam_world=camera.T_cam_world.clone().requires_grad_()
+        )
         images = drawn_by.render(cloud, camera).rgb
-        (torch.rand(images.shape, generator=torch.Generator().manual_seed(1)) * images).sum().backward()
-        found.append([*(tensor.grad for tensor in cloud.fields().values()), camera.T_cam_world.grad])
+        (
+            torch.rand(images.shape, generator=torch.Generator().manual_seed(1)) * images
+        ).sum().backward()
+        found.append(
+            [*(tensor.grad for tensor in cloud.fields().values()), camera.T_cam_world.grad]
+        )
     for got, wanted in zip(*found):
         assert wanted.norm() > 0
         torch.testing.assert_close(got, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=1e-4)
@@ -135,7 +165,9 @@ def test_gradients_are_those_of_the_reference(renderer, monkeypatch, batched: bo
 def test_all_features_are_splatted_in_one_pass(renderer, monkeypatch) -> None:
     monkeypatch.setattr(_Composite, "apply", lambda images, *_: images)
     calls = []
-    counted = types.SimpleNamespace(rasterization=lambda **given: (calls.append(given), rasterization(**given))[1])
+    counted = types.SimpleNamespace(
+        rasterization=lambda **given: (calls.append(given), rasterization(**given))[1]
+    )
     renderer._gsplat = counted
     cloud, camera, features = random_cloud(15, 0), random_camera(12, 10, 0), torch.rand(15, 7)
     maps = renderer.splat(cloud, camera, features)
@@ -155,7 +187,11 @@ def test_what_cannot_be_compiled_is_one_line(renderer, monkeypatch) -> None:
         with pytest.raises(module.UserError, match="no compiler"):
             act()
     built = []
-    monkeypatch.setattr(cuda_toolchain, "building", lambda *given: (built.append(given), contextlib.nullcontext())[1])
+    monkeypatch.setattr(
+        cuda_toolchain,
+        "building",
+        lambda *given: (built.append(given), contextlib.nullcontext())[1],
+    )
     renderer.render(*SCENES["ordinary"](0))
     renderer.warm_up()
     assert [package for package, _ in built] == ["gsplat"]  # once
@@ -168,7 +204,9 @@ def test_shapes_of_batches(renderer, batched: str) -> None:
     if batched in ("cloud", "both", "two dimensions"):
         cloud = cloud.expand(*batch)
     if batched in ("camera", "both", "two dimensions"):
-        camera = Camera(camera.K.expand(*batch, 3, 3), camera.T_cam_world.expand(*batch, 4, 4), 12, 10)
+        camera = Camera(
+            camera.K.expand(*batch, 3, 3), camera.T_cam_world.expand(*batch, 4, 4), 12, 10
+        )
     output = renderer.render(cloud, camera, depth=True, screen=True)
     assert output.rgb.shape == (*batch, 10, 12, 3)
     assert output.alpha.shape == output.depth.shape == (*batch, 10, 12, 1)
@@ -191,7 +229,9 @@ def test_gradients_of_the_screen_means(renderer, absolute: bool) -> None:
     output = renderer.render(cloud, camera, screen=True if not absolute else "absolute")
     visible = output.screen.visible
     assert 10 < visible.sum() < visible.numel()
-    assert torch.isfinite(output.screen.means2d).all() and (output.screen.means2d[~visible] == 0).all()
+    assert (
+        torch.isfinite(output.screen.means2d).all() and (output.screen.means2d[~visible] == 0).all()
+    )
     output.rgb[0, 0, 0].backward()
     means2d = output.screen.means2d
     assert torch.equal(means2d.grad, torch.full_like(means2d, 3.0))
@@ -201,7 +241,8 @@ def test_gradients_of_the_screen_means(renderer, absolute: bool) -> None:
 
 
 def test_nothing_keeps_a_graph_alive(renderer) -> None:
-    """Statistics that are dropped before, or kept without, a backward pass leave no tensor behind."""
+    """Statistics that are dropped before, or kept without, a backward pass leave no tensor
+    behind."""
     cloud, camera = SCENES["ordinary"](0)
     cloud = cloud.map(lambda tensor: tensor.requires_grad_())
     gone = []
@@ -227,7 +268,9 @@ def test_no_gaussians(renderer) -> None:
 
 
 def test_arguments_are_those_of_gsplat(renderer) -> None:
-    gsplat = pytest.importorskip("gsplat", reason="gsplat is not installed: its signature cannot be read")
+    gsplat = pytest.importorskip(
+        "gsplat", reason="gsplat is not installed: its signature cannot be read"
+    )
 
     def checked(name: str):
         signature, function = inspect.signature(getattr(gsplat, name)), getattr(STAND_IN, name)
@@ -245,7 +288,8 @@ def test_arguments_are_those_of_gsplat(renderer) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("gradients", [False, True])
 def test_a_picture_waits_once(gradients: bool) -> None:
-    """As the simulated device counts it (``tests.simulated_gsplat``); the backward pass does not."""
+    """As the simulated device counts it (``tests.simulated_gsplat``); the backward pass does
+    not."""
     cloud, camera = (part.to("cuda") for part in SCENES["ordinary"](0))
     if gradients:
         cloud = cloud.map(lambda tensor: tensor.requires_grad_())

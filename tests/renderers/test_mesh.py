@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.renderers.mesh import Raster, overlay, rasterize, rasterize_camera, render_mesh, vertex_normals
+from likeness.renderers.mesh import (
+    Raster,
+    overlay,
+    rasterize,
+    rasterize_camera,
+    render_mesh,
+    vertex_normals,
+)
 from likeness.scene.camera import Camera
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
@@ -14,8 +21,11 @@ K = np.array([[60.0, 1.5, 21.0], [0.0, 64.0, 14.5], [0.0, 0.0, 1.0]])
 WIDTH, HEIGHT, NEAR = 43, 31, 0.05
 
 
-def cast_rays(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The slow twin (Möller and Trumbore's test as a linear solve, float64). The last array marks doubtful pixels."""
+def cast_rays(
+    vertices: np.ndarray, faces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The slow twin (Möller and Trumbore's test as a linear solve, float64). The last array marks
+    doubtful pixels."""
     index = np.full((HEIGHT, WIDTH), -1)
     bary, depth = np.zeros((HEIGHT, WIDTH, 3)), np.full((HEIGHT, WIDTH), np.inf)
     doubtful = np.zeros((HEIGHT, WIDTH), bool)
@@ -58,19 +68,23 @@ def test_matches_ray_casting(seed):
 
 
 def test_depth_and_attributes_are_perspective_correct():
-    """On a slanted plane, interpolated positions must lie on the pixels' rays, at the pixels' depths."""
+    """On a slanted plane, interpolated positions must lie on the pixels' rays, at the pixels'
+    depths."""
     vertices = np.array([[-1, -1, 0.6], [1, -1, 3.0], [1, 1, 3.0], [-1, 1, 0.6]], np.float32)
     faces = np.array([[0, 1, 2], [0, 2, 3]])
     raster = rasterize(vertices, faces, K, WIDTH, HEIGHT)
     points = raster.interpolate(vertices, faces)[raster.mask]
     projected = points @ K.T
     rows, columns = np.nonzero(raster.mask)
-    np.testing.assert_allclose(projected[:, :2] / projected[:, 2:], np.stack([columns, rows], 1) + 0.5, atol=1e-3)
+    np.testing.assert_allclose(
+        projected[:, :2] / projected[:, 2:], np.stack([columns, rows], 1) + 0.5, atol=1e-3
+    )
     np.testing.assert_allclose(points[:, 2], raster.depth[raster.mask], rtol=1e-5)
 
 
 def test_shared_edges_leave_no_gap():
-    """A fan of thin triangles around a pixel's centre covers every pixel once the square is closed."""
+    """A fan of thin triangles around a pixel's centre covers every pixel once the square is
+    closed."""
     angles = np.linspace(0, 2 * np.pi, 41)[:-1]
     ring = np.stack([np.cos(angles), np.sin(angles), np.ones(40)], 1) * [2, 2, 1]
     vertices = np.concatenate([[[0.0, 0.0, 1.0]], ring]).astype(np.float32)
@@ -95,8 +109,11 @@ def test_drawing_into_buffers_keeps_the_nearest():
 
 
 def test_camera_front_end_agrees_with_projection():
-    """A small triangle is drawn where scene.Camera projects it, with an off-centre principal point and a pose."""
-    pose = make_transform(rotvecs_to_matrices(torch.tensor([0.2, -0.4, 0.1])), torch.tensor([0.1, -0.2, 1.5]))
+    """A small triangle is drawn where scene.Camera projects it, with an off-centre principal point
+    and a pose."""
+    pose = make_transform(
+        rotvecs_to_matrices(torch.tensor([0.2, -0.4, 0.1])), torch.tensor([0.1, -0.2, 1.5])
+    )
     camera = Camera(torch.tensor([[300.0, 0, 90.0], [0, 310.0, 40.0], [0, 0, 1]]), pose, 160, 120)
     vertices = torch.tensor([[0.0, 0.0, 0.0], [0.08, 0.0, 0.0], [0.0, 0.08, 0.03]])
     raster = rasterize_camera(vertices, torch.tensor([[0, 1, 2]]), camera)
@@ -111,17 +128,29 @@ def test_camera_front_end_agrees_with_projection():
 
 
 def sphere(rows: int = 16, columns: int = 24, radius: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    theta, phi = np.meshgrid(np.linspace(0, np.pi, rows), np.linspace(0, 2 * np.pi, columns), indexing="ij")
-    points = radius * np.stack([np.sin(theta) * np.cos(phi), np.cos(theta), np.sin(theta) * np.sin(phi)], -1)
+    theta, phi = np.meshgrid(
+        np.linspace(0, np.pi, rows), np.linspace(0, 2 * np.pi, columns), indexing="ij"
+    )
+    points = radius * np.stack(
+        [np.sin(theta) * np.cos(phi), np.cos(theta), np.sin(theta) * np.sin(phi)], -1
+    )
     grid = np.arange(rows * columns).reshape(rows, columns)
-    a, b, c, d = grid[:-1, :-1].ravel(), grid[:-1, 1:].ravel(), grid[1:, 1:].ravel(), grid[1:, :-1].ravel()
-    return points.reshape(-1, 3).astype(np.float32), np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    a, b, c, d = (
+        grid[:-1, :-1].ravel(),
+        grid[:-1, 1:].ravel(),
+        grid[1:, 1:].ravel(),
+        grid[1:, :-1].ravel(),
+    )
+    return points.reshape(-1, 3).astype(np.float32), np.concatenate(
+        [np.stack([a, b, c], 1), np.stack([a, c, d], 1)]
+    )
 
 
 def test_normals_of_a_sphere_point_out_or_in():
     vertices, faces = sphere()
     radial = vertices / np.linalg.norm(vertices, axis=1, keepdims=True)
-    # Without the poles, whose triangles partly have no area; at the seam normals lean by half a cell.
+    # Without the poles, whose triangles partly have no area; at the seam normals lean by half a
+    # cell.
     agreement = (vertex_normals(vertices, faces) * radial).sum(1)[24:-24]
     assert np.abs(agreement).min() > 0.97 and (np.sign(agreement) == np.sign(agreement[40])).all()
 
@@ -135,7 +164,8 @@ def test_shaded_picture_and_overlay():
     radius = camera.K[0, 0].item() * 0.1 / np.sqrt(0.5**2 - 0.1**2)  # the silhouette's cone
     assert alpha.sum() == pytest.approx(np.pi * radius**2, rel=0.02)
     assert (rgb <= alpha + 1e-6).all() and 0 < ((alpha > 0) & (alpha < 1)).sum() < 250
-    assert rgb[18:22, 24:28].mean() > rgb[28:32, 38:42].mean() + 0.05  # lit from above and from the left
+    # lit from above and from the left
+    assert rgb[18:22, 24:28].mean() > rgb[28:32, 38:42].mean() + 0.05
     photo = np.full((48, 64, 3), 200, np.uint8)
     mixed = overlay(photo, vertices, faces, camera, alpha=0.5, wireframe=True)
     assert mixed.dtype == np.uint8 and (mixed[alpha[..., 0] == 0] == 200).all()
@@ -155,6 +185,8 @@ def test_a_wireframe_needs_no_cross_product_of_plane_vectors(monkeypatch):
 
     monkeypatch.setattr(np, "cross", of_three)
     vertices, faces = sphere()
-    camera = Camera.from_fov(0.6, 64, 48, make_transform(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])))
+    camera = Camera.from_fov(
+        0.6, 64, 48, make_transform(torch.eye(3), torch.tensor([0.0, 0.0, 0.5]))
+    )
     rgb, alpha = render_mesh(vertices, faces, camera, wireframe=True)
     assert np.isfinite(rgb).all() and rgb.mean() < render_mesh(vertices, faces, camera)[0].mean()

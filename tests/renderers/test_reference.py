@@ -1,13 +1,14 @@
-"""The reference itself: its gradients against finite differences, its projection against gsplat's in PyTorch."""
+"""The reference itself: its gradients against finite differences, its projection against gsplat's
+in PyTorch."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from likeness.ops import harmonics
 from likeness.renderers import create
 from likeness.renderers.reference import project
-from likeness.ops import harmonics
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
 from tests.contract.test_renderers import smooth_scene
@@ -16,16 +17,22 @@ from tests.renderers.scenes import SCENES
 
 def gsplat_in_torch():
     """gsplat's own slow twin of its CUDA code, as far as it runs without CUDA."""
-    return pytest.importorskip("gsplat.cuda._torch_impl", reason="gsplat is not installed: nothing to compare with")
+    return pytest.importorskip(
+        "gsplat.cuda._torch_impl", reason="gsplat is not installed: nothing to compare with"
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_gradients_against_finite_differences(seed: int) -> None:
-    """Where no decision is made by comparison (every Gaussian reaches every pixel, none is finished)."""
+    """Where no decision is made by comparison (every Gaussian reaches every pixel, none is
+    finished)."""
     cloud, camera = smooth_scene(seed)
     cloud = cloud.map(lambda tensor: tensor[:4])
     cloud = GaussianCloud(**{**cloud.fields(), "sh": cloud.sh[:, : 4 ** (seed % 2 + 1)]})
-    inputs = [tensor.double().requires_grad_() for tensor in (*cloud.fields().values(), camera.T_cam_world)]
+    inputs = [
+        tensor.double().requires_grad_()
+        for tensor in (*cloud.fields().values(), camera.T_cam_world)
+    ]
 
     def images(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         view = Camera(camera.K.double(), tensors[5], camera.width, camera.height)
@@ -41,12 +48,15 @@ def test_screen_gradient_is_that_of_moving_the_picture() -> None:
     cloud = cloud.map(lambda tensor: tensor.double().requires_grad_())
 
     def value(shift: float) -> tuple[torch.Tensor, torch.Tensor]:
-        # Only the means move: the linearisation's clamp, which also depends on the principal point, is not reached.
+        # Only the means move: the linearisation's clamp, which also depends on the principal point,
+        # is not reached.
         K = camera.K.double().clone()
         K[0, 2] += shift
         view = Camera(K, camera.T_cam_world.double(), camera.width, camera.height)
         output = create("reference").render(cloud, view, screen="absolute")
-        return (output.rgb * torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]).sum(), output.screen.means2d
+        return (
+            output.rgb * torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]
+        ).sum(), output.screen.means2d
 
     loss, means2d = value(0.0)
     loss.backward()
@@ -62,7 +72,12 @@ def test_projection_against_gsplat(scene: str, seed: int) -> None:
     cloud, camera = (part.to(torch.float64) for part in SCENES[scene](seed))
     covariances, _ = oracle._quat_scale_to_covar_preci(cloud.quats, cloud.scales, True, False)
     radii, means2d, depths, conics, _ = oracle._fully_fused_projection(
-        cloud.means, covariances, camera.T_cam_world[None], camera.K[None], camera.width, camera.height
+        cloud.means,
+        covariances,
+        camera.T_cam_world[None],
+        camera.K[None],
+        camera.width,
+        camera.height,
     )
     ours, covariances2d, z = project(cloud, camera)
     drawn = (radii[0] > 0).all(-1)
@@ -75,7 +90,9 @@ def test_projection_against_gsplat(scene: str, seed: int) -> None:
     # With full opacity the reach is 3.3290 standard deviations, gsplat's without opacity 3.33.
     solid = GaussianCloud(**{**cloud.fields(), "opacities": torch.ones_like(cloud.opacities)})
     stats = create("reference").render(solid, camera, screen=True).screen
-    assert (radii[0].amax(-1) - stats.radii)[drawn & stats.visible].abs().max() <= 1 + 1e-3 * radii.max()
+    assert (radii[0].amax(-1) - stats.radii)[
+        drawn & stats.visible
+    ].abs().max() <= 1 + 1e-3 * radii.max()
     assert (drawn | ~stats.visible).all()
 
 
@@ -85,4 +102,6 @@ def test_harmonics_against_gsplat(degree: int) -> None:
     directions = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64), dim=-1)
     coefficients = torch.randn(50, (degree + 1) ** 2, 3, dtype=torch.float64)
     wanted = (oracle._spherical_harmonics(degree, directions, coefficients) + 0.5).clamp_min(0)
-    torch.testing.assert_close(harmonics.evaluate(coefficients, directions), wanted, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        harmonics.evaluate(coefficients, directions), wanted, atol=1e-6, rtol=1e-6
+    )

@@ -1,4 +1,5 @@
-"""The refiner of rendered pictures: where it starts, what it may change, its gradients, and bundles that have one."""
+"""The refiner of rendered pictures: where it starts, what it may change, its gradients, and bundles
+that have one."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ import pytest
 import torch
 
 from likeness.fitting.bundle import MANIFEST, AvatarBundle
-from likeness.renderers.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
 from likeness.playback.player import Player
 from likeness.renderers import create
 from likeness.renderers.output import RenderOutput
+from likeness.renderers.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
 from likeness.scene.errors import UserError
 from likeness.scene.tensor_files import read_tensors, save_tensors
 from tests import toys
@@ -38,14 +39,20 @@ def refinement(count: int, **changes) -> Refinement:
 
 def rendered(size: int = 40) -> tuple:
     """A renderer, a cloud, a camera in its head frame, and the picture."""
-    renderer, cloud, camera = create("cpu"), toys.blob(), toys.camera(size).in_frame(toys.head_pose())
+    renderer, cloud, camera = (
+        create("cpu"),
+        toys.blob(),
+        toys.camera(size).in_frame(toys.head_pose()),
+    )
     return renderer, cloud, camera, renderer.render(cloud, camera, depth=True)
 
 
 @pytest.mark.parametrize("features", [0, 1, 6])
 def test_it_starts_as_the_identity(features):
     renderer, cloud, camera, output = rendered()
-    refined = refinement(cloud.num_gaussians, trained=False, features=features)(output, renderer, cloud, camera)
+    refined = refinement(cloud.num_gaussians, trained=False, features=features)(
+        output, renderer, cloud, camera
+    )
     assert torch.equal(refined.rgb, output.rgb)
     assert torch.equal(refined.alpha, output.alpha) and refined.depth is output.depth
 
@@ -57,14 +64,15 @@ def test_backgrounds_stay_as_they_are_where_nothing_is_drawn(features):
     nothing, wall = output.alpha[..., 0] == 0, torch.rand(40, 40, 3)
     assert nothing.sum() > 100 and torch.equal(refined.over(wall)[nothing], wall[nothing])
     assert (refined.alpha[~nothing] > 0).all() and refined.alpha.max() <= 1
-    change = (refined.rgb / refined.alpha - output.rgb / output.alpha).abs()[~nothing]  # of straight colours
+    # of straight colours
+    change = (refined.rgb / refined.alpha - output.rgb / output.alpha).abs()[~nothing]
     assert 0.01 < change.max() <= 0.5 + 1e-4 and (refined.alpha - output.alpha).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("width, height", [(40, 40), (33, 20), (64, 64), (9, 31)])
 def test_every_size_is_corrected_alike(width, height):
-    """A network that always says the same does the same, whatever the size and shape: colours become brighter by 0.2,
-    the odds of alpha three times as large."""
+    """A network that always says the same does the same, whatever the size and shape: colours
+    become brighter by 0.2, the odds of alpha three times as large."""
     network = refiner(trained=False)
     network.exit.bias[:12], network.exit.bias[12:] = 0.2, math.log(3)
     columns, rows = network.working_size(width, height)
@@ -77,9 +85,14 @@ def test_every_size_is_corrected_alike(width, height):
 
 
 def test_it_reads_its_inputs_where_they_are():
-    """A change of the features in one corner of what it sees leaves the far corner alone, and moves the near one."""
+    """A change of the features in one corner of what it sees leaves the far corner alone, and moves
+    the near one."""
     network = refiner(size=128)
-    rgb, alpha, features = torch.full((128, 128, 3), 0.5), torch.ones(128, 128, 1), torch.zeros(64, 64, 4)
+    rgb, alpha, features = (
+        torch.full((128, 128, 3), 0.5),
+        torch.ones(128, 128, 1),
+        torch.zeros(64, 64, 4),
+    )
     changed = features.clone()
     changed[:8, :8] = 1
     moved = (network(rgb, alpha, changed)[0] - network(rgb, alpha, features)[0]).abs().amax(-1)
@@ -90,7 +103,10 @@ def test_gradients_of_the_network():
     network = refiner(size=16).double()
     inputs = [torch.rand(16, 16, 3), torch.rand(16, 16, 1), torch.rand(8, 8, 4)]
     names, weights = zip(*network.named_parameters())
-    tensors = [tensor.double().requires_grad_() for tensor in (*inputs, *(0.5 * w.detach() for w in weights))]
+    tensors = [
+        tensor.double().requires_grad_()
+        for tensor in (*inputs, *(0.5 * w.detach() for w in weights))
+    ]
 
     def run(*values):
         named = dict(zip(names, values[3:]))
@@ -117,19 +133,33 @@ def test_the_gradient_reaches_features_and_gaussians():
 
     def loss(features, opacities):
         moved = dataclasses.replace(cloud, opacities=opacities)
-        return (Refinement(network, features)(still, renderer, moved, camera).rgb - target).square().sum()
+        return (
+            (Refinement(network, features)(still, renderer, moved, camera).rgb - target)
+            .square()
+            .sum()
+        )
 
-    given = [torch.rand(cloud.num_gaussians, 4).requires_grad_(), cloud.opacities.clone().mul_(0.5).requires_grad_()]
+    given = [
+        torch.rand(cloud.num_gaussians, 4).requires_grad_(),
+        cloud.opacities.clone().mul_(0.5).requires_grad_(),
+    ]
     found = torch.autograd.grad(loss(*given), given)
     for index, step in ((0, 3e-2), (1, 1e-2)):
-        direction = torch.nn.functional.normalize(found[index], dim=-1) if index == 0 else found[index].sign()
+        direction = (
+            torch.nn.functional.normalize(found[index], dim=-1)
+            if index == 0
+            else found[index].sign()
+        )
         both = []
         for sign in (1, -1):
             moved = [value.detach() for value in given]
             moved[index] = moved[index] + sign * step * direction
             both.append(float(loss(*moved)))
         expected = (both[0] - both[1]) / (2 * step)
-        assert float((found[index] * direction).sum()) == pytest.approx(expected, rel=0.05) and expected > 0.01
+        assert (
+            float((found[index] * direction).sum()) == pytest.approx(expected, rel=0.05)
+            and expected > 0.01
+        )
 
 
 def test_errors():
@@ -151,17 +181,22 @@ def test_a_bundle_keeps_it(bundle, tmp_path, features):
     expected = refinement(bundle.avatar.num_gaussians, features=features)
     dataclasses.replace(bundle, refinement=expected).save(tmp_path)
     found = AvatarBundle.load(tmp_path).refinement
-    assert found.network.config == expected.network.config and torch.equal(found.features, expected.features)
+    assert found.network.config == expected.network.config and torch.equal(
+        found.features, expected.features
+    )
     for name, value in expected.network.state_dict().items():
         assert torch.equal(found.network.state_dict()[name], value), name
     assert "screen_refiner" not in AvatarBundle.load(tmp_path).facts
 
 
 def test_a_bundle_without_one_is_as_before(bundle, tmp_path):
-    """Programs that know of no refiner read it; those that do not run one refuse the other, by its version."""
+    """Programs that know of no refiner read it; those that do not run one refuse the other, by its
+    version."""
     bundle.coarse().save(tmp_path / "coarse")
     bundle.save(tmp_path / "refined")
-    manifests = [json.loads((tmp_path / name / MANIFEST).read_text()) for name in ("coarse", "refined")]
+    manifests = [
+        json.loads((tmp_path / name / MANIFEST).read_text()) for name in ("coarse", "refined")
+    ]
     assert [manifest["format_version"] for manifest in manifests] == [4, 5]
     assert AvatarBundle.load(tmp_path / "coarse").refinement is None
     stored = read_tensors(tmp_path / "coarse" / "tensors.safetensors", "tensors")
@@ -174,11 +209,13 @@ def cut(tensors):
 
 @pytest.mark.parametrize(
     "change, message",
-    [(cut, r"refiner.features: expected the shape \[40, 4\], got \[39, 4\]"),
-     (lambda t: t.pop("refiner.features"), "refiner.features"),
-     (lambda t: t.pop("refiner.network.exit.bias"), "exit.bias"),
-     (lambda t: t["refiner.network.exit.bias"].fill_(float("nan")), "not finite")],
-)  # fmt: skip
+    [
+        (cut, r"refiner.features: expected the shape \[40, 4\], got \[39, 4\]"),
+        (lambda t: t.pop("refiner.features"), "refiner.features"),
+        (lambda t: t.pop("refiner.network.exit.bias"), "exit.bias"),
+        (lambda t: t["refiner.network.exit.bias"].fill_(float("nan")), "not finite"),
+    ],
+)
 def test_damaged_bundles(bundle, tmp_path, change, message):
     bundle.save(tmp_path)
     tensors = dict(read_tensors(tmp_path / "tensors.safetensors", "tensors"))

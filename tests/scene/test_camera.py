@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from likeness.scene.camera import Camera
-from likeness.scene.transforms import make_transform, normalize_quats, quats_to_matrices, transform_points
+from likeness.scene.transforms import (
+    make_transform,
+    normalize_quats,
+    quats_to_matrices,
+    transform_points,
+)
 
 D = torch.float64
 
@@ -30,8 +35,12 @@ def test_projection_is_opencvs():
 
     camera, points = make(), torch.randn(10, 3, dtype=D) * 0.2
     rotation, _ = cv2.Rodrigues(camera.T_cam_world[:3, :3].numpy())
-    expected, _ = cv2.projectPoints(points.numpy(), rotation, camera.T_cam_world[:3, 3].numpy(), camera.K.numpy(), None)
-    torch.testing.assert_close(camera.project(points)[0], torch.from_numpy(expected[:, 0]), atol=1e-8, rtol=1e-8)
+    expected, _ = cv2.projectPoints(
+        points.numpy(), rotation, camera.T_cam_world[:3, 3].numpy(), camera.K.numpy(), None
+    )
+    torch.testing.assert_close(
+        camera.project(points)[0], torch.from_numpy(expected[:, 0]), atol=1e-8, rtol=1e-8
+    )
 
 
 def test_opengl_round_trip_and_clip_space():
@@ -42,23 +51,33 @@ def test_opengl_round_trip_and_clip_space():
     homogeneous = torch.cat([points, torch.ones(10, 1, dtype=D)], -1)
     clip = homogeneous @ (camera.opengl_projection(0.1, 10.0) @ view).T
     ndc = clip[:, :3] / clip[:, 3:]
-    pixels = torch.stack([(ndc[:, 0] + 1) * camera.width / 2, (1 - ndc[:, 1]) * camera.height / 2], -1)
+    pixels = torch.stack(
+        [(ndc[:, 0] + 1) * camera.width / 2, (1 - ndc[:, 1]) * camera.height / 2], -1
+    )
     torch.testing.assert_close(pixels, camera.project(points)[0])
     assert (ndc[:, 2].abs() <= 1).all()
 
 
 def test_the_head_anchored_camera_sees_the_same_picture():
     camera, points = make(), torch.randn(10, 3, dtype=D) * 0.1
-    T = make_transform(quats_to_matrices(normalize_quats(torch.randn(4, dtype=D))), torch.randn(3, dtype=D) * 0.1)
-    torch.testing.assert_close(camera.in_frame(T).project(points)[0], camera.project(transform_points(T, points))[0])
-    torch.testing.assert_close(transform_points(T, camera.in_frame(T).center[None])[0], camera.center)
+    T = make_transform(
+        quats_to_matrices(normalize_quats(torch.randn(4, dtype=D))), torch.randn(3, dtype=D) * 0.1
+    )
+    torch.testing.assert_close(
+        camera.in_frame(T).project(points)[0], camera.project(transform_points(T, points))[0]
+    )
+    torch.testing.assert_close(
+        transform_points(T, camera.in_frame(T).center[None])[0], camera.center
+    )
 
 
 def test_resizing_and_cropping_move_pixels_as_pictures_do():
     camera, points = make(), torch.randn(10, 3, dtype=D) * 0.1
     pixels = camera.project(points)[0]
     torch.testing.assert_close(camera.resized(80, 60).project(points)[0], pixels / 2)
-    torch.testing.assert_close(camera.cropped(10, -5, 50, 50).project(points)[0], pixels - torch.tensor([10.0, -5.0]))
+    torch.testing.assert_close(
+        camera.cropped(10, -5, 50, 50).project(points)[0], pixels - torch.tensor([10.0, -5.0])
+    )
 
 
 def test_looking_at_puts_the_target_on_the_axis_and_up_upwards():

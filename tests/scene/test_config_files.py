@@ -9,11 +9,11 @@ from typing import Literal
 
 import pytest
 
-from likeness.scene import config_files
 from likeness.fitting.config import FitConfig
+from likeness.scene import config_files
 from likeness.scene.config_files import load_preset
-from likeness.training.config import TrainConfig
 from likeness.scene.errors import UserError
+from likeness.training.config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,16 +76,27 @@ def _set(*overrides: str) -> Fit:
 
 
 def test_a_preset_changes_only_what_it_names(folder):
-    assert config_files.defaults(Fit) == Fit() == load_preset(None, Fit) == load_preset("empty", Fit, folder=folder)
+    assert (
+        config_files.defaults(Fit)
+        == Fit()
+        == load_preset(None, Fit)
+        == load_preset("empty", Fit, folder=folder)
+    )
     expected = dataclasses.replace(Fit(), steps=100, densify=Densify(threshold=1e-3))
-    assert load_preset("quick", Fit, folder=folder) == load_preset(folder / "quick.yaml", Fit) == expected
+    assert (
+        load_preset("quick", Fit, folder=folder)
+        == load_preset(folder / "quick.yaml", Fit)
+        == expected
+    )
 
 
 def test_overrides_follow_the_preset_and_the_last_one_wins(folder):
     config = load_preset("quick", Fit, ["steps=5", "densify.start=1", "steps=1e1"], folder)
     assert (config.steps, config.densify.start, config.densify.threshold) == (10, 1, 1e-3)
     same = load_preset("quick", Fit, {"steps": 10, "densify.start": 1}, folder)
-    assert same == config == load_preset("quick", Fit, {"steps": 10, "densify": {"start": 1}}, folder)
+    assert (
+        same == config == load_preset("quick", Fit, {"steps": 10, "densify": {"start": 1}}, folder)
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,8 +166,14 @@ def test_command_line_values(override, field, value):
         ("mode: never", "mode: expected one of on, off, auto, got 'never'"),
         ("mode: off", "got false (YAML reads on, off, yes and no so: put the word in quotes)"),
         ("layers: 64", "layers: expected a list, each item a whole number, got 64"),
-        ("densify: {rates: [1]}", "densify.rates: expected a list of 2 (a number, a number), got [1]"),
-        ("weights: {l1: big}", "weights: expected a mapping from names, each value a number, got {'l1': 'big'}"),
+        (
+            "densify: {rates: [1]}",
+            "densify.rates: expected a list of 2 (a number, a number), got [1]",
+        ),
+        (
+            "weights: {l1: big}",
+            "weights: expected a mapping from names, each value a number, got {'l1': 'big'}",
+        ),
         ("densify: 5", "densify: expected a mapping with start, threshold, rates, got 5"),
         ("densify:", "densify: expected a mapping with start, threshold, rates, got null"),
         ("steps: -1", "mine.yaml: steps: must not be negative"),
@@ -189,7 +206,9 @@ def test_refused_overrides(override, message):
 
 
 def test_unknown_presets(folder):
-    with pytest.raises(UserError, match="unknown preset 'quik'; did you mean quick[?] known: empty, quick"):
+    with pytest.raises(
+        UserError, match="unknown preset 'quik'; did you mean quick[?] known: empty, quick"
+    ):
         load_preset("quik", Fit, folder=folder)
     with pytest.raises(UserError, match="unknown preset '[.][.]/quick'"):
         load_preset("../quick", Fit, folder=folder)
@@ -198,13 +217,17 @@ def test_unknown_presets(folder):
 
 
 def test_a_resolved_file_loads_back_equal(folder):
-    config = load_preset("quick", Fit, ["name=1e3", "mode=off", "extra.start=2", "folder=x", "minutes=1e-9"], folder)
+    config = load_preset(
+        "quick", Fit, ["name=1e3", "mode=off", "extra.start=2", "folder=x", "minutes=1e-9"], folder
+    )
     assert _load(folder, config_files.to_yaml(config)) == config
     assert _load(folder, config_files.to_yaml(Fit())) == Fit()
 
 
 def test_keys_that_repeat_the_defaults_are_found(folder):
-    (folder / "wordy.yaml").write_text("steps: 50000\ndensify: {start: 1, threshold: 2e-4}\nweights: {l1: 1}\n")
+    (folder / "wordy.yaml").write_text(
+        "steps: 50000\ndensify: {start: 1, threshold: 2e-4}\nweights: {l1: 1}\n"
+    )
     assert config_files.redundant_keys("wordy", Fit, folder) == ["steps", "densify.threshold"]
     (folder / "child.yaml").write_text("extends: wordy\nsteps: 7\ndensify: {start: 1}\n")
     assert config_files.redundant_keys("child", Fit, folder) == ["densify.start"]
@@ -213,8 +236,13 @@ def test_keys_that_repeat_the_defaults_are_found(folder):
 def test_a_preset_extends_another(folder):
     (folder / "child.yaml").write_text("extends: quick\ndensify: {start: 77}\n")
     (folder / "grandchild.yaml").write_text("extends: child\nname: it\n")
-    base, config = load_preset("quick", Fit, folder=folder), load_preset("grandchild", Fit, folder=folder)
-    assert config == dataclasses.replace(base, name="it", densify=dataclasses.replace(base.densify, start=77))
+    base, config = (
+        load_preset("quick", Fit, folder=folder),
+        load_preset("grandchild", Fit, folder=folder),
+    )
+    assert config == dataclasses.replace(
+        base, name="it", densify=dataclasses.replace(base.densify, start=77)
+    )
     (folder / "quick.yaml").write_text("extends: grandchild\n")
     with pytest.raises(UserError, match="leads back to itself"):
         load_preset("child", Fit, folder=folder)
@@ -227,7 +255,9 @@ def test_every_field_with_type_default_and_meaning():
     fields = {field.key: field for field in config_files.fields(Fit)}
     assert list(fields)[:3] == ["name", "steps", "minutes"]
     assert fields["name"].doc == "Of the run."
-    assert fields["densify.start"] == config_files.Field("densify.start", "a whole number", 500, "First step.")
+    assert fields["densify.start"] == config_files.Field(
+        "densify.start", "a whole number", 500, "First step."
+    )
     assert "doubled,\nin normalised" in fields["densify.threshold"].doc
     assert fields["fast"].doc == ""  # the string below belongs to the next field only
     text = config_files.listing(Fit)
@@ -251,9 +281,15 @@ def test_every_setting_of_a_fit_has_a_meaning():
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("headgas.feature_size=-1", "headgas.feature_size: expected a whole number from 1 to 2048, got -1"),
+        (
+            "headgas.feature_size=-1",
+            "headgas.feature_size: expected a whole number from 1 to 2048, got -1",
+        ),
         ("headgas.hidden_size=1000000", "headgas.hidden_size: expected a whole number from 1 to"),
-        ("headgas.rates.basis=[1, -1]", "headgas.rates.basis: expected a list of 2 (a number from 0 to 10, "),
+        (
+            "headgas.rates.basis=[1, -1]",
+            "headgas.rates.basis: expected a list of 2 (a number from 0 to 10, ",
+        ),
         ("objective.l1=.nan", "objective.l1: expected a number from 0 to"),
         ("objective.l1=" + "9" * 5000, "objective.l1: expected a number from 0 to"),
         ("objective.l1=1e999", "objective.l1: expected a number from 0 to"),
@@ -279,8 +315,13 @@ def test_every_number_of_a_fit_has_bounds():
 
 
 def test_references_and_deep_nesting_are_refused(tmp_path):
-    bomb = "a: &a [x, x]\n" + "".join(f"b{n}: &b{n} [*{'b' + str(n - 1) if n else 'a'}, *a]\n" for n in range(20))
-    for text, message in ((bomb, "references"), ("steps: " + "[" * 400 + "]" * 400, "nested too deeply")):
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"b{n}: &b{n} [*{'b' + str(n - 1) if n else 'a'}, *a]\n" for n in range(20)
+    )
+    for text, message in (
+        (bomb, "references"),
+        ("steps: " + "[" * 400 + "]" * 400, "nested too deeply"),
+    ):
         (tmp_path / "mine.yaml").write_text(text)
         with pytest.raises(UserError, match=f"not valid YAML .*{message}"):
             load_preset(tmp_path / "mine.yaml", Fit)

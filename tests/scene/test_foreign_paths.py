@@ -53,7 +53,11 @@ def test_names_as_text():
 
 
 def test_names_of_folders_fit_and_can_be_printed(tmp_path):
-    assert folder_name("me") == "me" and folder_name("Zoë & co") == "Zoë & co" and folder_name("") == "_"
+    assert (
+        folder_name("me") == "me"
+        and folder_name("Zoë & co") == "Zoë & co"
+        and folder_name("") == "_"
+    )
     assert folder_name(f"a\x1b[31m\n{NOT_UTF8}/b") == "a_[31m_gr__e.png_b"
     long = [folder_name("é" * 127 + ending) for ending in "ab"]
     assert long[0] != long[1] and all(len(name.encode()) <= MAX_NAME for name in long)

@@ -12,7 +12,10 @@ def test_the_kernel_is_the_plain_mean_with_the_mattes_weights(divisor, height, w
     frames = torch.randint(0, 256, (3, height, width, 4), generator=g, dtype=torch.uint8)
     frames[0, ..., 3], frames[1, : height // 2, :, 3] = 0, 255
     reduced = _reduce(frames, divisor)
-    assert reduced.shape == (3, height // divisor, width // divisor, 4) and reduced.dtype == torch.uint8
+    assert (
+        reduced.shape == (3, height // divisor, width // divisor, 4)
+        and reduced.dtype == torch.uint8
+    )
     plain = torch.stack([_reduced(frame, divisor) for frame in frames])
     assert (reduced.int() - plain.int()).abs().max() <= 1  # halves may be rounded either way
     assert (reduced != plain).float().mean() < 0.1
@@ -20,7 +23,8 @@ def test_the_kernel_is_the_plain_mean_with_the_mattes_weights(divisor, height, w
 
 def test_no_background_bleeds_into_what_is_opaque():
     frame = torch.zeros(1, 2, 2, 4, dtype=torch.uint8)
-    frame[0, 0, 0] = torch.tensor([200, 100, 50, 255], dtype=torch.uint8)  # the others are black and transparent
+    # the others are black and transparent
+    frame[0, 0, 0] = torch.tensor([200, 100, 50, 255], dtype=torch.uint8)
     red, green, blue, alpha = _reduce(frame, 2)[0, 0, 0].tolist()
     assert (red, green, blue, alpha) == (199, 100, 50, 64)
 

@@ -1,4 +1,5 @@
-"""Files from outside: whatever is wrong with one is a single line, and nothing is built beyond its bounds."""
+"""Files from outside: whatever is wrong with one is a single line, and nothing is built beyond its
+bounds."""
 
 from __future__ import annotations
 
@@ -70,7 +71,11 @@ def test_messages_are_one_short_line_of_what_can_be_printed():
 
 
 TENSORS = {"a": torch.zeros(3, 2), "n": torch.arange(3)}
-DECLARED = {"a": Array(("T", 2)), "n": Array(("T",), "whole", low=0, high=9), "b": Array((1,), optional=True)}
+DECLARED = {
+    "a": Array(("T", 2)),
+    "n": Array(("T",), "whole", low=0, high=9),
+    "b": Array((1,), optional=True),
+}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,9 @@ DECLARED = {"a": Array(("T", 2)), "n": Array(("T",), "whole", low=0, high=9), "b
 def test_tensors_and_arrays_are_what_is_declared(tmp_path, change, message):
     changed = {name: value for name, value in (TENSORS | change).items() if value is not None}
     save_tensors(tmp_path / "x.safetensors", changed)
-    np.savez_compressed(tmp_path / "x.npz", **{name: value.numpy() for name, value in changed.items()})
+    np.savez_compressed(
+        tmp_path / "x.npz", **{name: value.numpy() for name, value in changed.items()}
+    )
     for read, name in ((read_tensors, "x.safetensors"), (read_arrays, "x.npz")):
         with pytest.raises(UserError, match=f"{name}: {message}.*; make it anew"):
             read(tmp_path / name, "file", DECLARED, remedy="make it anew")
@@ -97,7 +104,9 @@ def test_tensors_and_arrays_are_what_is_declared(tmp_path, change, message):
 
 def test_what_is_declared_comes_back(tmp_path):
     save_tensors(tmp_path / "x.safetensors", TENSORS | {"more": torch.zeros(5)}, {"text": "y"})
-    np.savez_compressed(tmp_path / "x.npz", a=TENSORS["a"].numpy().astype(">f4"), n=np.arange(3), more=np.zeros(5))
+    np.savez_compressed(
+        tmp_path / "x.npz", a=TENSORS["a"].numpy().astype(">f4"), n=np.arange(3), more=np.zeros(5)
+    )
     assert read_header(tmp_path / "x.safetensors", "file").texts == {"text": "y"}
     tensors = read_tensors(tmp_path / "x.safetensors", "file", DECLARED, {"T": 3})
     arrays = read_arrays(tmp_path / "x.npz", "file", DECLARED, {"T": 3})
@@ -110,7 +119,8 @@ def test_texts_are_texts(tmp_path):
     np.savez(tmp_path / "x.npz", names=names)
     content = (tmp_path / "x.npz").read_bytes()
     assert content.count("j".encode("utf-32-le")) == 1
-    damaged = content.replace("j".encode("utf-32-le"), b"j\0\x11\0")  # beyond Unicode: a list of it ends Python's str
+    # beyond Unicode: a list of it ends Python's str
+    damaged = content.replace("j".encode("utf-32-le"), b"j\0\x11\0")
     found = read_arrays(tmp_path / "x.npz", "file", {"names": Array(("N",), "text")})["names"]
     assert found.tolist() == names.tolist()
     with zipfile.ZipFile(tmp_path / "y.npz", "w") as archive:
@@ -123,7 +133,9 @@ def test_texts_are_texts(tmp_path):
 def test_gaps_are_read_where_they_are_declared(tmp_path):
     values = torch.tensor([0.0, float("nan"), 2.0])
     save_tensors(tmp_path / "x.safetensors", {"a": values})
-    found = read_tensors(tmp_path / "x.safetensors", "file", {"a": Array((3,), low=0, gaps=True)})["a"]
+    found = read_tensors(tmp_path / "x.safetensors", "file", {"a": Array((3,), low=0, gaps=True)})[
+        "a"
+    ]
     assert torch.equal(found.isnan(), values.isnan())
     with pytest.raises(UserError, match="a: expected values from 1 on, got 0 to 2"):
         read_tensors(tmp_path / "x.safetensors", "file", {"a": Array((3,), low=1, gaps=True)})
@@ -144,7 +156,9 @@ def test_new_files_have_the_mode_that_any_file_gets(tmp_path):
     assert len(modes) == 1
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="reads the names of open files from /proc")
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/fd"), reason="reads the names of open files from /proc"
+)
 def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     order = []
     sync, replace = os.fsync, os.replace
@@ -177,7 +191,9 @@ def test_names_as_long_as_file_systems_allow(tmp_path):
 def test_what_is_held_is_refused_to_others_and_free_once_its_holder_is_gone(tmp_path):
     script = f"import time\nfrom likeness.scene.files import held\nwith held({str(tmp_path / 'lock')!r}, 'busy'):\n"
     script += "    print('holds', flush=True)\n    time.sleep(60)"
-    holder = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "holds\n"
         with pytest.raises(UserError, match="busy"), held(tmp_path / "lock", "busy"):

@@ -57,7 +57,8 @@ def test_turned_harmonics_show_the_turned_function(degree):
     directions = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64), dim=-1)
     turned = harmonics.rotation_matrices(rotation, degree) @ coefficients
     torch.testing.assert_close(
-        harmonics.basis(directions, degree) @ turned, harmonics.basis(directions @ rotation, degree) @ coefficients
+        harmonics.basis(directions, degree) @ turned,
+        harmonics.basis(directions @ rotation, degree) @ coefficients,
     )
 
 

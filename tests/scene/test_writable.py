@@ -25,7 +25,11 @@ def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path):
 
 def test_places_that_cannot_are_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file" / "a.json", tmp_path / "file" / "b" / "a.json", tmp_path / ("ü" * 128)):
+    for path in (
+        tmp_path / "file" / "a.json",
+        tmp_path / "file" / "b" / "a.json",
+        tmp_path / ("ü" * 128),
+    ):
         with pytest.raises(UserError, match="cannot write there") as error:
             check_writable(path)
         assert str(path) in str(error.value) and "\n" not in str(error.value)
@@ -33,17 +37,24 @@ def test_places_that_cannot_are_one_line(tmp_path, monkeypatch):
     def refused(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files.tempfile, "TemporaryFile", refused)  # the tests may run as root, who may do anything
-    with pytest.raises(UserError, match=r"a\.json: cannot write there \(Permission denied\); choose another folder"):
+    # the tests may run as root, who may do anything
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refused)
+    with pytest.raises(
+        UserError, match=r"a\.json: cannot write there \(Permission denied\); choose another folder"
+    ):
         check_writable(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(
     "program, arguments",
-    [("export_avatar", ["--format", "ply", "--out"]), ("render_views", ["--out"]),
-     ("transfer_expression", ["--driver", "states.npz", "--out"]),
-     ("transfer_expression", ["--driver", "states.npz", "--save-states"]), ("evaluate_avatar", ["--json"])],
-)  # fmt: skip
+    [
+        ("export_avatar", ["--format", "ply", "--out"]),
+        ("render_views", ["--out"]),
+        ("transfer_expression", ["--driver", "states.npz", "--out"]),
+        ("transfer_expression", ["--driver", "states.npz", "--save-states"]),
+        ("evaluate_avatar", ["--json"]),
+    ],
+)
 def test_programs_say_it_before_they_work(program, arguments, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / ("a.mp4" if program != "evaluate_avatar" else "a.json")

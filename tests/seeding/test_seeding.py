@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from likeness.head_models import HEAD_MODELS
+from likeness.ops.harmonics import C0
+from likeness.scene.frame_images import FrameStore
 from likeness.seeding import seeds_on_mesh
 from likeness.seeding.off_mesh import bind_to_nearest_vertices
-from likeness.scene.frame_images import FrameStore
-from likeness.ops.harmonics import C0
 from tests import toys
 
 
@@ -31,14 +31,21 @@ def test_skin_has_the_pictures_colour_and_a_shut_mouth_is_not_lined_with_it(tmp_
         rows = (255 * skin.flip(0)).round().byte().expand(64, 64, 3)  # OpenCV's order of channels
         cv2.imwrite(str(frame.image_path), rows.numpy())
         cv2.imwrite(str(frame.matte_path), np.full((64, 64), 255, np.uint8))
-    still = [dataclasses.replace(f.state, expression=0 * f.state.expression) for f in capture.frames]
+    still = [
+        dataclasses.replace(f.state, expression=0 * f.state.expression) for f in capture.frames
+    ]
     shut = (dataclasses.replace(frame, state=state) for frame, state in zip(capture.frames, still))
     capture = dataclasses.replace(capture, frames=tuple(shut))
     frames = FrameStore(capture, capture.train)
     seeds = seeds_on_mesh(capture, frames, 3000, 2, 0.5, seed=0)
     model = HEAD_MODELS["anny"]()
-    names = [model.part_names[part] for part in model.vertex_part[seeds.rig.vertices[:, 0]].tolist()]
+    names = [
+        model.part_names[part] for part in model.vertex_part[seeds.rig.vertices[:, 0]].tolist()
+    ]
     colours = 0.5 + C0 * seeds.cloud.sh[:, 0]
-    of = {part: colours[[name == part for name in names]] for part in ("skin", "teeth_upper", "mouth_cavity")}
+    of = {
+        part: colours[[name == part for name in names]]
+        for part in ("skin", "teeth_upper", "mouth_cavity")
+    }
     torch.testing.assert_close(of["skin"].median(0).values, skin, atol=0.02, rtol=0)
     assert of["mouth_cavity"].mean() < 0.8 * skin.mean() < skin.mean() < of["teeth_upper"].mean()

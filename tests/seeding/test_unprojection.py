@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from likeness.head_models import HEAD_MODELS
+from likeness.ops.deform.rig import displace
 from likeness.preprocess.portraits.capture import PictureOptions, build_capture
+from likeness.renderers import create
+from likeness.scene.frame_images import FrameStore, composite, load_rgba
 from likeness.seeding.unprojection import unprojected_seeds
 from likeness.seeding.unprojection.cells import divide
 from likeness.seeding.unprojection.colours import vertex_colours
 from likeness.seeding.unprojection.lids import lid_vertices, lids
 from likeness.seeding.unprojection.outline import drawn_in, raised
 from likeness.seeding.unprojection.surface import View
-from likeness.renderers import create
-from likeness.scene.frame_images import FrameStore, composite, load_rgba
-from likeness.ops.deform.rig import displace
 from tests import synthetic_images
 
 
@@ -25,7 +25,10 @@ def capture(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lifting")
     path = synthetic_images.save(folder / "me.png", synthetic_images.picture())
     return build_capture(
-        [path], folder / "capture", PictureOptions(192, synthetic_images.FOCAL, "selfie"), download=False
+        [path],
+        folder / "capture",
+        PictureOptions(192, synthetic_images.FOCAL, "selfie"),
+        download=False,
     )
 
 
@@ -52,7 +55,12 @@ class TestCells:
             covered[y : y + side, x : x + side] += 1
         assert (covered == mask).all()
         assert len(sides) <= 1500
-        busy = (corners[:, 0] >= 32) & (corners[:, 0] < 64) & (corners[:, 1] >= 24) & (corners[:, 1] < 48)
+        busy = (
+            (corners[:, 0] >= 32)
+            & (corners[:, 0] < 64)
+            & (corners[:, 1] >= 24)
+            & (corners[:, 1] < 48)
+        )
         assert sides[busy].mean() < 2 and sides.max() == 8
 
     def test_an_empty_mask_gives_none(self):
@@ -63,7 +71,13 @@ class TestCells:
 class TestSeeds:
     def test_show_the_picture_they_are_lifted_from(self, capture, seeds):
         frame = capture.frames[0]
-        cloud = displace(seeds.cloud, frame.state.expression, seeds.rig.shapes, seeds.rig.vertices, seeds.rig.weights)
+        cloud = displace(
+            seeds.cloud,
+            frame.state.expression,
+            seeds.rig.shapes,
+            seeds.rig.vertices,
+            seeds.rig.weights,
+        )
         camera = frame.camera.in_frame(frame.state.T_world_head)
         shown = create("cpu", "cpu").render(cloud, camera).over(torch.ones(3))
         error = (shown - composite(load_rgba(frame))).square().mean()
@@ -111,7 +125,9 @@ class TestGuesses:
         back = (shaped.vertices[:, 2] < -0.14).numpy() & (shaped.vertices[:, 1] > 0.03).numpy()
         assert (colours.weight[back] == 0).all()
         hair = np.median(colours.rgb[back], 0)
-        cheek = colours.rgb[(shaped.vertices - torch.tensor([0.035, -0.04, 0.015])).norm(dim=-1).argmin()]
+        cheek = colours.rgb[
+            (shaped.vertices - torch.tensor([0.035, -0.04, 0.015])).norm(dim=-1).argmin()
+        ]
         assert hair.sum() < cheek.sum()  # the person has dark hair, behind as above the brow
 
     def test_the_hidden_half_of_a_turned_face_is_its_mirror_image(self, tmp_path):

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.synthetic.glasses import Glasses
-from likeness.synthetic.moments import random_camera, random_expression, random_person, random_states
-from likeness.synthetic.people import PeopleConfig, make_people
-from likeness.synthetic.subject import Subject
 from likeness.head_models import HEAD_MODELS
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
+from likeness.synthetic.glasses import Glasses
+from likeness.synthetic.moments import (
+    random_camera,
+    random_expression,
+    random_person,
+    random_states,
+)
+from likeness.synthetic.people import PeopleConfig, make_people
+from likeness.synthetic.subject import Subject
 
 SMALL = PeopleConfig(frames=3, size=64, texture_size=128)
 
@@ -35,7 +40,9 @@ def test_they_are_captures_whose_truth_fits_their_pictures(made):
             column, row = frame.landmarks.round().long().unbind(-1)
             inside = (column.clamp(0, 63) == column) & (row.clamp(0, 63) == row)
             # Landmarks that the picture shows lie on the person.
-            assert inside.float().mean() > 0.7 and matte[row[inside], column[inside], 0].mean() > 0.9
+            assert (
+                inside.float().mean() > 0.7 and matte[row[inside], column[inside], 0].mean() > 0.9
+            )
 
 
 def test_people_that_are_there_are_kept(made):
@@ -54,7 +61,9 @@ def test_moments_keep_to_what_they_promise():
     forward = states.T_world_head[:, :3, 2]
     yaw = torch.rad2deg(torch.atan2(forward[:, 0], -forward[:, 2]))
     assert yaw.abs().max() < 65 and yaw.std() > 12
-    assert sum(float(random_expression(model.expression_names, rng).sum()) == 0 for _ in range(60)) > 1
+    assert (
+        sum(float(random_expression(model.expression_names, rng).sum()) == 0 for _ in range(60)) > 1
+    )
     people = [random_person(model, seed) for seed in range(40)]
     assert 1 <= sum(person.glasses is not None for person in people) <= 15
     assert random_person(model, 3).light == people[3].light

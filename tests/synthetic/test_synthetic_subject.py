@@ -1,4 +1,5 @@
-"""The demo subject: reproducible, readable as a video, consistent with its truth, and a face to FaceMesh."""
+"""The demo subject: reproducible, readable as a video, consistent with its truth, and a face to
+FaceMesh."""
 
 from __future__ import annotations
 
@@ -10,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.synthetic.errors import errors
-from likeness.synthetic.appearance import Look
-from likeness.synthetic.motion import make_motion
-from likeness.synthetic.paint import paint_texture
-from likeness.head_models.regions import regions_of
-from likeness.synthetic.subject import Person
-from likeness.synthetic.truth import DemoTruth, make_demo
 from likeness.head_models import HEAD_MODELS
+from likeness.head_models.regions import regions_of
 from likeness.scene.capture import Capture, TrackedFrame
 from likeness.scene.errors import UserError
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices, transform_points
+from likeness.synthetic.appearance import Look
+from likeness.synthetic.errors import errors
+from likeness.synthetic.motion import make_motion
+from likeness.synthetic.paint import paint_texture
+from likeness.synthetic.subject import Person
+from likeness.synthetic.truth import DemoTruth, make_demo
 
 SMALL = {"frames": 3, "size": 288, "seed": 3, "texture_size": 512}
 
@@ -97,7 +98,11 @@ def test_video_is_the_truth_over_the_wall(truth):
 
 def test_mattes_are_sane(truth):
     alpha = truth.matte(0) / 255
-    assert alpha[:30].max() == 0 and alpha[-1, 120:170].min() == 1 and alpha[110:200, 125:165].min() == 1
+    assert (
+        alpha[:30].max() == 0
+        and alpha[-1, 120:170].min() == 1
+        and alpha[110:200, 125:165].min() == 1
+    )
     soft = ((alpha > 0) & (alpha < 1)).mean()
     assert 0.005 < soft < 0.1  # hair and an antialiased outline, no veil
     rgb, coverage = truth.render_truth(0)
@@ -120,7 +125,8 @@ def test_landmarks_of_the_truth_agree_with_the_picture(truth, turn):
     projected = camera.project(transform_points(state.T_world_head, head))[0].numpy()
     eyes = np.linalg.norm(projected[33] - projected[263])
     distance = np.linalg.norm(faces[0] - projected, axis=1) / eyes
-    # The embedding's own residual is 2.3 mm, 2.5 % of the eyes' distance; a mirrored or shifted face is beyond 10 %.
+    # The embedding's own residual is 2.3 mm, 2.5 % of the eyes' distance; a mirrored or shifted
+    # face is beyond 10 %.
     assert np.median(distance) < 0.05 and distance.max() < 0.25
     gap = faces[0][14, 1] - faces[0][13, 1], projected[14, 1] - projected[13, 1]
     assert abs(gap[0] - gap[1]) < 0.12 * eyes
@@ -131,14 +137,24 @@ def test_seeds_make_different_people(model):
     assert len({person.look for person in people}) == 6
     coefficients = torch.stack([person.identity.coefficients for person in people])
     assert (torch.pdist(coefficients) > 2).all()
-    torch.testing.assert_close(Person.random(model, 2).identity.coefficients, coefficients[2], rtol=0, atol=0)
+    torch.testing.assert_close(
+        Person.random(model, 2).identity.coefficients, coefficients[2], rtol=0, atol=0
+    )
 
 
 def test_motion_covers_what_a_tracker_must_follow(model):
     states = make_motion(model, 240, 25.0, 1.1, 0.03, seed=0)
-    column = {name: states.expression[:, index].numpy() for index, name in enumerate(model.expression_names)}
+    column = {
+        name: states.expression[:, index].numpy()
+        for index, name in enumerate(model.expression_names)
+    }
     assert states.expression.min() >= 0 and states.expression.max() <= 1
-    for name, least in (("eyeBlinkLeft", 0.9), ("mouthSmileRight", 0.5), ("jawOpen", 0.4), ("browInnerUp", 0.4)):
+    for name, least in (
+        ("eyeBlinkLeft", 0.9),
+        ("mouthSmileRight", 0.5),
+        ("jawOpen", 0.4),
+        ("browInnerUp", 0.4),
+    ):
         assert column[name].max() > least and column[name].min() < 0.05, name
     forward = states.T_world_head[:, :3, 2]
     yaw = np.degrees(np.arctan2(forward[:, 0], -forward[:, 2]).numpy())
@@ -152,8 +168,12 @@ def test_motion_covers_what_a_tracker_must_follow(model):
 
 
 def test_grimaces_are_added_to_the_same_motion(model):
-    plain, pulled = (make_motion(model, 120, 25.0, 1.1, 0.03, 4, grimaces) for grimaces in (0.0, 1.0))
-    assert (plain.T_world_head == pulled.T_world_head).all() and (plain.joints == pulled.joints).all()
+    plain, pulled = (
+        make_motion(model, 120, 25.0, 1.1, 0.03, 4, grimaces) for grimaces in (0.0, 1.0)
+    )
+    assert (plain.T_world_head == pulled.T_world_head).all() and (
+        plain.joints == pulled.joints
+    ).all()
     assert (pulled.expression >= plain.expression).all() and pulled.expression.max() <= 1
     strongest = pulled.expression.amax(0) - plain.expression.amax(0)
     assert (strongest > 0.3).sum() >= 4
@@ -176,10 +196,18 @@ def test_paint_puts_lips_brows_and_eyes_where_they_are(model):
 
 def tracked(truth: DemoTruth, states, root: Path) -> Capture:
     frames = tuple(
-        TrackedFrame(root / "a", root / "b", index / 25.0, truth.camera, states[index], torch.zeros(478, 2),
-                     torch.ones(478), 0.0)
+        TrackedFrame(
+            root / "a",
+            root / "b",
+            index / 25.0,
+            truth.camera,
+            states[index],
+            torch.zeros(478, 2),
+            torch.ones(478),
+            0.0,
+        )
         for index in range(len(states))
-    )  # fmt: skip
+    )
     names = truth.model.expression_names, truth.model.joint_names
     return Capture(root, "anny", *names, truth.identity, 25.0, frames, (0, 1), (2,), "", {})
 
@@ -191,19 +219,26 @@ def test_errors_name_what_was_put_in(truth, model, tmp_path):
     assert perfect["rotation_deg"]["median"] < 0.02 and perfect["translation_mm"]["p95"] < 1e-3
     assert perfect["expressions"]["jaw"] == pytest.approx(1) and perfect["alpha_mae"] is None
     # A constant offset between head frames, with depths scaled by a wrong focal length.
-    offset = make_transform(rotvecs_to_matrices(torch.tensor([0.05, 0.0, 0.0])), torch.tensor([0.0, 0.01, 0.0]))
+    offset = make_transform(
+        rotvecs_to_matrices(torch.tensor([0.05, 0.0, 0.0])), torch.tensor([0.0, 0.01, 0.0])
+    )
     moved = states.T_world_head @ offset
     moved[:, :3, 3] *= 1.1
     wrong = errors(truth, tracked(truth, dataclasses.replace(states, T_world_head=moved), tmp_path))
     assert wrong["rotation_deg"]["median"] == pytest.approx(np.degrees(0.05), abs=0.02)
     assert wrong["rotation_deg"]["without_offset"]["median"] < 0.02
-    assert wrong["translation_mm"]["scale"] == pytest.approx(1.1, abs=1e-3) and wrong["translation_mm"]["median"] > 80
+    assert (
+        wrong["translation_mm"]["scale"] == pytest.approx(1.1, abs=1e-3)
+        and wrong["translation_mm"]["median"] > 80
+    )
     assert wrong["translation_mm"]["without_offset_and_scale"]["p95"] < 0.1
     # Noise that is independent from frame to frame, beside a slow error.
     noise = 0.002 * torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     turns = rotvecs_to_matrices(noise + torch.linspace(0, 0.05, 40)[:, None])
     noisy = states.T_world_head @ make_transform(turns, torch.zeros(40, 3))
-    shaken = errors(truth, tracked(truth, dataclasses.replace(states, T_world_head=noisy), tmp_path))
+    shaken = errors(
+        truth, tracked(truth, dataclasses.replace(states, T_world_head=noisy), tmp_path)
+    )
     assert shaken["rotation_deg"]["jitter"] == pytest.approx(np.degrees(0.002 * 3**0.5), rel=0.15)
     assert perfect["rotation_deg"]["jitter"] < 0.02
     # Curves shuffled in time.

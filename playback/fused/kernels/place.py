@@ -1,6 +1,9 @@
-"""Clouds, one Gaussian to a lane: moved by the rig, by sway, and by the two frames of head and body.
+"""Clouds, one Gaussian to a lane: moved by the rig, by sway, and by the two frames of head and
+body.
 
-Formulas and their order are those of ``likeness.ops.deform.rig``, ``likeness.ops.deform.secondary_motion``, ``likeness.ops.deform.skinning`` and ``likeness.fitting.avatars.linear``.
+Formulas and their order are those of ``likeness.ops.deform.rig``,
+``likeness.ops.deform.secondary_motion``, ``likeness.ops.deform.skinning`` and
+``likeness.fitting.avatars.linear``.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ import triton.language as tl
 
 from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
 from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD
+from likeness.ops.deform import secondary_motion
 from likeness.playback.fused.kernels import state as shared
 from likeness.playback.fused.kernels.rotations import product, turned_by
-from likeness.ops.deform import secondary_motion
 
 _FRAMES, _HARMONICS = tl.constexpr(shared.FRAMES), tl.constexpr(shared.HARMONICS)
 _SHIFT_M, _TURN_RAD = tl.constexpr(SHIFT_M), tl.constexpr(TURN_RAD)
@@ -31,18 +34,38 @@ _FACE_EDGE = tl.constexpr(_SWAY["edge"])
 
 @triton.jit
 def place_linear(
-    state, frames, moved, bound, vertices, blended, rest, means, quats, scales, opacities, harmonics, count, stride,
-    MOTION: tl.constexpr, DEGREE: tl.constexpr, SWAY: tl.constexpr,
-    RIGGED: tl.constexpr, SWAYING: tl.constexpr, TWO_FRAMES: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    state,
+    frames,
+    moved,
+    bound,
+    vertices,
+    blended,
+    rest,
+    means,
+    quats,
+    scales,
+    opacities,
+    harmonics,
+    count,
+    stride,
+    MOTION: tl.constexpr,
+    DEGREE: tl.constexpr,
+    SWAY: tl.constexpr,
+    RIGGED: tl.constexpr,
+    SWAYING: tl.constexpr,
+    TWO_FRAMES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """The cloud of a linear avatar.
 
-    state: as ``read_state`` has it, with the sway's offsets [rows, columns, 2] from SWAY on. frames: ``read_state``'s,
-    with the turn behind them. moved: how far the rig's vertices are, [V, 3].
-    Of Gaussians there is a row of ``stride`` numbers for each value: bound (head weight, rig weights 3), vertices (3,
-    int32), blended (opacity logits, harmonics and, with MOTION, shift, turn and growth, as the codes say), rest (mean
-    3, unit quaternion 4, log-scales 3).
-    means [N, 3], quats [N, 4], scales [N, 3], opacities [N], harmonics [N, K, 3]: the results; N is ``count``.
+    state: as ``read_state`` has it, with the sway's offsets [rows, columns, 2] from SWAY on.
+    frames: ``read_state``'s, with the turn behind them. moved: how far the rig's vertices are, [V,
+    3].
+    Of Gaussians there is a row of ``stride`` numbers for each value: bound (head weight, rig
+    weights 3), vertices (3, int32), blended (opacity logits, harmonics and, with MOTION, shift,
+    turn and growth, as the codes say), rest (mean 3, unit quaternion 4, log-scales 3). means [N,
+    3], quats [N, 4], scales [N, 3], opacities [N], harmonics [N, K, 3]: the results; N is
+    ``count``.
     """
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = n < count
@@ -74,23 +97,58 @@ def place_linear(
         s1 += tl.load(motion + 7 * stride)
         s2 += tl.load(motion + 8 * stride)
     x, y, z, qw, qx, qy, qz = _placed(
-        x, y, z, qw, qx, qy, qz, n, state, frames, moved, bound, vertices, stride, SWAY, RIGGED, SWAYING, TWO_FRAMES
+        x,
+        y,
+        z,
+        qw,
+        qx,
+        qy,
+        qz,
+        n,
+        state,
+        frames,
+        moved,
+        bound,
+        vertices,
+        stride,
+        SWAY,
+        RIGGED,
+        SWAYING,
+        TWO_FRAMES,
     )
     _store_triples(means, n, there, x, y, z)
     _store_quats(quats, n, there, qw, qx, qy, qz)
     _store_triples(scales, n, there, _bounded(s0), _bounded(s1), _bounded(s2))
     tl.store(opacities + n, tl.sigmoid(tl.load(blended)), mask=there)
-    _store_harmonics(harmonics, blended + stride, stride, n, there, frames, bound, DEGREE, TWO_FRAMES, BLOCK)
+    _store_harmonics(
+        harmonics, blended + stride, stride, n, there, frames, bound, DEGREE, TWO_FRAMES, BLOCK
+    )
 
 
 @triton.jit
 def place_cloud(
-    state, frames, moved, bound, vertices, means, quats, harmonics, new_means, new_quats, new_harmonics, count, stride,
-    DEGREE: tl.constexpr, SWAY: tl.constexpr,
-    RIGGED: tl.constexpr, SWAYING: tl.constexpr, TWO_FRAMES: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """A canonical cloud (means [N, 3], quats [N, 4], harmonics [N, K, 3]) to another in its place; without TWO_FRAMES
-    only its means. For the rest see ``place_linear``."""
+    state,
+    frames,
+    moved,
+    bound,
+    vertices,
+    means,
+    quats,
+    harmonics,
+    new_means,
+    new_quats,
+    new_harmonics,
+    count,
+    stride,
+    DEGREE: tl.constexpr,
+    SWAY: tl.constexpr,
+    RIGGED: tl.constexpr,
+    SWAYING: tl.constexpr,
+    TWO_FRAMES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """A canonical cloud (means [N, 3], quats [N, 4], harmonics [N, K, 3]) to another in its place;
+    without TWO_FRAMES only its means. For the rest see ``place_linear``."""
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = n < count
     x = tl.load(means + 3 * n, mask=there, other=0.0)
@@ -101,21 +159,56 @@ def place_cloud(
     qy = tl.load(quats + 4 * n + 2, mask=there, other=0.0)
     qz = tl.load(quats + 4 * n + 3, mask=there, other=0.0)
     x, y, z, qw, qx, qy, qz = _placed(
-        x, y, z, qw, qx, qy, qz, n, state, frames, moved, bound, vertices, stride, SWAY, RIGGED, SWAYING, TWO_FRAMES
+        x,
+        y,
+        z,
+        qw,
+        qx,
+        qy,
+        qz,
+        n,
+        state,
+        frames,
+        moved,
+        bound,
+        vertices,
+        stride,
+        SWAY,
+        RIGGED,
+        SWAYING,
+        TWO_FRAMES,
     )
     _store_triples(new_means, n, there, x, y, z)
     if TWO_FRAMES:
         _store_quats(new_quats, n, there, qw, qx, qy, qz)
         COEFFICIENTS: tl.constexpr = (DEGREE + 1) * (DEGREE + 1)
         looks = harmonics + 3 * COEFFICIENTS * tl.minimum(n, count - 1)
-        _store_harmonics(new_harmonics, looks, 1, n, there, frames, bound, DEGREE, TWO_FRAMES, BLOCK)
+        _store_harmonics(
+            new_harmonics, looks, 1, n, there, frames, bound, DEGREE, TWO_FRAMES, BLOCK
+        )
 
 
 @triton.jit
 def _placed(
-    x, y, z, qw, qx, qy, qz, n, state, frames, moved, bound, vertices, stride,
-    SWAY: tl.constexpr, RIGGED: tl.constexpr, SWAYING: tl.constexpr, TWO_FRAMES: tl.constexpr,
-):  # fmt: skip
+    x,
+    y,
+    z,
+    qw,
+    qx,
+    qy,
+    qz,
+    n,
+    state,
+    frames,
+    moved,
+    bound,
+    vertices,
+    stride,
+    SWAY: tl.constexpr,
+    RIGGED: tl.constexpr,
+    SWAYING: tl.constexpr,
+    TWO_FRAMES: tl.constexpr,
+):
     """Means and quaternions in their place."""
     if RIGGED:
         for corner in tl.static_range(3):
@@ -143,9 +236,24 @@ def _placed(
 
     if TWO_FRAMES:
         weight = tl.load(bound + n)
-        bx = x * tl.load(frames) + y * tl.load(frames + 1) + z * tl.load(frames + 2) + tl.load(frames + 9)
-        by = x * tl.load(frames + 3) + y * tl.load(frames + 4) + z * tl.load(frames + 5) + tl.load(frames + 10)
-        bz = x * tl.load(frames + 6) + y * tl.load(frames + 7) + z * tl.load(frames + 8) + tl.load(frames + 11)
+        bx = (
+            x * tl.load(frames)
+            + y * tl.load(frames + 1)
+            + z * tl.load(frames + 2)
+            + tl.load(frames + 9)
+        )
+        by = (
+            x * tl.load(frames + 3)
+            + y * tl.load(frames + 4)
+            + z * tl.load(frames + 5)
+            + tl.load(frames + 10)
+        )
+        bz = (
+            x * tl.load(frames + 6)
+            + y * tl.load(frames + 7)
+            + z * tl.load(frames + 8)
+            + tl.load(frames + 11)
+        )
         x = bx + weight * (x - bx)
         y = by + weight * (y - by)
         z = bz + weight * (z - bz)
@@ -169,10 +277,19 @@ def _between(point, u, v):
 
 @triton.jit
 def _store_harmonics(
-    out, looks, stride, n, there, frames, bound, DEGREE: tl.constexpr, TWO_FRAMES: tl.constexpr, BLOCK: tl.constexpr
+    out,
+    looks,
+    stride,
+    n,
+    there,
+    frames,
+    bound,
+    DEGREE: tl.constexpr,
+    TWO_FRAMES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    """Harmonics [N, K, 3], turned with the body as far as Gaussians follow it; looks: those of lane n, ``stride`` apart
-    from one value to the next."""
+    """Harmonics [N, K, 3], turned with the body as far as Gaussians follow it; looks: those of lane
+    n, ``stride`` apart from one value to the next."""
     COEFFICIENTS: tl.constexpr = (DEGREE + 1) * (DEGREE + 1)
     out = out + 3 * COEFFICIENTS * n
     weight = tl.load(bound + n)

@@ -1,6 +1,7 @@
 """What all Gaussians share, of one state: codes, frames and the turn of harmonics, in one launch.
 
-Formulas and their order are those of ``likeness.ops.harmonics``, ``likeness.fitting.avatars.anchoring`` and ``likeness.fitting.avatars.linear``.
+Formulas and their order are those of ``likeness.ops.harmonics``,
+``likeness.fitting.avatars.anchoring`` and ``likeness.fitting.avatars.linear``.
 """
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from likeness.playback.fused.kernels.rotations import angle_over_sine, quaternion
 from likeness.ops import harmonics
+from likeness.playback.fused.kernels.rotations import angle_over_sine, quaternion
 
 SAMPLES = 64
 """Directions at which harmonics are solved for, filled up to a power of two."""
 HARMONICS = 16
 """Harmonics of the largest degree: a turn is a matrix [16, 16]."""
 FRAMES = 16
-"""Numbers before it: the body's rotation (9, row by row), translation (3) and quaternion (4) in the head frame."""
+"""Numbers before it: the body's rotation (9, row by row), translation (3) and quaternion (4) in the
+head frame."""
 
 _SAMPLES, _HARMONICS, _FRAMES = tl.constexpr(SAMPLES), tl.constexpr(HARMONICS), tl.constexpr(FRAMES)
 _C1 = tl.constexpr(harmonics.C1)
@@ -26,15 +28,26 @@ _C30, _C31, _C32, _C33, _C34, _C35, _C36 = (tl.constexpr(value) for value in har
 
 @triton.jit
 def read_state(
-    state, weights, biases, directions, solve, out,
-    EXPRESSIONS: tl.constexpr, JOINTS: tl.constexpr, LAYERS: tl.constexpr, WIDTH: tl.constexpr, DEGREE: tl.constexpr,
-):  # fmt: skip
+    state,
+    weights,
+    biases,
+    directions,
+    solve,
+    out,
+    EXPRESSIONS: tl.constexpr,
+    JOINTS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    DEGREE: tl.constexpr,
+):
     """What all Gaussians share, by one program.
 
-    state: expression [E], joints [J, 4], T_world_head and T_world_body [4, 4], one after the other. weights, biases:
-    the coder's layers, filled up with zeros to [LAYERS, WIDTH, WIDTH] and [LAYERS, WIDTH]. directions [3, SAMPLES] and
-    solve [HARMONICS, SAMPLES]: of ``sh.rotation_samples``, filled up with zeros.
-    out: codes [WIDTH] where LAYERS > 0, frames [FRAMES], the turn of harmonics [HARMONICS, HARMONICS] where DEGREE > 0.
+    state: expression [E], joints [J, 4], T_world_head and T_world_body [4, 4], one after the other.
+    weights, biases: the coder's layers, filled up with zeros to [LAYERS, WIDTH, WIDTH] and [LAYERS,
+    WIDTH]. directions [3, SAMPLES] and solve [HARMONICS, SAMPLES]: of ``sh.rotation_samples``,
+    filled up with zeros.
+    out: codes [WIDTH] where LAYERS > 0, frames [FRAMES], the turn of harmonics [HARMONICS,
+        HARMONICS] where DEGREE > 0.
     """
     joints = state + EXPRESSIONS
     head = joints + 4 * JOINTS
@@ -45,7 +58,23 @@ def read_state(
     qw, qx, qy, qz = quaternion(r00, r01, r02, r10, r11, r12, r20, r21, r22)
 
     if LAYERS > 0:
-        _write_codes(state, weights, biases, out, qw, qx, qy, qz, t0, t1, t2, EXPRESSIONS, JOINTS, LAYERS, WIDTH)
+        _write_codes(
+            state,
+            weights,
+            biases,
+            out,
+            qw,
+            qx,
+            qy,
+            qz,
+            t0,
+            t1,
+            t2,
+            EXPRESSIONS,
+            JOINTS,
+            LAYERS,
+            WIDTH,
+        )
 
     frames = out + WIDTH
     tl.store(frames, r00)
@@ -98,10 +127,24 @@ def read_state(
 
 @triton.jit
 def _write_codes(
-    state, weights, biases, out, qw, qx, qy, qz, t0, t1, t2,
-    EXPRESSIONS: tl.constexpr, JOINTS: tl.constexpr, LAYERS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
-    """What the coder makes of expression, joints and the body's pose: a quaternion and a translation."""
+    state,
+    weights,
+    biases,
+    out,
+    qw,
+    qx,
+    qy,
+    qz,
+    t0,
+    t1,
+    t2,
+    EXPRESSIONS: tl.constexpr,
+    JOINTS: tl.constexpr,
+    LAYERS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """What the coder makes of expression, joints and the body's pose: a quaternion and a
+    translation."""
     joints = state + EXPRESSIONS
     lane = tl.arange(0, WIDTH)
     at = lane - EXPRESSIONS

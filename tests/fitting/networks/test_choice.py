@@ -1,4 +1,5 @@
-"""What is chosen to evaluate networks, with a stand-in of tinycudann and a clock that both ways of evaluation move."""
+"""What is chosen to evaluate networks, with a stand-in of tinycudann and a clock that both ways of
+evaluation move."""
 
 from __future__ import annotations
 
@@ -11,20 +12,30 @@ import torch
 
 from likeness.fitting.avatars import AVATARS
 from likeness.fitting.config import FitConfig
-from likeness.scene.config_files import listing
 from likeness.fitting.image_fit import fit_pictures
 from likeness.fitting.loop import Budget
-from likeness.fitting.networks import NetworksConfig, choice, choose, choose_for, describe, require, settle, why_not
+from likeness.fitting.networks import (
+    NetworksConfig,
+    choice,
+    choose,
+    choose_for,
+    describe,
+    require,
+    settle,
+    why_not,
+)
 from likeness.fitting.subject import FitOptions, fit_run
 from likeness.playback import evaluation
 from likeness.playback.player import Player
+from likeness.scene.config_files import listing
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, fields_close, make
 from tests.fitting.networks import fake_tinycudann
 from tests.fitting.networks.test_layout import make_network
 
 AUTO, FUSED = NetworksConfig(), NetworksConfig("tinycudann")
-NETWORKS = {"headgas": {"mlp"}, "gaussianhead": {"opacity_mlp", "color_mlp"}}  # that tiny-cuda-nn can represent
+# that tiny-cuda-nn can represent
+NETWORKS = {"headgas": {"mlp"}, "gaussianhead": {"opacity_mlp", "color_mlp"}}
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +106,9 @@ def test_a_failure_is_an_error_only_where_it_was_asked_for(monkeypatch):
     fake_tinycudann.install(monkeypatch, on_evaluation=fail)
     network, inputs = make_network(9, 20, 5), [torch.randn(3, 9)]
     assert "fails (no kernel image)" in choose(network, inputs, AUTO).reason
-    with pytest.raises(ValueError, match=r"tinycudann fails \(no kernel image\); set networks.backend=torch"):
+    with pytest.raises(
+        ValueError, match=r"tinycudann fails \(no kernel image\); set networks.backend=torch"
+    ):
         choose(network, inputs, FUSED)
 
 
@@ -108,21 +121,31 @@ def test_avatars_look_the_same_by_either(kind, monkeypatch):
     with torch.no_grad():
         plain = avatar(state, EYE)
         choices = choose_for(avatar, state, EYE, FUSED)
-        assert {name for name, found in choices.items() if found.evaluator} == NETWORKS.get(kind, set())
+        assert {name for name, found in choices.items() if found.evaluator} == NETWORKS.get(
+            kind, set()
+        )
         fields_close(avatar(state, EYE), plain, 1e-5)
         fake_tinycudann.install(monkeypatch, torch.half)
         halves = choose_for(avatar, state, EYE, FUSED)
-        assert {name for name, found in halves.items() if found.evaluator} == NETWORKS.get(kind, set())
+        assert {name for name, found in halves.items() if found.evaluator} == NETWORKS.get(
+            kind, set()
+        )
         difference = (avatar(state, EYE).sh - plain.sh).abs().max()
         assert difference < 0.02 * plain.sh.abs().max() and (difference > 0) == (kind in NETWORKS)
         avatar.evaluate_by({})
         fields_close(avatar(state, EYE), plain, 0)
 
 
-@pytest.mark.parametrize("changes, fused", [
-    ({"blending": "none"}, {"mlp"}), ({"blending": "parameters"}, set()), ({"hidden_layers": 0}, set()),
-    ({"changes": "geometry"}, {"mlp"}), ({"sh_degree": 0}, {"mlp"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, fused",
+    [
+        ({"blending": "none"}, {"mlp"}),
+        ({"blending": "parameters"}, set()),
+        ({"hidden_layers": 0}, set()),
+        ({"changes": "geometry"}, {"mlp"}),
+        ({"sh_degree": 0}, {"mlp"}),
+    ],
+)
 def test_every_headgas_looks_the_same_by_either(changes, fused, monkeypatch):
     fake_tinycudann.install(monkeypatch, torch.float32)
     avatar, state = make("headgas", **changes), toys.random_states(())
@@ -144,10 +167,14 @@ def test_what_the_evaluation_costs_decides(monkeypatch):
     avatar.color_mlp.register_forward_pre_hook(clock.costs(3e-3))
     choices = choose_for(avatar, state, EYE, AUTO, clock)
     assert {name: found.backend for name, found in choices.items()} == {
-        "deformation": "torch", "opacity_mlp": "torch", "color_mlp": "tinycudann",
-    }  # fmt: skip
+        "deformation": "torch",
+        "opacity_mlp": "torch",
+        "color_mlp": "tinycudann",
+    }
     assert choices["color_mlp"].milliseconds == pytest.approx({"torch": 4.0, "tinycudann": 3.0})
-    assert "color_mlp by tinycudann (faster: 3 ms with tinycudann, 4 ms with torch" in describe(choices)
+    assert "color_mlp by tinycudann (faster: 3 ms with tinycudann, 4 ms with torch" in describe(
+        choices
+    )
 
 
 def test_evaluators_belong_to_a_frozen_avatar():
@@ -175,17 +202,24 @@ def test_players_choose_at_the_first_state(monkeypatch):
     assert player.choices is None
     fields_close(player.cloud(state, EYE), expected, 1e-5)
     assert player.choices["mlp"].backend == "tinycudann"
-    assert Player(player.bundle, networks=NetworksConfig("torch")).cloud(state, EYE).num_gaussians == 40
+    assert (
+        Player(player.bundle, networks=NetworksConfig("torch")).cloud(state, EYE).num_gaussians
+        == 40
+    )
 
 
 def test_what_is_asked_for_and_missing_is_said(monkeypatch, caplog):
     assert "CUDA only" in why_not("cpu")
     monkeypatch.setitem(sys.modules, "tinycudann", None)
     assert "cannot be imported" in why_not("cuda")
-    with pytest.raises(ValueError, match=r"=tinycudann: the package .* \(pip install .*networks.backend=auto"):
+    with pytest.raises(
+        ValueError, match=r"=tinycudann: the package .* \(pip install .*networks.backend=auto"
+    ):
         require(FUSED, "cuda")
     bundle = toys.bundle(make("headgas"))
-    with pytest.raises(ValueError, match=r"CUDA only, not on the device 'cpu'; set networks.backend=auto"):
+    with pytest.raises(
+        ValueError, match=r"CUDA only, not on the device 'cpu'; set networks.backend=auto"
+    ):
         Player(bundle, networks=FUSED)
     require(AUTO, "cuda")
     assert settle(AUTO, "cuda").backend == "torch" and not caplog.records
@@ -195,9 +229,13 @@ def test_what_is_asked_for_and_missing_is_said(monkeypatch, caplog):
     assert sum("as the avatar's fit asked for" in record.message for record in caplog.records) == 1
 
 
-@pytest.mark.parametrize("known", ["torch", {"backend": "onnx"}, {"tolerance": "much"}, {"backend": ["torch"]}])
+@pytest.mark.parametrize(
+    "known", ["torch", {"backend": "onnx"}, {"tolerance": "much"}, {"backend": ["torch"]}]
+)
 def test_a_damaged_manifest_is_said(known):
-    with pytest.raises(ValueError, match="manifest of an avatar: networks: .*export the avatar again"):
+    with pytest.raises(
+        ValueError, match="manifest of an avatar: networks: .*export the avatar again"
+    ):
         Player(dataclasses.replace(toys.bundle(make("headgas")), facts={"networks": known}))
 
 
@@ -216,7 +254,10 @@ def test_fits_begin_with_asking_for_the_backend():
 
 
 def test_what_was_chosen_is_a_note_of_the_run(monkeypatch):
-    bundle, frame = toys.bundle(make("headgas")), types.SimpleNamespace(state=toys.random_states(()))
+    bundle, frame = (
+        toys.bundle(make("headgas")),
+        types.SimpleNamespace(state=toys.random_states(())),
+    )
     capture = types.SimpleNamespace(frames=[frame])
     assert evaluation.network_notes(bundle, capture, "cpu") == {}
 

@@ -10,9 +10,13 @@ from likeness.fitting.networks import FusedMLP, Layout, UnsupportedNetwork, pack
 from tests.fitting.networks import fake_tinycudann
 
 SIZES = {
-    "headgas": (59, 64, 64, 49), "opacity": (32, 64, 64, 65), "color": (67, 64, 64, 48), "one layer": (15, 15, 3),
-    "unequal": (16, 7, 31, 20, 16), "widest": (5, 127, 1),
-}  # fmt: skip
+    "headgas": (59, 64, 64, 49),
+    "opacity": (32, 64, 64, 65),
+    "color": (67, 64, 64, 48),
+    "one layer": (15, 15, 3),
+    "unequal": (16, 7, 31, 20, 16),
+    "widest": (5, 127, 1),
+}
 
 
 def make_network(*sizes: int, seed: int = 0) -> nn.Sequential:
@@ -50,26 +54,34 @@ def test_unpacking_gives_the_network_back(sizes):
 
 
 def test_each_parameter_has_its_documented_place():
-    """By hand: 2 inputs, 1 unit, 1 output, in the width 16, to which inputs and outputs are padded, too."""
+    """By hand: 2 inputs, 1 unit, 1 output, in the width 16, to which inputs and outputs are padded,
+    too."""
     network = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 1))
     for value, parameter in zip((torch.tensor([[2.0, 3.0]]), 4.0, 5.0, 6.0), network.parameters()):
         nn.init.constant_(parameter, 0).data += value
     first, last = pack(network).view(2, 16, 16)
     wanted_first, wanted_last = torch.zeros(2, 16, 16).half()
-    wanted_first[0, :3] = torch.tensor([2.0, 3.0, 4.0])  # weights, and the bias at the input that is 1
+    # weights, and the bias at the input that is 1
+    wanted_first[0, :3] = torch.tensor([2.0, 3.0, 4.0])
     wanted_first[15, 2] = 1  # the unit that stays 1
     wanted_last[0, 0], wanted_last[0, 15] = 5, 6
     assert torch.equal(first, wanted_first) and torch.equal(last, wanted_last)
 
 
-@pytest.mark.parametrize("network, reason", [
-    (nn.Linear(3, 3), "chain"),
-    (nn.Sequential(nn.Linear(3, 3)), "no hidden layer"),
-    (nn.Sequential(nn.Linear(3, 3), nn.ReLU()), "chain"),
-    (nn.Sequential(nn.Linear(3, 3), nn.SiLU(), nn.Linear(3, 3)), "part 1 is SiLU"),
-    (nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 3)), "part 0 has no biases"),
-    (nn.Sequential(nn.Linear(3, 128), nn.ReLU(), nn.Linear(128, 3)), "128 units"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "network, reason",
+    [
+        (nn.Linear(3, 3), "chain"),
+        (nn.Sequential(nn.Linear(3, 3)), "no hidden layer"),
+        (nn.Sequential(nn.Linear(3, 3), nn.ReLU()), "chain"),
+        (nn.Sequential(nn.Linear(3, 3), nn.SiLU(), nn.Linear(3, 3)), "part 1 is SiLU"),
+        (
+            nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 3)),
+            "part 0 has no biases",
+        ),
+        (nn.Sequential(nn.Linear(3, 128), nn.ReLU(), nn.Linear(128, 3)), "128 units"),
+    ],
+)
 def test_what_cannot_be_exact_is_refused(network, reason):
     with pytest.raises(UnsupportedNetwork, match=reason):
         Layout.of(network)

@@ -1,4 +1,5 @@
-"""The package itself, where it and CUDA are: what our stand-in says of it, and that avatars look the same."""
+"""The package itself, where it and CUDA are: what our stand-in says of it, and that avatars look
+the same."""
 
 from __future__ import annotations
 
@@ -6,7 +7,15 @@ import pytest
 import torch
 
 from likeness.fitting.avatars import AVATARS
-from likeness.fitting.networks import FusedMLP, Layout, NetworksConfig, choose, pack, unpack, why_not
+from likeness.fitting.networks import (
+    FusedMLP,
+    Layout,
+    NetworksConfig,
+    choose,
+    pack,
+    unpack,
+    why_not,
+)
 from likeness.playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
@@ -32,10 +41,16 @@ def test_networks_are_the_same(sizes, rows):
 
 @pytest.mark.parametrize("rows", [5_000, 100_000])
 def test_the_choice_is_made(rows):
-    found = choose(make_network(59, 64, 64, 49).cuda(), [torch.randn(rows, 59, device="cuda")], NetworksConfig())
+    found = choose(
+        make_network(59, 64, 64, 49).cuda(),
+        [torch.randn(rows, 59, device="cuda")],
+        NetworksConfig(),
+    )
     print(f"{rows} rows: {found}")
     assert set(found.milliseconds) == {"torch", "tinycudann"}
-    assert (found.backend == "tinycudann") == (found.milliseconds["tinycudann"] < found.milliseconds["torch"])
+    assert (found.backend == "tinycudann") == (
+        found.milliseconds["tinycudann"] < found.milliseconds["torch"]
+    )
 
 
 @pytest.mark.parametrize("evaluation", ["torch", "graph"])

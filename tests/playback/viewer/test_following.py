@@ -20,7 +20,9 @@ from tests.contract.test_avatars import EXTENDED, make
 from tests.fitting.test_loop import SMALL
 from tests.playback.viewer.test_server import Client, camera_message, until
 
-INFO = types.SimpleNamespace(fraction=0.5, step=7, figures=types.SimpleNamespace(psnr=20.0), num_gaussians=40)
+INFO = types.SimpleNamespace(
+    fraction=0.5, step=7, figures=types.SimpleNamespace(psnr=20.0), num_gaussians=40
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,8 @@ def follower(capture) -> FitFollower:
 @pytest.mark.parametrize("kind", ["headgas", "gaussianhead"])
 def test_what_is_shown_is_a_copy(follower, kind):
     avatar, state, eye = make(kind, EXTENDED), toys.random_states(()), torch.tensor([0.0, 0.0, 0.9])
-    loop.make_optimizer(avatar, FitConfig().optimizer)  # some parameters are of another class from here on
+    # some parameters are of another class from here on
+    loop.make_optimizer(avatar, FitConfig().optimizer)
     follower.listener("fitting").on_step(INFO, avatar)
     (bundle,) = follower.viewer.shown
     with torch.no_grad():
@@ -64,7 +67,9 @@ def test_copies_keep_to_their_share_of_the_time_and_nobody_pays_unwatched(follow
     now, avatar, fit = [100.0], make("headgas"), follower.listener("fitting")
     monkeypatch.setattr(following.time, "monotonic", lambda: now[0])
     copied = follower.show
-    monkeypatch.setattr(follower, "show", lambda *a: (copied(*a), now.__setitem__(0, now[0] + 0.05)))
+    monkeypatch.setattr(
+        follower, "show", lambda *a: (copied(*a), now.__setitem__(0, now[0] + 0.05))
+    )
     shown = follower.viewer.shown
     fit.on_step(INFO, avatar)
     for _ in range(495):  # 4.95 s
@@ -88,7 +93,9 @@ def test_a_broken_viewer_is_said_once_and_the_fit_goes_on(follower, caplog):
         fit.on_step(INFO, avatar)
     fit.on_end(avatar)
     assert follower.viewer.shown == [] and len(caplog.records) == 1
-    assert "the fit goes on without it" in caplog.text and "ZeroDivisionError: broken" in caplog.text
+    assert (
+        "the fit goes on without it" in caplog.text and "ZeroDivisionError: broken" in caplog.text
+    )
 
 
 def test_a_real_fit_is_seen_in_the_browser(capture, monkeypatch):
@@ -113,9 +120,12 @@ def test_a_real_fit_is_seen_in_the_browser(capture, monkeypatch):
 
     try:
         loop.fit(
-            capture, create("cpu"), SMALL, loop.Budget(iterations=60),
+            capture,
+            create("cpu"),
+            SMALL,
+            loop.Budget(iterations=60),
             listeners=[follower.listener("fitting"), FirstLooksOn()],
-        )  # fmt: skip
+        )
         pictures = clients[0].pictures
         until(lambda: len(pictures) >= 3)
         assert np.abs(pictures[0].astype(int) - pictures[-1]).max() > 10

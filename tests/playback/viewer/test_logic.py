@@ -1,4 +1,5 @@
-"""The viewer without a browser: names, cameras, the recording's transport, what is shown, what is saved."""
+"""The viewer without a browser: names, cameras, the recording's transport, what is shown, what is
+saved."""
 
 from __future__ import annotations
 
@@ -55,16 +56,23 @@ def test_every_expression_of_the_head_model_has_a_place_and_a_name_of_its_own():
 def test_unknown_expressions_come_last_and_empty_parts_are_left_out():
     parts = grouped(("smirk", "jawOpen", "earWiggle"))
     assert list(parts) == ["Jaw and tongue", OTHER]
-    assert [(control.index, control.label) for control in parts[OTHER]] == [(0, "smirk"), (2, "earWiggle")]
+    assert [(control.index, control.label) for control in parts[OTHER]] == [
+        (0, "smirk"),
+        (2, "earWiggle"),
+    ]
 
 
 # Cameras
 
 
 def test_the_first_view_is_the_recordings_camera(bundle):
-    camera = orbit.camera_of(seen_from(orbit.start_of(bundle)), bundle.default_state.T_world_head, 32, 32)
+    camera = orbit.camera_of(
+        seen_from(orbit.start_of(bundle)), bundle.default_state.T_world_head, 32, 32
+    )
     torch.testing.assert_close(camera.K, bundle.default_camera.K, atol=1e-4, rtol=0)
-    torch.testing.assert_close(camera.T_cam_world, bundle.default_camera.T_cam_world, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        camera.T_cam_world, bundle.default_camera.T_cam_world, atol=1e-5, rtol=0
+    )
 
 
 def test_a_crop_beside_the_optical_axis_is_looked_at_in_its_middle(bundle):
@@ -86,17 +94,26 @@ def test_views_of_two_worlds_show_the_heads_in_the_same_place():
 
 
 def test_the_vertical_field_of_view_is_the_height():
-    view = orbit.View((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0), 0.5, 2.0)  # looks along -z of the head, y up
+    # looks along -z of the head, y up
+    view = orbit.View((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0), 0.5, 2.0)
     camera = orbit.camera_of(view, torch.eye(4), 400, 200)
     top = torch.tensor([[0.0, math.tan(0.25), 0.0]])
-    torch.testing.assert_close(camera.project(top)[0], torch.tensor([[200.0, 0.0]]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        camera.project(top)[0], torch.tensor([[200.0, 0.0]]), atol=1e-3, rtol=0
+    )
 
 
 @pytest.mark.parametrize(
     "size, aspect, count, expected",
-    [(512, 1.5, 1, (768, 512)), (512, 1.5, 2, (384, 512)), (512, float("nan"), 1, (512, 512)),
-     (512, 0.0, 1, (512, 512)), (2048, 3.0, 1, (2048, 2048)), (256, 0.01, 1, (16, 256))],
-)  # fmt: skip
+    [
+        (512, 1.5, 1, (768, 512)),
+        (512, 1.5, 2, (384, 512)),
+        (512, float("nan"), 1, (512, 512)),
+        (512, 0.0, 1, (512, 512)),
+        (2048, 3.0, 1, (2048, 2048)),
+        (256, 0.01, 1, (16, 256)),
+    ],
+)
 def test_picture_sizes_follow_the_browser_within_bounds(size, aspect, count, expected):
     assert orbit.picture_size(size, aspect, count) == expected
 
@@ -109,7 +126,8 @@ def test_a_recording_plays_by_its_own_times():
     assert t.frame(0) == 0 and not t.playing
     t.play(100.0)
     assert [t.frame(100 + s) for s in (0, 0.09, 0.1, 0.39, 0.41, 0.5)] == [0, 0, 1, 1, 2, 3]
-    assert t.frame(100.66) == 3 and t.frame(100.67) == 0  # the last frame lasts as long as the mean one
+    # the last frame lasts as long as the mean one
+    assert t.frame(100.66) == 3 and t.frame(100.67) == 0
     t.pause(100.45)
     assert t.frame(300) == 2
     t.play(400)
@@ -154,22 +172,30 @@ def test_sliders_add_to_the_recording_up_to_one(bundle):
     still = driven(bundle, Settings(sliders, identity(), still=True), 5)
     assert torch.equal(still.T_world_head, bundle.default_state.T_world_head)
     rest = driven(bundle, Settings(sliders, identity(), recording=False), 5)
-    assert torch.equal(rest.expression, sliders) and torch.equal(rest.T_world_head, still.T_world_head)
+    assert torch.equal(rest.expression, sliders) and torch.equal(
+        rest.T_world_head, still.T_world_head
+    )
 
 
 def test_another_avatar_is_driven_by_names_and_from_its_own_rest(bundle):
     rest = dataclasses.replace(bundle.default_state, T_world_head=toys.head_pose(0.5, 2.0))
     names = ("x", *reversed(bundle.expression_names[1:]))
-    other = dataclasses.replace(bundle, expression_names=names, joint_names=("b", "c"), default_state=rest)
+    other = dataclasses.replace(
+        bundle, expression_names=names, joint_names=("b", "c"), default_state=rest
+    )
     state = toys.random_states(())
     carried = carried_over(state, bundle, other)
-    assert carried.expression[0] == 0 and torch.equal(carried.expression[1:], state.expression[1:].flip(0))
+    assert carried.expression[0] == 0 and torch.equal(
+        carried.expression[1:], state.expression[1:].flip(0)
+    )
     assert torch.equal(carried.joints[0], state.joints[1])
     inverse = torch.linalg.inv
     torch.testing.assert_close(
         inverse(rest.T_world_head) @ carried.T_world_head,
-        inverse(bundle.default_state.T_world_head) @ state.T_world_head, atol=1e-5, rtol=0,
-    )  # fmt: skip
+        inverse(bundle.default_state.T_world_head) @ state.T_world_head,
+        atol=1e-5,
+        rtol=0,
+    )
     torch.testing.assert_close(carried.T_head_body, state.T_head_body, atol=1e-5, rtol=0)
 
 
@@ -180,7 +206,9 @@ def test_the_picture_is_the_players_and_two_stand_side_by_side(bundle):
     show.control(lambda t, now: t.scrub(4, now))
     alone = show.picture(view, show.settings, show.frame())
     expected = Player(bundle).step(bundle.recording[4], background=torch.tensor(colour)).rgb
-    assert alone.dtype == np.uint8 and abs(alone / 255 - expected.clamp(0, 1).numpy()).max() < 3 / 255
+    assert (
+        alone.dtype == np.uint8 and abs(alone / 255 - expected.clamp(0, 1).numpy()).max() < 3 / 255
+    )
     pair = Show([bundle, toys.bundle(make("gaussianhead", EXTENDED))], size=32)
     pair.update(background=colour)
     pair.control(lambda t, now: t.scrub(4, now))
@@ -193,7 +221,11 @@ def test_coarse_shows_leave_the_screen_refiner_out(bundle):
     view, refined = seen_from(orbit.start_of(bundle)), toys.refined(bundle)
     shown, coarse, plain = (
         show.picture(view, show.settings, 4)
-        for show in (Show([refined], size=32), Show([refined], size=32, refine=False), Show([bundle], size=32))
+        for show in (
+            Show([refined], size=32),
+            Show([refined], size=32, refine=False),
+            Show([bundle], size=32),
+        )
     )
     assert np.array_equal(coarse, plain) and not np.array_equal(shown, plain)
 
@@ -206,7 +238,11 @@ def test_beyond_the_recording_avatars_are_held_unless_it_is_not_wanted(bundle):
     held, plain = (show.picture(beside, show.settings, 4) for show in shows)
     camera = orbit.camera_of(beside, bundle.default_state.T_world_head, 32, 32)
     for picture, hold in ((held, True), (plain, False)):
-        expected = Player(bundle).step(bundle.recording[4], camera, torch.ones(3), hold=hold).rgb.clamp(0, 1)
+        expected = (
+            Player(bundle)
+            .step(bundle.recording[4], camera, torch.ones(3), hold=hold)
+            .rgb.clamp(0, 1)
+        )
         assert abs(picture / 255 - expected.numpy()).max() < 3 / 255
     assert not np.array_equal(held, plain)
     here = seen_from(start)
@@ -223,7 +259,8 @@ def test_tuning_is_seen_and_this_face_can_become_the_neutral(bundle):
     at_rest = show.picture(view, show.settings, 0)
     show.update(recording=True, still=True)
     torch.testing.assert_close(show.settings.tunings[0].neutral[7], driven_slider(bundle, 7, 0.8))
-    assert np.abs(at_rest.astype(int) - with_slider).max() > 2  # the head rests, the face is the same
+    # the head rests, the face is the same
+    assert np.abs(at_rest.astype(int) - with_slider).max() > 2
 
 
 def driven_slider(bundle: AvatarBundle, index: int, value: float) -> torch.Tensor:
@@ -243,11 +280,15 @@ def test_a_replaced_avatar_shows_in_the_next_picture(bundle):
 def test_a_tuned_avatar_is_saved_as_a_new_bundle(bundle, tmp_path):
     tuning = ExpressionTuning(torch.full((52,), 0.1), torch.full((52,), 1.3))
     folder = save_tuned(Player(bundle).bundle, tuning, tmp_path, " smiling ")
-    assert folder == tmp_path / "smiling" and [path.name for path in tmp_path.iterdir()] == ["smiling"]
+    assert folder == tmp_path / "smiling" and [path.name for path in tmp_path.iterdir()] == [
+        "smiling"
+    ]
     state = toys.random_states(())
     expected = Player(dataclasses.replace(bundle, tuning=tuning)).step(state).rgb
     torch.testing.assert_close(Player(folder).step(state).rgb, expected, atol=1e-6, rtol=0)
-    with pytest.raises(UserError, match="exists already and is not overwritten; choose another name"):
+    with pytest.raises(
+        UserError, match="exists already and is not overwritten; choose another name"
+    ):
         save_tuned(bundle, tuning, tmp_path, "smiling")
 
 
@@ -268,4 +309,6 @@ def test_a_screenshot_is_the_picture():
     import cv2
 
     picture = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
-    assert np.array_equal(cv2.imdecode(np.frombuffer(png(picture), np.uint8), 1)[..., ::-1], picture)
+    assert np.array_equal(
+        cv2.imdecode(np.frombuffer(png(picture), np.uint8), 1)[..., ::-1], picture
+    )

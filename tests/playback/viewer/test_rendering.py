@@ -1,4 +1,5 @@
-"""The thread that renders: only what changed, for those who look, no more than it may; errors come to light."""
+"""The thread that renders: only what changed, for those who look, no more than it may; errors come
+to light."""
 
 from __future__ import annotations
 
@@ -54,16 +55,22 @@ def test_a_picture_is_made_when_something_changed_and_not_again(show, screen):
     rendering = Rendering(show, lambda: [screen], on_frame=frames.append)
     assert rendering.round() and not rendering.round()
     changes = [
-        lambda: screen.move(1.5), lambda: show.set_slider(4, 0.5), lambda: show.update(background=(0.0, 0.0, 0.0)),
-        lambda: show.update(size=20), lambda: show.control(lambda t, now: t.scrub(3, now)),
+        lambda: screen.move(1.5),
+        lambda: show.set_slider(4, 0.5),
+        lambda: show.update(background=(0.0, 0.0, 0.0)),
+        lambda: show.update(size=20),
+        lambda: show.control(lambda t, now: t.scrub(3, now)),
         lambda: show.replace_avatar(toys.bundle(make("headgas", seed=2))),
         lambda: show.set_tuning(0, show.with_this_face_at_rest(0)),
-    ]  # fmt: skip
+    ]
     for count, change in enumerate(changes, 2):
         change()
         assert rendering.round() and not rendering.round()
         assert len(screen.pictures) == count and rendering.latest[1] is screen.pictures[-1]
-    assert [picture.shape for picture in screen.pictures[:2]] == [(16, 16, 3), (16, 24, 3)] and frames == [0, 3]
+    assert [picture.shape for picture in screen.pictures[:2]] == [
+        (16, 16, 3),
+        (16, 24, 3),
+    ] and frames == [0, 3]
 
 
 def test_a_running_recording_is_followed_unless_it_is_not_shown(show, screen):
@@ -83,7 +90,8 @@ def test_each_screen_has_its_own_view_and_who_left_is_forgotten(show, screen):
     here = [screen, other]
     rendering = Rendering(show, lambda: list(here))
     rendering.round()
-    assert [s.pictures[0].shape for s in here] == [(16, 16, 3), (16, 16, 3)]  # 16 pixels are the least
+    # 16 pixels are the least
+    assert [s.pictures[0].shape for s in here] == [(16, 16, 3), (16, 16, 3)]
     here.remove(screen)
     rendering.round()
     assert set(rendering.latest) == {2}

@@ -1,4 +1,5 @@
-"""The real server: its page, a browser's side of the conversation, its errors. Skipped where viser is not installed."""
+"""The real server: its page, a browser's side of the conversation, its errors. Skipped where viser
+is not installed."""
 
 from __future__ import annotations
 
@@ -38,13 +39,17 @@ def taken_port():
 
 def test_a_missing_viser_is_said_with_its_remedy(monkeypatch):
     monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs the package viser.*pip install 'viser==\d+\.\d+\.\d+'") as error:
+    with pytest.raises(
+        UserError, match=r"needs the package viser.*pip install 'viser==\d+\.\d+\.\d+'"
+    ) as error:
         server.require_viser()
     assert "\n" not in str(error.value)
 
 
 def test_a_port_in_use_is_one_clear_error(taken_port):
-    with pytest.raises(UserError, match=f"--port {taken_port}: in use by another program; choose another"):
+    with pytest.raises(
+        UserError, match=f"--port {taken_port}: in use by another program; choose another"
+    ):
         server.check_address("127.0.0.1", taken_port)
 
 
@@ -62,7 +67,10 @@ class Client:
         from websockets.sync.client import connect
 
         self._socket = connect(
-            url.replace("http", "ws"), subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None
+            url.replace("http", "ws"),
+            subprotocols=[f"viser-v{viser.__version__}"],
+            max_size=None,
+            compression=None,
         )
         self.widgets: dict[str, dict] = {}
         self.pictures: list[np.ndarray] = []
@@ -77,7 +85,9 @@ class Client:
         self._socket.send(msgspec.msgpack.encode(message))
 
     def set(self, label: str, value) -> None:
-        self.send({"type": "GuiUpdateMessage", "uuid": self._uuid(label), "updates": {"value": value}})
+        self.send(
+            {"type": "GuiUpdateMessage", "uuid": self._uuid(label), "updates": {"value": value}}
+        )
 
     def _uuid(self, label: str) -> str:
         (found,) = [uuid for uuid, widget in self.widgets.items() if widget["label"] == label]
@@ -91,7 +101,9 @@ class Client:
         try:
             for raw in self._socket:
                 size = int.from_bytes(raw[8:16], "little")
-                whole = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(raw[16 : 16 + size]))
+                whole = msgspec.msgpack.decode(
+                    zstandard.ZstdDecompressor().decompress(raw[16 : 16 + size])
+                )
                 position, buffers = 16 + size, []
                 for length in whole["binaryBufferLengths"]:
                     position += -position % 8
@@ -111,7 +123,9 @@ class Client:
         if message["type"].startswith("Gui") and "label" in message.get("props", {}):
             self.widgets[message["uuid"]] = {**message["props"], "value": message.get("value")}
         elif message["type"] == "BackgroundImageMessage" and message["rgb_data"] is not None:
-            self.pictures.append(cv2.imdecode(np.frombuffer(data(message["rgb_data"]), np.uint8), 1)[..., ::-1])
+            self.pictures.append(
+                cv2.imdecode(np.frombuffer(data(message["rgb_data"]), np.uint8), 1)[..., ::-1]
+            )
         elif message["type"] == "FileTransferPart":
             self.downloads.append(data(message["content"]))
         elif message["type"] == "NotificationShowMessage":
@@ -133,9 +147,16 @@ def camera_message(show: Show, size: int) -> dict:
     start = start_of(show.bundles[0])
     view = seen_from(start)
     return {
-        "wxyz": view.wxyz, "position": view.position, "fov": view.fov, "near": 0.01, "far": 100.0,
-        "image_height": size, "image_width": size, "look_at": start.look_at, "up_direction": start.up,
-    }  # fmt: skip
+        "wxyz": view.wxyz,
+        "position": view.position,
+        "fov": view.fov,
+        "near": 0.01,
+        "far": 100.0,
+        "image_height": size,
+        "image_width": size,
+        "look_at": start.look_at,
+        "up_direction": start.up,
+    }
 
 
 @pytest.fixture
@@ -158,7 +179,9 @@ def test_the_page_is_served_and_the_first_picture_is_the_avatar(viewing):
     page = urllib.request.urlopen(viewer.url, timeout=20).read()
     assert viewer.urls == [viewer.url]
     assert b"<html" in page[:2000].lower() and len(page) > 100_000
-    expected = viewer.show.picture(seen_from(start_of(viewer.show.bundles[0])), viewer.show.settings, 0)
+    expected = viewer.show.picture(
+        seen_from(start_of(viewer.show.bundles[0])), viewer.show.settings, 0
+    )
     assert client.pictures[0].shape == (48, 48, 3)
     assert np.abs(client.pictures[0].astype(int) - expected).mean() < 4  # JPEG
 
@@ -166,14 +189,31 @@ def test_the_page_is_served_and_the_first_picture_is_the_avatar(viewing):
 def test_sliders_views_and_the_recording_change_the_picture(viewing):
     viewer, client = viewing
     labels = {widget["label"] for widget in client.widgets.values()}
-    assert labels >= {"e0", "e51", "Show the recording", "Frame", "Background", "Neutral", "Gain", "Save as new bundle"}
-    for label, value in [("e5", 1.0), ("Frame", 7), ("Show the recording", False), ("Background", (0, 0, 0)),
-                         ("Gain", 0.2), ("Picture height", "256")]:  # fmt: skip
+    assert labels >= {
+        "e0",
+        "e51",
+        "Show the recording",
+        "Frame",
+        "Background",
+        "Neutral",
+        "Gain",
+        "Save as new bundle",
+    }
+    for label, value in [
+        ("e5", 1.0),
+        ("Frame", 7),
+        ("Show the recording", False),
+        ("Background", (0, 0, 0)),
+        ("Gain", 0.2),
+        ("Picture height", "256"),
+    ]:
         before = len(client.pictures)
         client.set(label, value)
         until(lambda count=before: len(client.pictures) > count)
     assert client.pictures[-1].shape == (256, 256, 3) and client.pictures[-1][0, 0].max() < 30
-    assert viewer.show.settings.sliders[5] == 1 and viewer.show.settings.tunings[0].gains[0] == pytest.approx(0.2)
+    assert viewer.show.settings.sliders[5] == 1 and viewer.show.settings.tunings[0].gains[
+        0
+    ] == pytest.approx(0.2)
     assert viewer.show.frame() == 7
     client.set("Play or pause", True)
     until(lambda: viewer.show.transport.playing and viewer.show.settings.recording)
@@ -211,19 +251,31 @@ def test_the_program_serves_until_it_is_stopped(tmp_path, taken_port):
     toys.bundle(make("headgas"), 32).save(tmp_path / "a" / "bundle")
     toys.bundle(make("gaussianhead"), 32).save(tmp_path / "b")
     command = [sys.executable, "view", str(tmp_path / "a"), str(tmp_path / "b"), "--port"]
-    refused = subprocess.run([*command, str(taken_port)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    refused = subprocess.run(
+        [*command, str(taken_port)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.startswith(f"error: --port {taken_port}: in use") and refused.stderr.count("\n") == 1
+    assert (
+        refused.stderr.startswith(f"error: --port {taken_port}: in use")
+        and refused.stderr.count("\n") == 1
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     program = subprocess.Popen(
-        [*command, str(port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
+        [*command, str(port)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
         preexec_fn=toys.hears_ctrl_c,
-    )  # fmt: skip
+    )
     try:
-        said = re.fullmatch(rf"look at (http://localhost:{port}/\?token=[\w-]{{32}}) \(Ctrl-C ends it\)\n",
-                            program.stdout.readline())  # fmt: skip
+        said = re.fullmatch(
+            rf"look at (http://localhost:{port}/\?token=[\w-]{{32}}) \(Ctrl-C ends it\)\n",
+            program.stdout.readline(),
+        )
         assert urllib.request.urlopen(said[1], timeout=20).status == 200
         program.send_signal(signal.SIGINT)
         out, error = program.communicate(timeout=30)
@@ -234,9 +286,12 @@ def test_the_program_serves_until_it_is_stopped(tmp_path, taken_port):
 
 @pytest.mark.parametrize(
     "arguments, message",
-    [(["nowhere"], "nowhere: no such folder; give a run"), (["tests"], "tests: no avatar in it"),
-     (["tests", "--port", "0"], "argument --port: expected a whole number from 1 to 65535")],
-)  # fmt: skip
+    [
+        (["nowhere"], "nowhere: no such folder; give a run"),
+        (["tests"], "tests: no avatar in it"),
+        (["tests", "--port", "0"], "argument --port: expected a whole number from 1 to 65535"),
+    ],
+)
 def test_errors_of_the_program_are_one_line(arguments, message, capsys, monkeypatch):
     from likeness.cli import view as view_avatar
 
