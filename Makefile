@@ -24,7 +24,7 @@ help:
 	@echo "make demo    make a synthetic person, fit an avatar to it, write a report (MINUTES=$(MINUTES) of fitting)"
 	@echo "make test    run the tests (WITHOUT=bf16|avx512: as on a processor that lacks these)"
 	@echo "make test-all  the same and the exhaustive ones: thousands of damaged files, all joins of the clips, kills"
-	@echo "make lint    check the style with ruff"
+	@echo "make lint    check style (ruff) and types (pyright)"
 	@echo "make clean   remove .venv and caches; runs/ is never touched"
 
 setup: $(STAMP)
@@ -43,8 +43,9 @@ test test-all: $(STAMP)
 	$(MASK_$(WITHOUT)) $(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations=10 $(SELECTED)
 
 lint: $(STAMP)
-	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install -q --no-deps ruff==0.17.5
-	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff --version >/dev/null 2>&1 && $(RUN) -m pyright --version >/dev/null 2>&1 || \
+	  $(RUN) -m pip install -q ruff==0.17.5 pyright==1.1.414
+	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) tools/type_check.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache

@@ -13,7 +13,6 @@ from likeness.scene.foreign_paths import shown
 PREPROCESS, FIT = "preprocess", "fit"
 STAGES = (PREPROCESS, FIT)
 
-_PROGRAMS = Path(__file__).resolve().parent.parent
 # Which options each stage's program takes.
 _OPTIONS = {
     PREPROCESS: (
@@ -113,9 +112,10 @@ def preprocess_task(
     capture, folder = place.capture(subject.name), place.tasks(subject.name)
     result = None if limits is None else folder / f"{PREPROCESS}.result.json"
     judging = [] if limits is None else ["--result", str(result), *_arguments(limits)]
-    program = str(_PROGRAMS / "likeness preprocess")
     command = (
-        program,
+        "-m",
+        "likeness",
+        "preprocess",
         str(subject.video),
         "--out",
         str(capture),
@@ -149,9 +149,10 @@ def fit_task(
     """Makes a subject's run from its capture, or goes on with it. tidy: without checkpoints once it
     is finished."""
     chosen, run = _chosen(options, _OPTIONS[FIT]), place.run(subject.name)
-    program = str(_PROGRAMS / "fit_subject.py")
     command = (
-        program,
+        "-m",
+        "likeness",
+        "fit",
         "--capture",
         str(place.capture(subject.name)),
         "--out",
@@ -166,7 +167,7 @@ def fit_task(
         command,
         run / "report.html",
         {"video": shown(subject.video), **chosen},
-        resume=(run / "run.json", (program, "--resume", str(run))),
+        resume=(run / "run.json", ("-m", "likeness", "fit", "--resume", str(run))),
         gpu=gpu,
         leftovers=run / "checkpoints" if tidy else None,
     )

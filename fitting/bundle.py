@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.avatars import AVATARS, AvatarModel, AvatarShape
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.ops.quantization import Storage, pack, stored_as, unpack
 from likeness.renderers.screen_refiner import Refinement, RefinerConfig, ScreenRefiner
 from likeness.scene.camera import Camera
@@ -24,6 +23,7 @@ from likeness.scene.errors import UserError
 from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.files import write_json
 from likeness.scene.head_state import HeadState
+from likeness.scene.lattice import NUM_POINTS
 from likeness.scene.reading import Names, Side, damage, read_versioned
 from likeness.scene.tensor_files import Array, part, read_header, read_tensors, save_tensors
 from likeness.scene.transforms import mean_transform

@@ -11,11 +11,11 @@ from likeness.one_shot import weights
 from likeness.one_shot.infer import Source, predict
 from likeness.one_shot.prediction import Prediction
 from likeness.one_shot.surface import make_surface
-from likeness.ops.deform.rig import RigBinding
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import FrameStore
+from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.seeding.config import SeedingConfig
 from likeness.seeding.off_mesh import bind_to_nearest_vertices

@@ -17,7 +17,7 @@ from llvmlite import binding
 
 log = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[1]  # of the package likeness, whose folders lie there
 _IMPORT = re.compile(r"^from ([\w.]+) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
 
 # Kernels that meet only finite numbers may assume so; those that meet the caller's numbers may not
@@ -116,8 +116,9 @@ def _with_imports(path: Path) -> set[Path]:
 def _imported(path: Path) -> list[Path]:
     found = []
     for module, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
-        base = _ROOT.joinpath(*module.split("."))
-        if (_ROOT / module.split(".")[0]).is_dir():
+        package, *parts = module.split(".")
+        if package == "likeness":
+            base = _ROOT.joinpath(*parts)
             modules = [base, *(base / name for name in re.findall(r"\w+", names))]
             found += [
                 file for file in (module.with_suffix(".py") for module in modules) if file.is_file()

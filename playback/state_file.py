@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.playback.input_checks import hint, rigid_problem
 from likeness.scene.errors import UserError
 from likeness.scene.files import atomic_path
 from likeness.scene.head_state import HeadState
+from likeness.scene.lattice import NUM_POINTS
 from likeness.scene.tensor_files import Array, read_arrays
 
 _WHAT, _REMEDY = "file of head states", "likeness drive --save-states makes one of any driver"

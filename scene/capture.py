@@ -12,11 +12,11 @@ import msgspec
 import torch
 from torch import Tensor
 
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.scene.camera import Camera
 from likeness.scene.errors import UserError
 from likeness.scene.files import write_json
 from likeness.scene.head_state import HeadState
+from likeness.scene.lattice import NUM_POINTS
 from likeness.scene.reading import Names, Side, damage, read_versioned
 from likeness.scene.tensor_files import Array, read_tensors, save_tensors
 

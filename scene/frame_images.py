@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likeness.ops.threads import run_rows
 from likeness.scene.capture import Capture, TrackedFrame
 from likeness.scene.errors import UserError
 from likeness.scene.image_files import load_image
@@ -114,20 +113,11 @@ def _reduce(frames: Tensor, divisor: int) -> Tensor:
     Colour is averaged with the matte's weights (and a little everywhere), so that no background
     bleeds in.
     """
-    if frames.device.type == "cpu":
-        from likeness.ops.pixel_kernels import reduce_frames  # numba loads slowly: only when used
-
-        out = frames.new_empty(
-            len(frames), frames.shape[1] // divisor, frames.shape[2] // divisor, 4
-        )
-        arrays = frames.contiguous().numpy(), divisor, np.float32(_MIN_WEIGHT), out.numpy()
-        run_rows(lambda first, last: reduce_frames(first, last, *arrays), len(frames))
-        return out
-    return torch.stack([_reduced(frame, divisor) for frame in frames])
+    return torch.stack([_reduce_one(frame, divisor) for frame in frames])
 
 
-def _reduced(frame: Tensor, divisor: int) -> Tensor:
-    """``_reduce`` of one frame [H, W, 4] in PyTorch's operations."""
+def _reduce_one(frame: Tensor, divisor: int) -> Tensor:
+    """``_reduce`` of one frame [H, W, 4]."""
     pool, rgba = torch.nn.functional.avg_pool2d, frame.float().permute(2, 0, 1)[None]
     alpha = rgba[:, 3:]
     weight = alpha + _MIN_WEIGHT

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.scene.checks import check_same_batch, check_shape
+from likeness.scene.lattice import NUM_POINTS
 from likeness.scene.transforms import invert_transform
 
 

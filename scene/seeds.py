@@ -6,8 +6,8 @@ import dataclasses
 
 from torch import Tensor
 
-from likeness.ops.deform.rig import RigBinding
 from likeness.scene.cloud import GaussianCloud
+from likeness.scene.rig_binding import RigBinding
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from likeness.ops.deform.rig import RigBinding
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.frame_images import FrameStore
+from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.seeding.mesh import head_weights, sample_surface, seed_cloud, spread
 from likeness.seeding.off_mesh import bind_to_nearest_vertices, sample_off_mesh

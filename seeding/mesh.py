@@ -8,10 +8,10 @@ from torch import Tensor
 from likeness.head_models import HEAD_MODELS
 from likeness.head_models.base import HeadModel
 from likeness.ops import harmonics as spherical_harmonics
-from likeness.ops.deform.rig import RigBinding
 from likeness.preprocess.landmarks import CHIN
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
+from likeness.scene.rig_binding import RigBinding
 from likeness.seeding.shapes import expression_shapes
 
 # The inside of the mouth is small and matters: it is sampled more densely than the skin.

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
-from likeness.ops.deform.rig import RigBinding
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
+from likeness.scene.rig_binding import RigBinding
 from likeness.scene.transforms import invert_transform, transform_points
 from likeness.seeding.mesh import chin_of, spread
 from likeness.seeding.shapes import expression_shapes

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
-from likeness.ops.deform.rig import RigBinding
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
+from likeness.scene.rig_binding import RigBinding
 from likeness.seeding.unprojection.colours import vertex_colours
 from likeness.seeding.unprojection.surface import View
 

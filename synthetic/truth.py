@@ -247,7 +247,7 @@ def _key(config: DemoConfig, model: HeadModel) -> str:
     pictures."""
     digest = hashlib.sha256(repr((_FORMAT_VERSION, dataclasses.asdict(config))).encode())
     here = Path(__file__).parent
-    for path in (*sorted(here.glob("*.py")), here.parent / "mesh_kernels.py"):
+    for path in (*sorted(here.glob("*.py")), here.parent / "renderers" / "mesh_kernels.py"):
         digest.update(path.read_bytes())
     for tensor in (model.template, model.identity_basis, model.expression_basis, model.uvs):
         digest.update(tensor.numpy().tobytes())

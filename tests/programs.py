@@ -22,17 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent
 def program(
     name: str, *arguments, timeout: float = 300, cwd: Path = ROOT, **kwargs
 ) -> subprocess.CompletedProcess:
-    """Runs a program as a process."""
-    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
+    """Runs a command of `likeness`, or a program by its file's name, as a process."""
+    what = [str(ROOT / name)] if name.endswith(".py") else ["-m", "likeness", name]
+    command = [sys.executable, *what, *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, cwd=cwd, **kwargs
     )
 
 
 def inside(name: str, *arguments) -> None:
-    """Runs a program's main in this process: raises what the program would print as an error."""
-    with mock.patch.object(sys, "argv", [name, *map(str, arguments)]):
-        importlib.import_module(name.removesuffix(".py")).main()
+    """Runs a command's main in this process: raises what the command would print as an error."""
+    importlib.import_module(f"likeness.cli.{name}").main([*map(str, arguments)])
 
 
 def called(name: str, *arguments) -> subprocess.CompletedProcess:
@@ -40,10 +40,7 @@ def called(name: str, *arguments) -> subprocess.CompletedProcess:
     sets outlives it."""
     command = [name, *map(str, arguments)]
     out, err, root = io.StringIO(), io.StringIO(), logging.getLogger()
-    levels = {
-        log: log.level
-        for log in (root, *map(logging.getLogger, (*command_line._PACKAGES, "__main__")))
-    }
+    levels = {log: log.level for log in (root, logging.getLogger("likeness"))}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         with contextlib.ExitStack() as stack:

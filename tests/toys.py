@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from likeness.ops import harmonics
-from likeness.ops.deform.rig import RigBinding
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture, TrackedFrame
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
+from likeness.scene.lattice import NUM_POINTS
+from likeness.scene.rig_binding import RigBinding
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 # The head looks into the camera: +y of the head is -y of the image.

@@ -96,6 +96,9 @@ def install(python: Path, torch_build: str) -> None:
         raise SetupError(
             "the packages could not be installed (see above); mend that, then run `make setup` again"
         )
+    say("installing likeness itself, editable ...")
+    if not install_project(python):
+        raise SetupError("likeness itself could not be installed (see above)")
     check_imports(python)
     if LOCK_CUDA in locks and not has_compiler():
         say(
@@ -228,16 +231,18 @@ def installed_version(python: Path, name: str) -> str:
 def pip(python: Path, *arguments: str) -> bool:
     """`pip install` of wheels whose hashes are locked: with progress on a terminal, else silent but
     for errors."""
-    command = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--require-hashes",
-    ]
-    command += ["--no-deps", "--only-binary=:all:", *arguments]
+    hashes = ["--require-hashes", "--only-binary=:all:"]
+    return _pip(python, "--no-deps", *hashes, *arguments)
+
+
+def install_project(python: Path) -> bool:
+    """This checkout as the package `likeness`, editable: what is changed here is what runs."""
+    return _pip(python, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+
+
+def _pip(python: Path, *arguments: str) -> bool:
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    command += arguments
     if sys.stdout.isatty():
         return subprocess.call(command) == 0
     result = subprocess.run([*command, "-qq"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-VENDOR = Path(__file__).resolve().parents[1] / "playback" / "export" / "web" / "vendor"
+VENDOR = Path(__file__).resolve().parents[1] / "export" / "web" / "vendor"
 PACKAGES = {
     "three": "0.180.0",
     "@sparkjsdev/spark": "2.2.0",

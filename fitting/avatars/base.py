@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from likeness.fitting.avatars.anchoring import Anchoring, AnchoringConfig
 from likeness.ops import blend, unit_quaternions
 from likeness.ops.deform import fused, rig, secondary_motion, skinning
-from likeness.ops.deform.rig import RigBinding, displace, empty_binding, shapes_of_gaussians
+from likeness.ops.deform.rig import displace, empty_binding, shapes_of_gaussians
 from likeness.ops.threads import suit_kernels
 from likeness.scene.bounds import RatePair
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
+from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.scene.tensor_files import Array
 

@@ -6,6 +6,7 @@ Example: likeness collect videos --out collection --size 256 --frames 200 --jobs
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from likeness.cli import command_line, many_subjects
@@ -13,7 +14,7 @@ from likeness.cli.command_line import option, positive_int
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_line.Parser(__doc__)
+    parser = command_line.Parser(__doc__, "collect")
     option(parser, "folder", type=Path, metavar="DIR", help="folder with videos in it or below")
     option(
         parser,
@@ -50,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int:
-    args = parser().parse_args()
+def main(words: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(words)
     from likeness.collection import collection
     from likeness.collection.scheduler import run
     from likeness.collection.subjects import only
@@ -86,7 +87,3 @@ def main() -> int:
         collection.write(place, found)
     print(collection.summary(place, found))
     return int(bool(outcome.failures))
-
-
-if __name__ == "__main__":
-    command_line.run(main)

@@ -23,7 +23,7 @@ from likeness.scene.errors import UserError, one_line
 if TYPE_CHECKING:
     import torch
 
-_PACKAGES = ("scene", "renderers", "preprocess", "fitting", "playback", "fleet")
+_PACKAGE = "likeness"
 _resume_hint = "run the same command again"
 
 
@@ -136,8 +136,7 @@ def set_up_logging() -> None:
         _Formatter(coloured=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in (*_PACKAGES, "__main__"):
-        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger(_PACKAGE).setLevel(logging.INFO)
 
 
 def set_up_output() -> None:
@@ -200,9 +199,12 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, which takes no abbreviations, and whose help
     shows defaults."""
 
-    def __init__(self, description: str, **kwargs: Any) -> None:
+    def __init__(self, description: str | None, command: str) -> None:
         super().__init__(
-            description=description, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs
+            prog=f"likeness {command}",
+            description=description,
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
         )
 
     def error(self, message: str) -> NoReturn:

@@ -7,6 +7,7 @@ Example: likeness drive runs/me --driver friend.mp4
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ _KINDS = ("run", "capture", "arkit_csv", "states", "video")
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_line.Parser(__doc__)
+    parser = command_line.Parser(__doc__, "drive")
     option(
         parser,
         "avatar",
@@ -132,9 +133,9 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     options = parser()
-    args = options.parse_args()
+    args = options.parse_args(words)
     for name in (
         ("save_states", "kind", "neutral", "fps", "smoothing", "cache")
         if args.webcam is not None
@@ -222,7 +223,3 @@ def _write(out: Path, pictures: Any, fps: float, most: int | None) -> None:
 
     write_film(out, itertools.islice(pictures, most), fps)
     print(f"film: {out}")
-
-
-if __name__ == "__main__":
-    command_line.run(main)

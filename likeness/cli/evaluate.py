@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from likeness.cli import command_line
@@ -16,7 +17,7 @@ from likeness.cli.command_line import option, positive_int, positive_number
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_line.Parser(__doc__)
+    parser = command_line.Parser(__doc__, "evaluate")
     option(parser, "run", type=Path, metavar="RUN", help="run directory that fit_subject.py wrote")
     option(
         parser,
@@ -96,9 +97,9 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     options = parser()
-    args = options.parse_args()
+    args = options.parse_args(words)
     measuring, driving = (
         ("frames", "capture", "tracking_gain"),
         ("kind", "fps", "neutral", "identity_model", "cache"),
@@ -184,7 +185,3 @@ def _reenactment(args: argparse.Namespace, device: str) -> None:
     print(table(figures))
     if args.json:
         write_json(args.json, figures)
-
-
-if __name__ == "__main__":
-    command_line.run(main)

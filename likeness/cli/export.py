@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ _STATES = ("frame", "expression", "sequence", "start", "end")
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_line.Parser(__doc__)
+    parser = command_line.Parser(__doc__, "export")
     option(
         parser,
         "avatar",
@@ -119,8 +120,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    args = parser().parse_args()
+def main(words: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(words)
     from likeness.export.formats import EXPORTERS, ExportOptions
     from likeness.playback.input_checks import hint
     from likeness.scene.files import check_absent, check_writable
@@ -199,7 +200,3 @@ def _summary(out: Path, facts: dict) -> str:
             f"{facts['psnr']:.1f} dB to the avatar's pictures, which costs {loss:.2f} dB at {REFERENCE_DB:.0f} dB"
         )
     return ", ".join(parts)
-
-
-if __name__ == "__main__":
-    command_line.run(main)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ _REMEMBERED = ("demo", "minutes", "iterations", "seed", "device", "offline", "we
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_line.Parser(__doc__)
+    parser = command_line.Parser(__doc__, "fit")
     source = parser.add_argument_group("what to fit (one of these)").add_mutually_exclusive_group()
     option(
         source,
@@ -143,9 +144,9 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int | None:
+def main(words: Sequence[str] | None = None) -> int | None:
     arguments = parser()
-    args = arguments.parse_args()
+    args = arguments.parse_args(words)
     if args.help_config:
         return _list_settings()
     if not (args.video or args.image or args.capture or args.demo or args.resume or args.list):
@@ -294,7 +295,3 @@ def _list_settings() -> None:
     from likeness.scene.config_files import listing
 
     print(listing(FitConfig))
-
-
-if __name__ == "__main__":
-    command_line.run(main)

@@ -7,6 +7,7 @@ Example: likeness preprocess me.mp4 --out captures/me
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_line.Parser(__doc__)
+    parser = command_line.Parser(__doc__, "preprocess")
     option(
         parser, "video", type=Path, metavar="VIDEO", help="video of one person's head and shoulders"
     )
@@ -61,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    args = parser().parse_args()
+def main(words: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(words)
     command_line.resume_with("the same command goes on: what is done so far is kept")
     device = str(command_line.device(args.device))
     from likeness.preprocess.acceptance import Limits
@@ -118,7 +119,3 @@ def _figures(capture: Capture) -> dict:
         "seconds": capture.report["seconds"],
         "warnings": [warning["what"] for warning in capture.report["warnings"]],
     }
-
-
-if __name__ == "__main__":
-    command_line.run(main)

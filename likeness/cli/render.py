@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ _USES = {
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_line.Parser(__doc__)
+    parser = command_line.Parser(__doc__, "render")
     option(
         parser,
         "avatar",
@@ -204,9 +205,9 @@ def _add_cameras(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     options = parser()
-    args = options.parse_args()
+    args = options.parse_args(words)
     way = "path" if args.path else args.trajectory
     for name in sorted(set().union(*_USES.values()) - _USES[way]):
         if getattr(args, name) is not None:
@@ -345,7 +346,3 @@ def _fov(text: str) -> float:
     if value > 170:
         raise argparse.ArgumentTypeError(f"expected an angle above 0 and up to 170, got {text!r}")
     return value
-
-
-if __name__ == "__main__":
-    command_line.run(main)

@@ -8,6 +8,7 @@ Several GPUs: torchrun --nproc-per-node 8 likeness train --preset large --data c
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_line.Parser(__doc__)
+    parser = command_line.Parser(__doc__, "train")
     data = parser.add_argument_group("people to learn from (at least one of these)")
     option(
         data,
@@ -77,9 +78,9 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     arguments = parser()
-    args = arguments.parse_args()
+    args = arguments.parse_args(words)
     from likeness.training.config import TrainConfig
 
     if args.help_config:
@@ -149,7 +150,3 @@ def _train(
     if processes.first:
         write_weights(path, trainer)
     return path
-
-
-if __name__ == "__main__":
-    command_line.run(main)

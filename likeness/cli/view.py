@@ -7,6 +7,7 @@ Example: likeness view runs/me-20260101-120000
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from likeness.cli import command_line
@@ -14,7 +15,7 @@ from likeness.cli.command_line import option, positive_int
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_line.Parser(__doc__)
+    parser = command_line.Parser(__doc__, "view")
     option(
         parser,
         "run",
@@ -54,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    args = parser().parse_args()
+def main(words: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(words)
     from likeness.playback.viewer.server import check_address, require_viser
 
     require_viser()
@@ -84,7 +85,3 @@ def main() -> None:
         pass
     finally:
         viewer.stop()
-
-
-if __name__ == "__main__":
-    command_line.run(main)

@@ -7,15 +7,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from likeness.ops.deform.secondary_motion import (
-    COLUMNS,
-    ROWS,
-    apply_secondary_motion_torch,
-    constants,
-)
+from likeness.ops.deform.secondary_motion import apply_secondary_motion_torch, constants
 from likeness.ops.deform.skinning import blend_two_frames_torch
 from likeness.ops.threads import run_rows, run_shares, share, suit_kernels
 from likeness.scene.cloud import GaussianCloud
+from likeness.scene.lattice import COLUMNS, ROWS
 from likeness.scene.transforms import make_transform, matrices_to_quats, rotvecs_to_matrices
 
 UNIT_M = 0.1

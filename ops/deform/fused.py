@@ -14,11 +14,13 @@ from torch import Tensor
 
 from likeness.ops import blend
 from likeness.ops.deform import secondary_motion, skinning
-from likeness.ops.deform.rig import RigBinding, check_vertices
+from likeness.ops.deform.rig import check_vertices
 from likeness.ops.mlp import BlockedNetwork
 from likeness.ops.threads import run_rows
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
+from likeness.scene.lattice import COLUMNS
+from likeness.scene.rig_binding import RigBinding
 
 _AT_REST = torch.eye(4)
 
@@ -121,7 +123,7 @@ class FusedDeformer:
         sheet = state.sway.detach() if self._swaying else torch.empty(0, 2)
         moving = (
             vertices,
-            sheet.reshape(-1, secondary_motion.COLUMNS, 2),
+            sheet.reshape(-1, COLUMNS, 2),
             torch.from_numpy(secondary_motion.constants()),
             skinning.frame_rows(_AT_REST if T_head is None else T_head, T_body),
             skinning.harmonics_turn(T_body, self._coefficients),

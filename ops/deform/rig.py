@@ -15,19 +15,7 @@ from torch import Tensor
 from likeness.ops import blend
 from likeness.ops.threads import run_rows, suit_kernels
 from likeness.scene.cloud import GaussianCloud
-
-
-@dataclasses.dataclass(frozen=True)
-class RigBinding:
-    """How N Gaussians are tied to a rig of V vertices.
-
-    shapes: [E, V, 3] metres of displacement at coefficient 1. vertices: [N, 3] int, weights: [N, 3]
-        >= 0, sum <= 1.
-    """
-
-    shapes: Tensor
-    vertices: Tensor
-    weights: Tensor
+from likeness.scene.rig_binding import RigBinding
 
 
 def displace(

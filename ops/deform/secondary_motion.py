@@ -15,17 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from likeness.ops.threads import run_rows, suit_kernels
+from likeness.scene.lattice import COLUMNS, HIGH_M, LOW_M, NUM_POINTS, ROWS
 
-# What captures and bundles hold refers to these: a change of any of them is a new version of both
-# formats.
-COLUMNS, ROWS = 13, 11
-NUM_POINTS = COLUMNS * ROWS
-"""Control points, row by row from the lowest, in each from the subject's right (-x) to the left."""
-LOW_M, HIGH_M = (-0.3, -0.3), (0.3, 0.2)
-"""Where the first and the last of them rest: (x, y) in the head frame, 5 cm from one to the
-next."""
-
-# an ellipsoid from brows to chin, head frame
 _FACE_M, _FACE_RADII_M = (0.0, -0.03, 0.0), (0.065, 0.085, 0.06)
 _FACE_EDGE = 0.6  # beyond it, as a part of the radii, until where sway is whole
 

@@ -10,8 +10,8 @@ from torch.nn.functional import pad
 
 from likeness.fitting.avatars import AvatarModel
 from likeness.ops import harmonics as spherical_harmonics
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.scene.head_state import HeadState
+from likeness.scene.lattice import NUM_POINTS
 
 BLOCK = 128
 """Gaussians to a program."""

@@ -223,7 +223,7 @@ def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
     )
     root = Path(__file__).resolve().parents[2]
     sources = {path for folder in _SOURCES for path in (root / folder).rglob("*.py")}
-    for source in sorted(sources | {root / "fitting" / "screen_refiner.py"}):
+    for source in sorted(sources | {root / "renderers" / "screen_refiner.py"}):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
 from likeness.ops.deform.batched import resting_frames, transforms
-from likeness.ops.deform.secondary_motion import COLUMNS, NUM_POINTS, ROWS
 from likeness.preprocess.photometric.adam import Adam, RowAdam
 from likeness.preprocess.photometric.cloud import RATES, TrackingCloud
 from likeness.preprocess.photometric.config import PhotometricConfig
@@ -25,6 +24,7 @@ from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.frame_images import FrameStore
 from likeness.scene.head_state import HeadState
+from likeness.scene.lattice import COLUMNS, NUM_POINTS, ROWS
 from likeness.scene.to_device import to_device
 from likeness.seeding import seeds_from_pictures
 from likeness.seeding.mesh import spread

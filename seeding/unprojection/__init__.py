@@ -13,9 +13,9 @@ from __future__ import annotations
 import torch
 
 from likeness.head_models import HEAD_MODELS
-from likeness.ops.deform.rig import RigBinding
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
+from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.seeding.mesh import chin_of, head_weights, spread
 from likeness.seeding.off_mesh import bind_to_nearest_vertices

@@ -140,7 +140,7 @@ class TestGoingOn:
     def test_a_stopped_fit_goes_on(self, number, tmp_path):
         run, capture = tmp_path / "run", toys.make_capture(tmp_path / "capture")
         arguments = ["--capture", capture.root, "--out", run, "--iterations", "4000", *SMALL[2:]]
-        command = [sys.executable, str(ROOT / "fit"), *map(str, arguments)]
+        command = [sys.executable, str(ROOT / "fit_subject.py"), *map(str, arguments)]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         try:
             wait_for(run / "log_baseline.jsonl", process)

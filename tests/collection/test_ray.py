@@ -131,7 +131,7 @@ def test_without_ray_the_command_that_installs_it_is_named(tmp_path):
         sys.executable,
         "-c",
         code,
-        str(ROOT / "fit"),
+        str(ROOT / "fit_subject.py"),
         "--list",
         str(tmp_path / "list.txt"),
         "--out",

@@ -242,7 +242,7 @@ def test_captures_are_found(roots, tmp_path):
 
 
 def program(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "train"), *map(str, arguments)]
+    command = [sys.executable, "-m", "likeness", "train", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 

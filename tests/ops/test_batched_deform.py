@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from likeness.ops.deform.batched import posed, posed_torch, resting_frames, transforms
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.preprocess.photometric.picture_error import picture_errors, picture_errors_torch
 from likeness.scene.cloud import GaussianCloud
+from likeness.scene.lattice import NUM_POINTS
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 

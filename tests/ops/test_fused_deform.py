@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from likeness.ops.deform import fused, secondary_motion
-from likeness.ops.deform.rig import RigBinding, displace
+from likeness.ops.deform.rig import displace
 from likeness.ops.deform.skinning import blend_two_frames_torch
 from likeness.ops.mlp import BlockedNetwork
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
+from likeness.scene.lattice import NUM_POINTS
+from likeness.scene.rig_binding import RigBinding
 from likeness.scene.transforms import (
     make_transform,
     multiply_quats,
@@ -31,11 +33,7 @@ def pose(seed: int) -> torch.Tensor:
 
 
 STATE = HeadState(
-    random(6).abs(),
-    torch.empty(0, 4),
-    pose(3),
-    pose(5),
-    0.01 * random(secondary_motion.NUM_POINTS, 2),
+    random(6).abs(), torch.empty(0, 4), pose(3), pose(5), 0.01 * random(NUM_POINTS, 2)
 )
 RIG = RigBinding(
     0.02 * random(6, 40, 3), torch.arange(3 * COUNT).view(COUNT, 3) % 40, random(COUNT, 3).abs() / 3

@@ -5,14 +5,11 @@ from __future__ import annotations
 import torch
 
 from likeness.ops.deform.secondary_motion import (
-    COLUMNS,
-    HIGH_M,
-    LOW_M,
-    NUM_POINTS,
     apply_secondary_motion,
     apply_secondary_motion_torch,
 )
 from likeness.scene.head_state import HeadState
+from likeness.scene.lattice import COLUMNS, HIGH_M, LOW_M, NUM_POINTS
 
 
 def points(count: int = 50) -> torch.Tensor:

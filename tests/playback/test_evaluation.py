@@ -8,9 +8,9 @@ import dataclasses
 import torch
 
 from likeness.fitting.evaluation import headline
-from likeness.ops.deform.secondary_motion import NUM_POINTS
 from likeness.playback import evaluation
 from likeness.playback.evaluation import evaluate_bundle, evaluate_frames, summary, table
+from likeness.scene.lattice import NUM_POINTS
 from tests import toys
 
 

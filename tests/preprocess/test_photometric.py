@@ -10,7 +10,6 @@ import torch
 
 from likeness.head_models import HEAD_MODELS
 from likeness.ops.deform.batched import resting_frames
-from likeness.ops.deform.secondary_motion import COLUMNS, NUM_POINTS, ROWS
 from likeness.preprocess.photometric import PhotometricConfig, refine, refinement
 from likeness.preprocess.photometric import adam as adam_module
 from likeness.preprocess.photometric.adam import Adam, RowAdam
@@ -23,6 +22,7 @@ from likeness.scene.capture import Capture, TrackedFrame
 from likeness.scene.errors import UserError
 from likeness.scene.gaze import gaze_angles, gaze_expression, gaze_quats
 from likeness.scene.head_state import HeadState
+from likeness.scene.lattice import COLUMNS, NUM_POINTS, ROWS
 from likeness.scene.transforms import (
     make_transform,
     mean_transform,

@@ -1,0 +1,1 @@
+"""Drivable photoreal head avatars, made of 3D Gaussians, from one person's video."""

@@ -1,0 +1,55 @@
+"""The command `likeness`: one module per subcommand, each with ``main(arguments)``.
+
+Nothing heavy is imported before a subcommand runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from likeness.cli import command_line
+
+COMMANDS = {
+    "fit": "a video, a picture or a capture becomes an avatar",
+    "preprocess": "a video becomes a capture: cropped frames, mattes, tracked head",
+    "evaluate": "measure an avatar, or what arrives of a driver",
+    "render": "pictures and films of an avatar, from any view",
+    "drive": "move an avatar with a video, a capture, a CSV file or head states",
+    "export": "write an avatar as .ply, .spz, playback bundle or web page",
+    "view": "show an avatar live in the browser",
+    "train": "train the one-shot network",
+    "collect": "many videos become captures to train on",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs ``likeness COMMAND ...`` and exits with its code. arguments: those of the process."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help(), file=sys.stdout if words else sys.stderr)
+        sys.exit(0 if words else 2)
+    if words[0] not in COMMANDS:
+        expected = ", ".join(COMMANDS)
+        print(f"error: unknown command {words[0]!r}; expected one of {expected}", file=sys.stderr)
+        sys.exit(2)
+    run(words[0], words[1:])
+
+
+def run(command: str, arguments: Sequence[str]) -> None:
+    """Runs one command of COMMANDS and exits with its code."""
+    command_line.run(lambda: importlib.import_module(f"{__name__}.{command}").main(arguments))
+
+
+def _help() -> str:
+    lines = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: likeness COMMAND ...",
+            "",
+            *lines,
+            "",
+            "likeness COMMAND --help lists its options.",
+        ]
+    )
