@@ -12,6 +12,7 @@ being read, and the next ones go on. Exit code 1 with any bad.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib
 import logging
@@ -234,7 +235,9 @@ def main() -> int:
     from benchmarks.damaged_readers import READERS
     from likeness.scene.machine import machine
 
-    parser = command_line.Parser(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     option(
         parser,
         "--cases",

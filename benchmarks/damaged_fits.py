@@ -88,7 +88,7 @@ def _make_report(folder: Path) -> Targets:
     metrics = {
         "headline": figures,
         "heldout": figures,
-        "without_secondary_motion": {"heldout": figures},
+        "unswayed": {"heldout": figures},
         "regions": {"face": figures},
         "error_share": {"border": 0.4, "face": 0.2},
         "baseline": {"heldout": figures},

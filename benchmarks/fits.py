@@ -231,7 +231,7 @@ def figures(fit: Fit) -> dict[str, Any]:
             **heldout["headline"],
             "with_sway": heldout["heldout"]["psnr"],
             "train": train.heldout["psnr"],
-            "error_share": heldout["without_secondary_motion"]["error_share"],
+            "error_share": heldout["unswayed"]["error_share"],
             "steps": last.info.step,
             "num_gaussians": avatar.num_gaussians,
             "steps_per_s": round(last.info.step / last.info.seconds, 2),

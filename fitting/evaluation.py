@@ -180,7 +180,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     without the secondary motion (sway) that was tracked on these very frames. A file without that
     entry is of a capture without sway, or of ``to_json``. None for what was not measured.
     """
-    measured = metrics.get("without_secondary_motion") or metrics
+    measured = metrics.get("unswayed") or metrics
     whole, regions = measured.get("heldout") or {}, measured.get("regions") or {}
     return {name: whole.get(name) for name in IMAGE_METRICS} | {
         name: (regions.get(name) or {}).get("psnr") for name in REGIONS

@@ -96,7 +96,7 @@ def evaluate_frames(
     )
     return {
         "headline": headline(without_secondary_motion),
-        "without_secondary_motion": without_secondary_motion,
+        "unswayed": without_secondary_motion,
         **apply_secondary_motion,
     }
 
@@ -209,9 +209,7 @@ def measure_run(
         **heldout,
         "train": {"psnr": train["heldout"]["psnr"]},
         "baseline": {
-            "without_secondary_motion": {
-                key: without["without_secondary_motion"][key] for key in ("heldout", "regions")
-            },
+            "unswayed": {key: without["unswayed"][key] for key in ("heldout", "regions")},
             **{key: without[key] for key in ("heldout", "regions")},
         },
         "num_gaussians": bundle.avatar.num_gaussians,
@@ -232,7 +230,7 @@ def table(figures: dict[str, Any]) -> str:
     def shown(value: float | None, unit: str = "") -> str:
         return "not measured" if value is None else f"{value:.4g}{unit}"
 
-    measured = figures["without_secondary_motion"]
+    measured = figures["unswayed"]
     lines = [f"frames   {measured['num_frames']}, without their own secondary motion (sway)"]
     lines += [
         f"{name:8s} {shown(v, ' dB' if name == 'psnr' else '')}"

@@ -82,7 +82,7 @@ def shared_clip(shared_data: Callable[[str], Path]) -> Callable[[str], Path]:
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A pretended CUDA device (``tests.simulated_cuda``) with a pretended gsplat, for the length of
+    """A simulated CUDA device (``tests.simulated_cuda``) with a simulated gsplat, for the length of
     a test."""
     from tests import simulated_gsplat
     from tests.simulated_cuda import simulated_cuda

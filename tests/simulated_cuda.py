@@ -1,4 +1,4 @@
-"""A pretended CUDA device: tensors that say they are on ``cuda:0``, hold their values on the CPU,
+"""A simulated CUDA device: tensors that say they are on ``cuda:0``, hold their values on the CPU,
 and refuse what CUDA refuses.
 
 Every operation passes through here, those of C++ and of backward passes too. It raises where
@@ -56,7 +56,7 @@ _device: Device | None = None
 
 
 def current() -> Device:
-    """The device that is pretended now."""
+    """The device that is simulated now."""
     assert _device is not None
     return _device
 
@@ -200,7 +200,7 @@ def _facts(function) -> tuple[str, bool, bool]:
 
 def _run(function, args: tuple, kwargs: dict):
     if _device is None:
-        raise DeviceError("a tensor of a pretended device has outlived it")
+        raise DeviceError("a tensor of a simulated device has outlived it")
     name, takes_numbers, changes_shape = _facts(function)
     here: list[CudaTensor] = []
     host: list[Tensor] = []
@@ -370,7 +370,7 @@ def _capture(graph: Graph, stream: Stream | None = None, **_) -> Iterator[None]:
 
 
 def _subclass(original):
-    """``torch.Tensor._make_subclass``, which geoopt calls: of a pretended tensor, a class of both
+    """``torch.Tensor._make_subclass``, which geoopt calls: of a simulated tensor, a class of both
     kinds."""
 
     def make(cls, data: Tensor, requires_grad: bool = False):
@@ -403,7 +403,7 @@ def simulated_cuda() -> Iterator[Device]:
         "current_device": lambda: 0,
         "is_bf16_supported": lambda *_: True,
         "_lazy_init": lambda: None,
-        "get_device_name": lambda *_: "pretended",
+        "get_device_name": lambda *_: "simulated",
         "synchronize": lambda *_: _device.wait("synchronize"),
         "current_stream": lambda *_: _device.streams[-1],
         "Stream": lambda *_, **__: Stream(_device),

@@ -1,4 +1,4 @@
-"""What happens on the pretended CUDA device (``tests.simulated_cuda``): waits, operations, streams
+"""What happens on the simulated CUDA device (``tests.simulated_cuda``): waits, operations, streams
 and events."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PRETENCE = "pretended_cuda.py", "pretended_device.py"
+_SIMULATION = "simulated_cuda.py", "simulated_device.py"
 
 
 class DeviceError(RuntimeError):
@@ -95,4 +95,4 @@ class Event:
 
 def _is_ours(name: str) -> bool:
     path = Path(name)
-    return path.is_relative_to(_ROOT) and ".venv" not in path.parts and path.name not in _PRETENCE
+    return path.is_relative_to(_ROOT) and ".venv" not in path.parts and path.name not in _SIMULATION

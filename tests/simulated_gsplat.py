@@ -1,4 +1,4 @@
-"""gsplat 1.5.3 on the pretended CUDA device: our CPU renderer behind gsplat's arguments, answers
+"""gsplat 1.5.3 on the simulated CUDA device: our CPU renderer behind gsplat's arguments, answers
 and waits.
 
 Its sources make the host wait for the device once in every rasterization, for the number of tiles

@@ -28,6 +28,7 @@ from benchmarks import (
 )
 from benchmarks.conditions import announced
 from likeness.fitting.config import FitConfig
+from likeness.playback import fused
 from likeness.scene.config_files import load_preset
 from likeness.scene.errors import UserError
 from likeness.scene.machine import INSTRUCTIONS, machine, machine_line
@@ -271,7 +272,7 @@ def test_evaluations_are_those_of_the_device_and_the_avatar(monkeypatch):
     bundle = playback.made_bundle("headgas", 40, 32, frames=4)
     assert playback.evaluations(["torch", "graph", "fused"], bundle, "cpu") == ["torch"]
     assert playback.evaluations(["graph", "fused"], bundle, "cuda") == ["graph"]
-    monkeypatch.setattr(likeness.playback.fused, "why_not", lambda avatar: None)
+    monkeypatch.setattr(fused, "why_not", lambda avatar: None)
     assert playback.evaluations(["graph", "fused"], bundle, "cuda") == ["graph", "fused"]
 
 

@@ -16,6 +16,7 @@ import torch
 from benchmarks import blending, device_times, fitting, playback, renderer
 from benchmarks.kept import Kept
 from benchmarks.training_step import TrainingStep
+from likeness.playback import fused
 from likeness.renderers import create
 from tests import toys
 from tests.contract.test_avatars import make
@@ -42,7 +43,7 @@ exit 0
 
 @pytest.fixture
 def gpu(tmp_path):
-    """Calls the script with a pretended interpreter, which notes what it is asked for; gives its
+    """Calls the script with a simulated interpreter, which notes what it is asked for; gives its
     process and calls."""
     python, calls = tmp_path / "python", tmp_path / "calls"
     python.write_text(PRETENDED)
@@ -303,7 +304,7 @@ class TestOnASimulatedDevice:
         monkeypatch.setattr(playback, "why_not", lambda *_: "no")
         monkeypatch.setattr(playback, "made_bundle", lambda *_: toys.bundle(make("headgas")))
         monkeypatch.setattr(playback, "as_exported", lambda bundle: bundle)
-        monkeypatch.setattr(likeness.playback.fused, "why_not", lambda avatar: None)
+        monkeypatch.setattr(fused, "why_not", lambda avatar: None)
         monkeypatch.setitem(os.environ, playback.THREADS_VARIABLE, "1")
         rates = {
             "batch": 1,

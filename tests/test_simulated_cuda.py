@@ -1,4 +1,4 @@
-"""The pretended CUDA device refuses what CUDA refuses, and knows where the host waits."""
+"""The simulated CUDA device refuses what CUDA refuses, and knows where the host waits."""
 
 from __future__ import annotations
 

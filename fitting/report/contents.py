@@ -42,7 +42,7 @@ _WITH_SWAY = (
 )
 _SHOWN_ELSEWHERE = (
     "headline",
-    "without_secondary_motion",
+    "unswayed",
     "num_frames",
     "source",
     "heldout",
@@ -89,7 +89,7 @@ def gather(run_dir: Path) -> dict[str, Any]:
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "tiles": _tiles(metrics),
         "comparison": _comparison(metrics),
-        "without_secondary_motion": measured is not metrics,
+        "unswayed": measured is not metrics,
         "metrics_missing": metrics_problem,
         "further": tracking.flatten(
             {k: v for k, v in metrics.items() if k not in _SHOWN_ELSEWHERE}
@@ -179,7 +179,7 @@ def _at(value: Any, keys: tuple[str, ...]) -> float | None:
 def _measured(metrics: dict[str, Any]) -> dict[str, Any]:
     """The part of the metrics that the page shows: the evaluation behind the headline, or all that
     an older run has."""
-    without_secondary_motion = metrics.get("without_secondary_motion")
+    without_secondary_motion = metrics.get("unswayed")
     return (
         without_secondary_motion
         if isinstance(without_secondary_motion, dict) and "per_frame" in without_secondary_motion
@@ -191,11 +191,7 @@ def _baseline(metrics: dict[str, Any]) -> dict[str, Any]:
     """What the baseline is measured to be on the same frames as ``_measured``."""
     baseline = metrics.get("baseline")
     baseline = baseline if isinstance(baseline, dict) else {}
-    return (
-        baseline.get("without_secondary_motion") or {}
-        if _measured(metrics) is not metrics
-        else baseline
-    )
+    return baseline.get("unswayed") or {} if _measured(metrics) is not metrics else baseline
 
 
 def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:

@@ -71,11 +71,8 @@ class TestARun:
         )
         assert metrics["heldout"]["lpips"] is None  # its weights are not here
         assert next(iter(metrics)) == "headline"
-        assert metrics["headline"]["psnr"] == metrics["without_secondary_motion"]["heldout"]["psnr"]
-        assert (
-            metrics["headline"]["mouth"]
-            == metrics["without_secondary_motion"]["regions"]["mouth"]["psnr"]
-        )
+        assert metrics["headline"]["psnr"] == metrics["unswayed"]["heldout"]["psnr"]
+        assert metrics["headline"]["mouth"] == metrics["unswayed"]["regions"]["mouth"]["psnr"]
         assert all(
             metrics["regions"][name]["psnr"] > 0 for name in ("face", "mouth", "eyes", "inside")
         )

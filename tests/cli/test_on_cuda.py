@@ -1,4 +1,4 @@
-"""The programs that show an avatar, with --device cuda on a pretended CUDA device."""
+"""The programs that show an avatar, with --device cuda on a simulated CUDA device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fits on a pretended CUDA device: they run, find what they find on the CPU, and leave the device
+"""Fits on a simulated CUDA device: they run, find what they find on the CPU, and leave the device
 alone in between."""
 
 from __future__ import annotations

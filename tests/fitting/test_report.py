@@ -88,7 +88,7 @@ def test_the_first_card_is_what_a_driver_reaches(run):
     metrics = json.loads((run / "metrics.json").read_text())
     assert (
         metrics["headline"]["psnr"]
-        == metrics["without_secondary_motion"]["heldout"]["psnr"]
+        == metrics["unswayed"]["heldout"]["psnr"]
         != metrics["heldout"]["psnr"]
     )
     tiles = contents.gather(run)["tiles"]
@@ -116,11 +116,11 @@ def test_times_say_on_what_machine(run, tmp_path):
 def test_metrics_of_older_runs_are_shown(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     metrics = json.loads((run / "metrics.json").read_text())
-    for key in ("headline", "without_secondary_motion"):
+    for key in ("headline", "unswayed"):
         del metrics[key]
-    del metrics["baseline"]["without_secondary_motion"]
+    del metrics["baseline"]["unswayed"]
     # without its frames
-    older = metrics | {"without_secondary_motion": {"heldout": {"psnr": 20.0}, "regions": {}}}
+    older = metrics | {"unswayed": {"heldout": {"psnr": 20.0}, "regions": {}}}
     for content in (metrics, older):
         (copy / "metrics.json").write_text(json.dumps(content))
         found = contents.gather(copy)

@@ -22,9 +22,9 @@ from tests.test_imports import ORDER, ROOT
 FILES = {
     "scene/used.py": "import math\n",
     "scene/numbers.py": "SIZE = 8\n",
-    "renderers/layout.py": "from scene.numbers import SIZE\n",
-    "scene/kernels.py": "from math import pi\nfrom scene import used as u, absent\n"
-    "from renderers.layout import (\n    SIZE,\n)\n",
+    "renderers/layout.py": "from likeness.scene.numbers import SIZE\n",
+    "scene/kernels.py": "from math import pi\nfrom likeness.scene import used as u, absent\n"
+    "from likeness.renderers.layout import (\n    SIZE,\n)\n",
 }
 
 
@@ -142,12 +142,12 @@ def test_compiled_and_loaded_kernels_give_the_same_bits(tmp_path):
     """In processes of their own, the first with an empty folder of compiled code."""
     program = """
 import hashlib, json, torch
-from fitting import picture_loss
+from likeness.fitting import image_loss
 from scene import adam_kernels
 g = torch.Generator().manual_seed(0)
 rgb, alpha, colour, matte = (torch.rand(40, 57, n, generator=g) for n in (3, 1, 3, 1))
 weights = {"l1": 0.8, "dssim": 0.2, "matte": 0.1}
-loss = picture_loss.picture_loss(
+loss = image_loss.picture_loss(
     rgb.requires_grad_(), alpha.requires_grad_(), colour, matte, torch.rand(3, generator=g), weights
 )
 loss.total.backward()

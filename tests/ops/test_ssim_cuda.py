@@ -1,4 +1,4 @@
-"""Packages for SSIM on CUDA, stood in for on the pretended device: taken where they agree, else
+"""Packages for SSIM on CUDA, stood in for on the simulated device: taken where they agree, else
 done without."""
 
 import sys

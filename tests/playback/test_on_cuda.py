@@ -1,4 +1,4 @@
-"""Playback on a pretended CUDA device: it shows what the CPU shows, waits for nothing, and chooses
+"""Playback on a simulated CUDA device: it shows what the CPU shows, waits for nothing, and chooses
 how it evaluates."""
 
 from __future__ import annotations
