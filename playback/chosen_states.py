@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 
 from likeness.fitting.bundle import AvatarBundle
-from likeness.playback.input_checks import hint
 from likeness.playback.state_file import load_states
-from likeness.scene.errors import UserError
+from likeness.scene.errors import UserError, hint
 from likeness.scene.head_state import HeadState
 
 RECORDING = "recording"

@@ -1,25 +1,10 @@
-"""What readers of people's files check: names, with the nearest one that exists, and rigid
-transforms."""
+"""What readers of people's files check: rigid transforms."""
 
 from __future__ import annotations
-
-import difflib
-from collections.abc import Sequence
 
 import numpy as np
 
 _ROTATION_TOLERANCE = 1e-3  # of R Rᵀ - 1: what five printed digits of a rotation keep
-
-
-def hint(name: str, known: Sequence[str]) -> str:
-    """``did you mean X?`` by the nearest of the known names, or a list of them where none is
-    near."""
-    by_lower = {other.lower(): other for other in known}
-    nearest = difflib.get_close_matches(name.lower(), list(by_lower), 1, 0.6)
-    if nearest:
-        return f"did you mean {by_lower[nearest[0]]}?"
-    shown = ", ".join(known[:8])
-    return f"known: {shown}{', ...' if len(known) > 8 else ''}"
 
 
 def rigid_problem(matrices: np.ndarray) -> str | None:

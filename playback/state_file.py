@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from likeness.playback.input_checks import hint, rigid_problem
-from likeness.scene.errors import UserError
+from likeness.playback.input_checks import rigid_problem
+from likeness.scene.errors import UserError, hint
 from likeness.scene.files import atomic_path
 from likeness.scene.head_state import HeadState
 from likeness.scene.lattice import NUM_POINTS

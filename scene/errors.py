@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 MAX_MESSAGE = 500
 _TAIL = 150  # the end of a message is its remedy, which is kept when the middle is cut out
 
@@ -39,6 +42,17 @@ def one_line(text: str, most: int = MAX_MESSAGE) -> str:
     return _shortened(
         "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), most
     )
+
+
+def hint(name: str, known: Sequence[str]) -> str:
+    """``did you mean X?`` by the nearest of the known names, or a list of them where none is
+    near."""
+    by_lower = {other.lower(): other for other in known}
+    nearest = difflib.get_close_matches(name.lower(), list(by_lower), 1, 0.6)
+    if nearest:
+        return f"did you mean {by_lower[nearest[0]]}?"
+    shown = ", ".join(known[:8])
+    return f"known: {shown}{', ...' if len(known) > 8 else ''}"
 
 
 def _shortened(text: str, most: int) -> str:

@@ -185,6 +185,7 @@ def _record(
         return cpu_build or setup.CPU_WHEELS not in arguments
 
     monkeypatch.setattr(setup, "pip", pip)
+    monkeypatch.setattr(setup, "install_project", lambda _: True)
     monkeypatch.setattr(setup, "installed_version", lambda *_: installed)
     monkeypatch.setattr(setup.subprocess, "call", lambda command: calls.append("uninstall") or 0)
     monkeypatch.setattr(setup, "locked_version", lambda _: "2.0")

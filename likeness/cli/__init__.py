@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from likeness.cli import command_line
+from likeness.scene.errors import hint, one_line
 
 COMMANDS = {
     "fit": "a video, a picture or a capture becomes an avatar",
@@ -24,32 +26,25 @@ COMMANDS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs ``likeness COMMAND ...`` and exits with its code. arguments: those of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_help(), file=sys.stdout if words else sys.stderr)
         sys.exit(0 if words else 2)
     if words[0] not in COMMANDS:
-        expected = ", ".join(COMMANDS)
-        print(f"error: unknown command {words[0]!r}; expected one of {expected}", file=sys.stderr)
+        message = f"unknown command {words[0]!r}; {hint(words[0], tuple(COMMANDS))}"
+        print(f"error: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
     run(words[0], words[1:])
 
 
-def run(command: str, arguments: Sequence[str]) -> None:
+def run(command: str, arguments: Sequence[str]) -> NoReturn:
     """Runs one command of COMMANDS and exits with its code."""
     command_line.run(lambda: importlib.import_module(f"{__name__}.{command}").main(arguments))
 
 
 def _help() -> str:
-    lines = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: likeness COMMAND ...",
-            "",
-            *lines,
-            "",
-            "likeness COMMAND --help lists its options.",
-        ]
-    )
+    commands = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+    usage, more = "usage: likeness COMMAND ...", "likeness COMMAND --help lists its options."
+    return f"{usage}\n\n{commands}\n\n{more}"

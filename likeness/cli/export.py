@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from likeness.cli import command_line
 from likeness.cli.command_line import option
-from likeness.scene.errors import UserError
+from likeness.scene.errors import UserError, hint
 
 if TYPE_CHECKING:
     from likeness.fitting.bundle import AvatarBundle
@@ -123,7 +123,6 @@ def parser() -> argparse.ArgumentParser:
 def main(words: Sequence[str] | None = None) -> None:
     args = parser().parse_args(words)
     from likeness.export.formats import EXPORTERS, ExportOptions
-    from likeness.playback.input_checks import hint
     from likeness.scene.files import check_absent, check_writable
 
     if args.format not in EXPORTERS:

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likeness.playback.input_checks import hint
 from likeness.renderers.output import RenderOutput
-from likeness.scene.errors import UserError
+from likeness.scene.errors import UserError, hint
 from likeness.scene.image_files import load_image
 
 TRANSPARENT = "transparent"

@@ -39,11 +39,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from likeness.playback.input_checks import hint, rigid_problem
+from likeness.playback.input_checks import rigid_problem
 from likeness.playback.views.path_interpolation import interpolate
 from likeness.playback.views.trajectories import fitted, with_fov
 from likeness.scene.camera import Camera
-from likeness.scene.errors import UserError
+from likeness.scene.errors import UserError, hint
 from likeness.scene.reading import damage, read_versioned
 
 FORMAT, FORMAT_VERSION = "camera_path", 1

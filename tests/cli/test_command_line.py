@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from likeness.cli import command_line
+from likeness.cli import COMMANDS, command_line, main
 from likeness.scene.errors import UserError
+from tests.programs import called, fails
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HEAVY = (
     "torch",
     "numpy",
@@ -29,15 +30,12 @@ HEAVY = (
     "matplotlib",
     "skimage",
 )
-SCRIPTS = sorted(
-    path.name for path in ROOT.glob("*.py") if "\n    command_line.run(main)" in path.read_text()
-)
 
 
 def _run(body: str, **kwargs) -> subprocess.CompletedProcess:
     """A program whose main() is ``body``."""
     lines = "\n".join(f"    {line}" for line in body.splitlines())
-    imports = "import command_line, os, sys\nfrom likeness.scene.errors import UserError"
+    imports = "import os, sys\nfrom likeness.cli import command_line\nfrom likeness.scene.errors import UserError"
     code = f"{imports}\ndef main():\n{lines}\ncommand_line.run(main)"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, **kwargs
@@ -85,7 +83,7 @@ def test_a_second_sigterm_ends_at_once():
 
 
 def test_a_reader_that_went_away_is_no_error():
-    code = "import command_line\ndef main():\n    while True: print('line')\ncommand_line.run(main)"
+    code = "from likeness.cli import command_line\ndef main():\n    while True: print('line')\ncommand_line.run(main)"
     program = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -115,9 +113,9 @@ STEERING = "a\\x1b[2Jb\\rc\\x07\\x9bd\\udcffe"
     [
         f"print('{STEERING}')",
         f"raise UserError('{STEERING}')",
-        f"import logging; logging.getLogger('fleet').warning('%s', '{STEERING}')",
+        f"import logging; logging.getLogger('likeness.collection').warning('%s', '{STEERING}')",
         f"command_line.resume_with('{STEERING}')\nraise KeyboardInterrupt",
-        f"command_line.Parser('').parse_args(['{STEERING}'])",
+        f"command_line.Parser('', 'program').parse_args(['{STEERING}'])",
     ],
 )
 def test_what_is_printed_cannot_steer_a_terminal(body, stream):
@@ -190,7 +188,7 @@ def test_hyper_threads_and_container_quotas_are_not_cores(monkeypatch):
 
 
 def _parser() -> command_line.Parser:
-    parser = command_line.Parser("Does it.", prog="program")
+    parser = command_line.Parser("Does it.", "program")
     command_line.option(
         parser, "--size", type=command_line.positive_int, default=512, unit="pixels", help="side"
     )
@@ -240,7 +238,7 @@ def test_bad_arguments_are_one_line(arguments, message, capsys):
     assert stop.value.code == 2
     assert (
         error.startswith(f"error: {message}")
-        and error.endswith("; see program --help\n")
+        and error.endswith("; see likeness program --help\n")
         and error.count("\n") == 1
     )
 
@@ -264,54 +262,75 @@ def test_device(monkeypatch):
     assert command_line.device("cpu") == torch.device("cpu")
 
 
-# Runs a script with --help, and tells which modules it imported and what its options are.
+# Runs a command with --help, and tells which modules it imported and what its options are.
 _SPY = """
-import argparse, json, runpy, sys
+import argparse, json, sys
 NUMBERS = ("int", "float", "positive_int", "positive_number", "number")
 options = []
 original = argparse.ArgumentParser.parse_args
 def spy(self, *args, **kwargs):
     options.extend(
-        {"names": action.option_strings or [action.dest], "help": action.help, "unit": getattr(action, "unit", None),
+        {"names": action.option_strings or [action.dest], "help": action.help,
+         "unit": getattr(action, "unit", None),
          "numeric": getattr(action.type, "__name__", "") in NUMBERS}
         for action in self._actions)
     return original(self, *args, **kwargs)
 argparse.ArgumentParser.parse_args = spy
-sys.argv = [sys.argv[1], "--help"]
+from likeness.cli import main
 try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    main([sys.argv[1], "--help"])
 except SystemExit as stop:
-    print("\\n" + json.dumps({"code": stop.code, "modules": sorted(sys.modules), "options": options}))
+    report = {"code": stop.code, "modules": sorted(sys.modules), "options": options}
+    print("\\n" + json.dumps(report))
 """
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_help_is_quick_and_complete(script):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_quick_and_complete(command):
     """No heavy module is imported (so that it answers at once); each option has a meaning, each
     number a unit."""
-    code = [sys.executable, "-c", _SPY, script]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        code, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", _SPY, command], capture_output=True, text=True, timeout=60
     )
     assert result.stderr == ""
-    found = json.loads(result.stdout.splitlines()[-1])
-    assert found["code"] in (0, None)
-    assert set(HEAVY).isdisjoint(found["modules"])
-    assert len(found["options"]) > 1
-    assert [option["names"] for option in found["options"] if not option["help"]] == []
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["code"] == 0
+    assert set(HEAVY).isdisjoint(report["modules"])
+    assert len(report["options"]) > 1
+    assert [option["names"] for option in report["options"] if not option["help"]] == []
     # What counts something (--iterations N) names it in its help; what measures has a unit there.
-    numbers = [option for option in found["options"] if option["numeric"]]
     assert [
-        n["names"]
-        for n in numbers
-        if not n["unit"] and not re.search("iterations|number|frames", n["help"])
+        option["names"]
+        for option in report["options"]
+        if option["numeric"] and not option["unit"]
+        if not re.search("iterations|number|frames", option["help"])
     ] == []
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_unknown_options_are_one_line(script):
-    command = [sys.executable, script, "--no-such-option"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+@pytest.mark.parametrize("command", COMMANDS)
+def test_unknown_options_are_one_line(command):
+    fails(called(command, "--no-such-option"), "see likeness")
+
+
+@pytest.mark.parametrize("how", [["fit_subject.py"], ["-m", "likeness", "fit"]])
+def test_both_ways_to_fit_are_the_same_program(how):
+    result = subprocess.run(
+        [sys.executable, *how, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("usage: likeness fit ")
+
+
+def test_without_a_command_all_are_listed(capsys):
+    for words, code in (([], 2), (["--help"], 0)):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        text = "".join(capsys.readouterr())
+        assert stop.value.code == code and all(f"\n  {name} " in text for name in COMMANDS)
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fitt"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: unknown command 'fitt'; did you mean fit?")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from likeness.cli import export as export_avatar
 from likeness.export import codes, distil
 from likeness.export.fidelity import agreement, pictures
 from likeness.export.formats import EXPORTERS, ExportOptions
@@ -19,8 +16,7 @@ from likeness.playback.player import Player
 from likeness.scene.errors import UserError
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.programs import called, fails, inside
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +32,6 @@ def _few_steps(monkeypatch) -> None:
     monkeypatch.setitem(distil.distil.__kwdefaults__, "states", 200)
     for module in (codes, distil):
         monkeypatch.setattr(module, "CODER_STEPS", 300)
-
-
-def _run(monkeypatch, *arguments) -> None:
-    monkeypatch.setattr(sys, "argv", ["export", *map(str, arguments)])
-    export_avatar.main()
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
@@ -67,8 +58,8 @@ def test_every_format_takes_options_that_exist(name):
     assert EXPORTERS[name].takes <= {"states", *ExportOptions.__dataclass_fields__}
 
 
-def test_a_playback_bundle_plays_like_the_avatar(saved, tmp_path, monkeypatch, capsys):
-    _run(monkeypatch, saved, "--format", "bundle", "--codes", 6, "--out", tmp_path / "small")
+def test_a_playback_bundle_plays_like_the_avatar(saved, tmp_path, capsys):
+    inside("export", saved, "--format", "bundle", "--codes", 6, "--out", tmp_path / "small")
     assert "6" in capsys.readouterr().out
     small, own = AvatarBundle.load(tmp_path / "small"), AvatarBundle.load(saved)
     assert small.avatar.kind == "linear" and torch.equal(
@@ -79,12 +70,12 @@ def test_a_playback_bundle_plays_like_the_avatar(saved, tmp_path, monkeypatch, c
     assert found > 30 and export["psnr_to_avatar"] > 30
     assert Player(tmp_path / "small").step(own.default_state).rgb.shape == (40, 40, 3)
     # It can be exported again; it is not distilled twice.
-    _run(monkeypatch, tmp_path / "small", "--format", "bundle", "--out", tmp_path / "again")
+    inside("export", tmp_path / "small", "--format", "bundle", "--out", tmp_path / "again")
     assert AvatarBundle.load(tmp_path / "again").avatar.config == small.avatar.config
 
 
-def test_an_exact_bundle_is_half_as_large_and_looks_the_same(saved, tmp_path, monkeypatch):
-    _run(monkeypatch, saved, "--format", "bundle", "--exact", "--out", tmp_path / "exact")
+def test_an_exact_bundle_is_half_as_large_and_looks_the_same(saved, tmp_path):
+    inside("export", saved, "--format", "bundle", "--exact", "--out", tmp_path / "exact")
     exact, own = AvatarBundle.load(tmp_path / "exact"), AvatarBundle.load(saved)
     assert exact.avatar.kind == "headgas"
     assert agreement(pictures(exact, own.recording), pictures(own, own.recording)) > 50
@@ -94,9 +85,9 @@ def test_an_exact_bundle_is_half_as_large_and_looks_the_same(saved, tmp_path, mo
     assert sizes[0] < 0.7 * sizes[1]
 
 
-def test_default_places_are_beside_the_bundle_and_in_the_run(saved, monkeypatch):
-    _run(monkeypatch, saved, "--format", "spz", "--expression", "e3=0.5", "--frame", 2)
-    _run(monkeypatch, saved, "--format", "ply", "--sequence", "--end", 0.1)
+def test_default_places_are_beside_the_bundle_and_in_the_run(saved):
+    inside("export", saved, "--format", "spz", "--expression", "e3=0.5", "--frame", 2)
+    inside("export", saved, "--format", "ply", "--sequence", "--end", 0.1)
     assert (saved.parent / "export" / "avatar.spz").is_file()
     assert len(list((saved.parent / "export" / "ply_sequence").iterdir())) == 3
 
@@ -120,26 +111,16 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("arguments, message", ERRORS)
-def test_errors_are_one_line(saved, tmp_path, monkeypatch, arguments, message):
+def test_errors_are_one_line(saved, tmp_path, arguments, message):
     with pytest.raises(UserError, match=message.replace("?", r"\?")) as error:
-        _run(monkeypatch, saved, *arguments, "--out", tmp_path / "out")
+        inside("export", saved, *arguments, "--out", tmp_path / "out")
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
 def test_the_program_ends_with_2_and_one_line(saved, tmp_path):
     (tmp_path / "a.ply").write_text("mine")
-    command = [
-        sys.executable,
-        "export",
-        str(saved),
-        "--format",
-        "ply",
-        "--out",
-        str(tmp_path / "a.ply"),
-    ]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert "exists already and is not overwritten" in result.stderr
+    result = called("export", saved, "--format", "ply", "--out", tmp_path / "a.ply")
+    fails(result, "exists already and is not overwritten")
     assert (tmp_path / "a.ply").read_text() == "mine"
 
 
@@ -152,9 +133,9 @@ def refined(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", ["ply", "spz", "web"])
 def test_files_leave_the_screen_refiner_out_and_say_so(
-    name, refined, saved, tmp_path, monkeypatch, caplog, capsys
+    name, refined, saved, tmp_path, caplog, capsys
 ):
-    _run(monkeypatch, refined, "--format", name, "--out", tmp_path / "out")
+    inside("export", refined, "--format", name, "--out", tmp_path / "out")
     said = [
         record for record in caplog.records if "the screen refiner is left out" in record.message
     ]
@@ -162,13 +143,13 @@ def test_files_leave_the_screen_refiner_out_and_say_so(
     if name == "web":
         assert json.loads((tmp_path / "out" / "avatar.json").read_text())["refiner"] == "left out"
     # has none to leave out
-    _run(monkeypatch, saved, "--format", "ply", "--out", tmp_path / "other.ply")
+    inside("export", saved, "--format", "ply", "--out", tmp_path / "other.ply")
     assert len(caplog.records) == 1 and "refiner" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("how", [[], ["--exact"]])
-def test_a_playback_bundle_keeps_the_screen_refiner(how, refined, tmp_path, monkeypatch, capsys):
-    _run(monkeypatch, refined, "--format", "bundle", *how, "--out", tmp_path / "small")
+def test_a_playback_bundle_keeps_the_screen_refiner(how, refined, tmp_path, capsys):
+    inside("export", refined, "--format", "bundle", *how, "--out", tmp_path / "small")
     small, own = AvatarBundle.load(tmp_path / "small"), AvatarBundle.load(refined)
     assert "refiner kept" in capsys.readouterr().out and small.facts["export"]["refiner"] == "kept"
     assert agreement(pictures(small, own.recording), pictures(own, own.recording)) > 35
