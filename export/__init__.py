@@ -1,2 +1,1 @@
-"""Export: avatars as files that other programs read. EXPORTERS in likeness.export.formats lists
-them."""
+"""Export: avatars as files that other programs read; EXPORTERS in likeness.export.formats."""

@@ -1,110 +1,46 @@
-"""The formats that avatars are exported to."""
+"""The formats that avatars are exported to: one file and one line each."""
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from likeness.export.base import Exporter, ExportOptions
+from likeness.export.playback_bundle import BUNDLE
+from likeness.export.ply import PLY
+from likeness.export.spz import SPZ
+from likeness.export.web import WEB
 from likeness.fitting.bundle import AvatarBundle
+from likeness.scene.errors import UserError, hint
 from likeness.scene.head_state import HeadState
 
-LEFT_OUT = "left out"
-
-log = logging.getLogger(__name__)
+EXPORTERS: dict[str, Exporter] = {"ply": PLY, "spz": SPZ, "bundle": BUNDLE, "web": WEB}
 
 
-@dataclasses.dataclass(frozen=True)
-class ExportOptions:
-    """What a person may ask of a format; None leaves the choice to it."""
-
-    moving: bool = False
-    """The states follow each other in time: a folder of numbered files instead of one file."""
-    axes: str | None = None
-    """A name in posing.AXES."""
-    anchor: str | None = None
-    """A name in posing.ANCHORS."""
-    spz_version: int | None = None
-    """2 or 3."""
-    exact: bool = False
-    """The avatar itself, not a distilled one."""
-    codes: int | None = None
-    """Codes of the distilled avatar."""
-    progress: bool = False
-    """Shows bars."""
+def exporter(format: str) -> Exporter:
+    """The exporter of a name. Raises UserError, which names the nearest, for an unknown one."""
+    if format not in EXPORTERS:
+        raise UserError(f"format {format}: unknown; {hint(format, tuple(EXPORTERS))}")
+    return EXPORTERS[format]
 
 
-@dataclasses.dataclass(frozen=True)
-class Exporter:
-    """One format.
+def export_avatar(
+    bundle: AvatarBundle,
+    out: Path,
+    format: str,
+    states: HeadState | None = None,
+    options: ExportOptions = ExportOptions(),
+) -> dict[str, Any]:
+    """Writes an avatar in a format of EXPORTERS to ``out``, which must not exist yet.
 
-    write: writes an avatar at states [T] (those that read them) to a file or folder that is not
-        there yet, whole or not
-        at all, and returns facts: ``bytes``, ``psnr`` in dB of what was written against the
-        avatar's own pictures (None where it is not measured; without their screen refiner), and
-        more of its own. A format that cannot run a screen refiner says that it leaves it out.
-    name: of the file or folder by default. takes: the options that it reads, ``states`` among them
-        if it reads those.
+    states: [T], one unless ``options.moving``; None: the neutral head. Returns what Exporter.write
+    does. Raises UserError for what the format does not read.
     """
-
-    write: Callable[[AvatarBundle, HeadState, Path, ExportOptions], dict[str, Any]]
-    name: str
-    takes: frozenset[str]
-
-
-def _left_out(bundle: AvatarBundle, what: str) -> tuple[AvatarBundle, dict[str, str]]:
-    """The bundle without its screen refiner, and the fact that says so; warns where there was
-    one."""
-    if bundle.refinement is None:
-        return bundle, {}
-    log.warning(
-        "the screen refiner is left out: %s cannot run it; what is written looks as likeness render --coarse shows",
-        what,
-    )
-    return bundle.coarse(), {"refiner": LEFT_OUT}
-
-
-def _ply(
-    bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions
-) -> dict[str, Any]:
-    from likeness.export.clouds import write_ply_files
-
-    bundle, said = _left_out(bundle, ".ply")
-    return write_ply_files(bundle, states, out, options) | said
-
-
-def _spz(
-    bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions
-) -> dict[str, Any]:
-    from likeness.export.clouds import write_spz_files
-
-    bundle, said = _left_out(bundle, ".spz")
-    return write_spz_files(bundle, states, out, options) | said
-
-
-def _bundle(
-    bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions
-) -> dict[str, Any]:
-    from likeness.export.playback_bundle import write_playback_bundle
-
-    return write_playback_bundle(bundle, out, options)
-
-
-def _web(
-    bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions
-) -> dict[str, Any]:
-    from likeness.export.web import write_web_page
-
-    bundle, said = _left_out(bundle, "a web page")
-    return write_web_page(bundle, out, options, **said) | said
-
-
-EXPORTERS: dict[str, Exporter] = {
-    "ply": Exporter(_ply, "avatar.ply", frozenset({"states", "axes", "anchor"})),
-    "spz": Exporter(_spz, "avatar.spz", frozenset({"states", "anchor", "spz_version"})),
-    "bundle": Exporter(_bundle, "bundle", frozenset({"exact", "codes"})),
-    "web": Exporter(_web, "web", frozenset({"codes"})),
-}
-"""Formats by name; each imports what it needs when called."""
+    chosen = exporter(format)
+    given = {name for name, value in vars(options).items() if value is not None}
+    given = given - {"moving", "progress"} | ({"states"} if states is not None else set())
+    for name in sorted(given - chosen.takes):
+        raise UserError(f"{name}: the format {format} does not read it; leave it out")
+    if states is None:
+        states = bundle.default_state.map(lambda tensor: tensor[None])
+    return chosen.write(bundle, states, Path(out), options)

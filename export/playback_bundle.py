@@ -8,22 +8,23 @@ from typing import Any
 
 from tqdm import tqdm
 
+from likeness.export.base import Exporter, ExportOptions
 from likeness.export.culling import culled
 from likeness.export.distil import distil
 from likeness.export.fidelity import REFERENCE_DB, agreement, loss_db, pictures
-from likeness.export.formats import ExportOptions
 from likeness.export.sampling import teaching_states
 from likeness.export.storage import as_stored, halved, quantised
 from likeness.fitting.bundle import AvatarBundle
 from likeness.scene.files import check_absent, new_folder
+from likeness.scene.head_state import HeadState
 
 KIND = "linear"
 
 
-def write_playback_bundle(
-    bundle: AvatarBundle, out: Path, options: ExportOptions
+def _export(
+    bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions
 ) -> dict[str, Any]:
-    """An Exporter. Gaussians that no picture misses are left out, and the avatar is distilled
+    """Gaussians that no picture misses are left out, and the avatar is distilled
     unless it is linear already; or ``options.exact`` asks for itself, which is then stored in half
     precision. What it costs is measured on recorded frames that distillation did not see. A screen
     refiner is kept as it is, and then all Gaussians are."""
@@ -48,7 +49,7 @@ def write_playback_bundle(
         "loss_db": round(loss_db(psnr), 4),
         "loss_at_db": REFERENCE_DB,
         "frames": len(kept),
-        "exact": options.exact,
+        "exact": bool(options.exact),
     }
     if refinement is not None:
         export["refiner"] = "kept"
@@ -62,3 +63,6 @@ def write_playback_bundle(
     details["gaussians"] = shown.avatar.num_gaussians
     details |= {} if refinement is None else {"refiner": "kept"}
     return {"bytes": size, "psnr": psnr, "avatar": shown.avatar.kind, **details}
+
+
+BUNDLE = Exporter(_export, "bundle", frozenset({"exact", "codes"}))

@@ -50,9 +50,9 @@ def posed_cloud(bundle: AvatarBundle, state: HeadState, axes: str, anchor: str) 
 def T_file_head(state: HeadState, axes: str, anchor: str) -> Tensor:
     """[4, 4] from the head frame of a state to a file's frame."""
     if axes not in AXES:
-        raise UserError(f"--axes {axes}: unknown; expected one of {', '.join(AXES)}")
+        raise UserError(f"axes {axes}: unknown; expected one of {', '.join(AXES)}")
     if anchor not in ANCHORS:
-        raise UserError(f"--anchor {anchor}: unknown; expected one of {', '.join(ANCHORS)}")
+        raise UserError(f"anchor {anchor}: unknown; expected one of {', '.join(ANCHORS)}")
     turn = make_transform(torch.tensor(AXES[axes], dtype=torch.float32), torch.zeros(3))
     return turn if anchor == "head" else turn @ invert_transform(state.T_head_body)
 

@@ -46,10 +46,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likeness.export.base import Exporter, ExportOptions, without_refiner
 from likeness.export.culling import culled
 from likeness.export.distil import distil
 from likeness.export.fidelity import agreement, pictures
-from likeness.export.formats import ExportOptions
 from likeness.export.quantized import ArrayFile
 from likeness.export.sampling import teaching_states
 from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
@@ -76,39 +76,39 @@ SIZE_LIMIT = 20_000_000
 log = logging.getLogger(__name__)
 
 
-def write_web_page(
-    bundle: AvatarBundle, out: Path, options: ExportOptions, **said: str
+def _export(
+    bundle: AvatarBundle, states: HeadState, out: Path, options: ExportOptions
 ) -> dict[str, Any]:
-    """An Exporter. Gaussians that no picture misses are left out, and the avatar is distilled
-    unless it is linear already; ``psnr`` is what both cost.
-
-    said: further entries of avatar.json.
-    """
+    """Gaussians that no image misses are left out, and the avatar is distilled unless it is linear
+    already; ``psnr`` is what both cost."""
     check_absent(out)
-    kept = teaching_states(bundle).kept
-    shown = culled(bundle, options.progress)
+    bundle, facts = without_refiner(bundle, "a web page")
+    test_states = teaching_states(bundle).kept
+    small = culled(bundle, options.progress)
     if bundle.avatar.kind != Linear.kind:
-        shown, _ = distil(shown, options.codes, progress=options.progress)
-    psnr = None if shown is bundle else agreement(pictures(shown, kept), pictures(bundle, kept))
+        small, _ = distil(small, options.codes, progress=options.progress)
+    psnr = None
+    if small is not bundle:
+        psnr = agreement(pictures(small, test_states), pictures(bundle, test_states))
     with new_folder(out) as folder:
-        facts = export_web(shown, folder, **said)
-    if facts["bytes"] > SIZE_LIMIT:
+        size = export_web(small, folder, **facts)["bytes"]
+    if size > SIZE_LIMIT:
         log.warning(
-            "%s: %.0f MB is much for a page; fewer Gaussians (densify.max_gaussians in the fit) or --codes make it "
-            "smaller",
+            "%s: %.0f MB is much for a page; fewer Gaussians (densify.max_gaussians in the fit) "
+            "or fewer codes make it smaller",
             out,
-            facts["bytes"] / 1e6,
+            size / 1e6,
         )
-    details = {"codes": shown.avatar.config.codes, "gaussians": shown.avatar.num_gaussians}
-    return {"bytes": facts["bytes"], "psnr": psnr, **details}
+    facts |= {"codes": small.avatar.config.codes, "gaussians": small.avatar.num_gaussians}
+    return {"bytes": size, "psnr": psnr, **facts}
 
 
-def export_web(bundle: AvatarBundle, folder: Path, **said: str) -> dict[str, Any]:
+def export_web(bundle: AvatarBundle, folder: Path, **facts: str) -> dict[str, Any]:
     """Writes the page of a bundle. Returns what it wrote: files with their bytes, and their sum.
 
-    Raises ValueError when the avatar is not linear, UserError when the folder cannot be written to.
-    The avatar's own
-    files come last: a page that is whole has them.
+    facts: further entries of avatar.json. Raises ValueError when the avatar is not linear,
+    UserError when the folder cannot be written to. The avatar's own files come last: a page that is
+    whole has them.
     """
     avatar = bundle.avatar
     if not isinstance(avatar, Linear):
@@ -121,7 +121,7 @@ def export_web(bundle: AvatarBundle, folder: Path, **said: str) -> dict[str, Any
     _add_seen(arrays, ClampedGaussians.of(Player(bundle)))
     _add_shared(arrays, avatar)
     _add_recording(arrays, bundle)
-    description = _description(bundle, avatar) | said | {"arrays": arrays.index}
+    description = _description(bundle, avatar) | facts | {"arrays": arrays.index}
     pages = sorted(path for path in PAGE.rglob("*") if path.is_file())
     for path in pages:
         with atomic_path(folder / path.relative_to(PAGE)) as temporary:
@@ -251,3 +251,6 @@ def _rows(modes: Tensor) -> Tensor:
 def _poses(transforms: Tensor) -> Tensor:
     """Transforms [T, 4, 4] as rows [7, T]: quaternion wxyz, translation."""
     return torch.cat([matrices_to_quats(transforms[:, :3, :3]), transforms[:, :3, 3]], -1).T
+
+
+WEB = Exporter(_export, "web", frozenset({"codes"}))

@@ -23,6 +23,9 @@ from likeness.scene.errors import UserError, one_line
 if TYPE_CHECKING:
     import torch
 
+    from likeness.fitting.bundle import AvatarBundle
+    from likeness.playback.chosen_states import ChosenStates
+
 _PACKAGE = "likeness"
 _resume_hint = "run the same command again"
 
@@ -353,6 +356,25 @@ def port(text: str) -> int:
     if not 1 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
     return value
+
+
+def states(args: argparse.Namespace, bundle: AvatarBundle) -> ChosenStates:
+    """The states of the options --frame, --sequence, --start, --end and --expression."""
+    from likeness.playback.chosen_states import (
+        one_frame,
+        parse_expression,
+        sequence,
+        with_expression,
+    )
+
+    if args.sequence is None:
+        chosen = one_frame(bundle, args.frame)
+    else:
+        chosen = sequence(bundle, args.sequence, args.start, args.end)
+    if args.expression is None:
+        return chosen
+    names = bundle.expression_names
+    return with_expression(chosen, parse_expression(args.expression, names), names)
 
 
 def add_coarse(parser: argparse._ActionsContainer) -> None:

@@ -1,30 +1,25 @@
 """Writes an avatar in a format that other programs read.
 
-  ply      the Gaussians of one state (or of each state of a sequence) for SuperSplat, Unity, Blender and others
+  ply      the Gaussians of one state (or of each state of a sequence), for other 3D programs
   spz      the same, compressed, in Niantic's format
   bundle   a small bundle for playback: distilled into a linear avatar and stored in few bits
-  web      a folder with a page that shows and drives the avatar in a browser; any static file server can serve it
+  web      a folder with a page that shows and drives the avatar in a browser, for any file server
 
-Example: likeness export runs/me-20260101-120000 --format ply --expression jawOpen=0.7,mouthSmileLeft=0.2
+Example: likeness export runs/me --format ply --expression jawOpen=0.7,mouthSmileLeft=0.2
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from likeness.cli import command_line
 from likeness.cli.command_line import option
-from likeness.scene.errors import UserError, hint
-
-if TYPE_CHECKING:
-    from likeness.fitting.bundle import AvatarBundle
-    from likeness.scene.head_state import HeadState
+from likeness.scene.errors import UserError
 
 _STATES = ("frame", "expression", "sequence", "start", "end")
+_OPTIONS = ("axes", "anchor", "spz_version", "exact", "codes")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const="recording",
         metavar="FILE",
-        help="all frames of the recording, or of an .npz file of states: a folder of numbered files",
+        help="all frames of the recording, or of a file of states (.npz): a numbered file for each",
     )
     option(
         states,
@@ -87,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         clouds,
         "--axes",
         choices=("y-down", "y-up", "z-up"),
-        help="ply: y-down, as splat viewers expect [default]; y-up, the head frame; z-up, Blender's",
+        help="ply: y-down, for splat viewers [default]; y-up, the head frame; z-up, Blender's",
     )
     option(
         clouds,
@@ -122,34 +117,34 @@ def parser() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str] | None = None) -> None:
     args = parser().parse_args(words)
-    from likeness.export.formats import EXPORTERS, ExportOptions
+    from likeness.export.base import ExportOptions
+    from likeness.export.formats import export_avatar, exporter
+    from likeness.playback.bundles import load_bundle
     from likeness.scene.files import check_absent, check_writable
 
-    if args.format not in EXPORTERS:
-        raise UserError(f"--format {args.format}: unknown; {hint(args.format, tuple(EXPORTERS))}")
-    exporter = EXPORTERS[args.format]
-    _refuse_unread(args, exporter.takes)
-    out = args.out or _default(args.avatar) / exporter.name
+    chosen = exporter(args.format)
+    _refuse_unread(args, chosen.takes)
+    out = args.out or _default(args.avatar) / chosen.name
     if args.sequence is not None and args.out is None:
         out = out.with_name(f"{args.format}_sequence")
     check_absent(out)
     check_writable(out)
-    from likeness.playback.bundles import load_bundle
-
     bundle = load_bundle(args.avatar)
-    known = {field.name for field in dataclasses.fields(ExportOptions)} & vars(args).keys()
-    given = {name: vars(args)[name] for name in known if vars(args)[name] is not None}
-    options = ExportOptions(moving=args.sequence is not None, progress=True, **given)
-    facts = exporter.write(bundle, _states(args, bundle), out, options)
-    print(_summary(out, facts))
+    states = command_line.states(args, bundle).states if "states" in chosen.takes else None
+    options = ExportOptions(
+        moving=args.sequence is not None,
+        progress=True,
+        **{name: getattr(args, name) for name in _OPTIONS},
+    )
+    print(_summary(out, export_avatar(bundle, out, args.format, states, options)))
 
 
 def _refuse_unread(args: argparse.Namespace, takes: frozenset[str]) -> None:
     """Raises UserError for an option that the format does not read, and for states that exclude
     each other."""
-    for name in (*_STATES, "axes", "anchor", "spz_version", "exact", "codes"):
+    for name in (*_STATES, *_OPTIONS):
         read = "states" in takes if name in _STATES else name in takes
-        if vars(args)[name] is not None and not read:
+        if getattr(args, name) is not None and not read:
             raise UserError(
                 f"--{name.replace('_', '-')}: --format {args.format} does not read it; leave it out"
             )
@@ -168,26 +163,6 @@ def _default(avatar: Path) -> Path:
     return (avatar if (avatar / "run.json").is_file() else avatar.resolve().parent) / "export"
 
 
-def _states(args: argparse.Namespace, bundle: AvatarBundle) -> HeadState:
-    """The states [T] that were asked for."""
-    from likeness.playback.chosen_states import (
-        one_frame,
-        parse_expression,
-        sequence,
-        with_expression,
-    )
-
-    chosen = (
-        one_frame(bundle, args.frame)
-        if args.sequence is None
-        else sequence(bundle, args.sequence, args.start, args.end)
-    )
-    if args.expression is not None:
-        names = bundle.expression_names
-        chosen = with_expression(chosen, parse_expression(args.expression, names), names)
-    return chosen.states
-
-
 def _summary(out: Path, facts: dict) -> str:
     from likeness.export.fidelity import REFERENCE_DB, loss_db
 
@@ -196,6 +171,7 @@ def _summary(out: Path, facts: dict) -> str:
     if facts["psnr"] is not None:
         loss = loss_db(facts["psnr"])
         parts.append(
-            f"{facts['psnr']:.1f} dB to the avatar's pictures, which costs {loss:.2f} dB at {REFERENCE_DB:.0f} dB"
+            f"{facts['psnr']:.1f} dB to the avatar's images, "
+            f"which costs {loss:.2f} dB at {REFERENCE_DB:.0f} dB"
         )
     return ", ".join(parts)

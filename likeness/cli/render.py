@@ -227,7 +227,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     bundle = load_bundle(args.avatar)
     background = Background(args.background)
-    chosen = _states(args, bundle)
+    chosen = command_line.states(args, bundle)
     shots, fps = _shots(args, bundle, chosen)
     out = (
         args.out
@@ -252,25 +252,6 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     for path in written:
         print(path)
-
-
-def _states(args: argparse.Namespace, bundle: AvatarBundle) -> ChosenStates:
-    from likeness.playback.chosen_states import (
-        one_frame,
-        parse_expression,
-        sequence,
-        with_expression,
-    )
-
-    chosen = (
-        sequence(bundle, args.sequence, args.start, args.end)
-        if args.sequence
-        else one_frame(bundle, args.frame)
-    )
-    if args.expression is None:
-        return chosen
-    names = bundle.expression_names
-    return with_expression(chosen, parse_expression(args.expression, names), names)
 
 
 def _shots(

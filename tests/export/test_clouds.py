@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.export import spz
-from likeness.export.formats import ExportOptions
+from likeness.export import ply, spz
+from likeness.export.base import ExportOptions
+from likeness.export.formats import export_avatar
 from likeness.export.ply import write_ply
 from likeness.export.posing import ANCHORS, AXES, T_file_head, moved, posed_cloud
 from likeness.renderers import create
@@ -201,11 +202,9 @@ def test_a_gaussian_out_of_reach_is_refused():
 
 
 def test_a_sequence_is_a_folder_of_numbered_files_or_nothing(tmp_path, monkeypatch):
-    from likeness.export import clouds
-
     bundle = toys.bundle(make("linear", EXTENDED))
     options = ExportOptions(moving=True, anchor="body")
-    clouds.write_ply_files(bundle, bundle.recording[:3], tmp_path / "s", options)
+    export_avatar(bundle, tmp_path / "s", "ply", bundle.recording[:3], options)
     assert [path.name for path in sorted((tmp_path / "s").iterdir())] == [
         f"{i:06d}.ply" for i in range(3)
     ]
@@ -220,7 +219,7 @@ def test_a_sequence_is_a_folder_of_numbered_files_or_nothing(tmp_path, monkeypat
             raise RuntimeError("stopped")
         write_ply(path, cloud)
 
-    monkeypatch.setattr(clouds, "write_ply", failing)
+    monkeypatch.setattr(ply, "write_ply", failing)
     with pytest.raises(RuntimeError, match="stopped"):
-        clouds.write_ply_files(bundle, bundle.recording[:3], tmp_path / "t", options)
+        export_avatar(bundle, tmp_path / "t", "ply", bundle.recording[:3], options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]

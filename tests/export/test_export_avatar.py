@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from likeness.export import codes, distil
+from likeness.export.base import ExportOptions
 from likeness.export.fidelity import agreement, pictures
-from likeness.export.formats import EXPORTERS, ExportOptions
+from likeness.export.formats import EXPORTERS, export_avatar
 from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.player import Player
 from likeness.scene.errors import UserError
@@ -58,6 +59,17 @@ def test_every_format_takes_options_that_exist(name):
     assert EXPORTERS[name].takes <= {"states", *ExportOptions.__dataclass_fields__}
 
 
+@pytest.mark.parametrize(
+    "format, options", [("web", {"axes": "z-up"}), ("ply", {"codes": 3}), ("bundle", {})]
+)
+def test_what_a_format_does_not_read_is_refused(format, options, saved, tmp_path):
+    bundle = AvatarBundle.load(saved)
+    with pytest.raises(UserError, match=f"the format {format} does not read it"):
+        export_avatar(
+            bundle, tmp_path / "out", format, bundle.recording[:1], ExportOptions(**options)
+        )
+
+
 def test_a_playback_bundle_plays_like_the_avatar(saved, tmp_path, capsys):
     inside("export", saved, "--format", "bundle", "--codes", 6, "--out", tmp_path / "small")
     assert "6" in capsys.readouterr().out
@@ -93,7 +105,7 @@ def test_default_places_are_beside_the_bundle_and_in_the_run(saved):
 
 
 ERRORS = [
-    (["--format", "splat"], "--format splat: unknown"),
+    (["--format", "splat"], "format splat: unknown"),
     (["--format", "plyy"], "did you mean ply"),
     (["--format", "ply", "--expression", "e33x=1"], "did you mean e33?"),
     (["--format", "ply", "--expression", "e3"], "expected NAME=VALUE"),
