@@ -17,6 +17,7 @@ from likeness.playback.player import Player
 from likeness.scene.errors import UserError
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
+from tests.documentation import code_under
 from tests.programs import called, fails, inside
 
 
@@ -52,6 +53,17 @@ def test_every_format_writes_whole_files_and_overwrites_none(name, saved, tmp_pa
     with pytest.raises(UserError, match="not overwritten"):
         exporter.write(bundle, states, tmp_path / exporter.name, ExportOptions())
     assert [path.read_bytes() for path in written] == before
+
+
+def test_the_exporter_of_the_documentation_is_one(saved, tmp_path, monkeypatch):
+    (code,) = code_under("docs/extending.md", "An exporter")
+    module: dict = {}
+    exec(code, module)
+    monkeypatch.setitem(EXPORTERS, "csv", module["CSV"])
+    bundle = AvatarBundle.load(saved)
+    facts = export_avatar(bundle, tmp_path / "a.csv", "csv", bundle.recording[:1])
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert len(lines) == bundle.avatar.num_gaussians and facts["bytes"] > 0
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
