@@ -1,12 +1,15 @@
-"""The list of subjects: a text file, one line for each video."""
+"""Which subjects there are: those of a list, one line for each video, or the videos in a folder."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable
+import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,12 @@ from likeness.scene.foreign_paths import MAX_NAME, folder_name
 from likeness.scene.reading import read_text
 
 Options = dict[str, Any]
+ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXAMPLE = "VIDEO name=anna minutes=5"
-# two ways to say how long a fit is: the one nearer to the subject counts
-EXCLUSIVE = ("minutes", "iterations")
+EXCLUSIVE = ("minutes", "iterations")  # the one that is nearer to the subject counts
+_ABOVE_0 = sys.float_info.min
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,54 +38,23 @@ class Subject:
     where: str
 
 
-def _positive(text: str) -> float:
-    value = _from_zero(text)
-    if value == 0:
-        raise ValueError
-    return value
-
-
-def _from_zero(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= MAX_NUMBER:
-        raise ValueError
-    return value
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_WHOLE:
-        raise ValueError
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise ValueError
-    return int(text)
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        if text not in choices:
-            raise ValueError
-        return text
-
-    return convert
-
-
-# What a line may set: how its text is read, and what is expected.
-OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "minutes": (_positive, f"a number of minutes above 0, at most {MAX_NUMBER:g}"),
-    "iterations": (_positive_int, f"a whole number from 1 to {MAX_WHOLE}"),
-    "preset": (str, "the name of a preset"),
-    "seed": (_seed, f"a whole number from 0 to {2**32 - 1}"),
-    "size": (_positive_int, "a number of pixels above 0"),
-    "start": (_from_zero, "a number of seconds from 0 on"),
-    "end": (_positive, "a number of seconds above 0"),
-    "focal": (_positive, "a focal length above 0, in long sides of the picture"),
-    "matting": (_one_of("auto", "modnet", "selfie"), "auto, modnet or selfie"),
-    "tracking": (_one_of("pictures", "landmarks"), "pictures or landmarks"),
+# What a line may set: type, smallest and largest value, and what is expected.
+_NUMBERS: dict[str, tuple[type, float, float, str]] = {
+    "minutes": (
+        float,
+        _ABOVE_0,
+        MAX_NUMBER,
+        f"a number of minutes above 0, at most {MAX_NUMBER:g}",
+    ),
+    "iterations": (int, 1, MAX_WHOLE, f"a whole number from 1 to {MAX_WHOLE}"),
+    "seed": (int, 0, 2**32 - 1, f"a whole number from 0 to {2**32 - 1}"),
+    "size": (int, 1, MAX_WHOLE, "a number of pixels above 0"),
+    "start": (float, 0, MAX_NUMBER, "a number of seconds from 0 on"),
+    "end": (float, _ABOVE_0, MAX_NUMBER, "a number of seconds above 0"),
+    "focal": (float, _ABOVE_0, MAX_NUMBER, "a focal length above 0, in long sides of the image"),
 }
+_CHOICES = {"matting": ("auto", "modnet", "selfie"), "tracking": ("pictures", "landmarks")}
+OPTIONS = ("preset", *_NUMBERS, *_CHOICES)
 
 
 def read_list(path: Path) -> tuple[Subject, ...]:
@@ -93,21 +66,54 @@ def read_list(path: Path) -> tuple[Subject, ...]:
     does not fit, for videos that are missing, and for names that are given twice.
     """
     path = Path(path)
-    lines = read_text(
-        path, "list of subjects", remedy=f"it is text with lines like: {_EXAMPLE}"
-    ).splitlines()
-    subjects = [
-        subject
-        for number, line in enumerate(lines, 1)
-        if (subject := _parse(line, path.parent, f"{path}:{number}"))
-    ]
+    remedy = f"it is text with lines like: {_EXAMPLE}"
+    lines = enumerate(read_text(path, "list of subjects", remedy=remedy).splitlines(), 1)
+    parsed = [_parse(line, path.parent, f"{path}:{number}") for number, line in lines]
+    subjects = tuple(subject for subject in parsed if subject is not None)
     if not subjects:
         raise UserError(f"{path}: holds no subject; expected lines like: {_EXAMPLE}")
-    check_names(subjects)
-    return tuple(subjects)
+    _check_names(subjects)
+    return subjects
 
 
-def check_names(subjects: Iterable[Subject]) -> None:
+def find_videos(folder: Path) -> tuple[Subject, ...]:
+    """The videos in a folder and those below it, by their endings, in alphabetical order; hidden
+    ones are left out.
+
+    Each is named after its path, so that a name stays when other videos come to the folder. Raises
+    UserError for folders that are missing or hold no video.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: not a folder; expected one with videos in it or below "
+            f"({', '.join(ENDINGS)})"
+        )
+    paths = []
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.suffix.lower() in ENDINGS and path.is_file() and not hidden:
+            paths.append(relative)
+    if not paths:
+        raise UserError(f"{folder}: holds no video; expected files ending in {', '.join(ENDINGS)}")
+    stems = [_folder_name(path.with_suffix("")) for path in paths]
+    count = Counter(stems)
+    names = [stem if count[stem] == 1 else _folder_name(path) for stem, path in zip(stems, paths)]
+    for name, times in Counter(names).items():
+        if times > 1:
+            pair = " and ".join([str(p) for p, given in zip(paths, names) if given == name][:2])
+            raise UserError(f"{folder}: {pair} would both be named {name!r}; rename one of them")
+    return tuple(
+        Subject(name, (folder / path).absolute(), {}, str(folder / path))
+        for name, path in zip(names, paths)
+    )
+
+
+def _folder_name(relative: Path) -> str:
+    return name_from("__".join(relative.parts)).lower()
+
+
+def _check_names(subjects: Iterable[Subject]) -> None:
     """Raises UserError when two subjects would be kept in one folder (on some systems, case makes
     no difference)."""
     seen: dict[str, Subject] = {}
@@ -115,7 +121,8 @@ def check_names(subjects: Iterable[Subject]) -> None:
         first = seen.setdefault(subject.name.lower(), subject)
         if first is not subject:
             raise UserError(
-                f"{subject.where}: the name {subject.name!r} is that of {first.where} already; add name=OTHER to one"
+                f"{subject.where}: the name {subject.name!r} is that of {first.where} already; "
+                "add name=OTHER to one"
             )
 
 
@@ -157,9 +164,8 @@ def _parse(line: str, folder: Path, where: str) -> Subject | None:
     for word in rest:
         key, separator, value = word.partition("=")
         if not separator:
-            raise UserError(
-                f"{where}: expected key=value after the video, got {word!r}; a line is like: {_EXAMPLE}"
-            )
+            expected = "expected key=value after the video"
+            raise UserError(f"{where}: {expected}, got {word!r}; a line is like: {_EXAMPLE}")
         if key in options:
             raise UserError(f"{where}: {key} is given twice; keep one of them")
         options[key] = _name(value, where) if key == "name" else _value(key, value, where)
@@ -182,12 +188,18 @@ def _name(value: str, where: str) -> str:
 
 
 def _value(key: str, text: str, where: str) -> Any:
-    if key not in OPTIONS:
-        raise UserError(
-            f"{where}: unknown option {key!r}; expected name or one of {', '.join(OPTIONS)}"
-        )
-    convert, expected = OPTIONS[key]
-    try:
-        return convert(text)
-    except ValueError:
-        raise UserError(f"{where}: {key}: expected {expected}, got {text!r}") from None
+    if key in _NUMBERS:
+        kind, low, high, expected = _NUMBERS[key]
+        with contextlib.suppress(ValueError):  # also of integers of more digits than Python reads
+            if (kind is float or text.isdecimal()) and low <= (value := kind(text)) <= high:
+                return value
+    elif key in _CHOICES:
+        expected = " or ".join(_CHOICES[key])
+        if text in _CHOICES[key]:
+            return text
+    elif key == "preset":
+        return text
+    else:
+        names = ", ".join(OPTIONS)
+        raise UserError(f"{where}: unknown option {key!r}; expected name or one of {names}")
+    raise UserError(f"{where}: {key}: expected {expected}, got {text!r}")

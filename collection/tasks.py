@@ -1,9 +1,10 @@
-"""What is to be done for a subject: one program's run for each stage, as plain data that can be
-sent to any machine."""
+"""What is to be done for a subject: one `likeness` command for each stage, as plain data that can
+be sent to any machine."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +14,35 @@ from likeness.scene.foreign_paths import shown
 PREPROCESS, FIT = "preprocess", "fit"
 STAGES = (PREPROCESS, FIT)
 
-# Which options each stage's program takes.
-_OPTIONS = {
-    PREPROCESS: (
-        "size",
-        "start",
-        "end",
-        "focal",
-        "matting",
-        "tracking",
-        "max_frames",
-        "min_frames",
-    ),
-    FIT: ("minutes", "iterations", "preset", "overrides", "init", "seed"),
-}
+_PREPROCESS_OPTIONS = "size start end focal matting tracking max_frames min_frames".split()
+_FIT_OPTIONS = "minutes iterations preset overrides init seed".split()
 _FLAGS = {"overrides": "--set"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One run of a program.
-
-    folder: of the task's state, log and claims; one for each subject. command: what follows
-        ``python``.
-    product: a file that is there once the task is done. options: what the product depends on, plain
-        JSON values.
-    resume: a file, and the command that takes the command's place where it exists. result: a JSON
-    file that the program may write to say more than its exit code. gpu: it wants a GPU where there
-    are any.
-    judged_by: limits that the result was judged by; with other ones, a finished task is run again
-        to judge anew.
-    leftovers: a folder that serves to go on with the task, and is removed once it is done.
-    """
+    """One run of a program."""
 
     subject: str
     stage: str
     folder: Path
+    """Of the task's state and log; one for each subject."""
     command: tuple[str, ...]
+    """What follows ``python``."""
     product: Path
+    """A file that is there once the task is done."""
     options: Options = dataclasses.field(default_factory=dict)
+    """What the product depends on, plain JSON values."""
     resume: tuple[Path, tuple[str, ...]] | None = None
+    """A file, and the command that takes the command's place where it exists."""
     result: Path | None = None
+    """A JSON file in which the program may report more than its exit code."""
     gpu: bool = False
+    """It wants a GPU where there are any."""
     judged_by: Options = dataclasses.field(default_factory=dict)
+    """Limits that the result was judged by; with other ones, a finished task runs again."""
     leftovers: Path | None = None
+    """A folder that only serves to resume the task, removed once it is done."""
 
     @property
     def key(self) -> str:
@@ -71,15 +57,15 @@ class Task:
         return self.folder / f"{self.stage}.json"
 
     def command_now(self) -> tuple[str, ...]:
-        """The command, or the one that goes on with what an earlier attempt left."""
-        return (
-            self.resume[1] if self.resume is not None and self.resume[0].is_file() else self.command
-        )
+        """The command, or the one that resumes what an earlier attempt left."""
+        if self.resume is not None and self.resume[0].is_file():
+            return self.resume[1]
+        return self.command
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """The folder that holds all subjects: ``captures/NAME``, ``runs/NAME``, ``tasks/NAME``."""
+class Workspace:
+    """The folder of all subjects: ``captures/NAME``, ``runs/NAME``, ``tasks/NAME``."""
 
     root: Path
 
@@ -95,42 +81,34 @@ class Place:
 
 def preprocess_task(
     subject: Subject,
-    place: Place,
+    workspace: Workspace,
     options: Options,
-    resources: tuple[str, ...],
+    resources: Sequence[str],
     *,
     limits: Options | None = None,
     gpu: bool = False,
 ) -> Task:
     """Makes a subject's capture.
 
-    resources: more arguments that change no result (--device cpu, --offline). limits: what a usable
-    video must keep to; where they are given, one that is of no use is refused, which is a result,
-    and else it is a failure.
+    resources: more arguments, which change no result (--device cpu, --offline). limits: what a
+    usable video must keep to; with them, a video of no use is refused, which is a result, without
+    them it is a failure.
     """
-    chosen = _chosen(options, _OPTIONS[PREPROCESS])
-    capture, folder = place.capture(subject.name), place.tasks(subject.name)
-    result = None if limits is None else folder / f"{PREPROCESS}.result.json"
-    judging = [] if limits is None else ["--result", str(result), *_arguments(limits)]
-    command = (
-        "-m",
-        "likeness",
-        "preprocess",
-        str(subject.video),
-        "--out",
-        str(capture),
-        *_arguments(chosen),
-        *judging,
-        *resources,
-    )
-    judged_by = {} if limits is None else {"bytes": subject.video.stat().st_size, **limits}
+    chosen = _chosen(options, _PREPROCESS_OPTIONS)
+    capture, folder = workspace.capture(subject.name), workspace.tasks(subject.name)
+    words = [*_arguments(chosen), *resources]
+    result, judged_by = None, {}
+    if limits is not None:
+        result = folder / f"{PREPROCESS}.result.json"
+        words += ["--result", str(result), *_arguments(limits)]
+        judged_by = {"bytes": subject.video.stat().st_size, **limits}
     return Task(
         subject.name,
         PREPROCESS,
         folder,
-        command,
-        capture / "manifest.json",
-        {"video": shown(subject.video), **chosen},
+        ("-m", "likeness", PREPROCESS, str(subject.video), "--out", str(capture), *words),
+        product=capture / "manifest.json",
+        options={"video": shown(subject.video), **chosen},
         result=result,
         gpu=gpu,
         judged_by=judged_by,
@@ -139,71 +117,39 @@ def preprocess_task(
 
 def fit_task(
     subject: Subject,
-    place: Place,
+    workspace: Workspace,
     options: Options,
-    resources: tuple[str, ...],
+    resources: Sequence[str],
     *,
     gpu: bool = True,
     tidy: bool = False,
 ) -> Task:
-    """Makes a subject's run from its capture, or goes on with it. tidy: without checkpoints once it
-    is finished."""
-    chosen, run = _chosen(options, _OPTIONS[FIT]), place.run(subject.name)
-    command = (
-        "-m",
-        "likeness",
-        "fit",
-        "--capture",
-        str(place.capture(subject.name)),
-        "--out",
-        str(run),
-        *_arguments(chosen),
-        *resources,
-    )
+    """Makes a subject's run from its capture. tidy: without checkpoints once it is finished."""
+    chosen, run = _chosen(options, _FIT_OPTIONS), workspace.run(subject.name)
+    start = ("--capture", str(workspace.capture(subject.name)), "--out", str(run))
+    fit = ("-m", "likeness", FIT)
     return Task(
         subject.name,
         FIT,
-        place.tasks(subject.name),
-        command,
-        run / "report.html",
-        {"video": shown(subject.video), **chosen},
-        resume=(run / "run.json", ("-m", "likeness", "fit", "--resume", str(run))),
+        workspace.tasks(subject.name),
+        (*fit, *start, *_arguments(chosen), *resources),
+        product=run / "report.html",
+        options={"video": shown(subject.video), **chosen},
+        resume=(run / "run.json", (*fit, "--resume", str(run))),
         gpu=gpu,
         leftovers=run / "checkpoints" if tidy else None,
     )
 
 
-def subject_tasks(
-    subject: Subject,
-    place: Place,
-    options: Options,
-    preprocessing: tuple[str, ...],
-    fitting: tuple[str, ...],
-    *,
-    stages: tuple[str, ...] = STAGES,
-    gpu: bool = True,
-    gpu_first: bool = False,
-    tidy: bool = False,
-) -> list[Task]:
-    """What makes a subject's avatar, in order; of that, the given stages. ``preprocessing``,
-    ``fitting``: resources."""
-    chain = [
-        preprocess_task(subject, place, options, preprocessing, gpu=gpu and gpu_first),
-        fit_task(subject, place, options, fitting, gpu=gpu, tidy=tidy),
-    ]
-    return [task for task in chain if task.stage in stages]
-
-
-def _chosen(options: Options, names: tuple[str, ...]) -> Options:
+def _chosen(options: Options, names: Sequence[str]) -> Options:
     return {name: options[name] for name in names if options.get(name) not in (None, [])}
 
 
 def _arguments(options: Options) -> list[str]:
-    """Options as a command line; a list repeats its option, and True stands alone."""
+    """Options as a command line; a list repeats its option."""
     words: list[str] = []
     for key, value in options.items():
         flag = _FLAGS.get(key, f"--{key.replace('_', '-')}")
-        values: list[Any] = value if isinstance(value, (list, tuple)) else [value]
-        for item in values:
-            words += [flag] if item is True else [f"{flag}={item}"]
+        values: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+        words += [f"{flag}={item}" for item in values]
     return words

@@ -4,11 +4,11 @@
 # machines. From the folder of this program:
 #
 #   docs/slurm_array.sh subjects.txt runs/all                 # submits both arrays
-#   python fit_subject.py --list subjects.txt --out runs/all  # when they are through: what failed is done again, then
-#                                                             # the summary of all
+#   python fit_subject.py --list subjects.txt --out runs/all  # when they are through: what failed is done again,
+#                                                             # then the summary of all
 #
-# Options behind the two arguments go to fit_subject.py; a job that is killed or runs out of time goes on when the same
-# is submitted again, and what is finished is passed over. PYTHON, PREPROCESS_FLAGS and FIT_FLAGS may be set (partition,
+# Options behind the two arguments go to fit_subject.py; a job that is killed or runs out of time resumes when the same
+# is submitted again, and what is finished is skipped. PYTHON, PREPROCESS_FLAGS and FIT_FLAGS may be set (partition,
 # account, time; see below); SBATCH too, to try this without Slurm (SBATCH=echo).
 set -euo pipefail
 
@@ -32,7 +32,7 @@ submit() { # stage, flags of sbatch
 extra=$([ $# -eq 0 ] || printf '%q ' "$@")
 
 mkdir -p "$out"
-# Four cores and 4 GB serve both halves (measured: docs/ten_thousand_subjects.md); --signal lets a fit save itself
+# Four cores and 4 GB serve both halves (measured: docs/clusters.md); --signal lets a fit save itself
 # a minute before its time is up.
 # shellcheck disable=SC2086
 first=$(submit preprocess --cpus-per-task 4 --mem 4G --time 01:00:00 ${PREPROCESS_FLAGS:-})

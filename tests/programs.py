@@ -30,9 +30,9 @@ def program(
     )
 
 
-def inside(name: str, *arguments) -> None:
+def inside(name: str, *arguments) -> int | None:
     """Runs a command's main in this process: raises what the command would print as an error."""
-    importlib.import_module(f"likeness.cli.{name}").main([*map(str, arguments)])
+    return importlib.import_module(f"likeness.cli.{name}").main([*map(str, arguments)])
 
 
 def called(name: str, *arguments) -> subprocess.CompletedProcess:

@@ -21,7 +21,6 @@ from benchmarks import (
     playback,
     rasterizer,
     scale,
-    scale_plan,
     scaling,
     tracking,
     training_step,
@@ -30,7 +29,6 @@ from benchmarks.conditions import announced
 from likeness.fitting.config import FitConfig
 from likeness.playback import fused
 from likeness.scene.config_files import load_preset
-from likeness.scene.errors import UserError
 from likeness.scene.machine import INSTRUCTIONS, machine, machine_line
 from tests import toys
 from tests.contract.test_avatars import make
@@ -378,133 +376,13 @@ def test_one_picture_has_a_line_for_each_run():
     assert "| refine |" in lines[2] and "| 10.0 |" in lines[-1]
 
 
-SCALE = {
-    "machine": {
-        "processor": "x",
-        "instructions": [],
-        "date": "2001-02-03",
-        "load_average": None,
-        "cores": 2,
-        "gpus": 0,
-        "free_mb": 9,
-        "python": "3",
-        "torch": "2",
-        "code": "abc",
-    },
-    "subjects": 2,
-    "options": [],
-    "overhead": {"task_ms": 30.0, "bare_process_ms": 20.0, "finished_task_ms": 0.1},
-    "runs": [
-        {
-            "jobs": jobs,
-            "threads": 1,
-            "wall_s": 100.0 / jobs,
-            "per_hour": 36.0 * jobs,
-            "cores_busy": 1.0,
-            "files": 1000,
-            "peak_mb": {"preprocess": 900.0, "fit": 2000.0},
-            "seconds": {
-                "preprocess": 40.0,
-                "preprocess, core-s": 36.0,
-                "fit": 60.0,
-                "fit, core-s": 30.0,
-                "of it optimising": 40.0,
-                "of it else": 20.0,
-            },
-            "storage_mb": {
-                "capture": 60.0,
-                "preprocessing's work": 5.0,
-                "bundle": 70.0,
-                "checkpoints": 400.0,
-                "other figures and pictures": 15.0,
-                "tasks": 0.0,
-            },
-        }
-        for jobs in (1, 2)
-    ],
-}
-
-
-def test_scale_says_ratios_and_what_a_task_costs():
-    text = scale.report(SCALE)
-    assert "a task costs 10.0 ms beside its process" in text and "| 2 | 1 | 72.0 | 2.00 |" in text
-    assert "checkpoints 400.0" in text and "1000 files" in text
-
-
-def test_the_overhead_of_a_task_is_small(tmp_path):
-    found = scale.overhead(5, tmp_path)
-    assert (
-        found["task_ms"] - found["bare_process_ms"] < 500
-        and found["finished_task_ms"] < found["task_ms"]
-    )
-
-
-def test_storage_counts_linked_files_once(tmp_path):
-    for name, size in (
-        ("captures/a/images/0.png", 1000),
-        ("captures/a/work/x.npz", 300),
-        ("runs/a/bundle/t", 2000),
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"x" * size * 1000)
-    (tmp_path / "runs/a/capture").mkdir()
-    os.link(tmp_path / "captures/a/images/0.png", tmp_path / "runs/a/capture/0.png")
-    (tmp_path / "tasks").mkdir()
-    found = scale.storage(tmp_path, 1)
-    assert found["files"] == 3 and found["storage_mb"] == {
-        "capture": 1.0,
-        "preprocessing's work": 0.3,
-        "bundle": 2.0,
-        "checkpoints": 0.0,
-        "other figures and pictures": 0.0,
-        "tasks": 0.0,
-    }
-
-
-def test_the_plan_follows_from_what_was_measured():
-    measured = scale_plan.Measured.of(SCALE)
-    assert (measured.preprocess_core_s, measured.else_core_s, measured.scheduling_ms) == (
-        36.0,
-        10.0,
-        10.0,
-    )
-    assumed = scale_plan.Assumed(
-        subjects=3600,
-        days=1,
-        fit_minutes=1,
-        fit_cores=2,
-        gpu_fit_s=60,
-        gpu_cores=1,
-        machine_cores=4,
-        machine_gb=4,
-        core_price=1,
-        gpu_price=10,
-        retried=0,
-    )
-    cpu, gpu = scale_plan.rows(measured, assumed)
-    assert cpu.core_hours == pytest.approx(36 + 1.1 * 60 * 2 + 10) and cpu.gpu_hours == 0
-    # 178 core-hours by 4 cores and 24 hours
-    assert cpu.cpu_machines == 2 and cpu.cost == pytest.approx(178)
-    assert (
-        gpu.core_hours == pytest.approx(36) and gpu.gpu_hours == pytest.approx(70) and gpu.gpus == 3
-    )
-    assert gpu.cost == pytest.approx(36 + 700)
-    # memory for one task alone
-    short = scale_plan.rows(measured, dataclasses.replace(assumed, machine_gb=2))[0]
-    assert short.cpu_machines == 4 and short.cost == pytest.approx(2 * cpu.cost)
-    assert scale_plan.storage(measured, assumed) == {
-        "all": 1.98,
-        "without checkpoints": 0.54,
-        "bundles and reports": 0.31,
-        "million files": 3.6,
-    }
-    assert "| CPUs alone | 178 | 0 | 2 | 0 | 178 |" in scale_plan.report(measured, assumed)
-
-
-def test_a_plan_from_another_file(tmp_path):
-    (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(UserError, match="x.json"):
-        scale_plan.main(["--measured", str(tmp_path / "x.json")])
+def test_scale_has_ratios():
+    figures = {"preprocess_s": 40.0, "preprocess_core_s": 36.0, "preprocess_mb": 900.0}
+    figures |= {"fit_s": 60.0, "fit_core_s": 30.0, "fit_mb": 2000.0, "cores_busy": 1.0}
+    rows = [{"jobs": n, "threads": 1, "per_hour": 36.0 * n, **figures} for n in (1, 2)]
+    titles, rule, _, last = scale.markdown(rows).splitlines()
+    assert last.startswith("| 2 | 1 | 72.0 | 2.00 |")
+    assert titles.count("|") == rule.count("|") == last.count("|")
 
 
 def test_how_it_grows_is_a_table_and_a_plot(tmp_path):

@@ -21,8 +21,7 @@ def parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder for captures and report; the same command goes on "
-        "with it [default: DIR-captures]",
+        help="folder for captures and report; the same command resumes [default: DIR-captures]",
     )
     captures = parser.add_argument_group("captures")
     command_line.add_preprocessing(captures)
@@ -47,43 +46,38 @@ def parser() -> argparse.ArgumentParser:
     )
     many_subjects.add_limits(limits)
     many = parser.add_argument_group("many at once")
-    many_subjects.add_fleet(many)
+    many_subjects.add_placement(many)
     return parser
 
 
 def main(words: Sequence[str] | None = None) -> int:
     args = parser().parse_args(words)
-    from likeness.collection import collection
-    from likeness.collection.scheduler import run
-    from likeness.collection.subjects import only
-    from likeness.collection.tasks import Place, preprocess_task
-    from likeness.collection.view import View
+    from likeness.collection import report
+    from likeness.collection.subjects import find_videos, only
+    from likeness.collection.tasks import Workspace, preprocess_task
     from likeness.preprocess.acceptance import Limits
     from likeness.preprocess.pipeline import PreprocessConfig
 
-    # checks them
-    PreprocessConfig(
+    PreprocessConfig(  # checks them
         args.size, args.start, args.end, args.frames, args.min_frames, focal=args.focal
     )
     limits = many_subjects.limits(args)
     Limits(**limits)
-    subjects = only(collection.find_videos(args.folder), args.only)
-    place = Place(
-        (args.out or args.folder.with_name(f"{args.folder.absolute().name}-captures")).absolute()
-    )
+    subjects = only(find_videos(args.folder), args.only)
+    default_out = args.folder.with_name(f"{args.folder.absolute().name}-captures")
+    workspace = Workspace((args.out or default_out).absolute())
     names = ("size", "matting", "tracking", "start", "end", "focal", "min_frames")
     options = {name: getattr(args, name) for name in names} | {"max_frames": args.frames}
     resources = many_subjects.resources(args, args.device)
     gpu = args.device != "cpu" and args.tracking == "pictures"
-    chains = [
-        [preprocess_task(s, place, options, resources, limits=limits, gpu=gpu)] for s in subjects
+    tasks = [
+        preprocess_task(subject, workspace, options, resources, limits=limits, gpu=gpu)
+        for subject in subjects
     ]
-    command_line.resume_with("the same command goes on: what is finished is kept")
-    outcome = run(chains, many_subjects.pool(args, len(chains)), View("preparing"))
-    found = collection.report(
-        args.folder, place, subjects, outcome, limits | {"min_frames": args.min_frames}
-    )
+    outcome = many_subjects.run(args, [[task] for task in tasks], "preprocessing")
+    asked = limits | {"min_frames": args.min_frames}
+    collection = report.collection_report(args.folder, workspace, subjects, outcome, asked)
     if args.only is None:
-        collection.write(place, found)
-    print(collection.summary(place, found))
+        report.write_collection(workspace.root, collection)
+    print(report.collection_text(workspace.root, collection, outcome))
     return int(bool(outcome.failures))

@@ -140,7 +140,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="remove the checkpoints of runs that are finished, two thirds of their size; nothing needs them any more",
     )
-    many_subjects.add_fleet(many)
+    many_subjects.add_placement(many)
     return parser
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from likeness.cli.command_line import (
     available_cores,
@@ -11,12 +13,17 @@ from likeness.cli.command_line import (
     option,
     positive_int,
     positive_number,
+    resume_with,
     whole,
 )
 from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
-    from likeness.collection.scheduler import Pool
+    from likeness.collection.pool import Outcome
+    from likeness.collection.tasks import Task
+
+LIMITS = ("max_residual", "max_crowded", "max_cuts", "min_eye_distance")
+PLACEMENT = ("jobs", "threads", "gpus", "only", "cluster", "ray_address")
 
 
 def add_limits(parser: argparse._ActionsContainer) -> None:
@@ -40,7 +47,7 @@ def add_limits(parser: argparse._ActionsContainer) -> None:
     option(
         parser,
         "--max-cuts",
-        type=number_of,
+        type=_count,
         metavar="N",
         help="refuse videos with a larger number of cuts",
     )
@@ -54,26 +61,20 @@ def add_limits(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def limits(args: argparse.Namespace) -> dict[str, float]:
+def limits(args: argparse.Namespace) -> dict[str, Any]:
     """Those limits that were given, by their names in ``likeness.preprocess.acceptance.Limits``."""
-    names = ("max_residual", "max_crowded", "max_cuts", "min_eye_distance")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return {name: getattr(args, name) for name in LIMITS if getattr(args, name) is not None}
 
 
-def number_of(text: str) -> int:
-    """For ``type=``: a whole number from 0 on."""
+def _count(text: str) -> int:
     value = whole(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
     return value
 
 
-FLEET = ("jobs", "threads", "memory", "gpus", "only", "cluster", "ray_address")
-
-
-def add_fleet(parser: argparse._ActionsContainer) -> None:
-    """--jobs, --threads, --memory, --gpus, --only, --cluster, --ray-address; resolve them with
-    ``pool``."""
+def add_placement(parser: argparse._ActionsContainer) -> None:
+    """--jobs, --threads, --gpus, --only, --cluster, --ray-address; ``run`` heeds them."""
     option(
         parser,
         "--jobs",
@@ -86,24 +87,15 @@ def add_fleet(parser: argparse._ActionsContainer) -> None:
         "--threads",
         type=positive_int,
         metavar="N",
-        help="number of threads of each task [default: the cores, shared among the jobs; with --cluster 4, or "
-        "what a machine has]",
-    )
-    option(
-        parser,
-        "--memory",
-        type=positive_number,
-        metavar="GB",
-        unit="GB",
-        help="memory that all tasks together may take; fewer than --jobs run where it is short [default: 90 %% of "
-        "what is free]",
+        help="number of threads of each task [default: the cores, shared among the jobs; with "
+        "--cluster 4, or what a machine has]",
     )
     option(
         parser,
         "--gpus",
         metavar="LIST",
-        help="GPUs to use, such as 0,1; one named twice takes two tasks at once "
-        "[default: all, one task each]",
+        help="GPUs to use, such as 0,1; one named twice takes two tasks at once [default: all, one "
+        "task each]",
     )
     option(
         parser,
@@ -116,8 +108,8 @@ def add_fleet(parser: argparse._ActionsContainer) -> None:
         parser,
         "--cluster",
         choices=("ray",),
-        help="run the tasks on a cluster; all its machines must share the "
-        "folders of videos, results and this program",
+        help="run the tasks on a cluster; all its machines must share the folders of videos, "
+        "results and this program",
     )
     option(
         parser,
@@ -128,35 +120,42 @@ def add_fleet(parser: argparse._ActionsContainer) -> None:
 
 
 def resources(args: argparse.Namespace, device: str) -> tuple[str, ...]:
-    """Arguments for a task's program that change where it works and with which files: device,
-    weights, offline."""
-    found = [f"--device={device}"]
-    found += [f"--weights={args.weights.absolute()}"] if args.weights is not None else []
-    return tuple(found + ["--offline"] * args.offline)
+    """Arguments for a task's program that change where it works and with which files."""
+    words = [f"--device={device}"]
+    if args.weights is not None:
+        words.append(f"--weights={args.weights.absolute()}")
+    return tuple(words + ["--offline"] * args.offline)
 
 
-def pool(args: argparse.Namespace, tasks: int) -> Pool:
-    """Where the tasks run, by the options of ``add_fleet``. ``tasks``: how many could run at once
-    at most."""
+def run(args: argparse.Namespace, chains: Sequence[Sequence[Task]], label: str) -> Outcome:
+    """Runs the tasks of each subject where the options of ``add_placement`` say."""
+    from likeness.collection import pool
+
+    resume_with("the same command resumes: what is finished is kept")
     if args.cluster == "ray":
-        for name in ("memory", "gpus"):
-            if getattr(args, name) is not None:
-                raise UserError(
-                    f"--{name}: has no meaning with --cluster ray, which knows what each machine has"
-                )
-        from likeness.collection.ray_cluster import RayPool
+        if args.gpus is not None:
+            raise UserError(
+                "--gpus: has no meaning with --cluster ray, which knows what each machine has"
+            )
+        from likeness.collection.ray_cluster import RayWorkers
 
-        return RayPool(args.ray_address or "auto", args.threads, args.jobs)
+        return pool.run(
+            chains, RayWorkers(args.ray_address or "auto", args.threads, args.jobs), label
+        )
     if args.ray_address is not None:
         raise UserError("--ray-address: has no meaning without --cluster ray")
-    from likeness.collection import resources
-    from likeness.collection.scheduler import LocalPool
+    from likeness.collection.work import LocalWorkers
 
-    jobs = min(args.jobs or 1, max(1, tasks))
+    jobs = min(args.jobs or 1, max(1, len(chains)))
     threads = args.threads or max(1, available_cores() // jobs)
-    gpus = (
-        resources.gpus() if args.gpus is None else [name for name in args.gpus.split(",") if name]
-    )
-    return LocalPool(
-        jobs, threads, args.memory * 1024 if args.memory else resources.free_mb(), gpus
-    )
+    return pool.run(chains, LocalWorkers(jobs, threads, _gpus(args.gpus)), label)
+
+
+def _gpus(asked: str | None) -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES: those asked for, else those that this process sees."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES") if asked is None else asked
+    if listed is not None:
+        return [name.strip() for name in listed.split(",") if name.strip() not in ("", "-1")]
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]

@@ -9,16 +9,17 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from likeness.collection.scheduler import LocalPool, Outcome, run
+from likeness.collection.pool import Outcome, run
 from likeness.collection.tasks import Task
-from likeness.collection.view import View
+from likeness.collection.work import LocalWorkers
 
 # Counts to so many, one unit of work after the other, keeping its place in a file, as a fit does
 # with checkpoints; notes each start and each end. Arguments: folder, name, units, seconds for each,
 # and the unit at which it breaks (-1).
 PROGRAM = """
 import os, pathlib, signal, sys, time
-folder, name, units, pause, breaks = pathlib.Path(sys.argv[1]), sys.argv[2], *map(float, sys.argv[3:6])
+folder, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+units, pause, breaks = map(float, sys.argv[3:6])
 note = lambda what: os.write(log, f"{name} {what} {os.getpid()} {os.getppid()}\\n".encode())
 log = os.open(folder / "trace", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 place = folder / f"{name}.place"
@@ -30,8 +31,9 @@ while at < units:
         sys.exit("Traceback (most recent call last):\\nValueError: broken")
     time.sleep(pause)
     at += 1
-    print(f"working:  {100 * at / units:.0f}%|##| train 30.1 dB", end="\\r", file=sys.stderr, flush=True)
-    place.with_suffix(".partial").write_text(str(at)); os.replace(place.with_suffix(".partial"), place)
+    partial = place.with_suffix(".partial")
+    partial.write_text(str(at))
+    os.replace(partial, place)
 (folder / f"{name}.product").write_text("whole")
 note("ends")
 """
@@ -77,9 +79,7 @@ def quietly(chains, jobs: int = 2, **settings) -> tuple[Outcome, str]:
     """Runs chains on this machine; the outcome and what was shown."""
     shown = io.StringIO()
     with contextlib.redirect_stderr(shown):
-        outcome = run(
-            chains, LocalPool(jobs, 1, settings.pop("memory_mb", 1e6), **settings), View("testing")
-        )
+        outcome = run(chains, LocalWorkers(jobs, 1, **settings), "testing")
     return outcome, shown.getvalue()
 
 

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from likeness.collection import state
+from likeness.collection.pool import run
 from likeness.collection.ray_cluster import threads_for
-from likeness.collection.scheduler import run
-from likeness.collection.view import View
 from likeness.scene.errors import UserError
 from tests.collection.fake_work import chain, is_gone, process, trace, wait_until
 
@@ -30,17 +29,17 @@ has_ray = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A pool of two workers on this machine."""
-    from likeness.collection.ray_cluster import RayPool
+    """Two workers on this machine."""
+    from likeness.collection.ray_cluster import RayWorkers
 
-    pool = RayPool("local", threads=1, stale_s=6.0, local_cores=2)
-    yield pool
-    pool.close()
+    workers = RayWorkers("local", threads=1, local_cores=2)
+    yield workers
+    workers.close()
 
 
-def _run_on(pool, chains):
+def _run_on(workers, chains):
     with contextlib.redirect_stderr(io.StringIO()):
-        return run(chains, pool, View("testing"))
+        return run(chains, workers, "testing")
 
 
 @has_ray
@@ -79,9 +78,7 @@ def test_a_killed_workers_subject_is_taken_up_again_and_nothing_is_done_twice(cl
     # the killed one alone, once more
     assert begins.count("a-preprocess") == 2 and len(begins) == len(tasks) + 1
     assert outcome.states["a/preprocess"].attempts == 2
-    assert _run_on(cluster, chains).ran == frozenset() and len(trace(tmp_path, "begins")) == len(
-        begins
-    )
+    assert _run_on(cluster, chains).ran == set() and len(trace(tmp_path, "begins")) == len(begins)
 
 
 @has_ray
@@ -92,25 +89,6 @@ def test_a_failed_task_is_a_failure_and_not_tried_again_by_the_cluster(cluster, 
     assert trace(tmp_path, "begins").count("bad-preprocess") == 1 and "good-fit" in trace(
         tmp_path, "ends"
     )
-
-
-@has_ray
-def test_what_is_stopped_saves_itself_and_goes_on(cluster, tmp_path):
-    handle = cluster.start(chain(tmp_path, "a", units=200, pause=0.1)[0])
-    wait_until(lambda: (tmp_path / "a-preprocess.place").exists(), "it was at work", 60)
-    handle.stop()
-    wait_until(lambda: handle.poll() is not None, "it ended", 60)
-    assert handle.poll().status == state.STOPPED == state.load(handle.task).status
-    cluster.ended(handle, handle.poll())
-    assert trace(tmp_path, "saved") == ["a-preprocess"] and not list(
-        handle.task.folder.glob("*.claim-*")
-    )
-    reached = int((tmp_path / "a-preprocess.place").read_text())
-    outcome = _run_on(cluster, [chain(tmp_path, "a", units=reached + 1)])
-    assert outcome.states["a/preprocess"].attempts == 2 and trace(tmp_path, "ends") == [
-        "a-preprocess",
-        "a-fit",
-    ]
 
 
 def test_threads_are_those_of_the_largest_machine_at_most():

@@ -1,23 +1,25 @@
-"""Tasks of this machine: order, failures, going on, memory, GPUs, stopping."""
+"""Tasks of this machine: order, failures, resuming, GPUs, stopping."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from likeness.collection import claims, scheduler, state, summary
-from likeness.collection.child import Child
-from likeness.collection.resources import EXPECTED_MB, Memory
-from likeness.collection.scheduler import LocalPool
+from likeness.collection import report, state
+from likeness.collection.pool import run
 from likeness.collection.subjects import Subject
-from likeness.collection.tasks import Place, Task, preprocess_task
+from likeness.collection.tasks import Task, Workspace, preprocess_task
+from likeness.collection.work import LocalWorkers
 from likeness.scene.errors import UserError
 from tests import toys
 from tests.collection.fake_work import chain, is_gone, process, quietly, task, trace, wait_until
@@ -40,10 +42,7 @@ def test_everything_is_done_once_and_in_order(tmp_path):
         got.peak_mb > 1 and got.attempts == 1 and got.seconds > 0 for got in outcome.states.values()
     )
     again, shown = quietly([chain(tmp_path, name) for name in names])
-    assert again.ran == frozenset() and len(trace(tmp_path, "begins")) == 6 and "6 of 6" in shown
-    assert not list((tmp_path / "tasks").rglob("*claim*")) and not list(
-        (tmp_path / "tasks").rglob(".clock*")
-    )
+    assert again.ran == set() and len(trace(tmp_path, "begins")) == 6 and "6 of 6" in shown
 
 
 def test_subjects_are_finished_before_others_are_begun(tmp_path):
@@ -61,14 +60,14 @@ def test_a_failure_stops_its_subject_alone_and_is_all_that_runs_again(tmp_path):
         and "ValueError: broken" in shown
     )
     assert trace(tmp_path, "begins").count("bad-fit") == 0 and "good-fit" in trace(tmp_path, "ends")
-    rows = summary.write(tmp_path, outcome)
-    text = summary.text(tmp_path, outcome, rows)
+    rows = report.summary(outcome)
+    report.write_summary(tmp_path, rows)
+    text = report.summary_text(tmp_path, outcome, rows)
     assert (
         "1 of 2 subjects are done" in text
         and str(failed.log) in text
         and "ValueError: broken" in text
     )
-    assert summary.exit_code(outcome) == 1
     assert [row["status"] for row in rows] == ["done", "failed"]
     assert json.loads((tmp_path / "summary.json").read_text())["subjects"] == rows
 
@@ -77,7 +76,7 @@ def test_a_failure_stops_its_subject_alone_and_is_all_that_runs_again(tmp_path):
     assert (
         outcome.ran == {"bad/preprocess", "bad/fit"} and len(trace(tmp_path, "begins")) == begun + 2
     )
-    assert outcome.states["bad/preprocess"].attempts == 2 and summary.exit_code(outcome) == 0
+    assert outcome.states["bad/preprocess"].attempts == 2 and not outcome.failures
     heads = [line for line in failed.log.read_text().splitlines() if line.startswith("== ")]
     assert len(heads) == 2  # one log for all attempts
 
@@ -125,7 +124,7 @@ def test_a_refusal_is_a_result_until_it_is_judged_by_other_limits(tmp_path):
         "too dark",
         "dark",
     ) and not outcome.failures
-    assert quietly([[refusing(1)]])[0].ran == frozenset()
+    assert quietly([[refusing(1)]])[0].ran == set()
     assert quietly([[refusing(2)]])[0].ran == {"a/preprocess"}
 
 
@@ -141,7 +140,7 @@ def test_what_a_finished_subject_no_longer_needs_may_be_removed(tmp_path):
     quietly([chain(tmp_path, "a", options={"size": 5})])
     (tmp_path / "a-preprocess.product").unlink()
     outcome, _ = quietly([chain(tmp_path, "a", options={"size": 5})])
-    assert outcome.ran == frozenset() and len(outcome.states) == 2
+    assert outcome.ran == set() and len(outcome.states) == 2
     with pytest.raises(UserError, match="'a' was made with size=5"):
         quietly([chain(tmp_path, "a", options={"size": 6})])
     (tmp_path / "a-fit.product").unlink()
@@ -182,95 +181,73 @@ def test_a_damaged_state_says_so(tmp_path):
             state.load(one)
 
 
-class TestResources:
-    def test_memory_bounds_how_many_run(self):
-        memory = Memory(3 * EXPECTED_MB["fit"])
-        assert memory.fits("fit", ["fit", "fit"]) and not memory.fits("fit", ["fit"] * 3)
-        memory.note("fit", 3.5 * EXPECTED_MB["fit"])
-        assert memory.fits("fit", []) and not memory.fits("preprocess", ["fit"])
+def test_each_gpu_takes_one_task_and_the_others_see_none(tmp_path):
+    code = (
+        "import os, sys, time; open(sys.argv[1] + '.at', 'w').close(); time.sleep(0.4); "
+        "open(sys.argv[1], 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
+    )
 
-    def test_measured_memory_takes_the_place_of_what_was_expected(self):
-        memory = Memory(1000)
-        memory.note("fit", 100)
-        memory.note("fit", 90)
-        assert memory.expected_mb("fit") == 100
-        assert memory.fits("fit", ["fit"] * 9) and not memory.fits("fit", ["fit"] * 10)
+    def one(name: str, gpu: bool) -> Task:
+        product = tmp_path / name
+        command = ("-S", "-c", code, str(product))
+        return Task(name, "fit", tmp_path / "tasks" / name, command, product, gpu=gpu)
 
-    def test_one_task_at_a_time_where_memory_is_short(self, tmp_path):
-        quietly([[task(tmp_path, name, pause=0.05)] for name in "abc"], jobs=3, memory_mb=1.0)
-        begun_and_ended = [
-            line.split()[1] for line in (tmp_path / "trace").read_text().splitlines()
-        ]
-        assert begun_and_ended == ["begins", "ends"] * 3
-
-    def test_each_gpu_takes_one_task_and_the_others_see_none(self, tmp_path):
-        code = "import os, sys, time; time.sleep(0.2); open(sys.argv[1], 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
-
-        def one(name: str, gpu: bool) -> Task:
-            return Task(
-                name,
-                "fit",
-                tmp_path / name,
-                ("-S", "-c", code, str(tmp_path / f"{name}.p")),
-                tmp_path / f"{name}.p",
-                gpu=gpu,
-            )
-
-        pool = LocalPool(4, 1, 1e6, ["0", "5"])
-        begun = [
-            pool.start(one("a", True)),
-            pool.start(one("b", True)),
-            pool.start(one("c", False)),
-        ]
-        assert not pool.has_room(one("d", True)) and pool.has_room(one("d", False))
-        for handle in begun:
-            handle.child.wait()
-            pool.ended(handle, handle.poll())
-        assert pool.has_room(one("d", True))
-        assert [(tmp_path / f"{name}.p").read_text() for name in "abc"] == ["0", "5", ""]
-
-    def test_threads_are_told_to_the_program(self, tmp_path):
-        code = "import os, sys; open(sys.argv[1], 'w').write(' '.join(os.environ[n] for n in sys.argv[2:]))"
-        names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "LIKENESS_THREADS", "OPENBLAS_NUM_THREADS")
-        one = Task(
-            "a", "fit", tmp_path, ("-S", "-c", code, str(tmp_path / "p"), *names), tmp_path / "p"
-        )
-        handle = LocalPool(1, 3, 1e6).start(one)
-        handle.child.wait()
-        assert (tmp_path / "p").read_text() == "3 3 3 1"
+    outcome, _ = quietly(
+        [[one(name, True)] for name in "abcd"] + [[one("e", False)]], jobs=5, gpus=["0", "5"]
+    )
+    assert not outcome.failures
+    on = {name: (tmp_path / name).read_text() for name in "abcde"}
+    assert on.pop("e") == "" and sorted(on.values()) == ["0", "0", "5", "5"]
+    for gpu in "05":  # one after the other
+        first, second = sorted((n for n in on if on[n] == gpu), key=lambda n: _ended(tmp_path, n))
+        assert (tmp_path / f"{second}.at").stat().st_mtime >= _ended(tmp_path, first)
 
 
-class TestWatching:
-    def test_progress_is_what_the_last_bar_says(self, tmp_path):
-        child = Child(task(tmp_path, "a", units=2).command, tmp_path / "log", os.environ)
-        child.wait()
-        assert child.progress() == "working 100%, 30.1 dB" and child.code == 0 and child.peak_mb > 1
+def _ended(folder: Path, name: str) -> float:
+    return (folder / name).stat().st_mtime
 
-    def test_what_an_earlier_attempt_said_does_not_count(self, tmp_path):
-        (tmp_path / "log").write_text("error: of old\nmattes:  10%|#")
-        child = Child(("-S", "-c", "raise SystemExit(3)"), tmp_path / "log", os.environ)
-        child.wait()
-        assert child.progress() == "" and child.error() == "ended with code 3"
+
+def test_threads_are_told_to_the_program(tmp_path):
+    names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "LIKENESS_THREADS", "OPENBLAS_NUM_THREADS")
+    code = f"import os; open('p', 'w').write(' '.join(os.environ[n] for n in {names}))"
+    code = f"import os; os.chdir({str(tmp_path)!r}); {code}"
+    one = Task("a", "fit", tmp_path, ("-S", "-c", code), tmp_path / "p")
+    assert LocalWorkers(1, 3).do(one).status == state.DONE
+    assert (tmp_path / "p").read_text() == "3 3 3 1"
+
+
+def test_what_an_earlier_attempt_wrote_is_not_why_this_one_failed(tmp_path):
+    one = Task("a", "fit", tmp_path, ("-S", "-c", "raise SystemExit(3)"), tmp_path / "p")
+    one.log.write_text("error: of old\n")
+    got = LocalWorkers(1, 1).do(one)
+    assert got.error == "ended with code 3" and got.peak_mb > 1
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    one = Task("a", "fit", tmp_path / "file" / "tasks", ("-S", "-c", ""), tmp_path / "p")
+    with pytest.raises(UserError, match="file/tasks"):
+        quietly([[one]])
 
 
 # Runs the fake subjects a and b with two jobs, as a program that a person stops.
-_SCHEDULER = """
+_PROGRAM = """
 import sys
 from pathlib import Path
-import command_line
-from likeness.collection.scheduler import LocalPool, run
-from likeness.collection.view import View
+from likeness.cli import command_line
+from likeness.collection.pool import run
+from likeness.collection.work import LocalWorkers
 from tests.collection.fake_work import chain
 folder = Path(sys.argv[1])
 def main():
     chains = [chain(folder, name, units=40, pause=0.05) for name in "ab"]
-    run(chains, LocalPool(2, 1, 1e6), View("testing"))
+    run(chains, LocalWorkers(2, 1), "testing")
 command_line.run(main)
 """
 
 
 def _begin(folder: Path) -> subprocess.Popen:
-    command = [sys.executable, "-c", _SCHEDULER, str(folder)]
+    command = [sys.executable, "-c", _PROGRAM, str(folder)]
     found = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=toys.hears_ctrl_c
     )
@@ -307,9 +284,31 @@ def test_stopped_or_killed_it_goes_on_where_it_was(number, tmp_path):
     assert outcome.states["a/preprocess"].attempts == 2
 
 
-def test_two_that_are_given_the_same_list_share_it(tmp_path, monkeypatch):
-    """As two machines with one shared folder."""
-    monkeypatch.setattr(scheduler, "_LOOK_AGAIN_S", 0.2)
+def test_a_second_ctrl_c_ends_at_once_what_does_not_stop(tmp_path):
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    deaf += f"open({str(tmp_path / 'at')!r}, 'w').close(); time.sleep(60)"
+    one = Task("a", "fit", tmp_path, ("-S", "-c", deaf), tmp_path / "p")
+
+    class Impatient(LocalWorkers):
+        def stop(self) -> None:
+            super().stop()
+            raise KeyboardInterrupt
+
+        def do(self, task: Task):
+            threading.Thread(target=interrupt).start()
+            return super().do(task)
+
+    def interrupt() -> None:
+        wait_until(lambda: (tmp_path / "at").exists(), "it began")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), contextlib.redirect_stderr(io.StringIO()):
+        run([[one]], Impatient(1, 1), "testing")
+    assert time.monotonic() - begun < 20 and state.load(one).status == state.STOPPED
+
+
+def test_two_that_are_given_the_same_list_do_nothing_twice(tmp_path):
     first = _begin(tmp_path)
     outcome, _ = quietly([chain(tmp_path, name, units=40, pause=0.05) for name in "abc"])
     assert first.wait(timeout=30) == 0, first.stderr.read()
@@ -318,19 +317,6 @@ def test_two_that_are_given_the_same_list_share_it(tmp_path, monkeypatch):
     assert sorted(trace(tmp_path, "begins")) == sorted(
         f"{n}-{s}" for n in "abc" for s in ("preprocess", "fit")
     )
-
-
-def test_who_lost_its_claim_stops_and_writes_nothing(tmp_path):
-    one = task(tmp_path, "a", units=400, pause=0.05)
-    pool = LocalPool(1, 1, 1e6, stale_s=0.6)
-    handle = pool.start(one)
-    wait_until(lambda: trace(tmp_path, "begins"), "it began")
-    (one.folder / "fit.claim-2").write_text(
-        json.dumps({"machine": "other", "processes": [[1, "1"]]})
-    )
-    wait_until(lambda: handle.poll() is not None, "it noticed")
-    assert handle.poll().status == state.STOPPED and state.load(one).status == state.STARTED
-    assert "other" in claims.owner(one.folder, "fit") and is_gone(handle.child.pid)
 
 
 def test_commands_of_real_tasks(tmp_path):
@@ -343,8 +329,11 @@ def test_commands_of_real_tasks(tmp_path):
         "minutes": 5.0,
         "overrides": ["a.b=1", "c=2"],
     }
-    plain = preprocess_task(subject, Place(tmp_path), options, ("--offline",))
-    assert plain.command[1:] == (
+    plain = preprocess_task(subject, Workspace(tmp_path), options, ("--offline",))
+    assert plain.command == (
+        "-m",
+        "likeness",
+        "preprocess",
         str(tmp_path / "a b.mp4"),
         "--out",
         str(tmp_path / "captures" / "anna"),
@@ -352,5 +341,5 @@ def test_commands_of_real_tasks(tmp_path):
         "--tracking=landmarks",
         "--offline",
     )
-    judged = preprocess_task(subject, Place(tmp_path), options, (), limits={"max_cuts": 0})
+    judged = preprocess_task(subject, Workspace(tmp_path), options, (), limits={"max_cuts": 0})
     assert "--max-cuts=0" in judged.command and judged.judged_by == {"bytes": 2, "max_cuts": 0}

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from likeness.collection import collection, state
-from likeness.collection.collection import find_videos
-from likeness.collection.scheduler import Outcome
+from likeness.collection import report, state
+from likeness.collection.pool import Outcome
 from likeness.collection.state import TaskState
-from likeness.collection.tasks import Place, preprocess_task
+from likeness.collection.subjects import find_videos
+from likeness.collection.tasks import Workspace, preprocess_task
 from likeness.preprocess.acceptance import Limits, check
 from likeness.scene.errors import UnusableVideo, UserError
 
@@ -50,8 +50,10 @@ def test_folders_without_videos_and_names_that_clash(tmp_path):
 
 def test_the_report_tells_accepted_refused_failed_and_unfinished(tmp_path):
     touch(tmp_path, "v/a.mp4", "v/b.mp4", "v/c.mp4", "v/d.mp4")
-    subjects, place = find_videos(tmp_path / "v"), Place(tmp_path / "out")
-    chains = tuple((preprocess_task(subject, place, {}, (), limits={}),) for subject in subjects)
+    subjects, workspace = find_videos(tmp_path / "v"), Workspace(tmp_path / "out")
+    chains = tuple(
+        (preprocess_task(subject, workspace, {}, (), limits={}),) for subject in subjects
+    )
     states = {
         "a/preprocess": TaskState(state.DONE, result={"frames": 40, "residual": 1.25}),
         "b/preprocess": TaskState(
@@ -59,13 +61,12 @@ def test_the_report_tells_accepted_refused_failed_and_unfinished(tmp_path):
         ),
         "c/preprocess": TaskState(state.FAILED, error="ended by SIGKILL"),
     }
-    found = collection.report(
-        tmp_path / "v", place, subjects, Outcome(chains, states, frozenset()), {}
-    )
+    outcome = Outcome(chains, states)
+    found = report.collection_report(tmp_path / "v", workspace, subjects, outcome, {})
     assert found["counts"] == {"accepted": 1, "refused": 1, "failed": 1, "unfinished": 1}
     assert found["reasons"] == {"no face": 1} and found["frames"] == 40
     assert [entry["video"] for entry in found["videos"]] == ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]
-    collection.write(place, found)
+    report.write_collection(workspace.root, found)
     text = (tmp_path / "out/report.txt").read_text()
     assert (
         "4 videos: 1 accepted, 1 failed, 1 refused, 1 unfinished; 40 frames" in text
@@ -73,24 +74,25 @@ def test_the_report_tells_accepted_refused_failed_and_unfinished(tmp_path):
     )
     assert "no face: b.mp4: no face was found" in text
     assert (tmp_path / "out/captures.txt").read_text() == "captures/a\n"
-    assert "ended by SIGKILL" in collection.summary(place, found)
+    assert "ended by SIGKILL" in report.collection_text(workspace.root, found, outcome)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")
 def test_a_name_that_is_no_text_is_known_again_and_reported(tmp_path):
     touch(tmp_path, os.fsdecode(b"v/gr\xfcn.mp4"))
-    subjects, place = find_videos(tmp_path / "v"), Place(tmp_path / "out")
-    task = preprocess_task(subjects[0], place, {}, ())
+    subjects, workspace = find_videos(tmp_path / "v"), Workspace(tmp_path / "out")
+    task = preprocess_task(subjects[0], workspace, {}, ())
     task.product.parent.mkdir(parents=True)
     task.product.touch()
     state.save(task, TaskState(state.DONE, options=task.options))
     done = state.finished(task)
     assert (
         done is not None
-        and os.fsencode(task.command[1]) == os.fsencode(tmp_path) + b"/v/gr\xfcn.mp4"
+        and os.fsencode(task.command[3]) == os.fsencode(tmp_path) + b"/v/gr\xfcn.mp4"
     )
-    outcome = Outcome(((task,),), {task.key: done}, frozenset())
-    collection.write(place, collection.report(tmp_path / "v", place, subjects, outcome, {}))
+    outcome = Outcome(((task,),), {task.key: done})
+    found = report.collection_report(tmp_path / "v", workspace, subjects, outcome, {})
+    report.write_collection(workspace.root, found)
     assert r"gr\\xfcn.mp4" in (tmp_path / "out/report.json").read_text()
 
 
