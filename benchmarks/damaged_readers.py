@@ -259,7 +259,7 @@ def _make_work(folder: Path) -> Targets:
     import numpy as np
     import torch
 
-    from likeness.preprocess.landmarks import NUM_LANDMARKS
+    from likeness.head_models.landmarks import NUM_LANDMARKS
     from likeness.preprocess.scan import _THUMBNAIL, Scan
     from likeness.preprocess.tracking import Tracking
     from likeness.preprocess.work import Work, save_tracking

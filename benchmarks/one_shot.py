@@ -108,11 +108,11 @@ def main(arguments: list[str] | None = None) -> None:
     from benchmarks.one_shot_figures import FIRST_SEED, cost, on_capture, on_made_person
     from benchmarks.one_shot_fits import fit_curve
     from likeness.fitting.config import FitConfig
-    from likeness.fitting.seedings import SeedingConfig
     from likeness.renderers import create
     from likeness.scene.capture import Capture
     from likeness.scene.config_files import load_preset
     from likeness.scene.files import write_json
+    from likeness.seeding.config import SeedingConfig
 
     config, renderer = SeedingConfig(args.gaussians, weights=args.weights), create("cpu")
     result: dict[str, Any] = {"machine": announced()}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from likeness.fitting import metrics
 from likeness.fitting.images import to_uint8
-from likeness.fitting.seedings import SEEDINGS, SeedingConfig
+from likeness.fitting.seedings import SEEDINGS
 from likeness.head_models import HEAD_MODELS
 from likeness.ops.deform.rig import displace
 from likeness.ops.deform.skinning import blend_two_frames
@@ -28,6 +28,7 @@ from likeness.scene.frame_images import FrameStore
 from likeness.scene.head_state import HeadState
 from likeness.scene.seeds import Seeds
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.seeding.config import SeedingConfig
 
 METHODS = {
     "one-shot": "the network, one picture",

@@ -12,9 +12,9 @@ import torch
 from benchmarks.one_shot_figures import on_white
 from likeness.fitting import metrics
 from likeness.fitting.config import FitConfig
-from likeness.fitting.seedings import SeedingConfig
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
+from likeness.seeding.config import SeedingConfig
 
 
 def fit_curve(

@@ -69,9 +69,9 @@ def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> A
     random states."""
     from likeness.fitting.avatars import AVATARS, AvatarShape, TrainingStates
     from likeness.fitting.config import FitConfig
-    from likeness.ops.deform.rig import empty_binding
     from likeness.scene.camera import Camera
     from likeness.scene.config_files import load_preset
+    from likeness.scene.rig_binding import RigBinding
     from likeness.scene.seeds import Seeds
     from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
@@ -92,7 +92,7 @@ def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> A
     avatar = AVATARS[config.avatar](
         config.avatar_config(), AvatarShape(count, 52, 2, _RIG_VERTICES)
     )
-    seeds = Seeds(cloud, torch.full((count,), 0.5), empty_binding(count, 52, _RIG_VERTICES))
+    seeds = Seeds(cloud, torch.full((count,), 0.5), RigBinding.empty(count, 52, _RIG_VERTICES))
     avatar.initialize(seeds, TrainingStates(recording.expression, recording.T_head_body))
     avatar.advance(config.schedule.iterations)
     with torch.no_grad():

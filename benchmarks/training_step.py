@@ -53,9 +53,9 @@ class TrainingStep:
         from likeness.fitting.densify import DENSIFIERS
         from likeness.fitting.memory import keep_pages
         from likeness.fitting.optimizers import make_optimizer
-        from likeness.ops.deform.rig import empty_binding
         from likeness.scene.config_files import load_preset
         from likeness.scene.head_state import HeadState
+        from likeness.scene.rig_binding import RigBinding
         from likeness.scene.seeds import Seeds
 
         keep_pages()
@@ -75,7 +75,7 @@ class TrainingStep:
             torch.rand(100, 52, generator=self._random), torch.eye(4).expand(100, 4, 4)
         )
         avatar.initialize(
-            Seeds(cloud, torch.full((count,), 0.5), empty_binding(count, 52, _RIG_VERTICES)), seen
+            Seeds(cloud, torch.full((count,), 0.5), RigBinding.empty(count, 52, _RIG_VERTICES)), seen
         )
         self.avatar = avatar.to(device)
         avatar.warm_up()

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from likeness.preprocess.landmarks import CHIN
+from likeness.head_models.landmarks import CHIN
 from likeness.scene.capture import TrackedFrame
 
 # Groups of the 478 FaceMesh landmarks.

@@ -1,20 +1,24 @@
-"""Initializers: the Gaussians that a fit starts from."""
+"""Where the Gaussians of a fit start: one function and one line for each way."""
+
+from collections.abc import Callable
 
 from likeness.one_shot.seeds import one_shot_seeds
+from likeness.scene.capture import Capture
+from likeness.scene.frame_images import FrameStore
+from likeness.scene.seeds import Seeds
 from likeness.seeding.config import SeedingConfig
-from likeness.seeding.from_capture import mesh_seeds, picture_seeds
+from likeness.seeding.mesh import mesh_seeds
+from likeness.seeding.off_mesh import matte_seeds
 from likeness.seeding.random import random_seeds
-from likeness.seeding.unprojected import unprojected_image_seeds
+from likeness.seeding.unprojection import unprojected_seeds
 
-SEEDINGS = {
+SEEDINGS: dict[str, Callable[[Capture, FrameStore, SeedingConfig, int], Seeds]] = {
     "mesh": mesh_seeds,
-    "picture": picture_seeds,
-    "lifted": unprojected_image_seeds,
+    "picture": matte_seeds,
+    "lifted": unprojected_seeds,
     "one_shot": one_shot_seeds,
     "random": random_seeds,
 }
 
 AUTO = {"video": "one_shot", "pictures": "lifted"}
 """What ``--init auto`` stands for, by what is fitted: what won in measurements."""
-
-__all__ = ["AUTO", "SEEDINGS", "SeedingConfig"]

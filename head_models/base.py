@@ -10,16 +10,22 @@ seen in every frame, and the same for every head model.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from likeness.head_models.landmarks import CHIN
+from likeness.head_models.sampling import face_normals, interpolate
 from likeness.scene.capture import Identity
 from likeness.scene.checks import check_shape
 from likeness.scene.errors import UserError
+from likeness.scene.gaze import EYES, GAZE_FULL_RAD, looks
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import normalize_quats, quats_to_matrices
+
+_NECK_BLEND_M = 0.012
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,11 +146,15 @@ class HeadModel:
         )
         return self.faces[torch.isin(self.face_part, numbers)]
 
+    def values_by_part(self, values: Mapping[str, float], other: float) -> Tensor:
+        """[F] a value for every face by the name of its part; ``other`` for those not named."""
+        per_part = torch.tensor([values.get(name, other) for name in self.part_names])
+        return per_part[self.face_part]
+
     def landmark_vertices(self, field: Tensor) -> Tensor:
         """The landmarks' rows [*b, L, C] of a field over the vertices [*b, V, C]: positions, or any
         basis."""
-        corners = field[..., self.landmark_triangles, :]
-        return (corners * self.landmark_barycentrics[..., None]).sum(-2)
+        return interpolate(field, self.landmark_triangles, self.landmark_barycentrics)
 
     def joint_centers(self, vertices: Tensor) -> Tensor:
         """Centres of the joints [*b, J, 3] of undeformed heads [*b, V, 3]."""
@@ -194,6 +204,38 @@ class ShapedHead:
     vertices: Tensor
     joint_centers: Tensor
 
+    @property
+    def chin(self) -> Tensor:
+        """The tip of the chin [*b, 3]."""
+        return HeadMesh(self.model, self.vertices).chin
+
+    def head_weights(self, points: Tensor) -> Tensor:
+        """How much points [N, 3] at rest belong to the head rather than to the body: 1 above the
+        chin, 0 below the neck, soft between; [N]."""
+        # The line from the chin to the nape rises backwards: what is far behind the chin is head a
+        # little lower.
+        return torch.sigmoid((points[:, 1] - (self.chin[1] - 0.03)) / _NECK_BLEND_M)
+
+    def expression_shapes(self) -> Tensor:
+        """[E, V, 3] metres at coefficient 1: the model's expressions, and eyeballs that rotate, to
+        first order, with the coefficients of gaze (which in the model itself move the lids alone).
+        What Gaussians are bound to."""
+        model = self.model
+        shapes = model.expression_basis.clone()
+        axes = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # yaw to the left, pitch up
+        for eye in EYES:
+            if f"eye_{eye}" not in model.joint_names:
+                continue
+            joint = model.joint_names.index(f"eye_{eye}")
+            vertices = model.joint_vertices[joint]
+            arms = self.vertices[vertices] - self.joint_centers[joint]
+            for name, (axis, sign) in looks(eye).items():
+                if name in model.expression_names:
+                    motion = torch.linalg.cross(axes[axis].to(arms).expand_as(arms), arms)
+                    row = model.expression_names.index(name)
+                    shapes[row, vertices] += sign * GAZE_FULL_RAD * motion
+        return shapes
+
     def posed(self, state: HeadState) -> HeadMesh:
         """The head at the expressions and joint rotations of states [*b], IN THE HEAD FRAME.
         Differentiable.
@@ -231,10 +273,14 @@ class HeadMesh:
         """[*b, L, 3] the detector's points on the surface."""
         return self.model.landmark_vertices(self.vertices)
 
+    @property
+    def chin(self) -> Tensor:
+        """The tip of the chin [*b, 3]."""
+        return self.landmarks()[..., CHIN, :]
+
     def face_normals(self) -> Tensor:
         """[*b, F, 3], their length twice the area of the face."""
-        a, b, c = (self.vertices[..., self.faces[:, corner], :] for corner in range(3))
-        return torch.linalg.cross(b - a, c - a)
+        return face_normals(self.vertices, self.faces)
 
     def normals(self) -> Tensor:
         """[*b, V, 3] unit normals of the vertices (the faces around them, weighted by area)."""

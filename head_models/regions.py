@@ -1,5 +1,5 @@
-"""Where lips, brows, hair and beard are on a head model: what the painter needs to know before any
-landmark is placed.
+"""Where lips, brows, hair, beard and lids are on a head model: what is painted on it, or guessed
+where no image shows it, before any landmark is placed.
 
 One entry in ``REGIONS`` per head model, in millimetres of its template's frontal view (x to the
 subject's left, y up), drawn on its left half; the other half is the mirror image.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from torch import Tensor
 
 from likeness.head_models.base import HeadModel
 from likeness.scene.errors import UserError
@@ -96,6 +97,9 @@ REGIONS = {
     )
 }
 
+_BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
+_LID_MOTION_M = 1.5e-3  # of a vertex by a blink, from which on it is one of a lid
+
 
 def regions_of(model: HeadModel) -> FaceRegions:
     """The outlines of a head model. Raises UserError where nobody has drawn them yet."""
@@ -123,3 +127,17 @@ def scalp_score(regions: FaceRegions, points_mm: np.ndarray) -> np.ndarray:
     side, top, bottom, back, front = regions.ear_box
     ear = (np.abs(x) > side) & (y < top) & (y > bottom) & (z > back) & (z < front)
     return np.where(ear, np.minimum(score, -12.0), score)
+
+
+def blink_shape(model: HeadModel) -> Tensor:
+    """[V, 3] metres by which shutting both eyes moves the vertices; 0 for a model that cannot."""
+    columns = [
+        model.expression_names.index(name) for name in _BLINKS if name in model.expression_names
+    ]
+    return model.expression_basis[columns].sum(0)
+
+
+def lid_vertices(model: HeadModel) -> Tensor:
+    """[V] bool: the skin of the eyelids."""
+    skin = model.vertex_part == model.part_names.index("skin")
+    return skin & (blink_shape(model).norm(dim=-1) > _LID_MOTION_M)

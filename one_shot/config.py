@@ -42,7 +42,7 @@ class BackboneConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LiftingConfig:
+class UnprojectionConfig:
     """Gaussians lifted from the picture's plane to both sides of the head's (GAGAvatar's dual
     lifting)."""
 
@@ -103,7 +103,7 @@ class OneShotConfig:
     """Metres that it may move along the surface."""
     backbone: BackboneConfig = BackboneConfig()
     """What turns the picture into features."""
-    lifting: LiftingConfig = LiftingConfig()
+    lifting: UnprojectionConfig = UnprojectionConfig()
     """Gaussians beside the head model."""
     refiner: RefinerConfig = RefinerConfig()
     """What corrects the rendered pictures."""

@@ -1,4 +1,4 @@
-"""From tracked pictures to Gaussians at rest: the network asked for each picture, the answers
+"""From tracked images to Gaussians at rest: the network evaluated for each image, its predictions
 merged."""
 
 from __future__ import annotations
@@ -10,58 +10,34 @@ import torch
 from torch import Tensor
 
 from likeness.head_models.base import ShapedHead
+from likeness.one_shot.inputs import NetworkInputs, SourceImage, SourcePerson, network_inputs
 from likeness.one_shot.network import OneShotNetwork
 from likeness.one_shot.prediction import Prediction
-from likeness.one_shot.surface import Surface
-from likeness.one_shot.views import Person, View, make_view
-from likeness.scene.camera import Camera
+from likeness.one_shot.queries import QueryPoints
 from likeness.scene.cloud import GaussianCloud
-from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import normalize_quats
-from likeness.seeding.shapes import expression_shapes
 
 _MIN_CONFIDENCE = 1e-3
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A tracked picture: straight colour [H, W, 3], matte [H, W, 1], its camera and state."""
-
-    colour: Tensor
-    matte: Tensor
-    camera: Camera
-    state: HeadState
-
-
 def predict(
-    network: OneShotNetwork, surface: Surface, head: ShapedHead, sources: Sequence[Source]
+    network: OneShotNetwork, queries: QueryPoints, head: ShapedHead, sources: Sequence[SourceImage]
 ) -> Prediction:
-    """One prediction of a person from one or more pictures."""
-    person, lifting = Person.of(head, expression_shapes(head)), network.config.lifting
-    logits = torch.logit(surface.of(person.head_weights[:, None])[:, 0].clamp(0.02, 0.98))[None]
-    grid = lifting.grid if lifting.enabled else 0
-    found = []
+    """One prediction of a person from one or more images."""
+    person = SourcePerson.of(head)
+    logits = person.query_logits(queries)[None]
+    predictions: list[Prediction] = []
     with torch.no_grad():
         for source in sources:  # one at a time: memory does not grow with their number
-            view = make_view(
-                surface,
-                person,
-                source.colour,
-                source.matte,
-                source.camera,
-                source.state,
-                network.config.picture_size,
-                grid,
-                lifting.region,
-            )
-            found += network(View.stack([view]), surface, logits)
-        return merged(found)
+            inputs = network_inputs(queries, person, source, network.config)
+            predictions += network(NetworkInputs.stack([inputs]), queries, logits)
+        return merged(predictions)
 
 
 def merged(predictions: Sequence[Prediction]) -> Prediction:
     """One prediction of several of the same queries, which are averaged by their confidence.
 
-    What is lifted comes from the picture that shows most queries alone: outlines of hair and
+    What is unprojected comes from the one image that shows most queries: outlines of hair and
     clothes from several poses do not agree, and their union would be too wide.
     """
     first = predictions[0]
@@ -91,10 +67,10 @@ def merged(predictions: Sequence[Prediction]) -> Prediction:
     heads = mean([p.head_weights[:count] for p in predictions])
     offsets = mean([p.offsets for p in predictions])
     best = predictions[int(confidence.sum(1).argmax())]
-    lifted = GaussianCloud(**{name: value[count:] for name, value in best.cloud.fields().items()})
+    unprojected = best.cloud.select(slice(count, None))
     departures = mean([p.departures for p in predictions])
     joined = Prediction(queries, heads, confidence.amax(0), offsets, departures)
     if best.features is None:
-        return joined.with_lifted(lifted, best.head_weights[count:], None)
+        return joined.with_unprojected(unprojected, best.head_weights[count:], None)
     joined = dataclasses.replace(joined, features=mean([p.features[:count] for p in predictions]))
-    return joined.with_lifted(lifted, best.head_weights[count:], best.features[count:])
+    return joined.with_unprojected(unprojected, best.head_weights[count:], best.features[count:])

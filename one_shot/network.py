@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from likeness.one_shot.attention import Block
 from likeness.one_shot.backbones import BACKBONES
 from likeness.one_shot.config import OneShotConfig
+from likeness.one_shot.inputs import NetworkInputs
 from likeness.one_shot.prediction import Prediction
+from likeness.one_shot.queries import QueryPoints
 from likeness.one_shot.sampling import sample
-from likeness.one_shot.surface import Surface
-from likeness.one_shot.unprojection import Lifting
-from likeness.one_shot.views import View
+from likeness.one_shot.unprojection import Unprojection
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.ops.encoding import encode, encoded_size
 from likeness.renderers.screen_refiner import ScreenRefiner, feature_head
@@ -82,11 +82,13 @@ class OneShotNetwork(nn.Module):
         )
         nn.init.normal_(self.decoder[-1].weight, std=0.01)
         nn.init.zeros_(self.decoder[-1].bias)
-        self.lifting = Lifting(config, channels[-1]) if config.lifting.enabled else None
+        self.lifting = Unprojection(config, channels[-1]) if config.lifting.enabled else None
         self.feature_head = feature_head(hidden, config.refiner)
         self.refiner = ScreenRefiner(config.refiner) if config.refiner.enabled else None
 
-    def forward(self, view: View, surface: Surface, head_logits: Tensor) -> list[Prediction]:
+    def forward(
+        self, view: NetworkInputs, surface: QueryPoints, head_logits: Tensor
+    ) -> list[Prediction]:
         """Predictions for pictures [B]; cells of the batch's views are in lists.
 
         head_logits: [B, N] how much each query belongs to the head, by its place.
@@ -115,14 +117,14 @@ class OneShotNetwork(nn.Module):
             found = self.lifting(found, view, fine, levels)
         return found
 
-    def _static(self, view: View, surface: Surface) -> Tensor:
+    def _static(self, view: NetworkInputs, surface: QueryPoints) -> Tensor:
         """What does not depend on the picture but for the identity: [B, N, C]."""
         features = surface.of(self.vertex_features)
         where = encode(surface.template / _HEAD_M, _FREQUENCIES)
         common = torch.cat([where, surface.normals, features], -1).expand(len(view.points), -1, -1)
         return torch.cat([common, (view.points - surface.template) * 30], -1)
 
-    def _aligned(self, view: View, fine: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _aligned(self, view: NetworkInputs, fine: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features [B, N, C] at the queries' own pixels and their twins', and the two colours [B,
         N, 2, 3]."""
         if not self.config.pixel_aligned:
@@ -166,8 +168,8 @@ class OneShotNetwork(nn.Module):
         self,
         parts: dict[str, Tensor],
         pixels: Tensor | None,
-        view: View,
-        surface: Surface,
+        view: NetworkInputs,
+        surface: QueryPoints,
         head_logits: Tensor,
     ) -> list[Prediction]:
         config = self.config
@@ -197,7 +199,7 @@ class OneShotNetwork(nn.Module):
 
 
 def _blended(
-    parts: dict[str, Tensor], pixels: Tensor | None, view: View
+    parts: dict[str, Tensor], pixels: Tensor | None, view: NetworkInputs
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Colours [B, N, 3] in [0, 1], how far [B, N] each rests on a pixel that shows it, and
     departures [B, N]."""
@@ -218,7 +220,7 @@ def _blended(
     return colour.clamp(0, 1), gates[..., 0], departures
 
 
-def _well_seen(view: View) -> Tensor:
+def _well_seen(view: NetworkInputs) -> Tensor:
     """[B, N] in [0, 1]: 1 where the picture shows a query from the front, 0 where it does not."""
     return view.own[..., 2] * view.own[..., 3].clamp(0, 1)
 

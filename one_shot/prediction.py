@@ -34,18 +34,13 @@ class Prediction:
     def num_queries(self) -> int:
         return len(self.confidence)
 
-    def with_lifted(
+    def with_unprojected(
         self, cloud: GaussianCloud, head_weights: Tensor, features: Tensor | None
     ) -> Prediction:
-        """The same with further Gaussians behind the queries; their harmonics are padded to the
-        same degree."""
-        own, new = self.cloud.fields(), cloud.fields()
-        missing = own["sh"].shape[-2] - new["sh"].shape[-2]
-        new["sh"] = torch.nn.functional.pad(new["sh"], (0, 0, 0, missing))
-        joined = GaussianCloud(**{name: torch.cat([own[name], new[name]]) for name in own})
+        """The same with further Gaussians behind the queries."""
         return dataclasses.replace(
             self,
-            cloud=joined,
+            cloud=GaussianCloud.cat([self.cloud, cloud]),
             head_weights=torch.cat([self.head_weights, head_weights]),
             features=None if self.features is None else torch.cat([self.features, features]),
         )

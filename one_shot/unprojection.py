@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from likeness.one_shot.config import OneShotConfig
+from likeness.one_shot.inputs import NetworkInputs
 from likeness.one_shot.prediction import Prediction, to_rest
 from likeness.one_shot.sampling import sample
-from likeness.one_shot.views import View
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.ops.encoding import encode, encoded_size
 from likeness.renderers.screen_refiner import feature_head
@@ -25,7 +25,7 @@ _COVER = 1.1  # standard deviation in half cells, before training
 _OUTPUTS = 7  # depth, colour, opacity, size, head
 
 
-class Lifting(nn.Module):
+class Unprojection(nn.Module):
     """See the module."""
 
     def __init__(self, config: OneShotConfig, coarse_channels: int) -> None:
@@ -45,7 +45,7 @@ class Lifting(nn.Module):
         self.feature_head = feature_head(_HIDDEN, config.refiner, self.planes)
 
     def forward(
-        self, found: list[Prediction], view: View, fine: Tensor, levels: list[Tensor]
+        self, found: list[Prediction], view: NetworkInputs, fine: Tensor, levels: list[Tensor]
     ) -> list[Prediction]:
         """The predictions with the lifted Gaussians of every picture's cells behind the queries."""
         context = self.context(levels[-1])
@@ -65,12 +65,14 @@ class Lifting(nn.Module):
                     self.feature_head(known).float().unflatten(-1, (self.planes, -1)).flatten(0, 1)
                 )
             result.append(
-                prediction.with_lifted(*self._gaussians(out, read[-1].float(), view, b), features)
+                prediction.with_unprojected(
+                    *self._gaussians(out, read[-1].float(), view, b), features
+                )
             )
         return result
 
     def _gaussians(
-        self, out: Tensor, pixels: Tensor, view: View, b: int
+        self, out: Tensor, pixels: Tensor, view: NetworkInputs, b: int
     ) -> tuple[GaussianCloud, Tensor]:
         """Clouds of outputs [C, P, 7] and the cells' mean pixels [C, 4], flattened to [C P]."""
         side = out.new_tensor([-1.0, 1.0])[: self.planes]  # before the plane, behind it

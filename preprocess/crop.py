@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from likeness.preprocess.landmarks import CHIN, FOREHEAD
+from likeness.head_models.landmarks import CHIN, FOREHEAD
 from likeness.preprocess.video import VideoInfo
 
 if TYPE_CHECKING:

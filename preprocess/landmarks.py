@@ -7,14 +7,12 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from likeness.head_models.landmarks import EYE_CORNERS, NUM_LANDMARKS
 from likeness.preprocess.silence import silent_stderr
 
 if TYPE_CHECKING:
     import numpy as np
 
-NUM_LANDMARKS = 478
-EYE_CORNERS = (33, 263)  # outer corners of the subject's right and left eye
-FOREHEAD, CHIN = 10, 152
 # pictures with faces after which every part of the graph has said what it says at its first use
 _WARM_UP_FACES = 3
 

@@ -7,8 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from likeness.head_models.landmarks import NUM_LANDMARKS
 from likeness.preprocess.damage import damaged_spans
-from likeness.preprocess.landmarks import NUM_LANDMARKS, FaceMeshDetector
+from likeness.preprocess.landmarks import FaceMeshDetector
 from likeness.preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
 from likeness.scene.errors import UnusableVideo, UserError
 from likeness.scene.files import atomic_path

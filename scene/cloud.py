@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from likeness.scene.checks import check_same_batch, check_shape
 
@@ -59,22 +62,44 @@ class GaussianCloud:
     def num_gaussians(self) -> int:
         return self.means.shape[-2]
 
+    @classmethod
+    def cat(cls, clouds: Sequence[GaussianCloud]) -> GaussianCloud:
+        """All Gaussians of clouds of one batch shape. Harmonics of a lower degree than the highest
+        are padded with zeros."""
+        most = max(cloud.sh.shape[-2] for cloud in clouds)
+        padded = [
+            dataclasses.replace(cloud, sh=pad(cloud.sh, (0, 0, 0, most - cloud.sh.shape[-2])))
+            for cloud in clouds
+        ]
+        columns = zip(*(cloud.fields().values() for cloud in padded))
+        return cls(*(torch.cat(column, len(clouds[0].batch_shape)) for column in columns))
+
+    @classmethod
+    def stack(cls, clouds: Sequence[GaussianCloud]) -> GaussianCloud:
+        """One batch from clouds of equally many Gaussians."""
+        columns = zip(*(cloud.fields().values() for cloud in clouds))
+        return cls(*(torch.stack(column) for column in columns))
+
+    def select(self, index: Tensor | slice) -> GaussianCloud:
+        """Some of the Gaussians, by indices, a mask [N] or a slice, in every item of the batch."""
+        return self.map(lambda tensor: tensor[(slice(None),) * len(self.batch_shape) + (index,)])
+
     def fields(self) -> dict[str, Tensor]:
         """The five tensors by name."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    def map(self, function) -> GaussianCloud:
+    def map(self, function: Callable[[Tensor], Tensor]) -> GaussianCloud:
         """A cloud whose five tensors are ``function`` of these."""
         return GaussianCloud(**{name: function(tensor) for name, tensor in self.fields().items()})
 
-    def to(self, *args, **kwargs) -> GaussianCloud:
+    def to(self, *args: Any, **kwargs: Any) -> GaussianCloud:
         return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
     def detach(self) -> GaussianCloud:
         return self.map(torch.Tensor.detach)
 
-    def __getitem__(self, index) -> GaussianCloud:
-        """Part of the batch (never of the Gaussians)."""
+    def __getitem__(self, index: Any) -> GaussianCloud:
+        """Part of the batch; ``select`` takes part of the Gaussians."""
         if not self.batch_shape:
             raise IndexError("GaussianCloud: this cloud has no batch dimension to index")
         return self.map(lambda tensor: tensor[index])

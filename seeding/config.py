@@ -1,4 +1,4 @@
-"""What initializers are told."""
+"""What the seedings are told."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def averaged_mosaic(trainer: Trainer, count: int = 3) -> torch.Tensor:
     """``mosaic`` of samples that no step takes, by the moving average; the network keeps its own
     weights."""
     batch = [trainer.samples[2**30 + k] for k in range(count)]
-    batch = [sample for sample in batch if len(sample.view.points) == len(batch[0].view.points)]
+    batch = [sample for sample in batch if len(sample.inputs.points) == len(batch[0].inputs.points)]
     own = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     try:
         trainer.network.load_state_dict(trainer.average)

@@ -10,9 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likeness.head_models import HEAD_MODELS
-from likeness.one_shot.surface import Surface, make_surface
-from likeness.one_shot.views import Person, View, make_view
+from likeness.head_models import shaped_head
+from likeness.one_shot.inputs import (
+    NetworkInputs,
+    SourceImage,
+    SourcePerson,
+    network_inputs,
+    resized,
+)
+from likeness.one_shot.queries import QueryPoints, make_queries
 from likeness.scene.camera import Camera
 from likeness.scene.capture import MANIFEST, Capture, Identity
 from likeness.scene.errors import UserError
@@ -25,7 +31,6 @@ from likeness.scene.transforms import (
     rotvecs_to_matrices,
     rotvecs_to_quats,
 )
-from likeness.seeding.shapes import expression_shapes
 from likeness.training.config import TrainConfig
 
 
@@ -33,12 +38,12 @@ from likeness.training.config import TrainConfig
 class Sample:
     """One source and T targets of a person; N queries.
 
-    view: of the source. head_logits: [N]. colours: [T, H, W, 3] premultiplied; mattes: [T, H, W,
+    inputs: of the source. head_logits: [N]. colours: [T, H, W, 3] premultiplied; mattes: [T, H, W,
     1]; cameras: [T], in the head frame; displacements: [T, N, 3] of the queries; T_head_body: [T,
     4, 4]. vertices: [V, 3] at rest.
     """
 
-    view: View
+    inputs: NetworkInputs
     head_logits: Tensor
     colours: Tensor
     mattes: Tensor
@@ -85,20 +90,20 @@ class Samples:
         queries."""
         self.roots, self.config, self.seed, self.group = roots, config, seed, group
         self._captures: dict[int, Capture] = {}
-        self._pictures: dict[tuple[int, int], np.ndarray] = {}
+        self._images: dict[tuple[int, int], np.ndarray] = {}
         self._room = config.data.cache_gb * 1e9
 
     def __len__(self) -> int:
         return 2**31
 
-    def surface_of(self, number: int, head_model: str) -> Surface:
+    def queries_of(self, number: int, head_model: str) -> QueryPoints:
         """The queries of a sample."""
         model, step = self.config.model, number // self.group
         rng = np.random.default_rng((self.seed, 1, step))
         fewest = max(round(model.queries * self.config.data.fewest_queries), model.tokens)
         if model.tokens == 0 or fewest >= model.queries:
-            return make_surface(head_model, model.queries, model.tokens)
-        return make_surface(head_model, model.queries, model.tokens).first(
+            return make_queries(head_model, model.queries, model.tokens)
+        return make_queries(head_model, model.queries, model.tokens).first(
             int(rng.integers(fewest, model.queries))
         )
 
@@ -111,43 +116,25 @@ class Samples:
         order = rng.permutation(len(capture.frames))
         source, targets = int(order[0]), [int(k) for k in order[1 : 1 + data.targets]]
         jitter = _colour_change(data.colour_jitter, rng)
-        surface = self.surface_of(number, capture.head_model)
+        queries = self.queries_of(number, capture.head_model)
         state, identity = tracked_with_errors(capture, source, self.config, rng)
-        head = surface.model.shaped(identity)
-        person = Person.of(head, expression_shapes(head))
-        colour, matte = self.picture(which, source)
-        model = self.config.model
-        grid = model.lifting.grid if model.lifting.enabled else 0
-        view = make_view(
-            surface,
-            person,
-            jitter(colour),
-            matte,
-            capture.frames[source].camera,
-            state,
-            model.picture_size,
-            grid,
-            model.lifting.region,
-        )
-        states = HeadState.stack([capture.frames[k].state for k in targets])
-        cameras = Camera.stack([capture.frames[k].camera for k in targets]).in_frame(
-            states.T_world_head
-        )
-        pictures = [self.picture(which, k) for k in targets]
-        size = data.target_size
-        shown = torch.stack([_sized(torch.cat([jitter(c) * m, m], -1), size) for c, m in pictures])
-        moved = torch.stack(
-            [surface.of(person.moved(expression)) for expression in states.expression]
-        )
+        person = SourcePerson.of(queries.model.shaped(identity))
+        colour, matte = self.image(which, source)
+        image = SourceImage(jitter(colour), matte, capture.frames[source].camera, state)
+        states, size = capture.states[targets], data.target_size
+        cameras = capture.cameras[targets].in_frame(states.T_world_head).resized(size, size)
+        images = [self.image(which, k) for k in targets]
+        truth = torch.stack([resized(torch.cat([jitter(c) * m, m], -1), size) for c, m in images])
+        displacements = [queries.of(person.moved(expression)) for expression in states.expression]
         return Sample(
-            view,
-            torch.logit(surface.of(person.head_weights[:, None])[:, 0].clamp(0.02, 0.98)),
-            shown[..., :3],
-            shown[..., 3:],
-            cameras.resized(size, size),
-            moved,
-            states.T_head_body,
-            person.vertices,
+            inputs=network_inputs(queries, person, image, self.config.model),
+            head_logits=person.query_logits(queries),
+            colours=truth[..., :3],
+            mattes=truth[..., 3:],
+            cameras=cameras,
+            displacements=torch.stack(displacements),
+            T_head_body=states.T_head_body,
+            vertices=person.head.vertices,
         )
 
     def capture(self, which: int) -> Capture:
@@ -155,21 +142,17 @@ class Samples:
         model's names."""
         if which not in self._captures:
             capture = Capture.load(self.roots[which])
-            model = HEAD_MODELS.get(capture.head_model)
-            if model is None or tuple(model().expression_names) != capture.expression_names:
-                raise UserError(
-                    f"{capture.root}: tracked with an unknown head model; preprocess its video again"
-                )
+            shaped_head(capture)  # of a model and version that are known
             self._captures[which] = capture
         return self._captures[which]
 
-    def picture(self, which: int, frame: int) -> tuple[Tensor, Tensor]:
+    def image(self, which: int, frame: int) -> tuple[Tensor, Tensor]:
         """Straight colour [H, W, 3] and matte [H, W, 1] in [0, 1]."""
-        rgba = self._pictures.get((which, frame))
+        rgba = self._images.get((which, frame))
         if rgba is None:
             rgba = load_rgba(self.capture(which).frames[frame])
             if self._room > rgba.nbytes:
-                self._pictures[which, frame] = rgba
+                self._images[which, frame] = rgba
                 self._room -= rgba.nbytes
         pixels = torch.from_numpy(rgba).float() / 255
         return pixels[..., :3], pixels[..., 3:]
@@ -209,14 +192,3 @@ def _colour_change(strength: float, rng: np.random.Generator):
     ).float()
     gamma = float(np.exp(strength * rng.normal()))
     return lambda colour: (colour.clamp(0, 1) ** gamma * gain).clamp(0, 1)
-
-
-def _sized(image: Tensor, size: int) -> Tensor:
-    """[H, W, C] premultiplied at size² pixels."""
-    if image.shape[0] == size == image.shape[1]:
-        return image
-    channels = image.movedim(-1, 0)[None]
-    mode = (
-        {"mode": "area"} if size <= image.shape[0] else {"mode": "bilinear", "align_corners": False}
-    )
-    return torch.nn.functional.interpolate(channels, (size, size), **mode)[0].movedim(0, -1)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from likeness.fitting.loop import Budget
+from likeness.one_shot.inputs import NetworkInputs
 from likeness.one_shot.network import OneShotNetwork, is_of_refiner
 from likeness.one_shot.prediction import Prediction
-from likeness.one_shot.surface import make_surface
-from likeness.one_shot.views import View
+from likeness.one_shot.queries import make_queries
 from likeness.renderers import Renderer
 from likeness.scene.config_files import to_dict
 from likeness.training import checkpoint
@@ -81,7 +81,7 @@ class Trainer:
         torch.manual_seed(seed)
         self.head_model = self.samples.capture(0).head_model
         vertices = len(
-            make_surface(self.head_model, config.model.queries, config.model.tokens).model.template
+            make_queries(self.head_model, config.model.queries, config.model.tokens).model.template
         )
         self.network = OneShotNetwork(config.model, vertices).to(self.device)
         if config.trained == "refiner":
@@ -182,7 +182,7 @@ class Trainer:
         """The mean loss of samples that share their queries."""
         total, sums = torch.zeros((), device=self.device), {}
         for sample, prediction in zip(batch, self.predict(batch)):
-            generator = torch.Generator().manual_seed(int(sample.view.picture.sum()) & 0xFFFF)
+            generator = torch.Generator().manual_seed(int(sample.inputs.picture.sum()) & 0xFFFF)
             background = torch.rand(3, generator=generator).to(self.device)
             loss, terms = sample_loss(
                 prediction,
@@ -201,10 +201,10 @@ class Trainer:
 
     def predict(self, batch: list[Sample]) -> list[Prediction]:
         """The network's answers to the samples' sources."""
-        model, count = self.config.model, len(batch[0].view.points)
-        surface = make_surface(self.head_model, model.queries, model.tokens)
+        model, count = self.config.model, len(batch[0].inputs.points)
+        surface = make_queries(self.head_model, model.queries, model.tokens)
         surface = (surface if count == len(surface) else surface.first(count)).to(self.device)
-        view = View.stack([sample.view for sample in batch]).to(self.device)
+        view = NetworkInputs.stack([sample.inputs for sample in batch]).to(self.device)
         logits = torch.stack([sample.head_logits for sample in batch]).to(self.device)
         with torch.autocast(
             self.device.type,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from likeness.fitting.avatars.anchoring import Anchoring, AnchoringConfig
 from likeness.ops import blend, unit_quaternions
 from likeness.ops.deform import fused, rig, secondary_motion, skinning
-from likeness.ops.deform.rig import displace, empty_binding, shapes_of_gaussians
+from likeness.ops.deform.rig import displace, shapes_of_gaussians
 from likeness.ops.threads import suit_kernels
 from likeness.scene.bounds import RatePair
 from likeness.scene.cloud import GaussianCloud
@@ -131,7 +131,7 @@ class AvatarModel(nn.Module):
         if anchoring.two_frames:
             self.per_gaussian["head_logits"] = nn.Parameter(torch.zeros(shape.num_gaussians))
         if anchoring.rigged:
-            binding = empty_binding(
+            binding = RigBinding.empty(
                 shape.num_gaussians, shape.num_expressions, shape.num_rig_vertices
             )
             self.register_buffer("rig_shapes", binding.shapes)
@@ -226,13 +226,7 @@ class AvatarModel(nn.Module):
             clouds = [
                 self.placed(GaussianCloud(*part), states[index]) for index, part in enumerate(parts)
             ]
-        stacked = {
-            name: torch.stack([cloud.fields()[name] for cloud in clouds])
-            for name in clouds[0].fields()
-        }
-        return GaussianCloud(
-            **{name: values.unflatten(0, batch) for name, values in stacked.items()}
-        )
+        return GaussianCloud.stack(clouds).map(lambda values: values.unflatten(0, batch))
 
     def placed(self, cloud: GaussianCloud, state: HeadState) -> GaussianCloud:
         """A canonical cloud [*b, N] of states [*b], moved by the rig, the two frames and the pose

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from likeness.fitting.report import images
 from likeness.fitting.report.charts import Series, line_chart
-from likeness.preprocess.landmarks import EYE_CORNERS
+from likeness.head_models.landmarks import EYE_CORNERS
 from likeness.preprocess.quality import head_angles
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError

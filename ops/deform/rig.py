@@ -15,7 +15,6 @@ from torch import Tensor
 from likeness.ops import blend
 from likeness.ops.threads import run_rows, suit_kernels
 from likeness.scene.cloud import GaussianCloud
-from likeness.scene.rig_binding import RigBinding
 
 
 def displace(
@@ -74,12 +73,3 @@ def shapes_of_gaussians(shapes: Tensor, vertices: Tensor, weights: Tensor) -> Te
     """What each coefficient moves each Gaussian by, [E, N * 3]: what ``displace`` blends; see
     RigBinding."""
     return (shapes[:, vertices] * weights[..., None]).sum(2).flatten(1).contiguous()
-
-
-def empty_binding(num_gaussians: int, num_expressions: int, num_vertices: int) -> RigBinding:
-    """A binding of the right sizes that moves nothing; its values are to be loaded or set."""
-    return RigBinding(
-        torch.zeros(num_expressions, num_vertices, 3),
-        torch.zeros(num_gaussians, 3, dtype=torch.long),
-        torch.zeros(num_gaussians, 3),
-    )

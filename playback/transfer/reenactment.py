@@ -211,7 +211,7 @@ def motion_of(poses: Tensor) -> Tensor:
 def landmark_distance(a: Tensor, b: Tensor) -> float:
     """AKD of the motion of landmarks [T, L, 2] of the same moments, in per cent of each clip's eye
     distance."""
-    from likeness.preprocess.landmarks import EYE_CORNERS
+    from likeness.head_models.landmarks import EYE_CORNERS
 
     motions = []
     for points in (a, b):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
+from likeness.head_models.landmarks import LID_PAIRS, LIP_PAIRS
 from likeness.ops.deform.batched import resting_frames, transforms
 from likeness.preprocess.photometric.adam import Adam, RowAdam
 from likeness.preprocess.photometric.cloud import RATES, TrackingCloud
@@ -18,7 +19,6 @@ from likeness.preprocess.photometric.corrections import Corrections
 from likeness.preprocess.photometric.knots import Knots
 from likeness.preprocess.photometric.picture_error import picture_errors
 from likeness.preprocess.photometric.steadying import steadied_states
-from likeness.preprocess.tracking.landmark_groups import LID_PAIRS, LIP_PAIRS
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
@@ -26,8 +26,9 @@ from likeness.scene.frame_images import FrameStore
 from likeness.scene.head_state import HeadState
 from likeness.scene.lattice import COLUMNS, NUM_POINTS, ROWS
 from likeness.scene.to_device import to_device
-from likeness.seeding import seeds_from_pictures
-from likeness.seeding.mesh import spread
+from likeness.seeding.config import SeedingConfig
+from likeness.seeding.mesh import evenly_spread
+from likeness.seeding.off_mesh import matte_seeds
 
 if TYPE_CHECKING:
     from likeness.renderers import Renderer
@@ -64,10 +65,9 @@ class Problem:
         # identity and can be blended.
         self._in_heads = self._cameras.in_frame(self._initial.T_world_head)
         self._resting = resting_frames(self._initial.T_head_body)
-        first = FrameStore(capture, spread(capture.train, _SEED_FRAMES))
-        seeds = seeds_from_pictures(
-            capture, first, config.num_gaussians, _MESH_SHARE, _SEED_FRAMES, _OPACITY, _SEED
-        )
+        first = FrameStore(capture, evenly_spread(capture.train, _SEED_FRAMES))
+        seeding = SeedingConfig(config.num_gaussians, _MESH_SHARE, _SEED_FRAMES, _OPACITY)
+        seeds = matte_seeds(capture, first, seeding, _SEED)
         self.cloud = TrackingCloud(seeds).to(device)
         parameters = [getattr(self.cloud, name) for name in RATES]
         self._adam = Adam(parameters, RATES.values(), _CLOUD_EPSILON)

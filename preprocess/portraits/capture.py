@@ -140,7 +140,7 @@ def _camera(still: Still, face: Face, crop: Crop, options: PictureOptions) -> tu
     """The crop's camera, and where its focal length comes from in words."""
     import numpy as np
 
-    from likeness.preprocess.landmarks import CHIN, FOREHEAD
+    from likeness.head_models.landmarks import CHIN, FOREHEAD
 
     if options.focal is not None or still.focal_35mm is not None:
         focal, source = focal_pixels(still, options.focal)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likeness.head_models.landmarks import EYE_WIDTHS, IRISES, LID_PAIRS
 from likeness.preprocess.tracking.config import TrackerConfig
-from likeness.preprocess.tracking.landmark_groups import EYE_WIDTHS, IRISES, LID_PAIRS
 from likeness.preprocess.tracking.motion import Motion, Observations
 from likeness.preprocess.tracking.priors import Timeline
 from likeness.preprocess.tracking.projection import project

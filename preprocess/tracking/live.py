@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likeness.head_models.landmarks import EYE_CORNERS, IRISES
 from likeness.preprocess.tracking import gaze
 from likeness.preprocess.tracking.config import TrackerConfig
 from likeness.preprocess.tracking.initialization import initial_poses
-from likeness.preprocess.tracking.landmark_groups import EYE_CORNERS, IRISES
 from likeness.preprocess.tracking.motion import Motion, Observations, step
 from likeness.preprocess.tracking.outline import residual_metric
 from likeness.preprocess.tracking.priors import Timeline

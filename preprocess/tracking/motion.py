@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likeness.head_models.landmarks import IRISES, LID_PAIRS, LIP_PAIRS
 from likeness.preprocess.tracking.config import TrackerConfig
-from likeness.preprocess.tracking.landmark_groups import IRISES, LID_PAIRS, LIP_PAIRS
 from likeness.preprocess.tracking.priors import Timeline, acceleration_prior, velocity_prior
 from likeness.preprocess.tracking.projection import (
     ROTATION_UNIT,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from likeness.head_models.landmarks import OVAL
 from likeness.preprocess.tracking.config import TrackerConfig
-from likeness.preprocess.tracking.landmark_groups import OVAL
 
 
 def residual_metric(points: Tensor, rest: Tensor, config: TrackerConfig) -> Tensor:

@@ -8,14 +8,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from likeness.head_models.landmarks import EYE_CORNERS, FEATURES, IRISES, NUM_LANDMARKS, OVAL
 from likeness.preprocess.tracking.config import TrackerConfig
-from likeness.preprocess.tracking.landmark_groups import (
-    EYE_CORNERS,
-    FEATURES,
-    IRISES,
-    NUM_LANDMARKS,
-    OVAL,
-)
 
 # Expressions that landmarks do not show (tongueOut), or that follow the gaze (eyeLook*).
 _UNSEEN = ("tongueOut",)

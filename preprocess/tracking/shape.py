@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likeness.head_models.landmarks import IRISES
 from likeness.preprocess.tracking.config import TrackerConfig
-from likeness.preprocess.tracking.landmark_groups import IRISES
 from likeness.preprocess.tracking.motion import Motion, Observations, robust_weights
 from likeness.preprocess.tracking.projection import project
 from likeness.preprocess.tracking.rig import LandmarkRig, at_landmarks

@@ -1,80 +1,80 @@
-"""Seeds that are a picture lifted onto the head: what few pictures show, as sharp as they do, and a
-guess of the rest.
+"""Seeds from few images: what they show, unprojected onto the head as sharp as it is, and a guess of
+the rest.
 
-Three layers. On the mesh: a flat Gaussian for each cell of a picture, where the picture's ray meets
-the posed head model (``surface``). Beside the mesh: hair, clothes and what else the matte shows, as
-two shells, a near and a far one (``shells``; GAGAvatar lifts the image plane to both sides for the
-same reason). Unseen: the rest of the mesh, coloured from the other half of the face, by diffusion
-over the surface, and by what mouths are like (``unseen``).
+On the mesh: a flat Gaussian for each cell of an image, where the image's ray meets the posed head
+model (``seen``). Beside the mesh: hair, clothes and what else the matte shows, as two shells, a
+near and a far one (``shells``; GAGAvatar unprojects the image plane to both sides for the same
+reason). The rest of the mesh, coloured from the other half of the face, by diffusion over the
+surface, and by what mouths are like (``unseen``). And the eyelids (``lids``).
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
-from likeness.head_models import HEAD_MODELS
+from likeness.head_models import shaped_head
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
-from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
-from likeness.seeding.mesh import chin_of, head_weights, spread
-from likeness.seeding.off_mesh import bind_to_nearest_vertices
-from likeness.seeding.shapes import expression_shapes
-from likeness.seeding.unprojection.colours import vertex_colours
-from likeness.seeding.unprojection.lids import lids
-from likeness.seeding.unprojection.outline import drawn_in, raised
-from likeness.seeding.unprojection.patches import Patches
-from likeness.seeding.unprojection.shells import shells
-from likeness.seeding.unprojection.surface import View, on_mesh
-from likeness.seeding.unprojection.unseen import unseen
+from likeness.seeding.config import SeedingConfig
+from likeness.seeding.mesh import evenly_spread
+from likeness.seeding.source_view import SourceView
+from likeness.seeding.unprojection.lids import lid_seeds
+from likeness.seeding.unprojection.outline import pulled_in, raised
+from likeness.seeding.unprojection.seen import seen_seeds
+from likeness.seeding.unprojection.shells import shell_seeds
+from likeness.seeding.unprojection.unseen import unseen_seeds
+from likeness.seeding.vertex_colours import vertex_colours
 
 _MAX_VIEWS = 8
 _BLINKS = ("eyeBlinkLeft", "eyeBlinkRight", "eyeSquintLeft", "eyeSquintRight")
-_CLOSED = 0.5  # radians of turning that one shut eye counts for
+_CLOSED = 0.5  # radians of yaw that one shut eye counts for
 _SHELL_SHARE, _UNSEEN_SHARE = 0.25, 0.25  # of all seeds
 
 
-def unprojected_seeds(capture: Capture, frames: FrameStore, count: int, seed: int) -> Seeds:
-    """About ``count`` seeds from the training frames of a capture (at most 8, evenly spread)."""
-    model = HEAD_MODELS[capture.head_model]()
-    shaped = model.shaped(capture.identity)
-    chosen = spread(capture.train, _MAX_VIEWS)
-    views = [View.of(capture.frames[index], frames.get(index), shaped) for index in chosen]
+def unprojected_seeds(
+    capture: Capture, frames: FrameStore, config: SeedingConfig, seed: int
+) -> Seeds:
+    """About ``num_gaussians`` seeds from the training frames of a capture (at most 8, evenly
+    spread); their opacity is their own."""
+    subject, count = shaped_head(capture), config.num_gaussians
+    chosen = evenly_spread(capture.train, _MAX_VIEWS)
+
+    def view_of(index: int, head) -> SourceView:
+        return SourceView.of(capture.frames[index], frames.get(index), head)
+
+    views = [view_of(index, subject) for index in chosen]
     front = _reference(capture, chosen, views)
-    shaped = raised(shaped, views[front])
-    shaped = drawn_in(
-        shaped, View.of(capture.frames[chosen[front]], frames.get(chosen[front]), shaped)
-    )
-    views = [View.of(capture.frames[index], frames.get(index), shaped) for index in chosen]
-    colours = vertex_colours(model, shaped, views, front)
+    head = raised(subject, views[front])
+    head = pulled_in(head, view_of(chosen[front], head))
+    views = [view_of(index, head) for index in chosen]
+    colours = vertex_colours(head, views, front)
     views = [view.adjusted(gain) for view, gain in zip(views, colours.gains)]
-    unseen_count, shell_count = round(_UNSEEN_SHARE * count), round(_SHELL_SHARE * count)
-    parts: list[Patches] = [
-        on_mesh(views, shaped, colours, count - unseen_count - shell_count),
-        shells(views[front], shaped, shell_count),
-        unseen(views, views[front], shaped, colours, unseen_count, seed),
-        lids(shaped, torch.from_numpy(colours.rgb), seed),
-    ]
-    every = Patches.join(parts)
-    chin = chin_of(model, shaped.vertices)
-    tied = RigBinding(expression_shapes(shaped), every.vertices, every.weights)
-    loose = every.vertices[:, 0] < 0  # of the shells: not on the mesh
-    if loose.any():
-        near = bind_to_nearest_vertices(capture, every.cloud.means[loose])
-        tied.vertices[loose], tied.weights[loose] = near.vertices, near.weights
-    weights = torch.where(loose, every.head_weights, head_weights(every.cloud.means, chin)).clamp(
-        0.02, 0.98
+    num_unseen, num_shells = round(_UNSEEN_SHARE * count), round(_SHELL_SHARE * count)
+    shapes = head.expression_shapes()
+
+    def generator() -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    seeds = Seeds.cat(
+        [
+            seen_seeds(views, head, shapes, colours, count - num_unseen - num_shells),
+            shell_seeds(views[front], subject, shapes, num_shells),
+            unseen_seeds(views, views[front], head, shapes, colours, num_unseen, generator()),
+            lid_seeds(head, shapes, torch.from_numpy(colours.rgb), generator()),
+        ]
     )
-    return Seeds(every.cloud, weights, tied)
+    return dataclasses.replace(seeds, head_weights=seeds.head_weights.clamp(0.02, 0.98))
 
 
-def _reference(capture: Capture, chosen: list[int], views: list[View]) -> int:
-    """Which picture gives the outline, and the face where others do not see much better: from the
+def _reference(capture: Capture, chosen: list[int], views: list[SourceView]) -> int:
+    """Which image gives the outline, and the face where others do not see much better: from the
     front, eyes open."""
-    shut = [
+    lids = [
         capture.expression_names.index(name) for name in _BLINKS if name in capture.expression_names
     ]
-    closed = [float(capture.frames[index].state.expression[shut].sum()) for index in chosen]
-    return min(
-        range(len(views)), key=lambda number: views[number].turned + _CLOSED * closed[number]
-    )
+    closed = capture.states.expression[chosen][:, lids].sum(-1).tolist()
+    costs = [view.yaw + _CLOSED * amount for view, amount in zip(views, closed)]
+    return costs.index(min(costs))

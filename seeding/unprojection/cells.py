@@ -1,4 +1,4 @@
-"""Divides a picture into square cells: small where it is busy, large where it is plain (a
+"""Divides an image into square cells, small where it is busy, large where it is plain (a
 quadtree)."""
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ import numpy as np
 _SIDES = (8, 4, 2, 1)
 
 
-def divide(picture: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def divide(image: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """About ``count`` cells that tile the pixels of ``mask`` [H, W]: corners (x, y) [N, 2] and
     sides [N] in pixels.
 
-    picture: [H, W, C], what should be even in a cell. Cells lie in the mask entirely.
+    image: [H, W, C], what should be even in a cell. Cells lie in the mask entirely.
     """
-    levels = [_Level(picture, mask, side) for side in _SIDES]
+    levels = [_Level(image, mask, side) for side in _SIDES]
     low, high = 0.0, float(max(level.error.max(initial=0.0) for level in levels)) + 1e-6
     for _ in range(24):  # bisection on the error that a cell may have
         middle = 0.5 * (low + high)
@@ -28,18 +28,28 @@ def divide(picture: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarra
     return np.concatenate(corners), np.concatenate(sides)
 
 
+def cell_means(image: np.ndarray, x: np.ndarray, y: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Mean colours [N, 3] of an image [H, W, 3] in the cells whose middle pixels are given."""
+    import cv2
+
+    out = np.empty((len(x), 3), np.float32)
+    for side in np.unique(sides):
+        chosen = sides == side
+        anchor = int(side - 1) // 2
+        means = cv2.boxFilter(image, -1, (int(side), int(side)), anchor=(anchor, anchor))
+        out[chosen] = means[y[chosen], x[chosen]]
+    return out
+
+
 class _Level:
     """Cells of one side: whether they lie in the mask [h, w], and the sum of squared deviations
     from their mean."""
 
-    def __init__(self, picture: np.ndarray, mask: np.ndarray, side: int) -> None:
+    def __init__(self, image: np.ndarray, mask: np.ndarray, side: int) -> None:
         self.side = side
         height, width = (size // _SIDES[0] * _SIDES[0] // side for size in mask.shape)
-        blocks = (
-            picture[: height * side, : width * side]
-            .reshape(height, side, width, side, -1)
-            .astype(np.float64)
-        )
+        blocks = image[: height * side, : width * side].astype(np.float64)
+        blocks = blocks.reshape(height, side, width, side, -1)
         inside = mask[: height * side, : width * side].reshape(height, side, width, side)
         self.whole = inside.all((1, 3))
         mean = blocks.mean((1, 3), keepdims=True)

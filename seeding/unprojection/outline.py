@@ -1,5 +1,5 @@
-"""The head model brought to the outline of the matte: the scalp raised by the hair, what stands out
-drawn in."""
+"""The head model fitted to the outline of the matte: the scalp raised by the hair, what stands out
+pulled in."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from likeness.head_models.base import ShapedHead
 from likeness.head_models.regions import regions_of, scalp_score
 from likeness.renderers.mesh import vertex_normals
-from likeness.seeding.unprojection.surface import View
+from likeness.seeding.source_view import SourceView
 
 _CENTRE = (0.0, 0.02, -0.07)  # metres, head frame: the middle of the cranium
 _BINS = 72
-_HIGHEST_M, _LOWEST_M = 0.045, -0.012
+_MAX_HEIGHT_M, _MIN_HEIGHT_M = 0.045, -0.012
 _FULL_MM = 30.0  # above the hairline hair has its whole height
 _PERSON = 0.8  # matte
-_DRAWN_M = 0.02
-_STEPS = 1024  # along a ray from the middle of the cranium to the picture's border
+_MAX_PULL_M = 0.02
+_STEPS = 1024  # along a ray from the middle of the cranium to the image's border
 
 
-def raised(shaped: ShapedHead, view: View) -> ShapedHead:
-    """The neutral head with hair, by one picture. Its joints stay; what is not scalp stays."""
+def raised(shaped: ShapedHead, view: SourceView) -> ShapedHead:
+    """The neutral head with hair, by one image. Its joints stay; what is not scalp stays."""
     heights = _heights(view)
     if heights is None:
         return shaped
@@ -33,14 +33,14 @@ def raised(shaped: ShapedHead, view: View) -> ShapedHead:
         model.vertex_part.numpy() == model.part_names.index("skin")
     )
     ramp = ramp * ramp * (3 - 2 * ramp)
-    pixels, _ = camera.project(torch.from_numpy(view.posed))
+    pixels, _ = camera.project(view.posed)
     centre, _ = camera.project(torch.tensor([_CENTRE]))
     offset = (pixels - centre).numpy()
     angle = np.arctan2(offset[:, 1], offset[:, 0])
     reach = np.linalg.norm(offset, axis=-1)
     outer = float(np.percentile(reach[ramp > 0.5], 95)) if (ramp > 0.5).any() else 1.0
-    # In the middle of the picture, on top of it and behind it, no outline says anything: the mean
-    # does.
+    # In the middle of the image, on top of the head and behind it no outline tells the height: it
+    # is the mean.
     sure = np.clip(reach / outer, 0, 1) ** 2
     place = (angle / (2 * np.pi) % 1.0) * _BINS
     height = np.interp(place, np.arange(_BINS + 1), np.append(heights, heights[0]))
@@ -51,7 +51,7 @@ def raised(shaped: ShapedHead, view: View) -> ShapedHead:
     return dataclasses.replace(shaped, vertices=moved)
 
 
-def drawn_in(shaped: ShapedHead, view: View) -> ShapedHead:
+def pulled_in(shaped: ShapedHead, view: SourceView) -> ShapedHead:
     """The neutral head whose skin, where it stands out of the matte a little, lies on the matte's
     outline.
 
@@ -61,7 +61,7 @@ def drawn_in(shaped: ShapedHead, view: View) -> ShapedHead:
     from scipy.ndimage import distance_transform_edt
 
     camera = view.camera
-    pixels, depth = camera.project(torch.from_numpy(view.posed))
+    pixels, depth = camera.project(view.posed)
     x, y = pixels.floor().long().unbind(-1)
     inside = (x >= 0) & (y >= 0) & (x < camera.width) & (y < camera.height)
     person = view.matte > _PERSON
@@ -72,15 +72,15 @@ def drawn_in(shaped: ShapedHead, view: View) -> ShapedHead:
     target = torch.stack([torch.from_numpy(columns)[y, x], torch.from_numpy(rows)[y, x]], -1) + 0.5
     move = (target - pixels) * (depth / camera.K[0, 0])[:, None]
     skin = shaped.model.vertex_part == shaped.model.part_names.index("skin")
-    out = inside & skin & ~torch.from_numpy(person)[y, x] & (move.norm(dim=-1) < _DRAWN_M)
+    out = inside & skin & ~torch.from_numpy(person)[y, x] & (move.norm(dim=-1) < _MAX_PULL_M)
     in_camera = torch.cat([move, torch.zeros_like(move[:, :1])], -1) * out[:, None]
     moved = shaped.vertices + (in_camera @ camera.T_cam_world[:3, :3]).float()
     return dataclasses.replace(shaped, vertices=moved)
 
 
-def _heights(view: View) -> np.ndarray | None:
-    """[_BINS] metres by which the matte's outline lies outside the mesh's, by angle in the picture
-    (0 to the right, a quarter downwards); None where the skull's middle is not in the picture."""
+def _heights(view: SourceView) -> np.ndarray | None:
+    """[_BINS] metres by which the matte's outline lies outside the mesh's, by angle in the image
+    (0 to the right, a quarter downwards); None where the skull's middle is not in the image."""
     from scipy.ndimage import median_filter, uniform_filter1d
 
     camera = view.camera
@@ -98,7 +98,7 @@ def _heights(view: View) -> np.ndarray | None:
     mesh = _last(view.raster.mask[rows, columns] & inside)
     difference = (radii[person] - radii[mesh]) * float(depth[0]) / float(camera.K[0, 0])
     smooth = uniform_filter1d(median_filter(difference, 5, mode="wrap"), 5, mode="wrap")
-    return smooth.clip(_LOWEST_M, _HIGHEST_M)
+    return smooth.clip(_MIN_HEIGHT_M, _MAX_HEIGHT_M)
 
 
 def _first_gap(along: np.ndarray) -> np.ndarray:

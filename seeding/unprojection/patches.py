@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops import harmonics
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.transforms import matrices_to_quats
 
+OPACITY = 0.95
+SPREAD = 0.55  # deviation of a patch over the spacing of patches on a grid
 _FLATNESS = 0.25  # thickness over the smaller of the other two deviations
-
-
-@dataclasses.dataclass(frozen=True)
-class Patches:
-    """cloud: N Gaussians of the rest head. vertices [N, 3], weights [N, 3]: the mesh's corners that
-    they are tied to; vertices -1 where they are not on the mesh. head_weights: [N]."""
-
-    cloud: GaussianCloud
-    vertices: Tensor
-    weights: Tensor
-    head_weights: Tensor
-
-    @classmethod
-    def join(cls, parts: Sequence[Patches]) -> Patches:
-        fields = [part.cloud.fields() for part in parts]
-        cloud = GaussianCloud(
-            **{name: torch.cat([each[name] for each in fields]) for name in fields[0]}
-        )
-        rest = (
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("vertices", "weights", "head_weights")
-        )
-        return cls(cloud, *rest)
 
 
 def flat_cloud(
     points: Tensor,
     normals: Tensor,
-    along: Tensor,
     sizes: Tensor,
     colours: Tensor,
-    opacities: Tensor,
+    along: Tensor | None = None,
+    opacities: Tensor | float = OPACITY,
 ) -> GaussianCloud:
-    """Gaussians at points [N, 3], flat along unit normals [N, 3]. along [N, 3]: a direction that is
-    turned into the surface, of the first deviation; sizes [N, 2]: deviations in metres along it and
-    across; colours [N, 3]."""
+    """Gaussians at points [N, 3], flat along unit normals [N, 3], with colours [N, 3].
+
+    sizes: [N, 2] deviations in metres on the surface; the first is of the direction ``along``
+        [N, 3], projected onto it (any direction without), the other across.
+    """
     normalize = torch.nn.functional.normalize
+    along = torch.zeros_like(normals) if along is None else along
     tangent = along - (along * normals).sum(-1, keepdim=True) * normals
     other = torch.eye(3)[normals.abs().argmin(-1)]
     usable = tangent.norm(dim=-1, keepdim=True) > 1e-4
@@ -60,6 +39,6 @@ def flat_cloud(
         points.float(),
         matrices_to_quats(frame).float(),
         torch.cat([sizes, thickness], -1).float(),
-        opacities.float(),
-        spherical_harmonics.from_rgb(colours.float())[:, None],
+        torch.as_tensor(opacities).float().expand(len(points)),
+        harmonics.from_rgb(colours.float())[:, None],
     )

@@ -6,14 +6,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from likeness.head_models.base import ShapedHead
+from likeness.head_models.base import HeadMesh, ShapedHead
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.seeds import Seeds
 from likeness.scene.transforms import invert_transform, transform_points
-from likeness.seeding.mesh import chin_of
-from likeness.seeding.unprojection.cells import divide
-from likeness.seeding.unprojection.patches import Patches, flat_cloud
-from likeness.seeding.unprojection.surface import OPACITY, SPREAD, View, cell_means
+from likeness.seeding.off_mesh import bind_to_nearest_vertices
+from likeness.seeding.source_view import SourceView
+from likeness.seeding.unprojection.cells import cell_means, divide
+from likeness.seeding.unprojection.patches import OPACITY, SPREAD, flat_cloud
 
-_LEAST = 0.25  # matte
+_MIN_MATTE = 0.25
 # metres, head frame: the depth towards which what is far beside the mesh goes
 _SKULL = (0.0, 0.0, -0.075)
 _RIM_M = 0.03  # distance over which it goes there from the mesh's own rim
@@ -24,10 +26,11 @@ _STEEPEST = 3.0  # metres of depth per metre across
 _FAR_SHARE = 0.3  # of the patches: the far shell, which is coarser
 
 
-def shells(view: View, shaped: ShapedHead, count: int) -> Patches:
-    """About ``count`` patches of both shells."""
-    free = (view.matte > _LEAST) & ~view.usable(shaped.model.faces.numpy())
-    depth, thickness, body = _depths(view, shaped, free)
+def shell_seeds(view: SourceView, head: ShapedHead, shapes: torch.Tensor, count: int) -> Seeds:
+    """About ``count`` patches of both shells, bound to the nearest vertices of ``head``. shapes: of
+    the rig."""
+    free = (view.matte > _MIN_MATTE) & ~view.usable
+    depth, thickness, body = _depths(view, head, free)
     busy = np.concatenate([view.rgb, view.matte[..., None]], -1)
     parts = []
     for share, sign in ((1 - _FAR_SHARE, -1.0), (_FAR_SHARE, 1.0)):
@@ -36,12 +39,14 @@ def shells(view: View, shaped: ShapedHead, count: int) -> Patches:
         if sign > 0:
             thick = thickness[y, x] > 0.004
             x, y, sides = x[thick], y[thick], sides[thick]
-        parts.append(_patches(view, x, y, sides, depth + sign * thickness, body[y, x]))
-    return Patches.join(parts)
+        cloud = _patches(view, x, y, sides, depth + sign * thickness)
+        rig = bind_to_nearest_vertices(head, cloud.means, shapes)
+        parts.append(Seeds(cloud, 1 - torch.from_numpy(body[y, x]).float(), rig))
+    return Seeds.cat(parts)
 
 
 def _depths(
-    view: View, shaped: ShapedHead, free: np.ndarray
+    view: SourceView, head: ShapedHead, free: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """[H, W] each: depth of the middle of what is beside the mesh, half its thickness (metres),
     share of the body."""
@@ -58,11 +63,10 @@ def _depths(
     )
     near = np.exp(-distance * metres / _RIM_M)
     depth = near * np.where(solid, rim, cv2.GaussianBlur(rim, (0, 0), 4)) + (1 - near) * skull
-    # a person goes on beyond the picture
+    # a person continues beyond the image
     person = np.pad((view.matte > 0.5) | solid, 1, mode="edge")
     edge = distance_transform_edt(person)[1:-1, 1:-1] * metres
-    chin = chin_of(shaped.model, torch.from_numpy(view.posed))
-    below = _height_below(view, skull, float(chin[1]))
+    below = _height_below(view, skull, float(HeadMesh(head.model, view.posed).chin[1]))
     body = 1 / (1 + np.exp(-(below - _BELOW_CHIN_M) / _SOFT_M))
     # At the mesh's rim a shell is as thin as the mesh is there: nothing.
     hair = np.minimum(_round(edge, _HAIR_M), 0.5 * distance * metres)
@@ -76,7 +80,7 @@ def _round(distance: np.ndarray, radius: float) -> np.ndarray:
     return radius * np.sqrt(1 - inner**2)
 
 
-def _height_below(view: View, depth: float, height: float) -> np.ndarray:
+def _height_below(view: SourceView, depth: float, height: float) -> np.ndarray:
     """[H, W] metres by which pixels at a depth lie below a height of the head frame."""
     T = invert_transform(view.camera.T_cam_world).numpy()
     forward = view.rays @ view.camera.T_cam_world.numpy()[2, :3]
@@ -84,37 +88,31 @@ def _height_below(view: View, depth: float, height: float) -> np.ndarray:
 
 
 def _patches(
-    view: View, x: np.ndarray, y: np.ndarray, sides: np.ndarray, depth: np.ndarray, body: np.ndarray
-) -> Patches:
+    view: SourceView, x: np.ndarray, y: np.ndarray, sides: np.ndarray, depth: np.ndarray
+) -> GaussianCloud:
     """Patches at pixels, on the surface that depths [H, W] are of."""
     K_inverse = np.linalg.inv(view.camera.K.double().numpy())
     T_head_cam = invert_transform(view.camera.T_cam_world)
-    middle = np.stack(
-        [x - (sides - 1) // 2 + sides / 2, y - (sides - 1) // 2 + sides / 2, np.ones(len(x))], -1
-    )
+    to_middle = sides / 2 - (sides - 1) // 2
+    middle = np.stack([x + to_middle, y + to_middle, np.ones(len(x))], -1)
     here = depth[y, x].astype(np.float64)
     in_camera = (middle @ K_inverse.T) * here[:, None]
     points = transform_points(T_head_cam, torch.from_numpy(in_camera).float())
     # The surface's slope in the camera's frame: n ~ (dz/dx, dz/dy, -1) with x, y in metres at that
     # depth.
-    slope = (
-        np.stack(np.gradient(depth)[::-1], -1)[y, x] * float(view.camera.K[0, 0]) / here[:, None]
-    )
+    slope = np.stack(np.gradient(depth)[::-1], -1)[y, x]
+    slope = slope * float(view.camera.K[0, 0]) / here[:, None]
     steep = np.linalg.norm(slope, axis=-1, keepdims=True)
     slope = slope * np.minimum(1, _STEEPEST / np.maximum(steep, 1e-6))
-    normals = (
-        torch.from_numpy(np.concatenate([slope, -np.ones((len(x), 1))], -1)).float()
-        @ T_head_cam[:3, :3].T
-    )
+    normals = torch.from_numpy(np.concatenate([slope, -np.ones((len(x), 1))], -1)).float()
+    normals = torch.nn.functional.normalize(normals @ T_head_cam[:3, :3].T, dim=-1)
     stretch = torch.from_numpy(np.sqrt(1 + (slope**2).sum(-1))).float()
     spacing = torch.from_numpy(sides * here).float() / view.camera.K[0, 0]
-    cloud = flat_cloud(
+    return flat_cloud(
         points,
-        torch.nn.functional.normalize(normals, dim=-1),
-        torch.from_numpy(view.rays[y, x]).float(),
+        normals,
         SPREAD * torch.stack([spacing * stretch, spacing], -1),
         torch.from_numpy(cell_means(view.rgb, x, y, sides)),
-        torch.from_numpy(view.matte[y, x]) * OPACITY,
+        along=torch.from_numpy(view.rays[y, x]).float(),
+        opacities=torch.from_numpy(view.matte[y, x]) * OPACITY,
     )
-    loose = torch.full((len(x), 3), -1, dtype=torch.long)
-    return Patches(cloud, loose, torch.zeros(len(x), 3), 1 - torch.from_numpy(body).float())

@@ -24,7 +24,7 @@ from likeness.fitting.figures import Unread
 from likeness.fitting.listeners import JsonLog
 from likeness.fitting.loop import Budget, FitDivergedError, FitInterrupted
 from likeness.fitting.objective import ObjectiveConfig
-from likeness.fitting.seedings import SeedingConfig
+from likeness.seeding.config import SeedingConfig
 from likeness.renderers import create
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError

@@ -118,12 +118,12 @@ def test_what_is_well_seen_stays_where_it_is(seen):
     )
 
 
-def test_lifting_of_the_whole_person_covers_the_mesh_too(capture):
+def test_unprojection_of_the_whole_person_covers_the_mesh_too(capture):
     surface, person, beside = tiny.views(capture, [0])
     _, _, everything = tiny.views(capture, [0], region="all")
     assert len(everything[0].cells) > len(beside[0].cells)
     found = tiny.ask(tiny.network(), surface, person, everything)[0]
-    assert 0 < lifting_loss(found, person.vertices) < 0.3
+    assert 0 < lifting_loss(found, person.head.vertices) < 0.3
 
 
 def test_merged_colours_lean_to_who_sees(seen):

@@ -14,16 +14,18 @@ from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
 from likeness.fitting.image_fit import fit_pictures
 from likeness.fitting.loop import Budget, create_avatar
-from likeness.fitting.seedings import SEEDINGS, SeedingConfig
+from likeness.fitting.seedings import SEEDINGS
 from likeness.one_shot import weights
 from likeness.one_shot.infer import merged
 from likeness.one_shot.network import is_of_refiner
-from likeness.one_shot.seeds import _lifted, _of_queries
+from likeness.one_shot.seeds import _of_queries, _unprojected
 from likeness.renderers import create
 from likeness.renderers.screen_refiner import RefinerConfig
 from likeness.scene.config_files import load_preset
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import FrameStore
+from likeness.scene.rig_binding import RigBinding
+from likeness.seeding.config import SeedingConfig
 from likeness.training.processes import Processes
 from likeness.training.run import set_up, write_weights
 from likeness.training.trainer import Trainer, TrainingStopped
@@ -79,9 +81,11 @@ def test_features_stay_with_their_gaussians(capture):
     surface, person, views = tiny.views(capture, [0, 1])
     found = tiny.ask(tiny.network(refiner=REFINER), surface, person, views)
     marked = [dataclasses.replace(p, features=p.cloud.means) for p in found]
-    own = _of_queries(marked[0], 50)
+    head, shapes = person.head, person.shapes
+    rig = RigBinding(shapes, surface.corners, surface.barycentrics).select(slice(50))
+    own = _of_queries(marked[0], rig)
     assert torch.equal(own.features, own.cloud.means) and len(own.features) == 50
-    drawn = _lifted(marked[0], 7, torch.Generator().manual_seed(0))
+    drawn = _unprojected(marked[0], head, shapes, 7, torch.Generator().manual_seed(0))
     assert torch.equal(drawn.features, drawn.cloud.means) and len(drawn.features) == 7
     both = merged(marked)
     torch.testing.assert_close(both.features, both.cloud.means)

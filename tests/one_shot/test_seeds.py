@@ -9,11 +9,12 @@ import torch
 
 from likeness.fitting import loop
 from likeness.fitting.config import FitConfig
-from likeness.fitting.seedings import SEEDINGS, SeedingConfig
+from likeness.fitting.seedings import SEEDINGS
 from likeness.one_shot import weights
 from likeness.one_shot.seeds import chosen_frames
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import FrameStore
+from likeness.seeding.config import SeedingConfig
 from tests import toys
 from tests.one_shot import tiny
 

@@ -27,7 +27,7 @@ from likeness.training.trainer import Trainer, TrainingStopped
 from tests import toys
 from tests.one_shot import tiny
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,14 @@ def trainer(roots, **changes) -> Trainer:
 def test_samples_by_number(roots):
     samples = Samples(roots, tiny.TRAIN, 0, 2)
     first, again, other = samples[5], Samples(roots, tiny.TRAIN, 0, 2)[5], samples[4]
-    assert torch.equal(first.view.picture, again.view.picture) and torch.equal(
+    assert torch.equal(first.inputs.picture, again.inputs.picture) and torch.equal(
         first.colours, again.colours
     )
-    assert not torch.equal(first.view.picture, other.view.picture)
-    assert len(first.view.points) == len(other.view.points)  # of one step
+    assert not torch.equal(first.inputs.picture, other.inputs.picture)
+    assert len(first.inputs.points) == len(other.inputs.points)  # of one step
     assert first.colours.shape == (2, 32, 32, 3) and first.displacements.shape == (
         2,
-        len(first.view.points),
+        len(first.inputs.points),
         3,
     )
     assert (first.colours <= first.mattes + 0.02).all()  # premultiplied
@@ -187,7 +187,7 @@ from pathlib import Path
 from likeness.training.processes import join
 from likeness.training.trainer import Trainer
 from likeness.fitting.loop import Budget
-from renderers import create
+from likeness.renderers import create
 from tests.one_shot import tiny
 torch.set_num_threads(1)
 processes = join(torch.device("cpu"))

@@ -6,13 +6,12 @@ import dataclasses
 
 import torch
 
-from likeness.head_models import HEAD_MODELS
-from likeness.one_shot.config import BackboneConfig, LiftingConfig, OneShotConfig
+from likeness.head_models import shaped_head
+from likeness.one_shot.config import BackboneConfig, OneShotConfig, UnprojectionConfig
+from likeness.one_shot.inputs import NetworkInputs, SourceImage, SourcePerson, network_inputs
 from likeness.one_shot.network import OneShotNetwork
-from likeness.one_shot.surface import make_surface
-from likeness.one_shot.views import Person, View, make_view
+from likeness.one_shot.queries import make_queries
 from likeness.scene.frame_images import FrameStore
-from likeness.seeding.shapes import expression_shapes
 from likeness.training.config import DataConfig, TrainConfig
 
 MODEL = OneShotConfig(
@@ -25,7 +24,7 @@ MODEL = OneShotConfig(
     vertex_features=4,
     hidden=16,
     backbone=BackboneConfig(widths=(8, 8, 8, 16, 16), fine_channels=4),
-    lifting=LiftingConfig(grid=8),
+    lifting=UnprojectionConfig(grid=8),
 )
 TRAIN = TrainConfig(model=MODEL, data=DataConfig(targets=2, target_size=32), warm_up=1)
 VERTICES = 4706
@@ -37,20 +36,19 @@ def network(seed: int = 0, **changes) -> OneShotNetwork:
 
 
 def views(capture, indices, region: str = "beside"):
-    """The surface, the person, and single views of frames."""
-    surface = make_surface("anny", MODEL.queries, MODEL.tokens)
-    head = HEAD_MODELS["anny"]().shaped(capture.identity)
-    person, frames = Person.of(head, expression_shapes(head)), FrameStore(capture, list(indices))
-    found = []
+    """The queries, the person, and single inputs of frames."""
+    queries = make_queries("anny", MODEL.queries, MODEL.tokens)
+    person, frames = SourcePerson.of(shaped_head(capture)), FrameStore(capture, list(indices))
+    config = dataclasses.replace(MODEL, lifting=UnprojectionConfig(grid=8, region=region))
+    inputs = []
     for index in indices:
         frame = capture.frames[index]
-        found.append(
-            make_view(surface, person, *frames.get(index), frame.camera, frame.state, 32, 8, region)
-        )
-    return surface, person, found
+        source = SourceImage(*frames.get(index), frame.camera, frame.state)
+        inputs.append(network_inputs(queries, person, source, config))
+    return queries, person, inputs
 
 
-def ask(net: OneShotNetwork, surface, person: Person, found: list[View]):
-    logits = torch.logit(surface.of(person.head_weights[:, None])[:, 0].clamp(0.02, 0.98))
+def ask(net: OneShotNetwork, surface, person: SourcePerson, found: list[NetworkInputs]):
+    logits = person.query_logits(surface)
     with torch.no_grad():
-        return net(View.stack(found), surface, logits.expand(len(found), -1))
+        return net(NetworkInputs.stack(found), surface, logits.expand(len(found), -1))

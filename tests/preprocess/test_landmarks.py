@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from likeness.preprocess.landmarks import CHIN, EYE_CORNERS, FOREHEAD, detect, eye_distances
+from likeness.head_models.landmarks import CHIN, EYE_CORNERS, FOREHEAD
+from likeness.preprocess.landmarks import detect, eye_distances
 from tests.preprocess import videos
 
 

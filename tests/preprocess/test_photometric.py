@@ -29,7 +29,6 @@ from likeness.scene.transforms import (
     rotation_angles,
     rotvecs_to_matrices,
 )
-from likeness.seeding.shapes import expression_shapes
 from tests import toys
 
 QUICK = PhotometricConfig(size=64, num_gaussians=800, visits=16)
@@ -456,7 +455,7 @@ def test_gaze_angles_undo_gaze_expression():
 def test_eyeballs_of_the_shapes_turn_as_the_joints_do():
     model = HEAD_MODELS["anny"]()
     head = model.shaped(model.neutral_identity())
-    shapes = expression_shapes(head)
+    shapes = head.expression_shapes()
     angles = torch.tensor([[[0.1, -0.05], [0.1, -0.05]]])
     expression = gaze_expression(angles, model.expression_names)[0]
     state = dataclasses.replace(

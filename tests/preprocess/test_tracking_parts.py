@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from likeness.head_models import HEAD_MODELS
+from likeness.head_models.landmarks import IRISES, OVAL
 from likeness.preprocess.tracking.config import TrackerConfig
 from likeness.preprocess.tracking.initialization import initial_poses
-from likeness.preprocess.tracking.landmark_groups import IRISES, OVAL
 from likeness.preprocess.tracking.outline import residual_metric
 from likeness.preprocess.tracking.priors import Timeline, acceleration_prior, velocity_prior
 from likeness.preprocess.tracking.projection import (

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import torch
 
-from likeness.head_models import HEAD_MODELS
+from likeness.head_models import HEAD_MODELS, shaped_head
 from likeness.ops.harmonics import C0
 from likeness.scene.frame_images import FrameStore
-from likeness.seeding import seeds_on_mesh
+from likeness.seeding.config import SeedingConfig
+from likeness.seeding.mesh import mesh_seeds
 from likeness.seeding.off_mesh import bind_to_nearest_vertices
 from tests import toys
 
@@ -20,7 +21,7 @@ def test_what_is_far_from_the_mesh_does_not_move(tmp_path):
     capture = toys.make_capture(tmp_path, frames=4, size=32, test=1)
     surface = HEAD_MODELS["anny"]().template[:1]
     points = torch.cat([surface, surface + torch.tensor([0.0, 0.5, 0.5])])
-    sums = bind_to_nearest_vertices(capture, points).weights.sum(-1)
+    sums = bind_to_nearest_vertices(shaped_head(capture), points).weights.sum(-1)
     assert sums[0] > 0.99 and sums[1] < 1e-3
 
 
@@ -37,7 +38,7 @@ def test_skin_has_the_pictures_colour_and_a_shut_mouth_is_not_lined_with_it(tmp_
     shut = (dataclasses.replace(frame, state=state) for frame, state in zip(capture.frames, still))
     capture = dataclasses.replace(capture, frames=tuple(shut))
     frames = FrameStore(capture, capture.train)
-    seeds = seeds_on_mesh(capture, frames, 3000, 2, 0.5, seed=0)
+    seeds = mesh_seeds(capture, frames, SeedingConfig(3000, frames=2), seed=0)
     model = HEAD_MODELS["anny"]()
     names = [
         model.part_names[part] for part in model.vertex_part[seeds.rig.vertices[:, 0]].tolist()

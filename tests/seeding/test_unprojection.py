@@ -1,4 +1,4 @@
-"""Seeds that are a picture lifted onto the head: cells, what is seen, and what is guessed."""
+"""Seeds that are an image unprojected onto the head: cells, what is seen, and what is guessed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.head_models import HEAD_MODELS
+from likeness.head_models import shaped_head
+from likeness.head_models.regions import lid_vertices
 from likeness.ops.deform.rig import displace
 from likeness.preprocess.portraits.capture import PictureOptions, build_capture
 from likeness.renderers import create
 from likeness.scene.frame_images import FrameStore, composite, load_rgba
+from likeness.seeding.config import SeedingConfig
+from likeness.seeding.source_view import SourceView
 from likeness.seeding.unprojection import unprojected_seeds
 from likeness.seeding.unprojection.cells import divide
-from likeness.seeding.unprojection.colours import vertex_colours
-from likeness.seeding.unprojection.lids import lid_vertices, lids
-from likeness.seeding.unprojection.outline import drawn_in, raised
-from likeness.seeding.unprojection.surface import View
+from likeness.seeding.unprojection.lids import lid_seeds
+from likeness.seeding.unprojection.outline import pulled_in, raised
+from likeness.seeding.vertex_colours import vertex_colours
 from tests import synthetic_images
 
 
@@ -39,7 +41,7 @@ def frames(capture):
 
 @pytest.fixture(scope="module")
 def seeds(capture, frames):
-    return unprojected_seeds(capture, frames, 12_000, 0)
+    return unprojected_seeds(capture, frames, SeedingConfig(12_000), 0)
 
 
 class TestCells:
@@ -91,7 +93,7 @@ class TestSeeds:
         for name, value in seeds.cloud.fields().items():
             assert torch.isfinite(value).all(), name
         assert (seeds.cloud.scales > 0).all()
-        again = unprojected_seeds(capture, frames, 12_000, 0)
+        again = unprojected_seeds(capture, frames, SeedingConfig(12_000), 0)
         assert torch.equal(again.cloud.means, seeds.cloud.means)
 
     def test_reach_round_the_head(self, seeds):
@@ -115,12 +117,12 @@ class TestGuesses:
     @pytest.fixture(scope="class")
     @classmethod
     def view(cls, capture, frames):
-        shaped = HEAD_MODELS["anny"]().shaped(capture.identity)
-        return shaped, View.of(capture.frames[0], frames.get(0), shaped)
+        shaped = shaped_head(capture)
+        return shaped, SourceView.of(capture.frames[0], frames.get(0), shaped)
 
     def test_colours_of_hidden_vertices(self, view):
         shaped, seen = view
-        colours = vertex_colours(shaped.model, shaped, [seen])
+        colours = vertex_colours(shaped, [seen])
         assert np.isfinite(colours.rgb).all() and colours.rgb.min() >= 0 and colours.rgb.max() <= 1
         back = (shaped.vertices[:, 2] < -0.14).numpy() & (shaped.vertices[:, 1] > 0.03).numpy()
         assert (colours.weight[back] == 0).all()
@@ -134,9 +136,9 @@ class TestGuesses:
         path = synthetic_images.save(tmp_path / "turned.png", synthetic_images.picture(yaw=35))
         options = PictureOptions(192, synthetic_images.FOCAL, "selfie")
         capture = build_capture([path], tmp_path / "capture", options, download=False)
-        shaped = HEAD_MODELS["anny"]().shaped(capture.identity)
-        seen = View.of(capture.frames[0], FrameStore(capture, capture.train).get(0), shaped)
-        colours = vertex_colours(shaped.model, shaped, [seen])
+        shaped = shaped_head(capture)
+        seen = SourceView.of(capture.frames[0], FrameStore(capture, capture.train).get(0), shaped)
+        colours = vertex_colours(shaped, [seen])
         mirror = shaped.model.mirror.numpy()
         guessed = (colours.weight == 0) & (colours.weight[mirror] > 0.1)
         guessed &= (shaped.model.vertex_part == 0).numpy() & ~lid_vertices(shaped.model).numpy()
@@ -149,18 +151,20 @@ class TestGuesses:
         face = (shaped.vertices[:, 2] > -0.01) & (shaped.vertices[:, 1] < 0.03)
         assert moved[face].max() < 1e-6 and 0.003 < moved.max() < 0.06
 
-    def test_what_stands_out_is_drawn_in(self, view):
+    def test_what_stands_out_is_pulled_in(self, view):
         shaped, seen = view
         narrow = seen.matte.copy()
         narrow[:, : narrow.shape[1] // 3] = 0
         import dataclasses
 
         cut = dataclasses.replace(seen, matte=narrow)
-        moved = drawn_in(shaped, cut).vertices - shaped.vertices
+        moved = pulled_in(shaped, cut).vertices - shaped.vertices
         assert moved.norm(dim=-1).max() > 1e-3 and moved.norm(dim=-1).max() < 0.025
 
     def test_lids_cover_the_shut_eye(self, view):
         shaped, _ = view
-        patches = lids(shaped, torch.full((len(shaped.vertices), 3), 0.5), 0)
-        assert len(patches.weights) > 200
-        assert lid_vertices(shaped.model)[patches.vertices].any(-1).all()
+        grey = torch.full((len(shaped.vertices), 3), 0.5)
+        generator = torch.Generator().manual_seed(0)
+        rig = lid_seeds(shaped, shaped.expression_shapes(), grey, generator).rig
+        assert len(rig.weights) > 200
+        assert lid_vertices(shaped.model)[rig.vertices].any(-1).all()

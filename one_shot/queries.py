@@ -17,18 +17,14 @@ from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
 from likeness.head_models.base import HeadModel
+from likeness.head_models.sampling import face_areas, interpolate, sample_triangles
 from likeness.renderers.mesh import vertex_normals
 
 _CANDIDATES = 5  # per point
 # Relative to skin at rest. The cavities are hardly seen.
-_DENSITY = {
-    "skin": 1.0,
-    "eye_left": 3.0,
-    "eye_right": 3.0,
-    "tongue": 1.0,
-    "teeth_upper": 3.0,
-    "teeth_lower": 3.0,
-}
+_DENSITY = {"skin": 1.0, "tongue": 1.0} | dict.fromkeys(
+    ("eye_left", "eye_right", "teeth_upper", "teeth_lower"), 3.0
+)
 _OTHER_DENSITY = 0.25
 # skin that expressions move by so much has four times the density
 _MOVING_GAIN, _MOVING_M = 3.0, 0.008
@@ -38,7 +34,7 @@ _MAX_EXACT = 24_000  # points in farthest-first order; the rest are drawn evenly
 
 
 @dataclasses.dataclass(frozen=True)
-class Surface:
+class QueryPoints:
     """N query points on a head model.
 
     corners: [N, 3] vertices around each; barycentrics: [N, 3]; spacing: [N] metres between
@@ -60,11 +56,11 @@ class Surface:
     def __len__(self) -> int:
         return len(self.corners)
 
-    def first(self, count: int) -> Surface:
+    def first(self, count: int) -> QueryPoints:
         """Its first ``count`` points (at least as many as tokens), as evenly spread."""
         if not len(self.tokens) <= count <= len(self):
             raise ValueError(
-                f"Surface.first: expected {len(self.tokens)} to {len(self)} points, got {count}"
+                f"QueryPoints.first: expected {len(self.tokens)} to {len(self)} points, got {count}"
             )
         spacing = self.spacing[:count] * (len(self) / count) ** 0.5
         cut = {name: getattr(self, name)[:count] for name in _PER_POINT}
@@ -72,13 +68,13 @@ class Surface:
 
     def of(self, field: Tensor) -> Tensor:
         """Values [*b, N, C] of a field over the vertices [*b, V, C]."""
-        return _mixed(field, self.corners, self.barycentrics)
+        return interpolate(field, self.corners, self.barycentrics)
 
     def twins(self, field: Tensor) -> Tensor:
         """The same at each point's mirrored twin."""
-        return _mixed(field, self.model.mirror[self.corners], self.barycentrics)
+        return interpolate(field, self.model.mirror[self.corners], self.barycentrics)
 
-    def to(self, device: torch.device | str) -> Surface:
+    def to(self, device: torch.device | str) -> QueryPoints:
         """On another device; the head model stays."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "model"]
         return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in names})
@@ -87,27 +83,23 @@ class Surface:
 _PER_POINT = ("corners", "barycentrics", "template", "normals", "near", "near_weights")
 
 
-def _mixed(field: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
-    return sum(field[..., corners[:, k], :] * weights[:, k, None] for k in range(3))
-
-
 @functools.lru_cache(maxsize=6)
-def make_surface(head_model: str, count: int, tokens: int) -> Surface:
+def make_queries(head_model: str, count: int, tokens: int) -> QueryPoints:
     """``count`` points, of which the first ``tokens`` attend (0: all); always the same ones."""
     model = HEAD_MODELS[head_model]()
     faces, barycentrics, density = _ordered(head_model, count)
     corners = model.faces[faces]
-    template = _mixed(model.template, corners, barycentrics)
+    template = interpolate(model.template, corners, barycentrics)
     normals = torch.from_numpy(vertex_normals(model.template, model.faces))
-    normals = torch.nn.functional.normalize(_mixed(normals, corners, barycentrics), dim=-1)
-    area = float((_face_areas(model) * _densities(model)).sum())
+    normals = torch.nn.functional.normalize(interpolate(normals, corners, barycentrics), dim=-1)
+    area = float((face_areas(model.template, model.faces) * _densities(model)).sum())
     # Where the density changes quickly, neighbours are further off than it says.
     # What is drawn beyond those in order fills no gap that one could count on.
     spacing = (area / min(count, _MAX_EXACT) / density).sqrt()
     spacing = torch.maximum(spacing, _neighbour_distance(template))
     own = torch.arange(count if tokens == 0 else min(tokens, count))
     near, weights = _nearest(template, template[own])
-    return Surface(model, corners, barycentrics, spacing, template, normals, own, near, weights)
+    return QueryPoints(model, corners, barycentrics, spacing, template, normals, own, near, weights)
 
 
 def _nearest(points: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,16 +128,9 @@ def _neighbour_distance(points: Tensor, neighbours: int = 6) -> Tensor:
     return torch.from_numpy(np.maximum(even, _ONE_SIDED * distance[:, -1])).float()
 
 
-def _face_areas(model: HeadModel) -> Tensor:
-    a, b, c = model.template[model.faces].unbind(1)
-    return torch.linalg.cross(b - a, c - a).norm(dim=-1) / 2
-
-
 def _densities(model: HeadModel) -> Tensor:
     """Relative density of points [F]."""
-    part = torch.tensor([_DENSITY.get(name, _OTHER_DENSITY) for name in model.part_names])[
-        model.face_part.long()
-    ]
+    part = model.values_by_part(_DENSITY, _OTHER_DENSITY)
     skin = model.face_part == model.part_names.index("skin")
     moved = model.expression_basis.norm(dim=-1).amax(0)[model.faces].mean(-1)
     return part * torch.where(skin, 1 + _MOVING_GAIN * (moved / _MOVING_M).clamp(0, 1), 1.0)
@@ -154,19 +139,15 @@ def _densities(model: HeadModel) -> Tensor:
 @functools.lru_cache(maxsize=2)
 def _ordered(head_model: str, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Faces [count], barycentrics [count, 3] and densities [count] in farthest-first order."""
-    from likeness.one_shot.surface_kernels import farthest_first
+    from likeness.one_shot.farthest_first import farthest_first
 
     model = HEAD_MODELS[head_model]()
     density, generator = _densities(model), torch.Generator().manual_seed(0)
     exact = min(count, _MAX_EXACT)
     drawn = max(_CANDIDATES * exact, count)
-    faces = torch.multinomial(
-        _face_areas(model) * density, drawn, replacement=True, generator=generator
-    )
-    u, v = torch.rand(2, drawn, generator=generator)
-    u, v = torch.where(u + v > 1, 1 - u, u), torch.where(u + v > 1, 1 - v, v)
-    barycentrics = torch.stack([1 - u - v, u, v], -1)
-    points = _mixed(model.template, model.faces[faces], barycentrics)
+    weights = face_areas(model.template, model.faces) * density
+    faces, barycentrics = sample_triangles(weights, drawn, generator)
+    points = interpolate(model.template, model.faces[faces], barycentrics)
     order = torch.from_numpy(farthest_first(points.numpy(), density[faces].numpy(), exact))
     if count > exact:
         rest = torch.ones(drawn, dtype=torch.bool)

@@ -1,17 +1,15 @@
-"""Colours of all vertices of the head model: seen ones from the pictures, the others guessed."""
+"""Colours of all vertices of the head model: seen ones from the images, the others guessed."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from likeness.head_models.base import HeadModel, ShapedHead
-from likeness.head_models.regions import regions_of, scalp_score
-
-if TYPE_CHECKING:
-    from likeness.seeding.unprojection.surface import View
+from likeness.head_models.base import ShapedHead
+from likeness.head_models.regions import lid_vertices, regions_of, scalp_score
+from likeness.renderers.mesh import vertex_normals
+from likeness.seeding.source_view import SourceView
 
 _MOUTH = {
     "teeth_upper": (0.80, 0.76, 0.70),
@@ -32,9 +30,9 @@ _RIM_DEGREES = np.arange(0, 91, 6)
 
 @dataclasses.dataclass(frozen=True)
 class VertexColours:
-    """rgb: [V, 3]. weight: [V] how surely it was seen, 0 where guessed. best: [V] the picture that
+    """rgb: [V, 3]. weight: [V] how surely it was seen, 0 where guessed. best: [V] the image that
     sees it best, or -1.
-    gains: [K, 3] what the pictures' colours are multiplied by, so that they agree."""
+    gains: [K, 3] what the images' colours are multiplied by, so that they agree."""
 
     rgb: np.ndarray
     weight: np.ndarray
@@ -42,37 +40,33 @@ class VertexColours:
     gains: np.ndarray
 
 
-def vertex_colours(
-    model: HeadModel, shaped: ShapedHead, views: list[View], front: int = 0
-) -> VertexColours:
-    """Colours of the vertices of a person from pictures. front: the one that others must see much
+def vertex_colours(head: ShapedHead, views: list[SourceView], front: int = 0) -> VertexColours:
+    """Colours of the vertices of a subject from images. front: the one that others must see much
     better than."""
-    faces = model.faces.numpy()
-    sums, weights = zip(*(_seen(view, faces, len(model.template)) for view in views))
+    sums, weights = zip(*(_seen(view) for view in views))
     single = np.stack(
         [total / np.maximum(weight, 1e-9)[:, None] for total, weight in zip(sums, weights)]
     )
     weight = np.stack(weights)
     gains = _gains(single, weight)
     weight[front] *= _PREFERRED  # a face of one moment, not of several
-    best = np.where(weight.max(0) > 0, weight.argmax(0), _nearest_view(shaped, views))
+    best = np.where(weight.max(0) > 0, weight.argmax(0), _nearest_view(head, views))
     seen = weight.max(0) > _MIN_WEIGHT
     rgb = np.take_along_axis(single * gains[:, None], weight.argmax(0)[None, :, None], 0)[0]
-    rgb = _guess(model, shaped, rgb, seen)
+    rgb = _guess(head, rgb, seen)
     return VertexColours(
         rgb.clip(0, 1).astype(np.float32), np.where(seen, weight.max(0), 0), best, gains
     )
 
 
-def _seen(view: View, faces: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _seen(view: SourceView) -> tuple[np.ndarray, np.ndarray]:
     """Weighted sums of colours [V, 3] and of weights [V] over the pixels that show each vertex."""
-    _, cosine = view.facing(faces)
-    good = view.usable(faces)
+    good, count = view.usable, len(view.posed)
     triangle = view.raster.face_index[good]
-    weight = view.raster.barycentrics[good] * (cosine[good] ** 2)[:, None]
+    weight = view.raster.barycentrics[good] * (view.cosines[good] ** 2)[:, None]
     total, weights = np.zeros((count, 3)), np.zeros(count)
     for corner in range(3):
-        vertex = faces[triangle, corner]
+        vertex = view.faces[triangle, corner]
         weights += np.bincount(vertex, weight[:, corner], count)
         for channel in range(3):
             total[:, channel] += np.bincount(
@@ -82,7 +76,7 @@ def _seen(view: View, faces: np.ndarray, count: int) -> tuple[np.ndarray, np.nda
 
 
 def _gains(colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[K, 3] factors that bring pictures [K, V, 3] to the colours of the one that shows most."""
+    """[K, 3] factors that bring images [K, V, 3] to the colours of the one that shows most."""
     gains = np.ones((len(colours), 3))
     first = int((weights > _MIN_WEIGHT).sum(1).argmax())
     for index in range(len(colours)):
@@ -93,20 +87,19 @@ def _gains(colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return gains
 
 
-def _nearest_view(shaped: ShapedHead, views: list[View]) -> np.ndarray:
-    """[V] the picture whose camera each vertex faces most."""
-    from likeness.renderers.mesh import vertex_normals
-
-    normals = vertex_normals(shaped.vertices, shaped.model.faces)
-    toward = [view.camera.center.numpy() - shaped.vertices.numpy() for view in views]
+def _nearest_view(head: ShapedHead, views: list[SourceView]) -> np.ndarray:
+    """[V] the image whose camera each vertex faces most."""
+    normals = vertex_normals(head.vertices, head.model.faces)
+    toward = [view.camera.center.numpy() - head.vertices.numpy() for view in views]
     return np.stack([(normals * t).sum(-1) / np.linalg.norm(t, axis=-1) for t in toward]).argmax(0)
 
 
-def _guess(model: HeadModel, shaped: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _guess(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Colours [V, 3] of all vertices: by mirror image and diffusion on skin, by what is known of
     other parts."""
     from scipy.spatial import cKDTree
 
+    model = head.model
     parts = np.array(model.part_names)[model.vertex_part.numpy()]
     skin, out = parts == "skin", rgb.copy()
     if not (seen & skin).any():
@@ -115,14 +108,14 @@ def _guess(model: HeadModel, shaped: ShapedHead, rgb: np.ndarray, seen: np.ndarr
     for part in sorted(set(parts) - {"skin"}):
         here = parts == part
         if part in model.joint_names:
-            out[here] = _eye(shaped, model.joint_names.index(part), here, rgb, seen, light)
+            out[here] = _eye(head, model.joint_names.index(part), here, rgb, seen, light)
         elif part in _MOUTH:
             out[here & ~seen] = np.array(_MOUTH[part]) * light
-    out[skin] = _skin(model, shaped, rgb, seen & skin)[skin]
+    out[skin] = _skin(head, rgb, seen & skin)[skin]
     for part, (colour, depth) in _CAVITIES.items():
         # The lips and lids go on inside; further in it is as dark as such places are.
         here = parts == part
-        far, _ = cKDTree(shaped.vertices.numpy()[skin]).query(shaped.vertices.numpy())
+        far, _ = cKDTree(head.vertices.numpy()[skin]).query(head.vertices.numpy())
         deep = here & (far > depth)
         out[deep] = np.array(colour) * light
         rows = (here | skin)[model.faces.numpy()].all(1)
@@ -141,12 +134,11 @@ def _light(rgb: np.ndarray, skin: np.ndarray, eyes: np.ndarray) -> np.ndarray:
     return np.sqrt(by_skin * by_eyes).clip(*_LIGHT)
 
 
-def _skin(model: HeadModel, shaped: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _skin(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Colours [V, 3] of which those of the skin count. seen: [V], skin alone."""
     from scipy.spatial import cKDTree
 
-    from likeness.seeding.unprojection.lids import lid_vertices
-
+    model = head.model
     laplacian = _graph(model.skin_faces.numpy(), len(rgb))
     seen = seen & ~lid_vertices(model).numpy()  # what an open eye shows of them is lashes and folds
     mirror = model.mirror.numpy()
@@ -160,7 +152,7 @@ def _skin(model: HeadModel, shaped: ShapedHead, rgb: np.ndarray, seen: np.ndarra
         known |= mirrored
     scalp = scalp_score(regions_of(model), model.template.numpy() * 1000) > 0
     if (scalp & known).any():
-        vertices = shaped.vertices.numpy()
+        vertices = head.vertices.numpy()
         far, _ = cKDTree(vertices[known]).query(vertices)
         back = scalp & ~known & (far > _FAR_M)
         out[back] = np.median(rgb[scalp & seen] if (scalp & seen).any() else out[scalp & known], 0)
@@ -195,7 +187,7 @@ def _diffused(laplacian, values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _eye(
-    shaped: ShapedHead,
+    head: ShapedHead,
     joint: int,
     here: np.ndarray,
     rgb: np.ndarray,
@@ -204,7 +196,7 @@ def _eye(
 ) -> np.ndarray:
     """Colours [n, 3] of an eyeball's vertices: by the angle from its axis, as far as that was
     seen."""
-    arms = shaped.vertices.numpy()[here] - shaped.joint_centers[joint].numpy()
+    arms = head.vertices.numpy()[here] - head.joint_centers[joint].numpy()
     angle = np.degrees(np.arccos((arms[:, 2] / np.linalg.norm(arms, axis=-1)).clip(-1, 1)))
     shown, colours = seen[here], rgb[here]
     white = np.array(_SCLERA) * light

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from likeness.one_shot.surface import make_surface
-from likeness.one_shot.surface_kernels import farthest_first
+from likeness.one_shot.farthest_first import farthest_first
+from likeness.one_shot.queries import make_queries
 
 
 def test_queries_lie_on_the_mesh_and_never_twice():
-    surface = make_surface("anny", 500, 40)
+    surface = make_queries("anny", 500, 40)
     assert (
         torch.allclose(surface.barycentrics.sum(-1), torch.ones(500))
         and surface.barycentrics.min() >= 0
@@ -23,14 +23,14 @@ def test_queries_lie_on_the_mesh_and_never_twice():
 
 
 def test_twins_are_mirrored():
-    surface = make_surface("anny", 500, 40)
+    surface = make_queries("anny", 500, 40)
     twins = surface.twins(surface.model.template)
     assert torch.allclose(twins, surface.template * torch.tensor([-1.0, 1.0, 1.0]), atol=1e-3)
 
 
 def test_any_first_ones_cover_the_head():
     """Of 1000 in farthest-first order the first 250 leave gaps about twice as wide, not holes."""
-    surface = make_surface("anny", 1000, 40)
+    surface = make_queries("anny", 1000, 40)
     few = surface.first(250)
     assert len(few) == 250 and torch.allclose(few.spacing, surface.spacing[:250] * 2)
     skin = surface.model.template[surface.model.skin_faces.unique()]
@@ -41,10 +41,10 @@ def test_any_first_ones_cover_the_head():
 
 
 def test_the_same_points_every_time():
-    make_surface.cache_clear()
-    first = make_surface("anny", 300, 0)
-    make_surface.cache_clear()
-    assert torch.equal(first.template, make_surface("anny", 300, 0).template)
+    make_queries.cache_clear()
+    first = make_queries("anny", 300, 0)
+    make_queries.cache_clear()
+    assert torch.equal(first.template, make_queries("anny", 300, 0).template)
     assert torch.equal(first.tokens, torch.arange(300))
 
 
