@@ -17,7 +17,7 @@ MASK_bf16 := ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI
 MASK_avx512 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
   NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES= OPENBLAS_CORETYPE=Haswell
 
-.PHONY: help setup demo test test-all lint clean
+.PHONY: help setup demo test test-all lint docs clean
 
 help:
 	@echo "make setup   install the pinned packages into .venv (TORCH=auto|cpu|cuda)"
@@ -25,6 +25,7 @@ help:
 	@echo "make test    run the tests (WITHOUT=bf16|avx512: as on a processor that lacks these)"
 	@echo "make test-all  the same and the exhaustive ones: thousands of damaged files, all joins of the clips, kills"
 	@echo "make lint    check style (ruff) and types (pyright)"
+	@echo "make docs    build the documentation into build/site"
 	@echo "make clean   remove .venv and caches; runs/ is never touched"
 
 setup: $(STAMP)
@@ -46,6 +47,10 @@ lint: $(STAMP)
 	@$(RUN) -m ruff --version >/dev/null 2>&1 && $(RUN) -m pyright --version >/dev/null 2>&1 || \
 	  $(RUN) -m pip install -q ruff==0.17.5 pyright==1.1.414
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) tools/type_check.py
+
+docs: $(STAMP)
+	@$(RUN) -m mkdocs --version >/dev/null 2>&1 || $(RUN) -m pip install -q mkdocs==1.6.1
+	@$(RUN) -m mkdocs build -q --strict
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache
