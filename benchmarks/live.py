@@ -58,19 +58,17 @@ def measure(run: Path, camera: str, size: int, frames: int) -> dict[str, float]:
 
     bundle = load_bundle(run)
     driver = open_driver(camera, bundle, kind="webcam")
-    seconds: list[float] = []
-    detection, tracking = [], []
-    for _ in itertools.islice(
-        live_rows(Player(bundle), driver, size, latencies=seconds), frames + 10
-    ):
-        detection.append(driver.detection_s)
-        tracking.append(driver.tracking_s)
-    # warm by then
-    values, detection, tracking = (1000 * np.array(x[10:]) for x in (seconds, detection, tracking))
-    if len(values) == 0:
+    rows = list(itertools.islice(live_rows(Player(bundle), driver, size), 10, frames + 10))
+    if not rows:
         raise SystemExit(
-            "error: the camera gave no more than 10 frames after the calibration; give a longer clip"
+            "error: the camera gave no more than 10 frames after the calibration; give a longer "
+            "clip"
         )
+    # without the first ten: warm by then
+    detection, tracking, values = (
+        1000
+        * np.array([(row.frame.detection_s, row.frame.tracking_s, row.latency_s) for row in rows]).T
+    )
     return {
         "frames": len(values),
         "size": size,
@@ -87,8 +85,8 @@ def markdown(figures: dict[str, float]) -> str:
     names = ("median_ms", "p95_ms", "detection_ms", "tracking_ms", "avatar_ms")
     return "\n".join(
         [
-            f"From the camera's picture to the avatar's at {figures['size']}², ms over {figures['frames']} frames "
-            f"(goal: {LIMIT_MS:g}):",
+            f"From the camera's picture to the avatar's at {figures['size']}², ms over "
+            f"{figures['frames']} frames (goal: {LIMIT_MS:g}):",
             "",
             "| median | 95th percentile | detection | tracking | transfer and rendering |",
             "|---|---|---|---|---|",

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _NOTHING_HELD = "nothing: the avatar has all the pictures there are, and its figures are those of pictures that it was made from"
 
 _REFINED = (
-    "pictures are refined by a network that came with the weights (likeness render --coarse shows them without it); "
-    ".ply, .spz and web pages leave it out"
+    "pictures are refined by a network that came with the weights (likeness render --coarse shows "
+    "them without it); .ply, .spz and web pages leave it out"
 )
 _UNREFINED = "left out: it knows the Gaussians as the network gives them, and --refine changed them"
 
@@ -63,7 +63,8 @@ class Base:
         capture = Capture.load(run.capture)
         if capture.expression_names != bundle.expression_names:
             raise UserError(
-                f"{root}: its capture is not that of its avatar; give a run that fit_subject.py made"
+                f"{root}: its capture is not that of its avatar; give a run that fit_subject.py "
+                "made"
             )
         return cls(run, bundle, capture)
 
@@ -140,8 +141,8 @@ def fit_pictures(
         refinement = None
         if not can_refine(avatar):
             raise UserError(
-                f"--refine: avatars of kind {avatar.kind} are not refined (they lack one of {', '.join(FREEDOM)}); "
-                "leave it out, or use the preset one-picture"
+                f"--refine: avatars of kind {avatar.kind} are not refined (they lack one of "
+                f"{', '.join(FREEDOM)}); leave it out, or use the preset one-picture"
             )
         renderer = create("auto", device)
         renderer.warm_up()

@@ -26,7 +26,8 @@ def budget_of(
         return Budget(minutes, iterations)
     if device == "cpu" and config.schedule.cpu_minutes > 0:
         log.info(
-            "no CUDA here: fitting for %g minutes instead of %d iterations (--minutes or --iterations say otherwise)",
+            "no CUDA here: fitting for %g minutes instead of %d iterations (--minutes or "
+            "--iterations say otherwise)",
             config.schedule.cpu_minutes,
             config.schedule.iterations,
         )
@@ -52,8 +53,9 @@ def announce(
         given = f"{steps} iterations are"
     if steps < needed:
         line = (
-            f"{given} too few for this preset: it needs {needed} and is made for {config.schedule.iterations}, so "
-            f"expect fog; for short fits take {_alternatives(config)}"
+            f"{given} too few for this preset: it needs {needed} and is made for "
+            f"{config.schedule.iterations}, so expect fog; for short fits take "
+            f"{_alternatives(config)}"
         )
         log.warning("%s", line)
         return line
@@ -61,8 +63,9 @@ def announce(
         return None
     seconds = step_seconds()
     line = (
-        f"{steps} iterations will take about {_duration(steps * seconds)} here ({_HOW.format(seconds)}); Ctrl-C stops "
-        "and keeps what is done, --resume goes on; --minutes or --iterations make a shorter fit"
+        f"{steps} iterations will take about {_duration(steps * seconds)} here "
+        f"({_HOW.format(seconds)}); Ctrl-C stops and keeps what is done, --resume goes on; "
+        "--minutes or --iterations make a shorter fit"
     )
     log.info("%s", line)
     return line

@@ -210,7 +210,8 @@ def load_heads(net: str) -> dict[str, Tensor]:
     spec = importlib.util.find_spec("lpips")
     if spec is None or spec.origin is None:
         raise UserError(
-            "lpips: not installed, expected for LPIPS's weights; run pip install --no-deps lpips==0.1.4"
+            "lpips: not installed, expected for LPIPS's weights; run pip install --no-deps "
+            "lpips==0.1.4"
         )
     return weights.load_state_dict(Path(spec.origin).parent / "weights" / "v0.1" / f"{net}.pth")
 

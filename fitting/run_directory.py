@@ -113,7 +113,8 @@ class RunDirectory:
         try:
             if root.exists() and (not root.is_dir() or any(root.iterdir())):
                 raise UserError(
-                    f"{root}: exists already and is not overwritten; choose another --out, or --resume {root}"
+                    f"{root}: exists already and is not overwritten; choose another --out, or "
+                    f"--resume {root}"
                 )
         except OSError as error:
             raise storage_error(error, root) from error
@@ -143,7 +144,8 @@ class RunDirectory:
         run = cls(Path(root))
         if not run.settings.is_file():
             raise UserError(
-                f"{root}: not a run directory (no run.json in it); give one that fit_subject.py made"
+                f"{root}: not a run directory (no run.json in it); give one that fit_subject.py "
+                "made"
             )
         run.options()
         return run

@@ -149,7 +149,8 @@ def _perceptual(config: FitConfig, options: FitOptions, notes: dict[str, str]):
     if loss is None:
         notes["perceptual_loss"] = "off: the weights of VGG16 could not be had"
         log.warning(
-            "the perceptual loss is off: VGG16's weights are not here (give them with --weights DIR)"
+            "the perceptual loss is off: VGG16's weights are not here (give them with --weights "
+            "DIR)"
         )
     return loss
 

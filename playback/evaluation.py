@@ -33,8 +33,9 @@ def check_matches(bundle: AvatarBundle, capture: Capture) -> None:
     """Raises UserError when a bundle cannot read the states of a capture."""
     if tuple(bundle.expression_names) != tuple(capture.expression_names):
         raise UserError(
-            f"{capture.root}: its expressions (of head model {capture.head_model}) are not those of the avatar "
-            f"(of {bundle.head_model}); give the capture that the avatar was fitted to, or one of the same head model"
+            f"{capture.root}: its expressions (of head model {capture.head_model}) are not those "
+            f"of the avatar (of {bundle.head_model}); give the capture that the avatar was fitted "
+            "to, or one of the same head model"
         )
 
 

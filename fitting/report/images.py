@@ -71,7 +71,8 @@ class MeshPictures:
         it."""
         if capture.head_model not in HEAD_MODELS:
             raise UserError(
-                f"the head model {capture.head_model!r} of the capture is not among {list(HEAD_MODELS)}"
+                f"the head model {capture.head_model!r} of the capture is not among "
+                f"{list(HEAD_MODELS)}"
             )
         self._model = HEAD_MODELS[capture.head_model]()
         if tuple(self._model.expression_names) != tuple(capture.expression_names):

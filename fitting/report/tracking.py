@@ -102,9 +102,9 @@ def _facts(capture: Capture, percent: np.ndarray) -> list[tuple[str, str]]:
         facts.append(
             (
                 "photometric tracking",
-                f"error {found['error']['before']:.4f} → {found['error']['after']:.4f}; heads turned by "
-                f"{found['rotation_deg']['median']:.1f}° (median), secondary motion (sway) of hair and clothes "
-                f"{sway:.1f} mm (rms)"
+                f"error {found['error']['before']:.4f} → {found['error']['after']:.4f}; heads "
+                f"turned by {found['rotation_deg']['median']:.1f}° (median), secondary motion "
+                f"(sway) of hair and clothes {sway:.1f} mm (rms)"
                 + (f"; {kept} frames as the landmarks had them" if kept else ""),
             )
         )

@@ -194,13 +194,12 @@ def _live(args: argparse.Namespace, bundle: AvatarBundle, config: Any, device: s
             f"--webcam {args.webcam}: no screen here for a window; write a film with --out FILE"
         )
     driver = open_driver(args.webcam, bundle, kind="webcam")
-    pictures = live_rows(
-        Player(bundle, device, compile=args.compile), driver, args.size or 256, config
-    )
+    player = Player(bundle, device, compile=args.compile)
+    rows = live_rows(player, driver, args.size or 256, config)
     if args.out is None:
-        show(pictures)
+        show(row.images for row in rows)
     else:
-        _write(args.out, until_interrupted(at_rate(pictures, driver)), driver.fps, args.frames)
+        _write(args.out, until_interrupted(at_rate(rows, driver.fps)), driver.fps, args.frames)
 
 
 def _check_output(path: Path, overwrite: bool) -> None:

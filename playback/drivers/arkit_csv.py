@@ -127,8 +127,8 @@ def _columns(path: Path, header: list[str], bundle: AvatarBundle) -> dict[str, i
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(
-            f"{path}, line 1: column {missing[0]}{others} missing; expected the columns of Live Link Face "
-            "(Timecode, BlendShapeCount, EyeBlinkLeft, ...)"
+            f"{path}, line 1: column {missing[0]}{others} missing; expected the columns of Live "
+            "Link Face (Timecode, BlendShapeCount, EyeBlinkLeft, ...)"
         )
     return index
 
@@ -159,8 +159,8 @@ def _numbers(
         if len(row) < len(header):
             missing = header[len(row)]
             raise UserError(
-                f"{path}, line {number}: column {missing}: missing ({len(row)} of {len(header)} values); the file is "
-                "cut off or damaged there: remove the line or export it again"
+                f"{path}, line {number}: column {missing}: missing ({len(row)} of {len(header)} "
+                "values); the file is cut off or damaged there: remove the line or export it again"
             )
         for target, column in enumerate(columns):
             try:
@@ -169,8 +169,8 @@ def _numbers(
                 value = math.nan
             if not math.isfinite(value):
                 raise UserError(
-                    f"{path}, line {number}: column {header[column]}: expected a number, got {row[column]!r}; "
-                    "mend or remove the line"
+                    f"{path}, line {number}: column {header[column]}: expected a number, got "
+                    f"{row[column]!r}; mend or remove the line"
                 )
             values[place, target] = value
     return values
@@ -190,8 +190,8 @@ def _states(path: Path, columns: dict[str, Tensor], bundle: AvatarBundle) -> Hea
     for name in (*HEAD, *EYE["left"], *EYE["right"]):
         if name in columns and float(columns[name].abs().max()) > _DEGREES:
             raise UserError(
-                f"{path}: column {name}: values up to {float(columns[name].abs().max()):.1f}; expected radians, these "
-                "look like degrees: convert them"
+                f"{path}: column {name}: values up to {float(columns[name].abs().max()):.1f}; "
+                "expected radians, these look like degrees: convert them"
             )
     angles = _gaze(columns, expression, names)
     look = torch.tensor([any(name in looks(eye) for eye in EYES) for name in names])

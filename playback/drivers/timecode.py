@@ -33,15 +33,17 @@ def seconds_of(
     measured = _measured(whole, frame)
     if rate is not None and measured is not None and rate > measured + max(2.0, 0.1 * measured):
         raise UserError(
-            f"{path}: its timecodes count about {measured:.0f} frames a second, not the {rate:g} of --fps; leave it out"
+            f"{path}: its timecodes count about {measured:.0f} frames a second, not the {rate:g} "
+            "of --fps; leave it out"
         )
     rate = rate or _rate(path, measured, float(frame.max()))
     beyond = np.flatnonzero(frame >= rate + 1e-6)
     if len(beyond):
         number, text = codes[beyond[0]]
         raise UserError(
-            f"{path}, line {number}: column Timecode: {text.strip()!r} counts to frame {int(frame[beyond[0]])} of a "
-            f"second, which has {rate:g} at this rate; give the session's rate with --fps (such as 60)"
+            f"{path}, line {number}: column Timecode: {text.strip()!r} counts to frame "
+            f"{int(frame[beyond[0]])} of a second, which has {rate:g} at this rate; give the "
+            "session's rate with --fps (such as 60)"
         )
     times = whole + frame / rate
     times += _DAY * np.cumsum(np.concatenate([[0], np.diff(times) < -_DAY / 2]))
@@ -61,7 +63,8 @@ def _parse(path: Path, number: int, text: str) -> tuple[float, float]:
     found = _FORM.fullmatch(text)
     if not found:
         raise UserError(
-            f"{path}, line {number}: column Timecode: expected HH:MM:SS:FF.fff (such as 13:07:25:13.586), got {text!r}"
+            f"{path}, line {number}: column Timecode: expected HH:MM:SS:FF.fff (such as "
+            f"13:07:25:13.586), got {text!r}"
         )
     hours, minutes, seconds, frame = found.groups()
     return 3600.0 * int(hours) + 60.0 * int(minutes) + int(seconds), float(frame)

@@ -1,7 +1,7 @@
 """A face before a webcam as a driver, live.
 
-This module needs ``preprocess`` (landmark detector, tracker, camera), which playing an avatar does
-not: it is imported when a webcam is to drive, never before (tests/test_imports.py holds this).
+Preprocessing (landmark detector, tracker, camera), which playing an avatar does not need, is
+imported when a webcam is opened (tests/test_imports.py holds this).
 """
 
 from __future__ import annotations
@@ -13,30 +13,25 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from likeness.fitting.bundle import AvatarBundle
-from likeness.playback.transfer.retarget import Person
+from likeness.playback.drivers.base import DriverOptions, LiveFrame
+from likeness.playback.transfer.retarget import MotionProfile
 from likeness.scene.errors import UserError
-from likeness.scene.head_state import HeadState
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from likeness.fitting.bundle import AvatarBundle
+
 _log = logging.getLogger(__name__)
 
 CALIBRATION_S = 1.5
-_LEAST = 12  # frames of calibration
-_MAX_SIDE = 640  # pixels of the long side of the pictures in which the face is looked for
+_MIN_FRAMES = 12  # of calibration
+_MAX_SIDE = 640  # pixels of the long side of the images in which the face is searched
 
 
 class Webcam:
     """States of a face as the camera sees it, after a calibration of about 1.5 s: look into the
-    camera, at ease.
-
-    Iterating gives states; ``time_s`` is the moment of the newest one, ``seen_s`` when its picture
-    was there (by time.perf_counter), ``picture(0)`` its picture, and ``person`` what calibration
-    learnt; ``detection_s`` and ``tracking_s`` are what the newest state cost. Frames without a face
-    repeat the last state.
-    """
+    camera with a neutral face. Frames without a face repeat the last state."""
 
     def __init__(self, source: str, bundle: AvatarBundle) -> None:
         from likeness.head_models import HEAD_MODELS
@@ -44,77 +39,76 @@ class Webcam:
 
         if bundle.head_model not in HEAD_MODELS:
             raise UserError(
-                f"--webcam {source}: cannot drive an avatar of head model {bundle.head_model!r}; known: "
-                f"{', '.join(HEAD_MODELS)}"
+                f"--webcam {source}: cannot drive an avatar of head model {bundle.head_model!r}; "
+                f"known: {', '.join(HEAD_MODELS)}"
             )
         self._camera = CameraStream(source)
         self._model = HEAD_MODELS[bundle.head_model]()
-        self.name, self.fps, self.live = f"webcam {source}", self._camera.fps, self._camera.live
-        self.person: Person | None = None
-        self.time_s = self.seen_s = self.detection_s = self.tracking_s = 0.0
-        self._picture: np.ndarray | None = None
+        self.name, self.fps = f"webcam {source}", self._camera.fps
 
-    def picture(self, index: int = 0) -> np.ndarray | None:
-        return self._picture
-
-    def __iter__(self) -> Iterator[HeadState]:
-        """States [] in the names of the head model, from the end of the calibration on."""
+    def frames(self) -> Iterator[LiveFrame]:
+        """In the names of the head model, from the end of the calibration on."""
         from likeness.preprocess.landmarks import FaceMeshDetector, face_widths
         from likeness.preprocess.tracking.live import calibrate
 
-        K = self._intrinsics()
-        kept: list[tuple[torch.Tensor, float]] = []
-        tracker, state = None, None
+        calibration: list[tuple[torch.Tensor, float]] = []
+        tracker = state = profile = None
         _log.info("calibrating: look into the camera, at ease, for %.1f seconds", CALIBRATION_S)
         with FaceMeshDetector(max_faces=1) as detector:
             for frame in self._camera:
-                self.seen_s, self.time_s = time.perf_counter(), frame.time_s
-                self._picture, image, scale = frame.image, *_reduced(frame.image)
+                seen_s = time.perf_counter()
+                image, scale = _reduced(frame.image)
                 faces = detector(image)
-                points = (
-                    torch.from_numpy(faces[face_widths(faces).argmax()] / scale)
-                    if len(faces)
-                    else None
-                )
-                if tracker is None:
+                detected_s = time.perf_counter()
+                points = None
+                if len(faces):
+                    points = torch.from_numpy(faces[face_widths(faces).argmax()] / scale)
+                if tracker is None or profile is None or state is None:
                     if points is not None:
-                        kept.append((points, frame.time_s))
-                    if len(kept) >= _LEAST and kept[-1][1] - kept[0][1] >= CALIBRATION_S:
-                        places, moments = zip(*kept)
-                        moments = torch.tensor(moments, dtype=torch.float64)
-                        tracker, tracking = calibrate(torch.stack(places), moments, K, self._model)
+                        calibration.append((points, frame.time_s))
+                    if (
+                        len(calibration) >= _MIN_FRAMES
+                        and frame.time_s - calibration[0][1] >= CALIBRATION_S
+                    ):
+                        landmarks, times = zip(*calibration)
+                        times = torch.tensor(times, dtype=torch.float64)
+                        tracker, tracking = calibrate(
+                            torch.stack(landmarks), times, self._intrinsics(), self._model
+                        )
                         names = tuple(self._model.expression_names), tuple(self._model.joint_names)
-                        self.person = Person.of_states(tracking.states, *names).unlimited()
+                        profile = MotionProfile.of_states(tracking.states, *names).unlimited()
                         state = tracking.states[-1]
                         _log.info("calibrated; go ahead")
                     continue
-                found_s = time.perf_counter()
                 if points is not None:
                     state = tracker(points, frame.time_s)
-                self.detection_s, self.tracking_s = (
-                    found_s - self.seen_s,
-                    time.perf_counter() - found_s,
-                )
-                yield state
+                tracking_s = time.perf_counter() - detected_s
+                seconds = detected_s - seen_s, tracking_s
+                yield LiveFrame(state, frame.time_s, frame.image, seen_s, profile, *seconds)
         if tracker is None:
-            found = f"a face in only {len(kept)} frames" if kept else "no face"
+            count = len(calibration)
+            faces = f"a face in only {count} frames" if count else "no face"
             raise UserError(
-                f"--webcam {self._camera.source}: showed {found}; calibration needs {CALIBRATION_S:g} s of one that "
-                "looks into the camera, large and well lit"
+                f"--webcam {self._camera.source}: showed {faces}; calibration needs "
+                f"{CALIBRATION_S:g} s of one that looks into the camera, large and well lit"
             )
 
     def _intrinsics(self) -> torch.Tensor:
         from likeness.preprocess.crop import UNCROPPED_FOCAL
 
-        focal = UNCROPPED_FOCAL * max(self._camera.width, self._camera.height)
-        return torch.tensor(
-            [[focal, 0, self._camera.width / 2], [0, focal, self._camera.height / 2], [0, 0, 1]],
-            dtype=torch.float64,
-        )
+        width, height = self._camera.width, self._camera.height
+        focal = UNCROPPED_FOCAL * max(width, height)
+        K = [[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]
+        return torch.tensor(K, dtype=torch.float64)
+
+
+def load(source: str, bundle: AvatarBundle, options: DriverOptions = DriverOptions()) -> Webcam:
+    """A camera by its number, or a file that is played as one."""
+    return Webcam(source, bundle)
 
 
 def _reduced(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """A picture of at most 640 pixels, in which faces are found as well and sooner, and its
+    """An image of at most 640 pixels, in which faces are found as well and sooner, and its
     scale."""
     import cv2
 

@@ -1,4 +1,4 @@
-"""Whether two pictures show the same person: embeddings of faces by a network from the user's own
+"""Whether two images show the same person: embeddings of faces by a network from the user's own
 file.
 
 Any network of ArcFace's kind (Deng et al. 2019) in an ONNX file: one input [1, 3, 112, 112], RGB in
@@ -15,7 +15,7 @@ import numpy as np
 from likeness.scene.errors import UserError
 
 SIDE = 112
-# Where ArcFace's training pictures have the eyes (the subject's right one first), nose and mouth's
+# Where ArcFace's training images have the eyes (the subject's right one first), nose and mouth's
 # corners, in pixels.
 TEMPLATE = np.array(
     [[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]], np.float32
@@ -39,8 +39,8 @@ class IdentityModel:
         except cv2.error as error:
             reason = " ".join(str(error.err or error).split())[:160]
             raise UserError(
-                f"{path}: OpenCV cannot run it as a network for face identity of one picture [1, 3, 112, 112] "
-                f"({reason}); give another ONNX file of ArcFace's kind"
+                f"{path}: OpenCV cannot run it as a network for face identity of one image [1, 3, "
+                f"112, 112] ({reason}); give another ONNX file of ArcFace's kind"
             ) from None
         if probe.size < 8:
             raise UserError(
@@ -48,7 +48,7 @@ class IdentityModel:
             )
 
     def __call__(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """The embedding [D] of the face in a picture [H, W, 3] uint8 RGB with FaceMesh's landmarks
+        """The embedding [D] of the face in an image [H, W, 3] uint8 RGB with FaceMesh's landmarks
         [478, 2]."""
         vector = self._run(aligned(image, landmarks))
         return vector / max(float(np.linalg.norm(vector)), 1e-9)
@@ -63,21 +63,11 @@ class IdentityModel:
 
 
 def aligned(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The face [112, 112, 3] uint8, moved, turned and scaled so that its five points lie best on
-    the template's."""
+    """The face [112, 112, 3] uint8, moved by the similarity transform that brings its five points
+    nearest to the template's (Umeyama 1991)."""
     import cv2
+    from skimage.transform import estimate_transform
 
     points = np.stack([landmarks[list(group)].mean(0) for group in _POINTS])
-    return cv2.warpAffine(image, similarity(points, TEMPLATE), (SIDE, SIDE), flags=cv2.INTER_LINEAR)
-
-
-def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """[2, 3]: the similarity transform that brings points [N, 2] nearest to others (Umeyama
-    1991)."""
-    middle, goal = source.mean(0), target.mean(0)
-    a, b = source - middle, target - goal
-    # As complex numbers: the best factor (scale and turn) is a projection.
-    a, b = a[:, 0] + 1j * a[:, 1], b[:, 0] + 1j * b[:, 1]
-    factor = np.vdot(a, b) / max(float(np.vdot(a, a).real), 1e-12)
-    linear = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
-    return np.column_stack([linear, goal - linear @ middle])
+    matrix = estimate_transform("similarity", points, TEMPLATE).params[:2]
+    return cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)

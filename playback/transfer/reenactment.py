@@ -1,28 +1,26 @@
 """How well an avatar does what a driver does: CSIM, AED, APD and AKD.
 
-Both clips, the driver's pictures and the avatar's, go through the same landmark detector and head
+Both clips, the driver's images and the avatar's, go through the same landmark detector and head
 tracker. Two variants of each distance are given, for transfers and, as the reference, for the
 avatar on held-out frames of its own recording:
 
 * ``papers``: frame by frame, as LAM and GAGAvatar report them (they name the estimators, not the
-formulas; the public
-  programs that measure AED and APD take the mean absolute difference of coefficients, without a
-  mean taken out). AED: mean absolute difference of the expression coefficients (0 to 1), and its
-  mean L2 norm. APD: the same two of the head's rotation vector against a head that faces the
-  camera, radians, and the mean angle between the rotations in degrees. AKD: mean L2 distance of the
-  478 landmarks in pixels of a picture of 512 rows; as in the papers of self-reenactment alone,
-  where both pictures have the same camera and face.
-* ``motion``: with each clip's mean taken out first, of expressions, rotations and landmarks alike:
-faces differ at
+  formulas; the public programs take the mean absolute difference of coefficients, without removing
+  a mean). AED: mean absolute difference of the expression coefficients, and its mean L2 norm. APD:
+  the same two of the head's rotation vector against a head that faces the camera, in radians, and
+  the mean angle between the rotations in degrees. AKD: mean L2 distance of the 478 landmarks in
+  pixels of an image of 512 rows; only of self-reenactment, where both images have the same camera
+  and face.
+* ``motion``: with each clip's mean of expressions, rotations and landmarks removed: faces differ at
   rest, and a transfer means to keep that difference. AED is the mean absolute difference, APD the
   mean angle in degrees, AKD the mean distance of the landmarks in per cent of each clip's distance
   of the outer eye corners.
 
-Their absolute values depend on the estimators, ours are not the papers'. CSIM: cosine of the
-face-identity embeddings of the avatar's pictures and the mean embedding of the person's own. Of a
-driver without pictures its own states are compared with.
+Absolute values depend on the estimators; ours are not the papers'. CSIM: cosine of the
+face-identity embeddings of the avatar's images and the mean embedding of the person's own. A driver
+without images is compared by its own states.
 
-This module needs ``preprocess`` (detector, tracker): for the scripts, not for playing.
+This module needs ``preprocess`` (detector, tracker): for measuring, not for playing.
 """
 
 from __future__ import annotations
@@ -58,20 +56,19 @@ from likeness.scene.transforms import (
 
 MAX_FRAMES = 120
 PAPER_ROWS = 512
-"""Rows of the papers' pictures, in whose pixels AKD is given."""
-# the rotation of a head that looks into the camera
-_FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-_LEAST = 8
+"""Rows of the papers' images, in whose pixels AKD is given."""
+_FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # rotation of a head that faces the camera
+_MIN_FACES = 8
 _NO_MODEL = "no network for face identity given (--identity-model FILE.onnx)"
-_NO_PICTURES = "the driver has no pictures"
+_NO_IMAGES = "the driver has no images"
 
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """What detector and tracker make of T pictures.
+    """What detector and tracker make of T images.
 
-    found: [T] bool. landmarks: [T, 478, 2] pixels. states: [T] by the tracker. embeddings: [T, D],
-        or None.
+    found: [T] bool, whether a face was detected. landmarks: [T, 478, 2] pixels. states: [T] by the
+    tracker. embeddings: [faces, D], or None.
     """
 
     found: Tensor
@@ -92,59 +89,43 @@ def measure(
     progress: bool = False,
 ) -> dict[str, Any]:
     """The figures as plain JSON: ``self`` (held-out frames of the run's own capture without their
-    sway), ``driven``.
+    secondary motion), ``driven``.
 
     Of each: csim; papers (aed, aed_l2, apd_radians, apd_l2_radians, apd_degrees, akd_pixels);
     motion (aed, apd_degrees, akd_percent); frames. None where something is not measured;
     ``reasons`` says why.
     """
     player, capture = Player(bundle, device), Capture.load(Path(run) / "capture")
-    chosen = _spread(list(capture.test))
-    truth, own_K = (
-        [_picture(capture, index) for index in chosen],
-        capture.frames[chosen[0]].camera.K,
-    )
-    times = torch.tensor([capture.frames[index].time_s for index in chosen], dtype=torch.float64)
-    shown = [
-        _play(
-            player,
-            capture.frames[index].state.without_secondary_motion(),
-            capture.frames[index].camera,
-        )
-        for index in chosen
-    ]
-    real = see(truth, own_K, times, bundle, identity, "own pictures" if progress else None)
-    played = see(shown, own_K, times, bundle, identity, "self-reenactment" if progress else None)
-    result = {
-        "self": _figures(
-            real, real.states, played, real, capture.root, PAPER_ROWS / truth[0].shape[0]
-        )
-    }
+
+    def seen(images: Iterable, K: Tensor, times: Tensor, model: IdentityModel | None, name: str):
+        return see(images, K, times, bundle, model, name if progress else None, len(times))
+
+    test = [capture.frames[index] for index in _spread(list(capture.test))]
+    times = torch.tensor([frame.time_s for frame in test], dtype=torch.float64)
+    truth = [to_uint8(composite(load_rgba(frame))) for frame in test]
+    own = [_play(player, frame.state.without_secondary_motion(), frame.camera) for frame in test]
+    K = test[0].camera.K
+    real = seen(truth, K, times, identity, "own images")
+    played = seen(own, K, times, identity, "self-reenactment")
+    pixels = PAPER_ROWS / truth[0].shape[0]
+    result = {"self": _figures(real, real.states, played, real, capture.root, pixels)}
 
     frames = _spread(list(range(len(driver))))
     states = transfer(bundle, driver, config, neutral=neutral)
     times, camera = driver.times[frames], bundle.default_camera
-    driven = see(
-        (_play(player, states[index], camera) for index in frames),
-        camera.K,
-        times,
-        bundle,
-        identity,
-        "driven avatar" if progress else None,
-        len(frames),
-    )
+    images = (_play(player, states[index], camera) for index in frames)
+    driven = seen(images, camera.K, times, identity, "driven avatar")
     theirs = None
-    if driver.pictures is not None:
-        pictures = [to_uint8(driver.picture(index)) for index in frames]
-        theirs = see(pictures, driver.K, times, bundle, None, "driver" if progress else None)
+    if driver.images is not None and driver.K is not None:
+        images = [to_uint8(driver.images(index)) for index in frames]
+        theirs = seen(images, driver.K, times, None, "driver")
     target = driver.states[frames] if theirs is None else theirs.states
     result["driven"] = _figures(theirs, target, driven, real, driver.name)
-    result["driver"] = driver.name
-    return result
+    return {**result, "driver": driver.name}
 
 
 def see(
-    pictures: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
     K: Tensor,
     times: Tensor,
     bundle: AvatarBundle,
@@ -152,36 +133,29 @@ def see(
     progress: str | None = None,
     total: int | None = None,
 ) -> Clip:
-    """Detects and tracks pictures [H, W, 3] uint8 at times [T]. Raises UserError when too few show
-    a face."""
+    """Detects and tracks images [H, W, 3] uint8 at times [T]. Raises UserError when too few show a
+    face."""
     from tqdm import tqdm
 
     from likeness.head_models import HEAD_MODELS
     from likeness.preprocess.landmarks import detect
     from likeness.preprocess.tracking import track
 
-    kept: list[np.ndarray] = []
-
-    def remembered():
-        bar = tqdm(pictures, desc=progress, unit="frame", disable=progress is None, total=total)
-        for picture in bar:
-            kept.append(picture)
-            yield picture
-
-    marks = detect(remembered(), max_faces=1)
-    if marks.found.sum() < _LEAST:
+    images = list(tqdm(images, progress, total, unit="frame", disable=progress is None))
+    marks = detect(iter(images), max_faces=1)
+    if marks.found.sum() < _MIN_FACES:
         raise UserError(
-            f"reenactment: a face was found in only {int(marks.found.sum())} of {len(kept)} pictures"
+            f"reenactment: a face was found in only {int(marks.found.sum())} of {len(images)} "
+            "images"
         )
     points, found = torch.from_numpy(marks.points), torch.from_numpy(marks.found)
     confidence = found[:, None].float().expand(-1, points.shape[1])
-    fps = rate_of(times)
-    states = track(points, confidence, K, HEAD_MODELS[bundle.head_model](), fps, times=times).states
+    model = HEAD_MODELS[bundle.head_model]()
+    states = track(points, confidence, K, model, rate_of(times), times=times).states
     embeddings = None
     if identity is not None:
-        embeddings = np.stack(
-            [identity(kept[i], marks.points[i]) for i in np.flatnonzero(marks.found)]
-        )
+        faces = np.flatnonzero(marks.found)
+        embeddings = np.stack([identity(images[i], marks.points[i]) for i in faces])
     return Clip(found, points, states, embeddings)
 
 
@@ -228,29 +202,27 @@ def _figures(
     name: Any,
     pixels: float | None = None,
 ) -> dict[str, Any]:
-    """pixels: of the papers' pictures in one of these; None where the two pictures are not of one
+    """pixels: of the papers' images in one of these; None where the two images are not of one
     camera and face."""
     both = avatar.found if driver is None else avatar.found & driver.found
-    if int(both.sum()) < _LEAST:
-        raise UserError(f"{name}: faces were found in only {int(both.sum())} pairs of pictures")
-    reasons, csim, akd = {}, None, None
+    if int(both.sum()) < _MIN_FACES:
+        raise UserError(f"{name}: faces were found in only {int(both.sum())} pairs of images")
+    reasons, csim, akd, akd_pixels = {}, None, None, None
     if avatar.embeddings is None or person.embeddings is None:
         reasons["csim"] = _NO_MODEL
     else:
         mean = person.embeddings.mean(0)
         csim = float((avatar.embeddings @ (mean / np.linalg.norm(mean))).mean())
     if driver is None:
-        reasons["akd"] = _NO_PICTURES
+        reasons["akd"] = _NO_IMAGES
     else:
-        akd = landmark_distance(driver.landmarks[both], avatar.landmarks[both])
+        points = driver.landmarks[both], avatar.landmarks[both]
+        akd = landmark_distance(*points)
+        if pixels is not None:
+            akd_pixels = pixels * float((points[0] - points[1]).norm(dim=-1).mean())
     expressions = target.expression[both], avatar.states.expression[both]
     poses = target.T_world_head[both], avatar.states.T_world_head[both]
     (aed, aed_l2), (apd, apd_l2) = expression_distances(*expressions), pose_distances(*poses)
-    akd_pixels = None
-    if driver is not None and pixels is not None:
-        akd_pixels = pixels * float(
-            (driver.landmarks[both] - avatar.landmarks[both]).norm(dim=-1).mean()
-        )
     return {
         "csim": csim,
         "papers": {
@@ -272,51 +244,43 @@ def _figures(
     }
 
 
+# of the table: heading, part and key of the figures, width, digits
+_COLUMNS = (
+    ("CSIM", None, "csim", 8, 3),
+    ("AED", "papers", "aed", 9, 4),
+    ("L2", "papers", "aed_l2", 8, 3),
+    ("APD rad", "papers", "apd_radians", 9, 4),
+    ("L2", "papers", "apd_l2_radians", 8, 3),
+    ("°", "papers", "apd_degrees", 8, 2),
+    ("AKD px", "papers", "akd_pixels", 8, 2),
+    ("AED", "motion", "aed", 9, 4),
+    ("APD °", "motion", "apd_degrees", 8, 2),
+    ("AKD %", "motion", "akd_percent", 8, 2),
+)
+
+
 def table(figures: dict[str, Any]) -> str:
     """The figures as lines of text."""
     lines = [
-        f"{'':28s}{'':8s}{'as the papers, frame by frame':^50s}{'motion alone':^25s}",
-        f"{'':28s}{'CSIM':>8s}{'AED':>9s}{'L2':>8s}{'APD rad':>9s}{'L2':>8s}{'°':>8s}{'AKD px':>8s}"
-        f"{'AED':>9s}{'APD °':>8s}{'AKD %':>8s}{'frames':>8s}",
+        f"{'':36s}{'as the papers, frame by frame':^50s}{'motion alone':^25s}",
+        " " * 28 + "".join(f"{label:>{width}s}" for label, _, _, width, _ in _COLUMNS) + "  frames",
     ]
-    for key, label in (
-        ("self", "self, held-out frames"),
-        ("driven", f"driven by {figures['driver']}"[:27]),
-    ):
-        row = figures[key]
-        papers, motion = row["papers"], row["motion"]
-        cells = [
-            (row["csim"], 8, 3),
-            (papers["aed"], 9, 4),
-            (papers["aed_l2"], 8, 3),
-            (papers["apd_radians"], 9, 4),
-            (papers["apd_l2_radians"], 8, 3),
-            (papers["apd_degrees"], 8, 2),
-            (papers["akd_pixels"], 8, 2),
-            (motion["aed"], 9, 4),
-            (motion["apd_degrees"], 8, 2),
-            (motion["akd_percent"], 8, 2),
-        ]
-        texts = [
-            f"{'–':>{w}s}" if value is None else f"{value:{w}.{digits}f}"
-            for value, w, digits in cells
-        ]
-        lines.append(f"{label:28s}" + "".join(texts) + f"{row['frames']:8d}")
-    reasons = {**figures["self"]["reasons"], **figures["driven"]["reasons"]}
-    names = {"csim": "CSIM", "akd": "AKD"}
+    labels = {"self": "self, held-out frames", "driven": f"driven by {figures['driver']}"[:27]}
+    for part, label in labels.items():
+        cells = []
+        for _, group, key, width, digits in _COLUMNS:
+            value = (figures[part][group] if group else figures[part])[key]
+            cells.append(f"{'–':>{width}s}" if value is None else f"{value:{width}.{digits}f}")
+        lines.append(f"{label:28s}" + "".join(cells) + f"{figures[part]['frames']:8d}")
+    reasons = figures["self"]["reasons"] | figures["driven"]["reasons"]
     return "\n".join(
-        lines + [f"{names[name]}: not measured: {reason}" for name, reason in reasons.items()]
+        [*lines, *(f"{name.upper()}: not measured: {reason}" for name, reason in reasons.items())]
     )
 
 
 def _spread(indices: list[int]) -> list[int]:
     """At most MAX_FRAMES of some frames, evenly spread."""
-    stride = -(-len(indices) // MAX_FRAMES)
-    return indices[::stride]
-
-
-def _picture(capture: Capture, index: int) -> np.ndarray:
-    return to_uint8(composite(load_rgba(capture.frames[index])))
+    return indices[:: -(-len(indices) // MAX_FRAMES)]
 
 
 def _play(player: Player, state: HeadState, camera: Camera) -> np.ndarray:

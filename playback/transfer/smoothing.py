@@ -29,8 +29,7 @@ def zero_phase(
     states: HeadState, times: Tensor, names: tuple[str, ...], window_s: float
 ) -> HeadState:
     """States [T] smoothed over ``window_s`` seconds by Savitzky and Golay's filter of order 2
-    (1964), which is
-    symmetric: nothing comes later or earlier. Gaps in the times [T] divide the clip. Rotations are
+    (1964), which is symmetric: it has no lag. Gaps in the times [T] divide the clip. Rotations are
     smoothed in the tangent space at each of them. 0 seconds, or a window of less than 5 frames,
     changes nothing."""
     if window_s <= 0 or len(times) < 3:
@@ -64,17 +63,14 @@ def _smoothed(states: HeadState, names: tuple[str, ...], window: int) -> HeadSta
         return torch.einsum("w,tw...->t...", weights, values[place])
 
     def rotations(quats: Tensor) -> Tensor:
-        around = multiply_quats(
-            conjugate_quats(quats)[:, None].expand_as(quats[place]), quats[place]
-        )
-        return normalize_quats(multiply_quats(quats, rotvecs_to_quats(vectors_of(around))))
-
-    def vectors_of(around: Tensor) -> Tensor:
-        return torch.einsum("w,tw...->t...", weights, quats_to_rotvecs(around))
+        around = quats[place]
+        relative = multiply_quats(conjugate_quats(quats)[:, None].expand_as(around), around)
+        mean = torch.einsum("w,tw...->t...", weights, quats_to_rotvecs(relative))
+        return normalize_quats(multiply_quats(quats, rotvecs_to_quats(mean)))
 
     def poses(transforms: Tensor) -> Tensor:
-        turned = rotations(matrices_to_quats(transforms[:, :3, :3]))
-        return make_transform(quats_to_matrices(turned), vectors(transforms[:, :3, 3]))
+        smooth = rotations(matrices_to_quats(transforms[:, :3, :3]))
+        return make_transform(quats_to_matrices(smooth), vectors(transforms[:, :3, 3]))
 
     blink = torch.tensor([name in BLINKS for name in names])
     expression = torch.where(blink, states.expression, vectors(states.expression).clamp(0, 1))
@@ -101,49 +97,45 @@ class OneEuroConfig:
 
 
 class CausalSmoother:
-    """The One-Euro filter (Casiez, Roussel and Vogel 2012) on states as they come: still when the
-    face is still, quick when it is quick. What it gives depends on the past alone."""
+    """The One-Euro filter (Casiez, Roussel and Vogel 2012) on states as they come: strong at rest,
+    weak in fast motion. Its output depends on the past alone."""
 
     def __init__(self, names: tuple[str, ...], config: OneEuroConfig = OneEuroConfig()) -> None:
         self._blink = torch.tensor([name in BLINKS for name in names])
         self._config = config
         self._last: HeadState | None = None
-        self._time = 0.0
+        self._time_s = 0.0
         self._speeds: dict[str, Tensor] = {}
 
     def __call__(self, state: HeadState, time_s: float) -> HeadState:
-        """The smoothed state [] at a time in seconds, which must go on from call to call."""
-        last, step = self._last, time_s - self._time
-        self._time = time_s
+        """The smoothed state [] at a time in seconds; times rise from call to call."""
+        last, step = self._last, time_s - self._time_s
+        self._time_s = time_s
         if last is None or step <= 0:
             self._last = state if last is None else last
             return self._last
         c = self._config
-        expression = self._vector(
-            "expression",
-            last.expression,
-            state.expression,
-            step,
-            c.expression_cutoff,
-            c.expression_slope,
-        )
-        result = HeadState(
+        faces = last.expression, state.expression
+        rates = c.expression_cutoff, c.expression_slope
+        expression = self._vector("expression", *faces, step, *rates)
+        self._last = HeadState(
             torch.where(self._blink, state.expression, expression),
             self._rotation("joints", last.joints, state.joints, step),
             self._pose("head", last.T_world_head, state.T_world_head, step),
             self._pose("body", last.T_world_body, state.T_world_body, step),
-            self._vector(
-                "sway", last.sway, state.sway, step, c.translation_cutoff, c.translation_slope
-            ),
+            self._translation("secondary motion", last.sway, state.sway, step),
         )
-        self._last = result
-        return result
+        return self._last
 
     def _vector(
         self, name: str, last: Tensor, new: Tensor, step: float, cutoff: float, slope: float
     ) -> Tensor:
         speed = self._speed(name, (new - last) / step, step).abs()
         return last + _share(cutoff + slope * speed, step) * (new - last)
+
+    def _translation(self, name: str, last: Tensor, new: Tensor, step: float) -> Tensor:
+        c = self._config
+        return self._vector(name, last, new, step, c.translation_cutoff, c.translation_slope)
 
     def _rotation(self, name: str, last: Tensor, new: Tensor, step: float) -> Tensor:
         change = quats_to_rotvecs(multiply_quats(conjugate_quats(last), new))
@@ -152,26 +144,16 @@ class CausalSmoother:
         return normalize_quats(multiply_quats(last, rotvecs_to_quats(share * change)))
 
     def _pose(self, name: str, last: Tensor, new: Tensor, step: float) -> Tensor:
-        c = self._config
-        turn = self._rotation(
-            name, matrices_to_quats(last[:3, :3]), matrices_to_quats(new[:3, :3]), step
-        )
-        place = self._vector(
-            f"{name} place",
-            last[:3, 3],
-            new[:3, 3],
-            step,
-            c.translation_cutoff,
-            c.translation_slope,
-        )
-        return make_transform(quats_to_matrices(turn), place)
+        quats = matrices_to_quats(last[:3, :3]), matrices_to_quats(new[:3, :3])
+        rotation = quats_to_matrices(self._rotation(name, *quats, step))
+        place = self._translation(f"{name} place", last[:3, 3], new[:3, 3], step)
+        return make_transform(rotation, place)
 
     def _speed(self, name: str, speed: Tensor, step: float) -> Tensor:
         """The smoothed speed of a quantity."""
         before = self._speeds.get(name, torch.zeros_like(speed))
-        self._speeds[name] = before + _share(
-            torch.full_like(speed, self._config.speed_cutoff), step
-        ) * (speed - before)
+        share = _share(torch.full_like(speed, self._config.speed_cutoff), step)
+        self._speeds[name] = before + share * (speed - before)
         return self._speeds[name]
 
 

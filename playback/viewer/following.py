@@ -83,8 +83,9 @@ class FollowedFit:
         self._follower.show(
             avatar,
             (
-                f"{self._text}: {100 * info.fraction:.0f} %, step {info.step}, {info.figures.psnr:.1f} dB on the last "
-                f"training frame, {info.num_gaussians} Gaussians"
+                f"{self._text}: {100 * info.fraction:.0f} %, step {info.step}, "
+                f"{info.figures.psnr:.1f} dB on the last training frame, {info.num_gaussians} "
+                "Gaussians"
             ),
         )
         now = time.monotonic()

@@ -29,7 +29,8 @@ def require_viser() -> None:
     """Raises UserError, with the remedy, where the package viser is not installed."""
     if importlib.util.find_spec("viser") is None:
         raise UserError(
-            f"the live viewer needs the package viser, which is missing; install it: python -m pip install '{VISER}'"
+            "the live viewer needs the package viser, which is missing; install it: python -m pip "
+            f"install '{VISER}'"
         )
 
 
@@ -118,8 +119,9 @@ class Server:
         self.url = self.urls[0]
         if not access.local:
             log.warning(
-                "the viewer listens to other machines: whoever has its address, token included, sees the pictures and "
-                "uses the panel, which also saves bundles; nothing is encrypted on the way"
+                "the viewer listens to other machines: whoever has its address, token included, "
+                "sees the pictures and uses the panel, which also saves bundles; nothing is "
+                "encrypted on the way"
             )
         self.viser.gui.configure_theme(
             show_logo=False, show_share_button=False, control_width="medium"

@@ -93,7 +93,8 @@ def load_camera_path(path: Path, recorded: Camera) -> CameraPath:
     pictures = round(times[-1] * fps) if times else len(entries)
     if pictures > MAX_PICTURES:
         raise UserError(
-            f"{path}: {pictures} pictures; a path has at most {MAX_PICTURES}: lower fps or shorten it"
+            f"{path}: {pictures} pictures; a path has at most {MAX_PICTURES}: lower fps or shorten "
+            "it"
         )
     with damage(path, "camera path", "mend the file"):
         cameras = [reader.camera(number, entry) for number, entry in enumerate(entries)]
@@ -144,7 +145,8 @@ class _Entries:
                 and K[2].tolist() == [0, 0, 1]
             ):
                 raise UserError(
-                    f"{self.path}: {where}: K: expected fx 0 cx, 0 fy cy, 0 0 1 with fx and fy above 0"
+                    f"{self.path}: {where}: K: expected fx 0 cx, 0 fy cy, 0 0 1 with fx and fy "
+                    "above 0"
                 )
             return dataclasses.replace(self.recorded, K=_tensor(K))
         if "fov_degrees" not in entry:
@@ -217,14 +219,16 @@ def _known(path: Path, where: str, entry: dict[str, Any], known: tuple[str, ...]
     for name in entry:
         if name not in known:
             raise UserError(
-                f"{path}: {where + ': ' if where else ''}unknown field {name!r}; {hint(name, known)}"
+                f"{path}: {where + ': ' if where else ''}unknown field {name!r}; "
+                f"{hint(name, known)}"
             )
 
 
 def _number(path: Path, field: str, value: Any, above: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:
         raise UserError(
-            f"{path}: {field}: expected a number above {above:g} and at most {most:g}, got {value!r}"
+            f"{path}: {field}: expected a number above {above:g} and at most {most:g}, got "
+            f"{value!r}"
         )
     return float(value)
 

@@ -40,7 +40,8 @@ def check_output(path: Path, shots: list[Shot], transparent: bool, overwrite: bo
     elif path.suffix.lower() == ".png":
         if len(shots) > 1:
             raise UserError(
-                f"{path}: one picture, but {len(shots)} moments; give a film, or a folder (no ending)"
+                f"{path}: one picture, but {len(shots)} moments; give a film, or a folder (no "
+                "ending)"
             )
     elif path.suffix:
         raise UserError(

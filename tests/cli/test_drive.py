@@ -89,7 +89,7 @@ def test_curves_become_a_film_and_states(folder, tmp_path, run):
 def test_films_hold_the_avatar_where_a_driver_turns_further_than_it_was_seen(folder):
     player = Player(folder / "avatar")
     state = dataclasses.replace(player.bundle.default_state, T_world_head=toys.head_pose(1.0))
-    driver = SimpleNamespace(fps=25, shown_at=lambda fps: [0], picture=lambda index: None)
+    driver = SimpleNamespace(fps=25, frames_at=lambda fps: [0], images=None)
     [[shown]] = rows(player, driver, state.map(lambda tensor: tensor[None]), player.camera.height)
     held, plain = (
         to_uint8(player.step(state, None, torch.ones(3), hold=hold).rgb) for hold in (True, False)
@@ -190,13 +190,9 @@ def test_options_that_would_not_be_read_are_refused(folder, run, capsys):
 
 
 def test_a_live_film_runs_as_fast_as_what_was_filmed():
-    driver = SimpleNamespace(fps=10, time_s=0.0)
-
-    def seen():
-        for name, driver.time_s in (("a", 5.0), ("b", 5.3), ("c", 5.32), ("d", 5.5)):
-            yield name
-
-    assert "".join(at_rate(seen(), driver)) == "aaabcd"
+    seen = (("a", 5.0), ("b", 5.3), ("c", 5.32), ("d", 5.5))
+    rows = [SimpleNamespace(images=name, frame=SimpleNamespace(time_s=time)) for name, time in seen]
+    assert "".join(at_rate(rows, 10)) == "aaabcd"
 
 
 def test_ctrl_c_ends_a_live_film_and_keeps_it():

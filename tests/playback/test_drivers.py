@@ -53,11 +53,7 @@ def test_a_csv_of_either_rate_gives_the_states_back(tmp_path, bundle, played, ra
         tmp_path / "phone.csv", arkit.table(states, bundle.expression_names, times, rate)
     )
     driver = open_driver(path, bundle)
-    assert (
-        driver.fps == pytest.approx(25, abs=0.05)
-        and len(driver) == 40
-        and driver.picture(0) is None
-    )
+    assert driver.fps == pytest.approx(25, abs=0.05) and len(driver) == 40 and driver.images is None
     torch.testing.assert_close(driver.times, times, atol=1e-3, rtol=0)
     torch.testing.assert_close(
         driver.states.expression, states.expression.clamp(0, 1), atol=1e-5, rtol=0
@@ -228,11 +224,11 @@ def test_runs_captures_and_avatars_drive(tmp_path, bundle):
         driver = open_driver(path, bundle)
         assert kind_of(path) == kind and driver.name == "me" and len(driver) == 6
         torch.testing.assert_close(driver.states.T_world_head, capture.states.T_world_head)
-        assert driver.picture(3).shape == (24, 24, 3) and driver.K.shape == (3, 3)
+        assert driver.images(3).shape == (24, 24, 3) and driver.K.shape == (3, 3)
     bundle.save(tmp_path / "alone")
     driver = open_driver(tmp_path / "alone", bundle)
-    assert kind_of(tmp_path / "alone") == "run" and len(driver) == 40 and driver.pictures is None
-    assert driver.fps == pytest.approx(25, rel=1e-3) and len(list(driver)) == 40
+    assert kind_of(tmp_path / "alone") == "run" and len(driver) == 40 and driver.images is None
+    assert driver.fps == pytest.approx(25, rel=1e-3)
 
 
 def test_a_driver_of_another_head_model_is_an_error(tmp_path, bundle):
@@ -261,5 +257,5 @@ def test_gaps_stand_still(bundle, played):
 
     times = torch.tensor([0.0, 0.1, 0.2, 0.6, 0.7], dtype=torch.float64)
     driver = Recording("x", played[0][:5], times, 10.0)
-    assert driver.shown_at(10) == [0, 1, 2, 2, 2, 2, 3, 4]
-    assert math.isclose(len(driver.shown_at(30)) / 30, 0.7, abs_tol=0.05)
+    assert driver.frames_at(10) == [0, 1, 2, 2, 2, 2, 3, 4]
+    assert math.isclose(len(driver.frames_at(30)) / 30, 0.7, abs_tol=0.05)

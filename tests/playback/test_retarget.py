@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from likeness.playback.transfer.retarget import (
-    Person,
+    MotionProfile,
     RetargetConfig,
     rest_state,
     retarget,
@@ -34,11 +34,11 @@ def bundle():
 
 @pytest.fixture(scope="module")
 def avatar(bundle):
-    return Person.of_avatar(bundle)
+    return MotionProfile.of_avatar(bundle)
 
 
-def person(bundle, states, **kwargs) -> Person:
-    return Person.of_states(states, bundle.expression_names, bundle.joint_names, **kwargs)
+def person(bundle, states, **kwargs) -> MotionProfile:
+    return MotionProfile.of_states(states, bundle.expression_names, bundle.joint_names, **kwargs)
 
 
 def test_the_avatars_own_recording_comes_back(bundle, avatar):
