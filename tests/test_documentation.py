@@ -87,6 +87,8 @@ def test_targets_presets_and_files_exist(page):
     folders = "|".join(
         path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "."
     )
+    if page.name == "extending.md":  # its files are new ones
+        return
     for name in re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)`", text):
         if not name.startswith(("runs/", "build/")):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
