@@ -120,12 +120,12 @@ def _make_report(folder: Path) -> Targets:
 
 
 def _read_report(folder: Path) -> None:
-    from likeness.collection.summary import _heldout
+    from likeness.collection.report import heldout
     from likeness.fitting.listeners import JsonLog
     from likeness.fitting.report import write_report
 
     write_report(folder)
-    _heldout(folder / "metrics.json")
+    heldout(folder / "metrics.json")
     log = JsonLog(folder / "log.jsonl")
     log._open(5)
     log.on_end(None)  # type: ignore[arg-type]

@@ -127,28 +127,21 @@ def _read_list(folder: Path) -> None:
     read_list(folder / "list.txt")
 
 
-def _make_fleet(folder: Path) -> Targets:
-    from likeness.collection import claims, state
+def _make_task(folder: Path) -> Targets:
+    from likeness.collection import state
     from tests.collection.fake_work import task
 
     one = task(folder, "a")
     one.folder.mkdir(parents=True)
     state.save(one, state.TaskState(state.DONE, options={"minutes": 3}, seconds=4.0))
-    assert claims.take(one.folder, one.stage) is not None
-    names = [path.relative_to(folder).as_posix() for path in sorted(one.folder.iterdir())]
-    return [(name, "json") for name in names]
+    return [(one.state.relative_to(folder).as_posix(), "json")]
 
 
-def _read_fleet(folder: Path) -> None:
-    from likeness.collection import claims, state
+def _read_task(folder: Path) -> None:
+    from likeness.collection import state
     from tests.collection.fake_work import task
 
-    one = task(folder, "a")
-    state.finished(one)
-    claims.owner(one.folder, one.stage)
-    taken = claims.take(one.folder, one.stage)
-    if taken is not None:
-        taken.release()
+    state.finished(task(folder, "a"))
 
 
 def _make_views(folder: Path) -> Targets:
@@ -341,7 +334,7 @@ READERS: dict[str, Reader] = {
     "ARKit curves (.csv)": Reader(_make_curves, _read_curves),
     "camera path": Reader(_make_path, _read_path),
     "list of subjects": Reader(_make_list, _read_list),
-    "tasks and claims": Reader(_make_fleet, _read_fleet),
+    "state of a task": Reader(_make_task, _read_task),
     "folder of views": Reader(_make_views, _read_views),
     "list of captures": Reader(_make_captures, _read_captures),
     "head model": Reader(_make_head_model, _read_head_model),

@@ -49,11 +49,16 @@ def _row(chain: tuple[Task, ...], states: dict[str, TaskState]) -> dict[str, Any
     row = {"name": chain[0].subject, "status": status, "tasks": tasks}
     last = chain[-1]
     if last.stage == FIT and status == state.DONE:
-        row |= {"run": str(last.product.parent), "heldout": {}}
-        with contextlib.suppress(UserError):
-            path = last.product.with_name("metrics.json")
-            row["heldout"] = headline(read_json(path, dict[str, Any], "metrics of a run"))
+        figures = heldout(last.product.with_name("metrics.json"))
+        row |= {"run": str(last.product.parent), "heldout": figures}
     return row
+
+
+def heldout(path: Path) -> dict[str, float | None]:
+    """The headline figures of a metrics.json; none where it is damaged."""
+    with contextlib.suppress(UserError):
+        return headline(read_json(path, dict[str, Any], "metrics of a run"))
+    return {}
 
 
 def write_summary(root: Path, rows: list[dict[str, Any]]) -> None:

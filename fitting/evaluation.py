@@ -174,17 +174,27 @@ def _mean(values: list[float | None]) -> float | None:
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """The figures that count of a metrics.json or of ``Evaluation.to_json``: L1, PSNR, SSIM, LPIPS,
-    PSNR by region.
+    PSNR by region, those of ``counted``. None for what was not measured, or is no finite number."""
+    measured = counted(metrics)
+    whole = {name: number_at(measured, "heldout", name) for name in IMAGE_METRICS}
+    return whole | {name: number_at(measured, "regions", name, "psnr") for name in REGIONS}
 
-    They are those of ``without_secondary_motion``: held-out frames as a driver reaches them,
-    without the secondary motion (sway) that was tracked on these very frames. A file without that
-    entry is of a capture without sway, or of ``to_json``. None for what was not measured.
-    """
-    measured = metrics.get("unswayed") or metrics
-    whole, regions = measured.get("heldout") or {}, measured.get("regions") or {}
-    return {name: whole.get(name) for name in IMAGE_METRICS} | {
-        name: (regions.get(name) or {}).get("psnr") for name in REGIONS
-    }
+
+def counted(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The evaluation whose figures count: of frames as a driver reaches them, without the secondary
+    motion that was tracked on these very frames. A metrics.json without that entry is of a capture
+    without secondary motion, or older: all that it has."""
+    without_secondary_motion = metrics.get("unswayed")
+    usable = isinstance(without_secondary_motion, Mapping) and without_secondary_motion
+    return without_secondary_motion if usable else metrics
+
+
+def number_at(value: Any, *keys: str) -> float | None:
+    """The finite number at a path in nested dictionaries, or None."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if usable and math.isfinite(value) else None
 
 
 def finite(value: Any) -> Any:

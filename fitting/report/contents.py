@@ -4,7 +4,6 @@ template."""
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 from markupsafe import Markup
 
+from likeness.fitting.evaluation import counted, number_at
 from likeness.fitting.images import error_map
 from likeness.fitting.report import charts, images, tracking
 from likeness.fitting.report.charts import Series, line_chart, running_mean
@@ -83,7 +83,8 @@ def gather(run_dir: Path) -> dict[str, Any]:
     capture, capture_problem = _capture(run_dir / "capture")
     log = _log(run_dir / "log.jsonl")
     metrics = metrics or {}
-    measured = _measured(metrics)
+    measured = counted(metrics)
+    frames = {**metrics, **measured}  # older runs have those with secondary motion alone
     return {
         "name": run_dir.resolve().name,
         "written": time.strftime("%Y-%m-%d %H:%M"),
@@ -94,9 +95,9 @@ def gather(run_dir: Path) -> dict[str, Any]:
         "further": tracking.flatten(
             {k: v for k, v in metrics.items() if k not in _SHOWN_ELSEWHERE}
         ),
-        "error_share": _error_share(measured),
-        "heldout": _heldout(run_dir / "heldout", measured),
-        "heldout_chart": _heldout_chart(measured),
+        "error_share": _error_share(frames),
+        "heldout": _heldout(run_dir / "heldout", frames),
+        "heldout_chart": _heldout_chart(frames),
         "inside": _inside(run_dir / "inside"),
         "pictures": _pictures(run_dir / "pictures"),
         "capture": tracking.section(capture) if capture is not None else None,
@@ -166,38 +167,20 @@ def _log(path: Path) -> list[dict[str, Any]]:
     return [entry for _, entry in read_log(path)] if path.is_file() else []
 
 
-def _at(value: Any, keys: tuple[str, ...]) -> float | None:
-    """The number at a path in nested dictionaries, or None."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    usable = (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    )
-    return value if usable else None
-
-
-def _measured(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The part of the metrics that the page shows: the evaluation behind the headline, or all that
-    an older run has."""
-    without_secondary_motion = metrics.get("unswayed")
-    return (
-        without_secondary_motion
-        if isinstance(without_secondary_motion, dict) and "per_frame" in without_secondary_motion
-        else metrics
-    )
-
-
 def _baseline(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What the baseline is measured to be on the same frames as ``_measured``."""
+    """What the baseline is measured to be on the same frames as ``counted``."""
     baseline = metrics.get("baseline")
     baseline = baseline if isinstance(baseline, dict) else {}
-    return baseline.get("unswayed") or {} if _measured(metrics) is not metrics else baseline
+    return baseline.get("unswayed") or {} if counted(metrics) is not metrics else baseline
 
 
 def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
     """The figures at the top of the page, the headline first."""
-    measured = _measured(metrics)
-    psnr, base = _at(measured, ("heldout", "psnr")), _at(_baseline(metrics), ("heldout", "psnr"))
+    measured = counted(metrics)
+    psnr, base = (
+        number_at(measured, "heldout", "psnr"),
+        number_at(_baseline(metrics), "heldout", "psnr"),
+    )
     tiles = []
 
     def tile(label: str, value: float | None, form: str, note: str = "") -> None:
@@ -209,29 +192,31 @@ def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
     if measured is not metrics:
         tile(
             "the same with tracked sway",
-            _at(metrics, ("heldout", "psnr")),
+            number_at(metrics, "heldout", "psnr"),
             "{:.1f} dB",
             "no driver can reach this",
         )
-    tile("SSIM", _at(measured, ("heldout", "ssim")), "{:.3f}")
-    tile("LPIPS", _at(measured, ("heldout", "lpips")), "{:.3f}", measured.get("lpips_net") or "")
-    tile("training PSNR", _at(metrics, ("train", "psnr")), "{:.1f} dB")
-    tile("Gaussians", _at(metrics, ("num_gaussians",)), "{:,.0f}")
-    tile("avatar", _at(metrics, ("bundle_mb",)), "{:.1f} MB")
-    seconds = _at(metrics, ("seconds", "fit"))
+    tile("SSIM", number_at(measured, "heldout", "ssim"), "{:.3f}")
+    tile(
+        "LPIPS", number_at(measured, "heldout", "lpips"), "{:.3f}", measured.get("lpips_net") or ""
+    )
+    tile("training PSNR", number_at(metrics, "train", "psnr"), "{:.1f} dB")
+    tile("Gaussians", number_at(metrics, "num_gaussians"), "{:,.0f}")
+    tile("avatar", number_at(metrics, "bundle_mb"), "{:.1f} MB")
+    seconds = number_at(metrics, "seconds", "fit")
     tile("fitting", None if seconds is None else seconds / 60, "{:.1f} min")
     return tiles
 
 
 def _comparison(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of the table: avatar, baseline without expressions, difference."""
-    measured, baseline = _measured(metrics), _baseline(metrics)
+    measured, baseline = counted(metrics), _baseline(metrics)
     sources = [(metric, measured, baseline) for metric in _METRICS]
     if measured is not metrics:  # beside the headline, and named
         sources.append((_WITH_SWAY, metrics, metrics.get("baseline") or {}))
     rows = []
     for (label, keys, digits, unit, more_is_better), of_avatar, of_baseline in sources:
-        value, base = _at(of_avatar, keys), _at(of_baseline, keys)
+        value, base = number_at(of_avatar, *keys), number_at(of_baseline, *keys)
         if value is None and base is None:
             continue
         gain = None if value is None or base is None else value - base
@@ -244,7 +229,7 @@ def _comparison(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _error_share(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    found = [(name, label, _at(metrics, ("error_share", name))) for name, label in _SHARES]
+    found = [(name, label, number_at(metrics, "error_share", name)) for name, label in _SHARES]
     return [
         {"name": name, "label": label, "percent": 100 * share, "colour": charts.COLOURS[index]}
         for index, (name, label, share) in enumerate(found)
@@ -276,9 +261,9 @@ def _heldout(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
         ]
         entry = measured.get(name, {})
         facts = [
-            f"{label} {_at(entry, (key,)):.{digits}f}{unit}"
+            f"{label} {number_at(entry, key):.{digits}f}{unit}"
             for label, key, digits, unit in _FRAME_FACTS
-            if _at(entry, (key,)) is not None
+            if number_at(entry, key) is not None
         ]
         rows.append({"title": title, "name": name, "figures": figures, "facts": ", ".join(facts)})
     return rows
@@ -330,7 +315,7 @@ def _chosen(names: list[str], measured: dict[str, Any]) -> list[tuple[str, str]]
     """Names and titles of the frames that are shown, in the order of time."""
     spread = np.linspace(0, len(names) - 1, _SHOWN_HELDOUT).astype(int) if names else []
     titles = {names[position]: "frame" for position in spread}
-    ranked = [name for name in names if _at(measured.get(name), ("psnr",)) is not None]
+    ranked = [name for name in names if number_at(measured.get(name), "psnr") is not None]
     ranked.sort(key=lambda name: measured[name]["psnr"])
     if len(ranked) > 1:
         titles.update({ranked[0]: "worst frame", ranked[-1]: "best frame"})
@@ -341,12 +326,14 @@ def _heldout_chart(metrics: dict[str, Any]) -> Markup:
     frames = [entry for entry in metrics.get("per_frame") or [] if isinstance(entry, dict)]
     if len(frames) < 3:
         return Markup("")
-    times = [_at(entry, ("time_s",)) or 0.0 for entry in frames]
+    times = [number_at(entry, "time_s") or 0.0 for entry in frames]
     curves = [
         ("whole frame", ("psnr",)),
         *((name, ("regions", name)) for name in ("face", "mouth", "eyes")),
     ]
-    series = [Series(name, times, [_at(entry, keys) for entry in frames]) for name, keys in curves]
+    series = [
+        Series(name, times, [number_at(entry, *keys) for entry in frames]) for name, keys in curves
+    ]
     return Markup(line_chart(series, x_label="seconds", y_label="PSNR, dB"))
 
 
@@ -361,7 +348,7 @@ def _training(log: list[dict[str, Any]]) -> list[tuple[str, Markup]]:
         ("PSNR of the training frames", "psnr", "dB", {}),
         ("Gaussians", "num_gaussians", "number", {"from_zero": True}),
     ):
-        values = [_at(entry, (key,)) for entry in log]
+        values = [number_at(entry, key) for entry in log]
         series = [Series(key, steps, values)]
         if key != "num_gaussians":
             series = [
