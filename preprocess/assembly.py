@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likeness.preprocess import quality
-from likeness.preprocess.crop import Crop
-from likeness.preprocess.frames import FrameFiles, read_image
+from likeness.preprocess.crop import Framing
+from likeness.preprocess.frames import FrameFiles, read_image, shown_share
 from likeness.preprocess.landmarks import eye_distances
 from likeness.preprocess.scan import Scan
 from likeness.preprocess.selection import Selection, crowded
@@ -22,10 +22,31 @@ if TYPE_CHECKING:
 
     from likeness.head_models.base import HeadModel
     from likeness.preprocess.tracking import Tracking
-    from likeness.scene.camera import Camera
 
 _MATTE_COVERS = 0.5  # of a face's landmarks, the part that a usable matte must cover
 _CUT_OFF = 0.9  # a file that yields less of the frames it announces is called cut off
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackedVideo:
+    """All that is known of a video before its mattes: tracking is of the selection's T frames."""
+
+    info: VideoInfo
+    scan: Scan
+    selection: Selection
+    framing: Framing
+    model: HeadModel
+    tracking: Tracking
+
+    def take(self, mask: np.ndarray, reason: str) -> TrackedVideo:
+        """The frames in a mask [T]; the others are counted as dropped for this reason."""
+        import torch
+
+        return dataclasses.replace(
+            self,
+            selection=self.selection.take(mask, reason),
+            tracking=self.tracking.take(torch.from_numpy(mask)),
+        )
 
 
 def frame_rate(times: np.ndarray) -> float:
@@ -35,22 +56,8 @@ def frame_rate(times: np.ndarray) -> float:
     return round(float(1 / np.median(np.diff(times))), 4)
 
 
-def assemble(
-    root: Path,
-    source_hash: str,
-    info: VideoInfo,
-    size: int,
-    scanned: Scan,
-    selection: Selection,
-    keep: np.ndarray,
-    crop: Crop,
-    camera: Camera,
-    tracking: Tracking,
-    model: HeadModel,
-    test_fraction: float,
-) -> Capture:
-    """The capture (not saved yet) of the frames ``keep`` [T'] of a selection, whose files are in
-    ``root``.
+def assemble(root: Path, source_hash: str, video: TrackedVideo, test_fraction: float) -> Capture:
+    """The capture (not saved yet) of a video's frames, whose files are in ``root``.
 
     The body stands at the mean pose of the training frames. Raises UserError when fewer than two
     frames have mattes that cover the face.
@@ -61,116 +68,107 @@ def assemble(
     from likeness.scene.transforms import mean_transform
 
     files = FrameFiles(root)
-    times = scanned.time_s[selection.frames]
-    landmarks = crop.points(selection.points, size)
-    covered, mattes = _mattes(files, landmarks[keep], times[keep])
-    dropped = dict(selection.dropped)
-    if not covered.all():
-        dropped["matte does not show the face"] = int((~covered).sum())
+    covered, mattes = _mattes(files, video)
     if covered.sum() < 2:
-        message = f"{info.path}: the mattes show no head; film before a plain wall, or choose another --matting"
-        raise UnusableVideo("matte does not show the face", message)
-    places = np.flatnonzero(covered)
-    kept = keep[covered]
-
-    num_test = max(1, round(test_fraction * len(kept)))
-    num_train = len(kept) - num_test
-    index = torch.from_numpy(kept)
-    states = tracking.states[index]
-    body = (
-        mean_transform(states.T_world_head[:num_train]).expand_as(states.T_world_head).contiguous()
+        raise UnusableVideo(
+            "matte does not show the face",
+            f"{video.info.path}: the mattes show no head; film before a plain wall, or choose "
+            "another --matting",
+        )
+    video = video.take(covered, "matte does not show the face")
+    selection, tracking, model = video.selection, video.tracking, video.model
+    count, fps = len(selection.frames), frame_rate(selection.time_s)
+    num_train = count - max(1, round(test_fraction * count))
+    states = tracking.states
+    body = mean_transform(states.T_world_head[:num_train])
+    states = dataclasses.replace(
+        states, T_world_body=body.expand_as(states.T_world_head).contiguous()
     )
-    states = dataclasses.replace(states, T_world_body=body)
+    landmarks = torch.from_numpy(video.framing.points(selection.points))
+    confidence = torch.from_numpy(selection.confidence)
     frames = tuple(
         TrackedFrame(
-            image_path=files.image(int(place)),
-            matte_path=files.matte(int(place)),
-            time_s=round(float(times[position]), 6),
-            camera=camera,
-            state=states[number],
-            landmarks=torch.from_numpy(landmarks[position]),
-            confidence=torch.from_numpy(selection.confidence[position]),
-            residual_px=float(tracking.residual_px[position]),
+            image_path=files.image(place),
+            matte_path=files.matte(place),
+            time_s=round(float(selection.time_s[index]), 6),
+            camera=video.framing.camera,
+            state=states[index],
+            landmarks=landmarks[index],
+            confidence=confidence[index],
+            residual_px=float(tracking.residual_px[index]),
         )
-        for number, (place, position) in enumerate(zip(places, kept))
+        for index, place in enumerate(np.flatnonzero(covered).tolist())
     )
     report = {
-        "video": _video_facts(info, scanned),
+        "video": _video_facts(video.info, video.scan),
         "frames": {
-            "seen": len(scanned.index),
-            "used": len(frames),
+            "seen": len(video.scan.index),
+            "used": count,
             "train": num_train,
-            "test": num_test,
-            "used_seconds": round(len(frames) / frame_rate(times[kept]), 3),
-            "dropped": dropped,
+            "test": count - num_train,
+            "used_seconds": round(count / fps, 3),
+            "dropped": selection.dropped,
             "cuts_s": selection.cut_times_s,
             "part_s": list(selection.part_s),
             "most_faces": selection.num_people,
-            "crowded": round(crowded(scanned), 4),
+            "crowded": round(crowded(video.scan), 4),
         },
-        "crop": {**dataclasses.asdict(crop), "size": size},
-        "camera": {"focal_px": round(float(camera.K[0, 0]), 3)},
-        "tracking": {"iterations": tracking.iterations},
+        **video.framing.report(),
         "pictures": quality.picture_quality(
-            selection.sharpness[kept],
-            selection.luminance[kept],
-            eye_distances(selection.points[kept]),
+            selection.sharpness, selection.luminance, eye_distances(selection.points)
         ),
         "mattes": mattes.figures(),
     }
-    capture = Capture(
+    return Capture(
         root=root,
         head_model=model.name,
         expression_names=tuple(model.expression_names),
         joint_names=tuple(model.joint_names),
         identity=tracking.identity,
-        fps=frame_rate(times[kept]),
+        fps=fps,
         frames=frames,
         train=tuple(range(num_train)),
-        test=tuple(range(num_train, len(frames))),
+        test=tuple(range(num_train, count)),
         source_hash=source_hash,
         report=report,
     )
-    return assess(capture, tracking.eye_distance_px)
 
 
-def assess(capture: Capture, eye_distance_px: float) -> Capture:
-    """The capture with figures and warnings on its states as they are, and on the landmark
-    tracker's residuals.
+def assess(capture: Capture, tracking: Tracking, notes: dict[str, Any]) -> Capture:
+    """The capture with a whole report: figures of its states as they are, and of the landmark
+    tracker's residuals; ``notes``; the warnings that follow.
 
-    eye_distance_px: as in ``Tracking``.
+    tracking: the landmark tracker's.
     """
     import numpy as np
 
     states = capture.states
     figures = quality.tracking_quality(
-        np.array([frame.residual_px for frame in capture.frames]) * (100 / eye_distance_px),
+        np.array([frame.residual_px for frame in capture.frames])
+        * (100 / tracking.eye_distance_px),
         states.expression.numpy(),
         capture.expression_names,
         states.T_world_head.numpy(),
         np.array([frame.time_s for frame in capture.frames]),
     )
-    figures["lid_opening"] = quality.lid_opening(
-        np.stack([frame.landmarks.numpy() for frame in capture.frames])
-    )
-    report = {**capture.report, "tracking": {**capture.report["tracking"], **figures}}
+    landmarks = np.stack([frame.landmarks.numpy() for frame in capture.frames])
+    figures |= {"iterations": tracking.iterations, "lid_opening": quality.lid_opening(landmarks)}
+    report = {**capture.report, "tracking": figures, **notes}
     report["warnings"] = quality.warnings(report)
     return dataclasses.replace(capture, report=report)
 
 
-def _mattes(
-    files: FrameFiles, landmarks: np.ndarray, times: np.ndarray
-) -> tuple[np.ndarray, quality.MatteQuality]:
-    """Which mattes [T] cover the face's landmarks [T, 478, 2], and the figures over all of them."""
+def _mattes(files: FrameFiles, video: TrackedVideo) -> tuple[np.ndarray, quality.MatteQuality]:
+    """Which mattes [T] cover the face's landmarks, and the figures over all of them."""
     import numpy as np
 
+    times, landmarks = video.selection.time_s, video.framing.points(video.selection.points)
     figures = quality.MatteQuality()
     covered = np.zeros(len(landmarks), bool)
     usual = np.median(np.diff(times)) if len(times) > 1 else 0.0
     for position, points in enumerate(landmarks):
         matte = read_image(files.matte(position), "matte")
-        x, y = np.clip(points.astype(int), 0, matte.shape[0] - 1).T
-        covered[position] = (matte[y, x] > 127).mean() >= _MATTE_COVERS
+        covered[position] = shown_share(matte, points) >= _MATTE_COVERS
         follows = position > 0 and times[position] - times[position - 1] < 1.5 * usual
         figures.add(matte, follows)
     return covered, figures

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from likeness.head_models.landmarks import CHIN, FOREHEAD
-from likeness.preprocess.video import VideoInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +29,18 @@ CLOSE_CROP_FOCAL = 2.5
 UNCROPPED_FOCAL = 1.0
 _CLOSE_CROP_ASPECT = 1.2
 _DIAGONAL_35MM = math.hypot(36.0, 24.0)
+
+
+class FullFrame(Protocol):
+    """What is filmed or photographed: its size in pixels, and the 35 mm equivalent focal length in
+    millimetres where its file tells it."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def focal_35mm(self) -> float | None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +71,50 @@ class Crop:
             return np.ascontiguousarray(square)
         method = cv2.INTER_AREA if self.side > size else cv2.INTER_LANCZOS4
         return cv2.resize(square, (size, size), interpolation=method)
+
+
+@dataclasses.dataclass(frozen=True)
+class Framing:
+    """How a clip is cut: a square that stays, resized to [size, size], and its camera.
+
+    focal_source: where the focal length comes from, in words; focal_px: in pixels of the full
+    frame; long_side: of the full frame, in pixels.
+    """
+
+    crop: Crop
+    size: int
+    camera: Camera
+    focal_source: str
+    focal_px: float
+    long_side: int
+
+    @classmethod
+    def of(
+        cls, points: np.ndarray, full: FullFrame, size: int, focal_px: float, focal_source: str
+    ) -> Framing:
+        """The framing by landmarks [T, 478, 2] in pixels of the full frame."""
+        crop = choose_crop(points, full.width, full.height)
+        camera = crop_camera(full, crop, focal_px, size)
+        return cls(crop, size, camera, focal_source, focal_px, max(full.width, full.height))
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """Pixels of the full frame [*b, 2] as pixels of the resized crop."""
+        return self.crop.points(points, self.size)
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """The resized crop [size, size, C] of a full frame [H, W, C] uint8."""
+        return self.crop.apply(image, self.size)
+
+    def report(self) -> dict[str, Any]:
+        """The parts ``crop`` and ``camera`` of a capture's report."""
+        return {
+            "crop": {**dataclasses.asdict(self.crop), "size": self.size},
+            "camera": {
+                "focal_px": round(float(self.camera.K[0, 0]), 3),
+                "source": self.focal_source,
+                "focal_long_sides": round(self.focal_px / self.long_side, 4),
+            },
+        }
 
 
 def choose_crop(points: np.ndarray, width: int, height: int) -> Crop:
@@ -102,38 +157,34 @@ def _fit(start: float, side: int, length: int) -> int:
     return max(0, min(round(start), length - side))
 
 
-def focal_pixels(info: VideoInfo, focal: float | None) -> tuple[float, str]:
-    """Focal length in pixels of the full picture, and where it comes from in words.
+def focal_pixels(full: FullFrame, focal: float | None) -> tuple[float, str]:
+    """Focal length in pixels of the full frame, and where it comes from in words.
 
-    ``focal`` is in units of the picture's long side. Without it: the file's metadata (35 mm
+    ``focal`` is in units of the frame's long side. Without it: the file's metadata (35 mm
     equivalent, by the diagonal); else an assumption, because a talking head does not tell it: 2.5
-    long sides for a picture that is nearly square (cropped from a larger one around a head), 1 long
+    long sides for a frame that is nearly square (cropped from a larger one around a head), 1 long
     side for others (a phone or webcam with all it sees).
     """
-    long_side = max(info.width, info.height)
+    long_side, short_side = max(full.width, full.height), min(full.width, full.height)
     if focal is not None:
         return focal * long_side, "given"
-    if info.focal_35mm is not None:
-        return info.focal_35mm / _DIAGONAL_35MM * math.hypot(
-            info.width, info.height
-        ), "the video's metadata"
-    if long_side <= _CLOSE_CROP_ASPECT * min(info.width, info.height):
+    if full.focal_35mm is not None:
+        diagonal = math.hypot(full.width, full.height)
+        return full.focal_35mm / _DIAGONAL_35MM * diagonal, "the video's metadata"
+    if long_side <= _CLOSE_CROP_ASPECT * short_side:
         return CLOSE_CROP_FOCAL * long_side, "assumed for a close crop"
     return UNCROPPED_FOCAL * long_side, "assumed for an uncropped camera"
 
 
-def crop_camera(info: VideoInfo, crop: Crop, focal_px: float, size: int) -> Camera:
+def crop_camera(full: FullFrame, crop: Crop, focal_px: float, size: int) -> Camera:
     """The camera of the resized crop; world = camera. The principal point is the middle of the FULL
-    picture."""
+    frame."""
     import torch
 
     from likeness.scene.camera import Camera
 
     K = torch.tensor(
-        [[focal_px, 0.0, info.width / 2], [0.0, focal_px, info.height / 2], [0.0, 0.0, 1.0]]
+        [[focal_px, 0.0, full.width / 2], [0.0, focal_px, full.height / 2], [0.0, 0.0, 1.0]]
     )
-    return (
-        Camera(K, torch.eye(4), info.width, info.height)
-        .cropped(crop.left, crop.top, crop.side, crop.side)
-        .resized(size, size)
-    )
+    uncropped = Camera(K, torch.eye(4), full.width, full.height)
+    return uncropped.cropped(crop.left, crop.top, crop.side, crop.side).resized(size, size)

@@ -1,28 +1,31 @@
-"""Second pass over a video: the cropped pictures and their mattes, written one by one."""
+"""Second pass over a video: the cropped images and their mattes, written one by one."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from likeness.preprocess.crop import Crop
+from likeness.preprocess.crop import Framing
 from likeness.preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
 from likeness.scene.errors import UserError
-from likeness.scene.files import write_bytes
-from likeness.scene.image_files import load_image
+from likeness.scene.files import write_bytes, write_json
+from likeness.scene.image_files import is_whole_png, load_image
+from likeness.scene.reading import read_json
 
 if TYPE_CHECKING:
     import numpy as np
 
-# frames shown again to a matter that looks back in time, when the work goes on after an
-# interruption
+    from likeness.preprocess.matting import MattingModel
+
+# frames shown again to a matting model that looks back in time, when work resumes
 _WARM_UP = 32
 _NAMES = "[0-9]" * 6 + ".png"
-_MAX_PENDING = 8  # pictures on their way to the disk
+_MAX_PENDING = 8  # images on their way to the disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,7 @@ class FrameFiles:
         return self.root / "mattes" / f"{position:06d}.png"
 
     def present(self) -> list[Path]:
-        """All pictures and mattes that are there."""
+        """All images and mattes that are there."""
         return [
             path
             for folder in ("images", "mattes")
@@ -48,21 +51,38 @@ class FrameFiles:
     def done(self, position: int) -> bool:
         return self.image(position).is_file() and self.matte(position).is_file()
 
+    def damaged(self) -> list[Path]:
+        """Files that are not whole. All are read once; a note in ``work`` of their sizes and times
+        then tells that they are still the same."""
+        note = self.root / "work" / "checked.json"
+        stats = {path: path.stat() for path in self.present()}
+        stamps = {
+            path.relative_to(self.root).as_posix(): [stat.st_size, stat.st_mtime_ns]
+            for path, stat in stats.items()
+        }
+        with contextlib.suppress(UserError):
+            if read_json(note, dict[str, list[int]], "list of checked images") == stamps:
+                return []
+        damaged = [path for path in stats if not is_whole_png(path)]
+        if not damaged and note.parent.is_dir():
+            # a folder that cannot be written to costs the reading each time, nothing else
+            with contextlib.suppress(UserError, OSError):
+                write_json(note, stamps)
+        return damaged
+
 
 def write_frames(
     info: VideoInfo,
     indices: Sequence[int],
-    crop: Crop,
-    size: int,
-    matter: Any,
+    framing: Framing,
+    matting: MattingModel,
     files: FrameFiles,
     progress: bool = True,
 ) -> int:
-    """Writes picture and matte of each frame whose number in the file is in ``indices``; returns
+    """Writes image and matte of each frame whose number in the file is in ``indices``; returns
     how many were new.
 
-    ``matter.mattes(iterable of [H, W, 3] uint8) -> iterable of [H, W]`` alphas in order, in [0, 1]
-    or uint8. Frames that are there already are skipped. Memory is bounded by what the matter holds
+    Frames that are there already are skipped. Memory is bounded by what the matting model holds
     back.
     """
     from tqdm import tqdm
@@ -76,12 +96,11 @@ def write_frames(
 
     def crops() -> Iterator[np.ndarray]:
         for frame in prefetch(iter(reader)):
-            image = crop.apply(frame.image, size)
-            waiting.append(image)
-            yield image
+            waiting.append(framing.apply(frame.image))
+            yield waiting[-1]
 
     wanted = set(missing)
-    pending: collections.deque[Future] = collections.deque()
+    pending: collections.deque[Future[None]] = collections.deque()
     position = first
     with (
         ThreadPoolExecutor(2, thread_name_prefix="frames") as pool,
@@ -93,7 +112,7 @@ def write_frames(
             disable=not progress,
         ) as bar,
     ):
-        for alpha in matter.mattes(crops()):
+        for alpha in matting.mattes(crops()):
             image = waiting.popleft()
             if position in wanted:
                 pending.append(pool.submit(write_pair, files, position, image, alpha))
@@ -105,13 +124,14 @@ def write_frames(
             future.result()
     if position != len(indices):
         raise UserError(
-            f"{info.path}: gave {position} of {len(indices)} frames when read a second time; has the file changed?"
+            f"{info.path}: gave {position} of {len(indices)} frames when read a second time; has "
+            "the file changed?"
         )
     return len(missing)
 
 
 def read_image(path: Path, what: str = "picture") -> np.ndarray:
-    """A picture [H, W, 3] RGB, or [H, W] where the file is grey. Raises UserError when it is
+    """An image [H, W, 3] RGB, or [H, W] where the file is grey. Raises UserError when it is
     missing or damaged."""
     cv2 = import_cv2()
     image = load_image(path, cv2.IMREAD_UNCHANGED)
@@ -122,23 +142,21 @@ def read_image(path: Path, what: str = "picture") -> np.ndarray:
 
 
 def write_pair(files: FrameFiles, position: int, image: np.ndarray, alpha: np.ndarray) -> None:
-    """Writes one frame, uint8 [H, W, 3] and alpha [H, W] in [0, 1] or uint8, the background's
-    colour removed."""
+    """Writes one frame, uint8 [H, W, 3], without the background's colour, and alpha uint8
+    [H, W]."""
     from likeness.preprocess.matting import foreground
 
-    alpha = _to_uint8(alpha)
-    colours = foreground.estimate(image, alpha)
-    write_bytes(files.image(position), _png(colours))
+    write_bytes(files.image(position), _png(foreground.estimate(image, alpha)))
     # last: its presence says that the frame is finished
     write_bytes(files.matte(position), _png(alpha))
 
 
-def _to_uint8(alpha: np.ndarray) -> np.ndarray:
+def shown_share(matte: np.ndarray, points: np.ndarray) -> float:
+    """The share of landmarks [478, 2] (pixels) that a matte uint8 [H, W] shows."""
     import numpy as np
 
-    if alpha.dtype == np.uint8:
-        return alpha
-    return np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
+    x, y = np.clip(points.astype(int), 0, len(matte) - 1).T
+    return float((matte[y, x] > 127).mean())
 
 
 def _png(image: np.ndarray) -> bytes:

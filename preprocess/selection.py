@@ -4,7 +4,7 @@ left out and why."""
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from likeness.preprocess.landmarks import eye_distances, face_widths
 from likeness.preprocess.scan import Scan
@@ -36,7 +36,7 @@ class SelectionConfig:
 class Selection:
     """The usable frames of a scan, in order of time.
 
-    frames: [T] positions in the scan. points: [T, 478, 2] pixels of the full picture. sharpness,
+    frames: [T] positions in the scan, at times time_s [T]. points: [T, 478, 2] pixels of the full picture. sharpness,
     luminance: [T] of the face. dropped: number of frames looked at but left out, by reason.
     cut_times_s: where the picture was cut.
     part_s: from when to when the shot lasts to which the frames belong; the whole video where it is
@@ -46,6 +46,7 @@ class Selection:
     """
 
     frames: np.ndarray
+    time_s: np.ndarray
     points: np.ndarray
     confidence: np.ndarray
     sharpness: np.ndarray
@@ -54,6 +55,14 @@ class Selection:
     cut_times_s: list[float]
     part_s: tuple[float, float]
     num_people: int
+
+    def take(self, index: np.ndarray, reason: str) -> Selection:
+        """The frames at an index or mask; the others are counted as dropped for this reason."""
+        names = ("frames", "time_s", "points", "confidence", "sharpness", "luminance")
+        part: dict[str, Any] = {name: getattr(self, name)[index] for name in names}
+        dropped = dict(self.dropped)
+        _count(dropped, reason, len(self.frames) - len(part["frames"]))
+        return dataclasses.replace(self, dropped=dropped, **part)
 
 
 def select(
@@ -106,12 +115,7 @@ def thin(selection: Selection, min_frames: int, max_frames: int) -> Selection:
     taken = np.arange(0, count, -(-count // max_frames))
     if len(taken) < min_frames:
         taken = np.linspace(0, count - 1, max_frames).round().astype(np.int64)
-    dropped = dict(selection.dropped)
-    _count(dropped, "sampled down", count - len(taken))
-    names = ("frames", "points", "confidence", "sharpness", "luminance")
-    return dataclasses.replace(
-        selection, dropped=dropped, **{name: getattr(selection, name)[taken] for name in names}
-    )
+    return selection.take(taken, "sampled down")
 
 
 def crowded(scan: Scan) -> float:
@@ -133,6 +137,7 @@ def _make(
     counts = np.bincount(scan.face_frame, minlength=1)
     return Selection(
         frames=scan.face_frame[chosen],
+        time_s=scan.time_s[scan.face_frame[chosen]],
         points=points,
         confidence=_inside(points, width, height).astype(np.float32),
         sharpness=scan.sharpness[chosen],

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-offline: bool = bool(os.environ.get("LIKENESS_OFFLINE"))
-"""Process-wide switch: True forbids every download (environment variable LIKENESS_OFFLINE sets it
-at the start)."""
-
 _TIMEOUT_S = 10.0
 _VERIFIED = "verified.json"
 _given_up: set[str] = set()  # names already logged as missing: one line and one attempt per process
@@ -131,9 +127,9 @@ def find(name: str, folder: Path | None = None, download: bool = True) -> Path |
     """The verified file of weights called ``name``, or None where it cannot be had.
 
     Looks in ``folder`` (the user's, --weights), in the folder that the environment variable
-    LIKENESS_WEIGHTS names, in the cache, and then, if ``download`` and not ``offline``, downloads
-    it into the cache. A download that cannot be made is logged in one line and not tried again in
-    this process.
+    LIKENESS_WEIGHTS names, in the cache, and then downloads it into the cache, unless ``download``
+    is False or the environment variable LIKENESS_OFFLINE is set. What cannot be had is logged in
+    one line and not tried again in this process.
 
     Raises UserError when a folder that the user named does not exist or holds another file under
     this name.
@@ -162,9 +158,24 @@ def find(name: str, folder: Path | None = None, download: bool = True) -> Path |
         if _verified(path, weights):
             return path
         _log.warning("%s: damaged (%s differs); ignored", path, weights.algorithm)
-    if not download:
-        return None
-    return _download(weights, path)
+    if weights.name not in _given_up:
+        allowed = download and not os.environ.get("LIKENESS_OFFLINE")
+        reason = _download(weights, path) if allowed else "downloads are switched off"
+        if reason is None:
+            return path
+        _given_up.add(weights.name)
+        _log.warning(
+            "%s is missing, needed for %s, and could not be downloaded (%s). To have it: download "
+            "%s (about %d MB, %s) on any machine, put it into a folder and give that with "
+            "--weights FOLDER",
+            weights.filename,
+            weights.what_for,
+            reason,
+            weights.urls[0],
+            round(weights.num_bytes / 1e6),
+            weights.licence,
+        )
+    return None
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
@@ -229,30 +240,17 @@ def _read_memory() -> dict[str, Any]:
     return {}
 
 
-def _download(weights: Weights, path: Path) -> Path | None:
-    if weights.name in _given_up:
-        return None
-    reason = "downloads are switched off"
-    if not offline:
-        for url in weights.urls:
-            try:
-                _fetch(url, weights, path)
-                return path
-            # URLError, time-outs and a full or read-only disk are OSErrors
-            except (OSError, ValueError) as error:
-                reason = f"{url.split('/')[2]}: {getattr(error, 'reason', None) or error}"
-    _given_up.add(weights.name)
-    _log.warning(
-        "%s is missing, needed for %s, and could not be downloaded (%s). To have it: download %s (about %d MB, %s) on "
-        "any machine, put it into a folder and give that with --weights FOLDER",
-        weights.filename,
-        weights.what_for,
-        reason,
-        weights.urls[0],
-        round(weights.num_bytes / 1e6),
-        weights.licence,
-    )
-    return None
+def _download(weights: Weights, path: Path) -> str | None:
+    """Tries all addresses; returns why none of them served, or None."""
+    reason = None
+    for url in weights.urls:
+        try:
+            _fetch(url, weights, path)
+            return None
+        # URLError, time-outs and a full or read-only disk are OSErrors
+        except (OSError, ValueError) as error:
+            reason = f"{url.split('/')[2]}: {getattr(error, 'reason', None) or error}"
+    return reason
 
 
 def _fetch(url: str, weights: Weights, path: Path) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from likeness.preprocess.matting.grid import distances, masked_means, push_pull
-from likeness.preprocess.matting.kernels import foreground_kernel
+from likeness.preprocess.matting.grid import distances, enlarge, masked_means, push_pull
 
 _SURE = 250  # of 255: from here on a pixel shows nothing but the person
 _REACH = 12.0  # pixels at 512 around the soft edge in which background colours are taken
@@ -41,7 +40,15 @@ def estimate(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     )
     near = _expected(image, inner if inner.any() else opaque, _SPREAD_F)
     behind = _expected(image, outer if outer.any() else empty, _SPREAD_B) if empty.any() else near
-    foreground_kernel(image, alpha, near, behind, np.float32(_NOISE), out)
+    # The most probable F under I = alpha F + (1 - alpha) B + noise, with Gaussians for F and B.
+    here = np.flatnonzero(soft)
+    a = alpha.reshape(-1)[here, None].astype(np.float32) / 255
+    f, b = (enlarge(field, alpha.shape).reshape(-1, 4)[here] for field in (near, behind))
+    gain = a * f[:, 3:] ** 2
+    gain /= a * gain + (1 - a) ** 2 * b[:, 3:] ** 2 + _NOISE**2
+    colours = out.reshape(-1, 3)
+    value = f[:, :3] + gain * (colours[here] - a * f[:, :3] - (1 - a) * b[:, :3])
+    colours[here] = np.clip(value, 0, 255) + 0.5
     return out
 
 

@@ -1,19 +1,12 @@
-"""Smooth fields on a coarse grid over a picture: cheap, and all that a wall or a colour nearby
+"""Smooth fields on a coarse grid over an image: cheap, and all that a wall or a colour nearby
 needs."""
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
-
-from likeness.preprocess.matting.grid_kernels import (
-    cell_means,
-    misfits,
-    pack,
-    push_pull_kernel,
-    surface_kernel,
-    surface_sums,
-)
 
 CELL = 4
 """Pixels per cell and side."""
@@ -22,16 +15,15 @@ _RIDGE = np.diag([1e-3, 1, 1, 10, 10, 10])
 
 
 def _cells(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of the grid for a picture [H, W, ...]."""
+    """Rows and columns of the grid for an image [H, W, ...]."""
     return max(2, -(-shape[0] // CELL)), max(2, -(-shape[1] // CELL))
 
 
 def shrink(image: np.ndarray) -> np.ndarray:
-    """Averages float32 [h, w, ...] over the cells of the grid for a picture [H, W, ...] of floats
+    """Averages float32 [h, w, ...] over the cells of the grid for an image [H, W, ...] of floats
     or 8-bit levels."""
-    return cv2.resize(image, _cells(image.shape)[::-1], interpolation=cv2.INTER_AREA).astype(
-        np.float32, copy=False
-    )
+    size = _cells(image.shape)[::-1]
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def masked_means(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -41,15 +33,15 @@ def masked_means(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.nd
     image: [H, W, 3] uint8 or float32. Returns float32 [h, w, 3], 0 where there are none, and [h, w]
         in [0, 1].
     """
-    size = _cells(image.shape)
-    colours, shares = np.empty((*size, 3), np.float32), np.empty(size, np.float32)
-    cell_means(np.ascontiguousarray(image), np.ascontiguousarray(mask), colours, shares)
-    return colours, shares
+    shares = shrink(mask.astype(np.float32))
+    total = shrink(cv2.copyTo(image, mask.view(np.uint8)).astype(np.float32))
+    return total / np.maximum(shares, 1e-6)[..., None], shares
 
 
 def enlarge(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A field on the grid at every pixel of a picture of the given shape (bilinear)."""
-    return cv2.resize(field, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    """A field on the grid at every pixel of an image of the given shape (bilinear)."""
+    size = (shape[1], shape[0])
+    return np.asarray(cv2.resize(field, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def distances(mask: np.ndarray) -> np.ndarray:
@@ -57,7 +49,7 @@ def distances(mask: np.ndarray) -> np.ndarray:
     if there is none."""
     if not mask.any():
         return np.full(mask.shape, 1e6, np.float32)
-    return cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
+    return np.asarray(cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3), np.float32)
 
 
 def push_pull(values: np.ndarray, weights: np.ndarray, finest: int = 1) -> np.ndarray:
@@ -68,21 +60,27 @@ def push_pull(values: np.ndarray, weights: np.ndarray, finest: int = 1) -> np.nd
     et al., "The Lumigraph", SIGGRAPH 1996). ``weights`` [h, w] in [0, 1]. ``finest``: cells of the
     finest level, per side. All float32.
     """
-    height, width = weights.shape
-    packed = np.empty((height, width, 5), np.float32)
-    pack(np.ascontiguousarray(values), np.ascontiguousarray(weights), packed)
-    if finest > 1:  # in two: OpenCV's area averages take four channels at most
-        size = (max(2, width // finest), max(2, height // finest))
-        halves = (
-            cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-            for part in (packed[..., :3], packed[..., 3:])
+    # the weights once for each channel: NumPy is slow over short rows
+    shape, share = weights.shape, cv2.merge([weights] * 4)
+    known = cv2.merge([*cv2.split(values), np.einsum("hwc,hwc->hw", values, values)]) * share
+    if finest > 1:
+        size = (max(2, shape[1] // finest), max(2, shape[0] // finest))
+        known, share = (
+            cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (known, share)
         )
-        packed = np.ascontiguousarray(np.dstack(list(halves)))
-    field = np.empty((*packed.shape[:2], 4), np.float32)
-    push_pull_kernel(packed, field)
-    return (
-        field if finest == 1 else cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
-    )
+    levels = [(known, share)]
+    while min(share.shape[:2]) > 2:
+        known, share = cv2.pyrDown(known), cv2.pyrDown(share)
+        levels.append((known, share))
+    field = known / np.maximum(share, 1e-6)
+    for known, share in levels[-2::-1]:
+        field = enlarge(field, share.shape)
+        trust = np.minimum(4 * share, 1)
+        field += trust * (known / np.maximum(share, 1e-6) - field)
+    colours = field[..., :3]
+    variance = field[..., 3] - np.einsum("hwc,hwc->hw", colours, colours)
+    field[..., 3] = np.sqrt(np.maximum(variance, 0) / 3)
+    return field if finest == 1 else enlarge(field, shape)
 
 
 def smooth_field(values: np.ndarray, weights: np.ndarray, scale: int = 8) -> np.ndarray:
@@ -90,9 +88,8 @@ def smooth_field(values: np.ndarray, weights: np.ndarray, scale: int = 8) -> np.
     [h, w, 4].
 
     A quadratic surface (walls lit from one side), then push-pull of what remains. What is filled in
-    is taken to be as
-    wrong as the known cells, over ``scale`` of them, are off the surface: little for a wall, much
-        for shelves.
+    is taken to be as wrong as the known cells, over ``scale`` of them, are off the surface: little
+    for a wall, much for shelves.
     """
     surface = quadratic_surface(values, weights)
     rest = values - surface
@@ -105,10 +102,11 @@ def smooth_field(values: np.ndarray, weights: np.ndarray, scale: int = 8) -> np.
 def inliers(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """How well each cell fits a quadratic surface through all weighted ones, in [0, 1], by the
     usual misfit."""
-    fit, misfit = np.ones_like(weights), np.empty_like(weights)
+    fit = np.ones_like(weights)
     inside = weights > 0.5
     for _ in range(2):
-        misfits(values, quadratic_surface(values, weights * fit), misfit)
+        apart = cv2.absdiff(values, quadratic_surface(values, weights * fit))
+        misfit = np.maximum.reduce(cv2.split(apart))
         known = misfit[inside]
         scale = 3 * max(float(np.median(known)) if known.size else 0.0, 2.0)
         fit = 1 / (1 + np.square(np.square(misfit / scale)))
@@ -118,8 +116,17 @@ def inliers(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def quadratic_surface(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The weighted least-squares quadratic surface [h, w, 3] through ``values`` [h, w, 3], all
     float32."""
-    normal, right = _RIDGE.copy(), np.zeros((6, 3))
-    surface_sums(values, weights, normal, right)
-    surface = np.empty(values.shape, np.float32)
-    surface_kernel(np.linalg.solve(normal, right), surface)
-    return surface
+    basis = _quadratic_basis(*weights.shape)
+    weighted = basis * weights.reshape(-1)
+    coefficients = np.linalg.solve(
+        _RIDGE + weighted @ basis.T, weighted @ values.reshape(-1, values.shape[-1])
+    )
+    return (basis.T @ coefficients.astype(np.float32)).reshape(values.shape)
+
+
+@functools.lru_cache(maxsize=4)
+def _quadratic_basis(height: int, width: int) -> np.ndarray:
+    """The terms of a quadratic surface [6, h·w] over coordinates from -1 to 1."""
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
+    return terms.reshape(6, -1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The matter ``modnet``: mattes with hair by the published MODNet weights."""
+"""The matting model ``modnet``: mattes with hair by the published MODNet weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MODNetConfig:
     """Change of colour in 8-bit levels from which on a frame no longer counts in that average."""
 
 
-class MODNetMatter:
+class MODNetMatting:
     """Mattes by MODNet, each frame on its own, then averaged over time where the picture stands
     still.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 
 from likeness.preprocess.matting.grid import (
@@ -15,7 +16,6 @@ from likeness.preprocess.matting.grid import (
     shrink,
     smooth_field,
 )
-from likeness.preprocess.matting.kernels import background_kernel, learn_kernel
 
 _LIGHT_CELLS = 8
 """Cells of the grid over which a change counts as one of light, not of things."""
@@ -44,39 +44,15 @@ class PlateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Background:
-    """What is known of the background of one frame, for the kernels: see ``colours`` for what it
-    means.
+    """The background of one frame, in 8-bit levels.
 
-    mean [H, W, 3] and deviation [H, W]: of colours seen before; seen [H, W] bool. light [h, w, 3]:
-    change of the light since then. guess [h, w, 4]: colour and standard deviation where nothing was
-    seen. noise: least deviation if seen.
+    colours: [H, W, 3] at every pixel, with standard deviations sigma [H, W]. guess: [h, w, 4]
+    colours and deviations on the grid, as filled in where the background was never seen.
     """
 
-    mean: np.ndarray
-    deviation: np.ndarray
-    seen: np.ndarray
-    light: np.ndarray
+    colours: np.ndarray
+    sigma: np.ndarray
     guess: np.ndarray
-    noise: float
-
-    def copy(self) -> Background:
-        """One that stays as it is when the plate it comes from looks at the next frame."""
-        mean, deviation, seen = self.mean.copy(), self.deviation.copy(), self.seen.copy()
-        return dataclasses.replace(self, mean=mean, deviation=deviation, seen=seen)
-
-    def colours(self) -> tuple[np.ndarray, np.ndarray]:
-        """Colours [H, W, 3] and standard deviations [H, W] in 8-bit levels at every pixel."""
-        out = np.empty((*self.seen.shape, 4), np.float32)
-        background_kernel(
-            self.mean,
-            self.deviation,
-            self.seen,
-            self.light,
-            self.guess,
-            np.float32(self.noise),
-            out,
-        )
-        return out[..., :3], out[..., 3]
 
 
 class BackgroundPlate:
@@ -121,18 +97,27 @@ class BackgroundPlate:
         )[..., None]
         guess = smooth_field(known, np.minimum(total, 1))
         guess[..., 3] += config.guess_noise
-        learn_kernel(
-            image,
-            enlarge(weights, image.shape),
-            light,
-            self._mean,
-            self._deviation,
-            self._seen,
-            config.rate,
-        )
-        return Background(
-            self._mean, self._deviation, self._seen, light, guess, config.sensor_noise
-        )
+        light_here = enlarge(light, image.shape)
+        self._learn(image - light_here, enlarge(weights, image.shape) > 0.5)
+        colours = enlarge(np.ascontiguousarray(guess[..., :3]), image.shape)
+        sigma = enlarge(np.ascontiguousarray(guess[..., 3]), image.shape)
+        seen_before = self._seen.view(np.uint8)
+        cv2.copyTo(self._mean + light_here, seen_before, colours)
+        # 1.25 turns a mean absolute deviation into a standard one
+        deviation = np.maximum(1.25 * self._deviation, config.sensor_noise)
+        cv2.copyTo(deviation, seen_before, sigma)
+        return Background(colours, sigma, guess)
+
+    def _learn(self, image: np.ndarray, clear: np.ndarray) -> None:
+        """Joins the pixels ``clear`` [H, W] of an image [H, W, 3], in the light of when the plate
+        was first seen, to the running mean and mean absolute deviation."""
+        change = cv2.transform(cv2.absdiff(image, self._mean), np.full((1, 3), 1 / 3))
+        again = (clear & self._seen).view(np.uint8)
+        first = (clear & ~self._seen).view(np.uint8)
+        cv2.accumulateWeighted(change, self._deviation, self.config.rate, again)
+        cv2.accumulateWeighted(image, self._mean, self.config.rate, again)
+        cv2.copyTo(image, first, self._mean)
+        self._seen |= clear
 
     def _light(
         self, change: np.ndarray, weights: np.ndarray, seen: np.ndarray

@@ -8,14 +8,8 @@ import dataclasses
 import cv2
 import numpy as np
 
-from likeness.preprocess.matting.grid import distances, masked_means, push_pull
-from likeness.preprocess.matting.kernels import (
-    calm_kernel,
-    clearness_kernel,
-    mark_labels,
-    settle_kernel,
-    unmix_kernel,
-)
+from likeness.preprocess.matting.grid import distances, enlarge, masked_means, push_pull
+from likeness.preprocess.matting.kernels import unmix_kernel
 from likeness.preprocess.matting.plate import Background
 
 
@@ -64,51 +58,34 @@ def refine(
     if not core.any() or not band.any():
         return mask.copy()
     mixed, trust, odds = (np.empty(mask.shape, np.float32) for _ in range(3))
-    sure = core
-    # Foreground colours first from deep inside, then from all that the first round found to be
+    limits = np.float32([config.prior_inside, config.prior_outside, config.evidence_limit])
+    # Foreground colours first from deep inside, then from all that the first round takes for the
     # person.
-    for _ in range(2):
+    for first in (True, False):
+        sure = core if first else core | (distances(odds < 1.5) > 2.5 * unit)
         near = push_pull(*masked_means(image, sure))
         near[..., 3] += config.foreground_noise
-        unmix_kernel(
-            image,
-            mask,
-            band,
-            core,
-            background.mean,
-            background.deviation,
-            background.seen,
-            background.light,
-            background.guess,
-            np.float32(background.noise),
-            near,
-            np.float32(config.prior_inside),
-            np.float32(config.prior_outside),
-            np.float32(config.evidence_limit),
-            mixed,
-            trust,
-            odds,
-        )
-        sure = (distances(odds < 1.5) > 2.5 * unit) | core
-    clear = np.empty((*near.shape[:2], 1), np.float32)
-    clearness_kernel(near, background.guess, np.float32(config.calm_contrast), clear)
-    calm_kernel(cv2.blur(odds, (9, 9)), cv2.blur(odds, (3, 3)), clear, trust, odds)
+        colours = background.colours, background.sigma, enlarge(near, mask.shape)
+        unmix_kernel(image, mask, band, core, *colours, *limits, mixed, trust, odds)
+    # Where the person is hardly told from the background, odds are smoothed more and mixtures
+    # count for less.
+    contrast = np.square(near - background.guess)[..., :3].sum(-1)
+    clear = enlarge(contrast / (contrast + config.calm_contrast**2), mask.shape)
+    smoother, smooth = cv2.blur(odds, (9, 9)), cv2.blur(odds, (3, 3))
+    odds = smoother + clear * (smooth - smoother)
+    trust *= clear
+
     solid = _connected(odds > 0, core, config.gap * unit)
-    depth, away = distances(~solid), distances(solid)
-    alpha = np.empty_like(mask)
-    settle_kernel(
-        odds,
-        mixed,
-        trust,
-        depth,
-        away,
-        np.float32(unit),
-        band,
-        core,
-        np.float32(config.solid),
-        np.float32(config.reach_out),
-        alpha,
+    here = np.flatnonzero(band)
+    depth, away, odds, mixed, trust = (
+        values.reshape(-1)[here]
+        for values in (distances(~solid) / unit, distances(solid) / unit, odds, mixed, trust)
     )
+    soft = 1 / (1 + np.exp(-odds))
+    inner = np.clip((depth - 1) / (config.solid - 1), 0, 1)
+    outer = np.clip((config.reach_out - away) / (0.5 * config.reach_out), 0, 1)
+    alpha = core.astype(np.float32)
+    alpha.reshape(-1)[here] = np.maximum(soft + trust * (mixed - soft), inner) * outer
     return _without_specks(alpha, config.speck * unit**2)
 
 
@@ -117,21 +94,19 @@ def _connected(person: np.ndarray, core: np.ndarray, gap: float) -> np.ndarray:
     under ``gap``."""
     opened = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels = cv2.connectedComponents(opened | core.view(np.uint8), connectivity=4)
-    kept = np.zeros(count, bool)
-    mark_labels(labels, core, kept)
-    kept[0] = False
-    solid = np.take(kept, labels)
+    keep = np.zeros(count, bool)
+    keep[labels[core]] = True
+    keep[0] = False
+    solid = keep[labels]
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
         (~solid).view(np.uint8), connectivity=4
     )
     height, width = person.shape
     left, top, w, h, _ = stats.T
     hole = (left > 0) & (top > 0) & (left + w < width) & (top + h < height)
-    wide = np.zeros(count, bool)
-    mark_labels(labels, distances(solid) > gap, wide)
-    hole &= ~wide
+    hole[labels[distances(solid) > gap]] = False
     hole[0] = False
-    return solid | np.take(hole, labels) if hole.any() else solid
+    return solid | hole[labels] if hole.any() else solid
 
 
 def _without_specks(alpha: np.ndarray, area: float) -> np.ndarray:
@@ -139,5 +114,5 @@ def _without_specks(alpha: np.ndarray, area: float) -> np.ndarray:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(
         (alpha > 0.04).view(np.uint8), connectivity=8
     )
-    kept = stats[:, cv2.CC_STAT_AREA] >= area
-    return alpha if kept.all() else alpha * np.take(kept, labels)
+    large = stats[:, cv2.CC_STAT_AREA] >= area
+    return alpha if large.all() else alpha * large[labels]

@@ -1,4 +1,4 @@
-"""The matter ``selfie``: the segmentation network inside MediaPipe's wheel, refined to an alpha
+"""The matting model ``selfie``: the segmentation network inside MediaPipe's wheel, refined to an alpha
 matte.
 
 The network says where the person is, in a mask of 256 x 256 that flickers and cuts loose hair. Its
@@ -50,7 +50,7 @@ class SelfieConfig:
     """The edge."""
 
 
-class SelfieMatter:
+class SelfieMatting:
     """Mattes for one person before a background, best before a still one. Reads ahead
     ``look_ahead`` frames.
 
@@ -88,10 +88,9 @@ class SelfieMatter:
         with ThreadPoolExecutor(self.threads, thread_name_prefix="mattes") as pool:
             waiting: deque[tuple[np.ndarray, Future]] = deque()
             for _, small, frame in masks:
-                mask, background = self._seen(plate, frame, small)
-                if background is not None:
-                    background = background.copy()  # the next frame changes it
-                waiting.append((frame, pool.submit(self._alpha, frame, mask, background)))
+                waiting.append(
+                    (frame, pool.submit(self._alpha, frame, *self._seen(plate, frame, small)))
+                )
                 if len(waiting) > self.threads:
                     frame, alpha = waiting.popleft()
                     yield frame, alpha.result(), None

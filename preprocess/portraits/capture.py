@@ -1,4 +1,4 @@
-"""Pictures of one person in, capture out."""
+"""Still images of one person in, capture out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from likeness.preprocess.crop import Crop, choose_crop, crop_camera, focal_pixels
+from likeness.head_models.landmarks import CHIN, FOREHEAD
+from likeness.preprocess.crop import Framing, focal_pixels
+from likeness.preprocess.frames import FrameFiles
+from likeness.preprocess.matting import MattingChoice
 from likeness.preprocess.portraits.faces import Face, find_face, open_detector
-from likeness.preprocess.portraits.mattes import MatteChoice, write_pictures
+from likeness.preprocess.portraits.mattes import write_images
 from likeness.preprocess.portraits.reading import Still, read_still
 from likeness.preprocess.portraits.warnings import find_warnings
 from likeness.preprocess.quality import head_angles, tracking_quality
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
 
     from likeness.head_models.base import HeadModel
     from likeness.preprocess.tracking import Tracking
-    from likeness.scene.camera import Camera
     from likeness.scene.capture import Capture, Identity
 
 _log = logging.getLogger(__name__)
@@ -38,10 +40,10 @@ _FACE_HEIGHT_M = 0.165  # forehead to chin of the detector's points on the mean 
 
 @dataclasses.dataclass(frozen=True)
 class PictureOptions:
-    """How pictures become a capture."""
+    """How still images become a capture."""
 
     size: int = 512
-    """Side of the capture's square pictures in pixels."""
+    """Side of the capture's square images in pixels."""
     focal: float | None = None
     """Focal length in units of the pictures' long sides; None: by the file, else assumed."""
     matting: str = "auto"
@@ -58,6 +60,17 @@ class PictureOptions:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class Portrait:
+    """What is known of one image before its head is tracked; landmarks: [478, 2] pixels of the
+    crop."""
+
+    still: Still
+    face: Face
+    framing: Framing
+    landmarks: np.ndarray
+
+
 def build_capture(
     paths: Sequence[Path],
     root: Path,
@@ -68,12 +81,12 @@ def build_capture(
     weights: Path | None = None,
     download: bool = True,
 ) -> Capture:
-    """Makes the capture of one person's pictures in ``root``: all of them for training, none held
+    """Makes the capture of one person's images in ``root``: all of them for training, none held
     out.
 
     identity: of a person who is known already (in the terms of ``options.head_model``). device,
     weights, download: of the matting. ``report["seconds"]`` holds the seconds by part. Raises
-    UserError for pictures that cannot be used.
+    UserError for images that cannot be used.
     """
     from likeness.head_models import HEAD_MODELS
 
@@ -83,42 +96,23 @@ def build_capture(
     stills = [read_still(path) for path in paths]
     clock.lap("reading")
     with open_detector() as detector:
-        faces = [find_face(still, detector) for still in stills]
+        portraits = [_framed(still, find_face(still, detector), options) for still in stills]
     clock.lap("face")
-    crops = [
-        choose_crop(face.points[None], still.width, still.height)
-        for face, still in zip(faces, stills)
-    ]
-    cameras, sources = zip(*(_camera(*item, options) for item in zip(stills, faces, crops)))
     model = HEAD_MODELS[options.head_model]()
-    tracking, landmarks = _tracked(stills, faces, crops, cameras, model, identity, options)
+    tracking = _track(portraits, model, identity)
     clock.lap("head")
-    choice = MatteChoice(options.matting, device, weights, download)
-    note = write_pictures(Path(root), stills, crops, landmarks, options.size, choice)
+    choice = MattingChoice(options.matting, device, weights, download)
+    matting = write_images(Path(root), portraits, choice)
     clock.lap("matte")
-    frames = _Gathered(
-        tuple(stills), tuple(faces), tuple(crops), tuple(cameras), tuple(sources), landmarks
-    )
-    report = _report(frames, tracking, model, note) | {"seconds": clock.seconds()}
-    capture = _assemble(
-        Path(root), frames, tracking, model, _hash(paths, options, identity), report
-    )
-    for warning in report["warnings"]:
-        _log.warning("%s: %s; better: %s", warning.pop("name"), warning["what"], warning["remedy"])
+    report = _report(portraits, tracking, model) | {"matting": matting, "seconds": clock.seconds()}
+    warnings = find_warnings(report["pictures"], [portrait.face.points for portrait in portraits])
+    for name, warning in warnings:
+        _log.warning("%s: %s; better: %s", name, warning["what"], warning["remedy"])
+    report["warnings"] = [warning for _, warning in warnings]
+    source_hash = _hash(paths, options, identity)
+    capture = _assemble(Path(root), portraits, tracking, model, source_hash, report)
     capture.save()
     return capture
-
-
-@dataclasses.dataclass(frozen=True)
-class _Gathered:
-    """What is known of T pictures; landmarks: [T, 478, 2] pixels of the crops."""
-
-    stills: tuple[Still, ...]
-    faces: tuple[Face, ...]
-    crops: tuple[Crop, ...]
-    cameras: tuple[Camera, ...]
-    focal_sources: tuple[str, ...]
-    landmarks: np.ndarray
 
 
 class _Clock:
@@ -136,11 +130,8 @@ class _Clock:
         return {**self._laps, "total": round(sum(self._laps.values()), 3)}
 
 
-def _camera(still: Still, face: Face, crop: Crop, options: PictureOptions) -> tuple[Camera, str]:
-    """The crop's camera, and where its focal length comes from in words."""
+def _framed(still: Still, face: Face, options: PictureOptions) -> Portrait:
     import numpy as np
-
-    from likeness.head_models.landmarks import CHIN, FOREHEAD
 
     if options.focal is not None or still.focal_35mm is not None:
         focal, source = focal_pixels(still, options.focal)
@@ -151,50 +142,41 @@ def _camera(still: Still, face: Face, crop: Crop, options: PictureOptions) -> tu
             height * _USUAL_DISTANCE_M / _FACE_HEIGHT_M, 0.8 * max(still.width, still.height)
         )
         source = f"assumed: a portrait from {_USUAL_DISTANCE_M:g} m or more"
-    return crop_camera(still, crop, focal, options.size), source
+    framing = Framing.of(face.points[None], still, options.size, focal, source)
+    return Portrait(still, face, framing, framing.points(face.points).astype(np.float32))
 
 
-def _tracked(
-    stills: Sequence[Still],
-    faces: Sequence[Face],
-    crops: Sequence[Crop],
-    cameras: Sequence[Camera],
-    model: HeadModel,
-    identity: Identity | None,
-    options: PictureOptions,
-) -> tuple[Tracking, np.ndarray]:
-    """The heads, and the landmarks [T, 478, 2] in the crops. Raises UserError for what cannot be
-    followed."""
+def _track(portraits: Sequence[Portrait], model: HeadModel, identity: Identity | None) -> Tracking:
+    """The heads. Raises UserError for what cannot be followed."""
     import numpy as np
     import torch
 
     from likeness.preprocess.portraits.tracking import track_pictures
     from likeness.scene.camera import Camera
 
-    points = np.stack(
-        [crop.points(face.points, options.size) for crop, face in zip(crops, faces)]
-    ).astype(np.float32)
-    tracking = track_pictures(
-        torch.from_numpy(points), Camera.stack(list(cameras)), model, identity
-    )
+    points = torch.from_numpy(np.stack([portrait.landmarks for portrait in portraits]))
+    cameras = Camera.stack([portrait.framing.camera for portrait in portraits])
+    tracking = track_pictures(points, cameras, model, identity)
     yaws = head_angles(tracking.states.T_world_head.numpy())["yaw"]
-    for still, yaw, percent in zip(stills, yaws, tracking.residual_percent.tolist()):
+    for portrait, yaw, percent in zip(portraits, yaws, tracking.residual_percent.tolist()):
+        path = portrait.still.path
         if abs(yaw) > MAX_YAW_DEGREES:
             raise UserError(
-                f"{still.path}: the head is turned by {abs(yaw):.0f}°; expected at most {MAX_YAW_DEGREES:.0f}°: give "
-                "a picture from the front or half from the side"
+                f"{path}: the head is turned by {abs(yaw):.0f}°; expected at most "
+                f"{MAX_YAW_DEGREES:.0f}°: give a picture from the front or half from the side"
             )
         if percent > _MAX_RESIDUAL:
             raise UserError(
-                f"{still.path}: the head model does not follow this face (error {percent:.0f} % of the eye distance, "
-                f"expected at most {_MAX_RESIDUAL:.0f} %): give one with nothing before the face, and no grimace"
+                f"{path}: the head model does not follow this face (error {percent:.0f} % of the "
+                f"eye distance, expected at most {_MAX_RESIDUAL:.0f} %): give one with nothing "
+                "before the face, and no grimace"
             )
-    return tracking, points
+    return tracking
 
 
 def _assemble(
     root: Path,
-    gathered: _Gathered,
+    portraits: Sequence[Portrait],
     tracking: Tracking,
     model: HeadModel,
     source_hash: str,
@@ -202,22 +184,21 @@ def _assemble(
 ) -> Capture:
     import torch
 
-    from likeness.preprocess.frames import FrameFiles
     from likeness.scene.capture import Capture, TrackedFrame
 
     files = FrameFiles(root)
     frames = tuple(
         TrackedFrame(
-            files.image(index),
-            files.matte(index),
-            float(index),
-            camera,
-            tracking.states[index],
-            torch.from_numpy(gathered.landmarks[index]),
-            torch.ones(gathered.landmarks.shape[1]),
-            float(tracking.residual_px[index]),
+            image_path=files.image(index),
+            matte_path=files.matte(index),
+            time_s=float(index),
+            camera=portrait.framing.camera,
+            state=tracking.states[index],
+            landmarks=torch.from_numpy(portrait.landmarks),
+            confidence=torch.ones(len(portrait.landmarks)),
+            residual_px=float(tracking.residual_px[index]),
         )
-        for index, camera in enumerate(gathered.cameras)
+        for index, portrait in enumerate(portraits)
     )
     return Capture(
         root=root,
@@ -234,43 +215,33 @@ def _assemble(
     )
 
 
-def _report(
-    gathered: _Gathered, tracking: Tracking, model: HeadModel, matting: dict[str, str]
-) -> dict[str, Any]:
-    """What was found out, as plain JSON values."""
+def _report(portraits: Sequence[Portrait], tracking: Tracking, model: HeadModel) -> dict[str, Any]:
+    """Figures of the images and their heads, as plain JSON values."""
     import numpy as np
 
-    count = len(gathered.stills)
-    angles = head_angles(tracking.states.T_world_head.numpy())
+    count, poses = len(portraits), tracking.states.T_world_head.numpy()
+    yaws = head_angles(poses)["yaw"]
     pictures = [
         {
-            "name": still.path.name,
-            "width": still.original[0],
-            "height": still.original[1],
-            "mode": still.mode,
-            "alpha": still.alpha is not None,
-            "other_faces": face.others,
-            "crop": {**dataclasses.asdict(crop), "size": camera.width},
-            "focal_px": round(float(camera.K[0, 0]), 2),
-            "focal_source": source,
-            "yaw_degrees": round(float(angles["yaw"][index]), 2),
+            "name": portrait.still.path.name,
+            "width": portrait.still.original[0],
+            "height": portrait.still.original[1],
+            "mode": portrait.still.mode,
+            "alpha": portrait.still.alpha is not None,
+            "other_faces": portrait.face.others,
+            "crop": portrait.framing.report()["crop"],
+            "focal_px": round(float(portrait.framing.camera.K[0, 0]), 2),
+            "focal_source": portrait.framing.focal_source,
+            "yaw_degrees": round(float(yaws[index]), 2),
             "residual_percent": round(float(tracking.residual_percent[index]), 3),
         }
-        for index, (still, face, crop, camera, source) in enumerate(
-            zip(
-                gathered.stills,
-                gathered.faces,
-                gathered.crops,
-                gathered.cameras,
-                gathered.focal_sources,
-            )
-        )
+        for index, portrait in enumerate(portraits)
     ]
     figures = tracking_quality(
         tracking.residual_percent.numpy(),
         tracking.states.expression.numpy(),
         model.expression_names,
-        tracking.states.T_world_head.numpy(),
+        poses,
         np.arange(count, dtype=float),
     )
     return {
@@ -278,8 +249,6 @@ def _report(
         "pictures": pictures,
         "frames": {"seen": count, "used": count, "train": count, "test": 0, "dropped": {}},
         "tracking": {"iterations": tracking.iterations, **figures},
-        "matting": matting,
-        "warnings": find_warnings(pictures, [face.points for face in gathered.faces]),
     }
 
 

@@ -1,4 +1,4 @@
-"""What limits an avatar from these pictures, each with a remedy."""
+"""What limits an avatar from these images, each with a remedy."""
 
 from __future__ import annotations
 
@@ -17,37 +17,40 @@ _POOR_PERCENT = 3.0
 
 def find_warnings(
     pictures: Sequence[dict[str, Any]], points: Sequence[np.ndarray]
-) -> list[dict[str, str]]:
-    """Entries ``name``, ``what`` and ``remedy``. pictures: as the capture's report has them;
-    points: [478, 2] each."""
-    found = []
-    yaws = [picture["yaw_degrees"] for picture in pictures]
+) -> list[tuple[str, dict[str, str]]]:
+    """Names of images, each with an entry ``what`` and ``remedy``. pictures: as the capture's
+    report has them; points: [478, 2] each."""
+    result = []
+    most_frontal = min((picture["yaw_degrees"] for picture in pictures), key=abs)
     for picture, face in zip(pictures, points):
-
-        def warn(condition: bool, what: str, remedy: str, name: str = picture["name"]) -> None:
-            if condition:
-                found.append({"name": name, "what": what, "remedy": remedy})
-
-        eyes = float(eye_distances(face))
-        warn(
-            eyes < _SMALL_PX,
-            f"the face is small ({eyes:.0f} pixels between the outer eye corners)",
-            "take the picture from nearer or at a higher resolution",
+        eyes, residual = float(eye_distances(face)), picture["residual_percent"]
+        yaw, others = picture["yaw_degrees"], picture["other_faces"]
+        rules = (
+            (
+                eyes < _SMALL_PX,
+                f"the face is small ({eyes:.0f} pixels between the outer eye corners)",
+                "take the picture from nearer or at a higher resolution",
+            ),
+            (
+                abs(yaw) > _TURNED_DEGREES and yaw == most_frontal,
+                f"the head is turned by {abs(yaw):.0f}°: the hidden half of the face is mirrored "
+                "from the other one",
+                "add a picture from the front (--image again)",
+            ),
+            (
+                residual > _POOR_PERCENT,
+                f"the head model follows the face poorly ({residual:.1f} % of the eye distance)",
+                "use even light, a calm face, and nothing before it",
+            ),
+            (
+                others > 0,
+                f"{others} other face(s) in the picture: the largest one was taken",
+                "give a picture of one person alone",
+            ),
         )
-        turned = min(yaws, key=abs)
-        warn(
-            abs(turned) > _TURNED_DEGREES and picture["yaw_degrees"] == turned,
-            f"the head is turned by {abs(turned):.0f}°: the hidden half of the face is mirrored from the other one",
-            "add a picture from the front (--image again)",
-        )
-        warn(
-            picture["residual_percent"] > _POOR_PERCENT,
-            f"the head model follows the face poorly ({picture['residual_percent']:.1f} % of the eye distance)",
-            "use even light, a calm face, and nothing before it",
-        )
-        warn(
-            picture["other_faces"] > 0,
-            f"{picture['other_faces']} other face(s) in the picture: the largest one was taken",
-            "give a picture of one person alone",
-        )
-    return found
+        result += [
+            (picture["name"], {"what": what, "remedy": remedy})
+            for applies, what, remedy in rules
+            if applies
+        ]
+    return result

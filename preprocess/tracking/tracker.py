@@ -71,20 +71,11 @@ class Tracking:
         """Outer iterations done."""
         return len(self.energy)
 
-    def summary(self) -> dict[str, Any]:
-        """Plain values for a report."""
-        percent = self.residual_percent[self.found]
-        return {
-            "frames": len(self.found),
-            "found": int(self.found.sum()),
-            "eye_distance_px": self.eye_distance_px,
-            "residual_percent_median": float(percent.median()),
-            "residual_percent_p95": float(percent.quantile(0.95)),
-            "saturated": self.saturated,
-            "iterations": self.iterations,
-            "energy": self.energy[-1],
-            "seconds": self.seconds,
-        }
+    def take(self, index: Tensor) -> Tracking:
+        """The frames at an index or mask."""
+        names = ("states", "found", "residual_px", "residual_percent")
+        part: dict[str, Any] = {name: getattr(self, name)[index] for name in names}
+        return dataclasses.replace(self, **part)
 
 
 def _one_thread(function):

@@ -1,4 +1,4 @@
-"""The parts of the matter ``selfie`` on pictures whose alpha is known, the whole on real clips, and
+"""The parts of the matting model ``selfie`` on pictures whose alpha is known, the whole on real clips, and
 the choice."""
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from likeness.preprocess import matting, weights
-from likeness.preprocess.matting import foreground
+from likeness.preprocess import weights
+from likeness.preprocess.matting import MattingChoice, choose, foreground
 from likeness.preprocess.matting.grid import distances, enlarge, shrink
 from likeness.preprocess.matting.plate import BackgroundPlate
 from likeness.preprocess.matting.refine import RefineConfig, refine
-from likeness.preprocess.matting.selfie import SelfieMatter, _main_part
+from likeness.preprocess.matting.selfie import SelfieMatting, _main_part
 from likeness.preprocess.matting.temporal import motion_aware_mean
 from likeness.scene.errors import UserError
 
@@ -120,8 +120,7 @@ def test_the_plate_learns_what_the_person_uncovers_and_follows_the_light(
         light = 1.0 if frame < 20 else 0.9
         image = composite(alpha, (60, 45, 35), light * texture)
         background = plate.look(image, away_from(coarse_mask(alpha)))
-    colours, sigma = background.colours()
-    seen = background.seen
+    colours, sigma, seen = background.colours, background.sigma, plate._seen
     assert seen[60:190, 20:110].mean() > 0.95
     assert np.abs(colours - 0.9 * texture)[60:190, 20:110].mean() < 4
     assert sigma[seen].mean() < 0.5 * sigma[~seen].mean()
@@ -139,7 +138,7 @@ def test_a_moving_camera_drops_the_plate(rng=np.random.default_rng(4)):
     moved = np.roll(texture, 40, axis=1)
     background = plate.look(composite(alpha, (60, 45, 35), moved), away)
     visible = enlarge(away, moved.shape) > 61
-    assert np.abs(background.colours()[0] - moved)[visible].mean() < 2
+    assert np.abs(background.colours - moved)[visible].mean() < 2
 
 
 def test_colours_of_the_plate_are_right_at_the_border_of_what_was_seen(
@@ -247,7 +246,7 @@ def test_the_hair_tie_that_the_network_loses_stays(shared_clip):
     """Real failure: on subject_a the network's mask drops to 0.3 and less on the hair tie, now and
     then."""
     frames = read_clip(shared_clip("subject_a"), 325, 14)
-    mattes = np.stack(list(SelfieMatter().mattes(frames)))
+    mattes = np.stack(list(SelfieMatting().mattes(frames)))
     tie = np.s_[:, 12:32, 185:230]
     assert np.median(np.stack(frames)[tie], (0, 1, 2)).max() < 110, "this is the dark hair tie"
     assert mattes[tie].mean() > 235
@@ -260,7 +259,7 @@ def test_mattes_flicker_less_than_the_network(shared_clip):
 
     frames = read_clip(shared_clip("subject_b"), 30, 16)
     network = [cv2.resize(mask, frames[0].shape[1::-1]) for _, mask, _ in _segment(frames)]
-    mattes = [matte / 255 for matte in SelfieMatter().mattes(frames)]
+    mattes = [matte / 255 for matte in SelfieMatting().mattes(frames)]
 
     def flicker(alphas) -> float:
         total = 0.0
@@ -275,23 +274,24 @@ def test_mattes_flicker_less_than_the_network(shared_clip):
 def test_mattes_do_not_depend_on_threads(shared_clip):
     frames = read_clip(shared_clip("subject_c"), 10, 12)
     one, three = (
-        np.stack(list(SelfieMatter(threads=threads).mattes(frames))) for threads in (1, 3)
+        np.stack(list(SelfieMatting(threads=threads).mattes(frames))) for threads in (1, 3)
     )
     assert 0.1 < (one > 127).mean() < 0.9 and (one == three).all()
 
 
 def test_auto_takes_modnet_only_where_its_weights_are(monkeypatch, tmp_path):
     monkeypatch.setattr(weights, "find", lambda *_: None)
-    matter, note = matting.choose("auto")
-    assert matter.name == "selfie" and "weights of MODNet are not here" in note
+    model, note = choose(MattingChoice("auto"))
+    assert model.name == "selfie" and "weights of MODNet are not here" in note
     with pytest.raises(UserError, match="--matting selfie") as caught:
-        matting.choose("modnet")
+        choose(MattingChoice("modnet"))
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(weights, "find", lambda *_: tmp_path / "weights.ckpt")
-    assert matting.resolve("auto") == "modnet"
-    assert matting.choose("selfie")[0].name == "selfie"
+    with pytest.raises(UserError, match="weights.ckpt"):  # it is loaded
+        choose(MattingChoice("auto"))
+    assert choose(MattingChoice("selfie"))[0].name == "selfie"
     with pytest.raises(UserError, match="auto, selfie, modnet; got 'magic'"):
-        matting.choose("magic")
+        choose(MattingChoice("magic"))
 
 
 def test_mattes_are_silent_and_the_package_is_light():
@@ -301,7 +301,9 @@ def test_mattes_are_silent_and_the_package_is_light():
         "assert not heavy, heavy\n"
         "import numpy as np\n"
         "frames = np.zeros((2, 64, 64, 3), np.uint8)\n"
-        "assert len(list(likeness.preprocess.matting.create('selfie').mattes(frames))) == 2\n"
+        "from likeness.preprocess.matting import MattingChoice, choose\n"
+        "model, _ = choose(MattingChoice('selfie'))\n"
+        "assert len(list(model.mattes(frames))) == 2\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120

@@ -11,7 +11,7 @@ import torch
 
 from likeness.preprocess.matting.modnet import (
     MODNetConfig,
-    MODNetMatter,
+    MODNetMatting,
     load_modnet,
     modnet_from_state_dict,
     network_size,
@@ -91,7 +91,7 @@ def test_batches_change_nothing(network):
     one, three = (
         np.stack(
             list(
-                MODNetMatter(network, config=MODNetConfig(batch_size=size, alpha_radius=0)).mattes(
+                MODNetMatting(network, config=MODNetConfig(batch_size=size, alpha_radius=0)).mattes(
                     frames
                 )
             )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.preprocess.matting.modnet import MODNetConfig, MODNetMatter, modnet_from_state_dict
+from likeness.preprocess.matting.modnet import MODNetConfig, MODNetMatting, modnet_from_state_dict
 from likeness.preprocess.photometric import PhotometricConfig, refine
 from likeness.preprocess.photometric import problem as problem_module
 from likeness.preprocess.photometric.problem import Problem
@@ -67,6 +67,6 @@ def test_modnet_mattes_as_on_the_cpu(cuda):
     picture = frames.integers(0, 255, (32, 32, 3), np.uint8)
     config = MODNetConfig(reference_size=32)
     here, there = (
-        next(iter(MODNetMatter(network, d, config).mattes([picture])))[1] for d in ("cpu", "cuda")
+        next(iter(MODNetMatting(network, d, config).mattes([picture])))[1] for d in ("cpu", "cuda")
     )
     np.testing.assert_allclose(here, there, atol=1e-4)

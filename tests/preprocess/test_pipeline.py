@@ -1,5 +1,5 @@
-"""From a video to a capture: made videos with a plain matter, then real footage with the real
-one."""
+"""From a video to a capture: synthetic videos with a plain matting model, then real footage with
+the real one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 
 import likeness.preprocess.pipeline as pipeline
 from likeness.preprocess import cache, frames
+from likeness.preprocess.crop import Crop
 from likeness.preprocess.frames import FrameFiles, read_image
 from likeness.preprocess.matting import MATTING
 from likeness.preprocess.photometric import PhotometricConfig
@@ -38,7 +39,7 @@ OPTIONS = PreprocessConfig(
 FRAMES = 36
 
 
-class OvalMatter:
+class OvalMatting:
     """A stand-in that costs nothing: everything below a line and within an oval."""
 
     name = "oval"
@@ -46,16 +47,15 @@ class OvalMatter:
 
     def mattes(self, pictures):
         for frame in pictures:
-            OvalMatter.seen += 1
+            OvalMatting.seen += 1
             y, x = np.mgrid[: frame.shape[0], : frame.shape[1]] / frame.shape[0]
-            yield ((((x - 0.5) / 0.4) ** 2 + ((y - 0.5) / 0.45) ** 2 < 1) | (y > 0.8)).astype(
-                np.float32
-            )
+            person = (((x - 0.5) / 0.4) ** 2 + ((y - 0.5) / 0.45) ** 2 < 1) | (y > 0.8)
+            yield 255 * person.astype(np.uint8)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def oval_matter():
-    MATTING["oval"] = lambda *args, **kwargs: OvalMatter()
+def oval_matting():
+    MATTING["oval"] = lambda choice: OvalMatting()
     yield
     del MATTING["oval"]
 
@@ -125,7 +125,7 @@ def test_a_made_video_becomes_a_capture(built):
 
 def test_the_colour_inside_the_matte_is_the_video_s(built):
     capture = built
-    crop = pipeline.Crop(**{name: capture.report["crop"][name] for name in ("left", "top", "side")})
+    crop = Crop(**{name: capture.report["crop"][name] for name in ("left", "top", "side")})
     first = next(iter(videos.face_images(1)))
     seen = read_image(capture.frames[0].image_path).astype(float)
     expected = crop.apply(first, SIZE).astype(float)
@@ -134,11 +134,11 @@ def test_the_colour_inside_the_matte_is_the_video_s(built):
 
 
 def test_a_finished_capture_is_not_made_twice(built, face_video, cache_root, tmp_path):
-    work = OvalMatter.seen
+    work = OvalMatting.seen
     copied = tmp_path / "copied under another name.avi"
     copied.write_bytes(face_video.read_bytes())
     again = find_or_build(copied, cache_root, OPTIONS, download=False, progress=False)
-    assert again.root == built.root and OvalMatter.seen == work
+    assert again.root == built.root and OvalMatting.seen == work
     other = dataclasses.replace(OPTIONS, end=1.3)
     with pytest.raises(UserError, match="another video or of other settings"):
         build(face_video, built.root, other)
@@ -160,7 +160,7 @@ def test_work_goes_on_where_it_was_broken_off(face_video, tmp_path, monkeypatch,
     monkeypatch.setattr(frames, "_WARM_UP", 8)
     monkeypatch.setattr(pipeline, "scan", counted("scan", pipeline.scan))
     monkeypatch.setattr(tracker, "track", counted("track", tracker.track))
-    whole = OvalMatter.mattes
+    whole = OvalMatting.mattes
 
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
@@ -173,7 +173,7 @@ def test_work_goes_on_where_it_was_broken_off(face_video, tmp_path, monkeypatch,
 
     with monkeypatch.context() as broken:
         if stage == "frames":
-            broken.setattr(OvalMatter, "mattes", killed_midway)
+            broken.setattr(OvalMatting, "mattes", killed_midway)
         elif stage == "save":
             broken.setattr(Capture, "save", killed)
         elif stage == "track":
@@ -192,7 +192,7 @@ def test_work_goes_on_where_it_was_broken_off(face_video, tmp_path, monkeypatch,
     # what a kill in mid-write leaves
     (root / "work" / ".tracking.1.partial.npz").write_bytes(b"half")
 
-    OvalMatter.seen = 0
+    OvalMatting.seen = 0
     capture = build(face_video, root)
     assert len(capture.frames) == FRAMES
     order = ["scan", "track", "frames", "assemble", "save"]
@@ -203,9 +203,9 @@ def test_work_goes_on_where_it_was_broken_off(face_video, tmp_path, monkeypatch,
     assert {name: calls[name] - calls_before[name] for name in calls} == expected_new
     if stage == "frames":
         assert FrameFiles(root).image(0).stat().st_mtime_ns == kept
-        assert OvalMatter.seen < FRAMES  # only the missing ones, and a few before them to warm up
+        assert OvalMatting.seen < FRAMES  # only the missing ones, and a few before them to warm up
     if order.index(stage) > 2:
-        assert OvalMatter.seen == 0
+        assert OvalMatting.seen == 0
     assert not list(root.rglob(".*.partial*"))
 
 
@@ -261,11 +261,11 @@ def test_a_damaged_capture_is_mended(built, face_video, tmp_path, name):
     shutil.copytree(built.root, root)
     data = (root / name).read_bytes()
     (root / name).write_bytes(data[: len(data) // 2])
-    seen = OvalMatter.seen
+    seen = OvalMatting.seen
     mended = build(face_video, root)
     assert torch.equal(mended.states.expression, built.states.expression)
     assert mended.frames[7].matte_path.read_bytes() == built.frames[7].matte_path.read_bytes()
-    assert (OvalMatter.seen > seen) == name.endswith("png")  # the rest is read again
+    assert (OvalMatting.seen > seen) == name.endswith("png")  # the rest is read again
 
 
 def test_long_videos_are_sampled_down_and_the_rate_follows(face_video, tmp_path):

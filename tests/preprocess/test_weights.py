@@ -45,7 +45,7 @@ def toy(tmp_path, monkeypatch, server):
     """WEIGHTS with one entry served on the loopback, and an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("LIKENESS_WEIGHTS", raising=False)
-    monkeypatch.setattr(store, "offline", False)
+    monkeypatch.delenv("LIKENESS_OFFLINE", raising=False)
     monkeypatch.setattr(store, "_given_up", set())
     for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
@@ -113,10 +113,11 @@ def test_no_network(toy, monkeypatch, caplog):
 def test_offline_and_download_false_never_ask_the_server(toy, server, monkeypatch, caplog):
     (server[1] / "toy.pth").write_bytes(CONTENT)
     assert store.find("toy", download=False) is None
-    assert not caplog.records
-    monkeypatch.setattr(store, "offline", True)
+    assert "switched off" in caplog.text
+    store._given_up.clear()
+    monkeypatch.setenv("LIKENESS_OFFLINE", "1")
     assert store.find("toy") is None
-    assert "switched off" in caplog.text and not server[2]
+    assert not server[2]
 
 
 def test_the_users_folder_comes_first(toy, server, tmp_path, monkeypatch):

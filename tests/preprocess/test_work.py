@@ -8,6 +8,7 @@ import logging
 import numpy as np
 import pytest
 
+from likeness.preprocess import frames
 from likeness.preprocess.frames import FrameFiles
 from likeness.preprocess.work import Work
 from likeness.scene.errors import UserError
@@ -81,6 +82,21 @@ def test_pictures_are_checked_to_their_last_byte(tmp_path):
     (tmp_path / "work" / "state.json").write_bytes(b"{}")
     Work(tmp_path / "work", "a", False).frames(files)
     assert files.present() == []
+
+
+def test_images_are_read_once_until_they_change(tmp_path, monkeypatch):
+    files = FrameFiles(tmp_path)
+    (tmp_path / "work").mkdir()
+    for position in range(3):
+        save_image(files.image(position), np.zeros((4, 4), np.uint8))
+    read = []
+    monkeypatch.setattr(
+        frames, "is_whole_png", lambda path: read.append(path) or is_whole_png(path)
+    )
+    assert files.damaged() == [] and len(read) == 3
+    assert files.damaged() == [] and len(read) == 3
+    files.image(1).write_bytes(files.image(1).read_bytes()[:-1])
+    assert files.damaged() == files.damaged() == [files.image(1)]
 
 
 def test_pictures_of_somebody_else_are_left_alone(tmp_path):
