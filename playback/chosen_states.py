@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.expression_names import coefficients
 from likeness.playback.state_file import load_states
-from likeness.scene.errors import UserError, hint
+from likeness.scene.errors import UserError
 from likeness.scene.head_state import HeadState
 
 RECORDING = "recording"
@@ -73,27 +74,22 @@ def rate_of(times: torch.Tensor) -> float:
 
 
 def parse_expression(text: str, names: tuple[str, ...]) -> dict[str, float]:
-    """``jawOpen=0.7,mouthSmileLeft=0.5`` as coefficients by name.
+    """``jawOpen=0.7,smile=0.5`` as coefficients by full names; see ``expression_names``.
 
-    Raises UserError for an unknown name (naming the nearest), a value that is no finite number, or
-    a repeated name.
+    Raises UserError for an unknown name, a value that is no finite number, or a repeated name.
     """
     values: dict[str, float] = {}
     for part in text.split(","):
         name, equals, number = (piece.strip() for piece in part.partition("="))
         if not name or not equals:
             raise UserError(f"--expression: expected NAME=VALUE,..., got {part.strip()!r}")
-        if name not in names:
-            raise UserError(f"--expression: no expression {name!r}; {hint(name, names)}")
         if name in values:
             raise UserError(f"--expression: {name} is given twice")
         try:
             values[name] = float(number)
         except ValueError:
-            values[name] = math.nan
-        if not math.isfinite(values[name]):
-            raise UserError(f"--expression: {name}: expected a number, got {number!r}")
-    return values
+            raise UserError(f"--expression: {name}: expected a number, got {number!r}") from None
+    return coefficients(values, names)
 
 
 def with_expression(

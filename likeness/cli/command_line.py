@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from likeness.scene.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    import torch
-
     from likeness.fitting.bundle import AvatarBundle
     from likeness.playback.chosen_states import ChosenStates
 
@@ -289,7 +287,7 @@ def number(text: str) -> float:
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:
-    """--device; resolve its value with ``device``."""
+    """--device; resolve its value with ``likeness.scene.devices.choose_device``."""
     option(
         parser,
         "--device",
@@ -297,27 +295,6 @@ def add_device(parser: argparse._ActionsContainer) -> None:
         default="auto",
         help="where to compute; auto takes CUDA where it works",
     )
-
-
-def device(name: str) -> torch.device:
-    """The device of a --device option. Raises UserError where CUDA was asked for and is absent."""
-    import torch
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"unknown device {name!r}; expected auto, cpu or cuda")
-    usable = name != "cpu" and torch.cuda.is_available()
-    if name == "cuda" and not usable:
-        reason, remedy = (
-            f"torch {torch.__version__} is built without it",
-            "run `make clean setup TORCH=cuda`",
-        )
-        if torch.version.cuda is not None:
-            reason = f"torch {torch.__version__} finds no GPU"
-            remedy = f"check that nvidia-smi works and names CUDA {torch.version.cuda} or later"
-        raise UserError(
-            f"--device cuda: CUDA is not available: {reason}; {remedy}, or use --device cpu"
-        )
-    return torch.device("cuda" if usable else "cpu")
 
 
 def add_seed(parser: argparse._ActionsContainer) -> None:
@@ -499,3 +476,9 @@ def add_preprocessing(parser: argparse._ActionsContainer) -> None:
         unit="long sides of the video's picture",
         help="focal length; unless said, from the file, else 2.5 for square and 1.0 for other pictures",
     )
+
+
+def preprocessing(args: argparse.Namespace) -> dict[str, Any]:
+    """The values of these options, by the fields of PreprocessConfig."""
+    names = ("size", "matting", "tracking", "start", "end", "focal")
+    return {name: getattr(args, name) for name in names}

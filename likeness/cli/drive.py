@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from likeness.cli import command_line
 from likeness.cli.command_line import number, option, positive_int, positive_number
+from likeness.scene.devices import choose_device
 
 if TYPE_CHECKING:
     from likeness.fitting.bundle import AvatarBundle
@@ -143,7 +144,7 @@ def main(words: Sequence[str] | None = None) -> None:
     ):
         if getattr(args, name) is not None:
             options.error(f"--{name.replace('_', '-')} is for --driver, not for --webcam")
-    device = str(command_line.device(args.device))
+    device = str(choose_device(args.device))
     from likeness.playback.bundles import load_bundle
     from likeness.playback.films import check_film
     from likeness.playback.transfer.retarget import RetargetConfig

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from likeness.cli import command_line
 from likeness.cli.command_line import option, positive_int, positive_number
+from likeness.scene.devices import choose_device
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,7 +110,7 @@ def main(words: Sequence[str] | None = None) -> None:
             options.error(
                 f"--{name.replace('_', '-')} has no meaning {'with' if args.driver else 'without'} --driver"
             )
-    device = str(command_line.device(args.device))
+    device = str(choose_device(args.device))
     if args.json:
         from likeness.scene.files import check_writable
 

@@ -16,18 +16,12 @@ from typing import TYPE_CHECKING
 
 from likeness.cli import command_line, fit_images, fit_list, many_subjects
 from likeness.cli.command_line import option, positive_int, positive_number
+from likeness.scene.devices import choose_device
 
 _BEGUN = time.perf_counter()
 
 if TYPE_CHECKING:
-    from likeness.fitting.config import FitConfig
-    from likeness.fitting.result import FitResult
     from likeness.fitting.run_directory import RunDirectory
-    from likeness.fitting.subject import FitOptions
-    from likeness.scene.capture import Capture
-
-# A resumed run takes these from the run that it goes on with, not from the command line.
-_REMEMBERED = ("demo", "minutes", "iterations", "seed", "device", "offline", "weights")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -155,139 +149,43 @@ def main(words: Sequence[str] | None = None) -> int | None:
     fit_list.check(args, arguments)
     if args.list:
         return fit_list.run_list(args)
-    device = str(command_line.device(args.device))
+    device = str(choose_device(args.device))
     if args.image:
         return fit_images.fit(args, device, _BEGUN)
-    if args.viewer:
+    viewer = (args.host, args.port) if args.viewer else None
+    if viewer is not None:
         from likeness.playback.viewer.server import check_address, require_viser
 
         require_viser()
-        check_address(args.host, args.port)  # now, not after the preprocessing
-    run, config = _resumed(args) if args.resume else _started(args, device)
-    command_line.resume_with(f"go on with: python fit_subject.py --resume {run.root}")
+        check_address(*viewer)  # now, not after the preprocessing
+    from likeness.playback.evaluation import summary
+    from likeness.runs import finish_run, open_run
 
+    run = open_run(args.resume) if args.resume else _started(args)
+    command_line.resume_with(f"resume with: python fit_subject.py --resume {run.root}")
     with run.held():
-        _work(run, config, args, device)
+        metrics = finish_run(run, viewer)
+    print(f"{summary(metrics)}\navatar: {run.bundle}\nreport: {run.root / 'report.html'}")
 
 
-def _work(run: RunDirectory, config: FitConfig, args: argparse.Namespace, device: str) -> None:
-    """Fits, measures and reports a run."""
-    from likeness.fitting.length import budget_of
-    from likeness.fitting.perceptual import LPIPS
-    from likeness.fitting.report import write_report
-    from likeness.fitting.subject import FitOptions
-    from likeness.playback.demo_truth import compare_with_truth
-    from likeness.playback.evaluation import measure_run, summary
-    from likeness.scene.capture import Capture
+def _started(args: argparse.Namespace) -> RunDirectory:
+    """A new run with its capture in it."""
+    from likeness.fitting.run_directory import RunOptions
+    from likeness.preprocess.pipeline import PreprocessConfig
+    from likeness.runs import start_run
 
-    capture = Capture.load(run.capture)
-    budget = budget_of(config, device, args.minutes, args.iterations)
-    options = FitOptions(budget, device, args.seed, args.weights, not args.offline)
-    result = _fit(run, capture, config, options, (args.host, args.port) if args.viewer else None)
-    lpips = LPIPS.create(folder=args.weights, download=not args.offline)
-    extra = (
-        compare_with_truth(
-            result.bundle, capture, _demo_folder(run.root), device, run.root / "novel_views"
-        )
-        if args.demo
-        else {}
+    command_line.resume_with("the same command resumes: what is preprocessed so far is kept")
+    weights = None if args.weights is None else str(args.weights.absolute())
+    return start_run(
+        args.video or args.capture,
+        args.out,
+        RunOptions(
+            args.demo, args.minutes, args.iterations, args.seed, args.device, args.offline, weights
+        ),
+        args.preset or "default",
+        fit_images.initializer_override(args, "video"),
+        PreprocessConfig(**command_line.preprocessing(args)),
     )
-    metrics = measure_run(run, result, capture, device=device, lpips=lpips, extra=extra)
-    report = write_report(run.root)
-    print(f"{summary(metrics)}\navatar: {run.bundle}\nreport: {report}")
-
-
-def _fit(
-    run: RunDirectory,
-    capture: Capture,
-    config: FitConfig,
-    options: FitOptions,
-    address: tuple[str, int] | None,
-) -> FitResult:
-    """The fit of a run; with an address, browsers can look at it while it goes on."""
-    from likeness.fitting.subject import fit_run
-
-    if address is None:
-        return fit_run(run, capture, config, options)
-    from likeness.playback.viewer.following import FitFollower
-
-    follower = FitFollower(capture, options.device, *address)
-    try:
-        return fit_run(run, capture, config, options, follower.listener)
-    finally:
-        follower.stop()
-
-
-def _started(args: argparse.Namespace, device: str) -> tuple[RunDirectory, FitConfig]:
-    """A new run with its capture in it, and the configuration."""
-    from likeness.fitting.config import FitConfig
-    from likeness.fitting.loop import check_batch
-    from likeness.fitting.networks import require
-    from likeness.fitting.run_directory import RunDirectory, default_root
-    from likeness.preprocess.pipeline import PreprocessConfig, find_or_build
-    from likeness.scene.capture import Capture
-    from likeness.scene.config_files import load_preset, to_yaml
-    from likeness.scene.errors import UserError
-    from likeness.synthetic.truth import make_demo
-
-    config = load_preset(
-        args.preset or "default", FitConfig, fit_images.initializer_override(args, "video")
-    )
-    require(config.networks, device)
-    name = "demo" if args.demo else (args.video or args.capture.absolute().parent).stem
-    root = args.out or default_root(Path("runs"), name)
-    RunDirectory.check_free(root)
-    command_line.resume_with("the same command goes on: what is preprocessed so far is kept")
-    if args.capture:
-        source = Capture.load(args.capture)
-    else:
-        video = make_demo(_demo_folder(root)).video if args.demo else args.video
-        settings = PreprocessConfig(
-            args.size,
-            args.start,
-            args.end,
-            matting=args.matting,
-            focal=args.focal,
-            tracking=args.tracking,
-        )
-        source = find_or_build(
-            video,
-            root.parent / ".captures",
-            settings,
-            device=device,
-            weights=args.weights,
-            download=not args.offline,
-        )
-    check_batch(config, source)
-    if not source.test:  # as captures of pictures have none
-        raise UserError(
-            f"{source.root}: no frame is held out to measure a fit on; expected the capture of a video"
-        )
-    options = {key: getattr(args, key) for key in _REMEMBERED}
-    options["weights"] = None if args.weights is None else str(args.weights.absolute())
-    return RunDirectory.create(root, source.root, options, to_yaml(config)), config
-
-
-def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, FitConfig]:
-    """An existing run and its configuration; its options replace those of ``args``."""
-    from likeness.fitting.config import FitConfig
-    from likeness.fitting.run_directory import RunDirectory
-    from likeness.scene.config_files import load_preset
-    from likeness.scene.errors import UserError
-
-    run = RunDirectory.open(args.resume)
-    options = run.options()
-    if options.images is not None:
-        raise UserError(
-            f"{run.root}: was made from pictures, which takes seconds; run fit_subject.py --image again"
-        )
-    vars(args).update({key: getattr(options, key) for key in _REMEMBERED})
-    args.weights = None if args.weights is None else Path(args.weights)
-    return run, load_preset(run.config, FitConfig)
-
-
-def _demo_folder(root: Path) -> Path:
-    return root.parent / ".demo"
 
 
 def _list_settings() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from likeness.cli import command_line, many_subjects
+from likeness.cli import many_subjects
+from likeness.scene.devices import choose_device
 
 # What the command line says for all subjects of a list, and a line of it for one.
 _FOR_EACH = "minutes iterations preset overrides init seed size matting tracking start end focal"
@@ -45,7 +46,7 @@ def run_list(args: argparse.Namespace) -> int:
             chosen["size"], chosen.get("start"), chosen.get("end"), focal=chosen.get("focal")
         )
     if args.cluster is None:
-        command_line.device(args.device)
+        choose_device(args.device)
     workspace = Workspace((args.out or Path("runs") / args.list.stem).absolute())
     device = args.device if args.gpu_preprocessing else "cpu"
     preprocessing = many_subjects.resources(args, device)

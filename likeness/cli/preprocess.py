@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from likeness.cli import command_line, many_subjects
 from likeness.cli.command_line import option, positive_int
+from likeness.scene.devices import choose_device
 
 if TYPE_CHECKING:
     from likeness.scene.capture import Capture
@@ -65,21 +66,14 @@ def parser() -> argparse.ArgumentParser:
 def main(words: Sequence[str] | None = None) -> None:
     args = parser().parse_args(words)
     command_line.resume_with("the same command goes on: what is done so far is kept")
-    device = str(command_line.device(args.device))
+    device = str(choose_device(args.device))
     from likeness.preprocess.acceptance import Limits
     from likeness.preprocess.pipeline import PreprocessConfig, build_capture
     from likeness.scene.errors import UnusableVideo
     from likeness.scene.files import write_json
 
     settings = PreprocessConfig(
-        args.size,
-        args.start,
-        args.end,
-        args.max_frames,
-        args.min_frames,
-        args.matting,
-        focal=args.focal,
-        tracking=args.tracking,
+        max_frames=args.max_frames, min_frames=args.min_frames, **command_line.preprocessing(args)
     )
     try:
         capture = build_capture(

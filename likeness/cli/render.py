@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from likeness.cli import command_line
 from likeness.cli.command_line import number, option, positive_number
+from likeness.scene.devices import choose_device
 
 if TYPE_CHECKING:
     from likeness.fitting.bundle import AvatarBundle
@@ -216,7 +217,7 @@ def main(words: Sequence[str] | None = None) -> None:
             )
     if args.sequence is None and (args.start is not None or args.end is not None):
         options.error("--start and --end need --sequence")
-    device = str(command_line.device(args.device))
+    device = str(choose_device(args.device))
     from tqdm import tqdm
 
     from likeness.playback.bundles import load_bundle

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from likeness.cli import command_line
 from likeness.cli.command_line import option, positive_int, positive_number
+from likeness.scene.devices import choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from likeness.scene.files import check_writable
     from likeness.training.processes import join
 
-    device = command_line.device(args.device)
+    device = choose_device(args.device)
     config = load_preset(args.preset, TrainConfig, args.overrides, CONFIGS / "one_shot")
     check_writable(args.out)
     processes = join(device)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from likeness.cli import command_line
 from likeness.cli.command_line import option, positive_int
+from likeness.scene.devices import choose_device
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,7 +62,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     require_viser()
     check_address(args.host, args.port)
-    device = str(command_line.device(args.device))
+    device = str(choose_device(args.device))
     from likeness.playback.viewer.viewer import Viewer
 
     paths = [args.run] + ([args.other] if args.other else [])

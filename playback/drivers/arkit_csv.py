@@ -33,19 +33,17 @@ from torch import Tensor
 from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.drivers.base import DriverOptions, Recording
 from likeness.playback.drivers.timecode import seconds_of
+from likeness.playback.poses import eye_joints, head_pose, head_rotation
 from likeness.scene.errors import UserError
-from likeness.scene.gaze import EYES, GAZE_FULL_RAD, gaze_angles, gaze_expression, gaze_quats, looks
+from likeness.scene.gaze import EYES, GAZE_FULL_RAD, gaze_angles, gaze_expression, looks
 from likeness.scene.head_state import HeadState
 from likeness.scene.reading import damage, read_text
-from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
 EYE = {
     eye: tuple(f"{eye.capitalize()}Eye{axis}" for axis in ("Yaw", "Pitch", "Roll")) for eye in EYES
 }
 OPTIONAL = ("tongueOut",)
-# metres in the head frame: the apps tell no place, so the head turns about its neck
-_NECK = (0.0, -0.105, -0.085)
 _DEGREES = 2 * math.pi  # no head turns so far: such numbers are degrees
 _EYE_LIMIT = 1.5 * GAZE_FULL_RAD
 _MAX_BYTES = 256 << 20  # hours of frames
@@ -196,29 +194,13 @@ def _states(path: Path, columns: dict[str, Tensor], bundle: AvatarBundle) -> Hea
     angles = _gaze(columns, expression, names)
     look = torch.tensor([any(name in looks(eye) for eye in EYES) for name in names])
     expression = torch.where(look, gaze_expression(angles, names), expression)
-    joints = expression.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(
-        len(expression), len(bundle.joint_names), 1
-    )
-    for number, eye in enumerate(EYES):
-        if f"eye_{eye}" in bundle.joint_names:
-            joints[:, bundle.joint_names.index(f"eye_{eye}")] = gaze_quats(angles[:, number])
-    turn = torch.eye(3, dtype=zero.dtype).expand(len(zero), 3, 3)
+    rotation = torch.eye(3, dtype=zero.dtype).expand(len(zero), 3, 3)
     if HEAD[0] in columns:
-        turn = head_rotation(*(columns[name] for name in HEAD))
-    rest = bundle.default_state.T_world_head.cpu().double()
-    neck = torch.tensor(_NECK, dtype=zero.dtype)
-    pose = rest @ make_transform(turn, neck - turn @ neck)
+        rotation = head_rotation(*(columns[name] for name in HEAD))
+    pose = head_pose(bundle, rotation)
     body = bundle.default_state.T_world_body.cpu().expand_as(pose).clone()
+    joints = eye_joints(bundle, angles)
     return HeadState(expression.float(), joints.float(), pose.float(), body.float())
-
-
-def head_rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
-    """Rotations [T, 3, 3] in the head frame from angles [T] in radians, by the signs of this
-    format."""
-    zero = torch.zeros_like(yaw)
-    about_y = rotvecs_to_matrices(torch.stack([zero, yaw, zero], -1))
-    about_x = rotvecs_to_matrices(torch.stack([-pitch, zero, zero], -1))
-    return about_y @ about_x @ rotvecs_to_matrices(torch.stack([zero, zero, roll], -1))
 
 
 def _gaze(columns: dict[str, Tensor], expression: Tensor, names: tuple[str, ...]) -> Tensor:

@@ -45,6 +45,9 @@ class Recording:
     def __len__(self) -> int:
         return len(self.times)
 
+    def __iter__(self) -> Iterator[HeadState]:
+        return (self.states[index] for index in range(len(self)))
+
     def frames_at(self, fps: float) -> list[int]:
         """The frame to show at each step of a film of ``fps``: the last one that has begun, so that
         gaps stand still."""

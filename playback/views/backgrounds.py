@@ -48,7 +48,7 @@ class Background:
             self._picture = _read(Path(text))
         else:
             raise UserError(
-                f"--background {text}: expected #rrggbb, {TRANSPARENT}, a name or a picture "
+                f"background {text}: expected #rrggbb, {TRANSPARENT}, a name or a picture "
                 f"({', '.join(_PICTURES[:3])}, ...); {hint(text, [TRANSPARENT, *COLOURS])}"
             )
 
@@ -100,9 +100,9 @@ def _read(path: Path) -> np.ndarray:
 
     if not path.is_file():
         raise UserError(
-            f"--background {path}: not found; expected a picture, #rrggbb, {TRANSPARENT} or a name"
+            f"background {path}: not found; expected a picture, #rrggbb, {TRANSPARENT} or a name"
         )
     picture = load_image(path, cv2.IMREAD_COLOR)
     if picture is None:
-        raise UserError(f"--background {path}: cannot be read as a picture; give a PNG or JPEG")
+        raise UserError(f"background {path}: cannot be read as a picture; give a PNG or JPEG")
     return np.ascontiguousarray(picture[..., ::-1])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from likeness.cli import COMMANDS, command_line, main
+from likeness.scene.devices import choose_device
 from likeness.scene.errors import UserError
 from tests.programs import called, fails
 
@@ -252,14 +253,14 @@ def test_device(monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert command_line.device("auto") == command_line.device("cpu") == torch.device("cpu")
-    with pytest.raises(UserError, match="CUDA is not available.*or use --device cpu"):
-        command_line.device("cuda")
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="CUDA is not available.*or use the device cpu"):
+        choose_device("cuda")
     with pytest.raises(UserError, match="unknown device 'tpu'"):
-        command_line.device("tpu")
+        choose_device("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert command_line.device("auto") == command_line.device("cuda") == torch.device("cuda")
-    assert command_line.device("cpu") == torch.device("cpu")
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
+    assert choose_device("cpu") == torch.device("cpu")
 
 
 # Runs a command with --help, and tells which modules it imported and what its options are.

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from likeness.playback.drivers import DRIVERS, DriverOptions, kind_of, open_driver
-from likeness.playback.drivers.arkit_csv import head_rotation
 from likeness.playback.drivers.timecode import seconds_of
+from likeness.playback.poses import head_rotation
 from likeness.playback.state_file import load_states, save_states
 from likeness.scene.errors import UserError
 from likeness.scene.gaze import gaze_quats, quats_to_gaze
