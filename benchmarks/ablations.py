@@ -1,25 +1,22 @@
 """The ablations of both papers on the same captures in one run, with equal steps or minutes.
 
-    python benchmarks/ablations.py --capture runs/me-.../capture --iterations 2000 --seeds 3 --out runs/ablations
+    python -m benchmarks.ablations --capture runs/me-.../capture --iterations 2000 --seeds 3 --out runs/ablations
 
 Every fit has its own process; finished ones are kept in --out, so that the same command resumes.
 Differences are to the full model of the preset on the same capture; * marks those beyond the spread
-of seeds, as in benchmarks/comparison.py.
+of seeds, as in benchmarks.comparison.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks import comparison_tables as tables  # noqa: E402
-from benchmarks.fits import Fit, file_name, run_all  # noqa: E402
-from likeness.scene.files import write_json  # noqa: E402
+from benchmarks.common import tables
+from benchmarks.common.fits import Fit, file_name, run_all
+from likeness.scene.files import write_json
 
 NO_PERCEPTUAL = "without perceptual loss"
 # Preset, then what each ablation is called in its paper, and the settings that make it.

@@ -1,6 +1,6 @@
 """How a fit's bases are blended best on a device: Gaussian by Gaussian, or code by code.
 
-    python benchmarks/blending.py --device cuda [--gaussians 20000 50000] [--states 1 4 8] [--json FILE]
+    python -m benchmarks.blending --device cuda [--gaussians 20000 50000] [--states 1 4 8] [--json FILE]
 
 Bases are [N, B, f] in a fit, because densification and the optimizer work on Gaussians. "as it is"
 is what fits call (``likeness.fitting.avatars.blending``), on CUDA a tiny product for each Gaussian;
@@ -11,24 +11,17 @@ same to rounding, which is checked.
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import argparse
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.conditions import announced
-from benchmarks.device_times import between
-from benchmarks.kept import Kept
+from benchmarks.common.device_times import between
+from benchmarks.common.figures import Kept, announced
 from likeness.fitting.avatars.blending import BlendBasis
 from likeness.ops import blend as bases
 

@@ -1,8 +1,8 @@
 """All presets on the same captures in one run, with equal minutes; or the default preset without
 each of its parts.
 
-    python benchmarks/comparison.py --videos a.mp4 b.mp4 --minutes 10 --seeds 3 --jobs 2 --threads 1
-    python benchmarks/comparison.py --changes --videos a.mp4 b.mp4 --iterations 2000 --seeds 3 --jobs 2 --threads 1
+    python -m benchmarks.comparison --videos a.mp4 b.mp4 --minutes 10 --seeds 3 --jobs 2 --threads 1
+    python -m benchmarks.comparison --changes --videos a.mp4 b.mp4 --iterations 2000 --seeds 3 --jobs 2 --threads 1
 
 Of each video two captures are made in --out, which differ in the tracking alone. Every preset is
 fitted to the one of photometric tracking; what tracking by landmarks alone costs is a table of its
@@ -18,20 +18,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks import clips as clip_captures  # noqa: E402
-from benchmarks import comparison_tables as tables  # noqa: E402
-from benchmarks.clips import Clip  # noqa: E402
-from benchmarks.fits import Fit, file_name, kept, run_all  # noqa: E402
-from likeness.cli import command_line  # noqa: E402
-from likeness.cli.command_line import option, positive_int, positive_number  # noqa: E402
-from likeness.scene.files import check_writable  # noqa: E402
+from benchmarks.common import clips as clip_captures
+from benchmarks.common import tables
+from benchmarks.common.clips import Clip
+from benchmarks.common.fits import Fit, file_name, kept, run_all
+from likeness.cli import command_line
+from likeness.cli.command_line import option, positive_int, positive_number
+from likeness.scene.files import check_writable
 
 DEFAULT = "default"
 

@@ -1,8 +1,8 @@
 """Reads damaged files by every reader, and shows what came of each: accepted, refused in one clear
 line, or bad.
 
-    python benchmarks/damaged_files.py                      10,000 files and more, the same ones each time
-    python benchmarks/damaged_files.py --only capture --cases 2000 --seed 7
+    python -m benchmarks.damaged_files                      10,000 files and more, the same ones each time
+    python -m benchmarks.damaged_files --only capture --cases 2000 --seed 7
 
 Bad is whatever is not a UserError of one line of at most 500 printable characters: another
 exception, a crash, more than --memory MB beside what the reader held before, more than --seconds.
@@ -29,12 +29,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.damage import Reader, damaged  # noqa: E402
-from likeness.cli import command_line  # noqa: E402
-from likeness.cli.command_line import option, positive_int, positive_number  # noqa: E402
-from likeness.scene.files import check_writable, write_json  # noqa: E402
+from benchmarks.common.damage import Reader, damaged
+from likeness.cli import command_line
+from likeness.cli.command_line import option, positive_int, positive_number
+from likeness.scene.files import check_writable, write_json
 
 ACCEPTED, REFUSED, BAD = "accepted", "refused", "bad"
 _START_S = 180.0  # to import, to make the files, and to compile kernels for the first time
@@ -155,7 +153,7 @@ def read_damaged(
     cases: list[Case],
     seed: int = 0,
     limits: Limits = Limits(),
-    module: str = "benchmarks.damaged_readers",
+    module: str = "benchmarks.common.damaged_readers",
     watch: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
     """The results of all cases. Workers that crash or hang are replaced; their case is bad.
@@ -232,7 +230,7 @@ def table(results: list[Result]) -> str:
 def main() -> int:
     from tqdm import tqdm
 
-    from benchmarks.damaged_readers import READERS
+    from benchmarks.common.damaged_readers import READERS
     from likeness.scene.machine import machine
 
     parser = argparse.ArgumentParser(

@@ -1,12 +1,12 @@
 """Whole training steps a second by preset, where the time of a step goes, and how near that is to
 the machine's limits.
 
-    python benchmarks/fitting.py [--presets headgas gaussianhead default] [--gaussians 20000] [--size 512] [--threads 2]
-    python benchmarks/fitting.py --batch 1 2 4 8
-    python benchmarks/fitting.py --scaling docs/scaling.png
+    python -m benchmarks.fitting [--presets headgas gaussianhead default] [--gaussians 20000] [--size 512] [--threads 2]
+    python -m benchmarks.fitting --batch 1 2 4 8
+    python -m benchmarks.fitting --scaling docs/scaling.png
 
 A step is what a fit does: frame, avatar, rendering, losses (without VGG), all gradients, the
-optimizer. The scene is that of benchmarks/made_head.py. The parts are timed with the graph cut
+optimizer. The scene is that of benchmarks/common/synthetic_head.py. The parts are timed with the graph cut
 between them; their limit is what the bytes and the operations that they cannot do without would
 take at the speeds measured in the same run. With several --batch: what steps of so many frames
 (schedule.batch) gain, in pictures a second. With --scaling: how a step and a frame of playback grow
@@ -15,24 +15,17 @@ with Gaussians, pixels and threads, as a table and a plot.
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
-from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import argparse
 import itertools
+import resource
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from benchmarks.conditions import announced, with_load_after
-from benchmarks.device_times import PeakMemory, is_cuda, pipelined_ms, time_runs
-from benchmarks.kept import Kept
-from benchmarks.limits import least_ms, machine_limits
-from benchmarks.training_step import PARTS, TrainingStep
+from benchmarks.common.device_times import PeakMemory, is_cuda, pipelined_ms, time_runs
+from benchmarks.common.figures import Kept, announced, with_load_after
+from benchmarks.common.limits import least_ms, machine_limits
+from benchmarks.common.training_step import PARTS, TrainingStep
 
 
 def whole_steps(

@@ -8,7 +8,7 @@
 #   C  the rasteriser alone, blending, fitting (steps of 1, 4 and 8 frames), and a whole fit of a minute
 #
 # --capture DIR  a prepared capture for the fit of C, of 512x512 pixels for figures that compare;
-#                tools/thin_capture.py makes one small enough to carry
+#                python -m tools.thin_capture makes one small enough to carry
 # --wheels DIR   packages that the interpreter lacks (gsplat, geoopt, lpips, plyfile, fussim, ...): the wheels in this
 #                folder are installed, for this call alone, without a network
 # --out DIR      where figures (JSON, each row as it comes), log.txt and summary.txt go (default: $OUT, else gpu-figures)
@@ -62,7 +62,7 @@ while [ $# -gt 0 ]; do
 done
 [ ${#parts[@]} -gt 0 ] || fail "$usage"
 if [[ " ${parts[*]} " == *" fit "* ]]; then
-    [ -n "$capture" ] || fail "fit: --capture DIR is needed: a folder that likeness preprocess or thin_capture.py wrote"
+    [ -n "$capture" ] || fail "fit: --capture DIR is needed: a folder that likeness preprocess or tools.thin_capture wrote"
 fi
 if [ -n "$capture" ]; then
     [ -f "$capture/manifest.json" ] || fail "--capture $capture: not a capture (no manifest.json in it)"
@@ -103,13 +103,13 @@ run() { # name, command
     return "$status"
 }
 playback() { # name, arguments
-    run "$1" "$python" benchmarks/playback.py --sizes 512 --renderers gsplat --json "$folder/$1.json" "${@:2}"
+    run "$1" "$python" -m benchmarks.playback --sizes 512 --renderers gsplat --json "$folder/$1.json" "${@:2}"
 }
 
 for part in "${parts[@]}"; do
     case $part in
         gsplat)
-            run gsplat "$python" -c "from renderers import create; create('gsplat', 'cuda').warm_up()" ||
+            run gsplat "$python" -c "from likeness.renderers import create; create('gsplat', 'cuda').warm_up()" ||
                 fail "gsplat does not work here: see $log"
             ;;
         contract)
@@ -122,7 +122,7 @@ for part in "${parts[@]}"; do
                 run kernels "$python" fit_subject.py --capture "$capture" --preset default --iterations 3 --device cuda \
                     --offline --out "$temporary/short"
             else
-                run kernels "$python" benchmarks/playback.py --gaussians 200 --sizes 64 --seconds 0 --renderers gsplat
+                run kernels "$python" -m benchmarks.playback --gaussians 200 --sizes 64 --seconds 0 --renderers gsplat
             fi
             ;;
         playback) playback playback --gaussians 20000 50000 100000 --evaluations torch graph fused --seconds 2 ;;
@@ -130,14 +130,14 @@ for part in "${parts[@]}"; do
         playback_gaussianhead) playback playback_gaussianhead --preset gaussianhead --evaluations torch graph --seconds 2 ;;
         playback_exported) playback playback_exported --exported --evaluations torch graph fused --seconds 2 ;;
         playback_compiled) playback playback_compiled --evaluations compiled --seconds 2 ;;
-        renderer) run renderer "$python" benchmarks/renderer.py --device cuda --json "$folder/renderer.json" ;;
-        blending) run blending "$python" benchmarks/blending.py --device cuda --json "$folder/blending.json" ;;
+        renderer) run renderer "$python" -m benchmarks.renderer --device cuda --json "$folder/renderer.json" ;;
+        blending) run blending "$python" -m benchmarks.blending --device cuda --json "$folder/blending.json" ;;
         fitting)
-            run fitting "$python" benchmarks/fitting.py --device cuda --presets headgas gaussianhead default --seconds 4 \
+            run fitting "$python" -m benchmarks.fitting --device cuda --presets headgas gaussianhead default --seconds 4 \
                 --json "$folder/fitting.json"
             ;;
         batches)
-            run batches "$python" benchmarks/fitting.py --device cuda --presets default headgas --batch 1 4 8 \
+            run batches "$python" -m benchmarks.fitting --device cuda --presets default headgas --batch 1 4 8 \
                 --seconds 2 --json "$folder/batches.json"
             ;;
         fit)

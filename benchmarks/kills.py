@@ -1,13 +1,11 @@
-"""Kills preprocessing and fits at random moments, goes on with the same command or --resume, and
-compares results.
+"""Kills preprocessing and fits at random moments, resumes them, and compares results.
 
 Each trial is one capture or run that is killed (SIGKILL, the whole process group) up to KILLS_EACH
 times at moments that a seed chooses, and then left to finish. Its result must equal that of a run
-that nobody disturbed, to the last
-bit: pictures, mattes and states of a capture; the bundle's tensors and all figures of a run. Work
+that nobody disturbed, to the last bit: pictures, mattes and states of a capture; the bundle's tensors and all figures of a run. Work
 is saved every fifth of a second, so that kills meet it in all states.
 
-Example: python benchmarks/kills.py --preprocessing 20 --fits 20 --out /tmp/kills
+Example: python -m benchmarks.kills --preprocessing 20 --fits 20 --out /tmp/kills
 """
 
 from __future__ import annotations
@@ -27,68 +25,43 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 KILLS_EACH = 4
 _SAVE_EVERY_S = 0.2
-_LAUNCH = (
-    "import runpy, sys; import {module} as module; module.{name} = {seconds}; sys.argv = sys.argv[1:];"
-    "runpy.run_path(sys.argv[0], run_name='__main__')"
-)
-_TIMES = (
-    "seconds",
-    "steps_per_s",
-    "pictures_per_s",
-    "fps",
-    "machine",
-    "date",
-    "versions",
-    "notes",
-    "speed",
-)
+# The command `likeness`, which saves its work every so many seconds.
+_PROGRAM = "import {0} as m; m.{1} = {2}; from likeness.cli import main; main()"
+_TIMES = "seconds steps_per_s pictures_per_s fps machine date versions notes speed".split()
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A program that is to survive kills. saving: module and name of the seconds between two saves.
-    begun: a file in its folder that is there once it works. again: the options that go on with a
-    folder, where those are others.
-    result: what is compared of a folder."""
+    """A program that is to survive kills."""
 
     kind: str
     program: str
-    saving: tuple[str, str]
+    """Its code."""
     options: tuple[str, ...]
     begun: str
-    again: Callable[[Path], tuple[str, ...]] | None
+    """A file in its folder that is there once it works."""
     result: Callable[[Path], dict[str, str]]
+    """What is compared of a folder."""
+    resume: Callable[[Path], tuple[str, ...]] | None = None
+    """The options that resume a folder, where those are others."""
 
     def command(self, folder: Path) -> list[str]:
         options = (*self.options, "--out", str(folder))
-        if self.again is not None and (folder / self.begun).exists():
-            options = self.again(folder)
-        module, name = self.saving
-        launch = _LAUNCH.format(module=module, name=name, seconds=_SAVE_EVERY_S)
-        return [sys.executable, "-c", launch, self.program, *options]
+        if self.resume is not None and (folder / self.begun).exists():
+            options = self.resume(folder)
+        return [sys.executable, "-c", self.program, *options]
 
 
 def preprocessing(video: Path, size: int, seconds: float) -> Job:
-    options = (
-        str(video),
-        f"--size={size}",
-        f"--end={seconds}",
-        "--matting=selfie",
-        "--offline",
-        "--device=cpu",
-    )
+    module, name = "likeness.preprocess.photometric.refinement", "_SAVE_EVERY_S"
+    options = (f"--size={size}", f"--end={seconds}", "--matting=selfie", "--offline")
     return Job(
         "preprocessing",
-        "likeness preprocess",
-        ("likeness.preprocess.photometric.refinement", "_SAVE_EVERY_S"),
-        options,
+        _PROGRAM.format(module, name, _SAVE_EVERY_S),
+        ("preprocess", str(video), *options, "--device=cpu"),
         "work/state.json",
-        None,
         capture_result,
     )
 
@@ -97,12 +70,11 @@ def fitting(capture: Path, iterations: int) -> Job:
     options = (f"--capture={capture}", f"--iterations={iterations}", "--offline", "--device=cpu")
     return Job(
         "fit",
-        "fit_subject.py",
-        ("likeness.fitting.loop", "_CHECKPOINT_EVERY_S"),
-        options,
+        _PROGRAM.format("likeness.fitting.loop", "_CHECKPOINT_EVERY_S", _SAVE_EVERY_S),
+        ("fit", *options),
         "run.json",
-        lambda folder: ("--resume", str(folder)),
         run_result,
+        lambda folder: ("fit", "--resume", str(folder)),
     )
 
 
@@ -155,23 +127,13 @@ class Attempt:
 
 
 def attempt(job: Job, folder: Path, kill_s: float | None = None) -> Attempt:
-    """Runs a job, or goes on with it, until it ends or is killed."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "passive",
-    }
+    """Runs or resumes a job until it ends or is killed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     started, begun_s = time.monotonic(), float("inf")
     log = folder.with_suffix(".log")
     with log.open("ab") as file:
         process = subprocess.Popen(
-            job.command(folder),
-            cwd=ROOT,
-            env=environment,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
+            job.command(folder), env=environment, stdout=file, stderr=file, start_new_session=True
         )
         while process.poll() is None:
             now = time.monotonic() - started

@@ -1,17 +1,14 @@
 """The live way from the camera's picture to the avatar's, by its parts: detection, tracking,
 transfer and rendering.
 
-python benchmarks/live.py runs/me --camera clip.mp4
+python -m benchmarks.live runs/me --camera clip.mp4
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 LIMIT_MS = 60.0
 
@@ -36,7 +33,7 @@ def main() -> None:
     from likeness.cli import command_line
 
     command_line.set_up_environment()
-    from benchmarks.conditions import announced
+    from benchmarks.common.figures import announced
     from likeness.scene.files import write_json
 
     conditions = announced()

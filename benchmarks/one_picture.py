@@ -1,7 +1,7 @@
 """Seconds and memory of an avatar from one picture, by part, each time in a fresh process.
 
-python benchmarks/one_picture.py me.jpg
-python benchmarks/one_picture.py            (a made person)
+python -m benchmarks.one_picture me.jpg
+python -m benchmarks.one_picture            (a synthetic subject)
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 LIMIT_S, LIMIT_GIB = 30.0, 3.0
 _KIB = 1024 * (1024 if sys.platform == "darwin" else 1)  # units of ru_maxrss in a MiB
 
@@ -27,7 +24,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "image", type=Path, nargs="*", metavar="FILE", help="pictures (default: a made person)"
+        "image",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="pictures (default: a synthetic subject)",
     )
     parser.add_argument(
         "--size",
@@ -43,12 +44,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     args = parser.parse_args()
 
-    from benchmarks.conditions import announced
+    from benchmarks.common.figures import announced
     from likeness.scene.files import write_json
 
     conditions = announced()
     with tempfile.TemporaryDirectory() as folder:
-        images = args.image or [made_picture(Path(folder) / "made_person.png", args.size)]
+        images = args.image or [
+            synthetic_picture(Path(folder) / "synthetic_subject.png", args.size)
+        ]
         rows = [
             measure(image, Path(folder) / f"{number}-{repeat}", args.size, args.refine)
             for number, image in enumerate(images)
@@ -59,8 +62,8 @@ def main() -> None:
         write_json(args.json, {"machine": conditions, "rows": rows})
 
 
-def made_picture(path: Path, size: int) -> Path:
-    """A picture of a made person before a wall."""
+def synthetic_picture(path: Path, size: int) -> Path:
+    """A picture of a synthetic subject before a wall."""
     import cv2
     import torch
 
@@ -84,14 +87,7 @@ def made_picture(path: Path, size: int) -> Path:
 def measure(image: Path, out: Path, size: int, refine: float | None) -> dict:
     """Wall and processor seconds and peak memory (MiB) of one run of fit_subject.py, and its
     seconds by part."""
-    command = [
-        sys.executable,
-        str(ROOT / "fit_subject.py"),
-        "--image",
-        str(image),
-        "--out",
-        str(out),
-    ]
+    command = [sys.executable, "-m", "likeness", "fit", "--image", str(image), "--out", str(out)]
     command += ["--size", str(size), "--offline"] + (
         [] if refine is None else ["--refine", str(refine)]
     )

@@ -1,10 +1,10 @@
 """The one-shot network against a mesh with the picture on it and a mean head, as an initializer,
 and its ablations.
 
-    python benchmarks/one_shot.py --people 20
-    python benchmarks/one_shot.py --captures runs/*/capture --pictures runs/one_shot_pictures
-    python benchmarks/one_shot.py --fits runs/*/capture --iterations 2000
-    python benchmarks/one_shot.py --ablations runs/.people --minutes-each 10
+    python -m benchmarks.one_shot --people 20
+    python -m benchmarks.one_shot --captures runs/*/capture --pictures runs/one_shot_pictures
+    python -m benchmarks.one_shot --fits runs/*/capture --iterations 2000
+    python -m benchmarks.one_shot --ablations runs/.people --minutes-each 10
 
 Made people are none that training draws; the tracker of the source errs as data.* of the training
 says. Of captures one calm, frontal frame is the source and all others are targets. Fits of equal
@@ -18,8 +18,6 @@ import statistics
 import sys
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 STARTS = {"mesh": "mesh", "picture": "picture", "one_shot": "one-shot"}
 # Short trainings; the first is what the others are compared with.
@@ -103,10 +101,10 @@ def main(arguments: list[str] | None = None) -> None:
     from likeness.cli import command_line
 
     command_line.set_up_environment()
-    from benchmarks.conditions import announced
+    from benchmarks.common.figures import announced
+    from benchmarks.common.one_shot_figures import FIRST_SEED, cost, on_capture, on_made_person
+    from benchmarks.common.one_shot_fits import fit_curve
     from benchmarks.one_shot_ablations import train_and_measure
-    from benchmarks.one_shot_figures import FIRST_SEED, cost, on_capture, on_made_person
-    from benchmarks.one_shot_fits import fit_curve
     from likeness.fitting.config import FitConfig
     from likeness.renderers import create
     from likeness.scene.capture import Capture
@@ -168,7 +166,7 @@ def name_of(path: Path) -> str:
 def people_table(people: list[dict[str, Any]]) -> str:
     """A row per method: mean PSNR and SSIM at the source view, the side views and the expressions,
     and errors."""
-    from benchmarks.one_shot_figures import EXPRESSIONS, METHODS, VIEWS
+    from benchmarks.common.one_shot_figures import EXPRESSIONS, METHODS, VIEWS
 
     groups = {
         "source": ["source"],
@@ -197,7 +195,7 @@ def people_table(people: list[dict[str, Any]]) -> str:
 
 def captures_table(captures: dict[str, dict[str, Any]]) -> str:
     """A row per capture."""
-    from benchmarks.one_shot_figures import METHODS
+    from benchmarks.common.one_shot_figures import METHODS
 
     first = next(iter(captures.values()))
     methods = [method for method in METHODS if method in first]
@@ -220,7 +218,7 @@ def captures_table(captures: dict[str, dict[str, Any]]) -> str:
 def fits_table(fits: dict[str, dict[str, list]]) -> str:
     """A row per capture and start: PSNR at the beginning and the end, iterations to the mesh
     start's end."""
-    from benchmarks.one_shot_fits import reached
+    from benchmarks.common.one_shot_fits import reached
 
     lines = [
         "| capture | start | at the start | at the end | iterations to the mesh's end |",

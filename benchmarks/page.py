@@ -2,7 +2,7 @@
 drawing.
 
 likeness export runs/me --format web --out page
-python benchmarks/page.py page [--sizes 512 1024] [--gpu] [--json FILE]
+python -m benchmarks.page page [--sizes 512 1024] [--gpu] [--json FILE]
 
 Medians of frames of the avatar's own recording, each brought to the screen and waited for. Maths
 and drawing run side by side, so that a frame takes the longer of the two. node is needed; Chromium
@@ -15,11 +15,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 # What the page's WebGL draws with, by the name that the graphics driver gives.
 _DRAWS_WITH = """() => {
@@ -57,7 +54,7 @@ def main() -> None:
 
     import pytest
 
-    from benchmarks.conditions import announced
+    from benchmarks.common.figures import announced
     from likeness.scene.files import write_json
 
     try:

@@ -1,6 +1,6 @@
 """How fast avatars play: frames a second, their slowest percent, and what a frame is spent on.
 
-    python benchmarks/playback.py [RUN ...] [--sizes 256 512] [--threads 2] [--json FILE]
+    python -m benchmarks.playback [RUN ...] [--sizes 256 512] [--threads 2] [--json FILE]
 
 Each RUN (or bundle) plays its own recording: every frame has a new expression and pose, so that
 nothing comes from memory. Without one, a made head plays random states: the avatar of --preset with
@@ -16,28 +16,22 @@ rasteriser.
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import argparse
 import dataclasses
 import importlib.util
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.conditions import announced, with_load_after
-from benchmarks.device_times import PeakMemory, is_cuda, pipelined_ms
-from benchmarks.kept import Kept
-from benchmarks.made_head import head_like_scene
+from benchmarks.common.device_times import PeakMemory, is_cuda, pipelined_ms
+from benchmarks.common.figures import Kept, announced, with_load_after
+from benchmarks.common.synthetic_head import head_like_scene
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.networks import NetworksConfig, describe, why_not
 from likeness.playback import fused

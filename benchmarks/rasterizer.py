@@ -1,29 +1,23 @@
 """How fast the CPU renderer is: milliseconds, ratios, growth, and whole HeadGaS steps a second.
 
-    python benchmarks/rasterizer.py [--json FILE] [--threads 1 2] [--quick]
+    python -m benchmarks.rasterizer [--json FILE] [--threads 1 2] [--quick]
 
-The scene is that of benchmarks/made_head.py. Backward includes the gradients of all fields, of the
+The scene is that of benchmarks/common/synthetic_head.py. Backward includes the gradients of all fields, of the
 camera's pose and of the screen means. Printed are the median, the fastest run, and the processor
 time of the fastest run over all threads: on a machine with other work to do, the last says most.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import argparse
 import time
+from pathlib import Path
 
 import torch
 
-from benchmarks.conditions import announced, with_load_after
-from benchmarks.device_times import Clock, clock, time_runs
-from benchmarks.made_head import head_like_scene
+from benchmarks.common.device_times import Clock, clock, time_runs
+from benchmarks.common.figures import announced, with_load_after
+from benchmarks.common.synthetic_head import head_like_scene
 from likeness.renderers import create
 from likeness.renderers.cpu import CpuRenderer
 from likeness.renderers.output import RenderOutput

@@ -1,33 +1,26 @@
 """The rasteriser alone: forward and backward by the device's own events, many pictures in a row,
 peak memory.
 
-    python benchmarks/renderer.py --device cuda [--gaussians 20000 50000 100000] [--batch 1 4] [--json FILE]
+    python -m benchmarks.renderer --device cuda [--gaussians 20000 50000 100000] [--batch 1 4] [--json FILE]
 
-The scene is that of benchmarks/made_head.py: a head of harmonics of degree 3. Forward and backward
+The scene is that of benchmarks/common/synthetic_head.py: a head of harmonics of degree 3. Forward and backward
 are what a training step asks for (with the gradients of the screen means); "picture" is a rendering
 without gradients, as in playback, one after the other with one wait at the end.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import argparse
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.conditions import announced
-from benchmarks.device_times import PeakMemory, between, pipelined_ms
-from benchmarks.kept import Kept
-from benchmarks.made_head import head_like_scene
+from benchmarks.common.device_times import PeakMemory, between, pipelined_ms
+from benchmarks.common.figures import Kept, announced
+from benchmarks.common.synthetic_head import head_like_scene
 from likeness.renderers import Renderer, create
 from likeness.scene.camera import Camera
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.conditions import announced
+from benchmarks.common.figures import announced
 from likeness.scene.files import write_json
 from likeness.scene.reading import read_json
 

@@ -1,5 +1,5 @@
 """How a training step and a frame of playback grow with Gaussians, pixels and threads; see
-benchmarks/fitting.py."""
+benchmarks.fitting."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.device_times import clock, time_runs
-from benchmarks.training_step import TrainingStep
+from benchmarks.common.device_times import clock, time_runs
+from benchmarks.common.training_step import TrainingStep
 from likeness.renderers.cpu import THREADS_VARIABLE
 from likeness.scene.files import write_bytes
 

@@ -1,9 +1,9 @@
 """Tracking of made people (errors against the truth) and of videos (landmark error, what pictures
 change, cost).
 
-    python benchmarks/tracking.py --people 11
-    python benchmarks/tracking.py --people 3 --focal-error 0.7 1.3
-    python benchmarks/tracking.py --people 0 --videos a.mp4 b.mp4
+    python -m benchmarks.tracking --people 11
+    python -m benchmarks.tracking --people 3 --focal-error 0.7 1.3
+    python -m benchmarks.tracking --people 0 --videos a.mp4 b.mp4
 
 Person 0 is the demo of the README; of the others chance decides identity, skin, hair, distance,
 focal length, speech and grimaces. Their videos go the way of any user's: compressed, with mattes of
@@ -20,8 +20,6 @@ import statistics
 import sys
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 CURVES = ("blink", "smile", "jaw", "brows")
 KINDS = {"landmarks": "landmarks", "pictures": "photometric"}

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from benchmarks.damage import Reader, Targets
+from benchmarks.common.damage import Reader, Targets
 from likeness.scene.errors import UserError
 
 WHOLE = bytes(range(256))

@@ -13,9 +13,7 @@ import torch
 
 from benchmarks import (
     ablations,
-    fits,
     fitting,
-    limits,
     one_picture,
     page,
     playback,
@@ -23,9 +21,9 @@ from benchmarks import (
     scale,
     scaling,
     tracking,
-    training_step,
 )
-from benchmarks.conditions import announced
+from benchmarks.common import fits, limits, training_step
+from benchmarks.common.figures import announced
 from likeness.fitting.config import FitConfig
 from likeness.playback import fused
 from likeness.scene.config_files import load_preset

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import clips, comparison, comparison_tables, fits
-from benchmarks.clips import Clip
+from benchmarks import comparison
+from benchmarks.common import clips, fits, tables
+from benchmarks.common.clips import Clip
 from likeness.fitting.config import FitConfig
 from likeness.scene.capture import Capture
 from likeness.scene.config_files import load_preset
@@ -240,7 +241,7 @@ def rows():
 
 
 def test_differences_are_taken_seed_by_seed(rows):
-    found = comparison_tables.compare(rows, "other", -1)
+    found = tables.compare(rows, "other", -1)
     # a: 3, 4; b: 1, 3; over the clips by seed: 2, 3.5.
     assert found["psnr"]["mean"] == pytest.approx(2.75) and found["psnr"][
         "spread"
@@ -249,7 +250,7 @@ def test_differences_are_taken_seed_by_seed(rows):
     # Nothing to subtract on b with seed 1.
     assert found["mouth"]["by_clip"]["b"]["mean"] == -3.0 and found["mouth"]["ahead"] == 1
     assert found["mouth"]["spread"] is None
-    reverse = comparison_tables.compare(rows, "other", 1)
+    reverse = tables.compare(rows, "other", 1)
     assert reverse["psnr"]["mean"] == pytest.approx(-2.75) and reverse["psnr"]["worst"] == (
         "a",
         -3.5,
@@ -257,22 +258,19 @@ def test_differences_are_taken_seed_by_seed(rows):
 
 
 def test_a_difference_counts_beyond_the_spread_of_seeds(rows):
-    found = comparison_tables.compare(rows, "other", -1)
+    found = tables.compare(rows, "other", -1)
     # 2.75 against twice the 1.06 of the differences, and twice the 1.06 of the default over its
     # seeds.
     assert found["psnr"]["beyond"] and not found["psnr"]["by_clip"]["b"]["beyond"]
     assert (
-        comparison_tables.compare([r for r in rows if r["seed"] == 0], "other", -1)["psnr"][
-            "beyond"
-        ]
-        is None
+        tables.compare([r for r in rows if r["seed"] == 0], "other", -1)["psnr"]["beyond"] is None
     )
     # With one seed of the other, that of the default over its seeds is what is known.
     one = [r for r in rows if r["name"] == "default" or r["seed"] == 0]
-    found = comparison_tables.compare(one, "other", -1)["psnr"]
+    found = tables.compare(one, "other", -1)["psnr"]
     assert (found["mean"], found["spread"], found["beyond"]) == (pytest.approx(2.0), None, False)
     far = [{**r, "psnr": r["psnr"] - 9} if r["name"] == "other" else r for r in one]
-    assert comparison_tables.compare(far, "other", -1)["psnr"]["beyond"] is True
+    assert tables.compare(far, "other", -1)["psnr"]["beyond"] is True
 
 
 def test_what_landmarks_cost_is_a_table_of_its_own(rows):
@@ -280,14 +278,14 @@ def test_what_landmarks_cost_is_a_table_of_its_own(rows):
         row("a", "default, landmarks", seed, tracking="landmarks", psnr=20.0 + seed)
         for seed in (0, 1)
     ]
-    compared = [comparison_tables.compare(rows, "default, landmarks", 1, base="default")]
-    table = comparison_tables.landmarks(compared, rows).splitlines()
+    compared = [tables.compare(rows, "default, landmarks", 1, base="default")]
+    table = tables.landmarks(compared, rows).splitlines()
     assert table[-1].startswith("| a | default | 31.0 ± 1.4 | 20.5 ± 0.7 | -10.50* ± 0.71 |")
     assert len(table) == 5 and len({line.count("|") for line in table[2:]}) == 1
 
 
 def test_the_tables_of_presets(rows):
-    table = comparison_tables.figures(rows).splitlines()
+    table = tables.figures(rows).splitlines()
     assert len({line.count("|") for line in table}) == 1 and len(table) == 6
     assert table[0].startswith("| clip | preset | PSNR |") and "PSNR with held-out sway" in table[0]
     assert table[2].startswith(
@@ -295,9 +293,7 @@ def test_the_tables_of_presets(rows):
     )
     assert "| 33.0 ± 0.0 | 31.0 ± 0.0 | 50/20" in table[2]
     assert "| 50/20/10/20 | 100 | 5.0 | 50 | 2.0 | 1.0 |" in table[2]
-    text = comparison_tables.differences(
-        [comparison_tables.compare(rows, "other", -1)]
-    ).splitlines()[-1]
+    text = tables.differences([tables.compare(rows, "other", -1)]).splitlines()[-1]
     assert text == (
         "| other | +2.75* ± 1.06 (+2.00 b) | +0.00 ± 0.00 (+0.00 a) | -0.75 (-3.00 b) | +0.00 ± 0.00 (+0.00 a) "
         "| +0.00 ± 0.00 (+0.00 a) "
@@ -306,19 +302,12 @@ def test_the_tables_of_presets(rows):
 
 
 def test_the_table_of_changes(rows):
-    compared = [
-        comparison_tables.compare(rows, "other", 1),
-        comparison_tables.compare(rows, "never fitted", 1),
-    ]
-    lines = [
-        line
-        for line in comparison_tables.changes(compared, rows).splitlines()
-        if line.startswith("|")
-    ]
+    compared = [tables.compare(rows, "other", 1), tables.compare(rows, "never fitted", 1)]
+    lines = [line for line in tables.changes(compared, rows).splitlines() if line.startswith("|")]
     assert lines[2] == "| default |  |  |  |  |  | 5.0 | 2.0 |"
     assert lines[3].startswith("| other | -2.75* ± 1.06 (-3.50 a, -2.00 b) |")
-    one_clip = comparison_tables.compare([row for row in rows if row["clip"] == "a"], "other", 1)
-    assert "| other | -3.50* ± 0.71 |" in comparison_tables.changes([one_clip], rows)
+    one_clip = tables.compare([row for row in rows if row["clip"] == "a"], "other", 1)
+    assert "| other | -3.50* ± 0.71 |" in tables.changes([one_clip], rows)
     assert lines[4] == "| never fitted | – | – | – | – | – | – | – |"
     assert lines[7].startswith("| a | other | -3.50* ± 0.71 |") and lines[8].startswith(
         "| b | other | -2.00 ± 1.41 |"
@@ -336,8 +325,8 @@ def test_the_heading_says_what_is_missing(rows):
     }
     conditions |= {"missing": 3, "left_out": ["headgas"]}
     rows[0]["code"] = "later"
-    text = comparison_tables.heading(rows, conditions)
-    assert "100 steps of each" in comparison_tables.heading(rows, {**conditions, "iterations": 100})
+    text = tables.heading(rows, conditions)
+    assert "100 steps of each" in tables.heading(rows, {**conditions, "iterations": 100})
     for part in (
         "10 minutes",
         "without the secondary motion",

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from benchmarks.damage import KINDS, damaged
+from benchmarks.common.damage import KINDS, damaged
+from benchmarks.common.damaged_readers import READERS
 from benchmarks.damaged_files import ACCEPTED, BAD, REFUSED, Case, Limits, read_damaged, table
-from benchmarks.damaged_readers import READERS
 
 
 def test_no_reader_does_anything_but_accept_or_refuse_in_one_line():

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import blending, device_times, fitting, playback, renderer
-from benchmarks.kept import Kept
-from benchmarks.training_step import TrainingStep
+from benchmarks import blending, fitting, playback, renderer
+from benchmarks.common import device_times
+from benchmarks.common.figures import Kept
+from benchmarks.common.training_step import TrainingStep
 from likeness.playback import fused
 from likeness.renderers import create
 from tests import toys
@@ -123,10 +124,7 @@ def test_an_interpreter_without_cuda_is_said(gpu):
 def test_only_the_parts_that_are_asked_for(gpu, tmp_path):
     run, calls = gpu("blending", "renderer", "blending")
     assert run.returncode == 0, run.stderr
-    assert [call.split()[0] for call in calls] == [
-        "benchmarks/blending.py",
-        "benchmarks/renderer.py",
-    ]
+    assert [call.split()[1] for call in calls] == ["benchmarks.blending", "benchmarks.renderer"]
     assert (tmp_path / "out" / "summary.txt").read_text().count("status 0") == 2
     assert (tmp_path / "out" / "renderer.json").is_file()
 
@@ -142,9 +140,9 @@ def test_a_group_is_all_its_parts_and_few_files(gpu, tmp_path, group):
     assert len(list((tmp_path / "out").iterdir())) <= 8
     for call in calls:  # what is called is there
         words = call.split()
-        script = words[0] if words[0].endswith(".py") else None
-        assert script is None or (ROOT / script).is_file()
-        assert ("--offline" in words) == (script == "fit")
+        if words[0] == "-m" and words[1] != "pytest":
+            assert (ROOT / f"{words[1].replace('.', '/')}.py").is_file()
+        assert ("--offline" in words) == (words[0] == "fit_subject.py")
     if group == "A":
         tests = [word for word in calls[1].split() if word.startswith("tests/")]
         assert (
@@ -351,9 +349,9 @@ class TestOnASimulatedDevice:
             "fitting": fitting,
         }
         threads = torch.get_num_threads()
-        for script, *words in (call.split() for call in calls if call.startswith("benchmarks/")):
+        for _, name, *words in (c.split() for c in calls if c.startswith("-m benchmarks.")):
             before = len(asked)
-            mains[Path(script).stem].main(words)
+            mains[name.removeprefix("benchmarks.")].main(words)
             torch.set_num_threads(threads)
             assert len(asked) > before and all(
                 "cuda" in map(str, given) for given in asked[before:] if len(given) > 5

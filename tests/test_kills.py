@@ -23,17 +23,10 @@ for number in range({first}, 10):
 
 @pytest.mark.parametrize(("first", "equal"), [("len(lines)", True), ("0", False)])
 def test_what_is_not_equal_after_a_kill_is_reported(tmp_path, first, equal):
-    program = tmp_path / "count.py"
-    program.write_text(COUNTER.format(first=first))
-    job = Job(
-        "count",
-        str(program),
-        ("json", "nothing"),
-        (),
-        "begun",
-        None,
-        lambda folder: {"lines": (folder / "lines").read_text()},
-    )
+    def result(folder):
+        return {"lines": (folder / "lines").read_text()}
+
+    job = Job("count", COUNTER.format(first=first), (), "begun", result)
     calm, wrong = trials(job, 2, tmp_path, seed=1)
     assert (calm / "lines").read_text() == "0 1 2 3 4 5 6 7 8 9"
     assert (wrong == []) == equal and all("differs in 1: lines" in line for line in wrong)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import one_shot, one_shot_figures, one_shot_fits
+from benchmarks import one_shot
+from benchmarks.common import one_shot_figures, one_shot_fits
 from likeness.head_models import HEAD_MODELS
 from likeness.one_shot import weights
 from likeness.scene.config_files import CONFIGS, load_preset, presets, redundant_keys

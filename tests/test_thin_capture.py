@@ -18,7 +18,7 @@ from tests import toys
 from tests.fitting.test_loop import SMALL
 from tools.thin_capture import thin
 
-PROGRAM = Path(__file__).resolve().parents[1] / "tools" / "thin_capture.py"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,10 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(capture, tmp_path):
 def test_the_program(capture, tmp_path):
     def call(*arguments):
         return subprocess.run(
-            [sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True
+            [sys.executable, "-m", "tools.thin_capture", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
         )
 
     done = call(capture.root, "--every", 5, "--out", tmp_path / "thin")

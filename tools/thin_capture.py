@@ -1,4 +1,4 @@
-"""Keeps every k-th frame of a capture: ``python tools/thin_capture.py CAPTURE --every 5 --out
+"""Keeps every k-th frame of a capture: ``python -m tools.thin_capture CAPTURE --every 5 --out
 DIR``.
 
 For carrying a capture to a machine with little room, and for quick fits. The split stays: every
@@ -12,11 +12,8 @@ import argparse
 import dataclasses
 import hashlib
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from likeness.cli import command_line
 

@@ -9,7 +9,7 @@ import functools
 import pytest
 import torch
 
-from benchmarks.training_step import TrainingStep
+from benchmarks.common.training_step import TrainingStep
 from likeness.fitting import loop
 from likeness.fitting.avatars import AVATARS
 from likeness.fitting.config import FitConfig

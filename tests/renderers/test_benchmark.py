@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.made_head import head_like_scene
+from benchmarks.common.synthetic_head import head_like_scene
 from benchmarks.rasterizer import ratios, time_renderer
 from likeness.renderers.cpu import CpuRenderer
 

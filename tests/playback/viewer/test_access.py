@@ -23,8 +23,8 @@ from tests.playback.viewer.test_server import Client, camera_message, until
 
 viser = pytest.importorskip("viser", reason="viser is not installed (the live viewer's package)")
 
-from likeness.playback.viewer.messages import MAX_TEXT, Malformed, suits, wanted  # noqa: E402
-from likeness.playback.viewer.panel import as_markdown  # noqa: E402
+from likeness.playback.viewer.messages import MAX_TEXT, Malformed, suits, wanted
+from likeness.playback.viewer.panel import as_markdown
 
 HOSTILE = "<img src=x onerror=document.title='taken'>"
 

@@ -1,4 +1,4 @@
-"""What benchmarks/one_shot.py measures on made people and on real captures, and what a picture
+"""What benchmarks.one_shot measures on made people and on real captures, and what a picture
 costs."""
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from benchmarks.device_times import Clock, clock
-from benchmarks.made_head import head_like_scene
+from benchmarks.common.device_times import Clock, clock
+from benchmarks.common.synthetic_head import head_like_scene
 from likeness.renderers import create
 from likeness.renderers.cpu import CpuRenderer
 from likeness.scene.camera import Camera
@@ -75,7 +75,8 @@ class TrainingStep:
             torch.rand(100, 52, generator=self._random), torch.eye(4).expand(100, 4, 4)
         )
         avatar.initialize(
-            Seeds(cloud, torch.full((count,), 0.5), RigBinding.empty(count, 52, _RIG_VERTICES)), seen
+            Seeds(cloud, torch.full((count,), 0.5), RigBinding.empty(count, 52, _RIG_VERTICES)),
+            seen,
         )
         self.avatar = avatar.to(device)
         avatar.warm_up()

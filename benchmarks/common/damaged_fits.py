@@ -1,5 +1,5 @@
 """What reads the files of fits: avatars, runs, settings, checkpoints, weights. See
-``benchmarks.damaged_readers``."""
+``benchmarks.common.damaged_readers``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.damage import Reader, Targets
+from benchmarks.common.damage import Reader, Targets
 
 
 def _bundle(kind: str, encoded: bool = False, refined: bool = False) -> Reader:

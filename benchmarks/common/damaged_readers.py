@@ -2,7 +2,7 @@
 them.
 
 A reader is one entry of ``READERS``. Its ``make`` writes valid files into an empty folder and
-returns which of them are damaged, as what kind (``benchmarks.damage.KINDS``). Its ``read`` reads
+returns which of them are damaged, as what kind (``benchmarks.common.damage.KINDS``). Its ``read`` reads
 the folder as the programs do, and uses what it got far enough that parts that do not belong
 together would show.
 """
@@ -14,8 +14,8 @@ import functools
 import json
 from pathlib import Path
 
-from benchmarks import damaged_fits
-from benchmarks.damage import Reader, Targets
+from benchmarks.common import damaged_fits
+from benchmarks.common.damage import Reader, Targets
 
 
 def _make_capture(folder: Path) -> Targets:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.one_shot_figures import on_white
+from benchmarks.common.one_shot_figures import on_white
 from likeness.fitting import metrics
 from likeness.fitting.config import FitConfig
 from likeness.scene.capture import Capture

@@ -1,7 +1,7 @@
-"""The tables of benchmarks/comparison.py and ablations.py: means over seeds with their spread,
+"""The tables of benchmarks.comparison and ablations.py: means over seeds with their spread,
 differences to one.
 
-A row is the figures of one fit (``benchmarks.fits.figures``) with clip, name, tracking and seed. ±
+A row is the figures of one fit (``benchmarks.common.fits.figures``) with clip, name, tracking and seed. ±
 is the standard deviation over seeds. Differences are taken seed by seed; * marks those that are
 more than twice that of the seeds: of the differences themselves, and of the preset that is compared
 with.
