@@ -17,6 +17,7 @@ from likeness.playback.state_file import load_states, save_states
 from likeness.scene.gaze import GAZE_FULL_RAD, quats_to_gaze
 from likeness.scene.transforms import rotation_angles
 from tests import arkit, toys
+from tests.documentation import code_under
 
 
 @pytest.fixture(scope="module")
@@ -262,3 +263,12 @@ def test_a_tuned_avatar_is_shown_and_exported_alike(avatar, tmp_path):
     tuned.export(tmp_path / "exact", "bundle", exact=True)
     loaded = AvatarBundle.load(tmp_path / "exact").tuning
     assert loaded is not None and torch.allclose(loaded.gains, tuning.gains)
+
+
+def test_the_documentation_of_an_avatar_runs(avatar, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = code_under("docs/python.md", "An avatar")
+    names: dict = {"avatar": avatar}
+    exec(code, names)
+    assert names["image"].shape == (512, 512, 3) and names["cutout"].shape == (480, 640, 4)
+    assert (tmp_path / "me.ply").is_file()
