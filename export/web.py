@@ -11,7 +11,7 @@ file) and two files:
     expression_names, expression_range [2][E], tuning (neutral [E], gains [E]), groups (for the
     sliders), joint_names; camera (K, T_cam_world, width, height); state (T_world_head,
     T_world_body; the face at rest); sway (the control points of
-    ``likeness.ops.deform.secondary_motion``, or null); limits (of log-scales) and units (of motion
+    ``likeness.ops.deform``, or null); limits (of log-scales) and units (of motion
     modes); eye_full_rad (how far an eye turns at a coefficient of 1); seen (from where the
     recording saw the avatar: head and body, each low and high [2] of yaw and pitch in radians about
     centre in its own frame; fade_rad beyond these what was not seen is filled in full, its standard
@@ -56,7 +56,7 @@ from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
 from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD, Linear
 from likeness.fitting.bundle import AvatarBundle
 from likeness.ops import harmonics as spherical_harmonics
-from likeness.ops.deform import secondary_motion
+from likeness.ops.deform import lattice_description
 from likeness.playback.face_parts import grouped
 from likeness.playback.player import Player
 from likeness.playback.view_clamp.gaussians import LONGEST_M, ClampedGaussians
@@ -202,7 +202,7 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "two_frames": anchoring.two_frames,
         "rigged": anchoring.rigged,
         "pose_correction": anchoring.pose_correction,
-        "sway": secondary_motion.description() if anchoring.swaying else None,
+        "sway": lattice_description() if anchoring.swaying else None,
         "expression_names": list(bundle.expression_names),
         "expression_range": bundle.expression_range.tolist(),
         "tuning": {"neutral": tuning.neutral.tolist(), "gains": tuning.gains.tolist()},

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from likeness.ops.deform.skinning import blend_two_frames
+from likeness.ops.deform import deform
 from likeness.renderers.screen_refiner import Refinement, ScreenRefiner
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.transforms import transform_points
@@ -52,10 +52,12 @@ class Prediction:
         displacements: [N, 3] of the queries by the expression. T_head_body: [4, 4].
         """
         rest = self.cloud.num_gaussians - len(displacements)
-        means = self.cloud.means + torch.nn.functional.pad(displacements, (0, 0, 0, rest))
-        moved = dataclasses.replace(self.cloud, means=means)
-        identity = torch.eye(4, dtype=means.dtype, device=means.device)
-        return blend_two_frames(moved, identity, T_head_body, self.head_weights)
+        return deform(
+            self.cloud,
+            displacement=torch.nn.functional.pad(displacements, (0, 0, 0, rest)),
+            T_body=T_head_body,
+            head_weights=self.head_weights,
+        )
 
 
 def refinement(refiner: ScreenRefiner | None, prediction: Prediction) -> Refinement | None:

@@ -23,11 +23,11 @@ def blend(basis: Tensor, codes: Tensor) -> Tensor:
         return torch.bmm(states, basis).transpose(0, 1).unflatten(0, codes.shape[:-1])
     if not suit_kernels(basis, codes) or not basis.is_contiguous():
         return torch.matmul(codes, basis)
-    from likeness.ops import blend_kernels  # numba loads slowly: only when used
+    from likeness.ops import blend_cpu  # numba loads slowly: only when used
 
     out = basis.new_empty(len(basis), basis.shape[2])
     arrays = basis.detach().numpy(), codes.detach().contiguous().numpy(), out.numpy()
-    run_rows(lambda first, last: blend_kernels.blend(first, last, *arrays), len(basis))
+    run_rows(lambda first, last: blend_cpu.blend(first, last, *arrays), len(basis))
     return out
 
 
@@ -38,14 +38,12 @@ def blend_by_code(table: Tensor, codes: Tensor) -> Tensor:
     """
     if not suit_kernels(table, codes) or not table.is_contiguous():
         return codes @ table
-    from likeness.ops import blend_kernels
+    from likeness.ops import blend_cpu
 
     out, codes = table.new_empty(table.shape[1]), codes.detach().contiguous()
     arrays = table.detach().numpy(), codes.numpy(), codes.nonzero()[:, 0].numpy(), out.numpy()
     run_rows(
-        lambda first, last: blend_kernels.blend_by_code(first, last, *arrays),
-        len(out),
-        _MIN_COLUMNS,
+        lambda first, last: blend_cpu.blend_by_code(first, last, *arrays), len(out), _MIN_COLUMNS
     )
     return out
 

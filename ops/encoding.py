@@ -42,7 +42,7 @@ def encode(points: Tensor, frequencies: int) -> Tensor:
 
 def _encode_columns(points: Tensor, octaves: Tensor) -> Tensor:
     """The same numbers [N, *], computed column by column: in long runs of memory."""
-    from likeness.ops import row_kernels  # numba loads slowly: only when used
+    from likeness.ops import rows_cpu  # numba loads slowly: only when used
 
     count, size = points.shape
     out = points.new_empty(encoded_size(size, len(octaves)), count)
@@ -51,5 +51,5 @@ def _encode_columns(points: Tensor, octaves: Tensor) -> Tensor:
     torch.sin(angles, out=out[size : size + len(angles)])
     torch.cos(angles, out=out[size + len(angles) :])
     rows = out.new_empty(count, len(out))
-    row_kernels.turn(out.numpy(), rows.numpy())
+    rows_cpu.turn(out.numpy(), rows.numpy())
     return rows

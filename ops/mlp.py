@@ -64,7 +64,7 @@ class BlockedNetwork:
         """The outputs [N, O] for codes [B], not yet computed, and what computes those of the
         Gaussians of the blocks ``first`` to ``last`` of ``num_blocks``, each of
         ``block_kernels.LANES``."""
-        from likeness.ops.mlp_kernels import PARTS, evaluate  # numba loads slowly: only when used
+        from likeness.ops.mlp_cpu import PARTS, evaluate  # numba loads slowly: only when used
 
         out, codes = torch.empty(self._count, self._outputs), codes.detach().numpy()
         (used,) = codes.nonzero()
@@ -92,7 +92,7 @@ class BlockedNetwork:
     @staticmethod
     def _blocked(rows: Tensor) -> Tensor:
         """[N, *, c] as [blocks, *, c, lanes], the last block filled up with zeros."""
-        from likeness.ops.mlp_kernels import LANES
+        from likeness.ops.mlp_cpu import LANES
 
         rows = torch.cat([rows, rows.new_zeros(-len(rows) % LANES, *rows.shape[1:])])
         return rows.unflatten(0, (-1, LANES)).movedim(1, -1).contiguous()
@@ -114,7 +114,7 @@ def _whole_numbers(table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _padded(weight: Tensor) -> Tensor:
     """Rows of zeros below, up to a multiple of what the kernel sums up at once."""
-    from likeness.ops.mlp_kernels import ROWS
+    from likeness.ops.mlp_cpu import ROWS
 
     return torch.nn.functional.pad(weight, (0, 0, 0, -len(weight) % ROWS))
 
@@ -122,7 +122,7 @@ def _padded(weight: Tensor) -> Tensor:
 def _packed(weight: Tensor, inputs: int) -> Tensor:
     """[J, K] flat as [J / ROWS, inputs, ROWS]; inputs beyond K are what an earlier layer's padding
     gives: zeros."""
-    from likeness.ops.mlp_kernels import ROWS
+    from likeness.ops.mlp_cpu import ROWS
 
     weight = torch.nn.functional.pad(weight, (0, inputs - weight.shape[1]))
     return weight.unflatten(0, (-1, ROWS)).transpose(1, 2).flatten()

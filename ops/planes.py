@@ -62,7 +62,7 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, points: Tensor, shared: bool, *levels: Tensor) -> Tensor:
-        from likeness.ops import plane_kernels
+        from likeness.ops import planes_cpu
 
         shape, points = points.shape[:2], points.detach().flatten(0, 1)
         columns, num_groups = points.T.contiguous().numpy(), shape[1]
@@ -73,7 +73,7 @@ class _Lookup(torch.autograd.Function):
         def task(level: int, plane: int) -> None:
             a, b = AXES[plane]
             table = levels[level].detach()[plane].reshape(-1, channels).numpy()
-            plane_kernels.gather(
+            planes_cpu.gather(
                 table,
                 levels[level].shape[1],
                 of_group,
@@ -91,7 +91,7 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        from likeness.ops import plane_kernels
+        from likeness.ops import planes_cpu
 
         points, values, *levels = ctx.saved_tensors
         channels, of_group, grad = grad.shape[-1], ctx.of_group, grad.flatten(0, 1)
@@ -102,7 +102,7 @@ class _Lookup(torch.autograd.Function):
         def task(level: int, plane: int) -> None:
             a, b = AXES[plane]
             others = [values[level, other] for other in range(len(AXES)) if other != plane]
-            plane_kernels.scatter(
+            planes_cpu.scatter(
                 levels[level].detach()[plane].reshape(-1, channels).numpy(),
                 levels[level].shape[1],
                 of_group,

@@ -22,7 +22,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
-from likeness.ops.compilation import has_avx512
+from likeness.ops.compilation import AS_WRITTEN, has_avx512, inlined
 
 WIDTH = 32
 """Four rows of a tile: two instructions of AVX-512, four of AVX2, side by side, so that neither
@@ -355,3 +355,9 @@ def add_lane_sums(typing_context, array, index, *vectors):
         return context.get_dummy_value()
 
     return types.void(array, index, types.UniTuple(vector, 16)), generate
+
+
+@inlined(AS_WRITTEN)
+def dot(a, b, c, x, y, z):
+    """a x + b y + c z of vectors."""
+    return muladd(a, x, muladd(b, y, c * z))

@@ -30,22 +30,22 @@ def compile_kernels() -> None:
 class _UnitQuats(torch.autograd.Function):
     @staticmethod
     def forward(ctx, quats: Tensor) -> Tensor:
-        from likeness.ops import row_kernels  # numba loads slowly: only when used
+        from likeness.ops import rows_cpu  # numba loads slowly: only when used
 
         quats = quats.detach().contiguous()
         units, inverse = torch.empty_like(quats), quats.new_empty(len(quats))
-        row_kernels.normalize(quats.numpy(), units.numpy(), inverse.numpy())
+        rows_cpu.normalize(quats.numpy(), units.numpy(), inverse.numpy())
         ctx.save_for_backward(units, inverse)
         return units
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> Tensor:
-        from likeness.ops import row_kernels
+        from likeness.ops import rows_cpu
 
         units, inverse = ctx.saved_tensors
         out = torch.empty_like(units)
-        row_kernels.normalize_backward(
+        rows_cpu.normalize_backward(
             units.numpy(), inverse.numpy(), grad.contiguous().numpy(), out.numpy()
         )
         return out

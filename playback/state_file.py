@@ -7,7 +7,7 @@ joints            [T, J, 4] unit quaternions wxyz of the joints relative to rest
 joint_names       [J] text (dtype U): the avatar's joint names, each once, in any order
 T_world_head      [T, 4, 4] rigid, from the head frame to the world (the frame of the recording's camera), metres
 T_world_body      [T, 4, 4] rigid, from the body frame to the world; equal to T_world_head at rest
-sway              [T, C, 2] metres, offsets of the control points of ops/deform/secondary_motion.py; may be left out
+sway              [T, C, 2] metres, offsets of the control points of ops/deform.py; may be left out
 fps               [] frames per second
 ================  ===============================================================================================
 

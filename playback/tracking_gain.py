@@ -16,7 +16,7 @@ from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.metrics import psnr
-from likeness.ops.deform.skinning import move_rigidly
+from likeness.ops.deform import deform
 from likeness.renderers import Renderer, create
 from likeness.scene.capture import Capture, TrackedFrame
 from likeness.scene.frame_images import composite, load_rgba
@@ -109,7 +109,7 @@ class _Frame:
         # The camera stays where the tracked head has it, and the cloud moves: renderers give clouds
         # a gradient.
         eye = (invert_transform(head) @ torch.cat([self._camera.center, head.new_ones(1)]))[:3]
-        cloud = move_rigidly(self._bundle.avatar(self._bundle.tuned(state), eye), head)
+        cloud = deform(self._bundle.avatar(self._bundle.tuned(state), eye), T_head=head)
         return self._renderer.render(cloud, self._camera).over(
             torch.ones(3, device=expression.device)
         )

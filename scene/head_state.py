@@ -23,7 +23,7 @@ class HeadState:
     T_world_head: [*b, 4, 4] from the head frame to the world.
     T_world_body: [*b, 4, 4] from the body frame to the world; equal to ``T_world_head`` at rest.
     sway: [*b, C, 2] metres, how hair, neck and clothes are displaced from where the poses take
-        them, as offsets of the control points of ``likeness.ops.deform.secondary_motion``; at rest
+        them, as offsets of the control points of ``likeness.ops.deform``; at rest
         (zeros) where it is not given.
     """
 

@@ -100,8 +100,13 @@ def rotvecs_to_quats(rotvecs: Tensor) -> Tensor:
 
 
 def rotvecs_to_matrices(rotvecs: Tensor) -> Tensor:
-    """Rotation matrices [*b, 3, 3] of rotation vectors [*b, 3] (radians)."""
-    return quats_to_matrices(rotvecs_to_quats(rotvecs))
+    """Rotation matrices [*b, 3, 3] of rotation vectors [*b, 3] (radians), by Rodrigues' formula;
+    differentiable at zero."""
+    cross = skew(rotvecs)
+    half = (rotvecs * rotvecs).sum(-1)[..., None, None].clamp_min(1e-12).sqrt() / 2
+    sinc = half.sin() / half
+    identity = torch.eye(3, dtype=rotvecs.dtype, device=rotvecs.device)
+    return identity + sinc * half.cos() * cross + sinc * sinc / 2 * (cross @ cross)
 
 
 def quats_to_rotvecs(quats: Tensor) -> Tensor:

@@ -20,8 +20,7 @@ from likeness.fitting import metrics
 from likeness.fitting.images import to_uint8
 from likeness.fitting.seedings import SEEDINGS
 from likeness.head_models import HEAD_MODELS
-from likeness.ops.deform.rig import displace
-from likeness.ops.deform.skinning import blend_two_frames
+from likeness.ops.deform import deform, displacement
 from likeness.renderers.screen_refiner import Refinement, ScreenRefiner
 from likeness.scene.capture import Capture, Identity
 from likeness.scene.frame_images import FrameStore
@@ -75,10 +74,12 @@ def shown(
     seeds: Seeds, state: HeadState, camera, renderer, refinement: Refinement | None = None
 ) -> Tensor:
     """Seeds as a rigged avatar with two frames moves them, on white: [H, W, 3]."""
-    cloud = displace(
-        seeds.cloud, state.expression, seeds.rig.shapes, seeds.rig.vertices, seeds.rig.weights
+    cloud = deform(
+        seeds.cloud,
+        displacement=displacement(state.expression, seeds.rig),
+        T_body=state.T_head_body,
+        head_weights=seeds.head_weights,
     )
-    cloud = blend_two_frames(cloud, torch.eye(4), state.T_head_body, seeds.head_weights)
     camera = camera.in_frame(state.T_world_head)
     output = renderer.render(cloud, camera)
     output = output if refinement is None else refinement(output, renderer, cloud, camera)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from likeness.ops.deform.secondary_motion import apply_secondary_motion
-from likeness.ops.deform.skinning import blend_two_frames, move_rigidly
+from likeness.ops.deform import deform
 from likeness.scene.bounds import Count
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
@@ -90,22 +89,22 @@ class Anchoring(nn.Module):
         return make_transform(rotvecs_to_matrices(delta[..., :3] * 0.1), delta[..., 3:] * 0.01)
 
     def forward(
-        self, cloud: GaussianCloud, state: HeadState, head_weights: Tensor | None
+        self,
+        cloud: GaussianCloud,
+        state: HeadState,
+        head_weights: Tensor | None,
+        displacement: Tensor | None = None,
     ) -> GaussianCloud:
-        if self.config.swaying:
-            cloud = dataclasses.replace(
-                cloud, means=apply_secondary_motion(cloud.means, state.sway)
-            )
-        if not (self.config.two_frames or self.config.pose_correction):
-            return cloud
-        batch = state.batch_shape
-        identity = torch.eye(4, dtype=cloud.means.dtype, device=cloud.means.device).expand(
-            *batch, 4, 4
+        """displacement: [*b, N, 3] by the expression; see ``likeness.ops.deform``."""
+        config = self.config
+        return deform(
+            cloud,
+            displacement=displacement,
+            secondary_motion=state.sway if config.swaying else None,
+            T_head=self.pose_delta(state) if config.pose_correction else None,
+            T_body=state.T_head_body if config.two_frames else None,
+            head_weights=head_weights if config.two_frames else None,
         )
-        T_head = self.pose_delta(state) if self.config.pose_correction else identity
-        if not self.config.two_frames:
-            return move_rigidly(cloud, T_head)
-        return blend_two_frames(cloud, T_head, state.T_head_body, head_weights)
 
 
 def bent_pose(state: HeadState) -> Tensor:

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from likeness.fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from likeness.ops import blend, unit_quaternions
-from likeness.ops.deform import fused, rig, secondary_motion, skinning
-from likeness.ops.deform.rig import displace, shapes_of_gaussians
+from likeness.ops import blend, deform, fused_deform, unit_quaternions
 from likeness.ops.threads import suit_kernels
 from likeness.scene.bounds import RatePair
 from likeness.scene.cloud import GaussianCloud
@@ -125,7 +123,9 @@ class AvatarModel(nn.Module):
         self.per_gaussian = nn.ParameterDict()
         self._frozen: dict[str, Tensor | None] | None = None
         self._rig_table: Tensor | None = None  # of a frozen avatar that is not on a CPU
-        self._placer: fused.FusedDeformer | None = None  # of a frozen avatar that has one, on a CPU
+        self._placer: fused_deform.FusedDeformer | None = (
+            None  # of a frozen avatar that has one, on a CPU
+        )
         self._evaluators: dict[str, Callable[[list[Tensor]], Tensor]] = {}  # of a frozen avatar
         self.anchoring = Anchoring(anchoring, shape.num_expressions)
         if anchoring.two_frames:
@@ -199,8 +199,10 @@ class AvatarModel(nn.Module):
         states."""
         return None
 
-    def parts(self) -> tuple[fused.CanonicalGaussians, fused.NetworkOffsets | None] | None:
-        """What playback on a CPU makes clouds of in one sweep (``likeness.ops.deform.fused``): the
+    def parts(
+        self,
+    ) -> tuple[fused_deform.CanonicalGaussians, fused_deform.NetworkOffsets | None] | None:
+        """What playback on a CPU makes clouds of in one sweep (``likeness.ops.fused_deform``): the
         same as ``canonical`` to rounding. None: it has no such form, and is evaluated by
         ``canonical``."""
         return None
@@ -208,38 +210,36 @@ class AvatarModel(nn.Module):
     def forward(self, state: HeadState, eye: Tensor) -> GaussianCloud:
         """The Gaussian cloud [*b, N] in the head frame for states [*b] and camera centres ``eye``
         [*b, 3] in it."""
-        batch, by_kernels = state.batch_shape, suit_kernels(self.per_gaussian["means"])
+        batch = state.batch_shape
         if not batch and self._placer is not None and not self._evaluators:
             corrected = self.anchoring.config.pose_correction
             return self._placer(
                 self.codes(state), state, self.anchoring.pose_delta(state) if corrected else None
             )
-        if not batch or (self._frozen is None and not by_kernels):
+        if not batch or self._frozen is None:
             return self.placed(self.canonical(state, eye), state)
+        # What a frozen avatar remembers is for one state.
         states = state.map(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
         eyes = eye.expand(*batch, 3).reshape(-1, 3)
-        if self._frozen is not None:  # what it remembers is for one state
-            clouds = [self(states[index], eyes[index]) for index in range(len(eyes))]
-        else:  # the kernels that place clouds are for one
-            fields = self.canonical(states, eyes).fields().values()
-            parts = zip(*(field.unbind() for field in fields))
-            clouds = [
-                self.placed(GaussianCloud(*part), states[index]) for index, part in enumerate(parts)
-            ]
+        clouds = [self(states[index], eyes[index]) for index in range(len(eyes))]
         return GaussianCloud.stack(clouds).map(lambda values: values.unflatten(0, batch))
 
     def placed(self, cloud: GaussianCloud, state: HeadState) -> GaussianCloud:
         """A canonical cloud [*b, N] of states [*b], moved by the rig, the two frames and the pose
         correction."""
-        p = self.per_gaussian
+        displacement, rig = None, self.rig()
         if self._rig_table is not None and not state.batch_shape:
-            shift = blend.blend_by_code(self._rig_table, state.expression)
-            cloud = dataclasses.replace(cloud, means=cloud.means + shift.view_as(cloud.means))
-        elif self.anchoring.config.rigged:
-            cloud = displace(
-                cloud, state.expression, self.rig_shapes, p["rig_vertices"], p["rig_weights"]
-            )
-        return self.anchoring(cloud, state, self.head_weights())
+            displacement = blend.blend_by_code(self._rig_table, state.expression).view(-1, 3)
+        elif rig is not None:
+            displacement = deform.displacement(state.expression, rig)
+        return self.anchoring(cloud, state, self.head_weights(), displacement)
+
+    def rig(self) -> RigBinding | None:
+        """How its Gaussians are bound to the head model's mesh; None where they are not."""
+        if not self.anchoring.config.rigged:
+            return None
+        p = self.per_gaussian
+        return RigBinding(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
 
     def head_weights(self) -> Tensor | None:
         """How much each Gaussian [N] moves with the head, the rest with the body; None where all
@@ -284,21 +284,14 @@ class AvatarModel(nn.Module):
             elif self.anchoring.config.rigged:
                 # On a CPU few vertices are blended, which stay in the cache, and Gaussians look up
                 # theirs.
-                self._rig_table = shapes_of_gaussians(
-                    self.rig_shapes, p["rig_vertices"], p["rig_weights"]
-                )
+                self._rig_table = deform.shapes_of_gaussians(self.rig())
 
-    def _make_placer(self) -> fused.FusedDeformer | None:
-        parts, p, config = self.parts(), self.per_gaussian, self.anchoring.config
+    def _make_placer(self) -> fused_deform.FusedDeformer | None:
+        parts, config = self.parts(), self.anchoring.config
         if parts is None:
             return None
-        binding = (
-            RigBinding(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
-            if config.rigged
-            else None
-        )
-        return fused.FusedDeformer(
-            *parts, head_weights=self.head_weights(), rig=binding, swaying=config.swaying
+        return fused_deform.FusedDeformer(
+            *parts, head_weights=self.head_weights(), rig=self.rig(), swaying=config.swaying
         )
 
     def _lay_by_code(self, *names: str) -> None:
@@ -344,12 +337,7 @@ class AvatarModel(nn.Module):
         elif self.per_gaussian["means"].device.type == "cpu":
             blend.compile_kernels()
             unit_quaternions.compile_kernels()
-            if self.anchoring.config.rigged:
-                rig.compile_kernels()
-            if self.anchoring.config.swaying:
-                secondary_motion.compile_kernels()
-            if self.anchoring.config.two_frames:
-                skinning.compile_kernels()
+            deform.compile_kernels()
 
     def advance(self, nominal: float) -> None:
         """Sets what goes with the course of a fit, as buffers; ``nominal`` is the iteration in the

@@ -26,8 +26,8 @@ from likeness.fitting.avatars.base import (
 )
 from likeness.fitting.avatars.blending import BlendBasis
 from likeness.fitting.avatars.layers import apply_layers, compile_kernels
+from likeness.ops import fused_deform
 from likeness.ops import harmonics as spherical_harmonics
-from likeness.ops.deform import fused
 from likeness.ops.encoding import encode, encoded_size
 from likeness.ops.mlp import BlockedNetwork
 from likeness.ops.unit_quaternions import unit_quats
@@ -237,7 +237,7 @@ class HeadGaS(AvatarModel):
                 first = self.mlp[0].bias + encoding @ weight[:, -encoding.shape[1] :].T
                 self._frozen["first"] = first + p["features"] @ weight[:, :size].T
 
-    def parts(self) -> tuple[fused.CanonicalGaussians, fused.NetworkOffsets] | None:
+    def parts(self) -> tuple[fused_deform.CanonicalGaussians, fused_deform.NetworkOffsets] | None:
         p, fixed = self.per_gaussian, self.constants()
         if "basis" not in p:  # the network sees the expression itself
             return None
@@ -247,9 +247,9 @@ class HeadGaS(AvatarModel):
             start = layers[0](torch.cat([start, self._encoding()], -1))
         own = (p["base_opacities"], p["base_colors"]) if "base_colors" in p else ()
         looks = self._sizes.get("opacity", 0) + self._sizes.get("sh", 0)
-        rest = fused.CanonicalGaussians(p["means"], fixed["quats"], fixed["scales"], *own)
+        rest = fused_deform.CanonicalGaussians(p["means"], fixed["quats"], fixed["scales"], *own)
         grown = (p["log_scales"], LOG_SCALE_LIMITS) if "growth" in self._sizes else None
-        return rest, fused.NetworkOffsets(
+        return rest, fused_deform.NetworkOffsets(
             BlockedNetwork(p["basis"], start, layers), looks, (_SHIFT_M, _TURN_RAD), grown
         )
 

@@ -16,7 +16,7 @@ def apply_layers(mlp: nn.Sequential, inputs: list[Tensor]) -> Tensor:
 
     On a CPU value and gradient are computed block by block, and what is laid side by side is never
     copied together. Between the matrix products there is one sweep each
-    (``likeness.ops.row_kernels``).
+    (``likeness.ops.rows_cpu``).
     """
     if inputs[0].device.type != "cpu" or inputs[0].dtype not in (torch.float32, torch.float64):
         return mlp(torch.cat(inputs, -1))
@@ -39,7 +39,7 @@ def compile_kernels() -> None:
 class _Layers(torch.autograd.Function):
     @staticmethod
     def forward(ctx, num_inputs: int, *tensors: Tensor) -> Tensor:
-        from likeness.ops import row_kernels  # numba loads slowly: only when used
+        from likeness.ops import rows_cpu  # numba loads slowly: only when used
 
         inputs, parameters = tensors[:num_inputs], tensors[num_inputs:]
         weights, biases = parameters[::2], parameters[1::2]
@@ -57,9 +57,9 @@ class _Layers(torch.autograd.Function):
             for part, tensor in zip(parts[1:], inputs[1:]):
                 x.addmm_(tensor[first:last], part)
             for weight, layer, array, offset in zip(turned, layers[1:], arrays, offsets):
-                row_kernels.add_bias(first, last, array, offset, True)
+                rows_cpu.add_bias(first, last, array, offset, True)
                 x = torch.mm(x, weight, out=layer[first:last])
-            row_kernels.add_bias(first, last, arrays[-1], offsets[-1], False)
+            rows_cpu.add_bias(first, last, arrays[-1], offsets[-1], False)
         ctx.save_for_backward(*inputs, *weights, *layers[:-1])
         ctx.num_inputs = num_inputs
         return layers[-1]
@@ -67,7 +67,7 @@ class _Layers(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        from likeness.ops import row_kernels
+        from likeness.ops import rows_cpu
 
         k, saved, grad = ctx.num_inputs, ctx.saved_tensors, grad.contiguous()
         depth = (len(saved) - k + 1) // 2
@@ -87,11 +87,11 @@ class _Layers(torch.autograd.Function):
         for start in range(0, len(grad), BLOCK_ROWS):
             end = min(start + BLOCK_ROWS, len(grad))
             rows, g = slice(start, end), grad[start:end]
-            row_kernels.add_rows(start, end, whole, totals[-1])
+            rows_cpu.add_rows(start, end, whole, totals[-1])
             for layer in reversed(range(1, depth)):
                 g_weights[layer].addmm_(g.T, hidden[layer - 1][rows])
                 g = torch.mm(g, weights[layer], out=spaces[layer - 1][: end - start])
-                row_kernels.stop_at_relu(
+                rows_cpu.stop_at_relu(
                     start, end - start, g.numpy(), values[layer - 1], totals[layer - 1]
                 )
             for tensor, part, g_part, g_input in zip(inputs, parts, first, g_inputs):

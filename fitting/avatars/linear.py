@@ -24,8 +24,8 @@ from likeness.fitting.avatars.base import (
     cloud_of,
 )
 from likeness.fitting.avatars.blending import BlendBasis
+from likeness.ops import fused_deform
 from likeness.ops import harmonics as spherical_harmonics
-from likeness.ops.deform import fused
 from likeness.ops.mlp import BlockedNetwork
 from likeness.ops.unit_quaternions import unit_quats
 from likeness.scene.bounds import Count, Degree, Layers, RatePair, Width
@@ -143,16 +143,16 @@ class Linear(AvatarModel):
             if not by_pose.any():  # as of teachers that do not read it
                 self._frozen["unread_pose"] = torch.zeros_like(by_pose[0])
 
-    def parts(self) -> tuple[fused.CanonicalGaussians, fused.NetworkOffsets]:
+    def parts(self) -> tuple[fused_deform.CanonicalGaussians, fused_deform.NetworkOffsets]:
         p, fixed, grown = self.per_gaussian, self.constants(), None
         modes, start = p["look_modes"], p["base_looks"]
         if self.config.motion:
             modes = torch.cat([modes, p["motion_modes"]], -1)
             start = torch.nn.functional.pad(start, (0, p["motion_modes"].shape[2]))
             grown = p["log_scales"], LOG_SCALE_LIMITS
-        rest = fused.CanonicalGaussians(p["means"], fixed["quats"], fixed["scales"])
+        rest = fused_deform.CanonicalGaussians(p["means"], fixed["quats"], fixed["scales"])
         network, looks = BlockedNetwork(modes, start), p["base_looks"].shape[1]
-        return rest, fused.NetworkOffsets(network, looks, (SHIFT_M, TURN_RAD), grown)
+        return rest, fused_deform.NetworkOffsets(network, looks, (SHIFT_M, TURN_RAD), grown)
 
     def regularizers(self) -> dict[str, Tensor]:
         return super().regularizers() | {"basis": self.per_gaussian["look_modes"].square().mean()}

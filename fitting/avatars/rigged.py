@@ -20,8 +20,8 @@ from likeness.fitting.avatars.base import (
     bounded_scales,
     cloud_of,
 )
+from likeness.ops import fused_deform
 from likeness.ops import harmonics as spherical_harmonics
-from likeness.ops.deform import fused
 from likeness.ops.unit_quaternions import unit_quats
 from likeness.scene.bounds import Degree, RatePair
 from likeness.scene.cloud import GaussianCloud
@@ -86,9 +86,9 @@ class Rigged(AvatarModel):
             p["colors"],
         )
 
-    def parts(self) -> tuple[fused.CanonicalGaussians, None]:
+    def parts(self) -> tuple[fused_deform.CanonicalGaussians, None]:
         p, fixed = self.per_gaussian, self.constants()
-        rest = fused.CanonicalGaussians(
+        rest = fused_deform.CanonicalGaussians(
             p["means"], fixed["quats"], fixed["scales"], p["opacity_logits"], p["colors"]
         )
         return rest, None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.losses import window
-from likeness.ops.deform.skinning import move_rigidly
+from likeness.ops.deform import deform
 from likeness.renderers import Renderer
 from likeness.scene.camera import Camera
 from likeness.scene.head_state import HeadState
@@ -45,7 +45,7 @@ def align(
     optimizer = torch.optim.Adam([pose], lr=_RATE)
     best, kept = float("inf"), pose.detach().clone()
     for step in range(steps + 1):
-        moved = move_rigidly(cloud, _transform(pose))
+        moved = deform(cloud, T_head=_transform(pose))
         output = renderer.render(moved, in_head)
         loss = (_detail(output.over(white)) - wanted).abs().mean()
         loss = loss + _MATTE_WEIGHT * (output.alpha - matte).abs().mean()

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
 from likeness.head_models.landmarks import LID_PAIRS, LIP_PAIRS
-from likeness.ops.deform.batched import resting_frames, transforms
 from likeness.preprocess.photometric.adam import Adam, RowAdam
-from likeness.preprocess.photometric.cloud import RATES, TrackingCloud
+from likeness.preprocess.photometric.cloud import RATES, TrackingCloud, transforms
 from likeness.preprocess.photometric.config import PhotometricConfig
 from likeness.preprocess.photometric.corrections import Corrections
 from likeness.preprocess.photometric.knots import Knots
@@ -64,7 +63,7 @@ class Problem:
         # Steps work in the tracked heads' frames: there, quaternions of head and body are near the
         # identity and can be blended.
         self._in_heads = self._cameras.in_frame(self._initial.T_world_head)
-        self._resting = resting_frames(self._initial.T_head_body)
+        self._T_head_body = self._initial.T_head_body
         first = FrameStore(capture, evenly_spread(capture.train, _SEED_FRAMES))
         seeding = SeedingConfig(config.num_gaussians, _MESH_SHARE, _SEED_FRAMES, _OPACITY)
         seeds = matte_seeds(capture, first, seeding, _SEED)
@@ -139,7 +138,7 @@ class Problem:
         (knots,) = to_device((around,), self._device)
         at_knots = self._sway.table[knots].requires_grad_(config.sway_rate > 0)
         sway = self._knots.between(at_knots, numbers.tolist(), around)
-        cloud = self.cloud(expression, correction, self._resting[rows], _sheet(sway))
+        cloud = self.cloud(expression, correction, self._T_head_body[rows], _sheet(sway))
         (background,) = to_device((torch.rand(len(rows), 3, generator=generator),), self._device)
         loss = self._errors(numbers, cloud, self._in_heads[rows], background, renderer).mean()
         loss = loss + config.gap_weight * _quadratic(
@@ -161,13 +160,12 @@ class Problem:
         """[T] mean absolute errors of the cloud's pictures, over black, of frames at these
         states."""
         states, result = states.to(self._device), []
-        cameras, frames = (
-            self._cameras.in_frame(states.T_world_head),
-            resting_frames(states.T_head_body),
-        )
+        cameras, T_head_body = self._cameras.in_frame(states.T_world_head), states.T_head_body
         for rows in torch.arange(self._num_frames).split(self.config.batch):
             unmoved, black = (torch.zeros(len(rows), size, device=self._device) for size in (12, 3))
-            cloud = self.cloud(states.expression[rows], unmoved, frames[rows], states.sway[rows])
+            cloud = self.cloud(
+                states.expression[rows], unmoved, T_head_body[rows], states.sway[rows]
+            )
             result.append(self._errors(rows, cloud, cameras[rows], black, renderer))
         return torch.cat(result).cpu()
 

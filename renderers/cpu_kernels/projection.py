@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
-from likeness.ops.simd import WIDTH, broadcast, larger, load, muladd, root, smaller, store
+from likeness.ops.simd import WIDTH, broadcast, dot, larger, load, muladd, root, smaller, store
 from likeness.renderers import constants
 from likeness.renderers.cpu_kernels.layout import (
     ALPHA_MIN,
@@ -78,12 +78,6 @@ def pack_cameras(K: np.ndarray, T_cam_world: np.ndarray, width: int, height: int
     cameras[:, CAM_FX:CAM_CENTER] = np.stack([fx, fy, cx, cy, *limits], 1)
     cameras[:, CAM_CENTER:] = -np.einsum("bij,bi->bj", rotation, translation)
     return cameras
-
-
-@inlined(AS_WRITTEN)
-def dot(a, b, c, x, y, z):
-    """a x + b y + c z of vectors."""
-    return muladd(a, x, muladd(b, y, c * z))
 
 
 @inlined(AS_WRITTEN)

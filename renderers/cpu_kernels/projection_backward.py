@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
-from likeness.ops.simd import WIDTH, add_lane_sums, broadcast, load, muladd, store, where
+from likeness.ops.simd import WIDTH, add_lane_sums, broadcast, dot, load, muladd, store, where
 from likeness.renderers.cpu_kernels.layout import (
     CAM_CENTER,
     CAM_FX,
@@ -40,7 +40,6 @@ from likeness.renderers.cpu_kernels.layout import (
 )
 from likeness.renderers.cpu_kernels.projection import (
     direction,
-    dot,
     jacobian,
     rotation,
     to_camera,

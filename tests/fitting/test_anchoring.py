@@ -9,7 +9,7 @@ import torch
 from likeness.fitting.avatars.anchoring import Anchoring, AnchoringConfig
 from likeness.fitting.avatars.base import TrainingStates
 from likeness.ops import harmonics
-from likeness.ops.deform.secondary_motion import apply_secondary_motion
+from likeness.ops.deform import lattice_offsets
 from likeness.scene.transforms import invert_transform, transform_points
 from tests import toys
 
@@ -32,7 +32,8 @@ def test_body_gaussians_stand_still_while_the_head_turns():
 def test_sway_moves_what_it_is_switched_on_for():
     cloud, state = toys.blob(20), toys.random_states((), seed=1)
     moved = Anchoring(AnchoringConfig(swaying=True), 52)(cloud, state, None)
-    torch.testing.assert_close(moved.means, apply_secondary_motion(cloud.means, state.sway))
+    expected = cloud.means + lattice_offsets(cloud.means, state.sway)
+    torch.testing.assert_close(moved.means, expected)
     assert not moved.means.equal(cloud.means)
     assert Anchoring(AnchoringConfig(), 52)(cloud, state, None).means.equal(cloud.means)
 

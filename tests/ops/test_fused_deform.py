@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from likeness.ops.deform import fused, secondary_motion
-from likeness.ops.deform.rig import displace
-from likeness.ops.deform.skinning import blend_two_frames_torch
+from likeness.ops.deform import deform, displacement
+from likeness.ops.fused_deform import CanonicalGaussians, FusedDeformer, NetworkOffsets
 from likeness.ops.mlp import BlockedNetwork
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
@@ -40,24 +39,17 @@ RIG = RigBinding(
 )
 
 
-def rest(coefficients: int, own_looks: bool = True) -> fused.CanonicalGaussians:
+def rest(coefficients: int, own_looks: bool = True) -> CanonicalGaussians:
     quats = normalize_quats(random(COUNT, 4, seed=2))
     looks = (random(COUNT, seed=8), random(COUNT, coefficients, 3, seed=9)) if own_looks else ()
-    return fused.CanonicalGaussians(0.1 * random(COUNT, 3), quats, random(COUNT, 3).abs(), *looks)
+    return CanonicalGaussians(0.1 * random(COUNT, 3), quats, random(COUNT, 3).abs(), *looks)
 
 
 def expected(
-    at: fused.CanonicalGaussians,
-    values: torch.Tensor,
-    looks: int,
-    grown,
-    T_head,
-    weights,
-    rig,
-    swaying,
+    at: CanonicalGaussians, values: torch.Tensor, looks: int, grown, T_head, weights, rig, swaying
 ):
     """The same in double precision."""
-    at = fused.CanonicalGaussians(*(None if t is None else t.double() for t in vars(at).values()))
+    at = CanonicalGaussians(*(None if t is None else t.double() for t in vars(at).values()))
     values = values.double()
     means, quats, scales = at.means, at.quats, at.scales
     if values.shape[1] > looks:
@@ -75,17 +67,15 @@ def expected(
         STATE.to(torch.float64),
     )
     if rig is not None:
-        cloud = displace(
-            cloud, state.expression, rig.shapes.double(), rig.vertices, rig.weights.double()
-        )
-    if swaying:
-        cloud = GaussianCloud(
-            **cloud.fields()
-            | {"means": secondary_motion.apply_secondary_motion_torch(cloud.means, state.sway)}
-        )
-    weights = torch.ones(COUNT) if weights is None else weights
-    T_head = torch.eye(4) if T_head is None else T_head
-    return blend_two_frames_torch(cloud, T_head.double(), state.T_head_body, weights.double())
+        rig = RigBinding(rig.shapes.double(), rig.vertices, rig.weights.double())
+    return deform(
+        cloud,
+        displacement=None if rig is None else displacement(state.expression, rig),
+        secondary_motion=state.sway if swaying else None,
+        T_head=None if T_head is None else T_head.double(),
+        T_body=state.T_head_body,
+        head_weights=None if weights is None else weights.double(),
+    )
 
 
 CASES = {
@@ -115,10 +105,8 @@ def test_equals_the_operations_one_after_the_other(case):
         else None
     )
     rig, swaying = RIG if "rigged" in case else None, "swaying" in case
-    additions = fused.NetworkOffsets(
-        network, looks, UNITS, None if grown is None else (grown, LIMITS)
-    )
-    placer = fused.FusedDeformer(at, additions, head_weights=weights, rig=rig, swaying=swaying)
+    additions = NetworkOffsets(network, looks, UNITS, None if grown is None else (grown, LIMITS))
+    placer = FusedDeformer(at, additions, head_weights=weights, rig=rig, swaying=swaying)
     found = placer(codes, STATE, T_head)
     wanted = expected(at, network(codes), looks, grown, T_head, weights, rig, swaying)
     for name, values in found.fields().items():
@@ -129,13 +117,7 @@ def test_equals_the_operations_one_after_the_other(case):
 
 def test_gaussians_without_a_network_only_move():
     at = rest(4)
-    found = fused.FusedDeformer(at, rig=RIG)(None, STATE)
+    found = FusedDeformer(at, rig=RIG)(None, STATE)
     wanted = expected(at, torch.empty(COUNT, 0), 0, None, None, None, RIG, False)
     for name, values in found.fields().items():
         torch.testing.assert_close(values.double(), wanted.fields()[name], atol=2e-6, rtol=2e-6)
-
-
-def test_refuses_vertices_that_the_rig_has_not():
-    wrong = RigBinding(RIG.shapes[:, :20], RIG.vertices, RIG.weights)
-    with pytest.raises(IndexError, match="vertices from 0 to 39, but the rig has 20"):
-        fused.FusedDeformer(rest(4), rig=wrong)

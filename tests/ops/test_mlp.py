@@ -6,7 +6,7 @@ from torch import nn
 
 from likeness.ops import quantization
 from likeness.ops.mlp import BlockedNetwork
-from likeness.ops.mlp_kernels import LANES, ROWS
+from likeness.ops.mlp_cpu import LANES, ROWS
 
 
 def make(count: int, codes: int, channels: int, sizes: list[int], seed: int = 0):

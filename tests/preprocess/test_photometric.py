@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from likeness.head_models import HEAD_MODELS
-from likeness.ops.deform.batched import resting_frames
 from likeness.preprocess.photometric import PhotometricConfig, refine, refinement
 from likeness.preprocess.photometric import adam as adam_module
 from likeness.preprocess.photometric.adam import Adam, RowAdam
@@ -270,10 +269,10 @@ def test_gradients_of_the_corrections_match_finite_differences(truth):
     cloud = problem.cloud.double()
     generator = torch.Generator().manual_seed(1)
     weights = torch.randn(2, 40, 3, generator=generator, dtype=torch.float64)
-    frames = resting_frames(torch.eye(4, dtype=torch.float64).expand(2, 4, 4))
+    T_head_body = torch.eye(4, dtype=torch.float64).expand(2, 4, 4)
 
     def summed(corrections, expression, sway):
-        return (cloud(expression, corrections, frames, sway).means * weights).sum()
+        return (cloud(expression, corrections, T_head_body, sway).means * weights).sum()
 
     corrections = 0.1 * torch.randn(2, 12, generator=generator, dtype=torch.float64)
     expression = torch.rand(2, 52, generator=generator, dtype=torch.float64)

@@ -8,7 +8,7 @@ import torch
 
 from likeness.head_models import shaped_head
 from likeness.head_models.regions import lid_vertices
-from likeness.ops.deform.rig import displace
+from likeness.ops.deform import deform, displacement
 from likeness.preprocess.portraits.capture import PictureOptions, build_capture
 from likeness.renderers import create
 from likeness.scene.frame_images import FrameStore, composite, load_rgba
@@ -73,13 +73,8 @@ class TestCells:
 class TestSeeds:
     def test_show_the_picture_they_are_lifted_from(self, capture, seeds):
         frame = capture.frames[0]
-        cloud = displace(
-            seeds.cloud,
-            frame.state.expression,
-            seeds.rig.shapes,
-            seeds.rig.vertices,
-            seeds.rig.weights,
-        )
+        moved = displacement(frame.state.expression, seeds.rig)
+        cloud = deform(seeds.cloud, displacement=moved)
         camera = frame.camera.in_frame(frame.state.T_world_head)
         shown = create("cpu", "cpu").render(cloud, camera).over(torch.ones(3))
         error = (shown - composite(load_rgba(frame))).square().mean()

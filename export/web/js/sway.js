@@ -1,4 +1,4 @@
-// Hair, neck and clothes moved by the control points of sway: the same formulas as ops/deform/secondary_motion.py.
+// Hair, neck and clothes moved by the control points of sway: the same formulas as ops/deform.py.
 
 /** Moves means (rows x, y, z of n points) by offsets [C, 2] (metres) of the control points that sheet describes. */
 export function sway(means, n, sheet, offsets) {

@@ -1,8 +1,7 @@
 """Clouds, one Gaussian to a lane: moved by the rig, by sway, and by the two frames of head and
 body.
 
-Formulas and their order are those of ``likeness.ops.deform.rig``,
-``likeness.ops.deform.secondary_motion``, ``likeness.ops.deform.skinning`` and
+Formulas and their order are those of ``likeness.ops.deform`` and
 ``likeness.fitting.avatars.linear``.
 """
 
@@ -13,14 +12,14 @@ import triton.language as tl
 
 from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
 from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD
-from likeness.ops.deform import secondary_motion
+from likeness.ops.deform import lattice_description
 from likeness.playback.fused.kernels import state as shared
 from likeness.playback.fused.kernels.rotations import product, turned_by
 
 _FRAMES, _HARMONICS = tl.constexpr(shared.FRAMES), tl.constexpr(shared.HARMONICS)
 _SHIFT_M, _TURN_RAD = tl.constexpr(SHIFT_M), tl.constexpr(TURN_RAD)
 _SMALLEST, _LARGEST = (tl.constexpr(limit) for limit in LOG_SCALE_LIMITS)
-_SWAY = secondary_motion.description()
+_SWAY = lattice_description()
 _COLUMNS, _ROWS = tl.constexpr(_SWAY["columns"]), tl.constexpr(_SWAY["rows"])
 _LOW_X, _LOW_Y = (tl.constexpr(value) for value in _SWAY["low_m"])
 _PER_METRE_X, _PER_METRE_Y = (

@@ -1,1 +1,0 @@
-"""How Gaussians move: with the face (rig), with hair and clothes (secondary motion), between head and body (two frames)."""
