@@ -6,6 +6,7 @@ TORCH   ?= auto
 MINUTES ?= 2
 RUN     := .venv/bin/python
 STAMP   := .venv/.setup-done
+DEV     := .venv/.dev-done
 
 # Waiting OpenMP threads sleep: spinning ones slow everything down as soon as another program uses a core.
 export OMP_WAIT_POLICY = passive
@@ -43,13 +44,14 @@ test test-all: $(STAMP)
 	@$(if $(filter undefined,$(origin MASK_$(WITHOUT))),echo "error: WITHOUT=$(WITHOUT): expected bf16 or avx512" >&2; exit 2;) \
 	$(MASK_$(WITHOUT)) $(RUN) -m pytest -q -rs -n 2 --dist loadfile --durations=10 $(SELECTED)
 
-lint: $(STAMP)
-	@$(RUN) -m ruff --version >/dev/null 2>&1 && $(RUN) -m pyright --version >/dev/null 2>&1 || \
-	  $(RUN) -m pip install -q ruff==0.17.5 pyright==1.1.414
+$(DEV): requirements-dev.lock $(STAMP)
+	@$(RUN) -m pip install -q --no-deps --require-hashes --only-binary=:all: -r requirements-dev.lock
+	@touch $@
+
+lint: $(DEV)
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) tools/type_check.py
 
-docs: $(STAMP)
-	@$(RUN) -m mkdocs --version >/dev/null 2>&1 || $(RUN) -m pip install -q mkdocs==1.6.1
+docs: $(DEV)
 	@$(RUN) -m mkdocs build -q --strict
 
 clean:

@@ -19,17 +19,23 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests.test_imports import ORDER
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 PYTHONS = ("3.10", "3.11", "3.12")
 # what environment.yml and the locks hold besides the dependencies
-INSTALLED_EXTRAS = ("cuda", "test")
-LOCK, LOCK_CPU, LOCK_CUDA = (ROOT / f"requirements{part}.lock" for part in ("", "-cpu", "-cuda"))
+CONDA_EXTRAS = ("cuda", "test")
+LOCKED_EXTRAS = (*CONDA_EXTRAS, "benchmarks", "dev", "docs")
+LOCK, LOCK_CPU, LOCK_CUDA, LOCK_DEV = (
+    ROOT / f"requirements{part}.lock" for part in ("", "-cpu", "-cuda", "-dev")
+)
 # Declared by packages of the lock, and left out of it: nothing here uses them.
 LEFT_OUT = {"jax", "jaxlib", "sounddevice", "sentencepiece", "torchvision", "jaxtyping"}
 
@@ -39,9 +45,9 @@ def _normal(requirement: str) -> tuple[str, frozenset[str]]:
     return canonicalize_name(parsed.name), frozenset(str(part) for part in parsed.specifier)
 
 
-def _declared() -> list[str]:
+def _declared(chosen: tuple[str, ...]) -> list[str]:
     extras = PROJECT["optional-dependencies"]
-    return PROJECT["dependencies"] + [name for extra in INSTALLED_EXTRAS for name in extras[extra]]
+    return PROJECT["dependencies"] + [name for extra in chosen for name in extras[extra]]
 
 
 def _lock_entries(*locks: Path) -> list[tuple[Requirement, list[str]]]:
@@ -56,9 +62,9 @@ def _lock_entries(*locks: Path) -> list[tuple[Requirement, list[str]]]:
 
 
 def _pins(python: str, *locks: Path) -> dict[str, str]:
-    """Name to version of the locks (of LOCK and LOCK_CUDA unless given) for one Python."""
+    """Name to version of the locks (of all but LOCK_CPU unless given) for one Python."""
     pins: dict[str, str] = {}
-    for line, _ in _lock_entries(*(locks or (LOCK, LOCK_CUDA))):
+    for line, _ in _lock_entries(*(locks or (LOCK, LOCK_CUDA, LOCK_DEV))):
         if line.marker is None or line.marker.evaluate({"python_version": python}):
             name = canonicalize_name(line.name)
             assert name not in pins, f"{name} is pinned twice for Python {python}"
@@ -72,8 +78,9 @@ def test_conda_environment_equals_the_project():
     from_pip = next(
         entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)
     )
-    assert {_normal(entry) for entry in from_pip} == {_normal(entry) for entry in _declared()}
-    assert len(from_pip) == len(_declared())
+    declared = _declared(CONDA_EXTRAS)
+    assert {_normal(entry) for entry in from_pip} == {_normal(entry) for entry in declared}
+    assert len(from_pip) == len(declared)
     assert _normal(plain[0]) == ("python", frozenset(PROJECT["requires-python"].split(",")))
     assert environment["name"] == PROJECT["name"] == "likeness"
 
@@ -98,7 +105,7 @@ def test_conda_environment_names_the_packages_of_the_project():
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_lock_satisfies_what_is_declared(python):
     pins = _pins(python)
-    for requirement in map(Requirement, _declared()):
+    for requirement in map(Requirement, _declared(LOCKED_EXTRAS)):
         pin = pins.get(canonicalize_name(requirement.name))
         assert pin is not None and requirement.specifier.contains(pin), (
             f"{requirement}: locked at {pin}"
@@ -106,7 +113,7 @@ def test_the_lock_satisfies_what_is_declared(python):
 
 
 def test_the_locks_hold_exact_versions_with_hashes_only():
-    for line, options in _lock_entries(LOCK, LOCK_CPU, LOCK_CUDA):
+    for line, options in _lock_entries(LOCK, LOCK_CPU, LOCK_CUDA, LOCK_DEV):
         assert [part.operator for part in line.specifier] == ["=="] and "*" not in str(
             line.specifier
         ), str(line)
@@ -124,8 +131,8 @@ def test_the_locks_hold_one_version_of_torch_in_different_builds():
 def test_the_lock_is_whole_and_holds_nothing_else():
     """Walks the requirements that the installed packages declare, from ours on."""
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    pins, only_cuda = _pins(python), _pins(python, LOCK_CUDA)
-    waiting = [canonicalize_name(Requirement(entry).name) for entry in _declared()]
+    pins, elsewhere = _pins(python), _pins(python, LOCK_CUDA, LOCK_DEV)
+    waiting = [canonicalize_name(Requirement(entry).name) for entry in _declared(LOCKED_EXTRAS)]
     reached: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -133,7 +140,7 @@ def test_the_lock_is_whole_and_holds_nothing_else():
             continue
         reached.add(name)
         assert name in pins, f"{name} is needed, but not in the lock"
-        if name in only_cuda:
+        if name in elsewhere:
             continue  # not installed everywhere
         try:
             declared = importlib.metadata.requires(name) or []
@@ -148,7 +155,7 @@ def test_the_lock_is_whole_and_holds_nothing_else():
                 assert child in LEFT_OUT or requirement.specifier.contains(
                     pins.get(child, "0"), prereleases=True
                 ), f"{name} needs {requirement}, locked at {pins.get(child)}"
-    assert set(pins) - reached - set(only_cuda) == set(), "in the lock, but nothing needs it"
+    assert set(pins) - reached - set(elsewhere) == set(), "in the lock, but nothing needs it"
 
 
 @pytest.mark.skipif(
@@ -370,10 +377,25 @@ def test_make_without_a_target_lists_every_target():
     assert set(re.findall(r"^make ([\w-]+)", result.stdout, re.MULTILINE)) == set(phony) - {"help"}
 
 
-def test_continuous_integration_runs_the_tests():
+def test_continuous_integration_checks_style_types_documentation_and_tests():
     program = ROOT / ".ci" / "run"
     assert os.access(program, os.X_OK)
-    assert program.read_text().splitlines()[-1] == "exec make test"
+    lines = program.read_text().splitlines()
+    assert lines[-3:] == ["make lint", "make docs", "exec make test"]
+
+
+def test_every_folder_is_installed():
+    """`tool.setuptools` lists each folder with Python files of the packages, and no other."""
+    listed, folders = (PYPROJECT["tool"]["setuptools"][key] for key in ("packages", "package-dir"))
+    packages = {"likeness.configs"}
+    for package, folder in folders.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            inner = path.parent.relative_to(ROOT / folder).parts
+            packages.add(".".join([package, *inner]))
+    assert sorted(listed) == sorted(packages)
+    assert set(folders) == {"likeness", "likeness.configs"} | {
+        f"likeness.{folder}" for folder in ORDER if folder != "likeness"
+    }
 
 
 def test_no_file_names_a_package_registry_or_a_machine():

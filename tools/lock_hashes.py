@@ -1,5 +1,5 @@
 """Writes the SHA-256 of every wheel that may be installed into the lock files: `python
-tools/lock_hashes.py`.
+tools/lock_hashes.py`, or of one of them: `python tools/lock_hashes.py requirements-dev.lock`.
 
 Versions are changed by hand in requirements*.lock; then this asks pip, for each Python and platform
 that the project supports, which wheel it would install, and puts the hashes of those wheels below
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from setup_environment import CPU_WHEELS, LOCK, LOCK_CPU, LOCK_CUDA, SUPPORTED
+from setup_environment import CPU_WHEELS, LOCK, LOCK_CPU, LOCK_CUDA, LOCK_DEV, SUPPORTED
 
 # torch's wheels need glibc 2.28 or macOS 14, so that whatever pip chooses for these also suits
 # every later system.
@@ -45,16 +45,14 @@ _LOCKS = {  # platforms, and pip's options
     LOCK: (("linux", "macos"), []),
     LOCK_CPU: (("linux",), ["--index-url", CPU_WHEELS]),
     LOCK_CUDA: (("linux",), []),
+    LOCK_DEV: (("linux", "macos"), []),
 }
 _HASH = re.compile(r"\s*\\?\n\s+--hash=sha256:[0-9a-f]+")
 
 
 def main() -> int:
-    failed = [
-        lock.name
-        for lock, (platforms, options) in _LOCKS.items()
-        if not renew(lock, platforms, options)
-    ]
+    chosen = [lock for lock in _LOCKS if lock.name in sys.argv[1:] or not sys.argv[1:]]
+    failed = [lock.name for lock in chosen if not renew(lock, *_LOCKS[lock])]
     if failed:
         print(f"error: left as they were: {', '.join(failed)}", file=sys.stderr)
     return 2 if failed else 0

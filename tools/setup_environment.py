@@ -23,6 +23,8 @@ LOCK = ROOT / "requirements.lock"
 LOCK_CPU = ROOT / "requirements-cpu.lock"  # the CPU build of torch, on Linux
 # what the CUDA build of torch needs, and what compiles for it
 LOCK_CUDA = ROOT / "requirements-cuda.lock"
+# for style, types and documentation: installed by `make lint` and `make docs`
+LOCK_DEV = ROOT / "requirements-dev.lock"
 SUPPORTED = ((3, 10), (3, 11), (3, 12))
 PYTHONS = ("python3", "python3.12", "python3.11", "python3.10", "python")
 UNFINISHED = ".setup-unfinished"
