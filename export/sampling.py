@@ -47,7 +47,7 @@ def teaching_states(
     alone = _alone(bundle)
     alone = alone[: max(1, most - len(used))]
     mixed = _mixed(recording[used], max(0, most - len(used) - len(alone)), seed)
-    taught = _joined([recording[used], alone, mixed])
+    taught = HeadState.cat([recording[used], alone, mixed])
     weights = torch.cat(
         [torch.ones(len(used)), torch.full((len(alone),), 0.5), torch.full((len(mixed),), 0.5)]
     )
@@ -92,8 +92,3 @@ def _thinned(frames: Tensor, most: int) -> Tensor:
     if len(frames) <= most:
         return frames
     return frames[torch.linspace(0, len(frames) - 1, most).round().long()]
-
-
-def _joined(parts: list[HeadState]) -> HeadState:
-    names = [field.name for field in dataclasses.fields(HeadState)]
-    return HeadState(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})

@@ -182,7 +182,7 @@ def _add_recording(arrays: ArrayFile, bundle: AvatarBundle) -> None:
     arrays.even("recording.expression", recording.expression.T)
     arrays.even("recording.joints", recording.joints.flatten(1).T)
     if bundle.avatar.anchoring.config.swaying:
-        arrays.squared("recording.sway", recording.sway.flatten(1).T)
+        arrays.squared("recording.sway", recording.secondary_motion.flatten(1).T)
     arrays.exact("recording.head", _poses(recording.T_world_head))
     arrays.exact("recording.body", _poses(recording.T_world_body))
     arrays.exact("recording.times", (bundle.times - bundle.times[:1])[None])

@@ -149,10 +149,7 @@ class AvatarBundle:
             "state.T_world_head": self.default_state.T_world_head,
             "recording.times": self.times,
         }
-        tensors |= {
-            f"recording.{f.name}": getattr(self.recording, f.name)
-            for f in dataclasses.fields(HeadState)
-        }
+        tensors |= self.recording.to_tensors("recording.")
         if self.refinement is not None:
             tensors[_FEATURES] = self.refinement.features
             tensors |= {

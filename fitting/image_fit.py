@@ -85,11 +85,7 @@ def recolour_pictures(
     """
     begun = time.perf_counter()
     found = recolour(base.bundle, capture, device=device)
-    frames = tuple(
-        dataclasses.replace(capture.frames[index], state=found.states[number])
-        for number, index in enumerate(capture.train)
-    )
-    dataclasses.replace(capture, frames=frames).save()
+    capture.select(capture.train).with_states(found.states).save()
     notes = {
         "held_out": _NOTHING_HELD,
         "recoloured": f"{base.run.root} with the colours of {', '.join(_names(capture))}; all else is as it was",

@@ -116,7 +116,7 @@ class FusedDeformer:
         D = harmonics.rotation_matrices(T[1, :3, :3], round(coefficients**0.5) - 1)
         motion = deform_cpu.motion_of(
             None if self._rig is None else displacement(state.expression, self._rig)[None],
-            state.sway[None] if self._swaying else None,
+            state.secondary_motion[None] if self._swaying else None,
             T[None],
             D[None, 1:, 1:].contiguous() if coefficients > 1 else None,
         )

@@ -88,9 +88,8 @@ def evaluate_frames(
     without_secondary_motion = evaluate_bundle(
         bundle, capture.without_secondary_motion(), indices, **options, progress=progress
     ).to_json()
-    sways = [capture.frames[index].state.sway for index in indices]
-    swaying = any(sway is not None and bool(sway.any()) for sway in sways)
-    apply_secondary_motion = (
+    swaying = bool(capture.states.secondary_motion[list(indices)].any())
+    with_secondary_motion = (
         evaluate_bundle(bundle, capture, indices, **options).to_json()
         if swaying
         else without_secondary_motion
@@ -98,7 +97,7 @@ def evaluate_frames(
     return {
         "headline": headline(without_secondary_motion),
         "unswayed": without_secondary_motion,
-        **apply_secondary_motion,
+        **with_secondary_motion,
     }
 
 

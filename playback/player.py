@@ -240,7 +240,13 @@ def _on(tuning: ExpressionTuning | None, device: torch.device) -> ExpressionTuni
 
 
 def _tensors(state: HeadState, eye: Tensor | None) -> tuple[Tensor, ...]:
-    tensors = (state.expression, state.joints, state.T_world_head, state.T_world_body, state.sway)
+    tensors = (
+        state.expression,
+        state.joints,
+        state.T_world_head,
+        state.T_world_body,
+        state.secondary_motion,
+    )
     return tensors if eye is None else (*tensors, eye)
 
 

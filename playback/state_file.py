@@ -53,13 +53,6 @@ def save_states(
     joint_names: Sequence[str],
 ) -> None:
     """Writes states [T] as an ``.npz`` file, whole or not at all."""
-    arrays = {
-        "expression": states.expression,
-        "joints": states.joints,
-        "T_world_head": states.T_world_head,
-        "T_world_body": states.T_world_body,
-        "sway": states.sway,
-    }
     if states.expression.ndim != 2:
         raise ValueError(
             f"save_states: expected states [T], got a batch of shape {list(states.batch_shape)}"
@@ -67,7 +60,7 @@ def save_states(
     with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
-            **{name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()},
+            **{name: tensor.detach().cpu().numpy() for name, tensor in states.to_tensors().items()},
             expression_names=np.array(list(expression_names), dtype=np.str_),
             joint_names=np.array(list(joint_names), dtype=np.str_),
             fps=np.float64(fps),

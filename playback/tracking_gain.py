@@ -104,7 +104,7 @@ class _Frame:
             self.state.joints,
             self.state.T_world_head @ head,
             self.state.T_world_body @ body,
-            self.state.sway,
+            self.state.secondary_motion,
         )
         # The camera stays where the tracked head has it, and the cloud moves: renderers give clouds
         # a gradient.

@@ -13,7 +13,8 @@ from likeness.preprocess.landmarks import eye_distances
 from likeness.preprocess.scan import Scan
 from likeness.preprocess.selection import Selection, crowded
 from likeness.preprocess.video import VideoInfo
-from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.camera import Camera
+from likeness.scene.capture import Capture, TrackedFrames
 from likeness.scene.errors import UnusableVideo
 from likeness.scene.foreign_paths import shown
 
@@ -84,20 +85,16 @@ def assemble(root: Path, source_hash: str, video: TrackedVideo, test_fraction: f
     states = dataclasses.replace(
         states, T_world_body=body.expand_as(states.T_world_head).contiguous()
     )
-    landmarks = torch.from_numpy(video.framing.points(selection.points))
-    confidence = torch.from_numpy(selection.confidence)
-    frames = tuple(
-        TrackedFrame(
-            image_path=files.image(place),
-            matte_path=files.matte(place),
-            time_s=round(float(selection.time_s[index]), 6),
-            camera=video.framing.camera,
-            state=states[index],
-            landmarks=landmarks[index],
-            confidence=confidence[index],
-            residual_px=float(tracking.residual_px[index]),
-        )
-        for index, place in enumerate(np.flatnonzero(covered).tolist())
+    places = np.flatnonzero(covered).tolist()
+    frames = TrackedFrames(
+        image_paths=tuple(files.image(place) for place in places),
+        matte_paths=tuple(files.matte(place) for place in places),
+        times_s=torch.from_numpy(selection.time_s).double().round(decimals=6),
+        cameras=Camera.stack([video.framing.camera] * count),
+        states=states,
+        landmarks=torch.from_numpy(video.framing.points(selection.points)),
+        confidence=torch.from_numpy(selection.confidence),
+        residuals_px=torch.as_tensor(tracking.residual_px).double(),
     )
     report = {
         "video": _video_facts(video.info, video.scan),
@@ -140,19 +137,17 @@ def assess(capture: Capture, tracking: Tracking, notes: dict[str, Any]) -> Captu
 
     tracking: the landmark tracker's.
     """
-    import numpy as np
 
     states = capture.states
     figures = quality.tracking_quality(
-        np.array([frame.residual_px for frame in capture.frames])
-        * (100 / tracking.eye_distance_px),
+        capture.frames.residuals_px.numpy() * (100 / tracking.eye_distance_px),
         states.expression.numpy(),
         capture.expression_names,
         states.T_world_head.numpy(),
-        np.array([frame.time_s for frame in capture.frames]),
+        capture.frames.times_s.numpy(),
     )
-    landmarks = np.stack([frame.landmarks.numpy() for frame in capture.frames])
-    figures |= {"iterations": tracking.iterations, "lid_opening": quality.lid_opening(landmarks)}
+    lid_opening = quality.lid_opening(capture.frames.landmarks.numpy())
+    figures |= {"iterations": tracking.iterations, "lid_opening": lid_opening}
     report = {**capture.report, "tracking": figures, **notes}
     report["warnings"] = quality.warnings(report)
     return dataclasses.replace(capture, report=report)

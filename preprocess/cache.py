@@ -79,13 +79,10 @@ def link_capture(source: Path, target: Path) -> Capture:
             raise storage_error(error, target) from error
     for name in names:
         _link(source / name, target / name)
-    moved = tuple(
-        dataclasses.replace(
-            frame,
-            image_path=target / frame.image_path.relative_to(source),
-            matte_path=target / frame.matte_path.relative_to(source),
-        )
-        for frame in capture.frames
+    moved = dataclasses.replace(
+        capture.frames,
+        image_paths=tuple(target / p.relative_to(source) for p in capture.frames.image_paths),
+        matte_paths=tuple(target / p.relative_to(source) for p in capture.frames.matte_paths),
     )
     capture = dataclasses.replace(capture, root=target, frames=moved)
     capture.save()

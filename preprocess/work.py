@@ -4,7 +4,6 @@ or made anew."""
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import time
@@ -171,10 +170,7 @@ def save_tracking(path: Path, tracking: Tracking) -> None:
         "energy": tracking.energy,
     }
     arrays = {
-        **{
-            field.name: getattr(tracking.states, field.name).numpy()
-            for field in dataclasses.fields(tracking.states)
-        },
+        **{name: tensor.numpy() for name, tensor in tracking.states.to_tensors().items()},
         "coefficients": tracking.identity.coefficients.numpy(),
         "offsets": tracking.identity.offsets.numpy(),
         "found": tracking.found.numpy(),

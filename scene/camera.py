@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from likeness.scene.checks import check_same_batch, check_shape
+from likeness.scene.records import TensorRecord
 from likeness.scene.transforms import invert_transform, make_transform, transform_points
 
 # OpenGL and Blender cameras look along -z with +y up; OpenCV's along +z with +y down.
@@ -16,7 +19,7 @@ _OPENGL_FROM_OPENCV = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
 
 
 @dataclasses.dataclass(frozen=True)
-class Camera:
+class Camera(TensorRecord):
     """Pinhole cameras with leading batch dimensions.
 
     K: [*b, 3, 3] intrinsics in pixels (pixel centres at +0.5).
@@ -70,19 +73,17 @@ class Camera:
         return cls(K, invert_transform(T_world_cam_gl @ flip), width, height)
 
     @classmethod
-    def stack(cls, cameras: list[Camera]) -> Camera:
+    def stack(cls, cameras: Sequence[Camera]) -> Camera:
         """One batch from cameras of the same image size."""
         sizes = {(camera.width, camera.height) for camera in cameras}
         if len(sizes) != 1:
             raise ValueError(
                 f"Camera.stack: expected cameras of one image size, got {sorted(sizes)}"
             )
-        width, height = sizes.pop()
-        K = torch.stack([camera.K for camera in cameras])
-        return cls(K, torch.stack([camera.T_cam_world for camera in cameras]), width, height)
+        return cls._joined(torch.stack, cameras)
 
-    def __getitem__(self, index) -> Camera:
-        return dataclasses.replace(self, K=self.K[index], T_cam_world=self.T_cam_world[index])
+    def __getitem__(self, index: Any) -> Camera:
+        return self.map(lambda tensor: tensor[index])
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -97,11 +98,6 @@ class Camera:
         """The camera's centre in the world, [*b, 3]."""
         rotation, translation = self.T_cam_world[..., :3, :3], self.T_cam_world[..., :3, 3:]
         return -(rotation.transpose(-1, -2) @ translation)[..., 0]
-
-    def to(self, *args, **kwargs) -> Camera:
-        return dataclasses.replace(
-            self, K=self.K.to(*args, **kwargs), T_cam_world=self.T_cam_world.to(*args, **kwargs)
-        )
 
     def in_frame(self, T_world_frame: Tensor) -> Camera:
         """The same camera seen from another frame: its world becomes ``frame``."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import msgspec
 import torch
 from torch import Tensor
 
 from likeness.scene.camera import Camera
+from likeness.scene.checks import check_same_batch, check_shape
 from likeness.scene.errors import UserError
 from likeness.scene.files import write_json
 from likeness.scene.head_state import HeadState
 from likeness.scene.lattice import NUM_POINTS
 from likeness.scene.reading import Names, Side, damage, read_versioned
+from likeness.scene.records import TensorRecord
 from likeness.scene.tensor_files import Array, read_tensors, save_tensors
 
 FORMAT_VERSION = 1
@@ -109,7 +112,7 @@ _TENSORS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Identity:
+class Identity(TensorRecord):
     """The shape of one person in the terms of a head model.
 
     coefficients: [I] of the model's identity components.
@@ -129,7 +132,7 @@ class TrackedFrame:
     time_s: seconds from the start of the video.
     landmarks: [L, 2] pixels, in the order of the detector; confidence: [L] in [0, 1].
     residual_px: root mean square distance of landmarks and projected mesh, in pixels, as the
-        landmark tracker left it (tracking by the picture goes on from there, by other measures).
+        landmark tracker left it (photometric tracking starts from there and has other measures).
     """
 
     image_path: Path
@@ -143,13 +146,92 @@ class TrackedFrame:
 
 
 @dataclasses.dataclass(frozen=True)
+class TrackedFrames(Sequence[TrackedFrame]):
+    """The T frames of a capture as batches; each field holds those of TrackedFrame for all frames,
+    and an item is a view of one of them.
+
+    times_s, residuals_px: [T] float64. cameras, states: [T]. landmarks: [T, L, 2]; confidence:
+    [T, L].
+    """
+
+    image_paths: tuple[Path, ...]
+    matte_paths: tuple[Path, ...]
+    times_s: Tensor
+    cameras: Camera
+    states: HeadState
+    landmarks: Tensor
+    confidence: Tensor
+    residuals_px: Tensor
+
+    def __post_init__(self) -> None:
+        owner, count = "TrackedFrames", len(self.image_paths)
+        for name in ("times_s", "residuals_px"):
+            check_shape(owner, name, getattr(self, name), (count,))
+        check_shape(owner, "landmarks", self.landmarks, (count, "L", 2))
+        check_shape(owner, "confidence", self.confidence, (count, "L"))
+        batches = {"cameras": self.cameras.batch_shape, "states": self.states.batch_shape}
+        check_same_batch(owner, batches | {"matte_paths": (len(self.matte_paths),)})
+        if not (self.times_s.diff() > 0).all():
+            raise ValueError("frames: expected time_s to rise from frame to frame")
+
+    @classmethod
+    def stack(cls, frames: Sequence[TrackedFrame]) -> TrackedFrames:
+        """A batch from single frames, in the order of their times."""
+        return cls(
+            image_paths=tuple(frame.image_path for frame in frames),
+            matte_paths=tuple(frame.matte_path for frame in frames),
+            times_s=torch.tensor([frame.time_s for frame in frames], dtype=torch.float64),
+            cameras=Camera.stack([frame.camera for frame in frames]),
+            states=HeadState.stack([frame.state for frame in frames]),
+            landmarks=torch.stack([frame.landmarks for frame in frames]),
+            confidence=torch.stack([frame.confidence for frame in frames]),
+            residuals_px=torch.tensor([frame.residual_px for frame in frames], dtype=torch.float64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.image_paths)
+
+    @overload
+    def __getitem__(self, index: int) -> TrackedFrame: ...
+    @overload
+    def __getitem__(self, index: slice) -> TrackedFrames: ...
+    def __getitem__(self, index: int | slice) -> TrackedFrame | TrackedFrames:
+        if isinstance(index, slice):
+            return self.select(range(len(self))[index])
+        return TrackedFrame(
+            image_path=self.image_paths[index],
+            matte_path=self.matte_paths[index],
+            time_s=float(self.times_s[index]),
+            camera=self.cameras[index],
+            state=self.states[index],
+            landmarks=self.landmarks[index],
+            confidence=self.confidence[index],
+            residual_px=float(self.residuals_px[index]),
+        )
+
+    def select(self, indices: Sequence[int]) -> TrackedFrames:
+        """Some of the frames, in the order of their times."""
+        rows = list(indices)
+        return TrackedFrames(
+            image_paths=tuple(self.image_paths[row] for row in rows),
+            matte_paths=tuple(self.matte_paths[row] for row in rows),
+            times_s=self.times_s[rows],
+            cameras=self.cameras[rows],
+            states=self.states[rows],
+            landmarks=self.landmarks[rows],
+            confidence=self.confidence[rows],
+            residuals_px=self.residuals_px[rows],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Capture:
     """A person's tracked video with a fixed split into training and test frames.
 
     head_model: name in HEAD_MODELS. expression_names, joint_names: what the states' columns mean.
     train, test: positions in ``frames``. source_hash: of the video and the settings that made the
         capture.
-    report: what preprocessing found out: plain JSON values, for the report and for people.
+    report: what preprocessing measured: plain JSON values, for the report and for people.
     """
 
     root: Path
@@ -158,7 +240,7 @@ class Capture:
     joint_names: tuple[str, ...]
     identity: Identity
     fps: float
-    frames: tuple[TrackedFrame, ...]
+    frames: TrackedFrames
     train: tuple[int, ...]
     test: tuple[int, ...]
     source_hash: str
@@ -170,42 +252,44 @@ class Capture:
             raise ValueError("Capture: train and test share frames")
         if indices and not (0 <= min(indices) and max(indices) < len(self.frames)):
             raise ValueError(f"Capture: split indices reach outside the {len(self.frames)} frames")
-        if any(later.time_s <= frame.time_s for frame, later in zip(self.frames, self.frames[1:])):
-            raise ValueError("frames: expected time_s to rise from frame to frame")
 
     @property
     def cameras(self) -> Camera:
         """All frames' cameras as one batch [T]."""
-        return Camera.stack([frame.camera for frame in self.frames])
+        return self.frames.cameras
 
     @property
     def states(self) -> HeadState:
         """All frames' states as one batch [T]."""
-        return HeadState.stack([frame.state for frame in self.frames])
+        return self.frames.states
+
+    def with_states(self, states: HeadState) -> Capture:
+        """The same with other states [T]."""
+        return dataclasses.replace(self, frames=dataclasses.replace(self.frames, states=states))
 
     def without_secondary_motion(self) -> Capture:
         """The same without what was tracked of hair, neck and clothes: as a driver who is somebody
         else knows it."""
-        frames = (
-            dataclasses.replace(frame, state=frame.state.without_secondary_motion())
-            for frame in self.frames
+        return self.with_states(self.states.without_secondary_motion())
+
+    def select(self, indices: Sequence[int]) -> Capture:
+        """The same with some of the frames alone, in the order of their times; the split follows."""
+        place = {index: number for number, index in enumerate(indices)}
+        return dataclasses.replace(
+            self,
+            frames=self.frames.select(indices),
+            train=tuple(place[index] for index in self.train if index in place),
+            test=tuple(place[index] for index in self.test if index in place),
         )
-        return dataclasses.replace(self, frames=tuple(frames))
 
     def save(self) -> None:
         """Writes manifest and states into ``root`` (images and mattes are there already); the
         manifest comes last."""
-        states, cameras = self.states, self.cameras
-        tensors = {
-            "expression": states.expression,
-            "joints": states.joints,
-            "T_world_head": states.T_world_head,
-            "T_world_body": states.T_world_body,
-            "sway": states.sway,
-            "K": cameras.K,
-            "T_cam_world": cameras.T_cam_world,
-            "landmarks": torch.stack([frame.landmarks for frame in self.frames]),
-            "confidence": torch.stack([frame.confidence for frame in self.frames]),
+        frames = self.frames
+        tensors = frames.states.to_tensors() | {
+            **frames.cameras.fields(),
+            "landmarks": frames.landmarks,
+            "confidence": frames.confidence,
             "identity_coefficients": self.identity.coefficients,
             "identity_offsets": self.identity.offsets,
         }
@@ -219,8 +303,8 @@ class Capture:
             "expression_names": list(self.expression_names),
             "joint_names": list(self.joint_names),
             "fps": self.fps,
-            "width": cameras.width,
-            "height": cameras.height,
+            "width": frames.cameras.width,
+            "height": frames.cameras.height,
             "source_hash": self.source_hash,
             "train": list(self.train),
             "test": list(self.test),
@@ -231,7 +315,7 @@ class Capture:
                     "time_s": frame.time_s,
                     "residual_px": frame.residual_px,
                 }
-                for frame in self.frames
+                for frame in frames
             ],
             "report": self.report,
         }
@@ -247,13 +331,9 @@ class Capture:
             raise UserError(
                 f"{root}: not a capture (no {MANIFEST} in it); give the folder that fit_subject.py wrote"
             )
+        what = "manifest of a capture"
         manifest, content = read_versioned(
-            manifest_path,
-            _Manifest,
-            "manifest of a capture",
-            "capture",
-            FORMAT_VERSION,
-            remedy=_REMEDY,
+            manifest_path, _Manifest, what, "capture", FORMAT_VERSION, remedy=_REMEDY
         )
         sizes = {
             "T": len(manifest.frames),
@@ -263,29 +343,26 @@ class Capture:
         tensors = read_tensors(
             root / _STATES, "states of a capture", _TENSORS, sizes, remedy=_REMEDY
         )
-        with damage(manifest_path, "manifest of a capture", _REMEDY):
+        with damage(manifest_path, what, _REMEDY):
             return cls._assemble(root, manifest, tensors, content["report"])
 
     @classmethod
     def _assemble(
         cls, root: Path, manifest: _Manifest, tensors: dict[str, Tensor], report: dict[str, Any]
     ) -> Capture:
-        states = HeadState.from_tensors(tensors)
         cameras = Camera(tensors["K"], tensors["T_cam_world"], manifest.width, manifest.height)
         if not (cameras.K.diagonal(dim1=-2, dim2=-1) > 0).all():
             raise ValueError("K: expected focal lengths above 0")
-        frames = tuple(
-            TrackedFrame(
-                image_path=_inside(root, entry.image),
-                matte_path=_inside(root, entry.matte),
-                time_s=entry.time_s,
-                camera=cameras[index],
-                state=states[index],
-                landmarks=tensors["landmarks"][index],
-                confidence=tensors["confidence"][index],
-                residual_px=entry.residual_px,
-            )
-            for index, entry in enumerate(manifest.frames)
+        entries = manifest.frames
+        frames = TrackedFrames(
+            image_paths=tuple(_inside(root, entry.image) for entry in entries),
+            matte_paths=tuple(_inside(root, entry.matte) for entry in entries),
+            times_s=torch.tensor([entry.time_s for entry in entries], dtype=torch.float64),
+            cameras=cameras,
+            states=HeadState.from_tensors(tensors),
+            landmarks=tensors["landmarks"],
+            confidence=tensors["confidence"],
+            residuals_px=torch.tensor([e.residual_px for e in entries], dtype=torch.float64),
         )
         return cls(
             root=root,

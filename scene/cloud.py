@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from likeness.scene.checks import check_same_batch, check_shape
+from likeness.scene.records import TensorRecord
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianCloud:
+class GaussianCloud(TensorRecord):
     """N three-dimensional Gaussians with leading batch dimensions, with nothing left to activate.
 
     means: [*b, N, 3] metres, in the frame that the camera's world is (for avatars: the head frame).
@@ -71,32 +72,12 @@ class GaussianCloud:
             dataclasses.replace(cloud, sh=pad(cloud.sh, (0, 0, 0, most - cloud.sh.shape[-2])))
             for cloud in clouds
         ]
-        columns = zip(*(cloud.fields().values() for cloud in padded))
-        return cls(*(torch.cat(column, len(clouds[0].batch_shape)) for column in columns))
-
-    @classmethod
-    def stack(cls, clouds: Sequence[GaussianCloud]) -> GaussianCloud:
-        """One batch from clouds of equally many Gaussians."""
-        columns = zip(*(cloud.fields().values() for cloud in clouds))
-        return cls(*(torch.stack(column) for column in columns))
+        dim = len(clouds[0].batch_shape)
+        return cls._joined(lambda tensors: torch.cat(tensors, dim), padded)
 
     def select(self, index: Tensor | slice) -> GaussianCloud:
         """Some of the Gaussians, by indices, a mask [N] or a slice, in every item of the batch."""
         return self.map(lambda tensor: tensor[(slice(None),) * len(self.batch_shape) + (index,)])
-
-    def fields(self) -> dict[str, Tensor]:
-        """The five tensors by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> GaussianCloud:
-        """A cloud whose five tensors are ``function`` of these."""
-        return GaussianCloud(**{name: function(tensor) for name, tensor in self.fields().items()})
-
-    def to(self, *args: Any, **kwargs: Any) -> GaussianCloud:
-        return self.map(lambda tensor: tensor.to(*args, **kwargs))
-
-    def detach(self) -> GaussianCloud:
-        return self.map(torch.Tensor.detach)
 
     def __getitem__(self, index: Any) -> GaussianCloud:
         """Part of the batch; ``select`` takes part of the Gaussians."""

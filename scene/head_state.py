@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from likeness.scene.checks import check_same_batch, check_shape
 from likeness.scene.lattice import NUM_POINTS
+from likeness.scene.records import TensorRecord
 from likeness.scene.transforms import invert_transform
+
+_AT_REST = torch.zeros(NUM_POINTS, 2)  # stands for zeros of the state's batch, type and device
+
+
+def _key(name: str, prefix: str) -> str:
+    """What a field is called in files."""
+    return prefix + ("sway" if name == "secondary_motion" else name)
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadState:
+class HeadState(TensorRecord):
     """Expressions, joints and poses of a head, with leading batch dimensions.
 
     expression: [*b, E] coefficients, by the names of the head model (0 is neutral, 1 is full).
@@ -22,29 +31,30 @@ class HeadState:
         model.
     T_world_head: [*b, 4, 4] from the head frame to the world.
     T_world_body: [*b, 4, 4] from the body frame to the world; equal to ``T_world_head`` at rest.
-    sway: [*b, C, 2] metres, how hair, neck and clothes are displaced from where the poses take
-        them, as offsets of the control points of ``likeness.ops.deform``; at rest
-        (zeros) where it is not given.
+    secondary_motion: [*b, C, 2] metres, how hair, neck and clothes are displaced from where the
+        poses take them, as offsets of the control points of ``likeness.scene.lattice``; at rest
+        (zeros) where it is not given. Files call it "sway".
     """
 
     expression: Tensor
     joints: Tensor
     T_world_head: Tensor
     T_world_body: Tensor
-    sway: Tensor | None = None  # never None once it is made
+    secondary_motion: Tensor = _AT_REST
 
     def __post_init__(self) -> None:
         owner = "HeadState"
-        if self.sway is None:
-            object.__setattr__(
-                self, "sway", self.expression.new_zeros(*self.expression.shape[:-1], NUM_POINTS, 2)
-            )
+        if self.secondary_motion is _AT_REST:
+            zeros = self.expression.new_zeros(*self.expression.shape[:-1], NUM_POINTS, 2)
+            object.__setattr__(self, "secondary_motion", zeros)
         batches = {
             "expression": check_shape(owner, "expression", self.expression, ("E",)),
             "joints": check_shape(owner, "joints", self.joints, ("J", 4)),
             "T_world_head": check_shape(owner, "T_world_head", self.T_world_head, (4, 4)),
             "T_world_body": check_shape(owner, "T_world_body", self.T_world_body, (4, 4)),
-            "sway": check_shape(owner, "sway", self.sway, (NUM_POINTS, 2)),
+            "secondary_motion": check_shape(
+                owner, "secondary_motion", self.secondary_motion, (NUM_POINTS, 2)
+            ),
         }
         check_same_batch(owner, batches)
 
@@ -60,38 +70,25 @@ class HeadState:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> HeadState:
-        """Of tensors by the names of the fields, behind ``prefix``. Files of earlier programs have
-        no sway."""
-        return cls(
-            **{
-                f.name: tensors[prefix + f.name]
-                for f in dataclasses.fields(cls)
-                if prefix + f.name in tensors
-            }
-        )
+        """Of the tensors of a file, behind ``prefix``. Files of earlier programs have no secondary
+        motion."""
+        keys = {field.name: _key(field.name, prefix) for field in dataclasses.fields(cls)}
+        return cls(**{name: tensors[key] for name, key in keys.items() if key in tensors})
+
+    def to_tensors(self, prefix: str = "") -> dict[str, Tensor]:
+        """The reverse of ``from_tensors``: the tensors by the names that files have for them."""
+        return {_key(name, prefix): tensor for name, tensor in self.fields().items()}
 
     @classmethod
-    def stack(cls, states: list[HeadState]) -> HeadState:
-        """One batch from single states."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        return cls(
-            **{name: torch.stack([getattr(state, name) for state in states]) for name in names}
-        )
+    def cat(cls, states: Sequence[HeadState]) -> HeadState:
+        """Batches joined along their first dimension."""
+        return cls._joined(torch.cat, states)
 
-    def __getitem__(self, index) -> HeadState:
+    def __getitem__(self, index: Any) -> HeadState:
         return self.map(lambda tensor: tensor[index])
 
     def __len__(self) -> int:
         return self.expression.shape[0] if self.expression.ndim > 1 else 1
-
-    def map(self, function) -> HeadState:
-        """A state whose tensors are ``function`` of these."""
-        return HeadState(
-            **{f.name: function(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        )
-
-    def to(self, *args, **kwargs) -> HeadState:
-        return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
     def expressionless(self) -> HeadState:
         """The same poses with a neutral face and eyes straight ahead."""
@@ -103,7 +100,7 @@ class HeadState:
 
     def without_secondary_motion(self) -> HeadState:
         """The same with hair, neck and clothes where the poses take them."""
-        return dataclasses.replace(self, sway=torch.zeros_like(self.sway))
+        return dataclasses.replace(self, secondary_motion=torch.zeros_like(self.secondary_motion))
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

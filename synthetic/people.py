@@ -19,7 +19,7 @@ import torch
 from likeness.head_models import HEAD_MODELS
 from likeness.head_models.base import HeadModel
 from likeness.scene.camera import Camera
-from likeness.scene.capture import MANIFEST, Capture, TrackedFrame
+from likeness.scene.capture import MANIFEST, Capture, TrackedFrame, TrackedFrames
 from likeness.scene.files import new_folder
 from likeness.scene.head_state import HeadState
 from likeness.scene.image_files import save_image
@@ -118,7 +118,7 @@ def write_capture(folder: Path, subject, states: HeadState, camera: Camera, sour
         joint_names=tuple(model.joint_names),
         identity=subject.person.identity,
         fps=25.0,
-        frames=tuple(frames),
+        frames=TrackedFrames.stack(frames),
         train=tuple(range(len(frames))),
         test=(),
         source_hash=source,

@@ -255,10 +255,7 @@ def _key(config: DemoConfig, model: HeadModel) -> str:
 
 
 def _write_tensors(truth: DemoTruth) -> None:
-    tensors = {
-        field.name: getattr(truth.states, field.name) for field in dataclasses.fields(HeadState)
-    }
-    tensors |= {
+    tensors = truth.states.to_tensors() | {
         "identity_coefficients": truth.identity.coefficients,
         "identity_offsets": truth.identity.offsets,
     }

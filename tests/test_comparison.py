@@ -18,7 +18,7 @@ from benchmarks import comparison
 from benchmarks.common import clips, fits, tables
 from benchmarks.common.clips import Clip
 from likeness.fitting.config import FitConfig
-from likeness.scene.capture import Capture
+from likeness.scene.capture import Capture, TrackedFrames
 from likeness.scene.config_files import load_preset
 from likeness.scene.errors import UserError
 from tests import toys
@@ -154,7 +154,7 @@ def test_captures_of_other_test_frames_are_refused(pair, tmp_path):
     edit(capture.root, test=(6, 7, 5)[:2], train=tuple(range(6)))
     frames = list(capture.frames)
     frames[7] = dataclasses.replace(frames[7], time_s=9.0)
-    edit(capture.root, frames=tuple(frames))
+    edit(capture.root, frames=TrackedFrames.stack(frames))
     with pytest.raises(UserError, match="test frames: 000007 at 0.28 s against 000007 at 9 s"):
         clips.check(clip)
 
@@ -164,7 +164,7 @@ def test_captures_of_other_mattes_or_landmarks_are_refused(pair, tmp_path):
     capture = Capture.load(clip.captures["landmarks"])
     frames = list(capture.frames)
     frames[6] = dataclasses.replace(frames[6], landmarks=frames[6].landmarks + 1)
-    edit(capture.root, frames=tuple(frames))
+    edit(capture.root, frames=TrackedFrames.stack(frames))
     with pytest.raises(UserError, match="the landmarks of frame 000006"):
         clips.check(clip)
     shutil.copyfile(capture.frames[0].matte_path, capture.frames[6].matte_path)

@@ -12,7 +12,7 @@ import torch
 
 from likeness.ops import harmonics
 from likeness.scene.camera import Camera
-from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.capture import Capture, TrackedFrame, TrackedFrames
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 from likeness.scene.lattice import NUM_POINTS
@@ -130,7 +130,7 @@ def make_capture(
         joint_names=tuple(model.joint_names),
         identity=model.neutral_identity(),
         fps=25.0,
-        frames=tuple(tracked),
+        frames=TrackedFrames.stack(tracked),
         train=tuple(range(frames - test)),
         test=tuple(range(frames - test, frames)),
         source_hash="toy",

@@ -27,7 +27,7 @@ def thin(capture: Capture, every: int, folder: Path) -> Capture:
     folder: a new one. Frames are renumbered, their files keep their names. Raises UserError where
     the folder is there already, cannot be written, or a frame of the capture cannot be read.
     """
-    from likeness.scene.capture import Capture
+    from likeness.scene.capture import Capture, TrackedFrames
     from likeness.scene.errors import UserError
     from likeness.scene.files import new_folder
 
@@ -51,7 +51,7 @@ def thin(capture: Capture, every: int, folder: Path) -> Capture:
         thinned = dataclasses.replace(
             capture,
             root=root,
-            frames=tuple(frames),
+            frames=TrackedFrames.stack(frames),
             fps=capture.fps / every,
             train=tuple(place[frame] for frame in capture.train[::every]),
             test=tuple(place[frame] for frame in capture.test[::every]),

@@ -37,7 +37,7 @@ class AnchoringConfig:
     rigged: bool = False
     """Gaussians move with the head model's expression shapes at the place where they started."""
     swaying: bool = False
-    """Gaussians follow the tracked sway of hair, neck and clothes (``HeadState.sway``)."""
+    """Gaussians follow the tracked sway of hair, neck and clothes (``HeadState.secondary_motion``)."""
     pose_correction: bool = False
     """A learned linear map from expression and head pose to a correction of the tracked head
     pose."""
@@ -100,7 +100,7 @@ class Anchoring(nn.Module):
         return deform(
             cloud,
             displacement=displacement,
-            secondary_motion=state.sway if config.swaying else None,
+            secondary_motion=state.secondary_motion if config.swaying else None,
             T_head=self.pose_delta(state) if config.pose_correction else None,
             T_body=state.T_head_body if config.two_frames else None,
             head_weights=head_weights if config.two_frames else None,

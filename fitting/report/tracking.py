@@ -54,9 +54,9 @@ def residual_percent(capture: Capture) -> np.ndarray:
         raise UserError(
             f"{capture.root}: landmarks of another detector; preprocess the video again"
         )
-    points = np.stack([frame.landmarks.numpy()[[right, left]] for frame in capture.frames])
+    points = capture.frames.landmarks[:, [right, left]].numpy()
     distance = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
-    residual = np.array([frame.residual_px for frame in capture.frames])
+    residual = capture.frames.residuals_px.numpy()
     return 100 * residual / np.maximum(distance, 1e-6)
 
 
@@ -172,7 +172,7 @@ def _mattes(capture: Capture) -> list[dict[str, str]]:
 def _curves(
     capture: Capture, angles: dict, percent: np.ndarray, expression: dict
 ) -> list[tuple[str, Markup]]:
-    times = [frame.time_s for frame in capture.frames]
+    times = capture.frames.times_s.tolist()
     shaded = (min(times[i] for i in capture.test), max(times), "held out") if capture.test else None
 
     def chart(curves: dict[str, Any], y_label: str, **options: Any) -> Markup:

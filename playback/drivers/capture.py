@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import torch
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.chosen_states import rate_of
@@ -66,7 +65,7 @@ def load_capture(
     capture = Capture.load(Path(source))
     names = capture.expression_names, capture.joint_names
     states = in_names_of(bundle, capture.states, *names, source)
-    times = torch.tensor([frame.time_s for frame in capture.frames], dtype=torch.float64)
+    times = capture.frames.times_s
 
     def image(index: int) -> np.ndarray:
         return composite(load_rgba(capture.frames[index])).numpy()

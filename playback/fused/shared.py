@@ -70,7 +70,13 @@ class Shared:
         the rig's vertices, [V * 3]."""
         from likeness.playback.fused.kernels.state import read_state
 
-        parts = state.expression, state.joints, state.T_world_head, state.T_world_body, state.sway
+        parts = (
+            state.expression,
+            state.joints,
+            state.T_world_head,
+            state.T_world_body,
+            state.secondary_motion,
+        )
         torch.cat([part.reshape(-1) for part in parts], out=self.state)
         read_state[(1,)](
             self.state,

@@ -39,10 +39,7 @@ def zero_phase(
     if window < 5:
         return states
     ends = [0, *((steps > _GAP * steps.median()).nonzero()[:, 0] + 1).tolist(), len(times)]
-    parts = [_smoothed(states[a:b], names, window) for a, b in zip(ends, ends[1:])]
-    return HeadState(
-        *(torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(HeadState))
-    )
+    return HeadState.cat([_smoothed(states[a:b], names, window) for a, b in zip(ends, ends[1:])])
 
 
 def _smoothed(states: HeadState, names: tuple[str, ...], window: int) -> HeadState:
@@ -79,7 +76,7 @@ def _smoothed(states: HeadState, names: tuple[str, ...], window: int) -> HeadSta
         rotations(states.joints),
         poses(states.T_world_head),
         poses(states.T_world_body),
-        vectors(states.sway),
+        vectors(states.secondary_motion),
     )
 
 
@@ -123,7 +120,9 @@ class CausalSmoother:
             self._rotation("joints", last.joints, state.joints, step),
             self._pose("head", last.T_world_head, state.T_world_head, step),
             self._pose("body", last.T_world_body, state.T_world_body, step),
-            self._translation("secondary motion", last.sway, state.sway, step),
+            self._translation(
+                "secondary motion", last.secondary_motion, state.secondary_motion, step
+            ),
         )
         return self._last
 

@@ -204,5 +204,5 @@ def carried_over(state: HeadState, source: AvatarBundle, target: AvatarBundle) -
         if name in source.joint_names:
             joints[index] = state.joints[source.joint_names.index(name)]
     move = rest.T_world_head @ invert_transform(source.default_state.T_world_head.to("cpu"))
-    sway = state.sway if torch.equal(source.times, target.times) else None
+    sway = state.secondary_motion if torch.equal(source.times, target.times) else None
     return HeadState(expression, joints, move @ state.T_world_head, move @ state.T_world_body, sway)

@@ -53,7 +53,7 @@ class Problem:
 
     def __init__(self, capture: Capture, config: PhotometricConfig, device: str) -> None:
         self.config, self._device = config, device
-        times = [frame.time_s for frame in capture.frames]
+        times = capture.frames.times_s.tolist()
         self._initial = steadied_states(capture.states, times, _STIFFNESS).to(device)
         self._num_frames = len(capture.frames)
         width = capture.frames[0].camera.width
@@ -117,7 +117,7 @@ class Problem:
             expression=self._corrections.expressions,
             T_world_head=initial.T_world_head @ transforms(corrections[:, :6]),
             T_world_body=initial.T_world_body @ transforms(corrections[:, 6:]),
-            sway=_sheet(self._knots.between(self._sway.table, range(self._num_frames))),
+            secondary_motion=_sheet(self._knots.between(self._sway.table, range(self._num_frames))),
         )
 
     def step(self, number: int, renderer: Renderer) -> Tensor:
@@ -164,7 +164,7 @@ class Problem:
         for rows in torch.arange(self._num_frames).split(self.config.batch):
             unmoved, black = (torch.zeros(len(rows), size, device=self._device) for size in (12, 3))
             cloud = self.cloud(
-                states.expression[rows], unmoved, T_head_body[rows], states.sway[rows]
+                states.expression[rows], unmoved, T_head_body[rows], states.secondary_motion[rows]
             )
             result.append(self._errors(rows, cloud, cameras[rows], black, renderer))
         return torch.cat(result).cpu()

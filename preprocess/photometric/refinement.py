@@ -96,12 +96,8 @@ def refine(
         found["error"]["after"],
         len(found["fallen_back"]),
     )
-    frames = tuple(
-        dataclasses.replace(frame, state=states[i]) for i, frame in enumerate(capture.frames)
-    )
-    return dataclasses.replace(
-        capture, frames=frames, report={**capture.report, "photometric": found}
-    )
+    report = {**capture.report, "photometric": found}
+    return dataclasses.replace(capture.with_states(states), report=report)
 
 
 def _resumed(
@@ -130,7 +126,12 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
     # The cloud has moved along with what is common to all corrections: the landmarks' states are
     # shown where it is.
     moved = _moved(before, _drift(before, refined, train))
-    moved = dataclasses.replace(moved, sway=refined.sway[train].mean(0).expand_as(refined.sway))
+    moved = dataclasses.replace(
+        moved,
+        secondary_motion=refined.secondary_motion[train]
+        .mean(0)
+        .expand_as(refined.secondary_motion),
+    )
     errors = [problem.errors(states, renderer) for states in (moved, refined)]
     kept, anchored = errors[1] <= errors[0], refined
     for _ in range(2):  # what others drifted by must not move those that are kept
@@ -143,16 +144,14 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
     def chosen(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(kept.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-    fields = [field.name for field in dataclasses.fields(HeadState)]
-    states = HeadState(
-        **{name: chosen(getattr(anchored, name), getattr(before, name)) for name in fields}
-    )
+    old = before.fields()
+    states = HeadState(**{k: chosen(new, old[k]) for k, new in anchored.fields().items()})
     turn, shift = _sizes(before.T_world_head, states.T_world_head)
     pitch = matrices_to_rotvecs((before.T_world_head.inverse() @ states.T_world_head)[:, :3, :3])[
         :, 0
     ]
     _, body = _sizes(before.T_world_body, states.T_world_body)
-    sway_mm = 1000 * states.sway.abs()
+    sway_mm = 1000 * states.secondary_motion.abs()
     landmarks = [_landmark_percent(capture, states) for states in (before, states)]
     return states, {
         "error": {
@@ -227,13 +226,15 @@ def _anchored(before: HeadState, after: HeadState, frames: list[int]) -> HeadSta
     after = _moved(
         after, {name: change.inverse() for name, change in _drift(before, after, frames).items()}
     )
-    return dataclasses.replace(after, sway=after.sway - after.sway[frames].mean(0))
+    return dataclasses.replace(
+        after, secondary_motion=after.secondary_motion - after.secondary_motion[frames].mean(0)
+    )
 
 
 def _landmark_percent(capture: Capture, states: HeadState) -> float:
     """Median over the frames of the landmarks' distance from the posed model's, in % of the outer
     eye corners'."""
-    points = torch.stack([frame.landmarks for frame in capture.frames]).double()
+    points = capture.frames.landmarks.double()
     model, K = HEAD_MODELS[capture.head_model](), capture.frames[0].camera.K.double()
     residual = measure_residuals(points, K, model, capture.identity, states)
     return 100 * float(residual.median()) / eye_distance_px(points)

@@ -184,21 +184,20 @@ def _assemble(
 ) -> Capture:
     import torch
 
-    from likeness.scene.capture import Capture, TrackedFrame
+    from likeness.scene.camera import Camera
+    from likeness.scene.capture import Capture, TrackedFrames
 
-    files = FrameFiles(root)
-    frames = tuple(
-        TrackedFrame(
-            image_path=files.image(index),
-            matte_path=files.matte(index),
-            time_s=float(index),
-            camera=portrait.framing.camera,
-            state=tracking.states[index],
-            landmarks=torch.from_numpy(portrait.landmarks),
-            confidence=torch.ones(len(portrait.landmarks)),
-            residual_px=float(tracking.residual_px[index]),
-        )
-        for index, portrait in enumerate(portraits)
+    files, count = FrameFiles(root), len(portraits)
+    landmarks = torch.stack([torch.from_numpy(portrait.landmarks) for portrait in portraits])
+    frames = TrackedFrames(
+        image_paths=tuple(files.image(index) for index in range(count)),
+        matte_paths=tuple(files.matte(index) for index in range(count)),
+        times_s=torch.arange(count, dtype=torch.float64),
+        cameras=Camera.stack([portrait.framing.camera for portrait in portraits]),
+        states=tracking.states,
+        landmarks=landmarks,
+        confidence=torch.ones(landmarks.shape[:2]),
+        residuals_px=torch.as_tensor(tracking.residual_px).double(),
     )
     return Capture(
         root=root,

@@ -12,7 +12,7 @@ import torch
 from likeness.fitting.images import to_uint8
 from likeness.head_models import HEAD_MODELS
 from likeness.scene.camera import Camera
-from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.capture import Capture, TrackedFrame, TrackedFrames
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
@@ -91,7 +91,7 @@ def make_capture(
         model.joint_names,
         model.neutral_identity(),
         25.0,
-        tuple(frames),
+        TrackedFrames.stack(frames),
         train,
         test,
         "0" * 64,

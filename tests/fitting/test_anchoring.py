@@ -32,7 +32,7 @@ def test_body_gaussians_stand_still_while_the_head_turns():
 def test_sway_moves_what_it_is_switched_on_for():
     cloud, state = toys.blob(20), toys.random_states((), seed=1)
     moved = Anchoring(AnchoringConfig(swaying=True), 52)(cloud, state, None)
-    expected = cloud.means + lattice_offsets(cloud.means, state.sway)
+    expected = cloud.means + lattice_offsets(cloud.means, state.secondary_motion)
     torch.testing.assert_close(moved.means, expected)
     assert not moved.means.equal(cloud.means)
     assert Anchoring(AnchoringConfig(), 52)(cloud, state, None).means.equal(cloud.means)

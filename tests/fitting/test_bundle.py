@@ -71,7 +71,7 @@ def test_bundles_of_versions_before_are_still_read(folder):
 
     _change(folder.parent / "old", age)
     bundle = AvatarBundle.load(folder.parent / "old")
-    assert bundle.avatar.num_gaussians == 40 and not bundle.recording.sway.any()
+    assert bundle.avatar.num_gaussians == 40 and not bundle.recording.secondary_motion.any()
 
 
 BREAKS = [

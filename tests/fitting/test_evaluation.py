@@ -17,6 +17,7 @@ from likeness.fitting.image_regions import (
     face_boxes,
     head_box,
 )
+from likeness.scene.capture import TrackedFrames
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import composite, load_rgba
 from tests.fitting import synthetic_run
@@ -118,7 +119,7 @@ def test_a_region_outside_the_picture_is_left_out(capture, tmp_path):
     import dataclasses
 
     frame = dataclasses.replace(capture.frames[0], landmarks=capture.frames[0].landmarks + 1000)
-    moved = dataclasses.replace(capture, frames=(frame, *capture.frames[1:]))
+    moved = dataclasses.replace(capture, frames=TrackedFrames.stack([frame, *capture.frames[1:]]))
     evaluation = evaluate(_noisy(moved), moved, [0])
     assert evaluation.regions["mouth"]["psnr"] is None and evaluation.heldout["psnr"] is not None
     json.dumps(evaluation.to_json(), allow_nan=False)

@@ -24,11 +24,11 @@ from likeness.fitting.figures import Unread
 from likeness.fitting.listeners import JsonLog
 from likeness.fitting.loop import Budget, FitDivergedError, FitInterrupted
 from likeness.fitting.objective import ObjectiveConfig
-from likeness.seeding.config import SeedingConfig
 from likeness.renderers import create
-from likeness.scene.capture import Capture
+from likeness.scene.capture import Capture, TrackedFrames
 from likeness.scene.errors import UserError
 from likeness.scene.tensor_files import read_header, read_tensors, save_tensors
+from likeness.seeding.config import SeedingConfig
 from tests import toys
 
 SMALL = FitConfig(
@@ -257,9 +257,8 @@ def test_a_checkpoint_of_no_step_is_refused(capture, renderer, checkpointed, tmp
 
 
 def test_frames_whose_times_do_not_rise_are_refused_before_any_fit(capture):
-    frames = (capture.frames[0], *capture.frames)
     with pytest.raises(ValueError, match="time_s to rise"):
-        dataclasses.replace(capture, frames=frames)
+        TrackedFrames.stack([capture.frames[0], *capture.frames])
 
 
 def test_the_log_of_a_killed_fit_goes_on_without_repetition(tmp_path):

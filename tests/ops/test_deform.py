@@ -202,8 +202,8 @@ def test_gradients_of_the_lattice_match_finite_differences():
 def test_a_state_without_secondary_motion_is_at_rest_in_its_batch_shape():
     poses = torch.eye(4).expand(4, 4, 4)
     state = HeadState(torch.zeros(4, 52), torch.zeros(4, 2, 4), poses, poses)
-    assert state.sway.shape == (4, NUM_POINTS, 2) and not state.sway.any()
-    assert state[1].sway.shape == (NUM_POINTS, 2)
+    assert state.secondary_motion.shape == (4, NUM_POINTS, 2) and not state.secondary_motion.any()
+    assert state[1].secondary_motion.shape == (NUM_POINTS, 2)
 
 
 # Displacement by the expression

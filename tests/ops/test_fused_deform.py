@@ -71,7 +71,7 @@ def expected(
     return deform(
         cloud,
         displacement=None if rig is None else displacement(state.expression, rig),
-        secondary_motion=state.sway if swaying else None,
+        secondary_motion=state.secondary_motion if swaying else None,
         T_head=None if T_head is None else T_head.double(),
         T_body=state.T_head_body,
         head_weights=None if weights is None else weights.double(),

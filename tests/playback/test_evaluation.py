@@ -16,12 +16,8 @@ from tests import toys
 
 def swaying(capture):
     """The capture with 2 cm of sway in every frame."""
-    sway = torch.full((NUM_POINTS, 2), 0.02)
-    frames = [
-        dataclasses.replace(f, state=dataclasses.replace(f.state, sway=sway))
-        for f in capture.frames
-    ]
-    return dataclasses.replace(capture, frames=tuple(frames))
+    motion = torch.full((len(capture.frames), NUM_POINTS, 2), 0.02)
+    return capture.with_states(dataclasses.replace(capture.states, secondary_motion=motion))
 
 
 def test_the_headline_is_without_the_sway_of_the_frames(tmp_path):

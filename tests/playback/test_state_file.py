@@ -33,7 +33,7 @@ def test_round_trip(saved):
     path, states = saved
     found, fps = load_states(path, NAMES, JOINTS)
     assert fps == 30.0
-    for name in ("expression", "joints", "T_world_head", "T_world_body", "sway"):
+    for name in ("expression", "joints", "T_world_head", "T_world_body", "secondary_motion"):
         torch.testing.assert_close(getattr(found, name), getattr(states, name), atol=0, rtol=0)
 
 

@@ -46,13 +46,12 @@ def test_nothing_to_gain_where_the_tracking_is_right(made):
 
 def test_a_wrong_pose_is_found_again(made):
     bundle, capture = made
-    frame = capture.frames[2]
     wrong = make_transform(
         rotvecs_to_matrices(torch.tensor([0.03, -0.05, 0.02])), torch.tensor([0.003, 0.0, 0.0])
     )
-    state = dataclasses.replace(frame.state, T_world_head=frame.state.T_world_head @ wrong)
-    frames = (*capture.frames[:2], dataclasses.replace(frame, state=state), *capture.frames[3:])
-    capture = dataclasses.replace(capture, frames=frames)
+    poses = capture.states.T_world_head.clone()
+    poses[2] = poses[2] @ wrong
+    capture = capture.with_states(dataclasses.replace(capture.states, T_world_head=poses))
     gains = tracking_gain(bundle, capture, [2], steps=40)
     found = summary(gains)
     assert found["poses"] > 4 and found["poses_and_expressions"] >= found["poses"]

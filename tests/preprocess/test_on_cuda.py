@@ -34,7 +34,7 @@ def test_tracking_steps_are_those_of_the_cpu_and_wait_for_nothing(cuda, capture,
         cuda.refuses_waits = False
         assert float(found) == pytest.approx(float(expected), rel=0.05)
     there, here = (problems[device].states() for device in ("cuda", "cpu"))
-    for name in ("sway", "expression"):
+    for name in ("secondary_motion", "expression"):
         assert not torch.equal(getattr(here, name), getattr(capture.states, name))
     torch.testing.assert_close(there.T_world_head.cpu(), here.T_world_head, atol=5e-3, rtol=0)
 

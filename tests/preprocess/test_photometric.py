@@ -17,7 +17,7 @@ from likeness.preprocess.photometric.knots import Knots
 from likeness.preprocess.photometric.problem import Problem
 from likeness.preprocess.photometric.steadying import steadied
 from likeness.renderers import create
-from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.capture import Capture, TrackedFrame, TrackedFrames
 from likeness.scene.errors import UserError
 from likeness.scene.gaze import gaze_angles, gaze_expression, gaze_quats
 from likeness.scene.head_state import HeadState
@@ -46,17 +46,8 @@ def put_off(capture, degrees=3.0, seed=0):
         torch.randn(len(capture.frames), 3, generator=generator), dim=-1
     )
     turns = rotvecs_to_matrices(axes * torch.deg2rad(torch.tensor(degrees)))
-    frames = [
-        dataclasses.replace(
-            frame,
-            state=dataclasses.replace(
-                frame.state,
-                T_world_head=frame.state.T_world_head @ make_transform(turn, torch.zeros(3)),
-            ),
-        )
-        for frame, turn in zip(capture.frames, turns)
-    ]
-    return dataclasses.replace(capture, frames=tuple(frames))
+    poses = capture.states.T_world_head @ make_transform(turns, torch.zeros(len(turns), 3))
+    return capture.with_states(dataclasses.replace(capture.states, T_world_head=poses))
 
 
 def synthetic_subject(folder, frames=20, size=96):
@@ -87,7 +78,7 @@ def synthetic_subject(folder, frames=20, size=96):
         model.joint_names,
         demo.identity,
         25.0,
-        tuple(tracked),
+        TrackedFrames.stack(tracked),
         tuple(range(frames - 2)),
         (frames - 2, frames - 1),
         "demo",
@@ -134,15 +125,17 @@ def test_sway_that_poses_cannot_say_is_found(tmp_path):
     """The lower edge of the blob swings from side to side."""
     capture = toys.make_capture(tmp_path, size=64, swing_m=0.012)
     found = refine(capture, dataclasses.replace(QUICK, visits=40), progress=False)
-    train, sway = list(capture.train), found.states.sway
+    train, sway = list(capture.train), found.states.secondary_motion
     # x, where the blob ends
     lower = sway.unflatten(1, (ROWS, COLUMNS))[:, 3:5, 5:8, 0].mean((1, 2))
     true = toys.swing(len(sway), 0.012)
     assert float(torch.corrcoef(torch.stack([lower, true]))[0, 1]) > 0.8
-    assert float(found.states.sway[train].mean(0).abs().max()) < 2e-4  # it is from the mean
+    assert (
+        float(found.states.secondary_motion[train].mean(0).abs().max()) < 2e-4
+    )  # it is from the mean
     assert found.report["photometric"]["sway_mm"]["most"] > 1.0
     still = refine(capture, dataclasses.replace(QUICK, visits=8, sway_rate=0.0), progress=False)
-    assert not still.states.sway.any()
+    assert not still.states.secondary_motion.any()
 
 
 def test_an_interrupted_refinement_goes_on_where_it_was(truth, tmp_path, monkeypatch):
@@ -169,7 +162,7 @@ def test_an_interrupted_refinement_goes_on_where_it_was(truth, tmp_path, monkeyp
     for field in dataclasses.fields(HeadState):
         found, expected = getattr(resumed.states, field.name), getattr(whole.states, field.name)
         assert found.equal(expected), field.name
-    assert whole.states.sway.any() and not whole.states.T_world_head.equal(
+    assert whole.states.secondary_motion.any() and not whole.states.T_world_head.equal(
         truth.states.T_world_head
     )
 
@@ -236,14 +229,10 @@ def test_expressions_are_found_again(tmp_path):
     """Painted people whose mouths were taken for shut."""
     capture = synthetic_subject(tmp_path)
     jaw = capture.expression_names.index("jawOpen")
-    shut = [
-        dataclasses.replace(
-            frame, state=dataclasses.replace(frame.state, expression=0 * frame.state.expression)
-        )
-        for frame in capture.frames
-    ]
+    states = capture.states
+    shut = capture.with_states(dataclasses.replace(states, expression=0 * states.expression))
     config = dataclasses.replace(QUICK, num_gaussians=1000, visits=30, gap_weight=0.0)
-    found = refine(dataclasses.replace(capture, frames=tuple(shut)), config, progress=False)
+    found = refine(shut, config, progress=False)
     truth = capture.states.expression[:, jaw]
     assert torch.corrcoef(torch.stack([truth, found.states.expression[:, jaw]]))[0, 1] > 0.5
 

@@ -251,7 +251,7 @@ def test_damaged_work_files_are_made_anew(built, face_video, tmp_path, monkeypat
     half = build(face_video, root)
     assert made == stages
     assert half.frames[3].matte_path.read_bytes() == built.frames[3].matte_path.read_bytes()
-    for field in ("expression", "T_world_head", "sway"):
+    for field in ("expression", "T_world_head", "secondary_motion"):
         assert torch.equal(getattr(half.states, field), getattr(built.states, field))
 
 

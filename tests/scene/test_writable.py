@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 
 import pytest
@@ -46,32 +45,32 @@ def test_places_that_cannot_are_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "program, arguments",
+    "command, arguments",
     [
-        ("export_avatar", ["--format", "ply", "--out"]),
-        ("render_views", ["--out"]),
-        ("transfer_expression", ["--driver", "states.npz", "--out"]),
-        ("transfer_expression", ["--driver", "states.npz", "--save-states"]),
-        ("evaluate_avatar", ["--json"]),
+        ("export", ["--format", "ply", "--out"]),
+        ("render", ["--out"]),
+        ("drive", ["--driver", "states.npz", "--out"]),
+        ("drive", ["--driver", "states.npz", "--save-states"]),
+        ("evaluate", ["--json"]),
     ],
 )
-def test_programs_say_it_before_they_work(program, arguments, tmp_path, monkeypatch):
+def test_commands_say_it_before_they_work(command, arguments, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    out = tmp_path / "file" / ("a.mp4" if program != "evaluate_avatar" else "a.json")
+    out = tmp_path / "file" / ("a.mp4" if command != "evaluate" else "a.json")
 
     def work(*_, **__):
         raise AssertionError("worked first")
 
-    if program == "render_views":  # the avatar says how many pictures there are
+    if command == "render":  # the avatar says how many pictures there are
         toys.arkit_bundle(16).save(tmp_path / "run" / "bundle")
         monkeypatch.setattr("likeness.playback.views.files.write_views", work)
     else:
         monkeypatch.setattr(AvatarBundle, "load", work)
         monkeypatch.setattr(RunDirectory, "open", work)
         monkeypatch.setattr("likeness.playback.bundles.load_bundle", work)
-    monkeypatch.setattr(sys, "argv", [program, str(tmp_path / "run"), *arguments, str(out)])
+    command = importlib.import_module(f"likeness.cli.{command}")
     with pytest.raises(UserError, match="cannot write there"):
-        importlib.import_module(program).main()
+        command.main([str(tmp_path / "run"), *arguments, str(out)])
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc on this system")

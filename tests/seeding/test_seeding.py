@@ -32,11 +32,8 @@ def test_skin_has_the_pictures_colour_and_a_shut_mouth_is_not_lined_with_it(tmp_
         rows = (255 * skin.flip(0)).round().byte().expand(64, 64, 3)  # OpenCV's order of channels
         cv2.imwrite(str(frame.image_path), rows.numpy())
         cv2.imwrite(str(frame.matte_path), np.full((64, 64), 255, np.uint8))
-    still = [
-        dataclasses.replace(f.state, expression=0 * f.state.expression) for f in capture.frames
-    ]
-    shut = (dataclasses.replace(frame, state=state) for frame, state in zip(capture.frames, still))
-    capture = dataclasses.replace(capture, frames=tuple(shut))
+    states = capture.states
+    capture = capture.with_states(dataclasses.replace(states, expression=0 * states.expression))
     frames = FrameStore(capture, capture.train)
     seeds = mesh_seeds(capture, frames, SeedingConfig(3000, frames=2), seed=0)
     model = HEAD_MODELS["anny"]()

@@ -13,7 +13,7 @@ import torch
 
 from likeness.head_models import HEAD_MODELS
 from likeness.head_models.regions import regions_of
-from likeness.scene.capture import Capture, TrackedFrame
+from likeness.scene.capture import Capture, TrackedFrame, TrackedFrames
 from likeness.scene.errors import UserError
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices, transform_points
 from likeness.synthetic.appearance import Look
@@ -195,18 +195,20 @@ def test_paint_puts_lips_brows_and_eyes_where_they_are(model):
 
 
 def tracked(truth: DemoTruth, states, root: Path) -> Capture:
-    frames = tuple(
-        TrackedFrame(
-            root / "a",
-            root / "b",
-            index / 25.0,
-            truth.camera,
-            states[index],
-            torch.zeros(478, 2),
-            torch.ones(478),
-            0.0,
-        )
-        for index in range(len(states))
+    frames = TrackedFrames.stack(
+        [
+            TrackedFrame(
+                root / "a",
+                root / "b",
+                index / 25.0,
+                truth.camera,
+                states[index],
+                torch.zeros(478, 2),
+                torch.ones(478),
+                0.0,
+            )
+            for index in range(len(states))
+        ]
     )
     names = truth.model.expression_names, truth.model.joint_names
     return Capture(root, "anny", *names, truth.identity, 25.0, frames, (0, 1), (2,), "", {})
