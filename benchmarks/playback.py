@@ -218,7 +218,7 @@ def measure(
         "renderer": ", ".join(
             [renderer, *(name for name in (evaluation, networks) if name != "torch")]
         ),
-        "networks": describe(player.choices or {}),
+        "networks": describe(player.choices),
         "times_plain": round(times_plain, 2),
         "frames": len(frame),
         "fps": round(1000 / times["frame"]["median_ms"], 1),

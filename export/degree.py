@@ -31,17 +31,19 @@ def choose_degree(bundle: AvatarBundle, states: HeadState) -> int:
 @torch.no_grad()
 def _coefficients(bundle: AvatarBundle) -> int:
     state = bundle.default_state
-    return bundle.avatar.canonical(state, eyes_of(bundle.default_camera, state)).sh.shape[-2]
+    avatar, eye = bundle.avatar, eyes_of(bundle.default_camera, state)
+    return avatar.canonical(state, eye, avatar.backend()).sh.shape[-2]
 
 
 @torch.no_grad()
 def _reduced_pictures(bundle: AvatarBundle, states: HeadState, degree: int) -> Tensor:
     renderer, avatar = create("cpu"), bundle.avatar
     project = degree_projection(bundle, degree, _coefficients(bundle))
-    shown = []
+    shown, backend = [], avatar.backend()
     for index in range(len(states)):
         view = bundle.default_camera.in_frame(states[index].T_world_head)
-        cloud = avatar.canonical(states[index], view.center)
-        cloud = avatar.placed(dataclasses.replace(cloud, sh=project @ cloud.sh), states[index])
+        cloud = avatar.canonical(states[index], view.center, backend)
+        cloud = dataclasses.replace(cloud, sh=project @ cloud.sh)
+        cloud = avatar.placed(cloud, states[index], backend)
         shown.append(renderer.render(cloud, view).over(torch.ones(3)).clamp(0, 1))
     return torch.stack(shown)

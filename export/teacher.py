@@ -124,7 +124,7 @@ def degree_projection(bundle: AvatarBundle, degree: int, coefficients: int) -> T
 
 
 def _cloud(avatar: AvatarModel, state: HeadState, eye: Tensor) -> GaussianCloud:
-    return avatar.canonical(state, eye).map(lambda tensor: tensor.float())
+    return avatar.canonical(state, eye, avatar.backend()).map(lambda tensor: tensor.float())
 
 
 def _row(cloud: GaussianCloud, rest: GaussianCloud, project: Tensor, moves: bool) -> Tensor:

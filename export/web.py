@@ -59,8 +59,8 @@ from likeness.ops import harmonics as spherical_harmonics
 from likeness.ops.deform import lattice_description
 from likeness.playback.face_parts import grouped
 from likeness.playback.player import Player
-from likeness.playback.view_clamp.gaussians import LONGEST_M, ClampedGaussians
-from likeness.playback.view_clamp.views import FADE, Cone, SeenViews
+from likeness.playback.view_clamp.gaussians import MAX_HIDDEN_M, ClampedGaussians
+from likeness.playback.view_clamp.views import FADE, Cone, RecordedViews
 from likeness.playback.views.trajectories import HEAD_CENTRE
 from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.files import atomic_path, check_absent, new_folder, write_bytes
@@ -145,8 +145,8 @@ def _add_gaussians(arrays: ArrayFile, avatar: Linear) -> None:
     arrays.squared("look_modes", _rows(p["look_modes"]))
     if avatar.config.motion:
         arrays.squared("motion_modes", _rows(p["motion_modes"]))
-    if "head_logits" in p:
-        arrays.even("head_weights", avatar.head_weights()[None])
+    if (weights := avatar.head_weights()) is not None:
+        arrays.even("head_weights", weights[None])
     if avatar.anchoring.config.rigged:
         used, places = p["rig_vertices"].unique(return_inverse=True)
         arrays.exact("rig_vertices", places.T, "uint16")
@@ -227,15 +227,15 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "limits": list(LOG_SCALE_LIMITS),
         "units": {"shift_m": SHIFT_M, "turn_rad": TURN_RAD},
         "eye_full_rad": GAZE_FULL_RAD,
-        "seen": _seen(SeenViews(bundle)),
+        "seen": _seen(RecordedViews(bundle)),
     }
 
 
-def _seen(views: SeenViews) -> dict[str, Any]:
+def _seen(views: RecordedViews) -> dict[str, Any]:
     def limits(cone: Cone) -> dict[str, list[float]]:
         return {"low": cone.low.tolist(), "high": cone.high.tolist()}
 
-    facts = {"centre": list(HEAD_CENTRE), "fade_rad": FADE, "longest_m": LONGEST_M}
+    facts = {"centre": list(HEAD_CENTRE), "fade_rad": FADE, "longest_m": MAX_HIDDEN_M}
     return {"head": limits(views.head), "body": limits(views.body), **facts}
 
 

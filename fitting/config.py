@@ -7,6 +7,11 @@ import dataclasses
 from typing import Literal
 
 from likeness.fitting.avatars import AVATARS
+from likeness.fitting.avatars.base import AvatarConfig
+from likeness.fitting.avatars.gaussianhead import GaussianHeadConfig
+from likeness.fitting.avatars.headgas import HeadGaSConfig
+from likeness.fitting.avatars.linear import LinearConfig
+from likeness.fitting.avatars.rigged import RiggedConfig
 from likeness.fitting.densify import AdaptiveConfig
 from likeness.fitting.networks import NetworksConfig
 from likeness.fitting.objective import ObjectiveConfig
@@ -43,20 +48,21 @@ class ScheduleConfig:
     """Off: the avatar never sees an expression (the baseline that an avatar must beat)."""
 
 
-# One field per avatar, by its name: its own settings.
-_Avatars = dataclasses.make_dataclass(
-    "_Avatars",
-    [(kind, avatar.Config, avatar.Config()) for kind, avatar in AVATARS.items()],
-    frozen=True,
-)
-
-
 @dataclasses.dataclass(frozen=True)
-class FitConfig(_Avatars):
+class FitConfig:
     """One fit."""
 
-    avatar: Literal[tuple(AVATARS)] = "headgas"
-    """Which model, a name in AVATARS; its settings are the section of that name."""
+    headgas: HeadGaSConfig = HeadGaSConfig()
+    """Settings of this avatar; likewise those below it."""
+    gaussianhead: GaussianHeadConfig = GaussianHeadConfig()
+    """See above."""
+    linear: LinearConfig = LinearConfig()
+    """See above."""
+    rigged: RiggedConfig = RiggedConfig()
+    """See above."""
+    avatar: str = "headgas"
+    """Which model: headgas, gaussianhead, linear or rigged (a name in AVATARS); its settings are
+    the section of that name."""
     initializer: Literal["mesh", "picture", "lifted", "one_shot", "random"] = "mesh"
     """Where the Gaussians start, a name in SEEDINGS."""
     seeds: SeedingConfig = SeedingConfig()
@@ -74,6 +80,11 @@ class FitConfig(_Avatars):
     networks: NetworksConfig = NetworksConfig()
     """What evaluates the finished avatar's networks."""
 
-    def avatar_config(self):
-        """The settings of the chosen avatar."""
-        return getattr(self, self.avatar)
+    def __post_init__(self) -> None:
+        if self.avatar not in AVATARS:
+            known = ", ".join(AVATARS)
+            raise ValueError(f"avatar: expected one of {known}, got {self.avatar!r}")
+
+    def avatar_config(self) -> AvatarConfig:
+        """The settings of the chosen avatar: its section, or its defaults where there is none."""
+        return getattr(self, self.avatar, None) or AVATARS[self.avatar].Config()

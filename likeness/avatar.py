@@ -158,7 +158,7 @@ class Avatar:
             camera = fitted(
                 camera or self.bundle.default_camera, *_width_height(512 if size is None else size)
             )
-        output = self.player.step(state, camera, hold=not extrapolate)
+        output = self.player.step(state, camera, clamp_views=not extrapolate)
         return Background(_background(background)).under(output)
 
     def drive(

@@ -45,7 +45,7 @@ def compare_with_truth(
     ways = {
         "psnr_by_yaw_degrees": lambda state, camera: player.step(state, camera, white).rgb,
         "psnr_by_yaw_degrees_held": lambda state, camera: (
-            player.step(state, camera, white, hold=True).rgb
+            player.step(state, camera, white, clamp_views=True).rgb
         ),
     }
     views = psnr_by_yaw(truth, capture, ways, pictures)

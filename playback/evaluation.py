@@ -113,18 +113,18 @@ def picture_of(player: Player, capture: Capture, expressionless: bool = False):
     return picture
 
 
-def network_notes(bundle: AvatarBundle, capture: Capture, device: str) -> dict[str, str]:
+def network_notes(bundle: AvatarBundle, device: str) -> dict[str, str]:
     """What evaluates an avatar and its networks on this device, as notes of a run; nothing to say
     on a CPU."""
     if torch.device(device).type != "cuda":
         return {}
-    player = Player(bundle, device)
-    player.step(capture.frames[0].state)
-    whole = {name: choice for name, choice in player.choices.items() if name == EVALUATION}
-    of_networks = {name: choice for name, choice in player.choices.items() if name != EVALUATION}
-    notes = {EVALUATION: describe(whole)} if whole else {}
-    if of_networks:
-        notes["networks"] = describe(of_networks)
+    choices = Player(bundle, device).choices
+    networks = {name: choice for name, choice in choices.items() if name != EVALUATION}
+    notes = {}
+    if EVALUATION in choices:
+        notes[EVALUATION] = describe({EVALUATION: choices[EVALUATION]})
+    if networks:
+        notes["networks"] = describe(networks)
     elif bundle.avatar.networks():
         notes["networks"] = f"all by torch ({why_not(device) or 'as asked for'})"
     return notes
@@ -215,7 +215,7 @@ def measure_run(
         "num_gaussians": bundle.avatar.num_gaussians,
         "bundle_mb": round(size / 1e6, 3),
         "seconds": {"preprocess": capture.report.get("seconds", {}).get("total"), **result.seconds},
-        "notes": {**result.notes, **network_notes(bundle, capture, device)},
+        "notes": {**result.notes, **network_notes(bundle, device)},
         "versions": versions(),
         **(extra or {}),
     }

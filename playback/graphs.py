@@ -1,7 +1,7 @@
 """An avatar's evaluation as a CUDA graph: one launch for a hundred small kernels.
 
 The rasteriser is not part of it: how many tiles Gaussians meet decides the size of its lists, which
-gsplat reads back to the host in the middle of every picture.
+gsplat reads back to the host in the middle of every image.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ _WARM_UPS = 3  # PyTorch's advice: allocations and library handles must exist be
 
 
 class GraphedAvatar:
-    """Evaluates one frozen avatar on CUDA by replaying what its first evaluation did.
+    """Evaluates one avatar on CUDA by replaying what its first evaluation did.
 
     Every state must have the shapes of the one it was made with. The avatar's tensors must stay
-    where they are. Not for
-    several threads at a time: all replays share their memory, and so do the clouds that they give.
+    where they are. Not for several threads at a time: all replays share their memory, and so do the
+    clouds that they give.
     """
+
+    overwrites = True
 
     def __init__(
         self, avatar: Callable[[HeadState, Tensor], GaussianCloud], state: HeadState, eye: Tensor
     ) -> None:
-        """avatar: a frozen one, or another function that evaluates it. Raises ValueError where the
-        state is not on CUDA."""
-        if eye.device.type != "cuda" or state.expression.device.type != "cuda":
+        """avatar: a FrozenAvatar, or another function that evaluates it. Raises ValueError where
+        the state is not on CUDA."""
+        devices = state.expression.device, eye.device
+        if any(device.type != "cuda" for device in devices):
             raise ValueError(
-                f"GraphedAvatar: expected states on CUDA, got {state.expression.device} and {eye.device}"
+                f"GraphedAvatar: expected states on CUDA, got {devices[0]} and {devices[1]}"
             )
         self._graph = torch.cuda.CUDAGraph()
         # what is replayed into may be written to by anybody later
@@ -57,6 +60,7 @@ class GraphedAvatar:
         """The cloud of one state [] on CUDA, which the next call overwrites."""
         names = [field.name for field in dataclasses.fields(state)]
         own, given = ([getattr(s, name) for name in names] for s in (self._state, state))
-        torch._foreach_copy_([*own, self._eye], [*given, eye])  # one launch for the six
+        copy = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
+        copy([*own, self._eye], [*given, eye])  # one launch for the six
         self._graph.replay()
         return self._cloud

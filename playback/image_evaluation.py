@@ -78,7 +78,7 @@ def measure_pictures(
         "num_gaussians": bundle.avatar.num_gaussians,
         "bundle_mb": round(sum(path.stat().st_size for path in run.bundle.iterdir()) / 1e6, 3),
         "seconds": seconds,
-        "notes": {**notes, **network_notes(bundle, capture, device)},
+        "notes": {**notes, **network_notes(bundle, device)},
         "versions": versions(),
         **(extra or {}),
     }

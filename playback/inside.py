@@ -48,7 +48,7 @@ def write_inside(
     )
     for name, state in (("points_canonical", still), ("points_deformed", strongest)):
         pictures[name] = np.concatenate([_points(player, state, yaw) for yaw in (0.0, _SIDE)], 1)
-    for name, picture in player.avatar.pictures().items():
+    for name, picture in bundle.avatar.pictures().items():
         pictures[name] = to_uint8(picture)
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
-from likeness.fitting.networks import Choice, NetworksConfig, choose_for, require, settle
+from likeness.fitting.networks import Choice, NetworksConfig, choose_for, describe, require, settle
 from likeness.playback.evaluators import (
     EVALUATION,
     EVALUATIONS,
@@ -20,7 +21,6 @@ from likeness.playback.evaluators import (
     choose_evaluator,
     make_evaluator,
 )
-from likeness.playback.graphs import GraphedAvatar
 from likeness.playback.view_clamp.avatar import ViewClampedAvatar
 from likeness.renderers import create
 from likeness.renderers.output import RenderOutput
@@ -29,6 +29,8 @@ from likeness.scene.cloud import GaussianCloud
 from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.head_state import HeadState
 from likeness.scene.to_device import to_device
+
+log = logging.getLogger(__name__)
 
 
 class Player:
@@ -54,37 +56,55 @@ class Player:
 
         evaluation: what evaluates the avatar, one of ``likeness.playback.evaluators``; all but
         torch need CUDA. None: what there works, gives the same and is fastest.
-        compile: of these ``torch.compile`` is one; it delays the first picture by a minute. Nothing
-            on a CPU.
+        compile: of these ``torch.compile`` is one; it delays the player by a minute. Nothing on a
+            CPU.
         networks: what evaluates the avatar's networks on CUDA; None: what its fit asked for, as far
-        as it is there. Both are chosen at the first state; ``choices`` then says how. Raises
-        UserError where tinycudann is given and missing, and where the renderer cannot be compiled.
-        refine: pictures are refined by the bundle's screen refiner, where it has one.
+        as it is there. Both are chosen here, at recorded states; ``choices`` and one line of log
+        say how. Raises UserError where tinycudann is given and missing, and where the renderer
+        cannot be compiled.
+        refine: images are refined by the bundle's screen refiner, where it has one.
         """
-        on_cuda = torch.device(device).type == "cuda"
+        self.device = torch.device(device)
+        on_cuda = self.device.type == "cuda"
         if evaluation not in (None, *EVALUATIONS[: None if on_cuda else 1]):
             raise ValueError(f"Player: expected an evaluation of {device}, got {evaluation!r}")
-        bundle = bundle if isinstance(bundle, AvatarBundle) else AvatarBundle.load(Path(bundle))
-        self.device = torch.device(device)
+        self.bundle = (
+            bundle if isinstance(bundle, AvatarBundle) else AvatarBundle.load(Path(bundle))
+        )
         if networks is not None:
             require(networks, self.device)
-        self._wish = settle(networks or NetworksConfig.of_bundle(bundle.facts), self.device)
-        self.choices: dict[str, Choice] | None = None
-        self.avatar = bundle.avatar.duplicate(lambda tensor: tensor.to(self.device))
-        self.avatar.freeze()
-        self.bundle = dataclasses.replace(bundle, avatar=self.avatar)
+        self.avatar = self.bundle.avatar.compile(self.device)
         self.avatar.warm_up()
         self.renderer = create(renderer, device)
-        # now, not at the first picture: what cannot be compiled is said here
+        # now, not at the first image: what cannot be compiled is said here
         self.renderer.warm_up(gradients=False)
         self.camera = self.bundle.default_camera.to(self.device)
-        self._refinement = (
-            bundle.refinement.to(self.device) if refine and bundle.refinement is not None else None
-        )
+        refinement = self.bundle.refinement if refine else None
+        self._refinement = None if refinement is None else refinement.to(self.device)
         self._memory: _Memory | None = None
-        self._tuning = _on(bundle.tuning, self.device)
-        self._evaluation, self._compiles = evaluation if on_cuda else "torch", compile
-        self._evaluator: Evaluator | None = None
+        self._origin = torch.zeros(3, device=self.device)
+        self._tuning = _on(self.bundle.tuning, self.device)
+        self.choices: dict[str, Choice] = {}
+        wish = settle(networks or NetworksConfig.of_bundle(self.bundle.facts), self.device)
+        self._evaluator = self._choose(evaluation if on_cuda else "torch", compile, wish)
+
+    @torch.no_grad()
+    def _choose(
+        self, evaluation: Evaluation | None, compile: bool, wish: NetworksConfig
+    ) -> Evaluator:
+        """What evaluates the avatar; None: the fastest."""
+        recording = self.bundle.recording
+        state, other = (
+            self._tuned(self._on_device(recording[index])) for index in (0, len(recording) // 2)
+        )
+        eye = self.camera.in_frame(state.T_world_head).center
+        self.avatar, self.choices = choose_for(self.avatar, state, eye, wish)
+        if evaluation is not None:
+            return make_evaluator(evaluation, self.avatar, state, eye)
+        choice, evaluator = choose_evaluator(self.avatar, state, other, eye, compile)
+        self.choices[EVALUATION] = choice
+        log.info("playback: %s", describe(self.choices))
+        return evaluator
 
     @property
     def refines(self) -> bool:
@@ -99,28 +119,27 @@ class Player:
         background: Tensor | None = None,
         *,
         depth: bool = False,
-        hold: bool = False,
+        clamp_views: bool = False,
     ) -> RenderOutput:
-        """The picture of one state (unbatched) by a camera of the world; the bundle's own camera if
+        """The image of one state (unbatched) by a camera of the world; the bundle's own camera if
         none is given.
 
-        background: a colour [3] or picture [H, W, 3] that is put behind; then alpha is 1. Without
-        one the colour stays premultiplied. depth: also the expected depth in metres. hold: where
-        the camera sees what the recording never showed, the avatar is held; see
-        ``likeness.playback.view_clamp.avatar``.
+        background: a colour [3] or image [H, W, 3] that is put behind; then alpha is 1. Without
+        one the colour stays premultiplied. depth: also the expected depth in metres.
+        clamp_views: where the camera leaves the views of the recording, colours are clamped to
+        those; see ``likeness.playback.view_clamp``.
         """
         if camera is None:
             camera = self.camera
         else:
             K, T_cam_world = to_device((camera.K, camera.T_cam_world), self.device)
             camera = dataclasses.replace(camera, K=K, T_cam_world=T_cam_world)
-        there = self._there(state)
-        in_head = camera.in_frame(there.T_world_head)
-        cloud = (
-            self.held.cloud(there, in_head.center)
-            if hold
-            else self._cloud(state, there, in_head.center)
-        )
+        local = self._on_device(state)
+        in_head = camera.in_frame(local.T_world_head)
+        if clamp_views:
+            cloud = self.clamped.cloud(local, in_head.center)
+        else:
+            cloud = self._cloud(state, local, in_head.center)
         output = self.renderer.render(cloud, in_head, depth=depth)
         if self._refinement is not None:
             output = self._refinement(output, self.renderer, cloud, in_head)
@@ -138,50 +157,31 @@ class Player:
         when others are made.
         """
         cloud = self._cloud(state, None, eye)
-        return cloud.map(torch.clone) if isinstance(self._evaluator, GraphedAvatar) else cloud
+        return cloud.map(torch.clone) if self._evaluator.overwrites else cloud
 
-    def _there(self, state: HeadState) -> HeadState:
-        """The state on the player's device."""
+    def _on_device(self, state: HeadState) -> HeadState:
         if state.expression.device == self.device:
             return state
-        return HeadState(*to_device(_tensors(state, None), self.device))
+        return HeadState(*to_device(_tensors(state), self.device))
 
-    def _tuned(self, there: HeadState) -> HeadState:
-        return there if self._tuning is None else self._tuning(there)
+    def _tuned(self, local: HeadState) -> HeadState:
+        return local if self._tuning is None else self._tuning(local)
 
-    def _cloud(self, state: HeadState, there: HeadState | None, eye: Tensor) -> GaussianCloud:
-        """``cloud`` of a state as it was given, which is told apart by that, and as it is on the
+    def _cloud(self, state: HeadState, local: HeadState | None, eye: Tensor) -> GaussianCloud:
+        """``cloud`` of a state as it was given, by which it is recognised, and as it is on the
         device, if it is."""
-        eye = eye if self.avatar.view_dependent else None
+        if not self.avatar.view_dependent:
+            eye = self._origin
         if self._memory is None or not self._memory.holds(state, eye):
-            seen = self._tuned(self._there(state) if there is None else there)
-            position = (
-                torch.zeros(3, device=self.device)
-                if eye is None
-                else to_device((eye,), self.device)[0]
-            )
+            tuned = self._tuned(self._on_device(state) if local is None else local)
+            (position,) = to_device((eye,), self.device)
             self._memory = None  # the last cloud may be overwritten now
-            self._memory = _Memory.of(state, eye, self._evaluate(seen, position))
+            self._memory = _Memory.of(state, eye, self._evaluator(tuned, position))
         return self._memory.cloud
 
-    def _evaluate(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        if self._evaluator is None:
-            self.choices = choose_for(self.avatar, state, eye, self._wish)
-            if self._evaluation is not None:
-                self._evaluator = make_evaluator(self._evaluation, self.avatar, state, eye)
-            else:
-                other = self._tuned(
-                    self._there(self.bundle.recording[len(self.bundle.recording) // 2])
-                )
-                choice, self._evaluator = choose_evaluator(
-                    self.avatar, state, other, eye, self._compiles
-                )
-                self.choices[EVALUATION] = choice
-        return self._evaluator(state, eye)
-
     @functools.cached_property
-    def held(self) -> ViewClampedAvatar:
-        """The avatar as ``step`` shows it with ``hold``."""
+    def clamped(self) -> ViewClampedAvatar:
+        """The avatar as ``step`` shows it with ``clamp_views``."""
         return ViewClampedAvatar(self)
 
     def tune(self, tuning: ExpressionTuning | None) -> None:
@@ -197,11 +197,11 @@ class Player:
         background: Tensor | None = None,
         *,
         depth: bool = False,
-        hold: bool = False,
+        clamp_views: bool = False,
     ) -> Iterator[RenderOutput]:
-        """The pictures of a driver's states, one by one as they are asked for; see ``step``."""
+        """The images of a driver's states, one by one as they are asked for; see ``step``."""
         for state in driver:
-            yield self.step(state, camera, background, depth=depth, hold=hold)
+            yield self.step(state, camera, background, depth=depth, clamp_views=clamp_views)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,8 +209,7 @@ class _Memory:
     """A cloud with what it was made of.
 
     given: the tensors as they came, with their versions; copied: their values, where these are on
-        the CPU. Values on a
-    GPU are told apart by the tensors alone: to compare them would stop the GPU.
+    the CPU. Values on a GPU are told apart by the tensors alone: to compare them would stop it.
     """
 
     given: tuple[Tensor, ...]
@@ -219,18 +218,19 @@ class _Memory:
     cloud: GaussianCloud
 
     @classmethod
-    def of(cls, state: HeadState, eye: Tensor | None, cloud: GaussianCloud) -> _Memory:
-        given = _tensors(state, eye)
+    def of(cls, state: HeadState, eye: Tensor, cloud: GaussianCloud) -> _Memory:
+        given = *_tensors(state), eye
         copied = tuple(tensor.clone() if tensor.device.type == "cpu" else None for tensor in given)
         return cls(given, tuple(map(_version, given)), copied, cloud)
 
-    def holds(self, state: HeadState, eye: Tensor | None) -> bool:
-        now = _tensors(state, eye)
-        return len(now) == len(self.given) and all(
+    def holds(self, state: HeadState, eye: Tensor) -> bool:
+        return all(
             torch.equal(tensor, copied)
             if copied is not None and tensor.device.type == "cpu"
             else tensor is given and _version(tensor) == version
-            for tensor, given, version, copied in zip(now, self.given, self.versions, self.copied)
+            for tensor, given, version, copied in zip(
+                (*_tensors(state), eye), self.given, self.versions, self.copied
+            )
         )
 
 
@@ -239,15 +239,8 @@ def _on(tuning: ExpressionTuning | None, device: torch.device) -> ExpressionTuni
     return None if tuning is None else tuning.to(device)
 
 
-def _tensors(state: HeadState, eye: Tensor | None) -> tuple[Tensor, ...]:
-    tensors = (
-        state.expression,
-        state.joints,
-        state.T_world_head,
-        state.T_world_body,
-        state.secondary_motion,
-    )
-    return tensors if eye is None else (*tensors, eye)
+def _tensors(state: HeadState) -> tuple[Tensor, ...]:
+    return tuple(getattr(state, field.name) for field in dataclasses.fields(state))
 
 
 def _version(tensor: Tensor) -> int:

@@ -43,9 +43,8 @@ def _bundle(kind: str, encoded: bool = False, refined: bool = False) -> Reader:
         bundle = AvatarBundle.load(folder)
         NetworksConfig.of_bundle(bundle.facts)
         with torch.no_grad():
-            bundle.avatar.freeze()
-            state = bundle.tuned(bundle.recording[0])
-            bundle.avatar(state, bundle.default_camera.in_frame(state.T_world_head).center)
+            avatar, state = bundle.avatar.compile(), bundle.tuned(bundle.recording[0])
+            avatar(state, bundle.default_camera.in_frame(state.T_world_head).center)
 
     return Reader(make, read)
 

@@ -1,7 +1,7 @@
 """Avatars: pure functions from a head state to a Gaussian cloud. They know no renderer and no head
 model."""
 
-from likeness.fitting.avatars.base import AvatarModel, AvatarShape, TrainingStates
+from likeness.fitting.avatars.base import AvatarModel, AvatarShape, FrozenAvatar, TrainingStates
 from likeness.fitting.avatars.gaussianhead import GaussianHead
 from likeness.fitting.avatars.headgas import HeadGaS
 from likeness.fitting.avatars.linear import Linear
@@ -14,4 +14,4 @@ AVATARS: dict[str, type[AvatarModel]] = {
     "rigged": Rigged,
 }
 
-__all__ = ["AVATARS", "AvatarModel", "AvatarShape", "TrainingStates"]
+__all__ = ["AVATARS", "AvatarModel", "AvatarShape", "FrozenAvatar", "TrainingStates"]

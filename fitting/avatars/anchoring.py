@@ -1,13 +1,9 @@
-"""Where Gaussians are anchored: two frames (head and body), their sway, and a learned correction of
-the tracked pose.
-
-Parts that any avatar can use; each is switched off alone.
-"""
+"""Where Gaussians are anchored: two frames (head and body), secondary motion, and a learned
+correction of the tracked pose. Any avatar can use them; each is switched off alone."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +19,6 @@ from likeness.scene.transforms import (
     rotvecs_to_matrices,
 )
 
-if TYPE_CHECKING:
-    from likeness.fitting.avatars.base import TrainingStates
-
 
 @dataclasses.dataclass(frozen=True)
 class AnchoringConfig:
@@ -37,7 +30,8 @@ class AnchoringConfig:
     rigged: bool = False
     """Gaussians move with the head model's expression shapes at the place where they started."""
     swaying: bool = False
-    """Gaussians follow the tracked sway of hair, neck and clothes (``HeadState.secondary_motion``)."""
+    """Gaussians follow the tracked secondary motion of hair, neck and clothes
+    (``HeadState.secondary_motion``)."""
     pose_correction: bool = False
     """A learned linear map from expression and head pose to a correction of the tracked head
     pose."""
@@ -49,6 +43,10 @@ class Anchoring(nn.Module):
     """Moves a canonical cloud with the head's and the body's frames. The result stays in the
     tracked head frame."""
 
+    expression_mean: Tensor
+    expression_components: Tensor
+    pose_scale: Tensor
+
     def __init__(self, config: AnchoringConfig, num_expressions: int) -> None:
         super().__init__()
         self.config = config
@@ -59,23 +57,21 @@ class Anchoring(nn.Module):
             self.register_buffer("pose_scale", torch.ones(6))
             self.correction = nn.Parameter(torch.zeros(components + 6, 6))
 
-    def observe(self, states: TrainingStates) -> None:
-        """Learns the inputs' statistics from the training frames, before the fit."""
+    def observe(self, expressions: Tensor, T_head_body: Tensor) -> None:
+        """Learns the inputs' statistics from the training frames' expressions [T, E] and poses
+        [T, 4, 4], before the fit."""
         if not self.config.pose_correction:
             return
-        expressions = states.expressions
-        self.expression_mean.copy_(expressions.mean(0))
         count = self.expression_components.shape[1]
-        _, deviations, directions = torch.linalg.svd(
-            expressions - expressions.mean(0), full_matrices=False
-        )
-        whitening = directions[:count].T / (
-            deviations[:count] / max(len(expressions), 1) ** 0.5
-        ).clamp_min(0.02)
+        mean = expressions.mean(0)
+        _, deviations, directions = torch.linalg.svd(expressions - mean, full_matrices=False)
+        spread = deviations[:count] / max(len(expressions), 1) ** 0.5
+        whitening = directions[:count].T / spread.clamp_min(0.02)
+        self.expression_mean.copy_(mean)
         # Fewer frames than components leave the rest at zero.
         self.expression_components.zero_()
         self.expression_components[:, : whitening.shape[1]] = whitening
-        pose = relative_pose(states.T_head_body)
+        pose = relative_pose(T_head_body)
         self.pose_scale.copy_(pose.std(0, unbiased=False).clamp_min(0.01))
 
     def pose_delta(self, state: HeadState) -> Tensor:
@@ -83,7 +79,7 @@ class Anchoring(nn.Module):
         centimetres."""
         codes = (state.expression - self.expression_mean) @ self.expression_components
         inputs = torch.cat([codes, relative_pose(state.T_head_body) / self.pose_scale], -1)
-        # Inputs beyond what training showed must not turn the head without bound.
+        # Inputs beyond what training showed must not rotate the head without bound.
         delta = torch.tanh((3 * torch.tanh(inputs / 3)) @ self.correction / 2) * 2
         # Units: 0.1 rad and 1 cm for a value of 1.
         return make_transform(rotvecs_to_matrices(delta[..., :3] * 0.1), delta[..., 3:] * 0.01)
@@ -95,7 +91,8 @@ class Anchoring(nn.Module):
         head_weights: Tensor | None,
         displacement: Tensor | None = None,
     ) -> GaussianCloud:
-        """displacement: [*b, N, 3] by the expression; see ``likeness.ops.deform``."""
+        """The clouds [*b, N] of states [*b]. head_weights: [N], None without two frames.
+        displacement: [*b, N, 3] by the expression; see ``likeness.ops.deform``."""
         config = self.config
         return deform(
             cloud,
@@ -103,7 +100,7 @@ class Anchoring(nn.Module):
             secondary_motion=state.secondary_motion if config.swaying else None,
             T_head=self.pose_delta(state) if config.pose_correction else None,
             T_body=state.T_head_body if config.two_frames else None,
-            head_weights=head_weights if config.two_frames else None,
+            head_weights=head_weights,
         )
 
 
@@ -112,10 +109,9 @@ def bent_pose(state: HeadState) -> Tensor:
 
     Bent to at most five units: what training never showed must not throw Gaussians about.
     """
-    turn, shift = relative_pose(state.T_head_body).split(3, -1)
-    pose = torch.cat(
-        [quats_to_rotvecs(state.joints).flatten(-2) / 0.1, turn / 0.1, shift / 0.01], -1
-    )
+    rotation, translation = relative_pose(state.T_head_body).split(3, -1)
+    joints = quats_to_rotvecs(state.joints).flatten(-2)
+    pose = torch.cat([joints / 0.1, rotation / 0.1, translation / 0.01], -1)
     return 5 * torch.tanh(pose / 5)
 
 

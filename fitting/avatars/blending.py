@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from likeness.ops import blend
 
 BASIS_DIMENSIONS = 3
 """Of a basis [N, B, f]."""
+
+# of the bases whose gradients an optimizer wants as factors
+_factors: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 class BlendBasis(torch.autograd.Function):
@@ -22,7 +26,7 @@ class BlendBasis(torch.autograd.Function):
     @staticmethod
     def forward(ctx, basis: Tensor, codes: Tensor) -> Tensor:
         ctx.save_for_backward(basis, codes)
-        ctx.leaf = basis  # itself, with what was noted on it
+        ctx.leaf = basis  # itself, by which its factors are found
         return blend.blend(basis, codes)
 
     @staticmethod
@@ -31,7 +35,7 @@ class BlendBasis(torch.autograd.Function):
         grad_codes = _by_codes(basis, grad) if ctx.needs_input_grad[1] else None
         if not ctx.needs_input_grad[0]:
             return None, grad_codes
-        collected = getattr(ctx.leaf, "gradient_factors", None)
+        collected = _factors.get(ctx.leaf)
         if collected is None and codes.ndim == 1:
             return codes[None, :, None] * grad[:, None, :], grad_codes
         codes, grad = (
@@ -57,10 +61,11 @@ def collect_factors(basis: Tensor) -> None:
     """From here on backward passes add ``(codes [B], gradient of the blend [N, f])`` to what
     ``factors_of`` gives, and nothing to ``basis.grad``; what was collected before is dropped. Only
     for leaves, such as parameters."""
-    basis.gradient_factors = []
+    _factors[basis] = []
 
 
 def factors_of(basis: Tensor) -> list[tuple[Tensor, Tensor]]:
     """What was collected: the gradient of the basis is ``basis.grad`` and the sum of the factors'
     outer products."""
-    return getattr(basis, "gradient_factors", [])
+    factors = _factors.get(basis)
+    return [] if factors is None else factors

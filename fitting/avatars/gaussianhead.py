@@ -1,9 +1,9 @@
-"""GaussianHead (Wang et al., TVCG 2025): deformed Gaussians that read their looks from a tri-plane
-at several places.
+"""GaussianHead (Wang et al., TVCG 2025): deformed Gaussians that read their appearance from a
+tri-plane at several places.
 
-An MLP moves, turns and scales each Gaussian with the expression (equation 3). The moved Gaussian
+An MLP moves, rotates and scales each Gaussian with the expression (equation 3). The moved Gaussian
 looks itself up in a multi-resolution tri-plane once per derivation: K unit quaternions of its own
-turn the query point about the scene's centre, and derivation k reads its own 1/K of the channels
+rotate the query point about the scene's centre, and derivation k reads its own 1/K of the channels
 (equation 4). Two small MLPs turn what was read into opacity and, with the view direction, into
 spherical harmonics (equations 6 and 7).
 """
@@ -17,10 +17,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from likeness.fitting.avatars.anchoring import AnchoringConfig, bent_pose
+from likeness.fitting.avatars.anchoring import bent_pose
 from likeness.fitting.avatars.base import (
+    AvatarConfig,
     AvatarModel,
     AvatarShape,
+    Backend,
+    Network,
     Rates,
     TrainingStates,
     bounded_scales,
@@ -29,9 +32,7 @@ from likeness.fitting.avatars.base import (
 from likeness.fitting.avatars.deformation import Deformation
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.ops.encoding import encode, encoded_size
-from likeness.ops.planes import compile_kernels
 from likeness.ops.triplane import TriPlane
-from likeness.ops.unit_quaternions import unit_quats
 from likeness.scene.bounds import (
     CountFromZero,
     Degree,
@@ -73,7 +74,7 @@ class GaussianHeadRates(Rates):
     planes: RatePair = (1e-3, 0.0)
     """The tri-plane."""
     derivations: RatePair = (1e-3, 0.0)
-    """Quaternions that turn the query points."""
+    """Quaternions that rotate the query points."""
     scene_derivations: RatePair = (1e-3, 0.0)
     """The same, where all Gaussians share them."""
     opacity_mlp: RatePair = (1e-4, 1e-4)
@@ -91,14 +92,14 @@ class GaussianHeadRates(Rates):
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianHeadConfig:
+class GaussianHeadConfig(AvatarConfig):
     """The model of the paper and the switches of its ablations (Table 2, Figure 7)."""
 
     # the deformation computed in bfloat16: in files of before
     RETIRED: ClassVar = frozenset({"deform_bfloat16"})
 
     deformation: bool = True
-    """Expressions move, turn and scale the Gaussians; else the head is still."""
+    """Expressions move, rotate and scale the Gaussians; else the head is still."""
     deform_from: Steps = 3000
     """First iteration with it."""
     deform_width: Width = 256
@@ -140,8 +141,6 @@ class GaussianHeadConfig:
     """Degree of the spherical harmonics of the colour, 0 to 3."""
     scene_radius: Positive = SCENE_RADIUS_M
     """Metres from the scene's centre to the sides of its box."""
-    anchoring: AnchoringConfig = AnchoringConfig()
-    """Two frames, the rig, sway and pose correction: not of the paper."""
     rates: GaussianHeadRates = GaussianHeadRates()
     """Learning rates."""
 
@@ -167,18 +166,20 @@ class GaussianHead(AvatarModel):
     kind = "gaussianhead"
     view_dependent = True
     Config = GaussianHeadConfig
+    config: GaussianHeadConfig
+    deforming: Tensor
+    centre: Tensor
+    derivation_counts: Tensor
 
     def __init__(self, config: GaussianHeadConfig, shape: AvatarShape) -> None:
-        super().__init__(shape, config.anchoring)
-        self.config = config
+        super().__init__(config, shape)
         count, p = shape.num_gaussians, self.per_gaussian
         self._num_sh = spherical_harmonics.num_coefficients(config.sh_degree)
         self.register_buffer("deforming", torch.tensor(True))
         self.register_buffer("centre", torch.tensor(SCENE_CENTRE_M), persistent=False)
-        # What buffers say, once it is known: to ask a GPU for it would make the host wait.
-        self._deforms: bool | None = None
-        self._counts: tuple[int, int] | None = None
-        self.register_load_state_dict_post_hook(_forget_buffers)
+        # What the buffers say: to ask a GPU for it would make the host wait.
+        self._deforms, self._counts = True, (count, config.derivations)
+        self.register_load_state_dict_post_hook(_read_buffers)
         if config.deformation:
             condition = shape.num_expressions + (3 * shape.num_joints + 6) * config.deform_by_pose
             self.deformation = Deformation(
@@ -196,14 +197,14 @@ class GaussianHead(AvatarModel):
             if config.derivation_kind == "scene":
                 self.scene_derivations = nn.Parameter(_unit_quats(config.derivations))
             else:
-                drawn = _unit_quats(count * config.derivations).reshape(
-                    count, config.derivations, 4
-                )
+                drawn = _unit_quats(count * config.derivations)
                 p["derivations"] = nn.Parameter(
-                    drawn, requires_grad=config.derivation_kind != "fixed"
+                    drawn.reshape(count, config.derivations, 4),
+                    requires_grad=config.derivation_kind != "fixed",
                 )
             if config.derivation_schedule:  # N at the start, and K as it is now
-                self.register_buffer("derivation_counts", torch.tensor([count, 1]))
+                self._counts = count, 1
+                self.register_buffer("derivation_counts", torch.tensor(self._counts))
         hidden = config.hidden_size
         self.planes = TriPlane(config.channels, config.resolution, config.scales)
         self.opacity_mlp = nn.Sequential(
@@ -225,64 +226,58 @@ class GaussianHead(AvatarModel):
         learned = self.config.derivation_kind == "riemannian" and "derivations" in self.per_gaussian
         return ("derivations",) if learned else ()
 
+    @torch.no_grad()
     def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
         super().initialize(seeds, states)
         p, cloud = self.per_gaussian, seeds.cloud
-        with torch.no_grad():
-            opacity = torch.logit(cloud.opacities.clamp(0.01, 0.99))
-            if not self.config.triplane:
-                p["own_sh"].zero_()
-                p["own_sh"][:, 0] = cloud.sh[:, 0]
-                p["own_opacities"].copy_(opacity)
-                return
-            # Products of planes are small and alike at the start: the first layer sees them
-            # standardised, so that they tell Gaussians apart from the first step on.
-            features, first = self.features(cloud.means), self.opacity_mlp[0]
-            first.weight.div_(features.std(0).clamp_min(1e-4))
-            first.bias.sub_(first.weight @ features.mean(0))
-            # The first picture shows the mean colour, not noise.
-            for layer, bias in ((self.opacity_mlp[-1], None), (self.sh_dc, cloud.sh[:, 0].mean(0))):
-                layer.weight.mul_(0.1)
-                if bias is not None:
-                    layer.bias.copy_(bias)
-            self.opacity_mlp[-1].bias[0] = opacity.mean()
-            if self._num_sh > 1:
-                self.sh_rest.weight.mul_(0.1)
-                self.sh_rest.bias.zero_()
-
-    def freeze(self) -> None:
-        super().freeze()
-        self._deforms = self._reads_deforming()
+        opacity = torch.logit(cloud.opacities.clamp(0.01, 0.99))
+        if not self.config.triplane:
+            p["own_sh"].zero_()
+            p["own_sh"][:, 0] = cloud.sh[:, 0]
+            p["own_opacities"].copy_(opacity)
+            return
+        # Products of planes are small and alike at the start: the first layer sees them
+        # standardised, so that they tell Gaussians apart from the first step on.
+        layers = [layer for layer in self.opacity_mlp if isinstance(layer, nn.Linear)]
+        features, first, last = self.features(cloud.means), layers[0], layers[-1]
+        first.weight.div_(features.std(0).clamp_min(1e-4))
+        first.bias.sub_(first.weight @ features.mean(0))
+        # The first image shows the mean colour, not noise.
+        last.weight.mul_(0.1)
+        last.bias[0] = opacity.mean()
+        self.sh_dc.weight.mul_(0.1)
+        self.sh_dc.bias.copy_(cloud.sh[:, 0].mean(0))
+        if self._num_sh > 1:
+            self.sh_rest.weight.mul_(0.1)
+            self.sh_rest.bias.zero_()
 
     def networks(self) -> dict[str, nn.Module]:
-        networks: dict[str, nn.Module] = (
-            {"deformation": self.deformation} if self.config.deformation else {}
-        )
+        networks: dict[str, nn.Module] = {}
+        if self.config.deformation:
+            networks["deformation"] = self.deformation
         if self.config.triplane:
-            networks |= {
-                "opacity_mlp": self.opacity_mlp,
-                "color_mlp": nn.Sequential(*self.color_mlp, self._sh_layer()),
-            }
+            networks["opacity_mlp"] = self.opacity_mlp
+            networks["color_mlp"] = nn.Sequential(*self.color_mlp, self._sh_layer())
         return networks
+
+    def evaluators(self) -> dict[str, Network]:
+        def colours(inputs: list[Tensor]) -> Tensor:
+            hidden = self.color_mlp(torch.cat(inputs, -1))
+            return torch.cat([layer(hidden) for layer in self._sh_layers()], -1)
+
+        return {"opacity_mlp": lambda inputs: self.opacity_mlp(*inputs), "color_mlp": colours}
+
+    def _sh_layers(self) -> list[nn.Linear]:
+        return [self.sh_dc, self.sh_rest] if self._num_sh > 1 else [self.sh_dc]
 
     @torch.no_grad()
     def _sh_layer(self) -> nn.Linear:
         """The layers of the harmonics as one."""
-        parts = [self.sh_dc] + ([self.sh_rest] if self._num_sh > 1 else [])
-        weight = torch.cat([part.weight for part in parts])
-        layer = nn.Linear(
-            weight.shape[1], weight.shape[0], dtype=weight.dtype, device=weight.device
-        )
-        layer.weight.copy_(weight)
-        layer.bias.copy_(torch.cat([part.bias for part in parts]))
-        return layer.requires_grad_(False)
-
-    def _reads_deforming(self) -> bool:
-        return bool(self.deforming)
-
-    def warm_up(self) -> None:
-        super().warm_up()
-        compile_kernels()
+        weight = torch.cat([part.weight for part in self._sh_layers()])
+        layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta").requires_grad_(False)
+        layer.weight = nn.Parameter(weight, False)
+        layer.bias = nn.Parameter(torch.cat([part.bias for part in self._sh_layers()]), False)
+        return layer
 
     def advance(self, nominal: float) -> None:
         deforms = nominal >= self.config.deform_from
@@ -296,57 +291,48 @@ class GaussianHead(AvatarModel):
     def _grow_derivations(self) -> None:
         """Doubles K as often as the schedule says. Each derivation passes its quaternion on to
         those that take its channels over with it, so that nothing changes at first."""
-        config, (start, before) = self.config, self._derivation_counts()
+        config, (start, before) = self.config, self._counts
         halvings = max(_SCHEDULE_START - math.ceil(self.num_gaussians / start), 0)
         wanted = min(max(config.channels >> halvings, 1), config.derivations)
         if wanted <= before:
             return
-        own = (
-            self.scene_derivations
-            if config.derivation_kind == "scene"
-            else self.per_gaussian["derivations"]
-        )
-        families = own.detach().unflatten(-2, (before, -1))
+        families = self._derivations().detach().unflatten(-2, (before, -1))
         families.copy_(families[..., :1, :].clone().expand_as(families))
         self._counts = start, wanted
         self.derivation_counts.copy_(torch.tensor(self._counts))
 
-    def _derivation_counts(self) -> tuple[int, int]:
-        """N at the start and K as it is now."""
-        if "derivation_counts" not in self._buffers:
-            return self.num_gaussians, self.config.derivations
-        if self._counts is None:
-            self._counts = tuple(self.derivation_counts.tolist())
-        return self._counts
+    def _derivations(self) -> Tensor:
+        """The quaternions [N, K, 4], or [K, 4] where all Gaussians share them."""
+        if self.config.derivation_kind == "scene":
+            return self.scene_derivations
+        return self.per_gaussian["derivations"]
 
-    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        p, batch = self.per_gaussian, state.batch_shape
-        fixed = self.constants()
-        means, quats, log_scales = p["means"], fixed["quats"], p["log_scales"]
-        if "encoded" in fixed:
-            shift, turn, growth = self.deformation(fixed["encoded"], self._condition(state))
+    def canonical(self, state: HeadState, eye: Tensor, backend: Backend) -> GaussianCloud:
+        p, c, batch = self.per_gaussian, backend.constants, state.batch_shape
+        means, quats, scales = p["means"], c["quats"], c["scales"]
+        if "encoded" in c:
+            shift, turn, growth = self.deformation(c["encoded"], self._condition(state))
             means = means + shift * self.config.scene_radius
-            quats = multiply_quats(
-                normalize_quats(torch.cat([turn[..., :1] + 1, turn[..., 1:]], -1)), quats
-            )
-            log_scales = log_scales + growth
-        scales = bounded_scales(log_scales)
-        if self.config.triplane:
-            means = means.expand(*batch, -1, 3) if batch else means
-            opacities, colours = self._looks(means, self._views(means, state, eye))
-        else:
-            opacities, colours = torch.sigmoid(p["own_opacities"]), p["own_sh"]
-        return cloud_of(batch, means, quats, scales, opacities, colours)
+            rotation = normalize_quats(torch.cat([turn[..., :1] + 1, turn[..., 1:]], -1))
+            quats = multiply_quats(rotation, quats)
+            scales = bounded_scales(p["log_scales"] + growth)
+        if not self.config.triplane:
+            opacities, sh = torch.sigmoid(p["own_opacities"]), p["own_sh"]
+            return cloud_of(batch, means, quats, scales, opacities, sh)
+        means = means.expand(*batch, -1, 3) if batch else means
+        outputs = backend.networks["opacity_mlp"]([self.features(means)])
+        logits, latent = outputs.split([1, self.config.hidden_size], -1)
+        view = self._views(means, state, eye, c.get("head_weights"))
+        sh = backend.networks["color_mlp"]([torch.relu(latent), view])
+        sh, opacities = sh.unflatten(-1, (self._num_sh, 3)), torch.sigmoid(logits[..., 0])
+        return cloud_of(batch, means, quats, scales, opacities, sh)
 
-    def fixed(self) -> dict[str, Tensor]:
-        p, fixed = self.per_gaussian, {"quats": unit_quats(self.per_gaussian["quats"])}
-        if self.config.deformation and (
-            self._reads_deforming() if self._deforms is None else self._deforms
-        ):
-            fixed["encoded"] = encode(
-                self._normalized(p["means"]).detach(), self.config.encoding_frequencies
-            )
-        return fixed
+    def constants(self) -> dict[str, Tensor]:
+        constants = super().constants()
+        if self.config.deformation and self._deforms:
+            means = self._normalized(self.per_gaussian["means"]).detach()
+            constants["encoded"] = encode(means, self.config.encoding_frequencies)
+        return constants
 
     def _normalized(self, means: Tensor) -> Tensor:
         return (means - self.centre) / self.config.scene_radius
@@ -361,47 +347,26 @@ class GaussianHead(AvatarModel):
         """What Gaussians at (deformed) means [*b, N, 3] read from the tri-plane, [*b, N,
         channels]."""
         config, query = self.config, self._normalized(means)
-        places, (_, copies) = means.shape[:-1], self._derivation_counts()
+        places, (_, copies) = means.shape[:-1], self._counts
         if not copies:
             return self.planes(query.reshape(-1, 1, 3)).reshape(*places, config.channels)
-        if config.derivation_kind == "scene":
-            own = self.scene_derivations.expand(places[-1], -1, 4)
-        else:
-            own = self.per_gaussian["derivations"]
-        quats = normalize_quats(own[:, :: config.derivations // copies])  # the first of each family
-        turned = (quats_to_matrices(quats) @ query[..., None, :, None])[..., 0]
-        read = self.planes(turned.reshape(-1, copies, 3), config.shared_channels)
+        # the first of each family
+        quats = normalize_quats(self._derivations()[..., :: config.derivations // copies, :])
+        rotated = (quats_to_matrices(quats) @ query[..., None, :, None])[..., 0]
+        read = self.planes(rotated.reshape(-1, copies, 3), config.shared_channels)
         return read.reshape(*places, config.channels)
 
-    def _views(self, means: Tensor, state: HeadState, eye: Tensor) -> Tensor:
-        """Unit view directions [*b, N, 3] of Gaussians at rest at means [*b, N, 3], in the frame
+    def _views(
+        self, means: Tensor, state: HeadState, eye: Tensor, head_weights: Tensor | None
+    ) -> Tensor:
+        """Unit view directions [*b, N, 3] of Gaussians at canonical means [*b, N, 3], in the frame
         that each is anchored in."""
         eye = eye[..., None, :]
         toward = means - eye
-        if self.config.anchoring.two_frames:
+        if head_weights is not None:
             from_body = means - transform_points(invert_transform(state.T_head_body), eye)
-            toward = from_body + self.head_weights()[:, None] * (toward - from_body)
+            toward = from_body + head_weights[:, None] * (toward - from_body)
         return torch.nn.functional.normalize(toward, dim=-1)
-
-    def _looks(self, means: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
-        """Opacities [*b, N] and harmonics [*b, N, K, 3] of Gaussians at means [*b, N, 3], seen
-        along ``view`` [*b, N, 3]."""
-        features, evaluators = self.features(means), self._evaluators
-        found = (
-            evaluators["opacity_mlp"]([features])
-            if "opacity_mlp" in evaluators
-            else self.opacity_mlp(features)
-        )
-        logits, latent = found.split([1, self.config.hidden_size], -1)
-        inputs = [torch.relu(latent), view]
-        if "color_mlp" in evaluators:
-            sh = evaluators["color_mlp"](inputs)
-        else:
-            hidden = self.color_mlp(torch.cat(inputs, -1))
-            sh = torch.cat(
-                [self.sh_dc(hidden)] + ([self.sh_rest(hidden)] if self._num_sh > 1 else []), -1
-            )
-        return torch.sigmoid(logits[..., 0]), sh.unflatten(-1, (self._num_sh, 3))
 
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:
@@ -423,10 +388,11 @@ class GaussianHead(AvatarModel):
         return found
 
 
-def _forget_buffers(avatar: GaussianHead, _) -> None:
-    avatar._deforms = avatar._counts = None
-    if avatar.config.derivation_schedule and "derivation_counts" in avatar._buffers:
-        start, count = avatar._derivation_counts()
+def _read_buffers(avatar: GaussianHead, _: object) -> None:
+    """After a state was loaded."""
+    avatar._deforms = bool(avatar.deforming)
+    if "derivation_counts" in avatar._buffers:
+        start, count = avatar._counts = tuple(avatar.derivation_counts.tolist())
         if start < 1 or not _is_power_of_two(count) or count > avatar.config.derivations:
             raise ValueError(
                 f"derivation_counts: expected Gaussians and a power of two, got {start} and {count}"

@@ -11,12 +11,11 @@ BLOCK_ROWS = 1024  # of 64 channels: a quarter of a megabyte
 
 
 def apply_layers(mlp: nn.Sequential, inputs: list[Tensor]) -> Tensor:
-    """``mlp(torch.cat(inputs, -1))`` for inputs [N, *]; mlp: linear layers with biases and ReLUs in
-    turn.
+    """``mlp(torch.cat(inputs, -1))`` for inputs [*b, C]; mlp: linear layers with biases and ReLUs
+    in turn.
 
-    On a CPU value and gradient are computed block by block, and what is laid side by side is never
-    copied together. Between the matrix products there is one sweep each
-    (``likeness.ops.rows_cpu``).
+    On a CPU value and gradient are computed block by block, and the inputs are never copied
+    together. Between the matrix products there is one sweep each (``likeness.ops.rows_cpu``).
     """
     if inputs[0].device.type != "cpu" or inputs[0].dtype not in (torch.float32, torch.float64):
         return mlp(torch.cat(inputs, -1))
@@ -26,14 +25,8 @@ def apply_layers(mlp: nn.Sequential, inputs: list[Tensor]) -> Tensor:
         if isinstance(layer, nn.Linear)
         for tensor in (layer.weight, layer.bias)
     ]
-    return _Layers.apply(len(inputs), *inputs, *weights)
-
-
-def compile_kernels() -> None:
-    """Compiles what ``apply_layers`` needs on the CPU (seconds, once; then kept on disk): call it
-    before a fit."""
-    mlp = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))
-    apply_layers(mlp, [torch.ones(1, 1)]).sum().backward()
+    rows = [tensor.flatten(0, -2) for tensor in inputs]
+    return _Layers.apply(len(rows), *rows, *weights).unflatten(0, inputs[0].shape[:-1])
 
 
 class _Layers(torch.autograd.Function):

@@ -1,8 +1,5 @@
-"""Gaussians whose looks never change, moved by the head model's shapes and the two frames alone.
-
-What a single picture can say: how somebody looks, not how their skin changes as they move. Cheap to
-    play everywhere.
-"""
+"""Gaussians whose appearance never changes, moved by the head model's shapes and the two frames
+alone: what a single image can tell. Cheap to play everywhere."""
 
 from __future__ import annotations
 
@@ -13,16 +10,16 @@ from torch import Tensor, nn
 
 from likeness.fitting.avatars.anchoring import AnchoringConfig
 from likeness.fitting.avatars.base import (
+    AvatarConfig,
     AvatarModel,
     AvatarShape,
+    Backend,
     Rates,
     TrainingStates,
-    bounded_scales,
     cloud_of,
 )
-from likeness.ops import fused_deform
 from likeness.ops import harmonics as spherical_harmonics
-from likeness.ops.unit_quaternions import unit_quats
+from likeness.ops.fused_deform import CanonicalGaussians
 from likeness.scene.bounds import Degree, RatePair
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
@@ -40,13 +37,13 @@ class RiggedRates(Rates):
 
 
 @dataclasses.dataclass(frozen=True)
-class RiggedConfig:
+class RiggedConfig(AvatarConfig):
     """Sizes of the model."""
 
     sh_degree: Degree = 0
     """Degree of the spherical harmonics of the colour, 0 to 3."""
     anchoring: AnchoringConfig = AnchoringConfig(two_frames=True, rigged=True)
-    """Two frames, the rig, sway and pose correction."""
+    """Two frames, the rig, secondary motion and pose correction."""
     rates: RiggedRates = RiggedRates()
     """Learning rates."""
 
@@ -56,50 +53,37 @@ class Rigged(AvatarModel):
 
     kind = "rigged"
     Config = RiggedConfig
+    config: RiggedConfig
 
     def __init__(self, config: RiggedConfig, shape: AvatarShape) -> None:
-        super().__init__(shape, config.anchoring)
-        self.config = config
+        super().__init__(config, shape)
         count, p = shape.num_gaussians, self.per_gaussian
-        p["colors"] = nn.Parameter(
-            torch.zeros(count, spherical_harmonics.num_coefficients(config.sh_degree), 3)
-        )
+        coefficients = spherical_harmonics.num_coefficients(config.sh_degree)
+        p["colors"] = nn.Parameter(torch.zeros(count, coefficients, 3))
         p["opacity_logits"] = nn.Parameter(torch.zeros(count))
 
+    @torch.no_grad()
     def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
         super().initialize(seeds, states)
         p, cloud = self.per_gaussian, seeds.cloud
-        with torch.no_grad():
-            kept = min(p["colors"].shape[1], cloud.sh.shape[1])
-            p["colors"].zero_()
-            p["colors"][:, :kept] = cloud.sh[:, :kept]
-            p["opacity_logits"].copy_(torch.logit(cloud.opacities.clamp(0.01, 0.99)))
+        count = min(p["colors"].shape[1], cloud.sh.shape[1])
+        p["colors"].zero_()
+        p["colors"][:, :count] = cloud.sh[:, :count]
+        p["opacity_logits"].copy_(torch.logit(cloud.opacities.clamp(0.01, 0.99)))
 
-    def canonical(self, state: HeadState, eye: Tensor) -> GaussianCloud:
-        p, fixed = self.per_gaussian, self.constants()
-        return cloud_of(
-            state.batch_shape,
-            p["means"],
-            fixed["quats"],
-            fixed["scales"],
-            fixed["opacities"],
-            p["colors"],
-        )
+    def constants(self) -> dict[str, Tensor]:
+        opacities = torch.sigmoid(self.per_gaussian["opacity_logits"])
+        return super().constants() | {"opacities": opacities}
 
-    def parts(self) -> tuple[fused_deform.CanonicalGaussians, None]:
-        p, fixed = self.per_gaussian, self.constants()
-        rest = fused_deform.CanonicalGaussians(
-            p["means"], fixed["quats"], fixed["scales"], p["opacity_logits"], p["colors"]
-        )
-        return rest, None
+    def canonical(self, state: HeadState, eye: Tensor, backend: Backend) -> GaussianCloud:
+        p, c = self.per_gaussian, backend.constants
+        fields = p["means"], c["quats"], c["scales"], c["opacities"], p["colors"]
+        return cloud_of(state.batch_shape, *fields)
+
+    def fused_parts(self, constants: dict[str, Tensor]) -> tuple[CanonicalGaussians, None]:
+        p, c = self.per_gaussian, constants
+        fields = p["means"], c["quats"], c["scales"], p["opacity_logits"], p["colors"]
+        return CanonicalGaussians(*fields), None
 
     def base_colours(self) -> Tensor:
         return self.per_gaussian["colors"][:, 0]
-
-    def fixed(self) -> dict[str, Tensor]:
-        p = self.per_gaussian
-        return {
-            "quats": unit_quats(p["quats"]),
-            "scales": bounded_scales(p["log_scales"]),
-            "opacities": torch.sigmoid(p["opacity_logits"]),
-        }

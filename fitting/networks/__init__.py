@@ -15,7 +15,7 @@ from likeness.fitting.networks.choice import (
     settle,
 )
 from likeness.fitting.networks.fused import FusedMLP, why_not
-from likeness.fitting.networks.layout import Layout, UnsupportedNetwork, pack, unpack
+from likeness.fitting.networks.layout import Layout, UnsupportedNetwork, pack
 
 __all__ = [
     "Choice",
@@ -29,6 +29,5 @@ __all__ = [
     "pack",
     "require",
     "settle",
-    "unpack",
     "why_not",
 ]

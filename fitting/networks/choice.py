@@ -13,9 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.avatars import FrozenAvatar
+from likeness.fitting.avatars.base import Network
 from likeness.fitting.networks.fused import INSTALL, FusedMLP, why_not
-from likeness.fitting.networks.layout import Layout, UnsupportedNetwork
+from likeness.fitting.networks.layout import UnsupportedNetwork
 from likeness.scene.bounds import Share
 from likeness.scene.errors import UserError
 from likeness.scene.head_state import HeadState
@@ -23,7 +24,6 @@ from likeness.scene.reading import convert
 
 log = logging.getLogger(__name__)
 
-Evaluator = Callable[[list[Tensor]], Tensor]
 _WARM_UPS, _REPEATS = 3, 20
 Backend = Literal["auto", "torch", "tinycudann"]
 
@@ -45,12 +45,8 @@ class NetworksConfig:
     def of_bundle(cls, facts: Mapping[str, Any]) -> NetworksConfig:
         """What the fit of a bundle with these facts asked for; the defaults where it says nothing.
         Raises UserError."""
-        return convert(
-            facts.get("networks", {}),
-            cls,
-            "manifest of an avatar: networks",
-            "export the avatar again",
-        )
+        what = "manifest of an avatar: networks"
+        return convert(facts.get("networks", {}), cls, what, "export the avatar again")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +62,7 @@ class Choice:
     reason: str
     milliseconds: dict[str, float] = dataclasses.field(default_factory=dict)
     difference: float | None = None
-    evaluator: Evaluator | None = None
+    evaluator: Network | None = None
 
 
 def require(config: NetworksConfig, device: torch.device | str) -> None:
@@ -77,9 +73,8 @@ def require(config: NetworksConfig, device: torch.device | str) -> None:
 
 def _remedy(device: torch.device | str) -> str:
     on_cuda = torch.device(device).type == "cuda"
-    return (
-        f"install it ({INSTALL}, with a CUDA toolkit), or set" if on_cuda else "set"
-    ) + " networks.backend=auto"
+    install = f"install it ({INSTALL}, with a CUDA toolkit), or " if on_cuda else ""
+    return f"{install}set networks.backend=auto"
 
 
 def settle(wished: NetworksConfig, device: torch.device | str) -> NetworksConfig:
@@ -87,14 +82,15 @@ def settle(wished: NetworksConfig, device: torch.device | str) -> NetworksConfig
     if wished.backend == "torch" or not (reason := why_not(device)):
         return wished
     if wished.backend == "tinycudann":
-        _say_once(
-            f"networks are evaluated by PyTorch, not by tinycudann as the avatar's fit asked for: {reason}"
+        _warn_once(
+            "networks are evaluated by PyTorch, not by tinycudann as the avatar's fit asked for: "
+            + reason
         )
     return dataclasses.replace(wished, backend="torch")
 
 
 @functools.cache
-def _say_once(message: str) -> None:
+def _warn_once(message: str) -> None:
     log.warning(message)
 
 
@@ -103,37 +99,30 @@ def choose(
     network: nn.Module,
     inputs: list[Tensor],
     config: NetworksConfig,
-    time_of: Callable[[Evaluator | None], float] | None = None,
+    time_of: Callable[[Network | None], float],
 ) -> Choice:
     """Chooses what evaluates a network on its device for such inputs [N, *], real ones: they decide
     what half precision does to it.
 
-    time_of: the milliseconds that an evaluator takes, None for PyTorch; that of the network itself
-    if not given. Raises UserError where tiny-cuda-nn fails and was asked for.
+    time_of: the milliseconds that an evaluation takes with an evaluator, None for PyTorch. Raises
+    UserError where tiny-cuda-nn fails and was asked for.
     """
     try:
         fused = FusedMLP(network)
-        found, expected = fused(inputs), network(torch.cat(inputs, -1))
+        outputs, expected = fused(inputs), network(torch.cat(inputs, -1))
     except UnsupportedNetwork as error:
         return Choice("torch", str(error))
     except RuntimeError as error:
         reason = f"tinycudann fails ({' '.join(str(error).split())})"
         if config.backend == "tinycudann":
-            raise UserError(
-                f"networks.backend=tinycudann: {reason}; set networks.backend=torch"
-            ) from error
+            remedy = "set networks.backend=torch"
+            raise UserError(f"networks.backend=tinycudann: {reason}; {remedy}") from error
         return Choice("torch", reason)
-    difference = largest_difference(found, expected)
+    difference = largest_difference(outputs, expected)
     if not difference <= config.tolerance:  # NaN neither
-        return Choice(
-            "torch", f"half precision would change it by {difference:.2g}", difference=difference
-        )
+        reason = f"half precision would change it by {difference:.2g}"
+        return Choice("torch", reason, difference=difference)
 
-    def of_the_network(evaluator: Evaluator | None) -> float:
-        run = evaluator or (lambda parts: network(torch.cat(parts, -1)))
-        return milliseconds(lambda: run(inputs), inputs[0].device)
-
-    time_of = time_of or of_the_network
     times = {"torch": time_of(None), "tinycudann": time_of(fused)}
     if config.backend == "auto" and times["tinycudann"] >= times["torch"]:
         return Choice("torch", "not slower", times, difference)
@@ -141,23 +130,25 @@ def choose(
     return Choice("tinycudann", reason, times, difference, fused)
 
 
-def largest_difference(found: Tensor, expected: Tensor) -> float:
+def largest_difference(value: Tensor, expected: Tensor) -> float:
     """The largest difference as a share of the largest expected magnitude; infinite where a value
     is not finite."""
     if expected.numel() == 0:
         return 0.0
-    if not torch.isfinite(found).all():
+    if not torch.isfinite(value).all():
         return float("inf")
-    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+    return float((value - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
 def milliseconds(
     run: Callable[[], Any], device: torch.device, clock: Callable[[], float] = time.perf_counter
 ) -> float:
     """The least time of several runs, with the device waited for."""
-    wait = (
-        functools.partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
-    )
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     for _ in range(_WARM_UPS):
         run()
     times = []
@@ -172,54 +163,43 @@ def milliseconds(
 
 @torch.no_grad()
 def choose_for(
-    avatar: AvatarModel,
+    avatar: FrozenAvatar,
     state: HeadState,
     eye: Tensor,
     config: NetworksConfig,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Choice]:
-    """Chooses what evaluates the networks of a frozen avatar, by name, and has it do so from here
-    on.
+) -> tuple[FrozenAvatar, dict[str, Choice]]:
+    """Chooses what evaluates the networks of an avatar: the avatar that is evaluated so, and the
+    choices by the networks' names.
 
     Networks are compared at the inputs that they have at this state, and timed as parts of the
     avatar's evaluation.
     """
-    networks = {} if config.backend == "torch" else avatar.networks()
+    networks = {} if config.backend == "torch" else avatar.model.networks()
     if not networks:
-        return {}
+        return avatar, {}
     choices: dict[str, Choice] = {}
     inputs: dict[str, list[Tensor]] = {}
 
-    def recording(name: str, network: nn.Module) -> Evaluator:
+    def recorder(name: str) -> Network:
         def evaluate(parts: list[Tensor]) -> Tensor:
             inputs[name] = [part.clone() for part in parts]
-            return network(torch.cat(parts, -1))
+            return networks[name](torch.cat(parts, -1))
 
         return evaluate
 
+    avatar.with_networks({name: recorder(name) for name in networks})(state, eye)
     for name, network in networks.items():
-        try:
-            Layout.of(network)
-        except UnsupportedNetwork as error:
-            choices[name] = Choice("torch", str(error))
-    avatar.evaluate_by(
-        {name: recording(name, networks[name]) for name in networks if name not in choices}
-    )
-    avatar(state, eye)
 
-    taken: dict[str, Evaluator] = {}
-    for name, parts in inputs.items():
+        def time_of(evaluator: Network | None, name: str = name) -> float:
+            tried = avatar if evaluator is None else avatar.with_networks({name: evaluator})
+            return milliseconds(lambda: tried(state, eye), eye.device, clock)
 
-        def time_of(evaluator: Evaluator | None, name: str = name) -> float:
-            avatar.evaluate_by(taken if evaluator is None else {**taken, name: evaluator})
-            return milliseconds(lambda: avatar(state, eye), eye.device, clock)
-
-        choices[name] = choose(networks[name], parts, config, time_of)
-        if choices[name].evaluator is not None:
-            taken[name] = choices[name].evaluator
-    avatar.evaluate_by(taken)
+        choices[name] = choose(network, inputs.get(name, []), config, time_of)
+        if (chosen := choices[name].evaluator) is not None:
+            avatar = avatar.with_networks({name: chosen})
     log.info("networks: %s", describe(choices))
-    return choices
+    return avatar, choices
 
 
 def describe(choices: Mapping[str, Choice]) -> str:

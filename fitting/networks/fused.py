@@ -13,7 +13,7 @@ import contextlib
 import torch
 from torch import Tensor, nn
 
-from likeness.fitting.networks.layout import Layout, UnsupportedNetwork, pack
+from likeness.fitting.networks.layout import Layout, UnsupportedNetwork, linear_layers, pack
 
 INSTALL = 'pip install "tinycudann @ git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch"'
 
@@ -30,7 +30,7 @@ def why_not(device: torch.device | str) -> str | None:
 
 
 def _package():
-    import tinycudann
+    import tinycudann  # pyright: ignore[reportMissingImports]
 
     return tinycudann
 
@@ -45,20 +45,20 @@ class FusedMLP(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.layout = Layout.of(network)
-        device = network[0].weight.device
+        self.layout, (first, *_) = Layout.of(network), linear_layers(network)
+        device = first.weight.device
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            fused = _package().Network(
-                self.layout.inputs + 1, self.layout.outputs, self.layout.network_config()
-            )
-        if fused.params.shape != (self.layout.num_parameters,):
+            sizes = self.layout.inputs + 1, self.layout.outputs
+            fused = _package().Network(*sizes, self.layout.network_config())
+        count = self.layout.num_parameters
+        if fused.params.shape != (count,):
             raise UnsupportedNetwork(
-                f"tinycudann has {fused.params.numel()} parameters for it instead of {self.layout.num_parameters}: "
-                "this version or GPU arranges them otherwise"
+                f"tinycudann has {fused.params.numel()} parameters for it instead of {count}: this "
+                "version or GPU arranges them otherwise"
             )
         fused.params = nn.Parameter(pack(network, fused.dtype), requires_grad=False)
         self._fused = fused
-        self.register_buffer("_one", torch.ones(1, 1, device=device), persistent=False)
+        self._one = torch.ones(1, 1, device=device)
 
     @torch.no_grad()
     def forward(self, inputs: list[Tensor]) -> Tensor:

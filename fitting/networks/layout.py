@@ -4,12 +4,11 @@
 What is known of that vector, and from where (github.com/NVlabs/tiny-cuda-nn):
 
 * One matrix [outputs, inputs] for each layer, row-major, one behind the other, and no biases (its
-author in issues 6
-  and 510; the constructor of ``FullyFusedMLP`` in src/fully_fused_mlp.cu makes them in this order).
+  author in issues 6 and 510; the constructor of ``FullyFusedMLP`` in src/fully_fused_mlp.cu makes
+  them in this order).
 * All hidden layers have the same width: 16, 32, 64 or 128 (DOCUMENTATION.md; src/network.cu).
 * Inputs and outputs are padded to a multiple of 16. Padded inputs are 1 (issues 6 and 308), padded
-outputs are cut
-  off.
+  outputs are cut off.
 
 Biases here are weights of what is always 1: one more input, which ``FusedMLP`` appends, and the
 last unit of each hidden layer, which the layer before holds at ReLU(1) = 1. That is exact. All
@@ -44,9 +43,10 @@ class Layout:
     def __post_init__(self) -> None:
         if not self.hidden:
             raise UnsupportedNetwork("it has no hidden layer")
-        if (most := max(self.hidden)) >= WIDTHS[-1]:
+        if (widest := max(self.hidden)) >= WIDTHS[-1]:
             raise UnsupportedNetwork(
-                f"a hidden layer has {most} units; with the one that carries biases {WIDTHS[-1]} is the most"
+                f"a hidden layer has {widest} units; with the one that carries biases {WIDTHS[-1]} "
+                "is the most"
             )
 
     @classmethod
@@ -62,8 +62,9 @@ class Layout:
                 )
             if index % 2 == 0 and module.bias is None:
                 raise UnsupportedNetwork(f"its part {index} has no biases")
-        sizes = [layer.out_features for layer in network[::2]]
-        return cls(network[0].in_features, tuple(sizes[:-1]), sizes[-1])
+        layers = linear_layers(network)
+        *hidden, outputs = (layer.out_features for layer in layers)
+        return cls(layers[0].in_features, tuple(hidden), outputs)
 
     @property
     def width(self) -> int:
@@ -97,12 +98,18 @@ class Layout:
         return list(zip((*self.hidden, self.outputs), (self.inputs, *self.hidden), ones))
 
 
+def linear_layers(network: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in network.children() if isinstance(layer, nn.Linear)]
+
+
 @torch.no_grad()
-def pack(network: nn.Sequential, dtype: torch.dtype = torch.half) -> Tensor:
+def pack(network: nn.Module, dtype: torch.dtype = torch.half) -> Tensor:
     """The parameters of a network as tiny-cuda-nn's vector [P]; see the module. Raises
     UnsupportedNetwork."""
     layout, matrices = Layout.of(network), []
-    for layer, shape, (outputs, inputs, one) in zip(network[::2], layout.shapes, layout._sizes()):
+    for layer, shape, (outputs, inputs, one) in zip(
+        linear_layers(network), layout.shapes, layout._sizes()
+    ):
         matrix = layer.weight.new_zeros(shape)
         matrix[:outputs, :inputs] = layer.weight
         matrix[:outputs, one] = layer.bias
@@ -115,33 +122,6 @@ def pack(network: nn.Sequential, dtype: torch.dtype = torch.half) -> Tensor:
             f"it has weights that are not finite in {str(dtype).removeprefix('torch.')}"
         )
     return packed
-
-
-@torch.no_grad()
-def unpack(parameters: Tensor, layout: Layout) -> nn.Sequential:
-    """The network of a vector [P] that ``pack`` made; its parameters keep the vector's dtype and
-    device.
-
-    Raises ValueError for a vector of another length, or with other padding than that of ``pack``.
-    """
-    if parameters.shape != (layout.num_parameters,):
-        raise ValueError(
-            f"parameters: expected the shape [{layout.num_parameters}], got {list(parameters.shape)}"
-        )
-    modules: list[nn.Module] = []
-    pieces = parameters.split([rows * columns for rows, columns in layout.shapes])
-    for piece, shape, (outputs, inputs, one) in zip(pieces, layout.shapes, layout._sizes()):
-        layer = nn.Linear(inputs, outputs, dtype=parameters.dtype, device=parameters.device)
-        matrix = piece.view(shape)
-        layer.weight.copy_(matrix[:outputs, :inputs])
-        layer.bias.copy_(matrix[:outputs, one])
-        modules += [layer, nn.ReLU()]
-    network = nn.Sequential(*modules[:-1])
-    if not torch.equal(pack(network, parameters.dtype), parameters):
-        raise ValueError(
-            "parameters: what pads the layers is not what `pack` puts there; give a vector that it made"
-        )
-    return network
 
 
 def _padded(size: int) -> int:

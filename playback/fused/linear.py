@@ -1,4 +1,4 @@
-"""A frozen linear avatar, the kind that is exported, by two kernels and two products."""
+"""A linear avatar, the kind that is exported, by two kernels and two products."""
 
 from __future__ import annotations
 
@@ -6,37 +6,45 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.avatars import FrozenAvatar
+from likeness.fitting.avatars.linear import Linear
 from likeness.playback.fused.shared import BLOCK, Shared
+from likeness.ops.unit_quaternions import unit_quats
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 
-WIDEST = 256
+MAX_WIDTH = 256
 """Channels of a coder that one program still holds."""
 
 
 class FusedLinear:
-    """Evaluates one frozen linear avatar as it is now. Not for several threads at a time.
+    """Evaluates one linear avatar. Not for several threads at a time.
 
     Keeps a copy of the avatar's modes, in the order in which the kernels read them.
     """
 
+    overwrites = False
+
     @torch.inference_mode(False)  # what is written to at every call may be so in any mode
     @torch.no_grad()
-    def __init__(self, avatar: AvatarModel) -> None:
-        p, codes, self._motion = avatar.per_gaussian, avatar.config.codes, avatar.config.motion
-        weights, biases = _layers(avatar.coder, width(avatar))
+    def __init__(self, avatar: FrozenAvatar) -> None:
+        """Raises TypeError where the avatar is of another kind."""
+        model = avatar.model
+        if not isinstance(model, Linear):
+            raise TypeError(f"FusedLinear: expected a linear avatar, got {avatar.kind}")
+        p, codes, self._motion = model.per_gaussian, model.config.codes, model.config.motion
+        weights, biases = _layers(model.coder, width(model))
         # What there is at codes of 0 comes last, with a code that is always 1: the coder's next
         # output.
         biases[-1, codes] = 1
-        self._shared = Shared(avatar, avatar.config.sh_degree, (weights, biases))
+        self._shared = Shared(avatar, model.config.sh_degree, (weights, biases))
         self._codes = self._shared.codes[: codes + 1]
         start, modes = p["base_looks"], p["look_modes"]
         if self._motion:
             start, modes = pad(start, (0, 9)), torch.cat([modes, p["motion_modes"]], -1)
         modes = torch.cat([modes, start[:, None]], 1)
         self._modes = self._shared.rows(modes.permute(1, 2, 0)).flatten(1)  # [R + 1, C * stride]
-        rest = torch.cat([p["means"], avatar.constants()["quats"], p["log_scales"]], -1)
+        rest = torch.cat([p["means"], unit_quats(p["quats"]), p["log_scales"]], -1)
         self._rest = self._shared.rows(rest.T)
 
     @torch.no_grad()
@@ -74,22 +82,25 @@ class FusedLinear:
         return GaussianCloud(*fields)
 
 
-def width(avatar: AvatarModel) -> int:
+def width(avatar: Linear) -> int:
     """Of square matrices that hold the layers of its coder, and one output more: a power of two."""
-    layers = [layer for layer in avatar.coder if isinstance(layer, nn.Linear)]
-    widest = max(
-        avatar.config.codes + 1, *(size for layer in layers for size in layer.weight.shape)
-    )
+    sizes = [size for layer in _linear(avatar.coder) for size in layer.weight.shape]
+    widest = max(avatar.config.codes + 1, *sizes)
     return max(16, 1 << (widest - 1).bit_length())
+
+
+def _linear(coder: nn.Sequential) -> list[nn.Linear]:
+    return [layer for layer in coder if isinstance(layer, nn.Linear)]
 
 
 def _layers(coder: nn.Sequential, width: int) -> tuple[Tensor, Tensor]:
     """Weights [L, width, width] and biases [L, width], filled up with zeros."""
-    layers = [layer for layer in coder if isinstance(layer, nn.Linear)]
-    weights = [
-        pad(layer.weight, (0, width - layer.in_features, 0, width - layer.out_features))
-        for layer in layers
+    layers = [
+        (
+            pad(layer.weight, (0, width - layer.in_features, 0, width - layer.out_features)),
+            pad(layer.bias, (0, width - layer.out_features)),
+        )
+        for layer in _linear(coder)
     ]
-    return torch.stack(weights), torch.stack(
-        [pad(layer.bias, (0, width - layer.out_features)) for layer in layers]
-    )
+    weights, biases = zip(*layers)
+    return torch.stack(weights), torch.stack(biases)

@@ -1,5 +1,5 @@
-"""Any frozen avatar that rig, sway or two frames move: its canonical cloud by PyTorch's operations,
-its place by two kernels, for what are a hundred and fifty operations otherwise."""
+"""Any avatar that rig, secondary motion or two frames move: its canonical cloud by PyTorch's
+operations, its place by two kernels, for what are a hundred and fifty operations otherwise."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.avatars import FrozenAvatar
 from likeness.playback.fused.shared import BLOCK, Shared
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 
 
 class FusedPlacing:
-    """Evaluates one frozen avatar as it is now. Not for several threads at a time."""
+    """Evaluates one avatar. Not for several threads at a time."""
 
     @torch.inference_mode(False)  # what is written to at every call may be so in any mode
     @torch.no_grad()
-    def __init__(self, avatar: AvatarModel, state: HeadState, eye: Tensor) -> None:
+    def __init__(self, avatar: FrozenAvatar, state: HeadState, eye: Tensor) -> None:
         self._avatar = avatar
         self._shared = Shared(avatar, round(avatar.canonical(state, eye).sh.shape[-2] ** 0.5) - 1)
 
@@ -29,14 +29,11 @@ class FusedPlacing:
         avatar's parameters."""
         from likeness.playback.fused.kernels.place import place_cloud
 
-        cloud, shared, anchoring = (
-            self._avatar.canonical(state, eye),
-            self._shared,
-            self._shared.anchoring,
-        )
+        cloud, shared = self._avatar.canonical(state, eye), self._shared
+        anchoring = shared.anchoring
+        given = [tensor.contiguous() for tensor in (cloud.means, cloud.quats, cloud.sh)]
         names = ("means", "quats", "sh") if anchoring.two_frames else ("means",)
-        given = [getattr(cloud, name).contiguous() for name in ("means", "quats", "sh")]
-        made = {name: torch.empty_like(tensor) for name, tensor in zip(names, given)}
+        fields = {name: torch.empty_like(tensor) for name, tensor in zip(names, given)}
         with shared.on_device():
             moved = shared.read(state)
             place_cloud[(shared.stride // BLOCK,)](
@@ -46,7 +43,7 @@ class FusedPlacing:
                 shared.bound,
                 shared.vertices,
                 *given,
-                *(made.get(name, given[0]) for name in ("means", "quats", "sh")),
+                *(fields.get(name, given[0]) for name in ("means", "quats", "sh")),
                 shared.count,
                 shared.stride,
                 shared.degree,
@@ -56,4 +53,4 @@ class FusedPlacing:
                 anchoring.two_frames,
                 BLOCK,
             )
-        return dataclasses.replace(cloud, **made)
+        return dataclasses.replace(cloud, **fields)

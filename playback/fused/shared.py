@@ -1,4 +1,4 @@
-"""What the kernels need of a frozen avatar and of a state, whatever the avatar is."""
+"""What the kernels need of an avatar and of a state, whatever the avatar is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.avatars import FrozenAvatar
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.scene.head_state import HeadState
 from likeness.scene.lattice import NUM_POINTS
@@ -27,39 +27,35 @@ class Shared:
     """
 
     def __init__(
-        self, avatar: AvatarModel, degree: int, layers: tuple[Tensor, Tensor] | None = None
+        self, avatar: FrozenAvatar, degree: int, layers: tuple[Tensor, Tensor] | None = None
     ) -> None:
         """degree: of the harmonics. layers: of a coder, [L, W, W] and [L, W]."""
         from likeness.playback.fused.kernels.state import FRAMES, HARMONICS, SAMPLES
 
-        p, self.anchoring = avatar.per_gaussian, avatar.anchoring.config
-        self.count, self.degree = avatar.num_gaussians, degree
+        model = avatar.model
+        p, self.anchoring = model.per_gaussian, model.config.anchoring
+        self.count, self.degree = model.num_gaussians, degree
         self.stride = -(-self.count // BLOCK) * BLOCK
-        self._expressions, self._joints = avatar.num_expressions, avatar.num_joints
-        nothing, weights, rigged = (
-            p["means"].new_zeros(self.count, 3),
-            avatar.head_weights(),
-            self.anchoring.rigged,
-        )
+        self._expressions, self._joints = model.num_expressions, model.num_joints
+        nothing, rig, weights = p["means"].new_zeros(self.count, 3), model.rig, avatar.head_weights
         weights = nothing[:, :1] if weights is None else weights[:, None]
-        self.bound = self.rows(torch.cat([weights, p["rig_weights"] if rigged else nothing], -1).T)
-        self.vertices = self.rows((p["rig_vertices"] if rigged else nothing).T.to(torch.int32))
-        self._shapes = (
-            avatar.rig_shapes.flatten(1) if rigged else nothing.new_zeros(self._expressions, 3)
-        )
+        corners = nothing if rig is None else rig.weights
+        self.bound = self.rows(torch.cat([weights, corners], -1).T)
+        self.vertices = self.rows((nothing if rig is None else rig.vertices).T.to(torch.int32))
+        self._shapes = nothing.new_zeros(self._expressions, 3)
+        if rig is not None:
+            self._shapes = rig.shapes.flatten(1)
 
         directions, solve = (t.to(nothing) for t in spherical_harmonics.rotation_samples(degree))
         spare = SAMPLES - len(directions)
         self._directions = pad(directions.T, (0, spare)).contiguous()
         self._solve = pad(solve, (0, spare, 0, HARMONICS - len(solve))).contiguous()
-        self._weights, self._biases = layers or (
-            nothing.new_zeros(0, 0, 0),
-            nothing.new_zeros(0, 0),
-        )
-        results = nothing.new_zeros(self._biases.shape[-1] + FRAMES + HARMONICS * HARMONICS)
-        self.codes, self.frames = results.split(
-            [self._biases.shape[-1], FRAMES + HARMONICS * HARMONICS]
-        )
+        if layers is None:
+            layers = nothing.new_zeros(0, 0, 0), nothing.new_zeros(0, 0)
+        self._weights, self._biases = layers
+        sizes = [self._biases.shape[-1], FRAMES + HARMONICS * HARMONICS]
+        results = nothing.new_zeros(sum(sizes))
+        self.codes, self.frames = results.split(sizes)
         self._results = results
         self.sway = self._expressions + 4 * self._joints + 32
         """Where in ``state`` the sway begins."""

@@ -61,7 +61,7 @@ def rows(
     camera, white = player.bundle.default_camera.resized(size, size), torch.ones(3)
     steps = tqdm(driver.frames_at(driver.fps), progress, unit="frame", disable=progress is None)
     for index, repeats in itertools.groupby(steps):
-        avatar = to_uint8(player.step(states[index], camera, white, hold=True).rgb)
+        avatar = to_uint8(player.step(states[index], camera, white, clamp_views=True).rgb)
         row = [avatar]
         if driver.images is not None:
             row = [at_height(driver.images(index), size), avatar]
@@ -84,12 +84,12 @@ def live_rows(
     """The same for a driver that calibrates itself and then continues without end."""
     bundle, avatar = player.bundle, MotionProfile.of_avatar(player.bundle)
     smoother = CausalSmoother(bundle.expression_names)
-    player.held.gaussians()  # now, and not when a head first turns so far that they are needed
+    player.clamped.gaussians()  # now, and not when a head first turns so far that they are needed
     camera, white = bundle.default_camera.resized(size, size), torch.ones(3)
     for frame in driver.frames():
         batch = smoother(frame.state, frame.time_s).map(lambda tensor: tensor[None])
         target = retarget(batch, frame.profile, avatar, config)[0]
-        image = to_uint8(player.step(target, camera, white, hold=True).rgb)
+        image = to_uint8(player.step(target, camera, white, clamp_views=True).rgb)
         latency_s = time.perf_counter() - frame.seen_s
         yield LiveRow([at_height(frame.image, size), image], frame, latency_s)
 

@@ -1,2 +1,2 @@
-"""What a recording has seen of its avatar, and holding the avatar to it where a camera goes
-beyond."""
+"""Views beyond those of a recording: colours are clamped to the nearest recorded direction, and
+Gaussians that no frame showed are shrunk so that they do not streak."""

@@ -1,10 +1,10 @@
-"""Colours from where no picture looked are those from the nearest direction that a recording has.
+"""Colours from where no frame of a recording looked are those from its nearest direction.
 
 An avatar's colours change with the direction that they are seen from. Beyond the views that it was
-fitted to nothing holds them in check, and they turn to coloured speckles. So outside the cone of
-the recording's views, widened a little, each Gaussian has its colour from the border of that cone;
-within it nothing changes at all. Head and body have cones of
-their own: a body that stands still is seen from one side only, however much the head turns.
+fitted to nothing constrains them, and they become coloured speckles. So outside the cone of the
+recording's views, widened a little, each Gaussian has its colour from the border of that cone;
+within it nothing changes at all. Head and body have cones of their own: a body that stands still is
+seen from one side only, however much the head turns.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import invert_transform, transform_points
 
 _RARE = 0.02
-"""Share of the recording's views at either end that do not count as seen."""
+"""Share of the recording's views at either end that do not count."""
 _MARGIN = math.radians(3.0)
-"""The cone is wider by this: so small a turn shows nothing new."""
+"""The cone is wider by this: so small a rotation shows nothing new."""
 FADE = math.radians(10.0)
-"""As far outside the cone ``Held.amount`` is 1."""
+"""As far outside the cone ``ClampedView.amount`` is 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Cone:
 
     @classmethod
     def of(cls, camera: Camera, T_world_frame: Tensor) -> Cone:
-        """Whence a fixed camera saw a frame at its poses [T, 4, 4]."""
+        """The directions from which a fixed camera saw a frame at its poses [T, 4, 4]."""
         angles, _ = _to_angles(camera.in_frame(T_world_frame).center)
         low, high = torch.quantile(angles, angles.new_tensor([_RARE, 1 - _RARE]), 0)
         return cls(low - _MARGIN, high + _MARGIN)
@@ -53,13 +53,13 @@ class Cone:
         """The eye [3] within the cone nearest in angle to an eye [3], at its distance (that eye
         itself if inside), and how far the given one lies outside, in radians."""
         angles, distance = _to_angles(eye)
-        inside = torch.maximum(torch.minimum(angles, self.high), self.low)
+        inside = angles.clamp(self.low, self.high)
         outside = float((angles - inside).norm())
         return (eye if outside == 0 else _to_eye(inside, distance)), outside
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
+class ClampedView:
     """Eyes [3] in the head frame that see head and body from within their cones, and how far
     (radians) the true one lies outside of either."""
 
@@ -69,25 +69,24 @@ class Held:
     body_outside: float
 
     @property
-    def needed(self) -> bool:
+    def is_outside(self) -> bool:
         return self.head_outside > 0 or self.body_outside > 0
 
     def eyes(self, head_weights: Tensor | None) -> Tensor:
         """The eye [3], or [N, 3] of each Gaussian by its weight between head (1) and body."""
-        return _mixed(
-            self.head_eye, self.body_eye, None if head_weights is None else head_weights[:, None]
-        )
+        weights = None if head_weights is None else head_weights[:, None]
+        return _blended(self.head_eye, self.body_eye, weights)
 
     def amount(self, head_weights: Tensor | None) -> Tensor:
         """From 0 within the cones to 1 well outside: [], or [N] by the weights."""
         head, body = (
-            self.head_eye.new_tensor(min(o / FADE, 1.0))
-            for o in (self.head_outside, self.body_outside)
+            self.head_eye.new_tensor(min(outside / FADE, 1.0))
+            for outside in (self.head_outside, self.body_outside)
         )
-        return _mixed(head, body, head_weights)
+        return _blended(head, body, head_weights)
 
 
-class SeenViews:
+class RecordedViews:
     """The directions from which a bundle's recording shows head and body."""
 
     def __init__(self, bundle: AvatarBundle, device: torch.device | str = "cpu") -> None:
@@ -95,24 +94,23 @@ class SeenViews:
         self.head = Cone.of(camera, recording.T_world_head).to(device)
         self.body = Cone.of(camera, recording.T_world_body).to(device)
 
-    def held(self, state: HeadState, eye: Tensor) -> Held:
+    def clamped(self, state: HeadState, eye: Tensor) -> ClampedView:
         """The eyes that stand in for an eye [3] in the head frame."""
         in_body = transform_points(invert_transform(state.T_head_body), eye[None])[0]
         body, body_outside = self.body.nearest(in_body)
         body = eye if body_outside == 0 else transform_points(state.T_head_body, body[None])[0]
         head, head_outside = self.head.nearest(eye)
-        return Held(head, body, head_outside, body_outside)
+        return ClampedView(head, body, head_outside, body_outside)
 
 
 def seen_from(cloud: GaussianCloud, eyes: Tensor) -> GaussianCloud:
     """A cloud [] with its colours as seen from eyes [3] or [N, 3]; the same from everywhere."""
     directions = torch.nn.functional.normalize(cloud.means - eyes, dim=-1)
-    return dataclasses.replace(
-        cloud, sh=harmonics.from_rgb(harmonics.evaluate(cloud.sh, directions))[:, None]
-    )
+    colours = harmonics.evaluate(cloud.sh, directions)
+    return dataclasses.replace(cloud, sh=harmonics.from_rgb(colours)[:, None])
 
 
-def _mixed(head: Tensor, body: Tensor, weights: Tensor | None) -> Tensor:
+def _blended(head: Tensor, body: Tensor, weights: Tensor | None) -> Tensor:
     return head if weights is None else body + weights * (head - body)
 
 
@@ -121,9 +119,8 @@ def _to_angles(eyes: Tensor) -> tuple[Tensor, Tensor]:
     head's middle."""
     offset = eyes - eyes.new_tensor(HEAD_CENTRE)
     x, y, z = offset.unbind(-1)
-    return torch.stack([torch.atan2(x, z), torch.atan2(y, torch.hypot(x, z))], -1), offset.norm(
-        dim=-1
-    )
+    angles = torch.stack([torch.atan2(x, z), torch.atan2(y, torch.hypot(x, z))], -1)
+    return angles, offset.norm(dim=-1)
 
 
 def _to_eye(angles: Tensor, distance: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ class FitFollower:
         """Starts the viewer, unless it runs."""
         if self.viewer is None:
             self._bundle = AvatarBundle.from_fit(avatar.duplicate(torch.clone), self._capture, {})
-            # To hold it beyond its views would take time from the fit, with every copy anew.
-            show = Show([self._bundle], self._device, size=_SIZE, hold=False)
+            # To clamp its views would take time from the fit, with every copy anew.
+            show = Show([self._bundle], self._device, size=_SIZE, clamp_views=False)
             self.viewer = Viewer(
                 show, [self._capture.root.parent.name], *self._address, share=_RENDER_SHARE
             )

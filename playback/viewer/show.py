@@ -57,16 +57,16 @@ class Show:
         device: str = "cpu",
         *,
         size: int = 512,
-        hold: bool = True,
+        clamp_views: bool = True,
         refine: bool = True,
         compile: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """hold: beyond the views of the recording the avatars are held; see
-        ``likeness.playback.view_clamp.avatar``.
+        """clamp_views: see ``Player.step``.
         refine: they are shown as their screen refiners, where they have one, correct them.
         compile: see Player."""
-        self.device, self._hold, self._refine, self._clock = device, hold, refine, clock
+        self.device, self._clamp_views = device, clamp_views
+        self._refine, self._clock = refine, clock
         self.changed = threading.Condition()
         self._players = [
             Player(bundle, device, refine=refine, compile=compile) for bundle in bundles
@@ -90,9 +90,9 @@ class Show:
     def look_through(self) -> None:
         """Looks through the recordings for what they show now, not when a camera first leaves their
         views."""
-        if self._hold:
+        if self._clamp_views:
             for player in self._players:
-                player.held.gaussians(progress=True)
+                player.clamped.gaussians(progress=True)
 
     def update(self, **changes: Any) -> None:
         """Replaces some of the settings."""
@@ -165,7 +165,9 @@ class Show:
                 if player is self._players[0]
                 else carried_over(state, self.bundles[0], player.bundle)
             )
-            pictures.append(player.step(shown, camera, background, hold=self._hold).rgb)
+            pictures.append(
+                player.step(shown, camera, background, clamp_views=self._clamp_views).rgb
+            )
         whole = torch.cat(pictures, 1)
         return (whole.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 

@@ -76,7 +76,7 @@ class Viewer:
         ]
         bundles = [AvatarBundle.load(folder) for folder in folders]
         show = Show(
-            bundles, device, size=size, hold=not extrapolate, refine=refine, compile=compile
+            bundles, device, size=size, clamp_views=not extrapolate, refine=refine, compile=compile
         )
         show.look_through()
         return cls(

@@ -207,7 +207,7 @@ def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
     refiner = {
         name: t for name, t in player.bundle.tensors().items() if name.startswith("refiner.")
     }
-    for name, tensor in sorted((player.avatar.state_dict() | refiner).items()):
+    for name, tensor in sorted((player.bundle.avatar.state_dict() | refiner).items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     for shot in shots:
         for field in dataclasses.fields(shot.state):

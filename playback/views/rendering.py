@@ -171,7 +171,7 @@ class ViewRenderer:
     def output(self, state: HeadState, camera: Camera) -> RenderOutput:
         """What the player shows of a state [] by a camera of the world."""
         depth = self._depth or self._normals
-        return self.player.step(state, camera, depth=depth, hold=not self.extrapolate)
+        return self.player.step(state, camera, depth=depth, clamp_views=not self.extrapolate)
 
     def render(self, state: HeadState, camera: Camera) -> dict[str, Channel]:
         """The channels of one picture.

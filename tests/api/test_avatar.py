@@ -116,7 +116,9 @@ def test_an_image_is_the_players(avatar):
     state = avatar.state(jawOpen=1)
     camera = avatar.bundle.default_camera
     image = avatar.render(state, camera)
-    output = Player(avatar.bundle).step(state, camera, torch.ones(3), hold=True).rgb.clamp(0, 1)
+    output = (
+        Player(avatar.bundle).step(state, camera, torch.ones(3), clamp_views=True).rgb.clamp(0, 1)
+    )
     assert image.dtype == np.uint8 and image.shape == (camera.height, camera.width, 3)
     np.testing.assert_allclose(image, output.numpy() * 255, atol=0.51)
     assert (avatar.render(size=32) != avatar.render(state, size=32)).any()

@@ -92,7 +92,8 @@ def test_films_hold_the_avatar_where_a_driver_turns_further_than_it_was_seen(fol
     driver = SimpleNamespace(fps=25, frames_at=lambda fps: [0], images=None)
     [[shown]] = rows(player, driver, state.map(lambda tensor: tensor[None]), player.camera.height)
     held, plain = (
-        to_uint8(player.step(state, None, torch.ones(3), hold=hold).rgb) for hold in (True, False)
+        to_uint8(player.step(state, None, torch.ones(3), clamp_views=clamp).rgb)
+        for clamp in (True, False)
     )
     assert np.array_equal(shown, held) and not np.array_equal(shown, plain)
 

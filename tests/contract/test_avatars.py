@@ -78,35 +78,45 @@ class TestEveryAvatar:
 
     def test_a_subset_shows_the_chosen_gaussians_as_they_were(self, kind, anchoring):
         avatar = make(kind, anchoring)
-        avatar.freeze()
         chosen = torch.tensor([1, 4, 5, 30])
         state = toys.random_states(())
         part, whole = avatar.subset(chosen), avatar(state, EYE)
         assert part.num_gaussians == 4 and avatar.num_gaussians == COUNT
         fields_close(whole.map(lambda value: value[chosen]), part(state, EYE), 1e-5)
 
-    def test_frozen_for_playback_it_is_the_same(self, kind, anchoring):
+    def test_compiled_for_playback_it_is_the_same(self, kind, anchoring):
         avatar = make(kind, anchoring)
-        frozen = avatar.duplicate(torch.clone)
-        frozen.freeze()
+        before = {name: value.clone() for name, value in avatar.state_dict().items()}
+        frozen = avatar.compile()
         for seed in range(2):
             state = toys.random_states((), seed=seed)
-            fields_close(avatar(state, EYE), frozen(state, EYE), 1e-5)
-        for name, value in frozen.state_dict().items():
-            assert torch.equal(value, avatar.state_dict()[name]), name
-        assert not any(parameter.requires_grad for parameter in frozen.parameters())
+            cloud = frozen(state, EYE)
+            fields_close(avatar(state, EYE), cloud, 1e-5)
+            assert not any(value.requires_grad for value in cloud.fields().values())
+        for name, value in avatar.state_dict().items():
+            assert torch.equal(value, before[name]), name
+        assert not any(parameter.requires_grad for parameter in frozen.model.parameters())
+        assert avatar.training and avatar.per_gaussian["means"].requires_grad
+
+    def test_warming_up_leaves_no_trace(self, kind, anchoring):
+        avatar = make(kind, anchoring)
+        before = {name: value.clone() for name, value in avatar.state_dict().items()}
+        drawn = torch.get_rng_state()
+        avatar.warm_up()
+        assert torch.equal(torch.get_rng_state(), drawn)
+        for name, value in avatar.state_dict().items():
+            assert torch.equal(value, before[name]), name
+        assert all(parameter.grad is None for parameter in avatar.parameters())
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["kernels", "operations"])
     def test_batches_equal_singles(self, kind, anchoring, dtype):
         avatar, states = make(kind, anchoring).to(dtype), toys.random_states((2, 3)).to(dtype)
         eyes = EYE.to(dtype) + torch.linspace(0, 0.2, 18, dtype=dtype).view(2, 3, 3)
-        frozen = avatar.duplicate(torch.clone)
-        frozen.freeze()
-        for batch in (avatar(states, eyes), frozen(states, eyes)):
-            assert batch.batch_shape == (2, 3)
-            for i in range(2):
-                for j in range(3):
-                    fields_close(batch[i, j], avatar(states[i, j], eyes[i, j]), 1e-5)
+        batch = avatar(states, eyes)
+        assert batch.batch_shape == (2, 3)
+        for i in range(2):
+            for j in range(3):
+                fields_close(batch[i, j], avatar(states[i, j], eyes[i, j]), 1e-5)
 
     def test_gradients_reach_every_parameter(self, kind, anchoring):
         avatar = make(kind, anchoring)

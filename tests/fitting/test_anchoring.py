@@ -7,7 +7,6 @@ import dataclasses
 import torch
 
 from likeness.fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from likeness.fitting.avatars.base import TrainingStates
 from likeness.ops import harmonics
 from likeness.ops.deform import lattice_offsets
 from likeness.scene.transforms import invert_transform, transform_points
@@ -74,7 +73,7 @@ def test_at_rest_nothing_moves():
 def test_pose_correction_starts_at_nothing_and_stays_bounded():
     anchoring = Anchoring(AnchoringConfig(pose_correction=True), 52)
     states = toys.random_states((30,))
-    anchoring.observe(TrainingStates(states.expression, states.T_head_body))
+    anchoring.observe(states.expression, states.T_head_body)
     torch.testing.assert_close(anchoring.pose_delta(states), torch.eye(4).expand(30, 4, 4))
     with torch.no_grad():
         anchoring.correction.fill_(100.0)
@@ -88,5 +87,5 @@ def test_pose_correction_starts_at_nothing_and_stays_bounded():
 def test_pose_correction_works_with_fewer_frames_than_components():
     anchoring = Anchoring(AnchoringConfig(pose_correction=True), 52)
     states = toys.random_states((3,))
-    anchoring.observe(TrainingStates(states.expression, states.T_head_body))
+    anchoring.observe(states.expression, states.T_head_body)
     assert torch.isfinite(anchoring.pose_delta(states)).all()

@@ -136,6 +136,6 @@ def test_moments_and_gradients_of_other_shapes_are_refused_before_a_kernel_runs(
     basis = torch.nn.Parameter(torch.zeros(5, 3, 4))
     optimizer = FusedAdam([{"params": [basis]}], eps=1e-15)
     collect_factors(basis)
-    basis.gradient_factors.append((torch.ones(3), torch.ones(4, 4)))
+    factors_of(basis).append((torch.ones(3), torch.ones(4, 4)))
     with pytest.raises(ValueError, match="expected factors of"):
         optimizer.step()

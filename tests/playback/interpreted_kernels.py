@@ -58,8 +58,7 @@ def check(by_kernels, avatar) -> None:
     exact = avatar.duplicate(
         lambda tensor: tensor.double() if tensor.is_floating_point() else tensor
     )
-    avatar.freeze()
-    evaluate = by_kernels(avatar)
+    evaluate = by_kernels(avatar.compile())
     for state in states():
         found, expected = evaluate(state, EYE), exact(state.to(torch.float64), EYE.double())
         for name, value in expected.fields().items():
@@ -83,8 +82,7 @@ def test_other_avatars_are_placed_as_by_the_operations(kind, anchoring):
 
 
 def test_a_cloud_is_the_callers_own():
-    avatar = moving(PLACED)
-    avatar.freeze()
+    avatar = moving(PLACED).compile()
     with torch.inference_mode():
         fused = FusedLinear(avatar)
         first = fused(toys.random_states((), seed=1), EYE)

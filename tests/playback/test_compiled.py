@@ -8,7 +8,7 @@ import torch
 
 from likeness.fitting.avatars import AVATARS
 from likeness.fitting.avatars.anchoring import AnchoringConfig
-from likeness.playback.compiled import compiled
+from likeness.playback.evaluators import compiled
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, fields_close, make
 
@@ -19,8 +19,7 @@ ANCHORING = {"rigged": EXTENDED, "gaussianhead": AnchoringConfig(two_frames=True
 @pytest.mark.parametrize("kind", AVATARS)
 def test_the_compiled_evaluation_is_the_same(kind):
     """In double precision, which takes the way of CUDA."""
-    avatar = make(kind, ANCHORING.get(kind, AnchoringConfig())).double().eval()
-    avatar.freeze()
+    avatar = make(kind, ANCHORING.get(kind, AnchoringConfig())).double().compile()
     states, eye = toys.random_states((3,)).to(torch.float64), EYE.double()
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -53,6 +52,6 @@ def test_the_turn_of_harmonics_is_not_solved_for_again():
 
 
 def test_inductor_on_cuda_needs_triton(cuda, monkeypatch):
-    monkeypatch.setattr("likeness.playback.compiled.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("likeness.playback.evaluators.importlib.util.find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match="triton is missing"):
-        compiled(make("rigged"), toys.random_states(()).to("cuda"), EYE.to("cuda"))
+        compiled(make("rigged").compile("cuda"), toys.random_states(()).to("cuda"), EYE.to("cuda"))

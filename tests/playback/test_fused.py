@@ -37,7 +37,7 @@ def test_what_there_are_no_kernels_for_is_said(monkeypatch):
     assert "wider than 256" in why_not(make("linear", codes=256))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="triton is missing"):
-        fused(make("linear", PLACED), toys.random_states(()), EYE)
+        fused(make("linear", PLACED).compile(), toys.random_states(()), EYE)
 
 
 @needs_triton

@@ -10,7 +10,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from likeness.fitting.avatars import AVATARS
-from likeness.fitting.avatars.gaussianhead import GaussianHead
 from likeness.playback.evaluators import EVALUATION
 from likeness.playback.graphs import GraphedAvatar
 from likeness.playback.player import Player
@@ -39,11 +38,9 @@ class NothingFromTheHost(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("kind", AVATARS)
-def test_a_frozen_evaluation_takes_nothing_from_the_host(kind, monkeypatch):
+def test_a_compiled_evaluation_takes_nothing_from_the_host(kind):
     """On PyTorch's device without memory, which takes the way of CUDA."""
-    monkeypatch.setattr(GaussianHead, "_reads_deforming", lambda self: True)
-    avatar = make(kind, EXTENDED).duplicate(lambda tensor: tensor.to("meta"))
-    avatar.freeze()
+    avatar = make(kind, EXTENDED).compile("meta")
     state, eye = toys.random_states(()).to("meta"), EYE.to("meta")
     with torch.no_grad():
         avatar(state, eye)  # constants are copied once
@@ -62,7 +59,7 @@ def test_graphs_need_cuda():
         with pytest.raises(ValueError, match=f"evaluation of cpu, got '{name}'"):
             Player(toys.bundle(make("headgas")), evaluation=name)
     with pytest.raises(ValueError, match="on CUDA"):
-        GraphedAvatar(make("headgas"), toys.random_states(()), EYE)
+        GraphedAvatar(make("headgas").compile(), toys.random_states(()), EYE)
 
 
 @pytest.mark.gpu
@@ -91,7 +88,6 @@ def test_captured_clouds_are_the_same(kind):
 def test_players_on_cuda_choose_and_then_wait_for_nothing(kind):
     bundle = toys.bundle(make(kind, EXTENDED))
     player = Player(bundle, "cuda")
-    player.cloud(bundle.recording[0], EYE)
     assert "fails" not in player.choices[EVALUATION].reason
     torch.cuda.set_sync_debug_mode("error")
     try:

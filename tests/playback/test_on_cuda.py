@@ -40,8 +40,8 @@ def test_pictures_are_those_of_the_cpu_and_nothing_waits(cuda, kind, graphs_win)
     bundle = toys.refined(toys.bundle(make(kind, EXTENDED)))
     camera, background = bundle.default_camera.resized(24, 24), torch.rand(3)
     players = Player(bundle, "cuda"), Player(bundle)
-    players[0].step(bundle.recording[0], camera, background)
     assert players[0].choices[EVALUATION].backend == "graph"
+    players[0].step(bundle.recording[0], camera, background)
     for index in (1, 2, 2):
         state, before = bundle.recording[index], len(cuda.waits)
         with cuda.refusing_waits():
@@ -71,8 +71,7 @@ def test_held_views_and_pictures_of_the_inside(cuda, kind, graphs_win, tmp_path)
 class TestChoice:
     def arguments(self, kind="headgas"):
         bundle = toys.bundle(make(kind, EXTENDED))
-        avatar = bundle.avatar.duplicate(lambda tensor: tensor.to("cuda"))
-        avatar.freeze()
+        avatar = bundle.avatar.compile("cuda")
         states = bundle.recording[:2].to("cuda")
         return avatar, states[0], states[1], EYE.to("cuda")
 
@@ -96,7 +95,6 @@ class TestChoice:
         bundle = toys.bundle(make("headgas"))
         times = iter([3.0, 2.0, 1.0])
         player = Player(bundle, "cuda", compile=True)
-        player.step(bundle.recording[0])
         choice = player.choices[EVALUATION]
         assert choice.backend == "compiled" and set(choice.milliseconds) == {
             "torch",
@@ -163,12 +161,11 @@ class TestChoice:
             == 1
         )
         with pytest.raises(type(error)):  # but who asked for it is told
-            Player(bundle, "cuda", evaluation="graph").step(bundle.recording[0])
+            Player(bundle, "cuda", evaluation="graph")
 
     def test_none_is_tried_where_that_is_said_or_there_is_no_cuda(self, cuda):
         bundle = toys.bundle(make("headgas"))
         for player in (Player(bundle, "cuda", evaluation="torch"), Player(bundle)):
-            player.step(bundle.recording[0])
             assert EVALUATION not in player.choices
 
     @pytest.mark.parametrize("kind", AVATARS)

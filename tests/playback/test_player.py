@@ -86,7 +86,7 @@ def test_playing_leaves_the_bundle_as_it_was():
     assert bundle.avatar.training and all(
         parameter.requires_grad for parameter in bundle.avatar.mlp.parameters()
     )
-    assert bundle.avatar._frozen is None and bundle.avatar.per_gaussian["basis"].is_contiguous()
+    assert bundle.avatar.per_gaussian["basis"].is_contiguous()
     for name, value in bundle.avatar.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -124,13 +124,12 @@ class _Counted:
     """Counts the evaluations of a player's avatar."""
 
     def __init__(self, player: Player) -> None:
-        self.count, self._avatar = 0, player.avatar
-        self.view_dependent = player.avatar.view_dependent
-        player.avatar = self
+        self.count, self._evaluator = 0, player._evaluator
+        player._evaluator = self
 
     def __call__(self, state, eye):
         self.count += 1
-        return self._avatar(state, eye)
+        return self._evaluator(state, eye)
 
 
 @pytest.mark.parametrize("kind, evaluations", [("headgas", 1), ("gaussianhead", 4)])

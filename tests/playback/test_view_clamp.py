@@ -1,4 +1,4 @@
-"""Beyond a recording's views colours are held and hidden Gaussians bounded; within them nothing
+"""Beyond a recording's views colours are clamped and hidden Gaussians shrunk; within them nothing
 changes."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from likeness.ops import harmonics
 from likeness.playback.player import Player
 from likeness.playback.view_clamp.gaussians import ClampedGaussians
-from likeness.playback.view_clamp.views import Cone, Held, SeenViews, seen_from
+from likeness.playback.view_clamp.views import ClampedView, Cone, RecordedViews, seen_from
 from likeness.playback.views.backgrounds import Background
 from likeness.playback.views.rendering import ViewRenderer
 from likeness.playback.views.trajectories import HEAD_CENTRE, Angle, in_world, turned
@@ -22,24 +22,24 @@ from tests.contract.test_avatars import EXTENDED, make
 CENTRE = torch.tensor([HEAD_CENTRE])
 
 
-def test_cones_hold_what_lies_outside_at_their_border():
+def test_cones_clamp_what_lies_outside_to_their_border():
     camera = toys.camera(64)
     poses = torch.stack([toys.head_pose(math.radians(yaw)) for yaw in torch.linspace(-10, 10, 200)])
     cone = Cone.of(camera, poses)
     frontal = camera.in_frame(toys.head_pose())
     within = turned(frontal, Angle(8)).center
     assert cone.nearest(within) == (within, 0)
-    held, outside = cone.nearest(turned(frontal, Angle(30)).center)
+    clamped, outside = cone.nearest(turned(frontal, Angle(30)).center)
     assert 16 < math.degrees(outside) < 19
-    held = held - CENTRE[0]
-    yaw = math.degrees(math.atan2(float(held[0]), float(held[2])))
+    clamped = clamped - CENTRE[0]
+    yaw = math.degrees(math.atan2(float(clamped[0]), float(clamped[2])))
     assert 11 < yaw < 14  # the border and its margin
     assert math.isclose(
-        float(held.norm()), float((frontal.center - CENTRE[0]).norm()), rel_tol=1e-5
+        float(clamped.norm()), float((frontal.center - CENTRE[0]).norm()), rel_tol=1e-5
     )
 
 
-def test_held_colours_are_those_of_the_view_they_are_held_at():
+def test_clamped_colours_are_those_of_the_view_they_are_clamped_to():
     avatar = make("headgas", EXTENDED)
     state = toys.random_states(())
     eye, other = torch.tensor([0.1, 0.0, 0.9]), torch.tensor([-0.8, 0.3, 0.5])
@@ -52,19 +52,19 @@ def test_held_colours_are_those_of_the_view_they_are_held_at():
         seen_from(cloud, eye).sh, torch.nn.functional.normalize(cloud.means - other, dim=-1)
     )
     torch.testing.assert_close(seen, expected, atol=1e-5, rtol=0)
-    held = Held(eye, other, 0.1, 0.5)
+    view = ClampedView(eye, other, 0.1, 0.5)
     # the first follows the body, the last the head
     weights = torch.linspace(0, 1, cloud.num_gaussians)
-    mixed = harmonics.evaluate(seen_from(cloud, held.eyes(weights)).sh, cloud.means)
+    mixed = harmonics.evaluate(seen_from(cloud, view.eyes(weights)).sh, cloud.means)
     torch.testing.assert_close(mixed[-1], expected[-1], atol=1e-5, rtol=0)
     assert (mixed[0] - expected[0]).abs().max() > 1e-4
-    amount = held.amount(weights)
+    amount = view.amount(weights)
     assert float(amount[0]) == 1 and math.isclose(
         float(amount[-1]), 0.1 / math.radians(10), rel_tol=1e-5
     )
 
 
-def test_a_still_body_is_held_while_the_head_may_turn():
+def test_a_still_body_is_clamped_while_the_head_may_turn():
     """The recording turns the head by 20° before a body that stands still; a camera turned by 20°
     shows no new head."""
     yaws = torch.linspace(-0.35, 0.35, 60)
@@ -77,31 +77,28 @@ def test_a_still_body_is_held_while_the_head_may_turn():
     bundle = dataclasses.replace(toys.bundle(make("headgas")), recording=recording)
     rest = bundle.default_state
     view = turned(bundle.default_camera.in_frame(rest.T_world_head), Angle(18))
-    held = SeenViews(bundle).held(rest, view.center)
-    assert held.head_outside == 0 and 14 < math.degrees(held.body_outside) < 16
-    assert (
-        not SeenViews(bundle)
-        .held(rest, bundle.default_camera.in_frame(rest.T_world_head).center)
-        .needed
-    )
+    clamped = RecordedViews(bundle).clamped(rest, view.center)
+    assert clamped.head_outside == 0 and 14 < math.degrees(clamped.body_outside) < 16
+    own = bundle.default_camera.in_frame(rest.T_world_head).center
+    assert not RecordedViews(bundle).clamped(rest, own).is_outside
 
 
-def test_a_player_holds_only_when_asked_and_only_beyond_the_recording():
+def test_a_player_clamps_views_only_when_asked_and_only_beyond_the_recording():
     bundle = toys.bundle(make("headgas", EXTENDED), 48)
     recording = dataclasses.replace(bundle.recording, T_world_body=bundle.recording.T_world_head)
     player = Player(dataclasses.replace(bundle, recording=recording))
-    state, held = recording[3], player.held.gaussians()
+    state, gaussians = recording[3], player.clamped.gaussians()
     own = bundle.default_camera
-    assert torch.equal(player.step(state, own, hold=True).rgb, player.step(state, own).rgb)
+    assert torch.equal(player.step(state, own, clamp_views=True).rgb, player.step(state, own).rgb)
     beside = in_world(turned(own.in_frame(state.T_world_head), Angle(60)), state.T_world_head)
-    plain, shown = (player.step(state, beside, hold=hold) for hold in (False, True))
+    plain, shown = (player.step(state, beside, clamp_views=clamp) for clamp in (False, True))
     assert (plain.rgb - shown.rgb).abs().max() > 0.01
     white = Background("white")
     pictures = [
         ViewRenderer(player, white, extrapolate=e).output(state, beside).rgb for e in (True, False)
     ]
     assert torch.equal(pictures[0], plain.rgb) and torch.equal(pictures[1], shown.rgb)
-    assert player.held.gaussians() is held  # looked at once
+    assert player.clamped.gaussians() is gaussians  # looked at once
     measured = Player(player.bundle).step(state, beside).rgb
     torch.testing.assert_close(measured, plain.rgb, atol=0, rtol=0)
 
@@ -124,23 +121,23 @@ def test_hidden_gaussians_take_on_the_colours_around_them():
     player = Player(
         dataclasses.replace(toys.bundle(make("headgas")), default_camera=toys.camera(48))
     )
-    player.avatar = _Still(cloud)
+    player._evaluator = player.avatar = _Still(cloud)
     seen = ClampedGaussians.of(player)
     front = cloud.means[:1500, 2] > -0.02
     assert seen.confidence[:1500][front].mean() > 0.8 and seen.confidence[1500:].max() < 0.3
-    filled = harmonics.evaluate(seen.filled(cloud, 1.0).sh, cloud.means)
+    filled = harmonics.evaluate(seen.clamped(cloud, 1.0).sh, cloud.means)
     assert (filled[1500:, 1] > 0.7).all() and (filled[1500:, 0] < 0.3).all()
     large = dataclasses.replace(cloud, scales=torch.full_like(cloud.scales, 0.03))
-    bounded = seen.filled(large, 1.0).scales
+    bounded = seen.clamped(large, 1.0).scales
     assert (bounded[1500:] < 0.015).all() and (
         bounded[seen.confidence == 1] == large.scales[0, 0]
     ).all()
-    for name, value in seen.filled(cloud, 0.0).fields().items():
+    for name, value in seen.clamped(cloud, 0.0).fields().items():
         torch.testing.assert_close(value, cloud.fields()[name])
 
 
 class _Still:
-    view_dependent = False
+    view_dependent = overwrites = False
 
     def __init__(self, cloud: GaussianCloud) -> None:
         self._cloud, self.num_gaussians = cloud, cloud.num_gaussians

@@ -22,8 +22,8 @@ from likeness.head_models.arkit import ARKIT_EXPRESSIONS
 from likeness.ops import harmonics
 from likeness.playback.player import Player
 from likeness.playback.view_clamp.avatar import ViewClampedAvatar
-from likeness.playback.view_clamp.gaussians import LONGEST_M, ClampedGaussians
-from likeness.playback.view_clamp.views import SeenViews
+from likeness.playback.view_clamp.gaussians import MAX_HIDDEN_M, ClampedGaussians
+from likeness.playback.view_clamp.views import RecordedViews
 from likeness.playback.views.trajectories import Angle, turned
 from likeness.scene.errors import UserError
 from likeness.scene.expression_tuning import ExpressionTuning
@@ -223,7 +223,7 @@ def test_beyond_the_recording_the_page_holds_as_the_player_does(tmp_path, anchor
             torch.testing.assert_close(
                 torch.tensor(cloud[name]).T, value, atol=1e-3, rtol=0, msg=name
             )
-        held = SeenViews(bundle).held(state, eye)
+        held = RecordedViews(bundle).clamped(state, eye)
         amounts.add(round(float(held.amount(None)), 2))
         if held.head_outside > 0.1:
             plain = player.cloud(state, eye)
@@ -231,7 +231,7 @@ def test_beyond_the_recording_the_page_holds_as_the_player_does(tmp_path, anchor
     assert {0.0, 1.0} < amounts  # and some between
     assert (gaussians.confidence < 1).any() and torch.tensor(
         found[-1]["logScales"]
-    ).exp().max() > LONGEST_M
+    ).exp().max() > MAX_HIDDEN_M
 
 
 def test_the_page_has_the_cones_and_what_the_recording_shows(tmp_path):
@@ -241,7 +241,7 @@ def test_the_page_has_the_cones_and_what_the_recording_shows(tmp_path):
         json.loads((tmp_path / "avatar.json").read_text())["seen"],
         read_arrays(tmp_path),
     )
-    for name, cone in (("head", SeenViews(bundle).head), ("body", SeenViews(bundle).body)):
+    for name, cone in (("head", RecordedViews(bundle).head), ("body", RecordedViews(bundle).body)):
         assert facts[name] == {"low": cone.low.tolist(), "high": cone.high.tolist()}
     seen = ClampedGaussians.of(Player(bundle))
     torch.testing.assert_close(arrays["seen.confidence"][0], seen.confidence, atol=0.01, rtol=0)

@@ -15,7 +15,7 @@ import torch
 from likeness.export.web import export_web
 from likeness.fitting.metrics import psnr
 from likeness.playback.player import Player
-from likeness.playback.view_clamp.views import SeenViews
+from likeness.playback.view_clamp.views import RecordedViews
 from likeness.playback.views.trajectories import Angle, in_world, turned
 from likeness.scene.transforms import matrices_to_quats
 from tests import toys
@@ -112,12 +112,15 @@ def test_beyond_the_recording_it_is_held_as_the_player_holds_it(opened):
     for camera in views:
         fix_camera(opened, camera)
         expected, plain = (
-            player.step(state, camera, WHITE, hold=hold).rgb.clamp(0, 1) for hold in (True, False)
+            player.step(state, camera, WHITE, clamp_views=clamp).rgb.clamp(0, 1)
+            for clamp in (True, False)
         )
         found = shown(opened.browser)
         assert psnr(found, expected) > 42  # 35 asked for
         beyond = (
-            SeenViews(opened.bundle).held(state, camera.in_frame(state.T_world_head).center).needed
+            RecordedViews(opened.bundle)
+            .clamped(state, camera.in_frame(state.T_world_head).center)
+            .is_outside
         )
         assert beyond == (camera is not views[-1])
         assert (psnr(found, plain) < psnr(found, expected) - 3) == beyond

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from likeness.fitting.avatars import AVATARS
+from likeness.fitting.avatars.gaussianhead import GaussianHead
 from likeness.fitting.config import FitConfig
 from likeness.fitting.image_fit import fit_pictures
 from likeness.fitting.loop import Budget
@@ -59,6 +60,11 @@ class Clock:
         return pass_by
 
 
+def even(_) -> float:
+    """Milliseconds: as many with any evaluator."""
+    return 1.0
+
+
 def chosen(monkeypatch, config: NetworksConfig, *, fused_s: float, torch_s: float) -> choice.Choice:
     clock, network = Clock(), make_network(9, 20, 5)
     fake_tinycudann.install(monkeypatch, torch.float32, on_evaluation=clock.costs(fused_s))
@@ -85,17 +91,17 @@ def test_auto_takes_the_faster(monkeypatch):
 def test_what_differs_stays_in_pytorch(config, monkeypatch):
     fake_tinycudann.install(monkeypatch, torch.half)
     network, inputs = make_network(9, 20, 5), [torch.randn(100, 9)]
-    strict = choose(network, inputs, dataclasses.replace(config, tolerance=1e-6))
+    strict = choose(network, inputs, dataclasses.replace(config, tolerance=1e-6), even)
     assert strict.backend == "torch" and "half precision would change it" in strict.reason
     assert 1e-6 < strict.difference < 5e-3
-    beyond = choose(network, [1e6 * inputs[0]], config)
+    beyond = choose(network, [1e6 * inputs[0]], config, even)
     assert beyond.backend == "torch" and beyond.difference == float("inf")
 
 
 @pytest.mark.parametrize("config", [AUTO, FUSED])
 def test_what_cannot_be_represented_stays_in_pytorch(config, monkeypatch):
     fake_tinycudann.install(monkeypatch)
-    refused = choose(make_network(9, 200, 5), [torch.randn(3, 9)], config)
+    refused = choose(make_network(9, 200, 5), [torch.randn(3, 9)], config, even)
     assert refused.backend == "torch" and "200 units" in refused.reason
 
 
@@ -105,11 +111,15 @@ def test_a_failure_is_an_error_only_where_it_was_asked_for(monkeypatch):
 
     fake_tinycudann.install(monkeypatch, on_evaluation=fail)
     network, inputs = make_network(9, 20, 5), [torch.randn(3, 9)]
-    assert "fails (no kernel image)" in choose(network, inputs, AUTO).reason
+    assert "fails (no kernel image)" in choose(network, inputs, AUTO, even).reason
     with pytest.raises(
         ValueError, match=r"tinycudann fails \(no kernel image\); set networks.backend=torch"
     ):
-        choose(network, inputs, FUSED)
+        choose(network, inputs, FUSED, even)
+
+
+def replaced(choices) -> set[str]:
+    return {name for name, chosen in choices.items() if chosen.evaluator}
 
 
 @pytest.mark.parametrize("kind", AVATARS)
@@ -117,23 +127,18 @@ def test_avatars_look_the_same_by_either(kind, monkeypatch):
     fake_tinycudann.install(monkeypatch, torch.float32)
     avatar, state = make(kind, EXTENDED), toys.random_states(())
     avatar.advance(1e9)
-    avatar.freeze()
+    frozen = avatar.compile()
     with torch.no_grad():
-        plain = avatar(state, EYE)
-        choices = choose_for(avatar, state, EYE, FUSED)
-        assert {name for name, found in choices.items() if found.evaluator} == NETWORKS.get(
-            kind, set()
-        )
-        fields_close(avatar(state, EYE), plain, 1e-5)
+        plain = frozen(state, EYE)
+        fused, choices = choose_for(frozen, state, EYE, FUSED)
+        assert replaced(choices) == NETWORKS.get(kind, set())
+        fields_close(fused(state, EYE), plain, 1e-5)
         fake_tinycudann.install(monkeypatch, torch.half)
-        halves = choose_for(avatar, state, EYE, FUSED)
-        assert {name for name, found in halves.items() if found.evaluator} == NETWORKS.get(
-            kind, set()
-        )
-        difference = (avatar(state, EYE).sh - plain.sh).abs().max()
+        half, choices = choose_for(frozen, state, EYE, FUSED)
+        assert replaced(choices) == NETWORKS.get(kind, set())
+        difference = (half(state, EYE).sh - plain.sh).abs().max()
         assert difference < 0.02 * plain.sh.abs().max() and (difference > 0) == (kind in NETWORKS)
-        avatar.evaluate_by({})
-        fields_close(avatar(state, EYE), plain, 0)
+        fields_close(frozen(state, EYE), plain, 0)
 
 
 @pytest.mark.parametrize(
@@ -148,13 +153,10 @@ def test_avatars_look_the_same_by_either(kind, monkeypatch):
 )
 def test_every_headgas_looks_the_same_by_either(changes, fused, monkeypatch):
     fake_tinycudann.install(monkeypatch, torch.float32)
-    avatar, state = make("headgas", **changes), toys.random_states(())
-    avatar.freeze()
-    with torch.no_grad():
-        plain = avatar(state, EYE)
-        choices = choose_for(avatar, state, EYE, FUSED)
-        fields_close(avatar(state, EYE), plain, 1e-5)
-    assert {name for name, found in choices.items() if found.evaluator} == fused
+    frozen, state = make("headgas", **changes).compile(), toys.random_states(())
+    avatar, choices = choose_for(frozen, state, EYE, FUSED)
+    fields_close(avatar(state, EYE), frozen(state, EYE), 1e-5)
+    assert replaced(choices) == fused
 
 
 def test_what_the_evaluation_costs_decides(monkeypatch):
@@ -162,11 +164,12 @@ def test_what_the_evaluation_costs_decides(monkeypatch):
     clock = Clock()
     fake_tinycudann.install(monkeypatch, torch.float32, on_evaluation=clock.costs(2e-3))
     avatar, state = make("gaussianhead"), toys.random_states(())
-    avatar.freeze()
-    avatar.opacity_mlp.register_forward_pre_hook(clock.costs(1e-3))
-    avatar.color_mlp.register_forward_pre_hook(clock.costs(3e-3))
-    choices = choose_for(avatar, state, EYE, AUTO, clock)
-    assert {name: found.backend for name, found in choices.items()} == {
+    networks = avatar.networks()
+    networks["opacity_mlp"].register_forward_pre_hook(clock.costs(1e-3))
+    networks["color_mlp"].register_forward_pre_hook(clock.costs(3e-3))
+    monkeypatch.setattr(GaussianHead, "networks", lambda self: networks)
+    _, choices = choose_for(avatar.compile(), state, EYE, AUTO, clock)
+    assert {name: chosen.backend for name, chosen in choices.items()} == {
         "deformation": "torch",
         "opacity_mlp": "torch",
         "color_mlp": "tinycudann",
@@ -177,20 +180,15 @@ def test_what_the_evaluation_costs_decides(monkeypatch):
     )
 
 
-def test_evaluators_belong_to_a_frozen_avatar():
-    avatar, state = make("headgas").duplicate(torch.clone), toys.random_states(())
-    with pytest.raises(ValueError, match="frozen"):
-        avatar.evaluate_by({})
-    avatar.freeze()
-    avatar.evaluate_by({"mlp": lambda parts: 1 / 0})
-    avatar.duplicate(torch.clone)(state, EYE)  # a copy has its own networks
+def test_other_evaluators_make_another_avatar():
+    frozen, state = make("headgas").compile(), toys.random_states(())
+    broken = frozen.with_networks({"mlp": lambda parts: 1 / 0})
+    frozen(state, EYE)
     with pytest.raises(ZeroDivisionError):
-        avatar(state, EYE)
-    avatar.freeze()
-    avatar(state, EYE)
+        broken(state, EYE)
 
 
-def test_players_choose_at_the_first_state(monkeypatch):
+def test_players_choose_as_they_are_made(monkeypatch, caplog):
     """On a CPU, taken for a device on which tinycudann runs."""
     bundle, state = toys.bundle(make("headgas", EXTENDED)), toys.random_states(())
     plain = Player(bundle)
@@ -198,14 +196,14 @@ def test_players_choose_at_the_first_state(monkeypatch):
     assert plain.choices == {}
     fake_tinycudann.install(monkeypatch, torch.float32)
     monkeypatch.setattr(choice, "why_not", lambda device: None)
-    player = Player(dataclasses.replace(bundle, facts={"networks": dataclasses.asdict(FUSED)}))
-    assert player.choices is None
-    fields_close(player.cloud(state, EYE), expected, 1e-5)
+    fits = dataclasses.replace(bundle, facts={"networks": dataclasses.asdict(FUSED)})
+    with caplog.at_level("INFO"):
+        player = Player(fits)
     assert player.choices["mlp"].backend == "tinycudann"
-    assert (
-        Player(player.bundle, networks=NetworksConfig("torch")).cloud(state, EYE).num_gaussians
-        == 40
-    )
+    assert sum("mlp by tinycudann" in record.message for record in caplog.records) == 1
+    fields_close(player.cloud(state, EYE), expected, 1e-5)
+    plain = Player(fits, networks=NetworksConfig("torch"))
+    assert plain.choices == {} and plain.cloud(state, EYE).num_gaussians == 40
 
 
 def test_what_is_asked_for_and_missing_is_said(monkeypatch, caplog):
@@ -223,7 +221,7 @@ def test_what_is_asked_for_and_missing_is_said(monkeypatch, caplog):
         Player(bundle, networks=FUSED)
     require(AUTO, "cuda")
     assert settle(AUTO, "cuda").backend == "torch" and not caplog.records
-    choice._say_once.cache_clear()
+    choice._warn_once.cache_clear()
     for _ in range(2):  # a bundle that was made elsewhere plays all the same
         Player(dataclasses.replace(bundle, facts={"networks": {"backend": "tinycudann"}}))
     assert sum("as the avatar's fit asked for" in record.message for record in caplog.records) == 1
@@ -254,17 +252,13 @@ def test_fits_begin_with_asking_for_the_backend():
 
 
 def test_what_was_chosen_is_a_note_of_the_run(monkeypatch):
-    bundle, frame = (
-        toys.bundle(make("headgas")),
-        types.SimpleNamespace(state=toys.random_states(())),
-    )
-    capture = types.SimpleNamespace(frames=[frame])
-    assert evaluation.network_notes(bundle, capture, "cpu") == {}
+    bundle = toys.bundle(make("headgas"))
+    assert evaluation.network_notes(bundle, "cpu") == {}
 
     def note(choices) -> str:
-        stand_in = types.SimpleNamespace(choices=choices, step=lambda state: None)
+        stand_in = types.SimpleNamespace(choices=choices)
         monkeypatch.setattr(evaluation, "Player", lambda *_: stand_in)
-        return evaluation.network_notes(bundle, capture, "cuda")["networks"]
+        return evaluation.network_notes(bundle, "cuda")["networks"]
 
     times = {"torch": 0.5, "tinycudann": 0.25}
     fused = choice.Choice("tinycudann", "faster", times, 0.00123)

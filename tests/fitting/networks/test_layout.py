@@ -1,4 +1,4 @@
-"""A network and its parameter vector of tiny-cuda-nn are the same network, both ways."""
+"""A network and its parameter vector of tiny-cuda-nn are the same network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from likeness.fitting.networks import FusedMLP, Layout, UnsupportedNetwork, pack, unpack
+from likeness.fitting.networks import FusedMLP, Layout, UnsupportedNetwork, pack
 from tests.fitting.networks import fake_tinycudann
 
 SIZES = {
@@ -41,16 +41,6 @@ def test_the_packed_network_is_the_network(sizes, rows, monkeypatch):
         assert found.dtype == torch.float32 and not found.requires_grad
         torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
     assert FusedMLP(network)([inputs[:0]]).shape == (0, sizes[-1])
-
-
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_unpacking_gives_the_network_back(sizes):
-    network = make_network(*sizes)
-    for dtype in (torch.float32, torch.half):
-        found = unpack(pack(network, dtype), Layout.of(network)).state_dict()
-        assert list(found) == list(network.state_dict())
-        for name, value in network.state_dict().items():
-            assert torch.equal(found[name], value.to(dtype)), name
 
 
 def test_each_parameter_has_its_documented_place():
@@ -94,15 +84,6 @@ def test_weights_beyond_half_precision_are_refused():
     pack(network, torch.float32)
     with pytest.raises(UnsupportedNetwork, match="not finite in float16"):
         pack(network)
-
-
-def test_vectors_that_are_not_packed_ones_are_refused():
-    network = make_network(3, 3, 3)
-    packed, layout = pack(network), Layout.of(network)
-    with pytest.raises(ValueError, match="expected the shape"):
-        unpack(packed[:-1], layout)
-    with pytest.raises(ValueError, match="what pads the layers"):
-        unpack(packed + 1, layout)
 
 
 def test_another_arrangement_is_noticed(monkeypatch):

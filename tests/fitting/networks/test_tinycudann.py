@@ -7,15 +7,7 @@ import pytest
 import torch
 
 from likeness.fitting.avatars import AVATARS
-from likeness.fitting.networks import (
-    FusedMLP,
-    Layout,
-    NetworksConfig,
-    choose,
-    pack,
-    unpack,
-    why_not,
-)
+from likeness.fitting.networks import FusedMLP, NetworksConfig, why_not
 from likeness.playback.player import Player
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, EYE, make
@@ -35,22 +27,14 @@ def test_networks_are_the_same(sizes, rows):
     difference = (fused([inputs]) - expected).abs().max() / expected.abs().max()
     print(f"{sizes}, {rows} rows: largest difference {difference:.2g} of the largest output")
     assert difference < 0.01
-    back = unpack(fused._fused.params.detach(), Layout.of(network))
-    assert torch.equal(pack(back, fused._fused.dtype), fused._fused.params)
 
 
-@pytest.mark.parametrize("rows", [5_000, 100_000])
-def test_the_choice_is_made(rows):
-    found = choose(
-        make_network(59, 64, 64, 49).cuda(),
-        [torch.randn(rows, 59, device="cuda")],
-        NetworksConfig(),
-    )
-    print(f"{rows} rows: {found}")
-    assert set(found.milliseconds) == {"torch", "tinycudann"}
-    assert (found.backend == "tinycudann") == (
-        found.milliseconds["tinycudann"] < found.milliseconds["torch"]
-    )
+def test_the_choice_is_made():
+    player = Player(toys.bundle(make("headgas")), "cuda", evaluation="torch")
+    chosen = player.choices["mlp"]
+    assert set(chosen.milliseconds) == {"torch", "tinycudann"}
+    faster = chosen.milliseconds["tinycudann"] < chosen.milliseconds["torch"]
+    assert (chosen.backend == "tinycudann") == faster
 
 
 @pytest.mark.parametrize("evaluation", ["torch", "graph"])

@@ -233,14 +233,14 @@ def test_coarse_shows_leave_the_screen_refiner_out(bundle):
 def test_beyond_the_recording_avatars_are_held_unless_it_is_not_wanted(bundle):
     start = orbit.start_of(bundle)
     beside = seen_from(dataclasses.replace(start, position=(0.7, 0.0, 0.3)))
-    shows = [Show([bundle], size=32, hold=hold) for hold in (True, False)]
+    shows = [Show([bundle], size=32, clamp_views=clamp) for clamp in (True, False)]
     shows[0].look_through()
     held, plain = (show.picture(beside, show.settings, 4) for show in shows)
     camera = orbit.camera_of(beside, bundle.default_state.T_world_head, 32, 32)
-    for picture, hold in ((held, True), (plain, False)):
+    for picture, clamp in ((held, True), (plain, False)):
         expected = (
             Player(bundle)
-            .step(bundle.recording[4], camera, torch.ones(3), hold=hold)
+            .step(bundle.recording[4], camera, torch.ones(3), clamp_views=clamp)
             .rgb.clamp(0, 1)
         )
         assert abs(picture / 255 - expected.numpy()).max() < 3 / 255
