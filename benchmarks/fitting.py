@@ -3,14 +3,12 @@ the machine's limits.
 
     python -m benchmarks.fitting [--presets headgas gaussianhead default] [--gaussians 20000] [--size 512] [--threads 2]
     python -m benchmarks.fitting --batch 1 2 4 8
-    python -m benchmarks.fitting --scaling docs/scaling.png
 
 A step is what a fit does: frame, avatar, rendering, losses (without VGG), all gradients, the
 optimizer. The scene is that of benchmarks/common/synthetic_head.py. The parts are timed with the graph cut
 between them; their limit is what the bytes and the operations that they cannot do without would
 take at the speeds measured in the same run. With several --batch: what steps of so many frames
-(schedule.batch) gain, in pictures a second. With --scaling: how a step and a frame of playback grow
-with Gaussians, pixels and threads, as a table and a plot.
+(schedule.batch) gain, in images a second.
 """
 
 from __future__ import annotations
@@ -147,18 +145,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seconds", type=float, default=8.0, help="time per preset (default: 8)")
     parser.add_argument(
-        "--scaling",
-        type=Path,
-        metavar="PNG",
-        help="instead: how it grows, with a plot in this file",
-    )
-    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the figures here, as they come"
     )
     options = parser.parse_args(arguments)
     conditions = announced(device=options.device)
     kept = Kept(options.json, machine=conditions)
-    (_scaling if options.scaling else _steps)(options, kept)
+    _steps(options, kept)
     kept.note(machine=with_load_after(conditions))
 
 
@@ -183,18 +175,6 @@ def _steps(options: argparse.Namespace, kept: Kept) -> None:
             print(parts_table(preset, row["parts"]), flush=True)
     if len(options.batch) > 1:
         print(f"\n{batches_table(kept.rows)}", flush=True)
-
-
-def _scaling(options: argparse.Namespace, kept: Kept) -> None:
-    from benchmarks import scaling
-
-    rows = scaling.measure(
-        options.presets, options.size, options.gaussians[-1], options.threads, options.seconds
-    )
-    print(f"\n{scaling.markdown(rows)}")
-    scaling.plot(rows, options.scaling)
-    for row in rows:
-        kept.add(row)
 
 
 if __name__ == "__main__":

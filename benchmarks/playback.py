@@ -3,7 +3,7 @@
     python -m benchmarks.playback [RUN ...] [--sizes 256 512] [--threads 2] [--json FILE]
 
 Each RUN (or bundle) plays its own recording: every frame has a new expression and pose, so that
-nothing comes from memory. Without one, a made head plays random states: the avatar of --preset with
+nothing comes from memory. Without one, a synthetic head plays random states: the avatar of --preset with
 --gaussians Gaussians. Every renderer that runs on this machine is measured. A frame is Player.step;
 avatar and rasteriser are timed apart in a second round, on CUDA with the GPU waited for. There,
 "pipelined" in the JSON is a frame of many in a row with one wait at the end, as a film is rendered,
@@ -17,7 +17,6 @@ rasteriser.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib.util
 import itertools
 import math
@@ -31,7 +30,7 @@ import torch
 
 from benchmarks.common.device_times import PeakMemory, is_cuda, pipelined_ms
 from benchmarks.common.figures import Kept, announced, with_load_after
-from benchmarks.common.synthetic_head import head_like_scene
+from benchmarks.common.synthetic_head import as_exported, synthetic_bundle
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.networks import NetworksConfig, describe, why_not
 from likeness.playback import fused
@@ -40,9 +39,7 @@ from likeness.playback.player import Player
 from likeness.renderers.cpu import THREADS_VARIABLE
 from likeness.scene.head_state import HeadState
 
-_RIG_VERTICES = 4706  # of the default head model
 _MIN_FRAMES = 20
-_CODES = 24  # of most exported avatars
 PARTS = ("frame", "avatar", "rasteriser")
 
 
@@ -56,91 +53,6 @@ def renderers(only: Sequence[str] | None = None) -> dict[str, str]:
             f"--renderers: {', '.join(sorted(unknown))} does not run here, only {', '.join(found)}"
         )
     return {name: device for name, device in found.items() if only is None or name in only}
-
-
-def made_bundle(preset: str, count: int, size: int = 512, frames: int = 60) -> AvatarBundle:
-    """A head of ``count`` Gaussians with random bases, as the preset's avatar, and a recording of
-    random states."""
-    from likeness.fitting.avatars import AVATARS, AvatarShape, TrainingStates
-    from likeness.fitting.config import FitConfig
-    from likeness.scene.camera import Camera
-    from likeness.scene.config_files import load_preset
-    from likeness.scene.rig_binding import RigBinding
-    from likeness.scene.seeds import Seeds
-    from likeness.scene.transforms import make_transform, rotvecs_to_matrices
-
-    config = load_preset(preset, FitConfig)
-    cloud, camera = head_like_scene(count, size, 0)
-    g = torch.Generator().manual_seed(0)
-    # from here on the world is the camera's frame
-    rest = HeadState.neutral(52, 2, camera.T_cam_world)
-    turns = make_transform(
-        rotvecs_to_matrices(0.1 * torch.randn(frames, 3, generator=g)), torch.zeros(frames, 3)
-    )
-    recording = HeadState(
-        torch.rand(frames, 52, generator=g),
-        rest.joints.expand(frames, -1, -1),
-        rest.T_world_head @ turns,
-        rest.T_world_body.expand(frames, 4, 4),
-    )
-    avatar = AVATARS[config.avatar](
-        config.avatar_config(), AvatarShape(count, 52, 2, _RIG_VERTICES)
-    )
-    seeds = Seeds(cloud, torch.full((count,), 0.5), RigBinding.empty(count, 52, _RIG_VERTICES))
-    avatar.initialize(seeds, TrainingStates(recording.expression, recording.T_head_body))
-    avatar.advance(config.schedule.iterations)
-    with torch.no_grad():
-        if "basis" in avatar.per_gaussian:
-            avatar.per_gaussian["basis"].copy_(
-                torch.randn(avatar.per_gaussian["basis"].shape, generator=g)
-            )
-        if hasattr(avatar, "mlp"):
-            avatar.mlp[-1].weight.copy_(0.1 * torch.randn(avatar.mlp[-1].weight.shape, generator=g))
-    times = torch.arange(frames, dtype=torch.float64) / 25
-    ranges = torch.stack([recording.expression.amin(0), recording.expression.amax(0)])
-    names = tuple(f"expression_{index}" for index in range(52))
-    world = Camera(camera.K, torch.eye(4), size, size)
-    return AvatarBundle(
-        avatar.eval(),
-        "made",
-        names,
-        ("eye_left", "eye_right"),
-        ranges,
-        world,
-        rest,
-        recording,
-        times,
-        {},
-    )
-
-
-def as_exported(bundle: AvatarBundle) -> AvatarBundle:
-    """A made head as a linear avatar with random modes, of the kind and the sizes that are
-    exported."""
-    from likeness.fitting.avatars import AVATARS, AvatarShape
-    from likeness.fitting.avatars.linear import LinearConfig
-
-    avatar, g = bundle.avatar, torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        cloud = avatar(bundle.default_state, torch.zeros(3))
-        coefficients = min(cloud.sh.shape[1], 4)
-        config = LinearConfig(
-            _CODES,
-            hidden_size=128,
-            sh_degree=round(coefficients**0.5) - 1,
-            anchoring=avatar.anchoring.config,
-        )
-        vertices = avatar.rig_shapes.shape[1] if config.anchoring.rigged else 0
-        linear = AVATARS["linear"](config, AvatarShape(avatar.num_gaussians, 52, 2, vertices))
-        linear.load_state_dict(avatar.state_dict(), strict=False)
-        p = linear.per_gaussian
-        looks = torch.cat(
-            [torch.logit(cloud.opacities, 0.01)[:, None], cloud.sh[:, :coefficients].flatten(1)], 1
-        )
-        p["base_looks"].copy_(looks)
-        for name in ("look_modes", "motion_modes"):
-            p[name].copy_(0.05 * torch.randn(p[name].shape, generator=g))
-    return dataclasses.replace(bundle, avatar=linear.eval())
 
 
 def evaluations(asked: Sequence[Evaluation], bundle: AvatarBundle, device: str) -> list[Evaluation]:
@@ -278,10 +190,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "runs", nargs="*", type=Path, metavar="RUN", help="runs or bundles (default: a made head)"
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="RUN",
+        help="runs or bundles (default: a synthetic head)",
     )
     parser.add_argument(
-        "--preset", default="default", metavar="NAME", help="of the made head (default: default)"
+        "--preset",
+        default="default",
+        metavar="NAME",
+        help="of the synthetic head (default: default)",
     )
     parser.add_argument(
         "--gaussians",
@@ -289,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs="+",
         default=[20_000],
         metavar="N",
-        help="of the made head (default: 20000)",
+        help="of the synthetic head (default: 20000)",
     )
     parser.add_argument(
         "--sizes",
@@ -308,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--exported",
         action="store_true",
-        help="the made head as a linear avatar, as it is exported",
+        help="the synthetic head as a linear avatar, as it is exported",
     )
     parser.add_argument(
         "--evaluations",
@@ -358,8 +277,8 @@ def _what_plays(options: argparse.Namespace):
         yield (run.parent if run.name == "bundle" else run).name, load_bundle(run)
     if not options.runs:
         for count in options.gaussians:
-            made = made_bundle(options.preset, count)
-            yield "made head", as_exported(made) if options.exported else made
+            bundle = synthetic_bundle(options.preset, count)
+            yield "synthetic head", as_exported(bundle) if options.exported else bundle
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast the CPU renderer is: milliseconds, ratios, growth, and whole HeadGaS steps a second.
+"""How fast the CPU renderer is: milliseconds, ratios, and growth.
 
     python -m benchmarks.rasterizer [--json FILE] [--threads 1 2] [--quick]
 
@@ -176,18 +176,6 @@ def main() -> None:
     print(
         f"  {plain['ratio']:6.1f}  plain PyTorch against this renderer (64², 500 Gaussians, {threads[-1]} threads)"
     )
-    print("\nwhole training steps at 512², 20000 Gaussians, without the VGG loss")
-    from benchmarks.fitting import whole_steps
-
-    steps = [
-        whole_steps(preset, 512, 20_000, threads[-1], 4 * seconds)
-        for preset in ("headgas", "default")
-    ]
-    for row in steps:
-        print(
-            f"  {row['steps_per_s']:6.1f} a second (best {row['best_steps_per_s']:.1f}), preset {row['preset']},"
-            f" {row['threads']} threads, {row['cpu_ms']:.0f} ms of CPU each"
-        )
     if options.json:
         write_json(
             options.json,
@@ -197,7 +185,6 @@ def main() -> None:
                 "renderer": rows,
                 "ratios": found,
                 "plain_torch": plain,
-                "headgas_steps": steps,
             },
         )
 

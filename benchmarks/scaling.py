@@ -1,20 +1,25 @@
-"""How a training step and a frame of playback grow with Gaussians, pixels and threads; see
-benchmarks.fitting."""
+"""How a training step and a frame of playback grow with Gaussians, pixels and threads.
+
+    python -m benchmarks.scaling [--presets headgas default] [--gaussians 20000] [--size 512]
+
+Each alone, around so many Gaussians and pixels: processor time on one thread, and the time by the
+clock where threads grow. The exponent is the slope of time over size in logarithms: 1 is linear.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.common.device_times import clock, time_runs
+from benchmarks.common.figures import Kept, announced, parser, table
+from benchmarks.common.synthetic_head import synthetic_bundle
 from benchmarks.common.training_step import TrainingStep
 from likeness.renderers.cpu import THREADS_VARIABLE
-from likeness.scene.files import write_bytes
 
 AXES = ("Gaussians", "pixels", "threads")
 _FACTORS = (0.25, 0.5, 1, 2)
@@ -45,7 +50,6 @@ def _both(
     preset: str, count: int, size: int, threads: int, seconds: float
 ) -> dict[str, dict[str, float]]:
     """The times of a step and of a frame of playback."""
-    from benchmarks.playback import made_bundle
     from likeness.playback.player import Player
 
     (step,) = time_runs(TrainingStep(preset, size, count, threads).take, seconds)
@@ -53,7 +57,7 @@ def _both(
     before = os.environ.get(THREADS_VARIABLE)
     os.environ[THREADS_VARIABLE] = str(threads)
     try:
-        player = Player(made_bundle(preset, count, size))
+        player = Player(synthetic_bundle(preset, count, size))
     finally:
         os.environ.pop(THREADS_VARIABLE) if before is None else os.environ.update(
             {THREADS_VARIABLE: before}
@@ -95,58 +99,31 @@ def _lines(
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The figures as a table."""
-    lines = ["| what | grows with | at | CPU, ms | by the clock, ms | exponent |", "|" + "---|" * 6]
-    by_line = _lines(rows)
+    titles = ("what", "grows with", "at", "CPU, ms", "by the clock, ms", "exponent")
+    by_line, lines = _lines(rows), []
     for row in rows:
         at, times = by_line[row["grows"], row["what"]]
-        slope = f"{exponent(at, times):.2f}" if len(at) > 1 and row["at"] == at[-1] else ""
-        cells = [
-            row["what"],
-            row["grows"],
-            str(row["at"]),
-            f"{row['cpu_ms']:.1f}",
-            f"{row['min_ms']:.1f}",
-            slope,
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        last = len(at) > 1 and row["at"] == at[-1]
+        slope = f"{exponent(at, times):.2f}" if last else ""
+        cells = (f"{row['cpu_ms']:.1f}", f"{row['min_ms']:.1f}", slope)
+        lines.append((row["what"], row["grows"], row["at"], *cells))
+    return table(titles, lines)
 
 
-def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draws the figures, both axes in logarithms, into a PNG."""
-    import io
-
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator, ScalarFormatter
-
-    figure = Figure((12, 4), layout="constrained")
-    panels = dict(zip(AXES, figure.subplots(1, len(AXES), sharey=True)))
-    for (grows, what), (at, times) in _lines(rows).items():
-        axes = panels[grows]
-        style = "--" if what.endswith("frame") else "-"
-        axes.plot(at, times, style, marker="o", label=f"{what}{_slope(at, times)}")
-        axes.set(xscale="log", yscale="log", xlabel=grows)
-        axes.set_xticks(at, [_label(grows, value) for value in at])
-        axes.xaxis.set_minor_locator(NullLocator())
-    for grows, axes in panels.items():
-        for kind in ("major", "minor"):
-            getattr(axes.yaxis, f"set_{kind}_formatter")(ScalarFormatter())
-        axes.grid(True, which="both", alpha=0.3)
-        axes.legend(fontsize=8)
-        axes.set_title(
-            "by the clock" if grows == "threads" else "processor time, one thread", fontsize=10
-        )
-    panels[AXES[0]].set_ylabel("milliseconds")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    write_bytes(path, buffer.getvalue())
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    add = options.add_argument
+    add("--presets", nargs="+", default=["headgas", "default"], metavar="NAME")
+    add("--gaussians", type=int, default=20_000, metavar="N", help="in the middle [20000]")
+    add("--size", type=int, default=512, metavar="PIXELS", help="in the middle [512]")
+    add("--threads", type=int, default=2, metavar="N", help="at most [2]")
+    add("--seconds", type=float, default=2.0, help="time for each figure [2]")
+    args = options.parse_args(arguments)
+    kept = Kept(args.json, machine=announced())
+    for row in measure(args.presets, args.size, args.gaussians, args.threads, args.seconds):
+        kept.add(row)
+    print(f"\n{markdown(kept.rows)}")
 
 
-def _label(grows: str, value: float) -> str:
-    if grows == "pixels":
-        return f"{math.isqrt(round(value))}²"
-    return f"{value / 1000:g}K" if value >= 1000 else f"{value:g}"
-
-
-def _slope(at: Sequence[float], times: Sequence[float]) -> str:
-    return f": exponent {exponent(at, times):.2f}" if len(at) > 1 else ""
+if __name__ == "__main__":
+    main()

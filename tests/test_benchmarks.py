@@ -11,65 +11,14 @@ import sys
 import pytest
 import torch
 
-from benchmarks import (
-    ablations,
-    fitting,
-    one_picture,
-    page,
-    playback,
-    rasterizer,
-    scale,
-    scaling,
-    tracking,
-)
-from benchmarks.common import fits, limits, training_step
+from benchmarks import fitting, one_picture, page, playback, rasterizer, scale, scaling, tracking
+from benchmarks.common import fits, limits, synthetic_head, training_step
 from benchmarks.common.figures import announced
-from likeness.fitting.config import FitConfig
 from likeness.playback import fused
-from likeness.scene.config_files import load_preset
 from likeness.scene.machine import INSTRUCTIONS, machine, machine_line
 from tests import toys
 from tests.contract.test_avatars import make
 from tests.test_comparison import FIGURES
-
-
-@pytest.mark.parametrize("preset", ablations.ABLATIONS)
-def test_every_ablation_is_a_setting_that_changes_something(preset):
-    configs = [
-        load_preset(preset, FitConfig, settings)
-        for settings in ablations.ABLATIONS[preset].values()
-    ]
-    for index, config in enumerate(configs):
-        assert config not in configs[:index]
-
-
-def test_ablations_are_compared_with_the_full_model():
-    def row(name, psnr, seed):
-        return {
-            "clip": "me",
-            "preset": "gaussianhead",
-            "name": name,
-            "tracking": "",
-            "seed": seed,
-            **FIGURES,
-            "psnr": psnr,
-        }
-
-    full, one = "full, K = 4", "K = 1"
-    rows = [row(full, 30.0, 0), row(full, 31.0, 1), row(one, 27.0, 0), row(one, 28.0, 1)]
-    conditions = {
-        "minutes": None,
-        "iterations": 500,
-        "seeds": 2,
-        "jobs": 1,
-        "threads": 1,
-        "settings": [],
-        "missing": 0,
-        "left_out": [],
-    }
-    text = ablations.markdown(rows, conditions)
-    assert "after 500 steps of each fit" in text and "`gaussianhead`" in text
-    assert "| me | full, K = 4 | 30.5 ± 0.7 |" in text and "| K = 1 | -3.00* ± 0.00 |" in text
 
 
 @pytest.mark.parametrize("program", [rasterizer, playback, fitting])
@@ -109,15 +58,6 @@ def test_a_machine_is_named_by_what_kernels_depend_on(tmp_path, monkeypatch):
         conditions
     )
     assert machine_line({**found, "gpu": "A card"}, load=False).endswith(f"A card, {found['date']}")
-
-
-def test_only_some_ablations():
-    assert ablations.chosen("gaussianhead", ["K = 2", "Euclid"]) == [
-        "full, K = 4",
-        "K = 2",
-        "Euclidean Adam",
-    ]
-    assert ablations.chosen("headgas", None) == list(ablations.ABLATIONS["headgas"])
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -243,16 +183,16 @@ def test_playback_of_runs_and_bundles(tmp_path, capsys, threads_as_before):
     assert len(table) == 2 + len(rows) and {line.count("|") for line in table} == {11}
 
 
-def test_playback_without_a_run_is_a_made_head_that_moves():
-    bundle = playback.made_bundle("default", 40, 32, frames=4)
+def test_playback_without_a_run_is_a_synthetic_head_that_moves():
+    bundle = synthetic_head.synthetic_bundle("default", 40, 32, frames=4)
     player = playback.Player(bundle)
     pictures = [player.step(bundle.recording[index]).rgb for index in range(2)]
     assert (pictures[0] - pictures[1]).abs().max() > 0.02 and pictures[0].max() > 0.1
 
 
-def test_a_made_head_as_it_is_exported():
-    bundle = playback.made_bundle("default", 40, 32, frames=4)
-    exported = playback.as_exported(bundle)
+def test_a_synthetic_head_as_it_is_exported():
+    bundle = synthetic_head.synthetic_bundle("default", 40, 32, frames=4)
+    exported = synthetic_head.as_exported(bundle)
     clouds = [exported.avatar(bundle.recording[index], torch.zeros(3)) for index in range(2)]
     assert exported.avatar.anchoring.config == bundle.avatar.anchoring.config and clouds[
         0
@@ -265,7 +205,7 @@ def test_a_made_head_as_it_is_exported():
 
 
 def test_evaluations_are_those_of_the_device_and_the_avatar(monkeypatch):
-    bundle = playback.made_bundle("headgas", 40, 32, frames=4)
+    bundle = synthetic_head.synthetic_bundle("headgas", 40, 32, frames=4)
     assert playback.evaluations(["torch", "graph", "fused"], bundle, "cpu") == ["torch"]
     assert playback.evaluations(["graph", "fused"], bundle, "cuda") == ["graph"]
     monkeypatch.setattr(fused, "why_not", lambda avatar: None)
@@ -383,15 +323,13 @@ def test_scale_has_ratios():
     assert titles.count("|") == rule.count("|") == last.count("|")
 
 
-def test_how_it_grows_is_a_table_and_a_plot(tmp_path):
+def test_how_it_grows_is_a_table():
     rows = scaling.measure(["headgas"], 24, 60, 2, 0)
     assert {(row["what"], row["grows"]) for row in rows} == {
         (what, grows) for what in ("headgas, step", "headgas, frame") for grows in scaling.AXES
     }
     table = scaling.markdown(rows).splitlines()
     assert len(table) == 2 + len(rows)
-    scaling.plot(rows, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_growth_is_the_exponent():

@@ -52,9 +52,17 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("entries", [comparison.PRESETS, comparison.changes()])
-def test_every_line_is_another_fit_and_the_first_is_the_default_preset(entries):
-    assert entries[0] == comparison.Entry("default", "default")
+@pytest.mark.parametrize(
+    "entries",
+    [
+        comparison.PRESETS,
+        comparison.changes(),
+        *(comparison.ablations(preset) for preset in comparison.ABLATIONS),
+    ],
+    ids=lambda entries: entries[-1].name,
+)
+def test_every_line_is_another_fit_and_compared_with_the_first(entries):
+    assert {entry.base for entry in entries} == {entries[0].name} and not entries[0].settings
     assert len({entry.name for entry in entries}) == len(entries)
     kinds = [
         (load_preset(entry.preset, FitConfig, entry.settings), entry.tracking) for entry in entries
@@ -187,7 +195,8 @@ def test_captures_that_do_not_go_together_are_refused(pair):
 def test_a_stopped_benchmark_has_the_first_seed_of_every_clip():
     both = {"photometric": Path("p"), "landmarks": Path("l")}
     entries = (*comparison.PRESETS, *comparison.BY_LANDMARKS)
-    found = comparison.planned([Clip("a", both), Clip("b", both)], entries, 2, 10, ("x=1",), None)
+    clips = [Clip("a", both), Clip("b", both)]
+    found = comparison.planned(clips, entries, 2, ("x=1",), minutes=10)
     order = [(fit.seed, clip.name, entry.name) for clip, entry, fit in found.values()]
     assert order == [(s, c, e.name) for s in (0, 1) for c in ("a", "b") for e in entries]
     for _, entry, fit in found.values():
@@ -200,7 +209,7 @@ def test_without_landmark_captures_their_lines_are_left_out_and_named():
         (*comparison.PRESETS, *comparison.BY_LANDMARKS),
     )
     names = [
-        entry.name for _, entry, _ in comparison.planned([clip], entries, 1, 10, (), None).values()
+        entry.name for _, entry, _ in comparison.planned([clip], entries, 1, minutes=10).values()
     ]
     assert names == [entry.name for entry in comparison.PRESETS]
     assert comparison.left_out([clip], entries) == ["default, landmarks", "headgas, landmarks"]
@@ -208,9 +217,8 @@ def test_without_landmark_captures_their_lines_are_left_out_and_named():
 
 def test_the_length_of_fits_is_minutes_or_steps():
     clip = Clip("a", {"photometric": Path("p")})
-    (label, (_, _, fit)), *_ = comparison.planned(
-        [clip], comparison.changes(), 1, None, (), None, 700
-    ).items()
+    planned = comparison.planned([clip], comparison.changes(), 1, minutes=None, iterations=700)
+    (label, (_, _, fit)), *_ = planned.items()
     assert label == "a-default-700steps-seed0" and (fit.minutes, fit.iterations) == (None, 700)
     assert dataclasses.replace(fit, iterations=None, minutes=0.5).length == "0.5min"
 
@@ -271,6 +279,23 @@ def test_a_difference_counts_beyond_the_spread_of_seeds(rows):
     assert (found["mean"], found["spread"], found["beyond"]) == (pytest.approx(2.0), None, False)
     far = [{**r, "psnr": r["psnr"] - 9} if r["name"] == "other" else r for r in one]
     assert tables.compare(far, "other", -1)["psnr"]["beyond"] is True
+
+
+def test_ablations_are_compared_with_the_full_model():
+    full, *_, last = entries = comparison.chosen(
+        comparison.ablations("gaussianhead", perceptual=False), ["K = 2", "Euclid"]
+    )
+    names = ["full, K = 4", "K = 2", "Euclidean Adam"]
+    assert [entry.name for entry in entries] == [f"gaussianhead, {name}" for name in names]
+    rows = [row("me", full.name, seed, psnr=30.0 + seed) for seed in (0, 1)]
+    rows += [row("me", last.name, seed, psnr=27.0 + seed) for seed in (0, 1)]
+    conditions = {"minutes": None, "iterations": 500, "seeds": 2, "jobs": 1, "threads": 1}
+    conditions |= {"settings": [], "missing": 2, "left_out": []}
+    report = comparison.compared(rows, entries, of_presets=False)
+    text = comparison.text(rows, report, conditions, of_presets=False)
+    assert "after 500 steps of each fit" in text and "2 fit(s) are missing" in text
+    assert f"| me | {full.name} | 30.5 ± 0.7 |" in text
+    assert f"| {last.name} | -3.00* ± 0.00 |" in text
 
 
 def test_what_landmarks_cost_is_a_table_of_its_own(rows):

@@ -300,7 +300,7 @@ class TestOnASimulatedDevice:
         monkeypatch.setattr(playback, "measure", noted(shown | {"fps_of_the_slowest_percent": 1.0}))
         monkeypatch.setattr(playback, "renderers", lambda only: dict.fromkeys(only, "cuda"))
         monkeypatch.setattr(playback, "why_not", lambda *_: "no")
-        monkeypatch.setattr(playback, "made_bundle", lambda *_: toys.bundle(make("headgas")))
+        monkeypatch.setattr(playback, "synthetic_bundle", lambda *_: toys.bundle(make("headgas")))
         monkeypatch.setattr(playback, "as_exported", lambda bundle: bundle)
         monkeypatch.setattr(fused, "why_not", lambda avatar: None)
         monkeypatch.setitem(os.environ, playback.THREADS_VARIABLE, "1")

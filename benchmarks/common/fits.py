@@ -37,11 +37,7 @@ THREADS = (
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """One fit: a preset with settings changed, on the training frames of a capture, measured on its
-    test frames.
-
-    minutes, iterations: its length, one of the two; of preset comparisons minutes, of ablations
-        iterations.
-    """
+    test frames. minutes, iterations: its length, one of the two."""
 
     capture: Path
     preset: str

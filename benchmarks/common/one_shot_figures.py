@@ -1,4 +1,4 @@
-"""What benchmarks.one_shot measures on made people and on real captures, and what a picture
+"""What benchmarks.one_shot measures on synthetic subjects and on real captures, and what a picture
 costs."""
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ METHODS = {
     "picture": "the same, and what the matte shows beside the mesh",
     "mean head": "the mean head in one mean colour",
 }
-FIRST_SEED = 100_000  # made people that no training draws
+FIRST_SEED = 100_000  # synthetic subjects that no training draws
 EXPRESSIONS = {
     "smile": {"mouthSmile": 0.9, "cheekSquint": 0.4},
     "open": {"jawOpen": 0.6},
@@ -101,10 +101,8 @@ def seeds_of(method: str, capture: Capture, source: int, config: SeedingConfig) 
     return dataclasses.replace(seeds, cloud=dataclasses.replace(seeds.cloud, sh=sh.contiguous()))
 
 
-def on_made_person(
-    seed: int, config: SeedingConfig, renderer, errors: bool = True
-) -> dict[str, Any]:
-    """Figures by method and picture of a made person seen once, from the front, by a tracker that
+def on_subject(seed: int, config: SeedingConfig, renderer, errors: bool = True) -> dict[str, Any]:
+    """Figures by method and picture of a synthetic subject seen once, from the front, by a tracker that
     errs."""
     from likeness.synthetic.moments import random_camera, random_person
     from likeness.synthetic.people import write_capture
@@ -114,7 +112,7 @@ def on_made_person(
 
     model, rng = HEAD_MODELS["anny"](), np.random.default_rng((seed, 31))
     camera, distance = random_camera(rng, 256)
-    names, states = made_states(model, distance)
+    names, states = subject_states(model, distance)
     with tempfile.TemporaryDirectory() as folder:
         subject = Subject(model, random_person(model, seed), 512)
         truth = write_capture(Path(folder), subject, states, camera, "made")
@@ -147,8 +145,8 @@ def on_made_person(
     return result
 
 
-def made_states(model, distance: float) -> tuple[list[str], HeadState]:
-    """The pictures of a made person: the source, the views, the expressions."""
+def subject_states(model, distance: float) -> tuple[list[str], HeadState]:
+    """The pictures of a synthetic subject: the source, the views, the expressions."""
     rest = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
     rest[2, 3] = distance
     neutral = HeadState.neutral(len(model.expression_names), len(model.joint_names), rest)

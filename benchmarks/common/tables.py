@@ -1,4 +1,4 @@
-"""The tables of benchmarks.comparison and ablations.py: means over seeds with their spread,
+"""The tables of benchmarks.comparison: means over seeds with their spread,
 differences to one.
 
 A row is the figures of one fit (``benchmarks.common.fits.figures``) with clip, name, tracking and seed. ±
@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from benchmarks.common.figures import table
 from likeness.scene.machine import machine_line
 
 DEFAULT = "default"
@@ -117,7 +118,7 @@ def figures(rows: Sequence[Row]) -> str:
         quality = [_spread(group[column], DIGITS.get(column, 1)) for column in QUALITY]
         cost = [_plain(group[column]["mean"], DIGITS.get(column, 1)) for column in COST]
         lines.append([group["clip"], group["name"], *quality, shares, *cost])
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def compare(rows: Sequence[Row], name: str, sign: int, base: str = DEFAULT) -> Row:
@@ -134,7 +135,7 @@ def compare(rows: Sequence[Row], name: str, sign: int, base: str = DEFAULT) -> R
         for key in (name, base)
     }
     clips = list(dict.fromkeys(clip for clip, _ in of[base]))
-    found: Row = {"name": name}
+    found: Row = {"name": name, "base": base}
     for column in COMPARED:
         bases = {key: row[column] for key, row in of[base].items() if row[column] is not None}
         pairs = {key: (row[column], bases[key]) for key, row in of[name].items() if key in bases}
@@ -193,7 +194,7 @@ def differences(compared: Sequence[Row]) -> str:
         everywhere = sum(all(_ahead(found[part], clip) for part in PARTS) for clip in clips)
         cells = [_overall(found[column], ("worst",)) for column in COMPARED]
         lines.append([found["name"], *cells, f"{ahead}; {everywhere}/{len(clips)}"])
-    return f"Differences in dB, mean over clips; {_MARK}.\n\n" + _table(head, lines)
+    return f"Differences in dB, mean over clips; {_MARK}.\n\n" + table(head, lines)
 
 
 def landmarks(compared: Sequence[Row], rows: Sequence[Row]) -> str:
@@ -210,7 +211,7 @@ def landmarks(compared: Sequence[Row], rows: Sequence[Row]) -> str:
             changed = [found[column]["by_clip"].get(clip) for column in COMPARED]
             cells = ["–" if value is None else _spread(value, 2, signed=True) for value in changed]
             lines.append([clip, preset, *both, *cells])
-    return f"Tracking by landmarks alone instead of photometric, in dB; {_MARK}.\n\n{_table(head, lines)}"
+    return f"Tracking by landmarks alone instead of photometric, in dB; {_MARK}.\n\n{table(head, lines)}"
 
 
 def changes(compared: Sequence[Row], rows: Sequence[Row], base: str = DEFAULT) -> str:
@@ -240,7 +241,7 @@ def changes(compared: Sequence[Row], rows: Sequence[Row], base: str = DEFAULT) -
     )
     return (
         "Change in dB when one part is changed: mean over clips; in brackets the clip that loses most and the one "
-        f"that loses least; {_MARK}.\n\n{_table(head, lines)}\n\nClip by clip.\n\n{_table(['clip', *head], by_clip)}"
+        f"that loses least; {_MARK}.\n\n{table(head, lines)}\n\nClip by clip.\n\n{table(['clip', *head], by_clip)}"
     )
 
 
@@ -278,8 +279,3 @@ def _spread(found: Row, digits: int, signed: bool = False) -> str:
 
 def _plain(value: float | None, digits: int, signed: bool = False) -> str:
     return "–" if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)

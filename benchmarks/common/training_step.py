@@ -1,4 +1,4 @@
-"""A training step on a made head, whole as the training loop takes it, or part by part with the
+"""A training step on a synthetic head, whole as the training loop takes it, or part by part with the
 clock read between."""
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.common.device_times import Clock, clock
-from benchmarks.common.synthetic_head import head_like_scene
+from benchmarks.common.synthetic_head import RIG_VERTICES, head_like_scene
 from likeness.renderers import create
 from likeness.renderers.cpu import CpuRenderer
 from likeness.scene.camera import Camera
 from likeness.scene.to_device import to_device
 
-_RIG_VERTICES = 4706  # of the default head model
 _FRAMES = 8
 PARTS = (
     "frame",
@@ -69,14 +68,13 @@ class TrainingStep:
         self._random = torch.Generator().manual_seed(0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            shape = AvatarShape(count, 52, 2, _RIG_VERTICES)
+            shape = AvatarShape(count, 52, 2, RIG_VERTICES)
             avatar = AVATARS[self.config.avatar](self.config.avatar_config(), shape)
         seen = TrainingStates(
             torch.rand(100, 52, generator=self._random), torch.eye(4).expand(100, 4, 4)
         )
         avatar.initialize(
-            Seeds(cloud, torch.full((count,), 0.5), RigBinding.empty(count, 52, _RIG_VERTICES)),
-            seen,
+            Seeds(cloud, torch.full((count,), 0.5), RigBinding.empty(count, 52, RIG_VERTICES)), seen
         )
         self.avatar = avatar.to(device)
         avatar.warm_up()
