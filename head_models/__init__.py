@@ -1,11 +1,12 @@
 """Head models: deformable head meshes that the tracker fits and that avatars are initialised from.
 
-A variant is one file and one line in ``HEAD_MODELS``; the factories load their data when they are
-called. The types are in ``likeness.head_models.base``.
+A head model is one module with a function ``load`` and one line in ``HEAD_MODELS``; its data are
+read when it is called. The types are in ``likeness.head_models.base``.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,12 @@ if TYPE_CHECKING:
     from likeness.scene.capture import Capture
 
 
-def _anny() -> HeadModel:
-    from likeness.head_models.anny import load
+def _module(name: str) -> Callable[[], HeadModel]:
+    """``load`` of a module of this folder, which is imported only when it is called."""
+    return lambda: importlib.import_module(f"{__name__}.{name}").load()
 
-    return load()
 
-
-HEAD_MODELS: dict[str, Callable[[], HeadModel]] = {"anny": _anny}
+HEAD_MODELS: dict[str, Callable[[], HeadModel]] = {"anny": _module("anny")}
 
 
 def shaped_head(capture: Capture) -> ShapedHead:

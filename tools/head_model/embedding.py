@@ -1,11 +1,11 @@
-"""Places the landmark detector's points on a head model, from pictures of the painted model.
+"""Places the landmark detector's points on a head model, from images of the painted model.
 
 A z-buffer does not do: the detector's point on an inner lip, carried back along its ray, lands on
-teeth or far behind (errors of 80 mm were seen). Instead, made people with several expressions are
-drawn from several sides, the detector is run on every picture, and for each landmark the point of
-the surface is taken that explains all the pictures best, together with its mirror twin for the
-landmark's twin. Needs nothing of the model's own landmarks, only that the model can be painted
-(``likeness.head_models.regions``). Run it by ``python -m tools.place_landmarks``.
+teeth or far behind (errors of 80 mm were seen). Instead, synthetic subjects with several
+expressions are drawn from several sides, the detector is run on every image, and for each landmark
+the point of the surface is taken that explains all images best, together with its mirror twin for
+the landmark's twin. Needs nothing of the model's own landmarks, only that the model can be painted
+(``likeness.head_models.regions``). Run it by ``python -m tools.head_model.place_landmarks``.
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ import numpy as np
 import torch
 
 from likeness.head_models.base import HeadModel
+from likeness.preprocess.landmarks import FaceMeshDetector
+from likeness.renderers.mesh import vertex_normals
 from likeness.scene.camera import Camera
 from likeness.scene.files import atomic_path
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
+from likeness.synthetic.subject import Person, Subject
 
 _FACE_PARTS = ("skin", "eye_left", "eye_right")  # where landmarks can lie
 _CHARBONNIER_MM = 1.0  # below it errors count squared, above linearly
-_MAX_MM = 20.0  # an error beyond it counts as this: a picture that the detector got wrong
+_MAX_MM = 20.0  # an error beyond it counts as this: a image that the detector got wrong
 _MIDLINE_MM = 1.0  # a landmark that is its own twin lies at most this far from the middle
 
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingConfig:
-    """Which pictures the landmarks are placed by."""
+    """Which images the landmarks are placed by."""
 
     people: int = 7
-    """Made people, the first of them the template itself."""
+    """Synthetic subjects, the first of them the template itself."""
     first_seed: int = 100
     """Seed of the first; the others follow."""
     size: int = 448
-    """Width and height of the pictures in pixels."""
+    """Width and height of the images in pixels."""
     texture_size: int = 1024
     """Texels along a side of the painted texture."""
     yaws: tuple[float, ...] = (-32.0, -16.0, 0.0, 16.0, 32.0)
@@ -49,6 +52,10 @@ class EmbeddingConfig:
     """Divisions of an edge in the first search among the faces around the best vertices."""
     fine: int = 9
     """Divisions of an edge in the last search, on the best faces."""
+
+    @property
+    def num_images(self) -> int:
+        return self.people * len(EXPRESSIONS) * (len(self.yaws) + len(self.pitches))
 
 
 # Expressions that move every landmark some way.
@@ -83,9 +90,9 @@ EXPRESSIONS: tuple[dict[str, float], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class Observations:
-    """What the detector said about N pictures.
+    """What the detector said about N images.
 
-    points: [N, L, 2] pixels, of the pictures and their mirror images together; vertices: [N, V, 3]
+    points: [N, L, 2] pixels, of the images and their mirror images together; vertices: [N, V, 3]
     of the mesh in the camera frame, metres; normals: [N, V, 3]; K: [3, 3]; mirror: [L] the
     landmarks' twins.
     """
@@ -102,7 +109,7 @@ class Embedding:
     """Landmarks on the mesh.
 
     faces: [L], barycentrics: [L, 3], mirror: [L] as in HeadModel; residual_mm: [L] median distance
-    over the pictures between the detector's point and the placed one, at the depth of the face.
+    over the images between the detector's point and the placed one, at the depth of the face.
     """
 
     faces: np.ndarray
@@ -122,46 +129,27 @@ class Embedding:
             )
 
 
-def embed(
-    model: HeadModel,
-    config: EmbeddingConfig | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Embedding:
-    """Draws, detects and places. Minutes for the default config; ``progress`` gets pictures done
-    and in all.
-
-    Raises UserError when nobody has drawn the model's painted regions, ValueError when too few
-    faces are found.
-    """
-    config = config or EmbeddingConfig()
-    return place(model, observe(model, config, progress), config)
-
-
 def observe(
-    model: HeadModel, config: EmbeddingConfig, progress: Callable[[int, int], None] | None = None
+    model: HeadModel, config: EmbeddingConfig, progress: Callable[[], object] = lambda: None
 ) -> Observations:
-    """Draws the pictures and runs the detector on each and on its mirror image."""
-    from likeness.preprocess.landmarks import FaceMeshDetector
-    from likeness.renderers.mesh import vertex_normals
-
-    views = len(EXPRESSIONS) * (len(config.yaws) + len(config.pitches))
+    """Draws the images and runs the detector on each and on its mirror image. Calls ``progress``
+    after each. Raises UserError when nobody has drawn the model's painted regions, ValueError when
+    too few faces are found."""
     plain, flipped, vertices = [], [], []
     with FaceMeshDetector(max_faces=1) as detector:
-        for index, (picture, mesh) in enumerate(_pictures(model, config)):
-            found = [
-                _settled(detector, image)
-                for image in (picture, np.ascontiguousarray(picture[:, ::-1]))
+        for image, mesh in _images(model, config):
+            both = [
+                _settled(detector, img) for img in (image, np.ascontiguousarray(image[:, ::-1]))
             ]
-            if progress is not None:
-                progress(index + 1, config.people * views)
-            if found[0] is None or found[1] is None:
+            progress()
+            if both[0] is None or both[1] is None:
                 continue
-            plain.append(found[0])
-            flipped.append(found[1] * [-1, 1] + [config.size, 0])
+            plain.append(both[0])
+            flipped.append(both[1] * [-1, 1] + [config.size, 0])
             vertices.append(mesh)
-    if len(plain) < config.people * views // 2:
+    if len(plain) < config.num_images // 2:
         raise ValueError(
-            f"embedding: faces found in {len(plain)} of {config.people * views} pictures of {model.name}"
+            f"embedding: faces found in {len(plain)} of {config.num_images} images of {model.name}"
         )
     mirror = _twins(np.stack(plain), np.stack(flipped))
     points = (np.stack(plain) + np.stack(flipped)[:, mirror]) / 2
@@ -220,7 +208,7 @@ def place(model: HeadModel, seen: Observations, config: EmbeddingConfig) -> Embe
 def residuals(
     model: HeadModel, seen: Observations, faces: np.ndarray, barycentrics: np.ndarray
 ) -> np.ndarray:
-    """[L] median distance in mm over the pictures between the detector's points and given places on
+    """[L] median distance in mm over the images between the detector's points and given places on
     the mesh."""
     triangles = model.faces.numpy()[faces]
     points = (seen.vertices[:, triangles] * barycentrics[..., None]).sum(2)
@@ -287,7 +275,7 @@ def _grid(divisions: int) -> np.ndarray:
 
 
 def _twins(points: np.ndarray, flipped: np.ndarray) -> np.ndarray:
-    """[L] the landmark on the other side, from points [N, L, 2] of pictures and of their mirror
+    """[L] the landmark on the other side, from points [N, L, 2] of images and of their mirror
     images, mirrored back.
 
     The detector has learned nothing of left and right: what it calls landmark l in one, it calls
@@ -301,15 +289,15 @@ def _twins(points: np.ndarray, flipped: np.ndarray) -> np.ndarray:
         cost += ((a[:, None] - b[None]) ** 2).sum(-1)
     twins = linear_sum_assignment(cost + cost.T)[1]
     if (twins[twins] != np.arange(len(twins))).any():
-        raise ValueError("embedding: the detector's landmarks do not pair up; use more pictures")
+        raise ValueError("embedding: the detector's landmarks do not pair up; use more images")
     return twins
 
 
-def _settled(detector, picture: np.ndarray) -> np.ndarray | None:
-    """Landmarks [L, 2] once the detector's crop has settled on this picture, or None without a
+def _settled(detector, image: np.ndarray) -> np.ndarray | None:
+    """Landmarks [L, 2] once the detector's crop has settled on this image, or None without a
     face."""
     for _ in range(3):
-        faces = detector(picture)
+        faces = detector(image)
     return faces[0] if len(faces) else None
 
 
@@ -319,10 +307,8 @@ def _camera(config: EmbeddingConfig) -> Camera:
     return Camera(K, torch.eye(4), config.size, config.size)
 
 
-def _pictures(model: HeadModel, config: EmbeddingConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pictures uint8 [S, S, 3] with the head's vertices [V, 3] in the camera frame."""
-    from likeness.synthetic.subject import Person, Subject
-
+def _images(model: HeadModel, config: EmbeddingConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images uint8 [S, S, 3] with the head's vertices [V, 3] in the camera frame."""
     camera = _camera(config)
     rest = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
     rest[:3, 3] = torch.tensor([0.0, -0.03, 1.1])
@@ -343,14 +329,12 @@ def _pictures(model: HeadModel, config: EmbeddingConfig) -> Iterator[tuple[np.nd
                 if name in model.expression_names:
                     expression[model.expression_names.index(name)] = strength
             for yaw, pitch in poses:
-                turn = rotvecs_to_matrices(
-                    torch.deg2rad(torch.tensor([[0.0, yaw, 0.0], [-pitch, 0.0, 0.0]]))
-                )
-                pose = rest @ make_transform(turn[0] @ turn[1], torch.zeros(3))
+                angles = torch.deg2rad(torch.tensor([[0.0, yaw, 0.0], [-pitch, 0.0, 0.0]]))
+                rotations = rotvecs_to_matrices(angles)
+                pose = rest @ make_transform(rotations[0] @ rotations[1], torch.zeros(3))
                 state = HeadState(expression, model.neutral_state().joints, pose, rest)
                 rgb, alpha = subject.render(state, camera)
-                picture = np.clip(
-                    np.round(255 * (rgb + (1 - alpha[..., None]) * wall)), 0, 255
-                ).astype(np.uint8)
+                image = np.round(255 * (rgb + (1 - alpha[..., None]) * wall))
+                image = image.clip(0, 255).astype(np.uint8)
                 head = subject.shaped.posed(state).vertices @ pose[:3, :3].T + pose[:3, 3]
-                yield picture, head.numpy()
+                yield image, head.numpy()

@@ -11,6 +11,8 @@ monotone warp: what did not overlap before does not afterwards). All the other i
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 SKIN_BOTTOM = 0.245  # v where the skin begins; the shelves lie below
 PAD = 0.006  # between islands: 6 texels at 1024, so that filtering does not bleed
@@ -77,7 +79,9 @@ def _named_islands(
     uv_faces: np.ndarray, count: int, centers: np.ndarray, parts: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The uv indices of each island, by part, side and depth."""
-    labels = _components(uv_faces, count)[uv_faces[:, 0]]
+    edges = uv_faces[:, [0, 1, 1, 2]].reshape(-1, 2).T
+    graph = coo_matrix((np.ones(edges.shape[1]), edges), shape=(count, count))
+    labels = connected_components(graph, directed=False)[1][uv_faces[:, 0]]
     by_part: dict[str, list[np.ndarray]] = {}
     for label in np.unique(labels):
         faces = np.flatnonzero(labels == label)
@@ -99,15 +103,3 @@ def _named_islands(
             name: np.unique(uv_faces[faces]) for name, faces in zip(names, islands, strict=True)
         }
     return named
-
-
-def _components(faces: np.ndarray, count: int) -> np.ndarray:
-    """[count] a number per vertex, equal for connected vertices."""
-    labels = np.arange(count)
-    while True:
-        lowest = labels.copy()
-        np.minimum.at(lowest, faces, labels[faces].min(1, keepdims=True))
-        lowest = lowest[lowest]
-        if (lowest == labels).all():
-            return labels
-        labels = lowest
