@@ -70,11 +70,11 @@ def synthetic_picture(path: Path, size: int) -> Path:
     from likeness.head_models import HEAD_MODELS
     from likeness.scene.head_state import HeadState
     from likeness.scene.transforms import make_transform
-    from likeness.synthetic.subject import Person, Subject
+    from likeness.synthetic.subject import SyntheticPerson, SyntheticSubject
     from likeness.synthetic.truth import DemoConfig
 
     model, config = HEAD_MODELS["anny"](), DemoConfig(size=size)
-    subject = Subject(model, Person.random(model, 1))
+    subject = SyntheticSubject(model, SyntheticPerson.random(model, 1))
     facing = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     pose = make_transform(facing, torch.tensor([0.0, -0.03, config.distance]))
     state = HeadState.neutral(len(model.expression_names), len(model.joint_names), pose)

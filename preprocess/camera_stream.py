@@ -36,7 +36,7 @@ class CameraStream:
         )
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         ok, image = self._capture.read() if self._capture.isOpened() else (False, None)
-        if not ok:
+        if not ok or image is None:
             self._capture.release()
             raise UserError(
                 f"--webcam {self.source}: no webcam there that gives pictures; connect one, end other programs "

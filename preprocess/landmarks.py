@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from likeness.head_models.landmarks import EYE_CORNERS, NUM_LANDMARKS
 from likeness.preprocess.silence import silent_stderr
@@ -45,9 +45,9 @@ class FaceMeshDetector:
 
         self._faces_to_silence = _WARM_UP_FACES
         with silent_stderr():
-            import mediapipe
+            from mediapipe.python.solutions.face_mesh import FaceMesh
 
-            self._mesh = mediapipe.solutions.face_mesh.FaceMesh(
+            self._mesh: Any = FaceMesh(
                 static_image_mode=static,
                 max_num_faces=max_faces,
                 refine_landmarks=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from likeness.head_models.landmarks import NUM_LANDMARKS
 from likeness.preprocess.damage import damaged_spans
@@ -97,9 +97,10 @@ class Scan:
             raise UserError(
                 f"{path}: face_frame: expected ascending numbers of its {frames} frames; {DAMAGED}"
             )
-        return cls(
-            **{name: value.item() if value.ndim == 0 else value for name, value in values.items()}
-        )
+        plain: dict[str, Any] = {
+            name: value.item() if value.ndim == 0 else value for name, value in values.items()
+        }
+        return cls(**plain)
 
 
 def scan(

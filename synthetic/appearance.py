@@ -1,4 +1,4 @@
-"""How a made person looks: colours, hair, age of the skin. Chosen by a seed."""
+"""How a synthetic subject looks: colours, hair, age of the skin. Chosen by a seed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ HAIR_STYLES = ("short", "tousled", "bob", "curly")
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """The appearance of a made person; colours are sRGB in [0, 1]."""
+    """The appearance of a synthetic subject; colours are sRGB in [0, 1]."""
 
     skin: Color = (0.84, 0.64, 0.53)
     """Colour of the cheek in even light."""

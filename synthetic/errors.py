@@ -3,7 +3,7 @@ did."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
-from likeness.scene.image_files import load_image
 from likeness.scene.transforms import (
     matrices_to_rotvecs,
     mean_transform,
@@ -67,7 +66,7 @@ def errors(truth: DemoTruth, capture: Capture) -> dict:
             f"{capture.root}: not a capture of {truth.video} (other times); give its own"
         )
     states, true = capture.states, truth.states[torch.from_numpy(picks)]
-    report = {"frames": len(picks)} | _pose_errors(
+    report: dict[str, Any] = {"frames": len(picks)} | _pose_errors(
         states.T_world_head.double(), true.T_world_head.double()
     )
     report["rotation_deg"]["jitter"] = _jitter(
@@ -131,21 +130,18 @@ def _curve_correlations(tracked: Tensor, true: Tensor, capture: Capture, truth: 
     result = {}
     for curve, weights in CURVES.items():
         if all(name in names and name in true_names for name in weights):
-            sums = [
-                sum(
-                    weight * values[:, known.index(name)].double()
-                    for name, weight in weights.items()
-                )
+            shares = torch.tensor(list(weights.values()), dtype=torch.float64)
+            ours, theirs = (
+                values[:, [known.index(name) for name in weights]].double() @ shares
                 for values, known in ((tracked, names), (true, true_names))
-            ]
-            result[curve] = _correlation(*sums)
+            )
+            result[curve] = _correlation(ours, theirs)
     return result
 
 
 def _alpha_error(truth: DemoTruth, capture: Capture, picks: np.ndarray) -> float | None:
-    import cv2
-
     from likeness.preprocess.crop import Crop
+    from likeness.preprocess.frames import read_image
 
     record = capture.report.get("crop")
     if not record:
@@ -153,7 +149,7 @@ def _alpha_error(truth: DemoTruth, capture: Capture, picks: np.ndarray) -> float
     crop, size = Crop(record["left"], record["top"], record["side"]), record["size"]
     total = []
     for index in range(0, len(picks), 8):
-        matte = _read_grey(cv2, capture.frames[index].matte_path)
+        matte = read_image(capture.frames[index].matte_path, "matte")
         wanted = crop.apply(truth.matte(int(picks[index]))[..., None], size).reshape(size, size)
         if matte.shape != wanted.shape:
             raise UserError(
@@ -161,13 +157,6 @@ def _alpha_error(truth: DemoTruth, capture: Capture, picks: np.ndarray) -> float
             )
         total.append(np.abs(matte.astype(np.float32) - wanted).mean() / 255)
     return float(np.mean(total))
-
-
-def _read_grey(cv2, path: Path) -> np.ndarray:
-    matte = load_image(path, cv2.IMREAD_GRAYSCALE)
-    if matte is None:
-        raise UserError(f"{path}: cannot be read as a matte; preprocess the video again")
-    return matte
 
 
 def _summary(values: Tensor) -> dict[str, float]:

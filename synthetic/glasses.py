@@ -1,4 +1,4 @@
-"""Glasses of a made person: thin frames drawn like strands, rigid with the head. The lenses are
+"""Glasses of a synthetic subject: thin frames drawn like strands, rigid with the head. The lenses are
 clear."""
 
 from __future__ import annotations
@@ -29,11 +29,9 @@ class Glasses:
     def random(cls, rng: np.random.Generator) -> Glasses:
         """Frames drawn at random: mostly dark, some of metal or coloured."""
         tone = rng.uniform(0.005, 0.05) if rng.random() < 0.7 else rng.uniform(0.1, 0.4)
-        color = np.clip(tone * rng.uniform(0.7, 1.3, 3), 0, 1)
+        red, green, blue = np.clip(tone * rng.uniform(0.7, 1.3, 3), 0, 1).tolist()
         return cls(
-            float(rng.uniform(0.022, 0.029)),
-            float(rng.uniform(0.65, 1.0)),
-            tuple(map(float, color)),
+            float(rng.uniform(0.022, 0.029)), float(rng.uniform(0.65, 1.0)), (red, green, blue)
         )
 
 

@@ -1,4 +1,4 @@
-"""Hair of a made person: a cap over the scalp, and thousands of strands on and around it, rigid
+"""Hair of a synthetic subject: a cap over the scalp, and thousands of strands on and around it, rigid
 with the head."""
 
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from likeness.head_models.regions import FaceRegions, regions_of, scalp_score
 from likeness.renderers.mesh import vertex_normals
@@ -112,7 +112,7 @@ def build_hair(
     root, normal = ((field[cap_faces[chosen]] * weights).sum(1) for field in (skin, normals))
     at_line = (skin_score[cap_faces[chosen]] * weights[..., 0]).sum(1)
 
-    outside = cKDTree(cap), cap, _outward(cap, cap_faces)
+    outside = _Shell(KDTree(cap), cap, _outward(cap, cap_faces))
     bare = _solid(vertices * 1000, faces, score)
     layer = rng.uniform(-1.0, 3.0, num_strands) + 0.12 * style.volume * rng.normal(size=num_strands)
     strands = _grow(style, regions, root, normal, at_line, layer, outside, bare, rng, seed)
@@ -159,9 +159,9 @@ def _grow(
     points = [root - 0.5 * normal]
     for i in range(1, style.points):
         point = points[-1] + step * heading
-        point = _pushed_out(point, *bare, np.full(count, 0.8))
+        point = bare.push_out(point, np.full(count, 0.8))
         if i > 1:
-            point = _pushed_out(point, *outside, layer)
+            point = outside.push_out(point, layer)
         if style.parted:  # a curtain beside the face, not before it
             least = 64 * smoothstep(75, 15, point[:, 1]) * smoothstep(-60, -40, point[:, 2])
             point[:, 0] = np.where(point[:, 0] >= 0, 1.0, -1.0) * np.maximum(
@@ -185,20 +185,29 @@ def _grow(
     return strands
 
 
-def _pushed_out(points, tree: cKDTree, surface, normals, margin):
-    """Points moved to at least ``margin`` outside of a surface given by samples; far ones stay."""
-    distance, nearest = tree.query(points, distance_upper_bound=30.0)
-    near = np.isfinite(distance)
-    nearest = np.where(near, nearest, 0)
-    height = ((points - surface[nearest]) * normals[nearest]).sum(1)
-    return points + (np.clip(margin - height, 0, 25) * near)[:, None] * normals[nearest]
+@dataclasses.dataclass(frozen=True)
+class _Shell:
+    """A surface by samples [N, 3] with normals [N, 3], millimetres; tree: of the samples."""
+
+    tree: KDTree
+    surface: np.ndarray
+    normals: np.ndarray
+
+    def push_out(self, points: np.ndarray, margin: np.ndarray) -> np.ndarray:
+        """Points [S, 3] moved to at least ``margin`` [S] outside; far ones stay."""
+        distance, nearest = self.tree.query(points, distance_upper_bound=30.0)
+        near = np.isfinite(distance)
+        nearest = np.where(near, nearest, 0)
+        normal = self.normals[nearest]
+        height = ((points - self.surface[nearest]) * normal).sum(1)
+        return points + (np.clip(margin - height, 0, 25) * near)[:, None] * normal
 
 
-def _solid(vertices, faces, score) -> tuple[cKDTree, np.ndarray, np.ndarray]:
+def _solid(vertices: np.ndarray, faces: np.ndarray, score: np.ndarray) -> _Shell:
+    """The skin where no hair grows."""
     used = np.unique(faces)
     used = used[score[used] < 2]
-    normals = vertex_normals(vertices, faces)[used]
-    return cKDTree(vertices[used]), vertices[used], normals
+    return _Shell(KDTree(vertices[used]), vertices[used], vertex_normals(vertices, faces)[used])
 
 
 def _outward(vertices, faces) -> np.ndarray:

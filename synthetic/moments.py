@@ -1,4 +1,4 @@
-"""Single moments of made people: faces, poses, cameras and lights drawn at random, not in a row."""
+"""Single moments of synthetic subjects: faces, poses, cameras and lights drawn at random, not in a row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 from likeness.synthetic.glasses import Glasses
 from likeness.synthetic.motion import GRIMACES, VISEMES
-from likeness.synthetic.subject import Light, Person
+from likeness.synthetic.subject import Light, SyntheticPerson
 
 _SMILE = {"mouthSmile": 1.0, "cheekSquint": 0.45, "eyeSquint": 0.3, "mouthDimple": 0.2}
 _BROWS = (
@@ -24,10 +24,10 @@ _BROWS = (
 _NECK = (0.0, -0.105, -0.085)  # the point about which the head turns, in the head frame
 
 
-def random_person(model: HeadModel, seed: int) -> Person:
-    """As ``Person.random``, with lights from more directions and of more strengths, one in seven
+def random_person(model: HeadModel, seed: int) -> SyntheticPerson:
+    """As ``SyntheticPerson.random``, with lights from more directions and of more strengths, one in seven
     with glasses."""
-    person = Person.random(model, seed)
+    person = SyntheticPerson.random(model, seed)
     rng = np.random.default_rng((seed, 21))
     side = 1 if rng.random() < 0.5 else -1
     lamp = (side * rng.uniform(0.05, 0.9), rng.uniform(-0.85, -0.15), -rng.uniform(0.4, 0.9))
@@ -39,7 +39,7 @@ def random_person(model: HeadModel, seed: int) -> Person:
         0.36 + 0.25 * (1 - share),
         rng.uniform(0.1, 0.3),
     )
-    light = Light(tuple(map(float, lamp)), tuple(map(float, fill)), tuple(map(float, strengths)))
+    light = Light(lamp, fill, strengths)
     glasses = Glasses.random(rng) if rng.random() < 1 / 7 else None
     return dataclasses.replace(person, light=light, glasses=glasses)
 

@@ -1,4 +1,4 @@
-"""How a made person moves: the head turns, the mouth speaks and smiles, eyes blink and look about.
+"""How a synthetic subject moves: the head turns, the mouth speaks and smiles, eyes blink and look about.
 
 Smooth curves in ARKit's 52 names, drawn from a seed. The shoulders stand still.
 """
@@ -98,10 +98,11 @@ def _head_curves(t: np.ndarray, rng: np.random.Generator, voice: np.ndarray):
 
     def wave(*terms: tuple[float, float]) -> np.ndarray:
         phases = rng.uniform(0, 2 * np.pi, len(terms))
-        return sum(
+        waves = [
             a * np.sin(2 * np.pi * t / period + phase)
             for (a, period), phase in zip(terms, phases, strict=True)
-        )
+        ]
+        return np.sum(waves, 0)
 
     yaw = wave((20, 5.7), (6, 2.3), (1, 0.9))
     yaw = 25 * np.tanh(1.15 * yaw / 25) / np.tanh(1.15)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from likeness.head_models.base import HeadModel
 from likeness.head_models.regions import FaceRegions, lip_outline, regions_of, scalp_score
@@ -137,7 +137,7 @@ def _freckles(p: np.ndarray, count: int, seed: int) -> np.ndarray:
     front = np.flatnonzero(p[:, 2] > -20)
     weight = np.exp(-(((p[front, 1] + 28) / 20) ** 2) - (p[front, 0] / 50) ** 2) + 0.02
     centres = p[rng.choice(front, count, p=weight / weight.sum())]
-    distance, nearest = cKDTree(centres).query(p, distance_upper_bound=3.0)
+    distance, nearest = KDTree(centres).query(p, distance_upper_bound=3.0)
     radius, strength = rng.uniform(0.5, 1.3, count + 1), rng.uniform(0.3, 1, count + 1)
     return strength[nearest] * smoothstep(1.3, 0.6, distance / radius[nearest])
 
@@ -149,7 +149,7 @@ def _lid_line(model: HeadModel, p: np.ndarray) -> np.ndarray:
         for margin, width, strength in zip(
             lid_margins(model, sign), (1.5, 1.0), (0.85, 0.40), strict=True
         ):
-            distance, _ = cKDTree(_densified(model.template.numpy()[margin] * 1000)).query(p)
+            distance, _ = KDTree(_densified(model.template.numpy()[margin] * 1000)).query(p)
             darkness = np.maximum(darkness, strength * np.exp(-((distance / width) ** 2)))
     return darkness
 
@@ -230,14 +230,14 @@ _PAINTERS = {
 
 def _lip_plan(regions: FaceRegions) -> np.ndarray:
     plan = np.zeros(_PLAN_SIZE[::-1], np.uint8)
-    cv2.fillPoly(plan, [_to_plan(lip_outline(regions))], 255)
+    cv2.fillPoly(plan, [_to_plan(lip_outline(regions))], (255,))
     return cv2.GaussianBlur(plan, (0, 0), 0.8 / _PLAN)
 
 
 def _lip_gap_plan(regions: FaceRegions) -> np.ndarray:
     """The edge of the lips, which is a little darker than their middle."""
     plan = np.zeros(_PLAN_SIZE[::-1], np.uint8)
-    cv2.polylines(plan, [_to_plan(lip_outline(regions))], True, 255, round(1.0 / _PLAN))
+    cv2.polylines(plan, [_to_plan(lip_outline(regions))], True, (255,), round(1.0 / _PLAN))
     return cv2.GaussianBlur(plan, (0, 0), 0.6 / _PLAN)
 
 
@@ -266,14 +266,8 @@ def _brow_plan(regions: FaceRegions, look: Look, seed: int) -> np.ndarray:
             )
             segment = _to_plan(np.stack([start, end]) * [sign, 1])
             shade = int(rng.uniform(170, 255))
-            cv2.line(
-                plan,
-                segment[0].tolist(),
-                segment[1].tolist(),
-                shade,
-                round(0.55 / _PLAN),
-                cv2.LINE_AA,
-            )
+            ends, width = segment.tolist(), round(0.55 / _PLAN)
+            cv2.line(plan, ends[0], ends[1], (shade,), width, cv2.LINE_AA)
     return cv2.GaussianBlur(plan, (0, 0), 0.25 / _PLAN)
 
 
@@ -303,5 +297,5 @@ def _extend(texture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Fills the texels between the islands from the nearest painted one."""
     from scipy.ndimage import distance_transform_edt
 
-    rows, columns = distance_transform_edt(~mask, return_distances=False, return_indices=True)
-    return texture[rows, columns]
+    nearest = distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    return texture[tuple(np.asarray(nearest))]

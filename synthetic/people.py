@@ -1,4 +1,4 @@
-"""Captures of made people whose truth is known: endless training data for models that see many
+"""Captures of synthetic subjects whose truth is known: endless training data for models that see many
 persons.
 
 One folder a person, by its seed; each is a small ordinary capture whose states, identity, cameras
@@ -30,7 +30,7 @@ _SEED_DIGITS = 7
 
 @dataclasses.dataclass(frozen=True)
 class PeopleConfig:
-    """What is drawn of each made person."""
+    """What is drawn of each synthetic subject."""
 
     frames: int = 10
     """Moments, each with another pose and expression."""
@@ -80,20 +80,20 @@ def folder_of(root: Path, seed: int) -> Path:
 
 def make_person(root: Path, seed: int, config: PeopleConfig) -> Path:
     """Draws one person at random moments; see ``make_people``."""
-    from likeness.synthetic.subject import Subject
+    from likeness.synthetic.subject import SyntheticSubject
 
     model = _model(config.head_model)
     rng = np.random.default_rng((seed, 22))
     camera, distance = random_camera(rng, config.size)
     states = random_states(model, config.frames, distance, rng)
-    subject = Subject(model, random_person(model, seed), config.texture_size)
+    subject = SyntheticSubject(model, random_person(model, seed), config.texture_size)
     with new_folder(folder_of(root, seed)) as folder:
         write_capture(folder, subject, states, camera, f"made-person-{seed}")
     return folder_of(root, seed)
 
 
 def write_capture(folder: Path, subject, states: HeadState, camera: Camera, source: str) -> Capture:
-    """Draws a ``Subject`` in states [T] seen by one camera into a folder, as a capture of training
+    """Draws a ``SyntheticSubject`` in states [T] seen by one camera into a folder, as a capture of training
     frames alone."""
     model = subject.model
     frames = []

@@ -1,4 +1,4 @@
-"""A made person: shape, paint, hair and clothes, and their picture from any camera at any head
+"""A synthetic subject: shape, paint, hair and clothes, and their picture from any camera at any head
 state."""
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Light:
 
 
 @dataclasses.dataclass(frozen=True)
-class Person:
+class SyntheticPerson:
     """Everything that a seed decides: who it is, how they look, how they are lit."""
 
     identity: Identity
@@ -54,7 +54,7 @@ class Person:
     glasses: Glasses | None = None
 
     @classmethod
-    def random(cls, model: HeadModel, seed: int) -> Person:
+    def random(cls, model: HeadModel, seed: int) -> SyntheticPerson:
         """A person drawn at random; the same seed always gives the same one."""
         rng = np.random.default_rng((seed, 5))
         coefficients = np.clip(rng.normal(0, 0.75, model.num_identity), -1.6, 1.6).astype(
@@ -67,11 +67,11 @@ class Person:
         return cls(identity, Look.random(rng), light, seed)
 
 
-class Subject:
+class SyntheticSubject:
     """A person ready to be drawn. Building one takes a few seconds (paint, hair, ambient
     occlusion)."""
 
-    def __init__(self, model: HeadModel, person: Person, texture_size: int = 1024) -> None:
+    def __init__(self, model: HeadModel, person: SyntheticPerson, texture_size: int = 1024) -> None:
         self.model, self.person = model, person
         self.shaped: ShapedHead = model.shaped(person.identity)
         self._texture_size = texture_size
@@ -220,7 +220,7 @@ class Subject:
 
         2 × 2 samples per pixel. The lamps stand still in the world.
         """
-        from likeness.synthetic.shading import ribbons_kernel, shade_kernel
+        from likeness.synthetic.shading import Lights, Surfaces, ribbons_kernel, shade_kernel
 
         T = camera.T_cam_world.double().numpy()
         K = camera.resized(2 * camera.width, 2 * camera.height).K.double().numpy()
@@ -247,32 +247,31 @@ class Subject:
         lamp, fill = (_normalized(np.array(direction)) for direction in (light.lamp, light.fill))
         target = state.T_world_body.double().numpy() @ [0, -0.02, -0.05, 1]
         T_light_world, light_K, shadow = _shadow_map(world, self._surface, lamp, target[:3])
-        directions = [
-            (T[:3, :3] @ direction).astype(np.float32)
-            for direction in (lamp, fill, np.array([0, -1.0, 0]))
-        ]
+        surfaces = Surfaces(
+            faces=self._faces,
+            corner_uv=self._corner_uv,
+            material=self._material,
+            vertices=vertices,
+            normals=normals,
+            occlusion=self._occlusion(state),
+            texture=self.texture,
+            strand_colors=self._strand_colors,
+            vertices_per_strand=2 * self._widths.shape[1],
+        )
+        lamp, fill, up = (T[:3, :3] @ v for v in (lamp, fill, np.array([0, -1.0, 0])))
+        lights = Lights(
+            lamp=lamp.astype(np.float32),
+            fill=fill.astype(np.float32),
+            up=up.astype(np.float32),
+            strengths=np.array(light.strengths, np.float32),
+            from_cam=(T_light_world @ np.linalg.inv(T)).astype(np.float32),
+            K=light_K,
+            shadow=shadow,
+        )
         rgb = np.empty((camera.height, camera.width, 3), np.float32)
         alpha = np.empty((camera.height, camera.width), np.float32)
         shade_kernel(
-            raster.face_index,
-            raster.barycentrics,
-            self._faces,
-            self._corner_uv,
-            self._material,
-            vertices,
-            normals,
-            self._occlusion(state),
-            self.texture,
-            self._strand_colors,
-            2 * self._widths.shape[1],
-            *directions,
-            np.array(light.strengths, np.float32),
-            (T_light_world @ np.linalg.inv(T)).astype(np.float32),
-            light_K,
-            shadow,
-            self._encode,
-            rgb,
-            alpha,
+            raster.face_index, raster.barycentrics, surfaces, lights, self._encode, rgb, alpha
         )
         return rgb, alpha
 

@@ -1,4 +1,4 @@
-"""Neck, shoulders and shirt of a made person. The shoulders stand still in the body frame; the neck
+"""Neck, shoulders and shirt of a synthetic subject. The shoulders stand still in the body frame; the neck
 joins them to the head's lower border, wherever that is.
 """
 

@@ -30,7 +30,7 @@ from likeness.scene.reading import read_json
 from likeness.scene.tensor_files import Array, read_tensors, save_tensors
 
 if TYPE_CHECKING:
-    from likeness.synthetic.subject import Subject
+    from likeness.synthetic.subject import SyntheticSubject
 
 _MANIFEST, _TENSORS = "truth.json", "truth.safetensors"
 _FORMAT_VERSION = 1
@@ -123,7 +123,7 @@ class DemoTruth:
         return HEAD_MODELS[self.config.head_model]()
 
     @functools.cached_property
-    def subject(self) -> Subject:
+    def subject(self) -> SyntheticSubject:
         """The person, made anew from the seed (a few seconds)."""
         return _subject(self.model, self.config)
 
@@ -227,10 +227,10 @@ def make_demo(
     return truth
 
 
-def _subject(model: HeadModel, config: DemoConfig) -> Subject:
-    from likeness.synthetic.subject import Person, Subject
+def _subject(model: HeadModel, config: DemoConfig) -> SyntheticSubject:
+    from likeness.synthetic.subject import SyntheticPerson, SyntheticSubject
 
-    return Subject(model, Person.random(model, config.seed), config.texture_size)
+    return SyntheticSubject(model, SyntheticPerson.random(model, config.seed), config.texture_size)
 
 
 def _motion(model: HeadModel, config: DemoConfig) -> HeadState:
@@ -264,7 +264,7 @@ def _write_tensors(truth: DemoTruth) -> None:
 
 
 def _write_pictures(
-    truth: DemoTruth, subject: Subject, progress: Callable[[int, int], None] | None
+    truth: DemoTruth, subject: SyntheticSubject, progress: Callable[[int, int], None] | None
 ) -> None:
     """The video and the mattes; frames are drawn by all cores."""
     import cv2
@@ -289,7 +289,7 @@ def _write_pictures(
     ):
         with utf8_path(path) as name:
             writer = cv2.VideoWriter(
-                name, cv2.VideoWriter_fourcc(*"mp4v"), config.fps, (config.size, config.size)
+                name, cv2.VideoWriter.fourcc(*"mp4v"), config.fps, (config.size, config.size)
             )
         if not writer.isOpened():
             raise OSError(f"{path}: OpenCV cannot write an mp4 video")

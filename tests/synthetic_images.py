@@ -13,7 +13,7 @@ import torch
 from likeness.head_models import HEAD_MODELS
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
-from likeness.synthetic.subject import Person, Subject
+from likeness.synthetic.subject import SyntheticPerson, SyntheticSubject
 from likeness.synthetic.truth import DemoConfig
 
 SIZE = 320
@@ -21,9 +21,9 @@ FOCAL = 2.5  # long sides
 
 
 @functools.cache
-def subject() -> Subject:
+def subject() -> SyntheticSubject:
     model = HEAD_MODELS["anny"]()
-    return Subject(model, Person.random(model, 1), texture_size=256)
+    return SyntheticSubject(model, SyntheticPerson.random(model, 1), texture_size=256)
 
 
 def state(yaw: float = 0.0, **expression: float) -> HeadState:

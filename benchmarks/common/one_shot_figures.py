@@ -106,7 +106,7 @@ def on_subject(seed: int, config: SeedingConfig, renderer, errors: bool = True) 
     errs."""
     from likeness.synthetic.moments import random_camera, random_person
     from likeness.synthetic.people import write_capture
-    from likeness.synthetic.subject import Subject
+    from likeness.synthetic.subject import SyntheticSubject
     from likeness.training.config import TrainConfig
     from likeness.training.samples import tracked_with_errors
 
@@ -114,7 +114,7 @@ def on_subject(seed: int, config: SeedingConfig, renderer, errors: bool = True) 
     camera, distance = random_camera(rng, 256)
     names, states = subject_states(model, distance)
     with tempfile.TemporaryDirectory() as folder:
-        subject = Subject(model, random_person(model, seed), 512)
+        subject = SyntheticSubject(model, random_person(model, seed), 512)
         truth = write_capture(Path(folder), subject, states, camera, "made")
         pictures = FrameStore(truth, truth.train)
         state, identity = tracked_with_errors(truth, 0, TrainConfig(), rng)

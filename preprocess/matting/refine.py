@@ -58,18 +58,22 @@ def refine(
     if not core.any() or not band.any():
         return mask.copy()
     mixed, trust, odds = (np.empty(mask.shape, np.float32) for _ in range(3))
-    limits = np.float32([config.prior_inside, config.prior_outside, config.evidence_limit])
+    inside, outside = np.float32(config.prior_inside), np.float32(config.prior_outside)
+    limit = np.float32(config.evidence_limit)
     # Foreground colours first from deep inside, then from all that the first round takes for the
     # person.
     for first in (True, False):
         sure = core if first else core | (distances(odds < 1.5) > 2.5 * unit)
-        near = push_pull(*masked_means(image, sure))
-        near[..., 3] += config.foreground_noise
-        colours = background.colours, background.sigma, enlarge(near, mask.shape)
-        unmix_kernel(image, mask, band, core, *colours, *limits, mixed, trust, odds)
+        nearest = push_pull(*masked_means(image, sure))
+        nearest[..., 3] += config.foreground_noise
+        near = enlarge(nearest, mask.shape)
+        behind, sigma = background.colours, background.sigma
+        unmix_kernel(
+            image, mask, band, core, behind, sigma, near, inside, outside, limit, mixed, trust, odds
+        )
     # Where the person is hardly told from the background, odds are smoothed more and mixtures
     # count for less.
-    contrast = np.square(near - background.guess)[..., :3].sum(-1)
+    contrast = np.square(nearest - background.guess)[..., :3].sum(-1)
     clear = enlarge(contrast / (contrast + config.calm_contrast**2), mask.shape)
     smoother, smooth = cv2.blur(odds, (9, 9)), cv2.blur(odds, (3, 3))
     odds = smoother + clear * (smooth - smoother)
@@ -92,15 +96,13 @@ def refine(
 def _connected(person: np.ndarray, core: np.ndarray, gap: float) -> np.ndarray:
     """The part that is connected with the core, without specks, and without holes of half width
     under ``gap``."""
-    opened = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, labels = cv2.connectedComponents(opened | core.view(np.uint8), connectivity=4)
-    keep = np.zeros(count, bool)
+    opened = cv2.morphologyEx(person.view(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    labels, stats = _components((opened > 0) | core, 4)
+    keep = np.zeros(len(stats), bool)
     keep[labels[core]] = True
     keep[0] = False
     solid = keep[labels]
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        (~solid).view(np.uint8), connectivity=4
-    )
+    labels, stats = _components(~solid, 4)
     height, width = person.shape
     left, top, w, h, _ = stats.T
     hole = (left > 0) & (top > 0) & (left + w < width) & (top + h < height)
@@ -111,8 +113,15 @@ def _connected(person: np.ndarray, core: np.ndarray, gap: float) -> np.ndarray:
 
 def _without_specks(alpha: np.ndarray, area: float) -> np.ndarray:
     """The matte without lone parts smaller than an area in pixels."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        (alpha > 0.04).view(np.uint8), connectivity=8
-    )
+    labels, stats = _components(alpha > 0.04, 8)
     large = stats[:, cv2.CC_STAT_AREA] >= area
     return alpha if large.all() else alpha * large[labels]
+
+
+def _components(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [H, W] of the connected parts of a mask [H, W] bool (0: the rest), and OpenCV's
+    statistics of each [L, 5]."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.view(np.uint8), connectivity=connectivity
+    )
+    return labels, stats

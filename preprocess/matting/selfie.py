@@ -12,6 +12,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import numpy as np
@@ -115,7 +116,7 @@ class SelfieMatting:
 
 def _segment(frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Small picture [h, w, 3], probability of a person [h, w] float32, frame."""
-    networks: dict[int, object] = {}
+    networks: dict[int, Any] = {}
     try:
         for frame in frames:
             height, width = frame.shape[:2]
@@ -131,11 +132,11 @@ def _segment(frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndar
             network.close()
 
 
-def _open_network(model: int):
+def _open_network(model: int) -> Any:
     with silent_stderr():
-        import mediapipe
+        from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
-        network = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=model)
+        network = SelfieSegmentation(model_selection=model)
         # the graph starts in its threads: wait for its chatter
         network.process(np.zeros((64, 64, 3), np.uint8))
     return network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import logging
 import warnings
 from pathlib import Path
@@ -92,13 +93,13 @@ def _check_file(path: Path) -> None:
 
 def _register_heif(path: Path) -> None:
     try:
-        import pillow_heif
+        heif = importlib.import_module("pillow_heif")
     except ImportError:
         raise UserError(
             f"{path}: is a HEIC picture, which needs the package pillow-heif (pip install pillow-heif); or save it as "
             "JPEG or PNG"
         ) from None
-    pillow_heif.register_heif_opener()
+    heif.register_heif_opener()
 
 
 def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]:

@@ -113,24 +113,23 @@ class LiveTracker:
             self._motion = self._appended(self._of_state(known))
             self._angles = quats_to_gaze(known.joints.double())
             return known
-        self._motion = self._appended(self._guess(points))
-        seen = self._observations()
+        motion = self._appended(self._guess(points))
+        seen = self._observations(motion)
         for _ in range(STEPS):
-            self._motion, _, _ = step(
-                self._motion, self.face.neutral, self._rig, seen, self._config, True
-            )
-        self._look(seen)
-        expression = self._motion.expression(self._rig)[-1].clamp(0, 1)
+            motion, _, _ = step(motion, self.face.neutral, self._rig, seen, self._config, True)
+        self._motion = motion = self._with_gaze(motion, seen)
         return HeadState(
-            expression.float(),
+            motion.expression(self._rig)[-1].clamp(0, 1).float(),
             gaze_quats(self._angles).float(),
-            make_transform(self._motion.rotation[-1], self._motion.translation[-1]).float(),
+            make_transform(motion.rotation[-1], motion.translation[-1]).float(),
             self.face.T_world_body,
         )
 
     def look(self) -> Tensor:
         """The gaze angles [2, 2] by the newest frame's irises."""
-        self._look(self._observations())
+        if self._motion is None:
+            raise ValueError("look: expected a frame first")
+        self._motion = self._with_gaze(self._motion, self._observations(self._motion))
         return self._angles
 
     def _of_state(self, state: HeadState) -> Motion:
@@ -145,7 +144,7 @@ class LiveTracker:
     def _guess(self, points: Tensor) -> Motion:
         """Where to start from: the last frame, or the closed form where that is far off."""
         if self._motion is not None:
-            last = Motion(*(getattr(self._motion, f.name)[-1:] for f in dataclasses.fields(Motion)))
+            last = self._motion.take(slice(-1, None))
             shape = self.face.neutral + torch.einsum(
                 "te,eld->tld", last.expression(self._rig), self._rig.expression
             )
@@ -163,27 +162,25 @@ class LiveTracker:
         if self._motion is None:
             self._points, self._times = self._points[-1:], self._times[-1:]
             return new
-        kept = {
-            f.name: getattr(self._motion, f.name)[1 - WINDOW :] for f in dataclasses.fields(Motion)
-        }
-        return Motion(
-            **{name: torch.cat([value, getattr(new, name)]) for name, value in kept.items()}
-        )
+        past = self._motion.take(slice(1 - WINDOW, None))
+        pairs = zip(vars(past).values(), vars(new).values())
+        return Motion(*(torch.cat(pair) for pair in pairs))
 
-    def _observations(self) -> Observations:
+    def _observations(self, motion: Motion) -> Observations:
         points = torch.stack(self._points)
         eye_distance = (
             self.face.neutral[EYE_CORNERS[0]] - self.face.neutral[EYE_CORNERS[1]]
         ).norm()
-        scale = 100 * self._motion.translation[:, 2] / (self._K[0, 0] * eye_distance)
+        scale = 100 * motion.translation[:, 2] / (self._K[0, 0] * eye_distance)
         metric = residual_metric(points, self._rig.rest, self._config) * scale[:, None, None, None]
         timeline = Timeline.from_times(np.array(self._times), self._config.max_gap_s)
         weights = self._rig.weights.expand(len(points), -1)
         return Observations(self._K, points, weights, metric, scale, timeline)
 
-    def _look(self, seen: Observations) -> None:
-        """The newest frame's gaze: towards what its irises say, as far as the eyes are open."""
-        last = Motion(*(getattr(self._motion, f.name)[-1:] for f in dataclasses.fields(Motion)))
+    def _with_gaze(self, motion: Motion, seen: Observations) -> Motion:
+        """The motion with the newest frame's gaze: towards what its irises say, as far as the eyes
+        are open."""
+        last = motion.take(slice(-1, None))
         now = dataclasses.replace(seen, **{name: getattr(seen, name)[-1:] for name in _PER_FRAME})
         squint = torch.tensor([self.face.squint, -self.face.squint], dtype=torch.float64)
         raw = self._angles.clone()
@@ -202,6 +199,6 @@ class LiveTracker:
         raw[:, 1] = raw[:, 1].mean()
         limits = torch.tensor([gaze.MAX_YAW, gaze.MAX_PITCH], dtype=torch.float64)
         self._angles = torch.minimum(torch.maximum(raw, -limits), limits)
-        looking = self._motion.gaze_expression.clone()
+        looking = motion.gaze_expression.clone()
         looking[-1] = gaze_expression(self._angles[None], self._names)[0]
-        self._motion = dataclasses.replace(self._motion, gaze_expression=looking)
+        return dataclasses.replace(motion, gaze_expression=looking)

@@ -55,6 +55,9 @@ class Motion:
     controls: Tensor
     gaze_expression: Tensor
 
+    def take(self, frames: slice) -> Motion:
+        return Motion(*(values[frames] for values in vars(self).values()))
+
     def expression(self, rig: LandmarkRig) -> Tensor:
         """Expression coefficients [T, E]."""
         return self.controls @ rig.controls + self.gaze_expression

@@ -136,10 +136,10 @@ def _carry_along(
 ) -> None:
     """Moves eyeballs, teeth and tongue with the body's surface near them, each as a whole (in
     place)."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     surface = np.flatnonzero(body)
-    tree = cKDTree(vertices[surface])
+    tree = KDTree(vertices[surface])
     for label in np.unique(labels[~body]):
         part = labels == label
         _, near = tree.query(vertices[part], k=4)
@@ -168,7 +168,7 @@ def _cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray):
         (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
         shape=(num_vertices, num_vertices),
     ).tocsr()
-    return sparse.diags(np.asarray(weights.sum(1)).ravel()) - weights, mass
+    return sparse.diags(np.asarray(weights.sum(1)).ravel()).tocsr() - weights, mass
 
 
 def _without_similarity(fields: Tensor, model) -> Tensor:

@@ -1,4 +1,4 @@
-"""Captures of made people."""
+"""Captures of synthetic subjects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from likeness.synthetic.moments import (
     random_states,
 )
 from likeness.synthetic.people import PeopleConfig, make_people
-from likeness.synthetic.subject import Subject
+from likeness.synthetic.subject import SyntheticSubject
 
 SMALL = PeopleConfig(frames=3, size=64, texture_size=128)
 
@@ -78,7 +78,7 @@ def test_glasses_darken_the_face_and_nothing_far_from_it():
     state = dataclasses.replace(state, T_world_head=pose, T_world_body=pose)
     person = dataclasses.replace(random_person(model, 5), glasses=None)
     bare, worn = (
-        Subject(model, dataclasses.replace(person, glasses=glasses), 128).render(state, camera)[0]
+        SyntheticSubject(model, dataclasses.replace(person, glasses=glasses), 128).render(state, camera)[0]
         for glasses in (None, Glasses())
     )
     changed = np.abs(bare - worn).max(-1) > 0.05

@@ -20,7 +20,7 @@ from likeness.synthetic.appearance import Look
 from likeness.synthetic.errors import errors
 from likeness.synthetic.motion import make_motion
 from likeness.synthetic.paint import paint_texture
-from likeness.synthetic.subject import Person
+from likeness.synthetic.subject import SyntheticPerson
 from likeness.synthetic.truth import DemoTruth, make_demo
 
 SMALL = {"frames": 3, "size": 288, "seed": 3, "texture_size": 512}
@@ -133,12 +133,12 @@ def test_landmarks_of_the_truth_agree_with_the_picture(truth, turn):
 
 
 def test_seeds_make_different_people(model):
-    people = [Person.random(model, seed) for seed in range(6)]
+    people = [SyntheticPerson.random(model, seed) for seed in range(6)]
     assert len({person.look for person in people}) == 6
     coefficients = torch.stack([person.identity.coefficients for person in people])
     assert (torch.pdist(coefficients) > 2).all()
     torch.testing.assert_close(
-        Person.random(model, 2).identity.coefficients, coefficients[2], rtol=0, atol=0
+        SyntheticPerson.random(model, 2).identity.coefficients, coefficients[2], rtol=0, atol=0
     )
 
 

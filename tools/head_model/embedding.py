@@ -24,7 +24,7 @@ from likeness.scene.camera import Camera
 from likeness.scene.files import atomic_path
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
-from likeness.synthetic.subject import Person, Subject
+from likeness.synthetic.subject import SyntheticPerson, SyntheticSubject
 
 _FACE_PARTS = ("skin", "eye_left", "eye_right")  # where landmarks can lie
 _CHARBONNIER_MM = 1.0  # below it errors count squared, above linearly
@@ -314,14 +314,14 @@ def _images(model: HeadModel, config: EmbeddingConfig) -> Iterator[tuple[np.ndar
     rest[:3, 3] = torch.tensor([0.0, -0.03, 1.1])
     poses = [(yaw, 0.0) for yaw in config.yaws] + [(0.0, pitch) for pitch in config.pitches]
     for number in range(config.people):
-        person = Person.random(model, config.first_seed + number)
+        person = SyntheticPerson.random(model, config.first_seed + number)
         # Hair must not cover the brows.
         person = dataclasses.replace(
             person, look=dataclasses.replace(person.look, hair_style="short")
         )
         if number == 0:
             person = dataclasses.replace(person, identity=model.neutral_identity())
-        subject = Subject(model, person, config.texture_size)
+        subject = SyntheticSubject(model, person, config.texture_size)
         wall = subject.wall(config.size, config.size)
         for shapes in EXPRESSIONS:
             expression = torch.zeros(len(model.expression_names))
