@@ -1,5 +1,5 @@
-"""What a training step found, left on its device until somebody asks: every reading makes the host
-wait for a GPU."""
+"""Figures of training steps, left on their device until somebody asks: every reading makes the
+host wait for a GPU."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class FitDivergedError(RuntimeError):
 
 
 class Figures:
-    """Loss, its unweighted terms and the PSNR in dB of one step. To ask for any reads all that are
-    unread so far."""
+    """Loss, its unweighted terms and the PSNR in dB of one step. Asking for any reads all unread
+    ones."""
 
-    def __init__(self, unread: Unread, step: int, names: tuple[str, ...], values: Tensor) -> None:
-        """values: [2 + terms] loss, mean squared error, and the terms of these names."""
-        self._unread, self.step, self._names, self._values = unread, step, names, values
-        self._numbers: list[float] | None = None
+    def __init__(self, unread: Unread, step: int, names: tuple[str, ...]) -> None:
+        """names: of the terms."""
+        self._unread, self.step, self._names = unread, step, names
+        self._numbers: list[float] = []
 
     @property
     def ready(self) -> bool:
         """Whether they can be had without a wait."""
-        return self._numbers is not None
+        return bool(self._numbers)
 
     @property
     def loss(self) -> float:
@@ -40,24 +40,24 @@ class Figures:
         return dict(zip(self._names, self._read()[2:]))
 
     def _read(self) -> list[float]:
-        if self._numbers is None:
+        if not self._numbers:
             self._unread.read()
         return self._numbers
 
 
 class Unread:
-    """The figures of steps that nobody has read yet."""
+    """The figures of steps that nobody has read yet, and where their values are."""
 
     def __init__(self) -> None:
-        self._waiting: list[Figures] = []
+        self._waiting: list[tuple[Figures, Tensor]] = []
 
     def add(
         self, step: int, loss: Tensor, terms: dict[str, Tensor], squared_error: Tensor
     ) -> Figures:
         """Those of one more step, as tensors without dimensions on one device."""
         values = torch.stack([tensor.detach() for tensor in (loss, squared_error, *terms.values())])
-        figures = Figures(self, step, tuple(terms), values)
-        self._waiting.append(figures)
+        figures = Figures(self, step, tuple(terms))
+        self._waiting.append((figures, values))
         return figures
 
     def read(self) -> None:
@@ -65,11 +65,10 @@ class Unread:
         is not finite."""
         if not self._waiting:
             return
-        done, self._waiting = self._waiting, []
-        numbers = iter(torch.cat([figures._values for figures in done]).tolist())
-        for figures in done:
-            figures._numbers = [next(numbers) for _ in range(2 + len(figures._names))]
-            figures._values = None
-        for figures in done:
+        waiting, self._waiting = self._waiting, []
+        numbers = iter(torch.cat([values for _, values in waiting]).tolist())
+        for figures, values in waiting:
+            figures._numbers = [next(numbers) for _ in range(len(values))]
+        for figures, _ in waiting:
             if not math.isfinite(figures.loss):
                 raise FitDivergedError(f"iteration {figures.step}: the loss is {figures.loss}")

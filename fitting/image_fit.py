@@ -1,4 +1,4 @@
-"""From the capture of one or a few pictures to a bundle: what the initializer gives, fitted only on
+"""From the capture of one or a few pictures to a bundle: the avatar of the seeds, fitted only on
 request."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from likeness.fitting import networks
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
-from likeness.fitting.finetune import FREEDOM, can_refine, refine
+from likeness.fitting.finetune import FREEDOM, can_finetune, finetune
 from likeness.fitting.loop import avatar_of
 from likeness.fitting.recolouring import check_recolourable, recolour
 from likeness.fitting.run_directory import RunDirectory, versions
@@ -26,7 +26,10 @@ from likeness.scene.seeds import Seeds
 if TYPE_CHECKING:
     from likeness.preprocess.portraits.capture import PictureOptions
 
-_NOTHING_HELD = "nothing: the avatar has all the pictures there are, and its figures are those of pictures that it was made from"
+_NOTHING_HELD = (
+    "nothing: the avatar has all the pictures there are, and its figures are those of pictures "
+    "that it was made from"
+)
 
 _REFINED = (
     "pictures are refined by a network that came with the weights (likeness render --coarse shows "
@@ -84,24 +87,22 @@ def recolour_pictures(
     The capture's states become those at which the avatar lies over the pictures.
     """
     begun = time.perf_counter()
-    found = recolour(base.bundle, capture, device=device)
-    capture.select(capture.train).with_states(found.states).save()
-    notes = {
-        "held_out": _NOTHING_HELD,
-        "recoloured": f"{base.run.root} with the colours of {', '.join(_names(capture))}; all else is as it was",
-    }
+    recoloured = recolour(base.bundle, capture, device=device)
+    capture.select(capture.train).with_states(recoloured.states).save()
+    pictures = ", ".join(_names(capture))
+    change = f"{base.run.root} with the colours of {pictures}; all else is as it was"
+    notes = {"held_out": _NOTHING_HELD, "recoloured": change}
     if base.bundle.refinement is not None:
         notes["screen_refiner"] = "left out: it knows the colours as the network gives them"
     facts = {
         **base.bundle.facts,
-        "recoloured": {"base": str(base.run.root), **found.figures},
+        "recoloured": {"base": str(base.run.root), **recoloured.figures},
         "notes": notes,
     }
-    dataclasses.replace(found.bundle.coarse(), facts=facts).save(run.bundle)
+    dataclasses.replace(recoloured.bundle.coarse(), facts=facts).save(run.bundle)
     seconds = {"recolouring": round(time.perf_counter() - begun, 3)}
-    return PicturesResult(
-        AvatarBundle.load(run.bundle), seconds, notes, {"recoloured": found.figures}
-    )
+    figures = {"recoloured": recoloured.figures}
+    return PicturesResult(AvatarBundle.load(run.bundle), seconds, notes, figures)
 
 
 def _names(capture: Capture) -> list[str]:
@@ -135,7 +136,7 @@ def fit_pictures(
         notes["screen_refiner"] = _REFINED if refine_s is None else _UNREFINED
     if refine_s is not None:
         refinement = None
-        if not can_refine(avatar):
+        if not can_finetune(avatar):
             raise UserError(
                 f"--refine: avatars of kind {avatar.kind} are not refined (they lack one of "
                 f"{', '.join(FREEDOM)}); leave it out, or use the preset one-picture"
@@ -143,7 +144,7 @@ def fit_pictures(
         renderer = create("auto", device)
         renderer.warm_up()
         begun = time.perf_counter()
-        steps = refine(avatar, capture, frames, renderer, refine_s, seed)
+        steps = finetune(avatar, capture, frames, renderer, refine_s, seed)
         seconds["refine"] = round(time.perf_counter() - begun, 3)
         notes["refinement"] = f"{steps} steps on the pictures themselves in {refine_s:g} s"
     facts = {
@@ -167,8 +168,6 @@ def _refinement(config: FitConfig, seeds: Seeds) -> Refinement | None:
     from likeness.one_shot import weights
 
     refiner = weights.load(config.seeds.weights)[0].refiner
-    return (
-        None
-        if refiner is None
-        else Refinement.of(refiner, seeds.features, seeds.cloud.num_gaussians)
-    )
+    if refiner is None:
+        return None
+    return Refinement.of(refiner, seeds.features, seeds.cloud.num_gaussians)

@@ -3,99 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
-from likeness.head_models.landmarks import CHIN
+from likeness.head_models.landmarks import CHIN, EYES, LIPS, OVAL
 from likeness.scene.capture import TrackedFrame
-
-# Groups of the 478 FaceMesh landmarks.
-FACE_OVAL = (
-    10,
-    338,
-    297,
-    332,
-    284,
-    251,
-    389,
-    356,
-    454,
-    323,
-    361,
-    288,
-    397,
-    365,
-    379,
-    378,
-    400,
-    377,
-    152,
-    148,
-    176,
-    149,
-    150,
-    136,
-    172,
-    58,
-    132,
-    93,
-    234,
-    127,
-    162,
-    21,
-    54,
-    103,
-    67,
-    109,
-)
-LIPS = (
-    61,
-    146,
-    91,
-    181,
-    84,
-    17,
-    314,
-    405,
-    321,
-    375,
-    291,
-    185,
-    40,
-    39,
-    37,
-    0,
-    267,
-    269,
-    270,
-    409,
-    78,
-    95,
-    88,
-    178,
-    87,
-    14,
-    317,
-    402,
-    318,
-    324,
-    308,
-    191,
-    80,
-    81,
-    82,
-    13,
-    312,
-    311,
-    310,
-    415,
-)
-RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173)
-LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398)
 
 _MOUTH_PADDING = 0.15  # of the box's longer side; on every side
 _EYE_PADDING = 0.25
-_BORDER_PX = 3.0  # of a picture of 512 pixels: a displaced outline's reach
+_BORDER_PX = 3.0  # at 512 pixels: how far a displaced outline reaches
 _SOFT = (5, 250)  # mattes between these are neither person nor background
 _PERSON = 128
 
@@ -103,7 +20,7 @@ _PERSON = 128
 @dataclasses.dataclass(frozen=True)
 class Box:
     """Pixels left <= x < right, top <= y < bottom; empty when the region lies outside the
-    picture."""
+    image."""
 
     left: int
     top: int
@@ -112,14 +29,14 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Rows and columns, to index a picture [H, W, ...]."""
+        """Rows and columns, to index a image [H, W, ...]."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     @property
     def empty(self) -> bool:
         return self.right <= self.left or self.bottom <= self.top
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         return iter((self.left, self.top, self.right, self.bottom))
 
 
@@ -139,27 +56,25 @@ def face_boxes(frame: TrackedFrame) -> dict[str, tuple[Box, ...]]:
     points = frame.landmarks.detach().cpu().numpy()
     size = (frame.camera.width, frame.camera.height)
     return {
-        "face": (box_around(points[list(FACE_OVAL)], *size),),
+        "face": (box_around(points[list(OVAL)], *size),),
         "mouth": (box_around(points[list(LIPS)], *size, _MOUTH_PADDING),),
-        "eyes": tuple(
-            box_around(points[list(eye)], *size, _EYE_PADDING) for eye in (RIGHT_EYE, LEFT_EYE)
-        ),
+        "eyes": tuple(box_around(points[list(e)], *size, _EYE_PADDING) for e in EYES.values()),
     }
 
 
 def head_box(frame: TrackedFrame, divisor: int = 1) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the whole head with its hair, in the picture reduced by
+    """Left, top, right, bottom of the whole head with its hair, in the image reduced by
     ``divisor``.
 
     The face's oval ends at the hairline and before the ears: it is grown by a half upwards and by a
     quarter sideways.
     """
-    points = frame.landmarks.detach().cpu().numpy()[list(FACE_OVAL)]
+    points = frame.landmarks.detach().cpu().numpy()[list(OVAL)]
     low, high = points.min(0), points.max(0)
     width, height = high - low
     corners = np.array([low - (0.25 * width, 0.5 * height), high + (0.25 * width, 0.1 * height)])
-    box = box_around(corners, frame.camera.width, frame.camera.height)
-    return tuple(edge // divisor for edge in box)
+    left, top, right, bottom = box_around(corners, frame.camera.width, frame.camera.height)
+    return left // divisor, top // divisor, right // divisor, bottom // divisor
 
 
 def boxes_mask(boxes: tuple[Box, ...], width: int, height: int) -> np.ndarray:
@@ -178,13 +93,13 @@ def border_band(matte: np.ndarray) -> np.ndarray:
     radius = max(1, round(_BORDER_PX * max(matte.shape) / 512))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     low, high = _SOFT
-    reached = cv2.dilate((matte >= low).astype(np.uint8), disc)
-    kept = cv2.erode((matte >= high).astype(np.uint8), disc)
-    return (reached > 0) & (kept == 0)
+    outside = cv2.dilate((matte >= low).astype(np.uint8), disc) > 0
+    inside = cv2.erode((matte >= high).astype(np.uint8), disc) > 0
+    return outside & ~inside
 
 
 def error_masks(frame: TrackedFrame, matte: np.ndarray) -> dict[str, np.ndarray]:
-    """Masks [H, W] bool that part the picture: ``border``, ``face``, ``torso`` and ``rest``; each
+    """Masks [H, W] bool that divide the image: ``border``, ``face``, ``torso`` and ``rest``; each
     pixel is in one.
 
     border: the matte's band. face: inside the oval of the landmarks. torso: the person below the
@@ -195,7 +110,7 @@ def error_masks(frame: TrackedFrame, matte: np.ndarray) -> dict[str, np.ndarray]
     points = frame.landmarks.detach().cpu().numpy()
     border = border_band(matte)
     oval = np.zeros(matte.shape, np.uint8)
-    cv2.fillConvexPoly(oval, cv2.convexHull(points[list(FACE_OVAL)].round().astype(np.int32)), 1)
+    cv2.fillConvexPoly(oval, cv2.convexHull(points[list(OVAL)].round().astype(np.int32)), (1,))
     face = (oval > 0) & ~border
     below = np.arange(matte.shape[0])[:, None] + 0.5 > points[CHIN, 1]
     torso = (matte >= _PERSON) & below & ~face & ~border

@@ -1,6 +1,8 @@
-"""Pictures for people: errors as heat, depth as colour."""
+"""Images for people: errors as heat, depth as colour."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -8,20 +10,18 @@ ERROR_SCALE = 0.25
 """Mean absolute difference that is drawn brightest."""
 
 
-def to_uint8(picture) -> np.ndarray:
-    """[H, W, 3] uint8 of a picture in [0, 1] (array or tensor), or of one that is uint8 already."""
-    if hasattr(picture, "detach"):
-        picture = picture.detach().cpu().numpy()
-    picture = np.asarray(picture)
-    return (
-        picture
-        if picture.dtype == np.uint8
-        else (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-    )
+def to_uint8(image: Any) -> np.ndarray:
+    """[H, W, C] uint8 of an image in [0, 1] (array or tensor), or of one that is uint8 already."""
+    if hasattr(image, "detach"):
+        image = image.detach().cpu().numpy()
+    image = np.asarray(image)
+    if image.dtype == np.uint8:
+        return image
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def error_map(truth, avatar) -> np.ndarray:
-    """Heat of the mean absolute difference of two pictures [H, W, 3] in [0, 1]: black none, yellow
+def error_map(truth: Any, avatar: Any) -> np.ndarray:
+    """Heat of the mean absolute difference of two images [H, W, 3] in [0, 1]: black none, yellow
     0.25. uint8 RGB."""
     import cv2
 
@@ -41,9 +41,9 @@ def depth_map(
     import cv2
 
     covered = alpha > 0.5
-    if limits is None:
-        limits = np.percentile(depth[covered], (1, 99)) if covered.any() else (0.0, 1.0)
-    near, far = limits
+    near, far = limits or (0.0, 1.0)
+    if limits is None and covered.any():
+        near, far = np.percentile(depth[covered], (1, 99))
     levels = to_uint8(np.clip((far - depth) / max(far - near, 1e-6), 0, 1))
     colours = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)[..., ::-1]
     return np.where(covered[..., None], colours, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""How long a fit lasts, and what is said about it before it starts."""
+"""How long a fit lasts, and what is announced before it starts."""
 
 from __future__ import annotations
 
@@ -41,21 +41,23 @@ def announce(
     """Says in one line, and returns, that a fit is too short for its preset, or how long one of
     full length will take on a CPU; None where there is nothing to say. step_seconds: measures a
     step; called only where that is needed."""
-    needed = config.schedule.min_iterations
+    needed, full = config.schedule.min_iterations, config.schedule.iterations
     if needed == 0:
         return None
     if budget.minutes is not None:
         seconds = step_seconds()
         steps = round(budget.minutes * 60 / seconds)
-        given = f"{budget.minutes:g} minutes are about {steps} iterations here ({_HOW.format(seconds)}), which are"
+        given = (
+            f"{budget.minutes:g} minutes are about {steps} iterations here "
+            f"({_HOW.format(seconds)}), which are"
+        )
     else:
-        steps = budget.iterations
+        steps = budget.iterations or full
         given = f"{steps} iterations are"
     if steps < needed:
         line = (
-            f"{given} too few for this preset: it needs {needed} and is made for "
-            f"{config.schedule.iterations}, so expect fog; for short fits take "
-            f"{_alternatives(config)}"
+            f"{given} too few for this preset: it needs {needed} and is made for {full}, so expect "
+            f"fog; for short fits take {_alternatives(config)}"
         )
         log.warning("%s", line)
         return line
@@ -64,7 +66,7 @@ def announce(
     seconds = step_seconds()
     line = (
         f"{steps} iterations will take about {_duration(steps * seconds)} here "
-        f"({_HOW.format(seconds)}); Ctrl-C stops and keeps what is done, --resume goes on; "
+        f"({_HOW.format(seconds)}); Ctrl-C stops and keeps what is done, --resume continues; "
         "--minutes or --iterations make a shorter fit"
     )
     log.info("%s", line)
@@ -98,16 +100,11 @@ class _Clock:
 
 
 def _alternatives(config: FitConfig) -> str:
-    known = presets()
-    names = [
-        name
-        for name in (text.format(avatar=config.avatar) for text in _SHORT_PRESETS)
-        if name in known
-    ]
-    return " or ".join(f"--preset {name}" for name in names)
+    known, wanted = presets(), (text.format(avatar=config.avatar) for text in _SHORT_PRESETS)
+    return " or ".join(f"--preset {name}" for name in wanted if name in known)
 
 
 def _duration(seconds: float) -> str:
-    return (
-        f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(seconds / 60, 1):.0f} minutes"
-    )
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{max(seconds / 60, 1):.0f} minutes"

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor
@@ -20,30 +21,28 @@ _SMOOTHING = 0.05
 
 
 class ProgressBar:
-    """Shows how far the fit is, the PSNR of the training frames (running mean), the Gaussians, and
-    the training frames that are taken in a second."""
+    """Shows progress, the PSNR of the training frames (running mean), their number per second, and
+    the number of Gaussians."""
 
     def __init__(self, description: str) -> None:
         self._description = description
-        self._bar = None
+        self._bar: Any = None
         self._psnr: float | None = None
-        self._unseen: list[Figures] = []
-        self._shown = 0.0
+        self._unread: list[Figures] = []
+        self._drawn_s = 0.0
 
     def on_step(self, info: StepInfo, avatar: AvatarModel) -> None:
-        if self._bar is None:
-            self._bar = self._open()
-        self._unseen.append(info.figures)
+        self._bar = self._bar if self._bar is not None else self._open()
+        self._unread.append(info.figures)
         if not info.figures.ready and info.fraction < 1:
             return
-        for psnr in (figures.psnr for figures in self._unseen):
-            self._psnr = (
-                psnr if self._psnr is None else self._psnr + _SMOOTHING * (psnr - self._psnr)
-            )
-        self._unseen = []
-        if time.monotonic() - self._shown < 0.5 and info.fraction < 1:
+        for psnr in (figures.psnr for figures in self._unread):
+            last = psnr if self._psnr is None else self._psnr
+            self._psnr = last + _SMOOTHING * (psnr - last)
+        self._unread = []
+        if time.monotonic() - self._drawn_s < 0.5 and info.fraction < 1:
             return
-        self._shown = time.monotonic()
+        self._drawn_s = time.monotonic()
         self._bar.n = round(100 * info.fraction, 1)
         self._bar.set_postfix_str(
             f"step {info.step}, {info.pictures_per_s:.1f} pictures/s, train {self._psnr:.1f} dB, "
@@ -58,7 +57,7 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
 
-    def _open(self):
+    def _open(self) -> Any:
         from tqdm import tqdm
 
         layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
@@ -71,11 +70,10 @@ class JsonLog:
 
     def __init__(self, path: Path, every: int = 10) -> None:
         self._path, self._every = path, every
-        self._file = None
+        self._file: TextIO | None = None
 
     def on_step(self, info: StepInfo, avatar: AvatarModel) -> None:
-        if self._file is None:
-            self._open(info.step)
+        file = self._file = self._file or self._open(info.step)
         if info.step % self._every and info.fraction < 1:
             return
         entry = {
@@ -89,15 +87,15 @@ class JsonLog:
             "pictures_per_s": round(info.pictures_per_s, 2),
             **{f"loss_{name}": round(value, 6) for name, value in info.figures.terms.items()},
         }
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+        file.write(json.dumps(entry) + "\n")
+        file.flush()
 
-    def _open(self, next_step: int) -> None:
-        kept: list[bytes] = []
+    def _open(self, next_step: int) -> TextIO:
+        before: list[bytes] = []
         if self._path.exists():
-            kept = [line for line, entry in read_log(self._path) if entry["step"] < next_step]
-        write_bytes(self._path, b"".join(line + b"\n" for line in kept))
-        self._file = open(self._path, "a", encoding="utf-8")
+            before = [line for line, entry in read_log(self._path) if entry["step"] < next_step]
+        write_bytes(self._path, b"".join(line + b"\n" for line in before))
+        return self._path.open("a", encoding="utf-8")
 
     def on_end(self, avatar: AvatarModel) -> None:
         if self._file is not None:
@@ -106,20 +104,20 @@ class JsonLog:
 
 
 class TensorBoardLog:
-    """Writes curves and, now and then, a picture of one training frame beside its truth."""
+    """Writes curves and, now and then, an image of one training frame beside its truth."""
 
     def __init__(
         self,
         folder: Path,
-        picture: Callable[[AvatarModel], Tensor] | None = None,
+        image: Callable[[AvatarModel], Tensor] | None = None,
         every: int = 20,
-        picture_seconds: float = 60.0,
+        image_every_s: float = 60.0,
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder))
-        self._picture, self._every, self._picture_seconds = picture, every, picture_seconds
-        self._next_picture = 0.0
+        self._image, self._every, self._image_every_s = image, every, image_every_s
+        self._next_image_s = 0.0
 
     def on_step(self, info: StepInfo, avatar: AvatarModel) -> None:
         if info.step % self._every == 0:
@@ -128,15 +126,11 @@ class TensorBoardLog:
             self._writer.add_scalar("gaussians", info.num_gaussians, info.step)
             for name, value in info.figures.terms.items():
                 self._writer.add_scalar(f"loss/{name}", value, info.step)
-        if self._picture is not None and info.seconds >= self._next_picture:
-            self._next_picture = info.seconds + self._picture_seconds
+        if self._image is not None and info.seconds >= self._next_image_s:
+            self._next_image_s = info.seconds + self._image_every_s
             with torch.no_grad():
-                self._writer.add_image(
-                    "truth_and_avatar",
-                    self._picture(avatar).clamp(0, 1),
-                    info.step,
-                    dataformats="HWC",
-                )
+                image = self._image(avatar).clamp(0, 1)
+                self._writer.add_image("truth_and_avatar", image, info.step, dataformats="HWC")
 
     def on_end(self, avatar: AvatarModel) -> None:
         self._writer.close()

@@ -33,21 +33,21 @@ class ObjectiveConfig:
     matte: Weight = 0.0
     """Weight of the mean absolute difference of alpha and matte."""
     background: Literal["white", "random"] = "white"
-    """What both pictures are composited on: white, or another colour for every picture."""
+    """What both images are composited on: white, or another colour for every image."""
     scale_penalty: Weight = 0.0
     """Weight of the avatar's penalty ``scale`` (Gaussians larger than 1 cm)."""
     basis_penalty: Weight = 0.0
     """Weight of the avatar's penalty ``basis`` (size of the expression bases)."""
 
 
-#: Compares two pictures [H, W, 3] or batches of them [B, H, W, 3]; the VGG loss, when there is one.
+#: Compares two images [H, W, 3] or batches of them [B, H, W, 3]; the VGG loss, when there is one.
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels."""
 
 
 def background_colour(config: ObjectiveConfig, generator: torch.Generator) -> Tensor:
-    """The colour [3] that one picture is composited on."""
+    """The colour [3] that one image is composited on."""
     if config.background == "white":
         return torch.ones(3)
     return torch.rand(3, generator=generator)
@@ -63,26 +63,26 @@ def compute(
     boxes: Sequence[Box] | None,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """The total loss, its unweighted terms by name, and the mean squared error (both without
-    gradient): of one picture, or means over those of a batch [B].
+    gradient): of one image, or means over those of a batch [B].
 
     target: straight colour [*b, H, W, 3] and matte [*b, H, W, 1]. background: [*b, 3]. boxes: where
-    the perceptual loss looks, one for each picture.
+    the perceptual loss looks, one for each image.
     """
     colour, matte = target
     weights = {"l1": config.l1, "dssim": config.dssim, "matte": config.matte}
-    found = picture_loss(output.rgb, output.alpha, colour, matte, background, weights)
-    terms = {name: term for name, term in found.terms.items() if name != "matte" or config.matte}
-    parts = [found.total]
+    image = picture_loss(output.rgb, output.alpha, colour, matte, background, weights)
+    terms = {name: term for name, term in image.terms.items() if name != "matte" or config.matte}
+    total = image.total
     if perceptual is not None and boxes is not None:
         terms["perceptual"] = _perceptual(perceptual, boxes, output, colour, matte, background)
-        parts.append(config.perceptual * terms["perceptual"])
+        total = total + config.perceptual * terms["perceptual"]
     penalties = {"scale": config.scale_penalty, "basis": config.basis_penalty}
     if any(penalties.values()):
         for name, value in avatar.regularizers().items():
             if penalties.get(name):
                 terms[name] = value
-                parts.append(penalties[name] * value)
-    return sum(parts), {name: term.detach() for name, term in terms.items()}, found.squared_error
+                total = total + penalties[name] * value
+    return total, {name: term.detach() for name, term in terms.items()}, image.squared_error
 
 
 def _perceptual(
@@ -93,24 +93,18 @@ def _perceptual(
     matte: Tensor,
     background: Tensor,
 ) -> Tensor:
-    """The perceptual loss of pictures [*b, H, W, 3] inside their boxes: in one go where the boxes
+    """The perceptual loss of images [*b, H, W, 3] inside their boxes: in one go where the boxes
     are the same."""
 
-    def inside(
-        box: Box, rgb: Tensor, alpha: Tensor, colour: Tensor, matte: Tensor, background: Tensor
-    ) -> Tensor:
-        left, top, right, bottom = box
-        rgb, alpha, colour, matte = (
-            t[..., top:bottom, left:right, :] for t in (rgb, alpha, colour, matte)
-        )
-        background = background[..., None, None, :]
-        return compare(
-            RenderOutput(rgb, alpha).over(background),
-            RenderOutput(colour * matte, matte).over(background),
-        )
+    background = background[..., None, None, :]
+    rendered = output.over(background)
+    truth = RenderOutput(colour * matte, matte).over(background)
 
-    tensors = output.rgb, output.alpha, colour, matte, background
+    def inside(box: Box, rendered: Tensor, truth: Tensor) -> Tensor:
+        left, top, right, bottom = box
+        rendered, truth = (t[..., top:bottom, left:right, :] for t in (rendered, truth))
+        return compare(rendered, truth)
+
     if len(set(boxes)) == 1:
-        return inside(boxes[0], *tensors)
-    pictures = zip(boxes, *(tensor.unbind() for tensor in tensors))
-    return torch.stack([inside(box, *picture) for box, *picture in pictures]).mean()
+        return inside(boxes[0], rendered, truth)
+    return torch.stack([inside(*image) for image in zip(boxes, rendered, truth)]).mean()

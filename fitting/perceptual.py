@@ -44,23 +44,21 @@ class Features(nn.Module):
     def forward(self, images: Tensor, names: tuple[str, ...]) -> list[Tensor]:
         """Activations by name for normalised images [B, 3, H, W], each [B, C, h, w]."""
         wanted = [self.activations[name] for name in names]
-        found = {}
-        for index, layer in enumerate(self.features[: max(wanted) + 1]):
+        outputs: dict[int, Tensor] = {}
+        for index, layer in enumerate(self.features.children()):
+            if index > max(wanted):
+                break
             images = layer(images)
             if index in wanted:
-                found[index] = images
-        return [found[index] for index in wanted]
+                outputs[index] = images
+        return [outputs[index] for index in wanted]
 
     def load_file(self, path: Path) -> None:
         """Loads the ``features.*`` entries of a torchvision checkpoint. Raises UserError when they
         do not fit."""
-        state = {
-            name: value
-            for name, value in weights.load_state_dict(path).items()
-            if name.startswith("features.")
-        }
+        state = weights.load_state_dict(path)
         try:
-            self.load_state_dict(state)
+            self.load_state_dict({k: v for k, v in state.items() if k.startswith("features.")})
         except RuntimeError:
             message = (
                 f"{path}: not the weights of {self.weights_name}; give torchvision's ImageNet file"
@@ -123,7 +121,7 @@ class VGGLoss(nn.Module):
 
     LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
-    def __init__(self, network: VGG16, layers: tuple[str, ...] = LAYERS) -> None:
+    def __init__(self, network: Features, layers: tuple[str, ...] = LAYERS) -> None:
         super().__init__()
         unknown = [name for name in layers if name not in network.activations]
         if unknown or not layers:
@@ -145,8 +143,8 @@ class VGGLoss(nn.Module):
         differentiable by ``image``."""
         with torch.no_grad():
             wanted = self.network(_normalize(target, _IMAGENET_MEAN, _IMAGENET_STD), self.layers)
-        found = self.network(_normalize(image, _IMAGENET_MEAN, _IMAGENET_STD), self.layers)
-        return sum((a - b).abs().mean() for a, b in zip(found, wanted)) / len(self.layers)
+        features = self.network(_normalize(image, _IMAGENET_MEAN, _IMAGENET_STD), self.layers)
+        return torch.stack([(a - b).abs().mean() for a, b in zip(features, wanted)]).mean()
 
 
 class LPIPS(nn.Module):
@@ -187,12 +185,11 @@ class LPIPS(nn.Module):
             self.network(_normalize(x, _LPIPS_MEAN, _LPIPS_STD), self.layers)
             for x in (image, target)
         )
-        total = 0
+        distances = []
         for index, (a, b) in enumerate(zip(first, second)):
-            difference = (_unit(a) - _unit(b)).square()
-            total = total + torch.einsum(
-                "bchw,c->bhw", difference, getattr(self, f"head{index}")
-            ).mean((1, 2))
+            difference, head = (_unit(a) - _unit(b)).square(), getattr(self, f"head{index}")
+            distances.append(torch.einsum("bchw,c->bhw", difference, head).mean((1, 2)))
+        total = torch.stack(distances).sum(0)
         return total if image.ndim == 4 else total[0]
 
 
@@ -227,8 +224,8 @@ def _load(network: Features, folder: Path | None, download: bool) -> Features | 
 def _normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """[H, W, 3] or [B, H, W, 3] in [0, 1] to normalised [B, 3, H, W]."""
     images = images[None] if images.ndim == 3 else images
-    mean, std = (_constant(values, images.dtype, images.device) for values in (mean, std))
-    return ((images - mean) / std).movedim(-1, 1)
+    shift, scale = (_constant(values, images.dtype, images.device) for values in (mean, std))
+    return ((images - shift) / scale).movedim(-1, 1)
 
 
 @functools.lru_cache

@@ -30,30 +30,24 @@ from likeness.scene.reading import read_versioned
 
 FORMAT_VERSION = 1
 _PACKAGES = (
-    "torch",
-    "numpy",
-    "mediapipe",
-    "opencv-contrib-python",
-    "numba",
-    "kornia",
-    "geoopt",
-    "gsplat",
-    "scikit-image",
-    "lpips",
-    "safetensors",
-    "tensorboard",
-    "tinycudann",
-    "fussim",
-    "fused-ssim",
+    *(
+        "torch",
+        "numpy",
+        "mediapipe",
+        "opencv-contrib-python",
+        "numba",
+        "kornia",
+        "geoopt",
+        "gsplat",
+    ),
+    *("scikit-image", "lpips", "safetensors", "tensorboard", "tinycudann", "fussim", "fused-ssim"),
 )
-
 
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
 class RunOptions(msgspec.Struct):
-    """What a run was asked for, as far as going on with it needs; runs of pictures say
-    ``images``."""
+    """What a run was asked for, as far as resuming it needs; runs of pictures have ``images``."""
 
     demo: bool = False
     minutes: Positive | None = None
@@ -177,13 +171,13 @@ def default_root(parent: Path, name: str) -> Path:
 def versions() -> dict[str, str | None]:
     """The versions of this program and of the packages that its results depend on; None where
     absent."""
-    found: dict[str, str | None] = {"code": code_version(), "python": platform.python_version()}
+    versions: dict[str, str | None] = {"code": code_version(), "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            versions[package] = None
+    return versions
 
 
 def code_version() -> str:
@@ -191,14 +185,8 @@ def code_version() -> str:
     a checkout."""
     folder = Path(__file__).resolve().parent.parent
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        return described.stdout.strip()
+        command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12"]
+        options = {"cwd": folder, "capture_output": True, "text": True, "timeout": 10}
+        return subprocess.run(command, check=True, **options).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"

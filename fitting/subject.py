@@ -82,64 +82,51 @@ def fit_run(
         "notes": notes,
         "networks": dataclasses.asdict(config.networks),
     }
+    seconds: dict[str, float] = {}
     stop = _StopOnSignal()
+
+    def stage(name: str, text: str, log_name: str, listeners: list[Listener], **arguments: Any):
+        """One fit of the run, which can be stopped and resumed; its seconds go into ``seconds``."""
+        bar, timer = ProgressBar(text), _Timer()
+        listeners = [bar, timer, JsonLog(run.root / log_name), *listeners]
+        if watch is not None:
+            listeners.append(watch(text))
+        try:
+            avatar = fit(
+                checkpoint_path=run.checkpoint(name),
+                listeners=listeners,
+                should_stop=stop.requested,
+                **arguments,
+            )
+        finally:
+            bar.close()
+        memory.release_pages()
+        seconds[name] = timer.seconds
+        return AvatarBundle.from_fit(avatar.eval(), capture, facts)
+
     with stop:
-
-        def stage(
-            name: str, stage_config: FitConfig, budget: Budget, loss, text: str
-        ) -> tuple[AvatarModel, float]:
-            bar, timer = ProgressBar(text), _Seconds()
-            listeners = [
-                bar,
-                timer,
-                JsonLog(run.root / ("log.jsonl" if name == "avatar" else f"log_{name}.jsonl")),
-            ]
-            if name == "avatar":
-                picture = _Picture(capture, frames, renderer, stage_config, options.device)
-                listeners.append(TensorBoardLog(run.root / "tensorboard", picture))
-            if watch is not None:
-                listeners.append(watch(text))
-            try:
-                avatar = fit(
-                    config=stage_config,
-                    budget=budget,
-                    perceptual=loss,
-                    checkpoint_path=run.checkpoint(name),
-                    listeners=listeners,
-                    should_stop=stop.requested,
-                )
-            finally:
-                bar.close()
-            memory.release_pages()
-            return avatar.eval(), timer.seconds
-
-        without = dataclasses.replace(
-            config, schedule=dataclasses.replace(config.schedule, expressions=False)
-        )
-        baseline, baseline_s = stage(
-            "baseline",
-            without,
-            _scaled(options.budget, _BASELINE_SHARE),
-            None,
-            "fitting without expressions",
-        )
+        schedule = dataclasses.replace(config.schedule, expressions=False)
+        without = dataclasses.replace(config, schedule=schedule)
+        text, budget = "fitting without expressions", _scaled(options.budget, _BASELINE_SHARE)
+        baseline = stage("baseline", text, "log_baseline.jsonl", [], config=without, budget=budget)
         # Not in memory during the next fit: its bases are as large as the avatar's.
         baseline_folder = run.checkpoint("baseline").with_suffix("")
-        AvatarBundle.from_fit(baseline, capture, facts).save(baseline_folder)
+        baseline.save(baseline_folder)
         del baseline
         memory.release_pages()
-        avatar, avatar_s = stage("avatar", config, options.budget, perceptual, "fitting the avatar")
-    bundle = AvatarBundle.from_fit(avatar, capture, facts)
+        image = _TrainingImage(capture, frames, renderer, config, options.device)
+        board = TensorBoardLog(run.root / "tensorboard", image)
+        arguments = {"config": config, "budget": options.budget, "perceptual": perceptual}
+        bundle = stage("avatar", "fitting the avatar", "log.jsonl", [board], **arguments)
     bundle.save(run.bundle)
-    return FitResult(
-        bundle, AvatarBundle.load(baseline_folder), {"fit": avatar_s, "baseline": baseline_s}, notes
-    )
+    times = {"fit": seconds["avatar"], "baseline": seconds["baseline"]}
+    return FitResult(bundle, AvatarBundle.load(baseline_folder), times, notes)
 
 
 def _scaled(budget: Budget, share: float) -> Budget:
     if budget.iterations is not None:
         return Budget(iterations=max(1, round(budget.iterations * share)))
-    return Budget(minutes=budget.minutes * share)
+    return dataclasses.replace(budget, minutes=(budget.minutes or 0.0) * share)
 
 
 def _perceptual(config: FitConfig, options: FitOptions, notes: dict[str, str]):
@@ -155,7 +142,7 @@ def _perceptual(config: FitConfig, options: FitOptions, notes: dict[str, str]):
     return loss
 
 
-class _Picture:
+class _TrainingImage:
     """A training frame's truth and rendering side by side, for TensorBoard."""
 
     def __init__(
@@ -173,7 +160,7 @@ class _Picture:
         return torch.cat([self._truth, output.over(torch.ones(3, device=self._truth.device))], 1)
 
 
-class _Seconds:
+class _Timer:
     """Remembers how long a fit took."""
 
     seconds = 0.0

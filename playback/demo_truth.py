@@ -1,5 +1,5 @@
-"""What only a made subject can tell: the tracker's errors, and how good views are that no frame
-shows."""
+"""What only a synthetic subject can tell: the tracker's errors, and the quality of views that no
+frame shows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.images import to_uint8
 from likeness.fitting.metrics import psnr
 from likeness.playback.player import Player
 from likeness.scene.camera import Camera
@@ -36,9 +37,9 @@ def compare_with_truth(
     (PSNR by yaw).
 
     folder: of the demo's video and truth. Novel views are held-out frames seen from a camera turned
-    about the resting head; truth and avatar are compared on white: ``psnr_by_yaw_degrees`` as the
-    player shows them, and ``..._held`` as likeness render does, which holds what no frame showed.
-    pictures: a folder for the former, truth beside avatar.
+    about the resting head; truth and avatar are compared on white: ``psnr_by_yaw_degrees`` of the
+    plain avatar, and ``..._held`` as likeness render shows it, clamped to what frames showed.
+    pictures: a folder for images of the former, truth beside avatar.
     """
     truth = DemoTruth.load(folder)
     player, white = Player(bundle, device), torch.ones(3)
@@ -60,11 +61,11 @@ def psnr_by_yaw(
 ) -> dict[str, dict[str, float]]:
     """Mean PSNR on white by way and yaw over some held-out frames.
 
-    ways: functions from a tracked state and a camera of the world to a picture [H, W, 3] on white.
+    ways: functions from a tracked state and a camera of the world to an image [H, W, 3] on white.
     pictures: a folder for the first frame by the first way, truth beside it.
     """
-    shown = np.linspace(0, len(capture.test) - 1, min(_FRAMES, len(capture.test))).astype(int)
-    chosen = [capture.test[i] for i in shown]
+    places = np.linspace(0, len(capture.test) - 1, min(_FRAMES, len(capture.test))).astype(int)
+    chosen = [capture.test[i] for i in places]
     views: dict[str, dict[str, float]] = {name: {} for name in ways}
     for yaw in YAWS_DEGREES:
         camera = truth.orbit(math.radians(yaw))
@@ -74,18 +75,13 @@ def psnr_by_yaw(
             rgb, alpha = truth.render_truth(round(frame.time_s * truth.config.fps), camera)
             expected = torch.from_numpy(rgb + 1 - alpha)
             for number, (name, way) in enumerate(ways.items()):
-                found = way(frame.state, camera).clamp(0, 1).cpu()
-                values[name].append(float(psnr(found, expected)))
+                image = way(frame.state, camera).clamp(0, 1).cpu()
+                values[name].append(psnr(image, expected))
                 if pictures is not None and index == chosen[0] and number == 0:
-                    _write(pictures / f"yaw_{yaw:+d}.png", torch.cat([expected, found], 1))
+                    pictures.mkdir(parents=True, exist_ok=True)
+                    pair = to_uint8(torch.cat([expected, image], 1))
+                    path = pictures / f"yaw_{yaw:+d}.png"
+                    save_image(path, np.ascontiguousarray(pair[..., ::-1]))
         for name in ways:
             views[name][f"{yaw:+d}"] = sum(values[name]) / len(values[name])
     return views
-
-
-def _write(path: Path, picture: torch.Tensor) -> None:
-    import cv2
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (picture.clamp(0, 1).numpy() * 255).round().astype(np.uint8)
-    save_image(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))

@@ -1,14 +1,15 @@
-"""Measures a bundle on the frames of a capture, and shows them: the exported thing is the measured
-thing."""
+"""Measures a bundle on the frames of a capture, and shows them: what is exported is what is
+measured."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.evaluation import Evaluation, evaluate, headline
@@ -23,7 +24,7 @@ from likeness.playback.player import Player
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
 from likeness.scene.files import write_json
-from likeness.scene.frame_images import load_rgba
+from likeness.scene.frame_images import composite, load_rgba
 from likeness.scene.image_files import save_image
 
 TRAIN_SAMPLES = 24
@@ -45,25 +46,18 @@ def evaluate_bundle(
     indices: Sequence[int],
     *,
     device: str = "cpu",
-    lpips=None,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
     expressionless: bool = False,
     progress: str | None = None,
 ) -> Evaluation:
-    """The metrics of a bundle on frames of a capture. ``expressionless`` plays the poses with a
-    neutral face."""
+    """The metrics of a bundle on frames of a capture. expressionless: with a neutral face.
+    progress: what a progress bar is called."""
+    from tqdm import tqdm
+
     check_matches(bundle, capture)
-    picture = picture_of(Player(bundle, device), capture, expressionless)
-    if progress:
-        from tqdm import tqdm
-
-        with tqdm(total=len(indices), desc=progress, unit="frame") as bar:
-
-            def counted(index: int) -> torch.Tensor:
-                bar.update()
-                return picture(index)
-
-            return evaluate(counted, capture, indices, lpips)
-    return evaluate(picture, capture, indices, lpips)
+    image = image_of(Player(bundle, device), capture, expressionless)
+    frames = tqdm(indices, progress, unit="frame", disable=progress is None)
+    return evaluate(image, capture, frames, lpips)
 
 
 def evaluate_frames(
@@ -71,46 +65,37 @@ def evaluate_frames(
     capture: Capture,
     indices: Sequence[int],
     *,
-    device: str = "cpu",
-    lpips=None,
-    expressionless: bool = False,
     progress: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """What metrics.json and likeness evaluate say of frames of a capture, as plain JSON; see
-    ``evaluate_bundle``.
+    """What metrics.json and likeness evaluate say of frames of a capture, as plain JSON.
 
-    headline: the figures that count (``likeness.fitting.evaluation.headline``).
-    without_secondary_motion: the evaluation behind them, of the frames as a driver reaches them,
-    without the secondary motion (sway) that was tracked on these very frames. Beside these, at the
-    top level, the evaluation with that sway.
+    options: of ``evaluate_bundle``.
+
+    headline: the figures that count (``likeness.fitting.evaluation.headline``). unswayed: the
+    evaluation behind them, of the frames as a driver reaches them, without the secondary motion
+    that was tracked on these very frames. At the top level: the evaluation with it.
     """
-    options = {"device": device, "lpips": lpips, "expressionless": expressionless}
-    without_secondary_motion = evaluate_bundle(
-        bundle, capture.without_secondary_motion(), indices, **options, progress=progress
-    ).to_json()
-    swaying = bool(capture.states.secondary_motion[list(indices)].any())
-    with_secondary_motion = (
-        evaluate_bundle(bundle, capture, indices, **options).to_json()
-        if swaying
-        else without_secondary_motion
-    )
-    return {
-        "headline": headline(without_secondary_motion),
-        "unswayed": without_secondary_motion,
-        **with_secondary_motion,
-    }
+    still = capture.without_secondary_motion()
+    without = evaluate_bundle(bundle, still, indices, progress=progress, **options).to_json()
+    tracked = without
+    if bool(capture.states.secondary_motion[list(indices)].any()):
+        tracked = evaluate_bundle(bundle, capture, indices, **options).to_json()
+    return {"headline": headline(without), "unswayed": without, **tracked}
 
 
-def picture_of(player: Player, capture: Capture, expressionless: bool = False):
-    """A function from a frame's position to the avatar's picture [H, W, 3] on white."""
+def image_of(
+    player: Player, capture: Capture, expressionless: bool = False
+) -> Callable[[int], Tensor]:
+    """A function from a frame's position to the avatar's image [H, W, 3] on white."""
     white = torch.ones(3)
 
-    def picture(index: int) -> torch.Tensor:
+    def image(index: int) -> Tensor:
         frame = capture.frames[index]
         state = frame.state.expressionless() if expressionless else frame.state
         return player.step(state, frame.camera, white).rgb.clamp(0, 1).cpu()
 
-    return picture
+    return image
 
 
 def network_notes(bundle: AvatarBundle, device: str) -> dict[str, str]:
@@ -118,11 +103,9 @@ def network_notes(bundle: AvatarBundle, device: str) -> dict[str, str]:
     on a CPU."""
     if torch.device(device).type != "cuda":
         return {}
-    choices = Player(bundle, device).choices
-    networks = {name: choice for name, choice in choices.items() if name != EVALUATION}
-    notes = {}
-    if EVALUATION in choices:
-        notes[EVALUATION] = describe({EVALUATION: choices[EVALUATION]})
+    networks = dict(Player(bundle, device).choices)
+    whole = networks.pop(EVALUATION, None)
+    notes = {} if whole is None else {EVALUATION: describe({EVALUATION: whole})}
     if networks:
         notes["networks"] = describe(networks)
     elif bundle.avatar.networks():
@@ -135,25 +118,17 @@ def write_heldout(
 ) -> None:
     """Writes ``heldout/NNNNNN_truth.png``, ``NNNNNN_avatar.png`` and ``heldout.mp4`` (truth,
     avatar, error)."""
-    import cv2
-
-    picture = picture_of(Player(bundle, device), capture)
+    image = image_of(Player(bundle, device), capture)
     folder = root / "heldout"
     folder.mkdir(parents=True, exist_ok=True)
-
     with open_film(root / "heldout.mp4", capture.fps) as film:
         for index in capture.test:
-            rgba = load_rgba(capture.frames[index]).astype(np.float32) / 255
-            truth = rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
-            avatar = picture(index).numpy()
-            for name, image in (("truth", truth), ("avatar", avatar)):
-                path = folder / f"{capture.frames[index].image_path.stem}_{name}.png"
-                save_image(
-                    path, cv2.cvtColor((image * 255).round().astype(np.uint8), cv2.COLOR_RGB2BGR)
-                )
-            film.write(
-                np.concatenate([to_uint8(truth), to_uint8(avatar), error_map(truth, avatar)], 1)
-            )
+            frame = capture.frames[index]
+            truth, avatar = to_uint8(composite(load_rgba(frame))), to_uint8(image(index))
+            for name, picture in (("truth", truth), ("avatar", avatar)):
+                path = folder / f"{frame.image_path.stem}_{name}.png"
+                save_image(path, np.ascontiguousarray(picture[..., ::-1]))
+            film.write(np.concatenate([truth, avatar, error_map(truth, avatar)], 1))
 
 
 def train_sample(capture: Capture) -> list[int]:
@@ -173,97 +148,85 @@ def measure_run(
     capture: Capture,
     *,
     device: str = "cpu",
-    lpips=None,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes metrics.json and the held-out pictures of a finished fit; returns the metrics.
+    """Writes metrics.json and the held-out images of a finished fit; returns the metrics.
 
-    The pictures are those that the headline is measured on: without the frames' own sway.
+    The images are those that the headline is measured on: without the frames' own secondary motion.
     extra: further entries of the metrics (the demo's truth, for one).
     """
     bundle = AvatarBundle.load(run.bundle)  # what is measured is what was written
+    test, options = capture.test, {"device": device, "lpips": lpips}
     heldout = evaluate_frames(
-        bundle,
-        capture,
-        capture.test,
-        device=device,
-        lpips=lpips,
-        progress="measuring held-out frames",
+        bundle, capture, test, progress="measuring held-out frames", **options
     )
     train = evaluate_bundle(bundle, capture, train_sample(capture), device=device).to_json()
-    without = evaluate_frames(
-        result.baseline, capture, capture.test, device=device, lpips=lpips, expressionless=True
-    )
+    baseline = evaluate_frames(result.baseline, capture, test, expressionless=True, **options)
     write_heldout(bundle, capture.without_secondary_motion(), run.root, device=device)
-    shown = capture.test[:: max(1, (len(capture.test) - 1) // 2)][:3]
-    frames = [capture.frames[index] for index in shown]
-    write_inside(
-        bundle,
-        [frame.state for frame in frames],
-        [frame.camera for frame in frames],
-        run.root,
-        device,
-    )
-    size = sum(path.stat().st_size for path in run.bundle.iterdir())
+    inside = [capture.frames[index] for index in test[:: max(1, (len(test) - 1) // 2)][:3]]
+    states, cameras = [frame.state for frame in inside], [frame.camera for frame in inside]
+    write_inside(bundle, states, cameras, run.root, device)
+    figures = ("heldout", "regions")
     metrics = {
         **heldout,
         "train": {"psnr": train["heldout"]["psnr"]},
         "baseline": {
-            "unswayed": {key: without["unswayed"][key] for key in ("heldout", "regions")},
-            **{key: without[key] for key in ("heldout", "regions")},
+            "unswayed": {key: baseline["unswayed"][key] for key in figures},
+            **{key: baseline[key] for key in figures},
         },
-        "num_gaussians": bundle.avatar.num_gaussians,
-        "bundle_mb": round(size / 1e6, 3),
         "seconds": {"preprocess": capture.report.get("seconds", {}).get("total"), **result.seconds},
-        "notes": {**result.notes, **network_notes(bundle, device)},
-        "versions": versions(),
+        **facts(run, bundle, result.notes, device),
         **(extra or {}),
     }
     write_json(run.metrics, metrics)
     return metrics
 
 
+def facts(
+    run: RunDirectory, bundle: AvatarBundle, notes: dict[str, str], device: str
+) -> dict[str, Any]:
+    """What every metrics.json says beside its measurements."""
+    size = sum(path.stat().st_size for path in run.bundle.iterdir())
+    return {
+        "num_gaussians": bundle.avatar.num_gaussians,
+        "bundle_mb": round(size / 1e6, 3),
+        "notes": {**notes, **network_notes(bundle, device)},
+        "versions": versions(),
+    }
+
+
 def table(figures: dict[str, Any]) -> str:
     """The figures of ``evaluate_frames`` as lines of text: the headline, then PSNR with the frames'
-    own sway."""
+    own secondary motion."""
 
-    def shown(value: float | None, unit: str = "") -> str:
+    def text(value: float | None, unit: str = "") -> str:
         return "not measured" if value is None else f"{value:.4g}{unit}"
 
     measured = figures["unswayed"]
     lines = [f"frames   {measured['num_frames']}, without their own secondary motion (sway)"]
-    lines += [
-        f"{name:8s} {shown(v, ' dB' if name == 'psnr' else '')}"
-        for name, v in measured["heldout"].items()
-    ]
-    lines += [
-        f"PSNR of {name:7s} {shown(region['psnr'], ' dB')}"
-        for name, region in measured["regions"].items()
-    ]
-    shares = measured["error_share"]
-    lines.append(
-        "error   "
-        + ", ".join(
-            f"{name} {shown(None if s is None else 100 * s, '%')}" for name, s in shares.items()
-        )
-    )
-    return "\n".join(
-        [*lines, f"PSNR with the sway that was tracked on these frames {_with_sway(figures)}"]
-    )
+    for name, value in measured["heldout"].items():
+        lines.append(f"{name:8s} {text(value, ' dB' if name == 'psnr' else '')}")
+    for name, region in measured["regions"].items():
+        lines.append(f"PSNR of {name:7s} {text(region['psnr'], ' dB')}")
+    shares = {k: None if s is None else 100 * s for k, s in measured["error_share"].items()}
+    lines.append("error   " + ", ".join(f"{name} {text(s, '%')}" for name, s in shares.items()))
+    lines.append(f"PSNR with the sway that was tracked on these frames {_with_sway(figures)}")
+    return "\n".join(lines)
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """The headline of a run's metrics in one line, and beside it the PSNR with the held-out frames'
-    own sway."""
+    """The headline of a run's metrics in one line, and the PSNR with the held-out frames' own
+    secondary motion."""
     figures = metrics["headline"]
     if figures["psnr"] is None:
         return "held-out frames: not measured"
-    parts = ", ".join(
-        f"{name} {figures[name]:.2f}"
-        for name in ("face", "mouth", "eyes")
-        if figures[name] is not None
+    regions = {name: figures[name] for name in ("face", "mouth", "eyes")}
+    parts = ", ".join(f"{k} {value:.2f}" for k, value in regions.items() if value is not None)
+    return (
+        f"held-out frames: PSNR {figures['psnr']:.2f} dB ({parts}); with the sway tracked on them "
+        f"{_with_sway(metrics)}"
     )
-    return f"held-out frames: PSNR {figures['psnr']:.2f} dB ({parts}); with the sway tracked on them {_with_sway(metrics)}"
 
 
 def _with_sway(figures: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of what an avatar is made of: depth, its Gaussians as points at rest and in motion, its
+"""Images of what an avatar is made of: depth, its Gaussians as points at rest and in motion, its
 learned planes."""
 
 from __future__ import annotations
@@ -31,29 +31,25 @@ def write_inside(
     device: str = "cpu",
 ) -> None:
     """Writes ``inside/*.png`` into ``root``: the expected depth of some states, the canonical
-    points, the points of the state with the strongest expression, and the avatar's own pictures,
+    points, the points of the state with the strongest expression, and the avatar's own images,
     where it has any."""
     player = Player(bundle, device)
-    pictures: dict[str, np.ndarray] = {}
+    images: dict[str, np.ndarray] = {}
     for number, (state, camera) in enumerate(zip(states, cameras)):
         output = player.step(state, camera, depth=True)
-        pictures[f"depth_{number}"] = depth_map(
-            output.depth[..., 0].cpu().numpy(), output.alpha[..., 0].cpu().numpy()
-        )
+        assert output.depth is not None  # asked for
+        depth, alpha = (values[..., 0].cpu().numpy() for values in (output.depth, output.alpha))
+        images[f"depth_{number}"] = depth_map(depth, alpha)
     strongest = max(states, key=lambda state: float(state.expression.sum()))
-    still = (
-        dataclasses.replace(strongest, T_world_body=strongest.T_world_head)
-        .without_secondary_motion()
-        .expressionless()
-    )
+    still = dataclasses.replace(strongest, T_world_body=strongest.T_world_head)
+    still = still.without_secondary_motion().expressionless()
     for name, state in (("points_canonical", still), ("points_deformed", strongest)):
-        pictures[name] = np.concatenate([_points(player, state, yaw) for yaw in (0.0, _SIDE)], 1)
-    for name, picture in bundle.avatar.pictures().items():
-        pictures[name] = to_uint8(picture)
+        images[name] = np.concatenate([_points(player, state, yaw) for yaw in (0.0, _SIDE)], 1)
+    images |= {name: to_uint8(image) for name, image in bundle.avatar.pictures().items()}
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    for name, picture in pictures.items():
-        save_image(folder / f"{name}.png", np.ascontiguousarray(picture[..., ::-1]))
+    for name, image in images.items():
+        save_image(folder / f"{name}.png", np.ascontiguousarray(image[..., ::-1]))
 
 
 @torch.no_grad()

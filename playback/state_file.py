@@ -1,19 +1,18 @@
 """Head states as a file that any program can write: NumPy's ``.npz``, plain arrays only.
 
-================  ===============================================================================================
+================  ==============================================================================
 expression        [T, E] coefficients, 0 neutral, 1 full
 expression_names  [E] text (dtype U): the avatar's expression names, each once, in any order
 joints            [T, J, 4] unit quaternions wxyz of the joints relative to rest
 joint_names       [J] text (dtype U): the avatar's joint names, each once, in any order
-T_world_head      [T, 4, 4] rigid, from the head frame to the world (the frame of the recording's camera), metres
-T_world_body      [T, 4, 4] rigid, from the body frame to the world; equal to T_world_head at rest
-sway              [T, C, 2] metres, offsets of the control points of ops/deform.py; may be left out
+T_world_head      [T, 4, 4] rigid, from the head frame to the world (the recording's camera), metres
+T_world_body      [T, 4, 4] rigid, from the body frame to the world; T_world_head at rest
+sway              [T, C, 2] metres, offsets of the lattice in scene/lattice.py; may be left out
 fps               [] frames per second
-================  ===============================================================================================
+================  ==============================================================================
 
 The frames: +x to the subject's left, +y up, +z out of the face; the world's camera has +x right, +y
-    down, +z forward.
-Nothing in such a file is executed: arrays of Python objects are refused.
+down, +z forward. Nothing in such a file is executed: arrays of Python objects are refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A diagnostic, never a result: what tracking still costs.
 
-Poses, then poses and expressions of measured frames are optimised on these frames' own pictures
-with the avatar held; the gain in PSNR is what a perfect tracker could win at most, and more (what
-the avatar cannot say is bent into motion).
+Poses, then poses and expressions of measured frames are optimized on these frames' own images with
+the avatar fixed; the gain in PSNR is an upper bound of what a perfect tracker could win (errors of
+the avatar are compensated by motion, too).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from likeness.ops.deform import deform
 from likeness.renderers import Renderer, create
 from likeness.scene.capture import Capture, TrackedFrame
 from likeness.scene.frame_images import composite, load_rgba
-from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import invert_transform, make_transform, rotvecs_to_matrices
 
 STEPS = 40
@@ -50,17 +49,17 @@ def tracking_gain(
     steps: int = STEPS,
     progress: str | None = None,
 ) -> list[FrameGain]:
-    """The gain on frames of a capture. Pictures are compared on white over the whole frame."""
+    """The gain on frames of a capture. Images are compared on white over the whole frame."""
     from tqdm import tqdm
 
     avatar, renderer = bundle.avatar.to(device).eval(), create("auto", device)
     required = [parameter.requires_grad for parameter in avatar.parameters()]
     avatar.requires_grad_(False)
     try:
-        shown = tqdm(indices, desc=progress, unit="frame", disable=progress is None)
+        frames = tqdm(indices, desc=progress, unit="frame", disable=progress is None)
         return [
             _gain(_Frame(bundle, renderer, capture.frames[index], device), index, steps)
-            for index in shown
+            for index in frames
         ]
     finally:
         for parameter, before in zip(avatar.parameters(), required):
@@ -85,7 +84,7 @@ def summary(gains: Sequence[FrameGain]) -> dict[str, Any]:
 
 
 class _Frame:
-    """One frame's truth, and the avatar's picture of it at corrections of what was tracked."""
+    """One frame's truth, and the avatar's image of it at corrections of what was tracked."""
 
     def __init__(
         self, bundle: AvatarBundle, renderer: Renderer, frame: TrackedFrame, device: str
@@ -95,34 +94,31 @@ class _Frame:
         self._camera = frame.camera.to(device).in_frame(self.state.T_world_head)
         self.truth = torch.as_tensor(composite(load_rgba(frame))).to(device)
 
-    def picture(self, poses: Tensor, expression: Tensor) -> Tensor:
+    def image(self, poses: Tensor, expression: Tensor) -> Tensor:
         """[H, W, 3] on white. poses: [2, 6] rotations and translations of head and body, each in
         its own frame."""
         head, body = (make_transform(rotvecs_to_matrices(p[:3]), p[3:] * _METRES) for p in poses)
-        state = HeadState(
-            expression,
-            self.state.joints,
-            self.state.T_world_head @ head,
-            self.state.T_world_body @ body,
-            self.state.secondary_motion,
+        state = dataclasses.replace(
+            self.state,
+            expression=expression,
+            T_world_head=self.state.T_world_head @ head,
+            T_world_body=self.state.T_world_body @ body,
         )
         # The camera stays where the tracked head has it, and the cloud moves: renderers give clouds
         # a gradient.
         eye = (invert_transform(head) @ torch.cat([self._camera.center, head.new_ones(1)]))[:3]
         cloud = deform(self._bundle.avatar(self._bundle.tuned(state), eye), T_head=head)
-        return self._renderer.render(cloud, self._camera).over(
-            torch.ones(3, device=expression.device)
-        )
+        white = torch.ones(3, device=expression.device)
+        return self._renderer.render(cloud, self._camera).over(white)
 
 
 def _gain(frame: _Frame, index: int, steps: int) -> FrameGain:
     poses = torch.zeros(2, 6, device=frame.truth.device)
     expression = frame.state.expression.clone()
-    found = [_psnr(frame, poses, expression)]
-    for moving in ([poses], [poses, expression]):
-        best = _descend(frame, poses, expression, moving, steps)
-        found.append(max(found[-1], best))
-    return FrameGain(index, *found)
+    tracked = _psnr(frame, poses, expression)
+    by_poses = max(tracked, _descend(frame, poses, expression, [poses], steps))
+    by_all = _descend(frame, poses, expression, [poses, expression], steps)
+    return FrameGain(index, tracked, by_poses, max(by_poses, by_all))
 
 
 def _descend(
@@ -133,12 +129,12 @@ def _descend(
     optimizer = torch.optim.Adam(
         [{"params": [t.requires_grad_()], "lr": r} for t, r in zip(moving, rates)]
     )
-    best, kept = -float("inf"), [tensor.detach().clone() for tensor in moving]
+    best, values = -float("inf"), [tensor.detach().clone() for tensor in moving]
     for step in range(steps + 1):
-        loss = (frame.picture(poses, expression) - frame.truth).square().mean()
+        loss = (frame.image(poses, expression) - frame.truth).square().mean()
         value = float(-10 * torch.log10(loss.detach().clamp_min(1e-10)))
         if value > best:
-            best, kept = value, [tensor.detach().clone() for tensor in moving]
+            best, values = value, [tensor.detach().clone() for tensor in moving]
         optimizer.zero_grad()
         loss.backward()
         for group, rate in zip(optimizer.param_groups, rates):
@@ -147,11 +143,11 @@ def _descend(
         with torch.no_grad():
             expression.clamp_(0, 1)
     with torch.no_grad():
-        for tensor, value in zip(moving, kept):
+        for tensor, value in zip(moving, values):
             tensor.requires_grad_(False).copy_(value)
     return best
 
 
 @torch.no_grad()
 def _psnr(frame: _Frame, poses: Tensor, expression: Tensor) -> float:
-    return float(psnr(frame.picture(poses, expression).clamp(0, 1), frame.truth))
+    return float(psnr(frame.image(poses, expression).clamp(0, 1), frame.truth))

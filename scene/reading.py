@@ -218,17 +218,15 @@ def decode_json(
         return msgspec.json.decode(data, type=kind)
 
 
-def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """The lines of a log with one JSON object in each, as they stand and read. Lines without a
-    whole number ``step``
-    are left out: a kill may have cut one."""
-    kept = []
-    for line in read_bytes(path, "log of a fit", MAX_JSON).splitlines():
-        with contextlib.suppress(UserError):
-            entry = decode_json(line, dict[str, Any], path, "log of a fit")
-            if type(entry.get("step")) is int:
-                kept.append((line, entry))
-    return kept
+def read_log(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The lines of a log of any length with one JSON object in each, as they stand and as read.
+    Lines without a whole number ``step`` are left out: a kill may have cut one."""
+    with damage(path, "log of a fit"), Path(path).open("rb") as file:
+        while line := file.readline(MAX_TEXT):
+            with contextlib.suppress(UserError):
+                entry = decode_json(line, dict[str, Any], path, "log of a fit")
+                if type(entry.get("step")) is int:
+                    yield line.rstrip(b"\r\n"), entry
 
 
 def convert(value: Any, kind: type[T], where: Path | str, remedy: str = DAMAGED) -> T:

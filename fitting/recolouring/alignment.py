@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
-from likeness.fitting.losses import window
 from likeness.ops.deform import deform
 from likeness.renderers import Renderer
 from likeness.scene.camera import Camera
@@ -31,9 +30,9 @@ def align(
 ) -> HeadState:
     """The state [] with head and body moved together so that the avatar lies over a picture.
 
-    target: colour [H, W, 3] and matte [H, W, 1]. What is compared is the detail of the luminance,
-        without its local
-    mean, and the matte: another colour of hair or lips does not pull the head about.
+    target: colour [H, W, 3] and matte [H, W, 1]. What is compared is the detail of the luminance
+    (its local mean removed) and the matte, so that another colour of hair or lips does not move the
+    head.
     """
     colour, matte = target
     in_head = camera.in_frame(state.T_world_head)
@@ -43,7 +42,7 @@ def align(
     pose = torch.zeros(6, device=wanted.device, requires_grad=True)
     white = torch.ones(3, device=wanted.device)
     optimizer = torch.optim.Adam([pose], lr=_RATE)
-    best, kept = float("inf"), pose.detach().clone()
+    best, best_pose = float("inf"), pose.detach().clone()
     for step in range(steps + 1):
         moved = deform(cloud, T_head=_transform(pose))
         output = renderer.render(moved, in_head)
@@ -51,12 +50,12 @@ def align(
         loss = loss + _MATTE_WEIGHT * (output.alpha - matte).abs().mean()
         value = float(loss.detach())
         if value < best:
-            best, kept = value, pose.detach().clone()
+            best, best_pose = value, pose.detach().clone()
         optimizer.zero_grad()
         loss.backward()
         optimizer.param_groups[0]["lr"] = _RATE * 0.1 ** (step / max(steps, 1))
         optimizer.step()
-    delta = _transform(kept)
+    delta = _transform(best_pose)
     body = state.T_world_head @ delta @ torch.linalg.inv(state.T_world_head) @ state.T_world_body
     return dataclasses.replace(state, T_world_head=state.T_world_head @ delta, T_world_body=body)
 
@@ -65,10 +64,9 @@ def _transform(pose: Tensor) -> Tensor:
     return make_transform(rotvecs_to_matrices(pose[:3]), pose[3:] * _METRES)
 
 
-def _detail(picture: Tensor) -> Tensor:
-    """[1, 1, H, W] luminance of a picture [H, W, 3] less its mean around each pixel."""
-    luma = (picture @ picture.new_tensor(_LUMA))[None, None]
-    taps = window(luma.dtype, luma.device)
-    rows = torch.nn.functional.pad(luma, (5, 5, 5, 5), mode="replicate")
-    blurred = torch.nn.functional.conv2d(rows, taps.reshape(1, 1, -1, 1))
-    return luma - torch.nn.functional.conv2d(blurred, taps.reshape(1, 1, 1, -1))
+def _detail(image: Tensor) -> Tensor:
+    """[1, 1, H, W] luminance of an image [H, W, 3] less its mean around each pixel."""
+    from kornia.filters import gaussian_blur2d
+
+    luma = (image @ image.new_tensor(_LUMA))[None, None]
+    return luma - gaussian_blur2d(luma, (11, 11), (1.5, 1.5), "replicate")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
-from likeness.fitting.finetune import shown_share
+from likeness.fitting.finetune import visibility
 from likeness.fitting.recolouring.alignment import align
 from likeness.ops.harmonics import C0
 from likeness.renderers import create
@@ -29,12 +29,12 @@ class RecolourConfig:
     """What counts as an edit, and how it is carried on. Lengths in pixels are of a picture of
     512."""
 
-    least: float = 0.05
-    """Change of colour, smoothed, that always counts as the avatar's own error."""
-    times_usual: float = 3.0
-    """And so many times the usual one over the part of the person that differs least,"""
-    most: float = 0.12
-    """but a change of this size never does."""
+    min_change: float = 0.05
+    """A smoothed change of colour below this always counts as the avatar's own error,"""
+    error_factor: float = 3.0
+    """and so does one below this many times the change over the part that differs least,"""
+    max_error: float = 0.12
+    """but never one of this size."""
     blur_px: float = 4.0
     """Deviation of that smoothing."""
     edge_px: float = 3.0
@@ -46,10 +46,10 @@ class RecolourConfig:
     ridge: float = 1e-4
     """Weight of the mean square of all changes: what the picture does not ask for does not
     change."""
-    least_shown: float = 0.05
-    """Gaussians of which the picture shows a smaller share take their change from others."""
+    min_visibility: float = 0.05
+    """Gaussians that the picture shows less than this take their change from others."""
     near_m: float = 0.06
-    """Distance over which changes are carried on,"""
+    """Distance over which changes are propagated,"""
     alike: float = 0.08
     """and difference of the colours before."""
 
@@ -99,22 +99,23 @@ def recolour(
     figures = []
     for index in capture.train:
         state = align(bundle, renderer, states[index], cameras[index], frames.get(index))
-        target, found = _target(bundle, renderer, state, cameras[index], frames.get(index), config)
+        target, facts = _target(bundle, renderer, state, cameras[index], frames.get(index), config)
         targets.append(target)
-        figures.append(found)
+        figures.append(facts)
     stacked = HeadState.stack([target.state for target in targets])
     seen_by = Camera.stack([target.camera for target in targets])
-    looked_at = [target.inside for target in targets]
-    share = shown_share(
-        avatar, renderer, bundle.tuned(stacked), seen_by, range(len(targets)), looked_at
-    )
-    shown = share > config.least_shown
+    masks = [target.inside for target in targets]
+    indices = range(len(targets))
+    share = visibility(avatar, renderer, bundle.tuned(stacked), seen_by, indices, masks)
+    shown = share > config.min_visibility
     change = _solve(bundle, renderer, targets, shown, config)
     before = _colours_of(bundle, stacked[0])
-    change = _carried_on(change, shown, avatar.per_gaussian["means"].detach(), before, config)
+    change = _propagated(change, shown, avatar.per_gaussian["means"].detach(), before, config)
+    base = avatar.base_colours()
+    assert base is not None  # check_recolourable
     with torch.no_grad():
-        avatar.base_colours().add_(change / C0)
-    moved = change.norm(dim=-1) > config.least
+        base.add_(change / C0)
+    moved = change.norm(dim=-1) > config.min_change
     summary = {
         "pictures": figures,
         "gaussians_changed": int(moved.sum()),
@@ -143,10 +144,8 @@ def _render(bundle: AvatarBundle, renderer, state: HeadState, camera: Camera):
 @torch.no_grad()
 def _colours_of(bundle: AvatarBundle, state: HeadState) -> Tensor:
     """[N, 3] the Gaussians' constant colours at a state."""
-    cloud = bundle.avatar(
-        bundle.tuned(state), torch.tensor([0.0, 0.0, 1.0], device=state.expression.device)
-    )
-    return cloud.sh[:, 0] * C0 + 0.5
+    eye = torch.tensor([0.0, 0.0, 1.0], device=state.expression.device)
+    return bundle.avatar(bundle.tuned(state), eye).sh[:, 0] * C0 + 0.5
 
 
 @torch.no_grad()
@@ -158,7 +157,7 @@ def _target(
     picture: tuple[Tensor, Tensor],
     config: RecolourConfig,
 ) -> tuple[_Target, dict[str, Any]]:
-    """The avatar itself, and the picture where that was edited; and what was found."""
+    """The avatar itself, and the picture where that was edited; and facts about the edit."""
     import cv2
 
     colour, matte = (tensor.cpu().numpy() for tensor in picture)
@@ -176,17 +175,16 @@ def _target(
         )
     gain, difference, size = _compared(own, colour, inside, config.blur_px * unit)
     usual = float(np.quantile(size[inside], _UNEDITED))
-    limit = float(np.clip(config.times_usual * usual, config.least, config.most))
+    limit = float(np.clip(config.error_factor * usual, config.min_change, config.max_error))
     edited = np.clip(size / limit - 1, 0, 1)[..., None] * inside[..., None]
-    found = {
+    facts = {
         "edited_share": round(float((edited[..., 0] > 0.5).sum() / inside.sum()), 4),
         "limit": round(limit, 4),
         "light": [round(float(value), 4) for value in gain],
     }
     target = torch.from_numpy((own + edited * difference).astype(np.float32)).to(output.rgb.device)
-    return _Target(
-        state, camera, target, torch.from_numpy(inside.astype(np.float32)).to(target)
-    ), found
+    mask = torch.from_numpy(inside.astype(np.float32)).to(target)
+    return _Target(state, camera, target, mask), facts
 
 
 def _compared(
@@ -230,13 +228,14 @@ def _solve(
         loss = wrong.square().mean() * 100 + config.ridge * change.square().mean() * 100
         optimizer.zero_grad()
         loss.backward()
+        assert change.grad is not None
         change.grad[~shown] = 0
         optimizer.param_groups[0]["lr"] = config.rate * 0.05 ** (step / config.steps)
         optimizer.step()
     return change.detach()
 
 
-def _carried_on(
+def _propagated(
     change: Tensor,
     shown: Tensor,
     means: Tensor,
@@ -246,20 +245,19 @@ def _carried_on(
 ) -> Tensor:
     """The changes [N, 3], those of hidden Gaussians taken from shown ones that are near and were of
     their colour."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     if shown.all() or not shown.any():
         return change
     features = torch.cat([means / config.near_m, colours / config.alike], -1).cpu().numpy()
     known = shown.cpu().numpy()
-    tree = cKDTree(features[known])
+    tree = KDTree(features[known])
     distance, index = tree.query(features[~known], k=min(count, int(known.sum())))
     distance, index = distance.reshape(len(distance), -1), index.reshape(len(index), -1)
     nearest = distance.min(1, keepdims=True)
     weights = np.exp(-0.5 * (distance**2 - nearest**2))
-    given = (weights[..., None] * change.cpu().numpy()[known][index]).sum(1) / weights.sum(
-        1, keepdims=True
-    )
+    weights /= weights.sum(1, keepdims=True)
+    given = (weights[..., None] * change.cpu().numpy()[known][index]).sum(1)
     out = change.clone()
     reach = np.clip(1.5 - nearest / 4, 0, 1)  # whole within two deviations, nothing beyond six
     out[~shown] = torch.from_numpy((given * reach).astype(np.float32)).to(out)

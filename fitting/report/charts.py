@@ -38,15 +38,13 @@ def line_chart(
     shaded: x from, x to and a label of a part of the axis. log_y: only for positive values.
     """
     if log_y:
-        series = [
-            dataclasses.replace(s, y=[math.log10(y) if _finite(y) and y > 0 else None for y in s.y])
-            for s in series
-        ]
-    points = [(x, y) for s in series for x, y in zip(s.x, s.y) if _finite(y)]
+        series = [dataclasses.replace(s, y=[_log10(y) for y in s.y]) for s in series]
+    pairs = ((x, y) for s in series for x, y in zip(s.x, s.y))
+    points = [(x, y) for x, y in pairs if y is not None and math.isfinite(y)]
     if not points:
         return ""
-    x_range = _widened(min(x for x, _ in points), max(x for x, _ in points), 0.0)
-    low, high = min(y for _, y in points), max(y for _, y in points)
+    xs, ys = zip(*points)
+    x_range, low, high = _widened(min(xs), max(xs), 0.0), min(ys), max(ys)
     y_range = _widened(min(low, 0.0) if from_zero else low, high, 0.06)
     if from_zero and low >= 0:
         y_range = (0.0, y_range[1])
@@ -54,22 +52,20 @@ def line_chart(
     parts = [_axes(place, x_label, y_label, log_y)]
     if shaded is not None:
         parts.insert(0, _shade(place, *shaded))
-    named = [s for s in series if not s.faint]
+    names = [s.name for s in series if not s.faint]
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
     for s in series:
-        colour = COLOURS[
-            next((i for i, n in enumerate(named) if n.name == s.name), 0) % len(COLOURS)
-        ]
-        style = f'stroke="{colour}" ' + (
-            'stroke-width="0.8" opacity="0.3"' if s.faint else 'stroke-width="1.7"'
-        )
+        width = 'stroke-width="0.8" opacity="0.3"' if s.faint else 'stroke-width="1.7"'
+        style = f'stroke="{colours.get(s.name, COLOURS[0])}" {width}'
         parts.append(f'<path d="{_path(place, s)}" fill="none" stroke-linejoin="round" {style}/>')
-    legend = "".join(
-        f'<span><i style="background:{COLOURS[i % len(COLOURS)]}"></i>{escape(s.name)}</span>'
-        for i, s in enumerate(named)
-    )
+    legend = ""
+    if len(names) > 1:
+        for name, colour in colours.items():
+            legend += f'<span><i style="background:{colour}"></i>{escape(name)}</span>'
     title = escape(f"{y_label} over {x_label}")
-    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
-    return f'<div class="chart">{svg}<div class="legend">{legend if len(named) > 1 else ""}</div></div>'
+    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">'
+    svg += "".join(parts) + "</svg>"
+    return f'<div class="chart">{svg}<div class="legend">{legend}</div></div>'
 
 
 def running_mean(values: Sequence[float | None], share: float = 0.01) -> list[float | None]:
@@ -78,10 +74,11 @@ def running_mean(values: Sequence[float | None], share: float = 0.01) -> list[fl
     weight = 1 / max(1.0, share * len(values))
     total, mass, out = 0.0, 0.0, []
     for value in values:
-        if not _finite(value):
+        if value is None or not math.isfinite(value):
             out.append(None)
             continue
-        total, mass = (1 - weight) * total + weight * value, (1 - weight) * mass + weight
+        total = (1 - weight) * total + weight * value
+        mass = (1 - weight) * mass + weight
         out.append(total / mass)
     return out
 
@@ -104,7 +101,7 @@ def _path(place: _Placement, series: Series) -> str:
     stride = max(1, math.ceil(len(series.x) / _MAX_POINTS))
     commands, pen = [], "M"
     for x, y in list(zip(series.x, series.y))[::stride]:
-        if not _finite(y):
+        if y is None or not math.isfinite(y):
             pen = "M"
             continue
         commands.append(f"{pen}{place.x(x):.1f} {place.y(y):.1f}")
@@ -114,35 +111,34 @@ def _path(place: _Placement, series: Series) -> str:
 
 def _axes(place: _Placement, x_label: str, y_label: str, log_y: bool) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-    parts = []
-    for tick in _log_ticks(*place.y_range) if log_y else _ticks(*place.y_range, 5):
-        y = place.y(tick)
-        label = _number(10**tick if log_y else tick)
-        parts.append(f'<line x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{label}</text>')
-    for tick in _ticks(*place.x_range, 8):
-        x = place.x(tick)
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" class="axis"/>'
-        )
-        parts.append(
-            f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{_number(tick)}</text>'
-        )
-    parts.append(f'<line x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}" class="axis"/>')
-    parts.append(
-        f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
-    )
     middle = (_TOP + bottom) / 2
-    turn = f'transform="rotate(-90 11 {middle})"'
-    parts.append(f'<text x="11" y="{middle}" text-anchor="middle" {turn}>{escape(y_label)}</text>')
+    parts = [
+        _line("axis", _LEFT, right, bottom, bottom),
+        _text((_LEFT + right) / 2, _HEIGHT - 3, "middle", x_label),
+        _text(11, middle, "middle", y_label, f' transform="rotate(-90 11 {middle})"'),
+    ]
+    for tick in _log_ticks(*place.y_range) if log_y else _ticks(*place.y_range, 5):
+        y, label = place.y(tick), _number(10**tick if log_y else tick)
+        parts += [_line("grid", _LEFT, right, y, y), _text(_LEFT - 6, y + 3.5, "end", label)]
+    for tick in _ticks(*place.x_range, 8):
+        x, label = place.x(tick), _number(tick)
+        parts += [_line("axis", x, x, bottom, bottom + 4), _text(x, bottom + 15, "middle", label)]
     return "".join(parts)
+
+
+def _line(kind: str, x1: float, x2: float, y1: float, y2: float) -> str:
+    return f'<line x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+
+
+def _text(x: float, y: float, anchor: str, text: str, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(text)}</text>'
 
 
 def _shade(place: _Placement, start: float, end: float, label: str) -> str:
     left, right = (min(max(place.x(value), _LEFT), _WIDTH - _RIGHT) for value in (start, end))
-    height = _HEIGHT - _TOP - _BOTTOM
-    rectangle = f'<rect x="{left:.1f}" y="{_TOP}" width="{right - left:.1f}" height="{height}" class="shade"/>'
-    return f'{rectangle}<text x="{right - 4:.1f}" y="{_TOP + 11}" text-anchor="end">{escape(label)}</text>'
+    size = f'width="{right - left:.1f}" height="{_HEIGHT - _TOP - _BOTTOM}"'
+    rectangle = f'<rect x="{left:.1f}" y="{_TOP}" {size} class="shade"/>'
+    return rectangle + _text(right - 4, _TOP + 11, "end", label)
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:
@@ -159,12 +155,8 @@ def _log_ticks(low: float, high: float) -> list[float]:
     wide range."""
     factors = (1, 2, 5) if high - low < 2.5 else (1,)
     powers = range(math.floor(low), math.ceil(high) + 1)
-    return [
-        power + math.log10(f)
-        for power in powers
-        for f in factors
-        if low <= power + math.log10(f) <= high
-    ]
+    ticks = [power + math.log10(factor) for power in powers for factor in factors]
+    return [tick for tick in ticks if low <= tick <= high]
 
 
 def _widened(low: float, high: float, share: float) -> tuple[float, float]:
@@ -180,5 +172,5 @@ def _number(value: float) -> str:
     return f"{round(value, 6):g}"
 
 
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _log10(value: float | None) -> float | None:
+    return math.log10(value) if value is not None and math.isfinite(value) and value > 0 else None

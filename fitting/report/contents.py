@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from likeness.scene.machine import machine_line
 from likeness.scene.reading import convert, read_json, read_log
 
 _SHOWN_HELDOUT = 6
+_LOG_ENTRIES = 20_000  # of a log that are drawn: more make no other curve
 _FRAME_FACTS = (("PSNR", "psnr", 1, " dB"), ("SSIM", "ssim", 3, ""), ("LPIPS", "lpips", 3, ""))
 _METRICS = (  # label, path in metrics.json, digits, unit, whether more is better
     ("PSNR, whole frame", ("heldout", "psnr"), 2, "dB", True),
@@ -33,46 +35,38 @@ _METRICS = (  # label, path in metrics.json, digits, unit, whether more is bette
     ("PSNR, eyes", ("regions", "eyes", "psnr"), 2, "dB", True),
     ("PSNR without the outline", ("regions", "inside", "psnr"), 2, "dB", True),
 )
-_WITH_SWAY = (
-    "PSNR, whole frame, with the sway tracked on these frames",
-    ("heldout", "psnr"),
-    2,
-    "dB",
-    True,
-)
-_SHOWN_ELSEWHERE = (
-    "headline",
-    "unswayed",
-    "num_frames",
-    "source",
-    "heldout",
-    "regions",
-    "error_share",
-    "lpips_net",
-    "per_frame",
-    "train",
-    "baseline",
-    "num_gaussians",
-    "bundle_mb",
-    "seconds",
-    "notes",
-    "versions",
-)
-_SHARES = (
-    ("border", "outline (the matte's border band)"),
-    ("torso", "neck and shoulders"),
-    ("face", "face"),
-    ("rest", "hair, ears, background"),
-)
+_WITH_SWAY = ("PSNR, whole frame, with the sway tracked on these frames", *_METRICS[0][1:])
+_SHOWN_ELSEWHERE = {
+    *("headline", "unswayed", "num_frames", "source", "heldout", "regions", "error_share"),
+    *("lpips_net", "per_frame", "train", "baseline", "num_gaussians", "bundle_mb", "seconds"),
+    *("notes", "versions"),
+}
+_SHARES = {
+    "border": "outline (the matte's border band)",
+    "torso": "neck and shoulders",
+    "face": "face",
+    "rest": "hair, ears, background",
+}
+_INSIDE = {
+    "depth": "expected depth of a held-out frame, near bright",
+    "points_canonical": "its Gaussians as points, without expression, from the front and the side",
+    "points_deformed": "the same with the strongest expression of the frames shown",
+    "planes": "its feature planes (xy, xz, yz), three principal components as colours",
+}
+_PICTURES = {
+    "source": "a picture that the avatar was made from, the avatar in its place, and the error",
+    "turntable": "the avatar at rest, turned by 30 degrees to either side",
+    "expressions": "five expressions that no picture showed",
+    "edit": "the avatar before, the edited picture, the avatar with its colours",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A picture of the page."""
+    """An image of the page."""
 
     uri: str
     caption: str
-    kind: str = ""
 
 
 def gather(run_dir: Path) -> dict[str, Any]:
@@ -93,7 +87,7 @@ def gather(run_dir: Path) -> dict[str, Any]:
         "unswayed": measured is not metrics,
         "metrics_missing": metrics_problem,
         "further": tracking.flatten(
-            {k: v for k, v in metrics.items() if k not in _SHOWN_ELSEWHERE}
+            {key: value for key, value in metrics.items() if key not in _SHOWN_ELSEWHERE}
         ),
         "error_share": _error_share(frames),
         "heldout": _heldout(run_dir / "heldout", frames),
@@ -164,7 +158,14 @@ def _text(path: Path) -> str | None:
 
 
 def _log(path: Path) -> list[dict[str, Any]]:
-    return [entry for _, entry in read_log(path)] if path.is_file() else []
+    """The entries of a log, of a very long one every second, fourth, ... ."""
+    entries, stride = [], 1
+    for number, (_, entry) in enumerate(read_log(path) if path.is_file() else ()):
+        if number % stride == 0:
+            entries.append(entry)
+        if len(entries) > _LOG_ENTRIES:
+            entries, stride = entries[::2], 2 * stride
+    return entries
 
 
 def _baseline(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -176,36 +177,27 @@ def _baseline(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
     """The figures at the top of the page, the headline first."""
-    measured = counted(metrics)
-    psnr, base = (
-        number_at(measured, "heldout", "psnr"),
-        number_at(_baseline(metrics), "heldout", "psnr"),
-    )
-    tiles = []
-
-    def tile(label: str, value: float | None, form: str, note: str = "") -> None:
-        if value is not None:
-            tiles.append({"label": label, "value": form.format(value), "note": note})
-
+    measured, psnr = counted(metrics), number_at(counted(metrics), "heldout", "psnr")
+    base, seconds = number_at(_baseline(metrics), "heldout", "psnr"), metrics.get("seconds") or {}
     gain = "" if psnr is None or base is None else f"{psnr - base:+.1f} dB against no expressions"
-    tile("held-out PSNR", psnr, "{:.1f} dB", gain)
-    if measured is not metrics:
-        tile(
-            "the same with tracked sway",
-            number_at(metrics, "heldout", "psnr"),
-            "{:.1f} dB",
-            "no driver can reach this",
-        )
-    tile("SSIM", number_at(measured, "heldout", "ssim"), "{:.3f}")
-    tile(
-        "LPIPS", number_at(measured, "heldout", "lpips"), "{:.3f}", measured.get("lpips_net") or ""
+    with_sway = None if measured is metrics else number_at(metrics, "heldout", "psnr")
+    minutes = (number_at(seconds, "fit") or 0.0) / 60 or None
+    lpips = number_at(measured, "heldout", "lpips")
+    tiles = (
+        ("held-out PSNR", psnr, "{:.1f} dB", gain),
+        ("the same with tracked sway", with_sway, "{:.1f} dB", "no driver can reach this"),
+        ("SSIM", number_at(measured, "heldout", "ssim"), "{:.3f}", ""),
+        ("LPIPS", lpips, "{:.3f}", measured.get("lpips_net") or ""),
+        ("training PSNR", number_at(metrics, "train", "psnr"), "{:.1f} dB", ""),
+        ("Gaussians", number_at(metrics, "num_gaussians"), "{:,.0f}", ""),
+        ("avatar", number_at(metrics, "bundle_mb"), "{:.1f} MB", ""),
+        ("fitting", minutes, "{:.1f} min", ""),
     )
-    tile("training PSNR", number_at(metrics, "train", "psnr"), "{:.1f} dB")
-    tile("Gaussians", number_at(metrics, "num_gaussians"), "{:,.0f}")
-    tile("avatar", number_at(metrics, "bundle_mb"), "{:.1f} MB")
-    seconds = number_at(metrics, "seconds", "fit")
-    tile("fitting", None if seconds is None else seconds / 60, "{:.1f} min")
-    return tiles
+    return [
+        {"label": label, "value": form.format(value), "note": note}
+        for label, value, form, note in tiles
+        if value is not None
+    ]
 
 
 def _comparison(metrics: dict[str, Any]) -> list[dict[str, Any]]:
@@ -229,86 +221,35 @@ def _comparison(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _error_share(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    found = [(name, label, number_at(metrics, "error_share", name)) for name, label in _SHARES]
-    return [
-        {"name": name, "label": label, "percent": 100 * share, "colour": charts.COLOURS[index]}
-        for index, (name, label, share) in enumerate(found)
-        if share is not None
-    ]
+    shares = []
+    for (name, label), colour in zip(_SHARES.items(), charts.COLOURS):
+        share = number_at(metrics, "error_share", name)
+        if share is not None:
+            shares.append({"label": label, "percent": 100 * share, "colour": colour})
+    return shares
 
 
-def _heldout(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
+def _heldout(folder: Path, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Some held-out frames, the worst and the best among them: truth, avatar and error."""
     names = sorted(path.name[: -len("_truth.png")] for path in folder.glob("*_truth.png"))
     names = [name for name in names if (folder / f"{name}_avatar.png").is_file()]
-    measured = {
-        entry.get("name"): entry
-        for entry in metrics.get("per_frame") or []
-        if isinstance(entry, dict)
-    }
+    measured = {str(entry.get("name")): entry for entry in _per_frame(metrics)}
     rows = []
     for name, title in _chosen(names, measured):
-        truth, avatar = (
-            images.read_picture(folder / f"{name}_{kind}.png") for kind in ("truth", "avatar")
-        )
-        figures = [
-            Figure(images.data_uri(picture), caption)
-            for picture, caption in (
-                (truth, "truth"),
-                (avatar, "avatar"),
-                (error_map(truth, avatar), "error"),
-            )
-        ]
-        entry = measured.get(name, {})
-        facts = [
-            f"{label} {number_at(entry, key):.{digits}f}{unit}"
-            for label, key, digits, unit in _FRAME_FACTS
-            if number_at(entry, key) is not None
-        ]
+        paths = [folder / f"{name}_{kind}.png" for kind in ("truth", "avatar")]
+        truth, avatar = map(images.read_image, paths)
+        shown = {"truth": truth, "avatar": avatar, "error": error_map(truth, avatar)}
+        facts = []
+        for label, key, digits, unit in _FRAME_FACTS:
+            value = number_at(measured.get(name), key)
+            facts += [] if value is None else [f"{label} {value:.{digits}f}{unit}"]
+        figures = [Figure(images.data_uri(image), caption) for caption, image in shown.items()]
         rows.append({"title": title, "name": name, "figures": figures, "facts": ", ".join(facts)})
     return rows
 
 
-_INSIDE = {
-    "depth": "expected depth of a held-out frame, near bright",
-    "points_canonical": "its Gaussians as points, without expression, from the front and from the side",
-    "points_deformed": "the same with the strongest expression of the frames shown",
-    "planes": "its feature planes (xy, xz, yz), three principal components as colours",
-}
-
-
-def _inside(folder: Path) -> list[Figure]:
-    """Pictures of what the avatar is made of."""
-    figures = []
-    for path in sorted(folder.glob("*.png")):
-        stem = path.stem if path.stem in _INSIDE else path.stem.partition("_")[0]
-        scale = f", {path.stem.partition('_')[2]} times the base" if stem == "planes" else ""
-        figures.append(
-            Figure(images.data_uri(images.read_picture(path)), _INSIDE.get(stem, path.stem) + scale)
-        )
-    return figures
-
-
-_PICTURES = {
-    "source": "a picture that the avatar was made from, the avatar in its place, and the error",
-    "turntable": "the avatar at rest, turned by 30 degrees to either side",
-    "expressions": "five expressions that no picture showed",
-    "edit": "the avatar before, the edited picture, the avatar with its colours",
-}
-
-
-def _pictures(folder: Path) -> list[Figure]:
-    """What an avatar of pictures shows."""
-    order = list(_PICTURES)
-    paths = sorted(
-        folder.glob("*.png"), key=lambda path: (order.index(path.stem.partition("_")[0]), path.stem)
-    )
-    return [
-        Figure(
-            images.data_uri(images.read_picture(path), 1280), _PICTURES[path.stem.partition("_")[0]]
-        )
-        for path in paths
-    ]
+def _per_frame(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [entry for entry in metrics.get("per_frame") or [] if isinstance(entry, dict)]
 
 
 def _chosen(names: list[str], measured: dict[str, Any]) -> list[tuple[str, str]]:
@@ -322,18 +263,35 @@ def _chosen(names: list[str], measured: dict[str, Any]) -> list[tuple[str, str]]
     return sorted(titles.items())
 
 
-def _heldout_chart(metrics: dict[str, Any]) -> Markup:
-    frames = [entry for entry in metrics.get("per_frame") or [] if isinstance(entry, dict)]
+def _inside(folder: Path) -> list[Figure]:
+    """Images of what the avatar is made of."""
+    figures = []
+    for path in sorted(folder.glob("*.png")):
+        stem, _, number = path.stem.partition("_")
+        caption = _INSIDE.get(path.stem) or _INSIDE.get(stem, path.stem)
+        scale = f", {number} times the base" if stem == "planes" else ""
+        figures.append(Figure(images.data_uri(images.read_image(path)), caption + scale))
+    return figures
+
+
+def _pictures(folder: Path) -> list[Figure]:
+    """What an avatar of pictures shows."""
+    return [
+        Figure(images.data_uri(images.read_image(path), 1280), caption)
+        for kind, caption in _PICTURES.items()
+        for path in sorted(folder.glob(f"{kind}*.png"))
+    ]
+
+
+def _heldout_chart(metrics: Mapping[str, Any]) -> Markup:
+    frames = _per_frame(metrics)
     if len(frames) < 3:
         return Markup("")
     times = [number_at(entry, "time_s") or 0.0 for entry in frames]
-    curves = [
-        ("whole frame", ("psnr",)),
-        *((name, ("regions", name)) for name in ("face", "mouth", "eyes")),
-    ]
-    series = [
-        Series(name, times, [number_at(entry, *keys) for entry in frames]) for name, keys in curves
-    ]
+    paths = {"whole frame": ("psnr",)}
+    paths |= {name: ("regions", name) for name in ("face", "mouth", "eyes")}
+    curves = {name: [number_at(e, *keys) for e in frames] for name, keys in paths.items()}
+    series = [Series(name, times, values) for name, values in curves.items()]
     return Markup(line_chart(series, x_label="seconds", y_label="PSNR, dB"))
 
 
@@ -342,47 +300,44 @@ def _training(log: list[dict[str, Any]]) -> list[tuple[str, Markup]]:
     if len(log) < 2:
         return []
     steps = [entry["step"] for entry in log]
-    found = []
-    for title, key, label, options in (
-        ("Loss", "loss", "loss", {"log_y": True}),
-        ("PSNR of the training frames", "psnr", "dB", {}),
-        ("Gaussians", "num_gaussians", "number", {"from_zero": True}),
-    ):
-        values = [number_at(entry, key) for entry in log]
-        series = [Series(key, steps, values)]
-        if key != "num_gaussians":
-            series = [
-                Series(key, steps, values, faint=True),
-                Series(key, steps, running_mean(values)),
-            ]
-        if chart := line_chart(series, x_label="step", y_label=label, **options):
-            found.append((title, Markup(chart)))
-    return found
+    loss, psnr, count = (
+        [number_at(entry, key) for entry in log] for key in ("loss", "psnr", "num_gaussians")
+    )
+
+    def smoothed(name: str, values: list[float | None]) -> list[Series]:
+        mean = running_mean(values)
+        return [Series(name, steps, values, faint=True), Series(name, steps, mean)]
+
+    drawn = {
+        "Loss": line_chart(smoothed("loss", loss), x_label="step", y_label="loss", log_y=True),
+        "PSNR of the training frames": line_chart(
+            smoothed("psnr", psnr), x_label="step", y_label="dB"
+        ),
+        "Gaussians": line_chart(
+            [Series("Gaussians", steps, count)], x_label="step", y_label="number", from_zero=True
+        ),
+    }
+    return [(title, Markup(chart)) for title, chart in drawn.items() if chart]
 
 
 def _seconds(metrics: dict[str, Any], capture: Capture | None) -> list[dict[str, Any]]:
     """Stages and how long they took, with the share of the longest."""
-    stages: dict[str, float] = {}
     detail = capture.report.get("seconds") if capture is not None else None
-    if isinstance(detail, dict):
-        stages.update(
-            {f"preprocessing: {name}": value for name, value in detail.items() if name != "total"}
-        )
+    stages = detail if isinstance(detail, dict) else {}
+    stages = {f"preprocessing: {name}": s for name, s in stages.items() if name != "total"}
     for name, value in (metrics.get("seconds") or {}).items():
         if not (name == "preprocess" and stages):
             stages[name] = value
-    stages = {
-        name: float(value) for name, value in stages.items() if isinstance(value, (int, float))
-    }
-    longest = max(stages.values(), default=0.0) or 1.0
+    numbers = {name: float(s) for name, s in stages.items() if isinstance(s, (int, float))}
+    longest = max(numbers.values(), default=0.0) or 1.0
     return [
         {"name": name, "text": duration(value), "percent": 100 * value / longest}
-        for name, value in stages.items()
+        for name, value in numbers.items()
     ]
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it."""
+    """A time in words."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"

@@ -1,4 +1,4 @@
-"""Pictures of a report: what they show, and how they get into the page (as base64 in data URIs)."""
+"""Images of a report: what they show, and how they get into the page (as base64 in data URIs)."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from likeness.scene.errors import UserError
 from likeness.scene.frame_images import load_rgba
 from likeness.scene.image_files import load_image
 
-WIDTH = 384  # pixels of a picture in the page
+WIDTH = 384  # pixels of an image in the page
 _QUALITY = 86
 _HEAD_WIDTH = 560  # pixels of a head with its mesh, before it is reduced for the page
 _MAGENTA = np.array([255, 0, 200], np.float32)
 _LIGHT, _DARK, _SQUARE = 235.0, 190.0, 16
 
 
-def data_uri(picture: np.ndarray, width: int = WIDTH) -> str:
-    """A picture [H, W, 3] (uint8, or in [0, 1]) as the address of a JPEG inside the page, at most
+def data_uri(image: np.ndarray, width: int = WIDTH) -> str:
+    """An image [H, W, 3] (uint8, or in [0, 1]) as the address of a JPEG inside the page, at most
     ``width`` wide."""
     import cv2
 
-    picture = to_uint8(picture)
-    if picture.shape[1] > width:
-        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    image = to_uint8(image)
+    if image.shape[1] > width:
+        height = max(1, round(image.shape[0] * width / image.shape[1]))
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """uint8 RGB [H, W, 3]. Raises UserError when damaged."""
     import cv2
 
-    picture = load_image(path, cv2.IMREAD_COLOR)
-    if picture is None:
+    image = load_image(path, cv2.IMREAD_COLOR)
+    if image is None:
         raise UserError(f"{path}: damaged picture; run the evaluation again")
-    return picture[..., ::-1]
+    return image[..., ::-1]
 
 
 def on_checkerboard(rgba: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def _over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
     return (rgba[..., :3] * alpha + background * (1 - alpha) + 0.5).astype(np.uint8)
 
 
-class MeshPictures:
+class MeshOverlay:
     """Frames of a capture with the tracked mesh and the detector's landmarks drawn over them."""
 
     def __init__(self, capture: Capture) -> None:
@@ -89,28 +89,22 @@ class MeshPictures:
         from likeness.renderers.mesh import overlay
 
         image = np.ascontiguousarray(load_rgba(frame)[..., :3])
-        mesh = self._shaped.posed(frame.state)
-        in_head = frame.camera.in_frame(frame.state.T_world_head)
-        picture = overlay(
-            image, mesh.vertices, self._model.skin_faces, in_head, alpha=0.4, wireframe=True
-        )
-        left, top, right, bottom = _square_around(
-            head_box(frame), frame.camera.width, frame.camera.height
-        )
+        mesh, camera = self._shaped.posed(frame.state), frame.camera
+        in_head, faces = camera.in_frame(frame.state.T_world_head), self._model.skin_faces
+        image = overlay(image, mesh.vertices, faces, in_head, alpha=0.4, wireframe=True)
+        left, top, right, bottom = _square_around(head_box(frame), camera.width, camera.height)
         scale = _HEAD_WIDTH / max(right - left, 1)
-        picture = picture[top:bottom, left:right]
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        for x, y in (frame.landmarks.numpy() - (left, top)) * scale:
-            cv2.circle(
-                picture, (round(float(x)), round(float(y))), 2, (255, 60, 60), -1, cv2.LINE_AA
-            )
-        return picture
+        image = image[top:bottom, left:right]
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        for x, y in ((frame.landmarks.numpy() - (left, top)) * scale).tolist():
+            cv2.circle(image, (round(x), round(y)), 2, (255, 60, 60), -1, cv2.LINE_AA)
+        return image
 
 
 def _square_around(
     box: tuple[int, int, int, int], width: int, height: int
 ) -> tuple[int, int, int, int]:
-    """The smallest square around a box, moved (and if need be cut) to lie inside the picture."""
+    """The smallest square around a box, moved (and if need be cut) to lie inside the image."""
     left, top, right, bottom = box
     side = min(max(right - left, bottom - top, 16), width, height)
     left = min(max((left + right - side) // 2, 0), width - side)

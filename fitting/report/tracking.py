@@ -1,5 +1,4 @@
-"""The part of the page that shows what was found in the video: facts, warnings, mesh, mattes,
-curves."""
+"""The part of the page about the video: facts, warnings, mesh, mattes, curves."""
 
 from __future__ import annotations
 
@@ -66,56 +65,41 @@ def _facts(capture: Capture, percent: np.ndarray) -> list[tuple[str, str]]:
     video, frames = report.get("video") or {}, report.get("frames") or {}
     facts = []
     if name := video.get("name") or video.get("path"):
-        size = (
-            f", {video['width']}×{video['height']}"
-            if "width" in video and "height" in video
-            else ""
-        )
+        known = "width" in video and "height" in video
+        size = f", {video['width']}×{video['height']}" if known else ""
         facts.append(("video", f"{name}{size}"))
     used = f"{len(capture.frames)} used at {capture.fps:g} per second"
     seen = frames.get("seen")
     facts.append(("frames", f"{used}, of {seen} looked at" if seen else used))
     if dropped := frames.get("dropped"):
-        facts.append(
-            ("left out", ", ".join(f"{reason}: {number}" for reason, number in dropped.items()))
-        )
+        reasons = ", ".join(f"{reason}: {number}" for reason, number in dropped.items())
+        facts.append(("left out", reasons))
     held = f"the last {len(capture.test)} held out" if capture.test else "none held out"
     facts.append(("split", f"{len(capture.train)} for training, {held}"))
-    facts.append(
-        (
-            "pictures",
-            f"{camera.width}×{camera.height}, focal length {float(camera.K[0, 0]):.0f} pixels",
-        )
-    )
+    focal = f"focal length {float(camera.K[0, 0]):.0f} pixels"
+    facts.append(("images", f"{camera.width}×{camera.height}, {focal}"))
     if matting := (report.get("matting") or {}).get("name"):
         facts.append(("matting", str(matting)))
     facts.append(("head model", capture.head_model))
     median, high = np.percentile(percent, (50, 95))
-    facts.append(
-        (
-            "landmark error",
-            f"median {median:.2f} %, 95th percentile {high:.2f} % of the eye-corner distance",
+    error = f"median {median:.2f} %, 95th percentile {high:.2f} % of the eye-corner distance"
+    facts.append(("landmark error", error))
+    if tracking := report.get("photometric"):
+        unchanged, sway = len(tracking["fallen_back"]), tracking.get("sway_mm", {}).get("rms", 0.0)
+        text = (
+            f"error {tracking['error']['before']:.4f} → {tracking['error']['after']:.4f}; heads "
+            f"rotated by {tracking['rotation_deg']['median']:.1f}° (median), secondary motion of "
+            f"hair and clothes {sway:.1f} mm (rms)"
         )
-    )
-    if found := report.get("photometric"):
-        kept, sway = len(found["fallen_back"]), found.get("sway_mm", {}).get("rms", 0.0)
-        facts.append(
-            (
-                "photometric tracking",
-                f"error {found['error']['before']:.4f} → {found['error']['after']:.4f}; heads "
-                f"turned by {found['rotation_deg']['median']:.1f}° (median), secondary motion "
-                f"(sway) of hair and clothes {sway:.1f} mm (rms)"
-                + (f"; {kept} frames as the landmarks had them" if kept else ""),
-            )
-        )
+        text += f"; {unchanged} frames as the landmarks had them" if unchanged else ""
+        facts.append(("photometric tracking", text))
     return facts
 
 
 def _mean_expression(capture: Capture, names: tuple[str, ...]) -> np.ndarray | None:
     """[T] the mean of some coefficients, None where the head model has none of them."""
-    columns = [
-        capture.expression_names.index(name) for name in names if name in capture.expression_names
-    ]
+    known = capture.expression_names
+    columns = [known.index(name) for name in names if name in known]
     return capture.states.expression[:, columns].mean(-1).numpy() if columns else None
 
 
@@ -134,19 +118,15 @@ def _mesh(
     if expression["jaw open"] is not None:
         wanted["mouth open widest"] = expression["jaw open"].argmax()
     try:
-        draw = images.MeshPictures(capture)
-        captions: dict[int, str] = {}
+        draw = images.MeshOverlay(capture)
+        captions: dict[int, list[str]] = {}
         for caption, index in wanted.items():
-            captions[int(index)] = (
-                f"{captions[int(index)]}, {caption}" if int(index) in captions else caption
-            )
-        figures = [
-            {
-                "uri": images.data_uri(draw(capture.frames[index]), 480),
-                "caption": f"{caption} ({capture.frames[index].time_s:.1f} s, error {percent[index]:.1f} %)",
-            }
-            for index, caption in captions.items()
-        ]
+            captions.setdefault(int(index), []).append(caption)
+        figures = []
+        for index, parts in captions.items():
+            frame, error = capture.frames[index], percent[index]
+            caption = f"{', '.join(parts)} ({frame.time_s:.1f} s, error {error:.1f} %)"
+            figures.append({"uri": images.data_uri(draw(frame), 480), "caption": caption})
     except UserError as error:
         return [], str(error)
     return figures, None
@@ -159,13 +139,10 @@ def _mattes(capture: Capture) -> list[dict[str, str]]:
     for index in chosen:
         frame = capture.frames[index]
         rgba = load_rgba(frame)
-        for picture, ground in (
-            (images.on_checkerboard(rgba), "checkerboard"),
-            (images.on_magenta(rgba), "magenta"),
-        ):
-            figures.append(
-                {"uri": images.data_uri(picture), "caption": f"{frame.time_s:.1f} s, on {ground}"}
-            )
+        grounds = {"checkerboard": images.on_checkerboard, "magenta": images.on_magenta}
+        for name, over in grounds.items():
+            caption = f"{frame.time_s:.1f} s, on {name}"
+            figures.append({"uri": images.data_uri(over(rgba)), "caption": caption})
     return figures
 
 
@@ -176,35 +153,25 @@ def _curves(
     shaded = (min(times[i] for i in capture.test), max(times), "held out") if capture.test else None
 
     def chart(curves: dict[str, Any], y_label: str, **options: Any) -> Markup:
-        series = [
-            Series(name, times, values.tolist())
-            for name, values in curves.items()
-            if values is not None
-        ]
-        return Markup(
-            line_chart(series, x_label="seconds", y_label=y_label, shaded=shaded, **options)
-        )
+        drawn = {name: values for name, values in curves.items() if values is not None}
+        series = [Series(name, times, values.tolist()) for name, values in drawn.items()]
+        labels = {"x_label": "seconds", "y_label": y_label}
+        return Markup(line_chart(series, shaded=shaded, **labels, **options))
 
-    found = [
+    drawn = [
         ("Head pose", chart(angles, "degrees")),
         ("Expressions", chart(expression, "coefficient", from_zero=True)),
         ("Landmark error", chart({"error": percent}, "% of eye distance", from_zero=True)),
     ]
-    return [(title, svg) for title, svg in found if svg]
+    return [(title, svg) for title, svg in drawn if svg]
 
 
 def _expressions(capture: Capture) -> list[dict[str, Any]]:
     """How strongly each expression was seen, the strongest first."""
     highest = np.percentile(capture.states.expression.numpy(), 98, axis=0).clip(0, None)
     order = np.argsort(-highest, kind="stable")
-    return [
-        {
-            "name": capture.expression_names[i],
-            "value": float(highest[i]),
-            "percent": min(100 * float(highest[i]), 100),
-        }
-        for i in order
-    ]
+    ranked = [(capture.expression_names[i], float(highest[i])) for i in order]
+    return [{"name": n, "value": v, "percent": min(100 * v, 100)} for n, v in ranked]
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -18,8 +18,6 @@ from likeness.scene.devices import choose_device
 if TYPE_CHECKING:
     from likeness.fitting.bundle import AvatarBundle
 
-_KINDS = ("run", "capture", "arkit_csv", "states", "video")
-
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "drive")
@@ -47,7 +45,10 @@ def parser() -> argparse.ArgumentParser:
     )
     how = parser.add_argument_group("how")
     option(
-        how, "--kind", choices=_KINDS, help="what --driver is, where its content leaves that open"
+        how,
+        "--kind",
+        metavar="NAME",
+        help="what --driver is, where its content leaves that open: run, capture, states, arkit_csv, video",
     )
     option(
         how,

@@ -63,8 +63,8 @@ def parser() -> argparse.ArgumentParser:
     option(
         driven,
         "--kind",
-        choices=("run", "capture", "arkit_csv", "states", "video"),
-        help="what --driver is",
+        metavar="NAME",
+        help="what --driver is: run, capture, states, arkit_csv, video",
     )
     option(
         driven,

@@ -1,7 +1,7 @@
 """Follows a fit in progress: now and then a copy of the avatar goes from the fit to the viewer.
 
-The fit pays for the copies, and only while somebody looks; the viewer's thread renders. Both keep
-to a share of the time, so that the fit is held up by a few percent at most.
+The fit pays for the copies, and only while a browser is connected; the viewer's thread renders.
+Both keep to a share of the time, so that the fit is slowed by a few percent at most.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from likeness.fitting.avatars import AvatarModel
 from likeness.fitting.bundle import AvatarBundle
-from likeness.playback.viewer.show import Show
+from likeness.playback.viewer.display import Display
 from likeness.playback.viewer.viewer import Viewer
 from likeness.scene.capture import Capture
 
@@ -31,35 +31,30 @@ class FitFollower:
 
     def __init__(self, capture: Capture, device: str, host: str, port: int) -> None:
         self._capture, self._device, self._address = capture, device, (host, port)
-        self._bundle: AvatarBundle | None = None
         self.viewer: Viewer | None = None
 
     def listener(self, text: str) -> FollowedFit:
-        """What is to listen to a fit that people call ``text``."""
+        """A listener of the fit called ``text``."""
         return FollowedFit(self, text)
 
-    def open(self, avatar: AvatarModel) -> None:
-        """Starts the viewer, unless it runs."""
+    def open(self, avatar: AvatarModel) -> Viewer:
+        """The viewer, started where it does not run."""
         if self.viewer is None:
-            self._bundle = AvatarBundle.from_fit(avatar.duplicate(torch.clone), self._capture, {})
-            # To clamp its views would take time from the fit, with every copy anew.
-            show = Show([self._bundle], self._device, size=_SIZE, clamp_views=False)
-            self.viewer = Viewer(
-                show, [self._capture.root.parent.name], *self._address, share=_RENDER_SHARE
-            )
+            bundle = AvatarBundle.from_fit(avatar.duplicate(torch.clone), self._capture, {})
+            # Clamping views would take time from the fit, with every copy anew.
+            display = Display([bundle], self._device, size=_SIZE, clamp_views=False)
+            name = self._capture.root.parent.name
+            self.viewer = Viewer(display, [name], *self._address, share=_RENDER_SHARE)
             log.info("look at the fit: %s", " or ".join(self.viewer.urls))
+        return self.viewer
 
-    @property
-    def watched(self) -> bool:
-        """Whether a copy would be seen."""
-        return self.viewer is not None and self.viewer.watched
-
-    def show(self, avatar: AvatarModel, text: str) -> None:
+    def show(self, viewer: Viewer, avatar: AvatarModel, text: str) -> None:
         """Shows a copy of the avatar as it is now."""
-        self.viewer.show.replace_avatar(
-            dataclasses.replace(self._bundle, avatar=avatar.duplicate(torch.clone))
+        bundle = dataclasses.replace(
+            viewer.display.bundles[0], avatar=avatar.duplicate(torch.clone)
         )
-        self.viewer.panel.say(text)
+        viewer.display.replace_avatar(bundle)
+        viewer.panel.say(text)
 
     def stop(self) -> None:
         if self.viewer is not None:
@@ -67,7 +62,7 @@ class FitFollower:
 
 
 class FollowedFit:
-    """A listener of one fit. When the viewer breaks, that is said, and the fit goes on without
+    """A listener of one fit. When the viewer breaks, that is logged, and the fit continues without
     it."""
 
     def __init__(self, follower: FitFollower, text: str) -> None:
@@ -75,29 +70,26 @@ class FollowedFit:
         self._broken = False
 
     def on_step(self, info: Any, avatar: AvatarModel) -> None:
-        """info: what the training loop tells its listeners."""
-        self._follower.open(avatar)
-        if self._is_broken() or time.monotonic() < self._due or not self._follower.watched:
+        """info: the StepInfo of the training loop."""
+        viewer = self._follower.open(avatar)
+        if self._is_broken(viewer) or time.monotonic() < self._due or not viewer.watched:
             return
-        begun = time.monotonic()
-        self._follower.show(
-            avatar,
-            (
-                f"{self._text}: {100 * info.fraction:.0f} %, step {info.step}, "
-                f"{info.figures.psnr:.1f} dB on the last training frame, {info.num_gaussians} "
-                "Gaussians"
-            ),
+        start = time.monotonic()
+        text = (
+            f"{self._text}: {100 * info.fraction:.0f} %, step {info.step}, {info.figures.psnr:.1f} "
+            f"dB on the last training frame, {info.num_gaussians} Gaussians"
         )
+        self._follower.show(viewer, avatar, text)
         now = time.monotonic()
-        self._due = now + max((now - begun) / _COPY_SHARE, _MIN_S)
+        self._due = now + max((now - start) / _COPY_SHARE, _MIN_S)
 
     def on_end(self, avatar: AvatarModel) -> None:
-        if self._follower.watched and not self._is_broken():
-            self._follower.show(avatar, f"{self._text}: done")
+        viewer = self._follower.viewer
+        if viewer is not None and viewer.watched and not self._is_broken(viewer):
+            self._follower.show(viewer, avatar, f"{self._text}: done")
 
-    def _is_broken(self) -> bool:
-        error = self._follower.viewer.error
-        if error is not None and not self._broken:
-            log.error("the viewer has ended, the fit goes on without it", exc_info=error)
+    def _is_broken(self, viewer: Viewer) -> bool:
+        if viewer.error is not None and not self._broken:
+            log.error("the viewer has ended, the fit continues without it", exc_info=viewer.error)
             self._broken = True
-        return self._broken
+        return viewer.error is not None

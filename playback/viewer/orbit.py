@@ -1,5 +1,5 @@
-"""The viewer's cameras: from where the browser stands to the camera of an avatar's world, and back
-for the start.
+"""The viewer's cameras: from a browser's viewpoint to the camera of an avatar's world, and back for
+the start.
 
 The viewer's frame is the resting head's: +x the subject's left, +y up, +z out of the face, whatever
 world an avatar was filmed in. So two avatars stand in the same place, and up is up.
@@ -24,16 +24,15 @@ from likeness.scene.transforms import (
 )
 
 UP = (0.0, 1.0, 0.0)
-LARGEST = 2048  # pixels along a side
+MAX_SIDE = 2048  # pixels along a side
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class Viewpoint:
     """Where a browser looks from, in the viewer's frame.
 
     wxyz: rotation from the camera's axes (OpenCV) to the frame's. position: metres. fov: vertical,
-        in radians.
-    aspect: width through height.
+    radians. aspect: width by height.
     """
 
     wxyz: tuple[float, float, float, float]
@@ -43,7 +42,7 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
+class InitialView:
     """The first view in the browser's terms: the recording's own camera."""
 
     position: tuple[float, float, float]
@@ -52,19 +51,19 @@ class Start:
     fov: float
 
 
-def picture_size(size: int, aspect: float, count: int = 1) -> tuple[int, int]:
-    """Width and height in pixels of each of ``count`` pictures side by side that together have a
+def image_size(size: int, aspect: float, count: int = 1) -> tuple[int, int]:
+    """Width and height in pixels of each of ``count`` images side by side that together have a
     browser's aspect.
 
     size: pixels along the height.
     """
     aspect = aspect if math.isfinite(aspect) and aspect > 0 else 1.0
-    height = max(16, min(size, LARGEST))
-    width = max(16, min(round(height * aspect / count), LARGEST))
+    height = max(16, min(size, MAX_SIDE))
+    width = max(16, min(round(height * aspect / count), MAX_SIDE))
     return width, height
 
 
-def camera_of(view: View, T_world_rest: Tensor, width: int, height: int) -> Camera:
+def camera_of(view: Viewpoint, T_world_rest: Tensor, width: int, height: int) -> Camera:
     """The camera of the world in which the resting head stands at ``T_world_rest`` [4, 4]."""
     rotation = quats_to_matrices(normalize_quats(torch.tensor(view.wxyz, dtype=torch.float32)))
     T_rest_cam = make_transform(rotation, torch.tensor(view.position, dtype=torch.float32))
@@ -74,7 +73,7 @@ def camera_of(view: View, T_world_rest: Tensor, width: int, height: int) -> Came
     return Camera(K, invert_transform(T_world_rest @ T_rest_cam), width, height)
 
 
-def start_of(bundle: AvatarBundle) -> Start:
+def initial_view(bundle: AvatarBundle) -> InitialView:
     """The view of the bundle's camera: from its place, through the middle of its picture, to beside
     the head."""
     camera = bundle.default_camera.to("cpu").in_frame(bundle.default_state.T_world_head.to("cpu"))
@@ -87,7 +86,7 @@ def start_of(bundle: AvatarBundle) -> Start:
     distance = (torch.tensor(HEAD_CENTRE) - position).norm()
     look_at, up = position + distance * forward, -T_rest_cam[:3, 1]
     fov = 2 * math.atan(0.5 * camera.height / float(camera.K[1, 1]))
-    return Start(_numbers(position), _numbers(look_at), _numbers(up), fov)
+    return InitialView(_numbers(position), _numbers(look_at), _numbers(up), fov)
 
 
 def _numbers(vector: Tensor) -> tuple[float, float, float]:

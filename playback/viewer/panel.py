@@ -1,5 +1,5 @@
 """The panel beside the picture: sliders, recording, view, tuning. It knows viser's widgets, and
-turns them into a show.
+applies them to a display.
 
 Widgets call back at once when the program sets them, too; then no browser is named.
 """
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from likeness.playback.face_parts import grouped
+from likeness.playback.viewer.display import Display
 from likeness.playback.viewer.saving import png, save_tuned
-from likeness.playback.viewer.show import Show
 from likeness.playback.viewer.transport import SPEEDS
 from likeness.scene.errors import UserError
 from likeness.scene.expression_tuning import ExpressionTuning
@@ -45,7 +45,7 @@ class Panel:
     def __init__(
         self,
         viser: Any,
-        show: Show,
+        display: Display,
         names: list[str],
         folders: list[Path],
         latest: Callable[[Any], np.ndarray | None],
@@ -53,13 +53,8 @@ class Panel:
         """names, folders: of each avatar, to be read and to save new bundles into; without folders
         nothing is saved.
         latest: the last picture of a browser by its key."""
-        self._gui, self._show, self._names, self._folders, self._latest = (
-            viser.gui,
-            show,
-            names,
-            folders,
-            latest,
-        )
+        self._gui, self._display, self._latest = viser.gui, display, latest
+        self._names, self._folders = names, folders
         self._sliders: dict[int, Any] = {}
         self._text = self._gui.add_markdown(as_markdown(" | ".join(names)))
         tabs = self._gui.add_tab_group()
@@ -77,97 +72,91 @@ class Panel:
         self._text.content = as_markdown(text)
 
     def show_frame(self, frame: int) -> None:
-        """Moves the recording's slider to the frame that is shown."""
-        if abs(frame - self._position.value) >= _SLOWEST_SYNC or not self._show.transport.playing:
+        """Moves the recording's slider to a frame."""
+        if (
+            abs(frame - self._position.value) >= _SLOWEST_SYNC
+            or not self._display.transport.playing
+        ):
             self._position.value = frame
 
     # Face
 
     def _add_sliders(self) -> None:
         self._gui.add_button("All to rest").on_click(
-            lambda _: self._set_sliders(torch.zeros(len(self._show.names)))
+            lambda _: self._set_sliders(torch.zeros(len(self._display.names)))
         )
-        for part, controls in grouped(self._show.names).items():
+        for part, controls in grouped(self._display.names).items():
             with self._gui.add_folder(part, expand_by_default=False):
                 for control in controls:
-                    seen = float(self._show.ranges[1, control.index])
-                    slider = self._gui.add_slider(
-                        control.label,
-                        0.0,
-                        1.0,
-                        0.01,
-                        0.0,
-                        hint=f"{control.name}; the recording reached {seen:.2f}",
-                    )
+                    highest = float(self._display.ranges[1, control.index])
+                    hint = f"{control.name}; the recording reached {highest:.2f}"
+                    slider = self._gui.add_slider(control.label, 0.0, 1.0, 0.01, 0.0, hint=hint)
                     slider.on_update(self._slider_moved(control.index))
                     self._sliders[control.index] = slider
 
     def _slider_moved(self, index: int) -> Callable[[Any], None]:
         def moved(event: Any) -> None:
             if event.client_id is not None:
-                self._show.set_slider(index, float(event.target.value))
+                self._display.set_slider(index, float(event.target.value))
 
         return moved
 
     def _set_sliders(self, values: torch.Tensor) -> None:
         for index, slider in self._sliders.items():
             slider.value = float(values[index].clamp(0, 1))
-        self._show.update(sliders=values.clone())
+        self._display.update(sliders=values.clone())
 
     # Recording
 
     def _add_recording(self) -> None:
-        show, last = self._show, len(self._show.transport) - 1
+        display, last = self._display, len(self._display.transport) - 1
         self._recording = self._gui.add_checkbox(
-            "Show the recording", show.settings.recording, hint="the face sliders add to it"
+            "Show the recording", display.settings.recording, hint="the face sliders add to it"
         )
-        self._recording.on_update(lambda event: show.update(recording=bool(event.target.value)))
+        self._recording.on_update(lambda event: display.update(recording=bool(event.target.value)))
         self._gui.add_button("Play or pause").on_click(lambda _: self._toggle())
         self._position = self._gui.add_slider("Frame", 0, max(last, 1), 1, 0)
         self._position.on_update(self._scrub)
         speed = self._gui.add_dropdown("Speed", [f"{s:g}x" for s in SPEEDS], initial_value="1x")
         speed.on_update(
-            lambda event: show.control(
+            lambda event: display.control(
                 lambda t, now: t.set_speed(float(event.target.value[:-1]), now)
             )
         )
         still = self._gui.add_checkbox("Hold the head still", False)
-        still.on_update(lambda event: show.update(still=bool(event.target.value)))
+        still.on_update(lambda event: display.update(still=bool(event.target.value)))
         copy = self._gui.add_button("Copy this face to the sliders", hint="and leave the recording")
         copy.on_click(lambda _: self._copy_face())
 
     def _toggle(self) -> None:
         self._recording.value = True
-        self._show.control(lambda t, now: t.pause(now) if t.playing else t.play(now))
+        self._display.control(lambda t, now: t.pause(now) if t.playing else t.play(now))
 
     def _scrub(self, event: Any) -> None:
         if event.client_id is not None:
             self._recording.value = True
-            self._show.control(lambda t, now: t.scrub(int(event.target.value), now))
+            self._display.control(lambda t, now: t.scrub(int(event.target.value), now))
 
     def _copy_face(self) -> None:
-        face = self._show.expression()
-        self._show.control(lambda t, now: t.pause(now))
+        face = self._display.expression()
+        self._display.control(lambda t, now: t.pause(now))
         self._recording.value = False
         self._set_sliders(face)
 
-    # View
+    # Viewpoint
 
     def _add_view(self) -> None:
-        show = self._show
-        sizes = sorted({*SIZES, show.settings.size})
-        size = self._gui.add_dropdown(
-            "Picture height",
-            [str(s) for s in sizes],
-            initial_value=str(show.settings.size),
-            hint="pixels; smaller is quicker",
-        )
-        size.on_update(lambda event: show.update(size=int(event.target.value)))
+        display = self._display
+        sizes = sorted({*SIZES, display.settings.size})
+        texts, initial = [str(s) for s in sizes], str(display.settings.size)
+        hint = "pixels; smaller is faster"
+        size = self._gui.add_dropdown("Image height", texts, initial_value=initial, hint=hint)
+        size.on_update(lambda event: display.update(size=int(event.target.value)))
         colour = self._gui.add_rgb(
-            "Background", tuple(round(255 * c) for c in show.settings.background)
+            "Background", tuple(round(255 * c) for c in display.settings.background)
         )
         colour.on_update(
-            lambda event: show.update(background=tuple(c / 255 for c in event.target.value))
+            lambda event: display.update(background=tuple(c / 255 for c in event.target.value))
         )
         self._gui.add_button("Screenshot").on_click(self._screenshot)
 
@@ -182,7 +171,7 @@ class Panel:
 
     def _add_tuning(self) -> None:
         self._labels = {
-            c.label: c.index for controls in grouped(self._show.names).values() for c in controls
+            c.label: c.index for controls in grouped(self._display.names).values() for c in controls
         }
         choices = [f"{'left' if i == 0 else 'right'}: {name}" for i, name in enumerate(self._names)]
         self._whose = self._gui.add_dropdown(
@@ -214,12 +203,12 @@ class Panel:
 
     def _index(self) -> int | None:
         """The chosen expression in the chosen avatar's own list."""
-        name = self._show.names[self._labels[self._which.value]]
-        names = self._show.bundles[self._avatar()].expression_names
+        name = self._display.names[self._labels[self._which.value]]
+        names = self._display.bundles[self._avatar()].expression_names
         return names.index(name) if name in names else None
 
     def _read_tuning(self) -> None:
-        index, tuning = self._index(), self._show.settings.tunings[self._avatar()]
+        index, tuning = self._index(), self._display.settings.tunings[self._avatar()]
         self._neutral.disabled = self._gain.disabled = index is None
         if index is not None:
             self._neutral.value = min(max(float(tuning.neutral[index]), _NEUTRAL[0]), _NEUTRAL[1])
@@ -229,30 +218,32 @@ class Panel:
         index = self._index()
         if event.client_id is None or index is None:
             return
-        tuning = self._show.settings.tunings[self._avatar()]
+        tuning = self._display.settings.tunings[self._avatar()]
         neutral, gains = tuning.neutral.clone(), tuning.gains.clone()
         changed = neutral if event.target is self._neutral else gains
         changed[index] = event.target.value
-        self._show.set_tuning(self._avatar(), ExpressionTuning(neutral, gains))
+        self._display.set_tuning(self._avatar(), ExpressionTuning(neutral, gains))
 
     def _take_neutral(self) -> None:
-        self._show.set_tuning(self._avatar(), self._show.with_this_face_at_rest(self._avatar()))
+        self._display.set_tuning(
+            self._avatar(), self._display.with_this_face_at_rest(self._avatar())
+        )
         self._recording.value = False
-        self._set_sliders(torch.zeros(len(self._show.names)))
+        self._set_sliders(torch.zeros(len(self._display.names)))
         self._read_tuning()
 
     def _reset_tuning(self) -> None:
         avatar = self._avatar()
-        count = len(self._show.bundles[avatar].expression_names)
-        self._show.set_tuning(avatar, ExpressionTuning.identity(count))
+        count = len(self._display.bundles[avatar].expression_names)
+        self._display.set_tuning(avatar, ExpressionTuning.identity(count))
         self._read_tuning()
 
     def _save(self, event: Any) -> None:
         avatar = self._avatar()
         try:
-            tuning = self._show.settings.tunings[avatar]
+            tuning = self._display.settings.tunings[avatar]
             where = save_tuned(
-                self._show.bundles[avatar], tuning, self._folders[avatar], self._name.value
+                self._display.bundles[avatar], tuning, self._folders[avatar], self._name.value
             )
             title, text, colour = "Saved", str(where), "green"
         except UserError as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from likeness.playback.viewer.orbit import View
-from likeness.playback.viewer.show import Show
+from likeness.playback.viewer.display import Display
+from likeness.playback.viewer.orbit import Viewpoint
 
 _IDLE_S = 0.5
 _TICK_S = 1 / 100
@@ -22,27 +22,32 @@ class Screen(Protocol):
 
     key: Any
 
-    def view(self) -> View: ...
+    def view(self) -> Viewpoint: ...
 
     def put(self, picture: np.ndarray) -> None: ...
 
 
 class Rendering:
-    """Renders a show for screens in a thread of its own."""
+    """Renders a display for screens in a thread of its own."""
 
     def __init__(
         self,
-        show: Show,
-        screens: Callable[[], list[Screen]],
+        display: Display,
+        screens: Callable[[], Sequence[Screen]],
         *,
         share: float = 1.0,
         fps: float = 60.0,
         on_frame: Callable[[int], None] = lambda frame: None,
     ) -> None:
-        """screens: those that are connected now. share: of the time, how much may be spent on
-        rendering. fps: how many rounds a second at most. on_frame: is told the recording's frame
-        whenever a new one was shown."""
-        self._show, self._screens, self._share, self._on_frame = show, screens, share, on_frame
+        """screens: those that are connected now. share: of the time that rendering may take. fps:
+        rounds per second at most. on_frame: is told the recording's frame whenever a new one was
+        shown."""
+        self._display, self._screens, self._share, self._on_frame = (
+            display,
+            screens,
+            share,
+            on_frame,
+        )
         self._least_s = 1 / fps
         self._shown: dict[Any, tuple] = {}
         self._frame = -1
@@ -57,8 +62,8 @@ class Rendering:
     def stop(self) -> None:
         """Ends after the picture that is being made."""
         self._stopping.set()
-        with self._show.changed:
-            self._show.changed.notify_all()
+        with self._display.changed:
+            self._display.changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -83,8 +88,8 @@ class Rendering:
 
     def round(self) -> bool:
         """Renders once for every screen whose picture is out of date; whether there was any."""
-        screens, frame = self._screens(), self._show.frame()
-        settings, generation = self._show.settings, self._show.generation
+        screens, frame = self._screens(), self._display.frame()
+        settings, generation = self._display.settings, self._display.generation
         seen_frame = frame if settings.recording else None
         connected = {screen.key for screen in screens}
         for gone in set(self._shown) - connected:
@@ -99,7 +104,7 @@ class Rendering:
                 a is b or (a is not settings and a == b) for a, b in zip(shows, before)
             ):
                 continue
-            picture = self._show.picture(view, settings, frame)
+            picture = self._display.picture(view, settings, frame)
             self._shown[screen.key], self.latest[screen.key] = shows, picture
             screen.put(picture)
             worked = True
@@ -109,6 +114,6 @@ class Rendering:
         return worked
 
     def _rest(self) -> None:
-        with self._show.changed:
-            playing = self._show.transport.playing and self._show.settings.recording
-            self._show.changed.wait(_TICK_S if playing else _IDLE_S)
+        with self._display.changed:
+            playing = self._display.transport.playing and self._display.settings.recording
+            self._display.changed.wait(_TICK_S if playing else _IDLE_S)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from likeness.playback.viewer.access import Access
-from likeness.playback.viewer.orbit import UP, Start, View
+from likeness.playback.viewer.orbit import UP, InitialView, Viewpoint
 from likeness.scene.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ def check_address(host: str, port: int) -> None:
 
 def _reason(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"--port {port}: in use by another program; choose another, such as --port {min(port + 1, 65535)}"
+        other = min(port + 1, 65535)
+        return f"--port {port}: in use by another program; choose another, such as --port {other}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"--port {port}: not allowed for this user; choose one above 1023"
     return f"--host {host}: cannot be listened on ({error.strerror}); leave it out for localhost"
@@ -66,13 +67,12 @@ class Browser:
     def __init__(self, client: Any) -> None:
         self._client, self.key = client, client.client_id
 
-    def view(self) -> View:
+    def view(self) -> Viewpoint:
         camera = self._client.camera
-        return View(
-            tuple(map(float, camera.wxyz)),
-            tuple(map(float, camera.position)),
-            float(camera.fov),
-            float(camera.aspect),
+        w, x, y, z = map(float, camera.wxyz)
+        right, up, forward = map(float, camera.position)
+        return Viewpoint(
+            (w, x, y, z), (right, up, forward), float(camera.fov), float(camera.aspect)
         )
 
     def put(self, picture: np.ndarray) -> None:
@@ -87,10 +87,10 @@ class Server:
     """
 
     def __init__(
-        self, host: str, port: int, title: str, start: Start, on_view: Callable[[], None]
+        self, host: str, port: int, title: str, start: InitialView, on_view: Callable[[], None]
     ) -> None:
-        """on_view: is called when a browser came or looks from elsewhere. Raises UserError when the
-        port is taken."""
+        """on_view: is called when a browser connects or moves its viewpoint. Raises UserError when
+        the port is taken."""
         require_viser()
         if port:
             check_address(host, port)
@@ -107,11 +107,11 @@ class Server:
 
         access = Access(host)
         guard = Guard(access)
-        # Its banner is left out: the program says where it is itself.
+        # without its banner: the program prints the address itself
         with contextlib.redirect_stdout(io.StringIO()), guard.installed():
             self.viser = Quiet(host=host, port=port, label=title, verbose=False)
         guard.widgets = self.viser.gui._gui_input_handle_from_uuid
-        if port and self.viser.get_port() != port:  # somebody was quicker
+        if port and self.viser.get_port() != port:  # another program was faster
             self.stop()
             raise UserError(_reason(OSError(errno.EADDRINUSE, ""), host, port))
         access.port = self.viser.get_port()
@@ -129,12 +129,8 @@ class Server:
         self.viser.gui.main_panel.dock_right()  # beside the picture, not over it
         self.viser.scene.set_up_direction(UP)
         camera = self.viser.initial_camera
-        camera.position, camera.look_at, camera.up, camera.fov = (
-            start.position,
-            start.look_at,
-            start.up,
-            start.fov,
-        )
+        camera.position, camera.look_at = start.position, start.look_at
+        camera.up, camera.fov = start.up, start.fov
         self._on_view = on_view
         self.viser.on_client_connect(self._connected)
 

@@ -1,4 +1,4 @@
-"""The live viewer: server, panel and rendering around a show."""
+"""The live viewer: server, panel and rendering around a display."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from pathlib import Path
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.bundles import bundle_folder
-from likeness.playback.viewer.orbit import LARGEST, start_of
+from likeness.playback.viewer.display import Display
+from likeness.playback.viewer.orbit import MAX_SIDE, initial_view
 from likeness.playback.viewer.panel import Panel
 from likeness.playback.viewer.rendering import Rendering
 from likeness.playback.viewer.server import Server
-from likeness.playback.viewer.show import Show
 from likeness.scene.errors import UserError
 
 
 class Viewer:
-    """Runs until ``stop``. Browsers come and go. urls: where they find it; url: the first of
-    these."""
+    """Runs until ``stop``. urls: where browsers find it; url: the first of these."""
 
     def __init__(
         self,
-        show: Show,
+        display: Display,
         names: list[str],
         host: str,
         port: int,
@@ -36,17 +35,15 @@ class Viewer:
         port: 0 takes a free one. Raises UserError when viser is missing or the address cannot be
             had.
         """
-        self.show = show
-        self._server = Server(host, port, " | ".join(names), start_of(show.bundles[0]), self._wake)
+        self.display = display
+        self._server = Server(
+            host, port, " | ".join(names), initial_view(display.bundles[0]), self._wake
+        )
         self._rendering = Rendering(
-            show,
-            self._server.browsers,
-            share=share,
-            fps=fps,
-            on_frame=lambda frame: self.panel.show_frame(frame),
+            display, self._server.browsers, share=share, fps=fps, on_frame=self._on_frame
         )
         self.panel = Panel(
-            self._server.viser, show, names, folders or [], self._rendering.latest.get
+            self._server.viser, display, names, folders or [], self._rendering.latest.get
         )
         self.urls, self.url = self._server.urls, self._server.url
         self._rendering.start()
@@ -65,22 +62,22 @@ class Viewer:
         refine: bool = True,
         compile: bool = False,
     ) -> Viewer:
-        """A viewer of runs or bundles; new bundles are saved beside theirs. extrapolate: show the
-        avatars as they are beyond the recordings' views, too. refine, compile: see Show."""
-        if not 16 <= size <= LARGEST:
-            raise UserError(f"--size {size}: expected 16 to {LARGEST} pixels")
+        """A viewer of runs or bundles; new bundles are saved beside theirs. extrapolate: do not
+        clamp views beyond the recordings'. refine, compile: see Display."""
+        if not 16 <= size <= MAX_SIDE:
+            raise UserError(f"--size {size}: expected 16 to {MAX_SIDE} pixels")
         folders = [bundle_folder(path) for path in paths]
         names = [
             (folder.parent if folder.name == "bundle" else folder).resolve().name
             for folder in folders
         ]
         bundles = [AvatarBundle.load(folder) for folder in folders]
-        show = Show(
+        display = Display(
             bundles, device, size=size, clamp_views=not extrapolate, refine=refine, compile=compile
         )
-        show.look_through()
+        display.look_through()
         return cls(
-            show,
+            display,
             names,
             host,
             port,
@@ -90,7 +87,7 @@ class Viewer:
 
     @property
     def watched(self) -> bool:
-        """Whether any browser looks on."""
+        """Whether any browser is connected."""
         return bool(self._server.browsers())
 
     @property
@@ -106,6 +103,9 @@ class Viewer:
         self._rendering.stop()
         self._server.stop()
 
+    def _on_frame(self, frame: int) -> None:
+        self.panel.show_frame(frame)
+
     def _wake(self) -> None:
-        with self.show.changed:
-            self.show.changed.notify_all()
+        with self.display.changed:
+            self.display.changed.notify_all()

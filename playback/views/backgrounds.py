@@ -62,13 +62,13 @@ class Background:
         return torch.from_numpy(cover(self._picture, width, height)).float() / 255
 
     def under(self, output: RenderOutput) -> np.ndarray:
-        """A rendered picture as uint8: [H, W, 3] over the background, or straight RGBA [H, W, 4] if
+        """A rendered image as uint8: [H, W, 3] over the background, or straight RGBA [H, W, 4] if
         transparent."""
         if self.transparent:
             return straight(output)
         height, width = output.rgb.shape[:2]
-        shown = output.over(self.tensor(width, height).to(output.rgb)).clamp(0, 1)
-        return (shown * 255).round().to(torch.uint8).cpu().numpy()
+        image = output.over(self.tensor(width, height).to(output.rgb)).clamp(0, 1)
+        return (image * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def straight(output: RenderOutput) -> np.ndarray:
@@ -84,14 +84,11 @@ def cover(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     import cv2
 
     scale = max(width / picture.shape[1], height / picture.shape[0])
-    size = (
-        max(width, round(picture.shape[1] * scale)),
-        max(height, round(picture.shape[0] * scale)),
-    )
-    scaled = cv2.resize(
-        picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    )
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    columns = max(width, round(picture.shape[1] * scale))
+    rows = max(height, round(picture.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = cv2.resize(picture, (columns, rows), interpolation=method)
+    left, top = (columns - width) // 2, (rows - height) // 2
     return scaled[top : top + height, left : left + width]
 
 

@@ -1,10 +1,10 @@
-"""Writes shots as a film, as one picture, or as a folder of pictures that an interrupted program
-goes on with.
+"""Writes shots as a film, as one image, or as a folder of images that an interrupted program
+resumes.
 
 A folder holds ``NNNNNN.png`` (with the angles behind the number where a moment has several
 cameras), the folders ``depth/`` and ``normals/`` with a ``.png`` and a ``.npy`` of each where they
-were asked for, and ``views.json``, which
-tells what the pictures are of: only pictures of the very same views are kept.
+were asked for, and ``views.json``, whose key identifies the views: a folder is resumed only with
+the very same ones.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ def check_output(path: Path, shots: list[Shot], transparent: bool, overwrite: bo
     elif path.suffix.lower() == ".png":
         if len(shots) > 1:
             raise UserError(
-                f"{path}: one picture, but {len(shots)} moments; give a film, or a folder (no "
-                "ending)"
+                f"{path}: one image, but {len(shots)} moments; give a film, or a folder (no ending)"
             )
     elif path.suffix:
         raise UserError(
@@ -63,7 +62,7 @@ def write_views(
     overwrite: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Path]:
-    """Renders shots into a film, a picture or a folder, by the path's ending; returns what was
+    """Renders shots into a film, an image or a folder, by the path's ending; returns what was
     written.
 
     progress: wraps the shots. Raises UserError as ``check_output`` does, and for a folder that
@@ -81,26 +80,24 @@ def write_views(
     if path.suffix.lower() == ".png":
         for channels in (_tiled(shot, renderer) for shot in progress(shots)):
             for target, channel in zip(paths, channels.values()):
-                _write_png(target, channel.picture)
+                _write_png(target, channel.image)
                 if channel.values is not None:
                     _write_npy(target.with_suffix(".npy"), channel.values)
         return paths
     with contextlib.ExitStack() as stack:
-        alphas = [
-            name == "colour" and renderer.background.transparent for name in renderer.channels
-        ]
-        films = [
-            stack.enter_context(open_film(p, fps, alpha=alpha)) for p, alpha in zip(paths, alphas)
-        ]
+        films = []
+        for name, target in zip(renderer.channels, paths):
+            alpha = name == "colour" and renderer.background.transparent
+            films.append(stack.enter_context(open_film(target, fps, alpha=alpha)))
         for shot in progress(shots):
             for film, channel in zip(films, _tiled(shot, renderer).values()):
-                film.write(channel.picture)
+                film.write(channel.image)
     return paths
 
 
 def _tiled(shot: Shot, renderer: ViewRenderer) -> dict[str, Channel]:
-    """The pictures of all cameras of a shot as one of each channel; numbers as [cameras, H, W, ...]
-    if several."""
+    """The images of all cameras of a shot as one per channel; numbers as [cameras, H, W, ...] if
+    several."""
     views = [renderer.render(shot.state, camera) for camera in shot.cameras]
     if len(views) == 1:
         return views[0]
@@ -108,10 +105,10 @@ def _tiled(shot: Shot, renderer: ViewRenderer) -> dict[str, Channel]:
     tiled = {}
     for name in views[0]:
         parts = [view[name] for view in views]
-        rows = [[p.picture for p in parts[i : i + columns]] for i in range(0, len(parts), columns)]
+        rows = [[p.image for p in parts[i : i + columns]] for i in range(0, len(parts), columns)]
         labels = [shot.labels[i : i + columns] for i in range(0, len(parts), columns)]
-        values = None if parts[0].values is None else np.stack([p.values for p in parts])
-        tiled[name] = Channel(sheet(rows, labels), values)
+        values = [part.values for part in parts if part.values is not None]
+        tiled[name] = Channel(sheet(rows, labels), np.stack(values) if values else None)
     return tiled
 
 
@@ -119,11 +116,9 @@ def _columns(shot: Shot) -> int:
     """As many as the first row of a grid has, else so many that the sheet is about square."""
     pitch = shot.labels[0].partition("pitch")[2]
     same = [label.partition("pitch")[2] == pitch for label in shot.labels]
-    return (
-        same.index(False)
-        if False in same
-        else min(len(same), max(5, math.ceil(math.sqrt(len(same)))))
-    )
+    if False in same:
+        return same.index(False)
+    return min(len(same), max(5, math.ceil(math.sqrt(len(same)))))
 
 
 def _write_folder(
@@ -150,18 +145,19 @@ def _write_folder(
                 continue
             channels = renderer.render(shot.state, camera)
             for name, path in paths:
-                if path.suffix == ".npy":
-                    _write_npy(path, channels[name].values)
-                else:
-                    _write_png(path, channels[name].picture)
+                if path.suffix == ".png":
+                    _write_png(path, channels[name].image)
+                elif (values := channels[name].values) is not None:
+                    _write_npy(path, values)
     return [folder]
 
 
 def _files(
     folder: Path, number: int, label: str, channels: Iterable[str]
 ) -> Iterator[tuple[str, Path]]:
-    """The channels and files of one picture."""
-    stem = f"{number:06d}{'_' + label.replace('yaw ', 'yaw').replace(' pitch ', '_pitch') if label else ''}"
+    """The channels and files of one image."""
+    angles = label.replace("yaw ", "_yaw").replace(" pitch ", "_pitch")
+    stem = f"{number:06d}{angles}"
     for name in channels:
         if name == "colour":
             yield name, folder / f"{stem}.png"
@@ -178,8 +174,8 @@ def _prepare(folder: Path, manifest: dict[str, Any], overwrite: bool) -> None:
             raise UserError(
                 f"{folder}: holds other things; choose another --out, an empty or a new one"
             )
-        found = read_json(folder / _MANIFEST, dict[str, Any], "list of views")
-        if found.get("key") == manifest["key"]:
+        existing = read_json(folder / _MANIFEST, dict[str, Any], "list of views")
+        if existing.get("key") == manifest["key"]:
             return
         if not overwrite:
             raise UserError(
@@ -193,7 +189,7 @@ def _prepare(folder: Path, manifest: dict[str, Any], overwrite: bool) -> None:
 
 
 def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
-    """A hash of all that decides the pictures: avatar, states, cameras, background, renderer and
+    """A hash of all that decides the images: avatar, states, cameras, background, renderer and
     programs."""
     settings = (
         _FORMAT_VERSION,
@@ -216,12 +212,8 @@ def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
             digest.update(camera.K.numpy().tobytes() + camera.T_cam_world.numpy().tobytes())
             digest.update(f"{camera.width} {camera.height} {label}".encode())
     first = shots[0].cameras[0]
-    background = renderer.background
-    digest.update(
-        b""
-        if background.transparent
-        else background.tensor(first.width, first.height).numpy().tobytes()
-    )
+    if not renderer.background.transparent:
+        digest.update(renderer.background.tensor(first.width, first.height).numpy().tobytes())
     root = Path(__file__).resolve().parents[2]
     sources = {path for folder in _SOURCES for path in (root / folder).rglob("*.py")}
     for source in sorted(sources | {root / "renderers" / "screen_refiner.py"}):
@@ -229,9 +221,9 @@ def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
     return digest.hexdigest()
 
 
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    order = [2, 1, 0, 3][: picture.shape[2]]
-    save_image(path, np.ascontiguousarray(picture[..., order]))
+def _write_png(path: Path, image: np.ndarray) -> None:
+    order = [2, 1, 0, 3][: image.shape[2]]
+    save_image(path, np.ascontiguousarray(image[..., order]))
 
 
 def _write_npy(path: Path, values: np.ndarray) -> None:

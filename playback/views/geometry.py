@@ -1,4 +1,4 @@
-"""The surface that a depth picture shows."""
+"""The surface that a depth image shows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _difference(points: Tensor, covered: Tensor, dim: int) -> tuple[Tensor, Tens
     return ahead + behind, joined | has_behind
 
 
-def normal_picture(normals: Tensor) -> np.ndarray:
+def normal_image(normals: Tensor) -> np.ndarray:
     """Normals as colours [H, W, 3] uint8: red to the right, green up, blue to the camera; white
     where there is none."""
     colours = 0.5 + 0.5 * normals * normals.new_tensor([1.0, -1.0, -1.0])

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor
+from scipy.interpolate import CubicHermiteSpline, make_interp_spline
+from scipy.spatial.transform import Rotation, Slerp
 
 from likeness.scene.camera import Camera
-from likeness.scene.transforms import (
-    conjugate_quats,
-    invert_transform,
-    make_transform,
-    matrices_to_quats,
-    multiply_quats,
-    quats_to_matrices,
-    quats_to_rotvecs,
-    rotvecs_to_quats,
-)
+from likeness.scene.transforms import invert_transform, make_transform
 
 
 def interpolate(cameras: list[Camera], times: list[float], fps: float) -> list[Camera]:
@@ -23,36 +16,19 @@ def interpolate(cameras: list[Camera], times: list[float], fps: float) -> list[C
     last one included.
 
     Eyes follow cubic Hermite curves through the keyframes (Catmull and Rom's tangents for unequal
-    times), rotations turn evenly from one keyframe to the next, the entries of K go linearly.
+    times), rotations are interpolated by slerp, the entries of K linearly.
     """
     if len(cameras) == 1:
         return cameras
-    keys, knots = Camera.stack(cameras), torch.tensor(times, dtype=torch.float64)
-    T_frame_cam = keys.T_world_cam.double()
-    eyes, quats = T_frame_cam[:, :3, 3], matrices_to_quats(T_frame_cam[:, :3, :3])
-    count = int(times[-1] * fps + 1e-6) + 1
-    samples = torch.arange(count, dtype=torch.float64) / fps
-    left = (torch.searchsorted(knots, samples, right=True) - 1).clamp(0, len(times) - 2)
-    share = ((samples - knots[left]) / (knots[left + 1] - knots[left]))[:, None]
-    turn = quats_to_rotvecs(multiply_quats(conjugate_quats(quats[left]), quats[left + 1]))
-    rotation = quats_to_matrices(multiply_quats(quats[left], rotvecs_to_quats(turn * share)))
-    poses = invert_transform(make_transform(rotation, _hermite(eyes, knots, left, share))).float()
-    K = keys.K[left] + (keys.K[left + 1] - keys.K[left]) * share[..., None].float()
-    return [Camera(K[i], poses[i], keys.width, keys.height) for i in range(count)]
-
-
-def _hermite(points: Tensor, knots: Tensor, left: Tensor, share: Tensor) -> Tensor:
-    """Positions [n, 3] on the curve through points [k, 3] at knots [k]."""
-    slopes = (points[1:] - points[:-1]) / knots.diff()[:, None]
-    tangents = torch.cat([slopes[:1], slopes[:1].expand(len(points) - 2, 3), slopes[-1:]])
-    if len(points) > 2:
-        tangents = tangents.clone()
-        tangents[1:-1] = (points[2:] - points[:-2]) / (knots[2:] - knots[:-2])[:, None]
-    step = (knots[left + 1] - knots[left])[:, None]
-    s2, s3 = share**2, share**3
-    return (
-        (2 * s3 - 3 * s2 + 1) * points[left]
-        + (s3 - 2 * s2 + share) * step * tangents[left]
-        + (3 * s2 - 2 * s3) * points[left + 1]
-        + (s3 - s2) * step * tangents[left + 1]
-    )
+    keys, knots = Camera.stack(cameras), np.array(times)
+    samples = np.minimum(np.arange(int(times[-1] * fps + 1e-6) + 1) / fps, times[-1])
+    T_frame_cam = keys.T_world_cam.double().numpy()
+    eyes = T_frame_cam[:, :3, 3]
+    before, after = np.r_[0, 0 : len(eyes) - 1], np.r_[1 : len(eyes), len(eyes) - 1]
+    tangents = (eyes[after] - eyes[before]) / (knots[after] - knots[before])[:, None]
+    rotations = Slerp(knots, Rotation.from_matrix(T_frame_cam[:, :3, :3]))(samples).as_matrix()
+    places = CubicHermiteSpline(knots, eyes, tangents)(samples)
+    T_frame_cam = make_transform(torch.from_numpy(rotations), torch.from_numpy(places))
+    poses = invert_transform(T_frame_cam).float()
+    K = torch.from_numpy(make_interp_spline(knots, keys.K.double().numpy(), k=1)(samples)).float()
+    return [Camera(K[i], poses[i], keys.width, keys.height) for i in range(len(samples))]

@@ -1,4 +1,4 @@
-"""Novel views: which states are seen by which cameras, and their pictures."""
+"""Novel views: which states are seen by which cameras, and their images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from likeness.playback.chosen_states import ChosenStates
 from likeness.playback.player import Player
 from likeness.playback.views.backgrounds import Background
 from likeness.playback.views.camera_path import CameraPath
-from likeness.playback.views.geometry import normal_picture, normals_of
+from likeness.playback.views.geometry import normal_image, normals_of
 from likeness.playback.views.trajectories import (
     HEAD_CENTRE,
     TRAJECTORIES,
@@ -32,12 +32,12 @@ from likeness.scene.head_state import HeadState
 _log = logging.getLogger(__name__)
 
 _DEPTH_REACH = 0.2
-"""Metres before and behind the middle of the head that pictures of the depth show."""
+"""Metres before and behind the middle of the head that images of the depth show."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Lens:
-    """What a picture is taken with. width, height: pixels. fov: horizontal, degrees, and distance:
+    """What an image is taken with. width, height: pixels. fov: horizontal, degrees, and distance:
     metres from the middle of the head; those of the recording if None."""
 
     width: int
@@ -83,13 +83,8 @@ def shots_by_angles(
     shots = []
     for step, angles in enumerate(TRAJECTORIES[trajectory](swing)):
         cameras = [in_world(turned(base, angle), T_world_anchor[step]) for angle in angles]
-        shots.append(
-            Shot(
-                states[step],
-                cameras,
-                [angle.label for angle in angles] if len(angles) > 1 else [""],
-            )
-        )
+        labels = [angle.label for angle in angles] if len(angles) > 1 else [""]
+        shots.append(Shot(states[step], cameras, labels))
     return shots
 
 
@@ -103,20 +98,17 @@ def shots_by_path(
         count = min(count, len(chosen.states))
         _log.info(
             "the sequence has %d frames and the camera path %d: the first %d of both are shown",
-            len(chosen.states),
-            len(path.cameras),
-            count,
+            *(len(chosen.states), len(path.cameras), count),
         )
     states = _held(chosen, count)
     shots = []
     for step, camera in enumerate(path.cameras[:count]):
         camera = camera if size is None else fitted(camera, *size)
-        anchor = {"rest": bundle.default_state.T_world_head, "head": states.T_world_head[step]}.get(
-            path.relative_to
-        )
-        shots.append(
-            Shot(states[step], [camera if anchor is None else in_world(camera, anchor)], [""])
-        )
+        if path.relative_to == "rest":
+            camera = in_world(camera, bundle.default_state.T_world_head)
+        elif path.relative_to == "head":
+            camera = in_world(camera, states.T_world_head[step])
+        shots.append(Shot(states[step], [camera], [""]))
     return shots
 
 
@@ -135,10 +127,9 @@ def _held(chosen: ChosenStates, steps: int) -> HeadState:
 
 @dataclasses.dataclass(frozen=True)
 class Channel:
-    """One kind of picture: uint8 [H, W, 3 or 4], and the numbers that it shows, float32, where it
-    shows any."""
+    """One kind of image, uint8 [H, W, 3 or 4], and the numbers that it shows, float32, if any."""
 
-    picture: np.ndarray
+    image: np.ndarray
     values: np.ndarray | None = None
 
 
@@ -155,18 +146,15 @@ class ViewRenderer:
         normals: bool = False,
         extrapolate: bool = False,
     ) -> None:
-        """extrapolate: show the avatar as it is beyond the recording's views, too; else what the
-        recording never showed is held there, see ``likeness.playback.view_clamp.avatar``."""
+        """extrapolate: do not clamp views beyond the recording's, see
+        ``likeness.playback.view_clamp.avatar``."""
         self.player, self.background, self.extrapolate = player, background, extrapolate
         self._depth, self._normals = depth, normals
 
     @property
     def channels(self) -> tuple[str, ...]:
-        return (
-            "colour",
-            *(("depth",) if self._depth else ()),
-            *(("normals",) if self._normals else ()),
-        )
+        extra = (("depth", self._depth), ("normals", self._normals))
+        return ("colour", *(name for name, wanted in extra if wanted))
 
     def output(self, state: HeadState, camera: Camera) -> RenderOutput:
         """What the player shows of a state [] by a camera of the world."""
@@ -174,25 +162,25 @@ class ViewRenderer:
         return self.player.step(state, camera, depth=depth, clamp_views=not self.extrapolate)
 
     def render(self, state: HeadState, camera: Camera) -> dict[str, Channel]:
-        """The channels of one picture.
+        """The channels of one image.
 
         Depth: [H, W] expected depth along the camera's axis in metres, 0 where nothing is; its
-        picture goes from 20 cm before to 20 cm behind the middle of the head. Normals: [H, W, 3],
+        image goes from 20 cm before to 20 cm behind the middle of the head. Normals: [H, W, 3],
         see ``normals_of``.
         """
         output = self.output(state, camera)
         channels = {"colour": Channel(self.background.under(output))}
+        if output.depth is None:
+            return channels
+        depth, alpha = output.depth[..., 0], output.alpha[..., 0]
         if self._depth:
-            centre = (
-                camera.in_frame(state.T_world_head).T_cam_world
-                @ camera.K.new_tensor([*HEAD_CENTRE, 1.0])
-            )[2]
-            depth, alpha = (values[..., 0].cpu().numpy() for values in (output.depth, output.alpha))
-            limits = float(centre) - _DEPTH_REACH, float(centre) + _DEPTH_REACH
-            channels["depth"] = Channel(depth_map(depth, alpha, limits), depth.astype(np.float32))
+            centre = camera.K.new_tensor([*HEAD_CENTRE, 1.0])
+            middle = float((camera.in_frame(state.T_world_head).T_cam_world @ centre)[2])
+            values = depth.cpu().numpy()
+            limits = middle - _DEPTH_REACH, middle + _DEPTH_REACH
+            image = depth_map(values, alpha.cpu().numpy(), limits)
+            channels["depth"] = Channel(image, values.astype(np.float32))
         if self._normals:
-            normals = normals_of(
-                output.depth[..., 0], output.alpha[..., 0], camera.to(output.depth.device)
-            )
-            channels["normals"] = Channel(normal_picture(normals), normals.float().cpu().numpy())
+            normals = normals_of(depth, alpha, camera.to(depth.device))
+            channels["normals"] = Channel(normal_image(normals), normals.float().cpu().numpy())
         return channels

@@ -217,7 +217,7 @@ def test_a_camera_path(program, avatar, tmp_path):
         (("--sequence", "nothing.npz"), "nothing.npz: not found"),
         (("--background", "no.png"), "no.png: not found"),
         (("--out", "a.gif"), "a.gif: expected a film"),
-        (("--out", "a.png"), "one picture, but 100 moments"),
+        (("--out", "a.png"), "one image, but 100 moments"),
         (("--out", "a.mp4", "--background", "transparent"), "holds no transparency"),
         (("--start", 1), "--start and --end need --sequence"),
         (("--trajectory", "still", "--yaw", 3), "--yaw: has no meaning with --trajectory still"),

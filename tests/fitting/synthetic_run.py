@@ -22,11 +22,11 @@ SIZE = 64
 def landmarks(size: int = SIZE, shift: float = 0.0) -> torch.Tensor:
     """478 points: the groups of face oval, lips and eyes where a face has them, the others at the
     nose."""
-    from likeness.fitting.image_regions import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE
+    from likeness.head_models.landmarks import EYES, LIPS, OVAL
 
     points = np.full((478, 2), (0.5, 0.5))
-    groups = ((FACE_OVAL, 0.5, 0.45, 0.25, 0.3), (LIPS, 0.5, 0.6, 0.1, 0.05))
-    groups += ((RIGHT_EYE, 0.4, 0.4, 0.05, 0.03), (LEFT_EYE, 0.6, 0.4, 0.05, 0.03))
+    groups = ((OVAL, 0.5, 0.45, 0.25, 0.3), (LIPS, 0.5, 0.6, 0.1, 0.05))
+    groups += ((EYES["right"], 0.4, 0.4, 0.05, 0.03), (EYES["left"], 0.6, 0.4, 0.05, 0.03))
     for group, x, y, across, down in groups:
         angles = np.linspace(0, 2 * np.pi, len(group), endpoint=False)
         points[list(group)] = np.stack([x + across * np.sin(angles), y - down * np.cos(angles)], -1)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.fitting import finetune
+from likeness.fitting import finetune as finetuning
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
-from likeness.fitting.finetune import RefinementConfig, can_refine, refine, shown_share
+from likeness.fitting.finetune import FinetuneConfig, can_finetune, finetune, visibility
 from likeness.fitting.loop import create_avatar
 from likeness.fitting.recolouring import check_recolourable, recolour
 from likeness.fitting.recolouring.colours import RecolourConfig
@@ -66,32 +66,32 @@ def ticking(monkeypatch):
     machine."""
     ticks = itertools.count()
     clock = types.SimpleNamespace(monotonic=lambda: 0.1 * next(ticks))
-    monkeypatch.setattr(finetune, "time", clock)
+    monkeypatch.setattr(finetuning, "time", clock)
 
 
 @pytest.mark.usefixtures("ticking")
 class TestRefinement:
     def test_comes_nearer_to_the_picture_within_its_limits(self, capture, lifted):
-        frames, config = FrameStore(capture, capture.train), RefinementConfig()
+        frames, config = FrameStore(capture, capture.train), FinetuneConfig()
         avatar = lifted.duplicate(torch.clone)
         for parameter in avatar.parameters():
             parameter.requires_grad_(False)
         colour, matte = frames.get(0)
         truth = colour * matte + 1 - matte
         before = psnr(avatar, capture.frames[0], truth)
-        steps = refine(avatar, capture, frames, create("cpu", "cpu"), 2.0, progress=False)
+        steps = finetune(avatar, capture, frames, create("cpu", "cpu"), 2.0, progress=False)
         assert steps == 19 and psnr(avatar, capture.frames[0], truth) > before + 1
         old, new = lifted.per_gaussian, avatar.per_gaussian
-        assert (new["means"] - old["means"]).abs().max() <= config.shift_m + 1e-6
-        assert (new["log_scales"] - old["log_scales"]).abs().max() <= config.growth + 1e-6
+        assert (new["means"] - old["means"]).abs().max() <= config.max_translation_m + 1e-6
+        assert (new["log_scales"] - old["log_scales"]).abs().max() <= config.max_log_scale + 1e-6
         assert torch.equal(new["quats"], old["quats"])
 
     def test_what_is_hidden_stays_as_it_is(self, capture, lifted):
         frames, renderer = FrameStore(capture, capture.train), create("cpu", "cpu")
         avatar = lifted.duplicate(torch.clone)
-        shown = shown_share(avatar, renderer, capture.states, capture.cameras, capture.train)
-        refine(avatar, capture, frames, renderer, 0.5, progress=False)
-        hidden = shown <= RefinementConfig().least_shown
+        shown = visibility(avatar, renderer, capture.states, capture.cameras, capture.train)
+        finetune(avatar, capture, frames, renderer, 0.5, progress=False)
+        hidden = shown <= FinetuneConfig().min_visibility
         assert hidden.sum() > 500
         for name in ("colors", "opacity_logits", "means", "log_scales"):
             assert torch.equal(
@@ -115,13 +115,13 @@ class TestRefinement:
         states = HeadState.stack([HeadState.neutral(52, 2, toys.head_pose())])
         camera = toys.camera(128)
         cameras = type(camera).stack([camera])
-        share = shown_share(Still(), create("cpu", "cpu"), states, cameras, [0])
+        share = visibility(Still(), create("cpu", "cpu"), states, cameras, [0])
         assert share[0] > 0.7 and share[2] > 0.7 and share[1] < 0.15 and share[3] == 0
 
     def test_not_every_avatar_can(self):
-        assert can_refine(make("rigged")) and not can_refine(make("headgas"))
+        assert can_finetune(make("rigged")) and not can_finetune(make("headgas"))
         with pytest.raises(ValueError, match="headgas"):
-            refine(make("headgas"), None, None, None, 1.0)
+            finetune(make("headgas"), None, None, None, 1.0)
 
 
 class TestRecolouring:
@@ -177,13 +177,13 @@ class TestRecolouring:
         assert found.figures["gaussians_changed"] > 50
 
     def test_hidden_ones_that_look_alike_go_along(self):
-        from likeness.fitting.recolouring.colours import _carried_on
+        from likeness.fitting.recolouring.colours import _propagated
 
         means = torch.tensor([[0.0, 0, 0], [0.01, 0, 0], [0.02, 0, 0], [0.0, 0, -1.0]])
         colours = torch.tensor([[0.2, 0.1, 0.1], [0.8, 0.6, 0.5], [0.2, 0.1, 0.1], [0.2, 0.1, 0.1]])
         change = torch.tensor([[0.0, 0, 0.5], [0.0, 0, 0], [0.0, 0, 0], [0.0, 0, 0]])
         shown = torch.tensor([True, True, False, False])
-        out = _carried_on(change, shown, means, colours, RecolourConfig())
+        out = _propagated(change, shown, means, colours, RecolourConfig())
         assert torch.equal(out[:2], change[:2])
         # alike and near; alike, but a metre away
         assert out[2, 2] > 0.45 and out[3].abs().max() == 0

@@ -13,7 +13,7 @@ from benchmarks.common.training_step import TrainingStep
 from likeness.fitting import loop
 from likeness.fitting.avatars import AVATARS
 from likeness.fitting.config import FitConfig
-from likeness.fitting.finetune import refine
+from likeness.fitting.finetune import finetune
 from likeness.fitting.listeners import JsonLog, ProgressBar
 from likeness.fitting.loop import Budget, FitDivergedError, FitInterrupted
 from likeness.fitting.perceptual import VGG16, VGGLoss
@@ -255,7 +255,7 @@ def test_avatars_of_pictures(cuda, capture, monkeypatch):
     frames = FrameStore(capture, capture.train, "cuda")
     avatar = loop.create_avatar(config, capture, frames, 0).to("cuda").eval()
     before = avatar.per_gaussian["colors"].clone()
-    assert refine(avatar, capture, frames, create("auto", "cuda"), 1.0, progress=False) > 0
+    assert finetune(avatar, capture, frames, create("auto", "cuda"), 1.0, progress=False) > 0
     assert not torch.equal(before, avatar.per_gaussian["colors"])
     bundle = toys.bundle(avatar, 32, capture.frames[0].state)
     bundle = dataclasses.replace(

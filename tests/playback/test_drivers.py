@@ -17,7 +17,7 @@ from likeness.playback.state_file import load_states, save_states
 from likeness.scene.errors import UserError
 from likeness.scene.gaze import gaze_quats, quats_to_gaze
 from likeness.scene.transforms import rotation_angles
-from tests import arkit, toys
+from tests import arkit, documentation, toys
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +259,17 @@ def test_gaps_stand_still(bundle, played):
     driver = Recording("x", played[0][:5], times, 10.0)
     assert driver.frames_at(10) == [0, 1, 2, 2, 2, 2, 3, 4]
     assert math.isclose(len(driver.frames_at(30)) / 30, 0.7, abs_tol=0.05)
+
+
+def test_the_documented_driver_is_one_file_and_one_line(tmp_path, bundle, monkeypatch):
+    from scipy.io import wavfile
+
+    example: dict = {}
+    exec(documentation.code_under("docs/extending.md", "A driver")[0], example)
+    monkeypatch.setitem(DRIVERS, "sound", example["SOUND"])
+    tone = np.sin(np.arange(8000) * 0.3) * np.linspace(0, 20_000, 8000)
+    wavfile.write(tmp_path / "speech.wav", 8000, tone.astype(np.int16))
+    driver = open_driver(tmp_path / "speech.wav", bundle)
+    jaw = driver.states.expression[:, bundle.expression_names.index("jawOpen")]
+    assert kind_of(tmp_path / "speech.wav") == "sound" and len(driver) == 25
+    assert float(jaw[-1]) == 1 and (jaw.diff() > 0).all()

@@ -13,8 +13,8 @@ from likeness.playback import evaluators, graphs
 from likeness.playback.evaluators import EVALUATION, choose_evaluator
 from likeness.playback.inside import write_inside
 from likeness.playback.player import Player
-from likeness.playback.viewer.orbit import View
-from likeness.playback.viewer.show import Show
+from likeness.playback.viewer.display import Display
+from likeness.playback.viewer.orbit import Viewpoint
 from likeness.playback.views.backgrounds import Background
 from likeness.playback.views.rendering import ViewRenderer
 from likeness.renderers import cuda_toolchain
@@ -63,7 +63,7 @@ def test_held_views_and_pictures_of_the_inside(cuda, kind, graphs_win, tmp_path)
     turned = dataclasses.replace(bundle.recording[0], T_world_head=toys.head_pose(1.2))
     shown = [ViewRenderer(p, Background("white"), depth=True, normals=True) for p in players]
     there, here = (views.render(turned, bundle.default_camera) for views in shown)
-    assert abs(there["colour"].picture.astype(int) - here["colour"].picture).max() <= 1
+    assert abs(there["colour"].image.astype(int) - here["colour"].image).max() <= 1
     write_inside(bundle, [bundle.recording[0]], [bundle.default_camera], tmp_path, "cuda")
     assert (tmp_path / "inside" / "depth_0.png").is_file()
 
@@ -198,7 +198,7 @@ def test_a_renderer_that_cannot_be_compiled_is_said_before_the_first_picture(cud
 
     monkeypatch.setattr(cuda_toolchain, "building", refuse)
     bundle = toys.arkit_bundle()
-    for make_it in (lambda: Player(bundle, "cuda"), lambda: Show([bundle], "cuda", size=32)):
+    for make_it in (lambda: Player(bundle, "cuda"), lambda: Display([bundle], "cuda", size=32)):
         with pytest.raises(UserError, match="lacks a C"):
             make_it()
 
@@ -221,9 +221,9 @@ def test_the_viewer_shows_what_it_shows_on_the_cpu(cuda, graphs_win):
     bundle = toys.arkit_bundle()
     pictures = []
     for device in ("cuda", "cpu"):
-        show = Show([bundle], device, size=32)
-        view = View((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0), 0.5, 1.0)
-        pictures.append(show.picture(view, show.settings, 3))
+        display = Display([bundle], device, size=32)
+        view = Viewpoint((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0), 0.5, 1.0)
+        pictures.append(display.picture(view, display.settings, 3))
     assert abs(pictures[0].astype(int) - pictures[1]).max() <= 1
 
 

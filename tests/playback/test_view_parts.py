@@ -18,7 +18,7 @@ from likeness.playback.chosen_states import (
 )
 from likeness.playback.state_file import save_states
 from likeness.playback.views.backgrounds import Background, cover, straight
-from likeness.playback.views.geometry import normal_picture, normals_of, points_of
+from likeness.playback.views.geometry import normal_image, normals_of, points_of
 from likeness.playback.views.sheets import labelled, sheet
 from likeness.renderers import create
 from likeness.renderers.output import RenderOutput
@@ -78,7 +78,7 @@ def test_normals_of_an_exact_plane_and_edges():
     depth[:, 16:] += 0.3  # another plane, parallel, behind
     normals = normals_of(depth, torch.ones(32, 32), camera)
     torch.testing.assert_close(normals[:, :16], normal.expand(32, 16, 3), atol=2e-3, rtol=0)
-    picture = normal_picture(
+    picture = normal_image(
         torch.tensor([[[0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 0.0]]])
     )
     assert picture[0].tolist() == [
@@ -182,7 +182,7 @@ def test_named_expressions(bundle):
         "mouthSmileLeft": 1.0,
     }
     for text, words in (
-        ("jawopen=1", "no expression 'jawopen'; did you mean jawOpen?"),
+        ("jawOpne=1", "no expression 'jawOpne'; did you mean jawOpen?"),
         ("jawOpen", "expected NAME=VALUE"),
         ("jawOpen=wide", "jawOpen: expected a number, got 'wide'"),
         ("jawOpen=nan", "expected a number"),

@@ -78,7 +78,9 @@ def test_glasses_darken_the_face_and_nothing_far_from_it():
     state = dataclasses.replace(state, T_world_head=pose, T_world_body=pose)
     person = dataclasses.replace(random_person(model, 5), glasses=None)
     bare, worn = (
-        SyntheticSubject(model, dataclasses.replace(person, glasses=glasses), 128).render(state, camera)[0]
+        SyntheticSubject(model, dataclasses.replace(person, glasses=glasses), 128).render(
+            state, camera
+        )[0]
         for glasses in (None, Glasses())
     )
     changed = np.abs(bare - worn).max(-1) > 0.05

@@ -345,7 +345,7 @@ def test_a_malformed_message_ends_its_connection_alone(viewer, raw, caplog, caps
     from websockets.exceptions import ConnectionClosed
 
     _, path = parts(viewer)
-    bystander = Client(viewer.url, camera_message(viewer.show, 48))
+    bystander = Client(viewer.url, camera_message(viewer.display, 48))
     with (
         caplog.at_level(logging.WARNING),
         connect(viewer, path) as socket_,
@@ -366,12 +366,12 @@ def test_a_malformed_message_ends_its_connection_alone(viewer, raw, caplog, caps
 
 
 def test_values_that_no_widget_can_have_change_nothing(viewer, caplog, capsys):
-    client = Client(viewer.url, camera_message(viewer.show, 48))
+    client = Client(viewer.url, camera_message(viewer.display, 48))
     until(lambda: client.pictures and len(client.widgets) > 60)
-    before = viewer.show.settings
+    before = viewer.display.settings
     for label, value in [
-        ("Picture height", "999999"),
-        ("Picture height", -5),
+        ("Image height", "999999"),
+        ("Image height", -5),
         ("e5", math.nan),
         ("e5", 1e9),
         ("Background", [0, 0, -1]),
@@ -381,14 +381,14 @@ def test_values_that_no_widget_can_have_change_nothing(viewer, caplog, capsys):
     ]:
         client.set(label, value)
     client.set("e6", 0.5)
-    until(lambda: float(viewer.show.settings.sliders[6]) == 0.5)
+    until(lambda: float(viewer.display.settings.sliders[6]) == 0.5)
     assert (
-        viewer.show.settings.size == before.size
-        and viewer.show.settings.background == before.background
+        viewer.display.settings.size == before.size
+        and viewer.display.settings.background == before.background
     )
     assert (
-        float(viewer.show.settings.sliders[5]) == 0
-        and viewer.show.settings.recording == before.recording
+        float(viewer.display.settings.sliders[5]) == 0
+        and viewer.display.settings.recording == before.recording
     )
     assert not caplog.records and "Traceback" not in "".join(capsys.readouterr())
     client.set("e6", 0.0)

@@ -35,14 +35,15 @@ class FakeViewer:
 
     def __init__(self) -> None:
         self.watched, self.error, self.shown, self.said = True, None, [], []
-        self.show = types.SimpleNamespace(replace_avatar=self.shown.append)
+        bundles = [toys.bundle(make("headgas"))]
+        self.display = types.SimpleNamespace(bundles=bundles, replace_avatar=self.shown.append)
         self.panel = types.SimpleNamespace(say=self.said.append)
 
 
 @pytest.fixture
 def follower(capture) -> FitFollower:
     follower = FitFollower(capture, "cpu", "127.0.0.1", 0)
-    follower.viewer, follower._bundle = FakeViewer(), toys.bundle(make("headgas"))
+    follower.viewer = FakeViewer()
     return follower
 
 
@@ -94,7 +95,7 @@ def test_a_broken_viewer_is_said_once_and_the_fit_goes_on(follower, caplog):
     fit.on_end(avatar)
     assert follower.viewer.shown == [] and len(caplog.records) == 1
     assert (
-        "the fit goes on without it" in caplog.text and "ZeroDivisionError: broken" in caplog.text
+        "the fit continues without it" in caplog.text and "ZeroDivisionError: broken" in caplog.text
     )
 
 
@@ -111,8 +112,8 @@ def test_a_real_fit_is_seen_in_the_browser(capture, monkeypatch):
 
         def on_step(self, info, avatar) -> None:
             if not clients:
-                show = follower.viewer.show
-                clients.append(Client(follower.viewer.url, camera_message(show, 32)))
+                display = follower.viewer.display
+                clients.append(Client(follower.viewer.url, camera_message(display, 32)))
                 until(lambda: clients[0].pictures)
             time.sleep(0.005)
 

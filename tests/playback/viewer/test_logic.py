@@ -14,8 +14,8 @@ from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.face_parts import FACE_PARTS, OTHER, grouped
 from likeness.playback.player import Player
 from likeness.playback.viewer import orbit
+from likeness.playback.viewer.display import Display, Settings, carried_over, driven
 from likeness.playback.viewer.saving import png, save_tuned
-from likeness.playback.viewer.show import Settings, Show, carried_over, driven
 from likeness.playback.viewer.transport import Transport
 from likeness.scene.camera import Camera
 from likeness.scene.errors import UserError
@@ -25,12 +25,12 @@ from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
 
 
-def seen_from(start: orbit.Start, aspect: float = 1.0) -> orbit.View:
+def seen_from(start: orbit.InitialView, aspect: float = 1.0) -> orbit.Viewpoint:
     """The view of a browser that stands at its start."""
     eye, target, up = (torch.tensor(vector) for vector in (start.position, start.look_at, start.up))
     camera = Camera.looking_at(torch.eye(3), eye, target, up, 1, 1)
     quat = matrices_to_quats(camera.T_world_cam[:3, :3])
-    return orbit.View(tuple(quat.tolist()), start.position, start.fov, aspect)
+    return orbit.Viewpoint(tuple(quat.tolist()), start.position, start.fov, aspect)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_unknown_expressions_come_last_and_empty_parts_are_left_out():
 
 def test_the_first_view_is_the_recordings_camera(bundle):
     camera = orbit.camera_of(
-        seen_from(orbit.start_of(bundle)), bundle.default_state.T_world_head, 32, 32
+        seen_from(orbit.initial_view(bundle)), bundle.default_state.T_world_head, 32, 32
     )
     torch.testing.assert_close(camera.K, bundle.default_camera.K, atol=1e-4, rtol=0)
     torch.testing.assert_close(
@@ -77,7 +77,7 @@ def test_the_first_view_is_the_recordings_camera(bundle):
 
 def test_a_crop_beside_the_optical_axis_is_looked_at_in_its_middle(bundle):
     crop = dataclasses.replace(bundle, default_camera=bundle.default_camera.cropped(20, -9, 24, 24))
-    start = orbit.start_of(crop)
+    start = orbit.initial_view(crop)
     camera = orbit.camera_of(seen_from(start), crop.default_state.T_world_head, 24, 24)
     world = transform_points(crop.default_state.T_world_head, torch.tensor([start.look_at]))
     for pixels, _ in (camera.project(world), crop.default_camera.project(world)):
@@ -85,7 +85,7 @@ def test_a_crop_beside_the_optical_axis_is_looked_at_in_its_middle(bundle):
 
 
 def test_views_of_two_worlds_show_the_heads_in_the_same_place():
-    view = orbit.View((0.2, 0.9, 0.1, -0.3), (0.3, 0.1, 0.6), 0.7, 1.5)
+    view = orbit.Viewpoint((0.2, 0.9, 0.1, -0.3), (0.3, 0.1, 0.6), 0.7, 1.5)
     points, places = torch.randn(20, 3, generator=torch.Generator().manual_seed(1)) * 0.1, []
     for pose in (toys.head_pose(), toys.head_pose(0.6, 2.0)):
         camera = orbit.camera_of(view, pose, 300, 200)
@@ -95,7 +95,7 @@ def test_views_of_two_worlds_show_the_heads_in_the_same_place():
 
 def test_the_vertical_field_of_view_is_the_height():
     # looks along -z of the head, y up
-    view = orbit.View((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0), 0.5, 2.0)
+    view = orbit.Viewpoint((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0), 0.5, 2.0)
     camera = orbit.camera_of(view, torch.eye(4), 400, 200)
     top = torch.tensor([[0.0, math.tan(0.25), 0.0]])
     torch.testing.assert_close(
@@ -115,7 +115,7 @@ def test_the_vertical_field_of_view_is_the_height():
     ],
 )
 def test_picture_sizes_follow_the_browser_within_bounds(size, aspect, count, expected):
-    assert orbit.picture_size(size, aspect, count) == expected
+    assert orbit.image_size(size, aspect, count) == expected
 
 
 # The recording
@@ -200,16 +200,16 @@ def test_another_avatar_is_driven_by_names_and_from_its_own_rest(bundle):
 
 
 def test_the_picture_is_the_players_and_two_stand_side_by_side(bundle):
-    view, colour = seen_from(orbit.start_of(bundle)), (0.2, 0.4, 0.6)
-    show = Show([bundle], size=32)
-    show.update(background=colour)
-    show.control(lambda t, now: t.scrub(4, now))
-    alone = show.picture(view, show.settings, show.frame())
+    view, colour = seen_from(orbit.initial_view(bundle)), (0.2, 0.4, 0.6)
+    display = Display([bundle], size=32)
+    display.update(background=colour)
+    display.control(lambda t, now: t.scrub(4, now))
+    alone = display.picture(view, display.settings, display.frame())
     expected = Player(bundle).step(bundle.recording[4], background=torch.tensor(colour)).rgb
     assert (
         alone.dtype == np.uint8 and abs(alone / 255 - expected.clamp(0, 1).numpy()).max() < 3 / 255
     )
-    pair = Show([bundle, toys.bundle(make("gaussianhead", EXTENDED))], size=32)
+    pair = Display([bundle, toys.bundle(make("gaussianhead", EXTENDED))], size=32)
     pair.update(background=colour)
     pair.control(lambda t, now: t.scrub(4, now))
     both = pair.picture(dataclasses.replace(view, aspect=2.0), pair.settings, pair.frame())
@@ -218,24 +218,24 @@ def test_the_picture_is_the_players_and_two_stand_side_by_side(bundle):
 
 
 def test_coarse_shows_leave_the_screen_refiner_out(bundle):
-    view, refined = seen_from(orbit.start_of(bundle)), toys.refined(bundle)
+    view, refined = seen_from(orbit.initial_view(bundle)), toys.refined(bundle)
     shown, coarse, plain = (
-        show.picture(view, show.settings, 4)
-        for show in (
-            Show([refined], size=32),
-            Show([refined], size=32, refine=False),
-            Show([bundle], size=32),
+        display.picture(view, display.settings, 4)
+        for display in (
+            Display([refined], size=32),
+            Display([refined], size=32, refine=False),
+            Display([bundle], size=32),
         )
     )
     assert np.array_equal(coarse, plain) and not np.array_equal(shown, plain)
 
 
 def test_beyond_the_recording_avatars_are_held_unless_it_is_not_wanted(bundle):
-    start = orbit.start_of(bundle)
+    start = orbit.initial_view(bundle)
     beside = seen_from(dataclasses.replace(start, position=(0.7, 0.0, 0.3)))
-    shows = [Show([bundle], size=32, clamp_views=clamp) for clamp in (True, False)]
+    shows = [Display([bundle], size=32, clamp_views=clamp) for clamp in (True, False)]
     shows[0].look_through()
-    held, plain = (show.picture(beside, show.settings, 4) for show in shows)
+    held, plain = (display.picture(beside, display.settings, 4) for display in shows)
     camera = orbit.camera_of(beside, bundle.default_state.T_world_head, 32, 32)
     for picture, clamp in ((held, True), (plain, False)):
         expected = (
@@ -246,19 +246,21 @@ def test_beyond_the_recording_avatars_are_held_unless_it_is_not_wanted(bundle):
         assert abs(picture / 255 - expected.numpy()).max() < 3 / 255
     assert not np.array_equal(held, plain)
     here = seen_from(start)
-    assert np.array_equal(*(show.picture(here, show.settings, 4) for show in shows))
+    assert np.array_equal(*(display.picture(here, display.settings, 4) for display in shows))
 
 
 def test_tuning_is_seen_and_this_face_can_become_the_neutral(bundle):
-    show, view = Show([bundle], size=24), seen_from(orbit.start_of(bundle))
-    show.set_slider(7, 0.8)
-    with_slider = show.picture(view, show.settings, 3)
-    show.control(lambda t, now: t.scrub(3, now))
-    show.set_tuning(0, show.with_this_face_at_rest(0))
-    show.update(sliders=torch.zeros(52), recording=False)
-    at_rest = show.picture(view, show.settings, 0)
-    show.update(recording=True, still=True)
-    torch.testing.assert_close(show.settings.tunings[0].neutral[7], driven_slider(bundle, 7, 0.8))
+    display, view = Display([bundle], size=24), seen_from(orbit.initial_view(bundle))
+    display.set_slider(7, 0.8)
+    with_slider = display.picture(view, display.settings, 3)
+    display.control(lambda t, now: t.scrub(3, now))
+    display.set_tuning(0, display.with_this_face_at_rest(0))
+    display.update(sliders=torch.zeros(52), recording=False)
+    at_rest = display.picture(view, display.settings, 0)
+    display.update(recording=True, still=True)
+    torch.testing.assert_close(
+        display.settings.tunings[0].neutral[7], driven_slider(bundle, 7, 0.8)
+    )
     # the head rests, the face is the same
     assert np.abs(at_rest.astype(int) - with_slider).max() > 2
 
@@ -268,10 +270,10 @@ def driven_slider(bundle: AvatarBundle, index: int, value: float) -> torch.Tenso
 
 
 def test_a_replaced_avatar_shows_in_the_next_picture(bundle):
-    show, view = Show([bundle], size=24), seen_from(orbit.start_of(bundle))
-    before = show.picture(view, show.settings, 0)
-    show.replace_avatar(toys.bundle(make("headgas", EXTENDED, seed=3)))
-    assert np.abs(show.picture(view, show.settings, 0).astype(int) - before).max() > 5
+    display, view = Display([bundle], size=24), seen_from(orbit.initial_view(bundle))
+    before = display.picture(view, display.settings, 0)
+    display.replace_avatar(toys.bundle(make("headgas", EXTENDED, seed=3)))
+    assert np.abs(display.picture(view, display.settings, 0).astype(int) - before).max() > 5
 
 
 # What is saved

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.playback.viewer.orbit import View, start_of
+from likeness.playback.viewer.display import Display
+from likeness.playback.viewer.orbit import Viewpoint, initial_view
 from likeness.playback.viewer.rendering import Rendering
-from likeness.playback.viewer.show import Show
 from tests import toys
 from tests.contract.test_avatars import make
 from tests.playback.viewer.test_logic import seen_from
 
 
 class FakeScreen:
-    def __init__(self, key: int, view: View) -> None:
+    def __init__(self, key: int, view: Viewpoint) -> None:
         self.key, self._view, self.pictures = key, view, []
 
     def move(self, aspect: float) -> None:
         self._view = dataclasses.replace(self._view, aspect=aspect)
 
-    def view(self) -> View:
+    def view(self) -> Viewpoint:
         return self._view
 
     def put(self, picture: np.ndarray) -> None:
@@ -33,8 +33,8 @@ class FakeScreen:
 
 
 @pytest.fixture
-def show() -> Show:
-    return Show([toys.bundle(make("headgas"))], size=16, clock=lambda: show_time[0])
+def display() -> Display:
+    return Display([toys.bundle(make("headgas"))], size=16, clock=lambda: show_time[0])
 
 
 show_time = [0.0]
@@ -46,22 +46,22 @@ def _at_the_start() -> None:
 
 
 @pytest.fixture
-def screen(show) -> FakeScreen:
-    return FakeScreen(1, seen_from(start_of(show.bundles[0])))
+def screen(display) -> FakeScreen:
+    return FakeScreen(1, seen_from(initial_view(display.bundles[0])))
 
 
-def test_a_picture_is_made_when_something_changed_and_not_again(show, screen):
+def test_a_picture_is_made_when_something_changed_and_not_again(display, screen):
     frames = []
-    rendering = Rendering(show, lambda: [screen], on_frame=frames.append)
+    rendering = Rendering(display, lambda: [screen], on_frame=frames.append)
     assert rendering.round() and not rendering.round()
     changes = [
         lambda: screen.move(1.5),
-        lambda: show.set_slider(4, 0.5),
-        lambda: show.update(background=(0.0, 0.0, 0.0)),
-        lambda: show.update(size=20),
-        lambda: show.control(lambda t, now: t.scrub(3, now)),
-        lambda: show.replace_avatar(toys.bundle(make("headgas", seed=2))),
-        lambda: show.set_tuning(0, show.with_this_face_at_rest(0)),
+        lambda: display.set_slider(4, 0.5),
+        lambda: display.update(background=(0.0, 0.0, 0.0)),
+        lambda: display.update(size=20),
+        lambda: display.control(lambda t, now: t.scrub(3, now)),
+        lambda: display.replace_avatar(toys.bundle(make("headgas", seed=2))),
+        lambda: display.set_tuning(0, display.with_this_face_at_rest(0)),
     ]
     for count, change in enumerate(changes, 2):
         change()
@@ -73,22 +73,22 @@ def test_a_picture_is_made_when_something_changed_and_not_again(show, screen):
     ] and frames == [0, 3]
 
 
-def test_a_running_recording_is_followed_unless_it_is_not_shown(show, screen):
-    rendering = Rendering(show, lambda: [screen])
-    show.control(lambda t, now: t.play(now))
+def test_a_running_recording_is_followed_unless_it_is_not_shown(display, screen):
+    rendering = Rendering(display, lambda: [screen])
+    display.control(lambda t, now: t.play(now))
     rendering.round()
     show_time[0] = 0.05
     assert rendering.round()
-    show.update(recording=False)
+    display.update(recording=False)
     assert rendering.round()
     show_time[0] = 0.1
     assert not rendering.round()
 
 
-def test_each_screen_has_its_own_view_and_who_left_is_forgotten(show, screen):
+def test_each_screen_has_its_own_view_and_who_left_is_forgotten(display, screen):
     other = FakeScreen(2, dataclasses.replace(screen.view(), aspect=0.5))
     here = [screen, other]
-    rendering = Rendering(show, lambda: list(here))
+    rendering = Rendering(display, lambda: list(here))
     rendering.round()
     # 16 pixels are the least
     assert [s.pictures[0].shape for s in here] == [(16, 16, 3), (16, 16, 3)]
@@ -106,31 +106,31 @@ def _until(condition, seconds: float = 20.0) -> None:
         time.sleep(0.005)
 
 
-def test_the_thread_wakes_on_changes_and_ends(show, screen):
-    rendering = Rendering(show, lambda: [screen])
+def test_the_thread_wakes_on_changes_and_ends(display, screen):
+    rendering = Rendering(display, lambda: [screen])
     rendering.start()
     _until(lambda: len(screen.pictures) == 1)
     begun = time.monotonic()
-    show.set_slider(0, 1.0)
+    display.set_slider(0, 1.0)
     _until(lambda: len(screen.pictures) == 2)
     assert time.monotonic() - begun < 10
     rendering.stop()
     rendering.wait()
-    show.set_slider(0, 0.0)
+    display.set_slider(0, 0.0)
     assert len(screen.pictures) == 2
 
 
-def test_it_takes_no_more_than_its_share_of_the_time(show, screen):
+def test_it_takes_no_more_than_its_share_of_the_time(display, screen):
     spent = []
 
     def slowly(picture: np.ndarray) -> None:
         begun = time.monotonic()
         time.sleep(0.01)
         spent.append(time.monotonic() - begun)
-        show.update(background=(len(spent) % 2, 0.0, 0.0))  # there is always something to do
+        display.update(background=(len(spent) % 2, 0.0, 0.0))  # there is always something to do
 
     screen.put = slowly
-    rendering = Rendering(show, lambda: [screen], share=0.2)
+    rendering = Rendering(display, lambda: [screen], share=0.2)
     begun = time.monotonic()
     rendering.start()
     _until(lambda: len(spent) >= 6)
@@ -139,13 +139,13 @@ def test_it_takes_no_more_than_its_share_of_the_time(show, screen):
     assert sum(spent[:-1]) < 0.25 * (time.monotonic() - begun)
 
 
-def test_no_more_pictures_a_second_than_asked_for(show, screen):
+def test_no_more_pictures_a_second_than_asked_for(display, screen):
     def put(picture: np.ndarray) -> None:
         screen.pictures.append(picture)
-        show.set_slider(0, len(screen.pictures) % 2)
+        display.set_slider(0, len(screen.pictures) % 2)
 
     screen.put = put
-    rendering = Rendering(show, lambda: [screen], fps=20)
+    rendering = Rendering(display, lambda: [screen], fps=20)
     begun = time.monotonic()
     rendering.start()
     _until(lambda: len(screen.pictures) >= 6)
@@ -153,18 +153,18 @@ def test_no_more_pictures_a_second_than_asked_for(show, screen):
     rendering.stop()
 
 
-def test_what_goes_wrong_is_raised_where_somebody_waits(show, screen):
+def test_what_goes_wrong_is_raised_where_somebody_waits(display, screen):
     def broken(picture: np.ndarray) -> None:
         raise ZeroDivisionError("broken screen")
 
     screen.put = broken
-    rendering = Rendering(show, lambda: [screen])
+    rendering = Rendering(display, lambda: [screen])
     rendering.start()
     with pytest.raises(ZeroDivisionError, match="broken screen"):
         rendering.wait(20)
     rendering.stop()
 
 
-def test_pictures_build_no_gradients(show, screen):
+def test_pictures_build_no_gradients(display, screen):
     with torch.enable_grad():
-        assert Rendering(show, lambda: [screen]).round()
+        assert Rendering(display, lambda: [screen]).round()

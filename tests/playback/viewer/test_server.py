@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from likeness.playback.viewer import server
-from likeness.playback.viewer.orbit import start_of
-from likeness.playback.viewer.show import Show
+from likeness.playback.viewer.display import Display
+from likeness.playback.viewer.orbit import initial_view
 from likeness.scene.errors import UserError
 from tests import toys
 from tests.contract.test_avatars import make
@@ -143,8 +143,8 @@ def until(condition, seconds: float = 30.0):
     return found
 
 
-def camera_message(show: Show, size: int) -> dict:
-    start = start_of(show.bundles[0])
+def camera_message(display: Display, size: int) -> dict:
+    start = initial_view(display.bundles[0])
     view = seen_from(start)
     return {
         "wxyz": view.wxyz,
@@ -167,7 +167,7 @@ def viewing(tmp_path):
 
     toys.bundle(make("headgas"), 32).save(tmp_path / "me" / "bundle")
     viewer = Viewer.open([tmp_path / "me"], "cpu", "127.0.0.1", 0, size=48, fps=100)
-    client = Client(viewer.url, camera_message(viewer.show, 48))
+    client = Client(viewer.url, camera_message(viewer.display, 48))
     until(lambda: client.pictures and len(client.widgets) > 60)
     yield viewer, client
     client.close()
@@ -179,8 +179,8 @@ def test_the_page_is_served_and_the_first_picture_is_the_avatar(viewing):
     page = urllib.request.urlopen(viewer.url, timeout=20).read()
     assert viewer.urls == [viewer.url]
     assert b"<html" in page[:2000].lower() and len(page) > 100_000
-    expected = viewer.show.picture(
-        seen_from(start_of(viewer.show.bundles[0])), viewer.show.settings, 0
+    expected = viewer.display.picture(
+        seen_from(initial_view(viewer.display.bundles[0])), viewer.display.settings, 0
     )
     assert client.pictures[0].shape == (48, 48, 3)
     assert np.abs(client.pictures[0].astype(int) - expected).mean() < 4  # JPEG
@@ -205,18 +205,18 @@ def test_sliders_views_and_the_recording_change_the_picture(viewing):
         ("Show the recording", False),
         ("Background", (0, 0, 0)),
         ("Gain", 0.2),
-        ("Picture height", "256"),
+        ("Image height", "256"),
     ]:
         before = len(client.pictures)
         client.set(label, value)
         until(lambda count=before: len(client.pictures) > count)
     assert client.pictures[-1].shape == (256, 256, 3) and client.pictures[-1][0, 0].max() < 30
-    assert viewer.show.settings.sliders[5] == 1 and viewer.show.settings.tunings[0].gains[
+    assert viewer.display.settings.sliders[5] == 1 and viewer.display.settings.tunings[0].gains[
         0
     ] == pytest.approx(0.2)
-    assert viewer.show.frame() == 7
+    assert viewer.display.frame() == 7
     client.set("Play or pause", True)
-    until(lambda: viewer.show.transport.playing and viewer.show.settings.recording)
+    until(lambda: viewer.display.transport.playing and viewer.display.settings.recording)
 
 
 def test_a_screenshot_comes_as_png_and_a_tuned_bundle_is_saved_once(viewing, tmp_path):
@@ -231,7 +231,7 @@ def test_a_screenshot_comes_as_png_and_a_tuned_bundle_is_saved_once(viewing, tmp
     assert data[:4] == b"\x89PNG" and np.abs(picture.astype(int) - client.pictures[-1]).mean() < 4
     client.set("Neutral", 0.25)
     client.set("Name", "calm")
-    until(lambda: float(viewer.show.settings.tunings[0].neutral[0]) == 0.25)
+    until(lambda: float(viewer.display.settings.tunings[0].neutral[0]) == 0.25)
     client.set("Save as new bundle", True)
     until(lambda: [note["title"] for note in client.notes] == ["Saved"])
     assert AvatarBundle.load(tmp_path / "me" / "calm").tuning.neutral[0] == 0.25
@@ -250,7 +250,15 @@ def test_the_program_serves_until_it_is_stopped(tmp_path, taken_port):
     pytest.importorskip("viser", reason="viser is not installed (the live viewer's package)")
     toys.bundle(make("headgas"), 32).save(tmp_path / "a" / "bundle")
     toys.bundle(make("gaussianhead"), 32).save(tmp_path / "b")
-    command = [sys.executable, "view", str(tmp_path / "a"), str(tmp_path / "b"), "--port"]
+    command = [
+        sys.executable,
+        "-m",
+        "likeness",
+        "view",
+        str(tmp_path / "a"),
+        str(tmp_path / "b"),
+        "--port",
+    ]
     refused = subprocess.run(
         [*command, str(taken_port)], cwd=ROOT, capture_output=True, text=True, timeout=60
     )

@@ -1,5 +1,5 @@
-"""What the viewer shows: one or two avatars, the sliders, the recording; and the picture of it from
-a view."""
+"""What the viewer shows: one or two avatars, the sliders, the recording; and the image of it from a
+viewpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.player import Player
-from likeness.playback.viewer.orbit import View, camera_of, picture_size
+from likeness.playback.viewer.orbit import Viewpoint, camera_of, image_size
 from likeness.playback.viewer.transport import Transport
 from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.head_state import HeadState
@@ -24,15 +24,13 @@ from likeness.scene.transforms import invert_transform
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a person set. Replaced as a whole, never changed: two of them differ exactly when they
-    are not the same.
+    """What the panel sets. Replaced as a whole, never changed: two are equal exactly when they are
+    the same object.
 
     sliders: [E] coefficients by the first avatar's names, added to the recording's where that is
-        shown.
-    recording: the recording's frames are shown; else the head at rest. still: its head does not
-        move.
-    background: colour in [0, 1]. size: pixels along the picture's height. tunings: one for each
-        avatar.
+    shown. recording: the recording's frames are shown; else the head at rest. still: its head does
+    not move. background: colour in [0, 1]. size: pixels along the image's height. tunings: one for
+    each avatar.
     """
 
     sliders: Tensor
@@ -43,13 +41,9 @@ class Settings:
     size: int = 512
 
 
-class Show:
+class Display:
     """The shared state of all browsers. Any thread may change it; ``picture`` belongs to one
-    thread.
-
-    bundles: what is shown side by side; the first one's names are the sliders', its recording moves
-        them all.
-    """
+    thread."""
 
     def __init__(
         self,
@@ -62,9 +56,9 @@ class Show:
         compile: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """clamp_views: see ``Player.step``.
-        refine: they are shown as their screen refiners, where they have one, correct them.
-        compile: see Player."""
+        """bundles: shown side by side; the first one's names are the sliders', its recording moves
+        them all. clamp_views: see ``Player.step``. refine: with screen refiners, where there are
+        any. compile: see Player."""
         self.device, self._clamp_views = device, clamp_views
         self._refine, self._clock = refine, clock
         self.changed = threading.Condition()
@@ -88,8 +82,7 @@ class Show:
         return [player.bundle for player in self._players]
 
     def look_through(self) -> None:
-        """Looks through the recordings for what they show now, not when a camera first leaves their
-        views."""
+        """Finds now what the recordings show, not when a camera first leaves their views."""
         if self._clamp_views:
             for player in self._players:
                 player.clamped.gaussians(progress=True)
@@ -140,63 +133,49 @@ class Show:
     def with_this_face_at_rest(self, avatar: int) -> ExpressionTuning:
         """The tuning of an avatar whose rest is the face of this moment, with the gains that it
         has."""
-        shown = driven(self.bundles[0], self.settings, self.frame())
+        state = driven(self.bundles[0], self.settings, self.frame())
         if avatar:
-            shown = carried_over(shown, self.bundles[0], self.bundles[avatar])
+            state = carried_over(state, self.bundles[0], self.bundles[avatar])
         tuning = self.settings.tunings[avatar]
-        return ExpressionTuning(tuning(shown).expression, tuning.gains)
+        return ExpressionTuning(tuning(state).expression, tuning.gains)
 
-    def picture(self, view: View, settings: Settings, frame: int) -> np.ndarray:
-        """The avatars side by side as uint8 [H, W, 3], seen from a view of the whole."""
+    def picture(self, view: Viewpoint, settings: Settings, frame: int) -> np.ndarray:
+        """The avatars side by side as uint8 [H, W, 3], seen from a viewpoint of the whole."""
         if self._next is not None:
             with self.changed:
                 bundle, self._next = self._next, None
-            # The next copy of a fit, seen for seconds: to try others would take more from the fit
-            # than they give.
+            # The next copy of a fit, shown for seconds: to choose an evaluator would take longer
+            # than it saves.
             self._players[0] = Player(bundle, self.device, refine=self._refine, evaluation="torch")
-        width, height = picture_size(settings.size, view.aspect, len(self._players))
+        width, height = image_size(settings.size, view.aspect, len(self._players))
         state = driven(self.bundles[0], settings, frame)
-        background, pictures = torch.tensor(settings.background), []
-        for player, tuning in zip(self._players, settings.tunings):
+        background, images = torch.tensor(settings.background), []
+        for number, (player, tuning) in enumerate(zip(self._players, settings.tunings)):
             player.tune(tuning)
             camera = camera_of(view, player.bundle.default_state.T_world_head, width, height)
-            shown = (
-                state
-                if player is self._players[0]
-                else carried_over(state, self.bundles[0], player.bundle)
-            )
-            pictures.append(
-                player.step(shown, camera, background, clamp_views=self._clamp_views).rgb
-            )
-        whole = torch.cat(pictures, 1)
+            own = carried_over(state, self.bundles[0], player.bundle) if number else state
+            output = player.step(own, camera, background, clamp_views=self._clamp_views)
+            images.append(output.rgb)
+        whole = torch.cat(images, 1)
         return (whole.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def driven(bundle: AvatarBundle, settings: Settings, frame: int) -> HeadState:
-    """The state that settings and a frame of the recording say, for the avatar whose names they
-    use."""
-    state = (
-        bundle.recording[frame].to("cpu") if settings.recording else bundle.default_state.to("cpu")
-    )
+    """The state of settings and a frame of the recording, for the avatar whose names they use."""
+    rest = bundle.default_state.to("cpu")
+    state = bundle.recording[frame].to("cpu") if settings.recording else rest
     if settings.still:
-        rest = bundle.default_state.to("cpu")
         poses = {"T_world_head": rest.T_world_head, "T_world_body": rest.T_world_body}
         state = dataclasses.replace(state.without_secondary_motion(), **poses)
-    # Sliders add to what was recorded; 1 is as far as an expression goes, unless the recording went
-    # further.
-    limit = state.expression.clamp_min(1)
-    return dataclasses.replace(
-        state, expression=torch.minimum(state.expression + settings.sliders, limit)
-    )
+    # Sliders add to the recording, up to 1 or where the recording went further.
+    expression = torch.minimum(state.expression + settings.sliders, state.expression.clamp_min(1))
+    return dataclasses.replace(state, expression=expression)
 
 
 def carried_over(state: HeadState, source: AvatarBundle, target: AvatarBundle) -> HeadState:
-    """A state of one avatar in terms of another: coefficients and joints by their names, moves from
-    its own rest.
-
-    What the source does not have stays at rest; hair and clothes sway along where both were made of
-    one video.
-    """
+    """A state of one avatar for another: coefficients and joints by name, motion from its own rest.
+    What the source does not have stays at rest; secondary motion is kept where both were made
+    of one video."""
     rest = target.default_state.to("cpu")
     expression, joints = rest.expression.clone(), rest.joints.clone()
     for index, name in enumerate(target.expression_names):
