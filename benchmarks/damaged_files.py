@@ -12,7 +12,6 @@ being read, and the next ones go on. Exit code 1 with any bad.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib
 import logging
@@ -30,8 +29,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from benchmarks.common.damage import Reader, damaged
+from benchmarks.common.figures import parser
 from likeness.cli import command_line
-from likeness.cli.command_line import option, positive_int, positive_number
+from likeness.cli.command_line import positive_int, positive_number
 from likeness.scene.files import check_writable, write_json
 
 ACCEPTED, REFUSED, BAD = "accepted", "refused", "bad"
@@ -233,49 +233,19 @@ def main() -> int:
     from benchmarks.common.damaged_readers import READERS
     from likeness.scene.machine import machine
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    option(
-        parser,
-        "--cases",
-        type=positive_int,
-        default=420,
-        metavar="N",
-        help="damaged files for each reader",
-    )
-    option(
-        parser,
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="another seed is another set of files",
-    )
-    option(parser, "--only", metavar="TEXT", help="readers whose name holds it")
-    option(
-        parser,
-        "--memory",
-        type=positive_number,
-        default=400.0,
-        metavar="MB",
-        help="most that a file may take",
-    )
-    option(
-        parser,
-        "--seconds",
-        type=positive_number,
-        default=10.0,
-        metavar="S",
-        help="longest that a file may take",
-    )
-    option(parser, "--json", type=Path, metavar="FILE", help="writes every result there")
-    args = parser.parse_args()
+    options = parser(__doc__)
+    add = options.add_argument
+    add("--cases", type=positive_int, default=420, metavar="N", help="for each reader [420]")
+    add("--seed", type=int, default=0, metavar="N", help="another one is another set of files")
+    add("--only", metavar="TEXT", help="readers whose name holds it")
+    add("--memory", type=positive_number, default=400.0, metavar="MB", help="most of a file [400]")
+    add("--seconds", type=positive_number, default=10.0, metavar="S", help="longest [10]")
+    args = options.parse_args()
     if args.json:
         check_writable(args.json)
     names = [name for name in READERS if not args.only or args.only in name]
     if not names:
-        parser.error(f"--only {args.only}: no such reader; known: {', '.join(READERS)}")
+        options.error(f"--only {args.only}: no such reader; known: {', '.join(READERS)}")
     if os.name == "posix" and os.getpgrp() != os.getpid():
         os.setpgrp()  # what is started here can be ended together
     cases = [Case(name, number) for name in names for number in range(args.cases)]

@@ -17,11 +17,10 @@ import argparse
 import itertools
 import resource
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.common.device_times import PeakMemory, is_cuda, pipelined_ms, time_runs
-from benchmarks.common.figures import Kept, announced, with_load_after
+from benchmarks.common.figures import Kept, announced, parser, table, with_load_after
 from benchmarks.common.limits import least_ms, machine_limits
 from benchmarks.common.training_step import PARTS, TrainingStep
 
@@ -97,57 +96,40 @@ def parts_of_a_step(
 
 def parts_table(preset: str, rows: Sequence[dict[str, Any]]) -> str:
     """The parts of one preset's step as a table."""
-    lines = [f"| `{preset}`: part | ms | share | limit, ms | of the limit |", "|" + "---|" * 5]
+    lines = []
     for row in rows:
         limit = ("–", "–")
         if "of_the_limit" in row:
             limit = (f"{row['least_ms']:.1f}", f"{100 * row['of_the_limit']:.0f}%")
-        cells = [row["part"], f"{row['ms']:.1f}", f"{100 * row['share']:.0f}%", *limit]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, f"| whole | {sum(row['ms'] for row in rows):.1f} | | | |"])
+        lines.append((row["part"], f"{row['ms']:.1f}", f"{100 * row['share']:.0f}%", *limit))
+    lines.append(("whole", f"{sum(row['ms'] for row in rows):.1f}", "", "", ""))
+    return table((f"`{preset}`: part", "ms", "share", "limit, ms", "of the limit"), lines)
 
 
 def batches_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Pictures a second of the fastest steps, and how many times those of the first batch of the
-    same preset and number of Gaussians they are."""
-    lines = ["| preset | Gaussians | batch | step, ms | pictures/s | gain |", "|" + "---|" * 6]
+    """Images a second of the fastest steps, and how many times those of the first batch of the same
+    preset and number of Gaussians they are."""
+    lines = []
     first: dict[tuple[str, int], float] = {}
     for row in rows:
         rate = 1000 * row["batch"] / row["min_ms"]
         gain = rate / first.setdefault((row["preset"], row["gaussians"]), rate)
-        sizes = f"| `{row['preset']}` | {row['gaussians']} | {row['batch']} | "
-        lines.append(f"{sizes}{row['min_ms']:.1f} | {rate:.1f} | {gain:.2f} |")
-    return "\n".join(lines)
+        cells = (f"`{row['preset']}`", row["gaussians"], row["batch"], f"{row['min_ms']:.1f}")
+        lines.append((*cells, f"{rate:.1f}", f"{gain:.2f}"))
+    return table(("preset", "Gaussians", "batch", "step, ms", "images/s", "gain"), lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--presets", nargs="+", default=["headgas", "gaussianhead", "default"], metavar="NAME"
-    )
-    parser.add_argument(
-        "--gaussians", type=int, nargs="+", default=[20_000], metavar="N", help="default: 20000"
-    )
-    parser.add_argument(
-        "--size", type=int, default=512, metavar="PIXELS", help="side of the picture (default: 512)"
-    )
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: 2")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
-    parser.add_argument(
-        "--batch",
-        type=int,
-        nargs="+",
-        default=[1],
-        metavar="N",
-        help="frames of a step (default: 1)",
-    )
-    parser.add_argument("--seconds", type=float, default=8.0, help="time per preset (default: 8)")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the figures here, as they come"
-    )
-    options = parser.parse_args(arguments)
+    options = parser(__doc__)
+    add = options.add_argument
+    add("--presets", nargs="+", default=["headgas", "gaussianhead", "default"], metavar="NAME")
+    add("--gaussians", type=int, nargs="+", default=[20_000], metavar="N", help="[20000]")
+    add("--size", type=int, default=512, metavar="PIXELS", help="side of the image [512]")
+    add("--threads", type=int, default=2, metavar="N", help="[2]")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="[cpu]")
+    add("--batch", type=int, nargs="+", default=[1], metavar="N", help="frames of a step [1]")
+    add("--seconds", type=float, default=8.0, help="time per preset [8]")
+    options = options.parse_args(arguments)
     conditions = announced(device=options.device)
     kept = Kept(options.json, machine=conditions)
     _steps(options, kept)

@@ -209,18 +209,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--video", type=Path, help="a clip of a person [default: a synthetic one]")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="an empty folder; what differs stays in it"
-    )
-    parser.add_argument("--preprocessing", type=int, default=20, help="kills of preprocessing [20]")
-    parser.add_argument("--fits", type=int, default=20, help="kills of fits [20]")
-    parser.add_argument("--size", type=int, default=128, help="side of the pictures [128]")
-    parser.add_argument(
-        "--seconds", type=float, default=1.6, help="of the video that are used [1.6]"
-    )
-    parser.add_argument("--iterations", type=int, default=40, help="of each fit [40]")
-    parser.add_argument("--seed", type=int, default=0)
+    add = parser.add_argument
+    add("--video", type=Path, help="a clip of a person [a synthetic one]")
+    add("--out", type=Path, required=True, help="an empty folder; what differs stays in it")
+    add("--preprocessing", type=int, default=20, help="kills of preprocessing [20]")
+    add("--fits", type=int, default=20, help="kills of fits [20]")
+    add("--size", type=int, default=128, help="side of the images [128]")
+    add("--seconds", type=float, default=1.6, help="of the video that are used [1.6]")
+    add("--iterations", type=int, default=40, help="of each fit [40]")
+    add("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()

@@ -6,34 +6,26 @@ python -m benchmarks.live runs/me --camera clip.mp4
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from pathlib import Path
+
+from benchmarks.common.figures import announced, parser, table
 
 LIMIT_MS = 60.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory or bundle")
-    parser.add_argument(
-        "--camera", default="0", metavar="N", help="webcam's number, or a video in its place"
-    )
-    parser.add_argument(
-        "--size", type=int, default=256, metavar="PIXELS", help="side of the picture (default: 256)"
-    )
-    parser.add_argument(
-        "--frames", type=int, default=200, metavar="N", help="frames to measure (default: 200)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    args = parser.parse_args()
+    options = parser(__doc__)
+    add = options.add_argument
+    add("run", type=Path, metavar="RUN", help="run directory or bundle")
+    add("--camera", default="0", metavar="N", help="webcam's number, or a video in its place")
+    add("--size", type=int, default=256, metavar="PIXELS", help="side of the image [256]")
+    add("--frames", type=int, default=200, metavar="N", help="frames to measure [200]")
+    args = options.parse_args()
 
     from likeness.cli import command_line
 
     command_line.set_up_environment()
-    from benchmarks.common.figures import announced
     from likeness.scene.files import write_json
 
     conditions = announced()
@@ -79,17 +71,18 @@ def measure(run: Path, camera: str, size: int, frames: int) -> dict[str, float]:
 
 def markdown(figures: dict[str, float]) -> str:
     """One table."""
-    names = ("median_ms", "p95_ms", "detection_ms", "tracking_ms", "avatar_ms")
-    return "\n".join(
-        [
-            f"From the camera's picture to the avatar's at {figures['size']}², ms over "
-            f"{figures['frames']} frames (goal: {LIMIT_MS:g}):",
-            "",
-            "| median | 95th percentile | detection | tracking | transfer and rendering |",
-            "|---|---|---|---|---|",
-            "| " + " | ".join(f"{figures[name]:.1f}" for name in names) + " |",
-        ]
+    columns = {
+        "median": "median_ms",
+        "95th percentile": "p95_ms",
+        "detection": "detection_ms",
+        "tracking": "tracking_ms",
+        "transfer and rendering": "avatar_ms",
+    }
+    head = (
+        f"From the camera's image to the avatar's at {figures['size']}², ms over "
+        f"{figures['frames']} frames (goal: {LIMIT_MS:g}):"
     )
+    return f"{head}\n\n{table([*columns], [[f'{figures[key]:.1f}' for key in columns.values()]])}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m benchmarks.one_picture            (a synthetic subject)
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -15,36 +14,21 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.common.figures import announced, parser, table
+
 LIMIT_S, LIMIT_GIB = 30.0, 3.0
 _KIB = 1024 * (1024 if sys.platform == "darwin" else 1)  # units of ru_maxrss in a MiB
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "image",
-        type=Path,
-        nargs="*",
-        metavar="FILE",
-        help="pictures (default: a synthetic subject)",
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=512,
-        metavar="PIXELS",
-        help="side of the pictures (default: 512)",
-    )
-    parser.add_argument("--refine", type=float, metavar="S", help="also refine for so many seconds")
-    parser.add_argument(
-        "--repeats", type=int, default=3, metavar="N", help="runs of each picture (default: 3)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    args = parser.parse_args()
+    options = parser(__doc__)
+    add = options.add_argument
+    add("image", type=Path, nargs="*", metavar="FILE", help="pictures [a synthetic subject]")
+    add("--size", type=int, default=512, metavar="PIXELS", help="side of the images [512]")
+    add("--refine", type=float, metavar="S", help="also refine for so many seconds")
+    add("--repeats", type=int, default=3, metavar="N", help="runs of each picture [3]")
+    args = options.parse_args()
 
-    from benchmarks.common.figures import announced
     from likeness.scene.files import write_json
 
     conditions = announced()
@@ -113,29 +97,15 @@ def measure(image: Path, out: Path, size: int, refine: float | None) -> dict:
 def markdown(rows: list[dict]) -> str:
     """One table, a line for each run."""
     parts = list(dict.fromkeys(name for row in rows for name in row["seconds"]))
-    head = [
-        "picture",
-        "seconds in all",
-        "of a processor",
-        *parts,
-        "peak memory, MiB",
-        "Gaussians",
-        "PSNR, dB",
-    ]
-    lines = [
-        f"Goals: {LIMIT_S:g} s, {LIMIT_GIB:g} GiB.",
-        "",
-        f"| {' | '.join(head)} |",
-        "|---" * len(head) + "|",
-    ]
+    titles = ("picture", "seconds in all", "of a processor", *parts, "peak memory, MiB")
+    lines = []
     for row in rows:
-        seconds = [
-            f"{row['seconds'][name]:.1f}" if name in row["seconds"] else "–" for name in parts
-        ]
-        cells = [row["picture"], f"{row['wall_s']:.1f}", f"{row['processor_s']:.1f}", *seconds]
-        cells += [f"{row['peak_mib']}", f"{row['gaussians']}", f"{row['source_psnr']:.1f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        seconds = (row["seconds"].get(name) for name in parts)
+        cells = [row["picture"], f"{row['wall_s']:.1f}", f"{row['processor_s']:.1f}"]
+        cells += ["–" if value is None else f"{value:.1f}" for value in seconds]
+        lines.append((*cells, row["peak_mib"], row["gaussians"], f"{row['source_psnr']:.1f}"))
+    goals = f"Goals: {LIMIT_S:g} s, {LIMIT_GIB:g} GiB."
+    return f"{goals}\n\n{table((*titles, 'Gaussians', 'PSNR, dB'), lines)}"
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ drew.
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common.figures import announced, parser, table
 
 # What the page's WebGL draws with, by the name that the graphics driver gives.
 _DRAWS_WITH = """() => {
@@ -27,41 +28,34 @@ _DRAWS_WITH = """() => {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("page", type=Path, help="folder that likeness export --format web has made")
-    parser.add_argument(
+    options = parser(__doc__)
+    add = options.add_argument
+    add("page", type=Path, help="folder that likeness export --format web has made")
+    add(
         "--sizes",
         type=int,
         nargs="+",
         default=[512, 1024],
         metavar="PIXELS",
-        help="sides of the window; the canvas is what the page leaves of it (default: 512 1024)",
+        help="sides of the window; the canvas is what the page leaves of it [512 1024]",
     )
-    parser.add_argument(
-        "--frames", type=int, default=20, metavar="N", help="frames of each size (default: 20)"
-    )
-    parser.add_argument("--gpu", action="store_true", help="let Chromium use the graphics card")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the figures to this file"
-    )
-    args = parser.parse_args()
+    add("--frames", type=int, default=20, metavar="N", help="frames of each size [20]")
+    add("--gpu", action="store_true", help="let Chromium use the graphics card")
+    args = options.parse_args()
     if not (args.page / "avatar.json").is_file():
-        parser.error(
+        options.error(
             f"no avatar.json in {args.page}: make a page by likeness export RUN --format web"
         )
 
     import pytest
 
-    from benchmarks.common.figures import announced
     from likeness.scene.files import write_json
 
     try:
         figures = {"machine": announced(), **measure(args.page, args.sizes, args.frames, args.gpu)}
     # what the tests would say: no node, or Chromium cannot be had
     except pytest.skip.Exception as reason:
-        parser.error(str(reason))
+        options.error(str(reason))
     print(markdown(figures))
     if args.json:
         write_json(args.json, figures)
@@ -95,18 +89,19 @@ def measure(page: Path, sizes: list[int], frames: int, gpu: bool) -> dict[str, A
 
 def markdown(figures: dict[str, Any]) -> str:
     """The figures as a table."""
-    lines = [
-        f"{figures['gaussians']} Gaussians, drawn with {figures['draws_with']}",
-        "",
-        "| window | canvas | maths, ms | drawing, ms | maths alone, a second |",
-        "|---|---|---|---|---|",
-    ]
-    for row in figures["rows"]:
-        lines.append(
-            f"| {row['size']}² | {row['width']} x {row['height']} | {row['maths']:.1f} | {row['drawing']:.1f} "
-            f"| {1000 / max(row['maths'], 1e-9):.0f} |"
+    titles = ("window", "canvas", "maths, ms", "drawing, ms", "maths alone, a second")
+    rows = [
+        (
+            f"{row['size']}²",
+            f"{row['width']} x {row['height']}",
+            f"{row['maths']:.1f}",
+            f"{row['drawing']:.1f}",
+            f"{1000 / max(row['maths'], 1e-9):.0f}",
         )
-    return "\n".join(lines)
+        for row in figures["rows"]
+    ]
+    head = f"{figures['gaussians']} Gaussians, drawn with {figures['draws_with']}"
+    return f"{head}\n\n{table(titles, rows)}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tracking of made people (errors against the truth) and of videos (landmark error, what pictures
+"""Tracking of synthetic subjects (errors against the truth) and of videos (landmark error, what pictures
 change, cost).
 
     python -m benchmarks.tracking --people 11
@@ -13,7 +13,6 @@ their own. The tracker is told the true focal length times --focal-error. Finish
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import statistics
@@ -21,40 +20,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.figures import parser, table
+
 CURVES = ("blink", "smile", "jaw", "brows")
 KINDS = {"landmarks": "landmarks", "pictures": "photometric"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--people", type=int, default=1, metavar="N", help="made people 0 to N - 1 (default: 1)"
-    )
-    parser.add_argument(
-        "--frames", type=int, default=240, metavar="N", help="frames of each (default: 240)"
-    )
-    parser.add_argument(
+    options = parser(__doc__)
+    add = options.add_argument
+    add("--people", type=int, default=1, metavar="N", help="synthetic subjects 0 to N - 1 [1]")
+    add("--frames", type=int, default=240, metavar="N", help="frames of each [240]")
+    add(
         "--focal-error",
         type=float,
         nargs="+",
         default=[1.0],
         metavar="FACTOR",
-        help="what the true focal length is multiplied by (default: 1)",
+        help="what the true focal length is multiplied by [1]",
     )
-    parser.add_argument(
-        "--videos", nargs="*", default=[], type=Path, metavar="FILE", help="videos to track"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/tracking"),
-        metavar="DIR",
-        help="kept figures (default: runs/tracking)",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    args = parser.parse_args()
+    add("--videos", nargs="*", default=[], type=Path, metavar="FILE", help="videos to track")
+    add("--out", type=Path, default=Path("runs/tracking"), metavar="DIR", help="kept figures")
+    args = options.parse_args()
 
     from likeness.cli import command_line
 
@@ -94,7 +81,7 @@ def person_options(seed: int) -> dict[str, float]:
 
 
 def on_person(seed: int, frames: int, focal_error: float, out: Path) -> dict[str, Any]:
-    """The errors of a made person's landmark tracking and of what the pictures make of it."""
+    """The errors of a synthetic subject's landmark tracking and of what the pictures make of it."""
     from likeness.preprocess.photometric import PhotometricConfig, refine
     from likeness.preprocess.pipeline import PreprocessConfig, find_or_build
     from likeness.scene.files import write_json
@@ -143,27 +130,26 @@ def on_person(seed: int, frames: int, focal_error: float, out: Path) -> dict[str
 
 
 def people_table(people: list[dict[str, Any]]) -> str:
-    """Two rows a person, and the means over all of each focal error."""
-    lines = [
-        "Rotation error of the heads in degrees, without the constant offset between head frames too, its jitter, and",
-        "correlation of expressions with the truth.",
-        "",
-        "| person | focal length x | tracked by | median | 95th | without offset | jitter | "
-        + " | ".join(CURVES)
-        + " | s per 100 frames |",
-        "|---|---|---|---|---|---|---|" + "---|" * len(CURVES) + "---|",
-    ]
+    """Two rows a subject, and the means over all of each focal error."""
+    titles = ("person", "focal length x", "tracked by", "median", "95th", "without offset")
+    rows = []
     for factor in dict.fromkeys(person["asked"]["focal_error"] for person in people):
         of_factor = [person for person in people if person["asked"]["focal_error"] == factor]
         for kind, name in KINDS.items():
-            rows = [_figures(person, kind) for person in of_factor]
-            for person, row in zip(of_factor, rows):
-                lines.append(_row(str(person["asked"]["seed"]), factor, name, row))
-            if len(rows) > 1:
-                found = [[value for value in column if value is not None] for column in zip(*rows)]
-                means = [statistics.mean(column) if column else None for column in found]
-                lines.append(_row("mean", factor, name, means))
-    return "\n".join(lines)
+            figures = [_figures(person, kind) for person in of_factor]
+            for person, row in zip(of_factor, figures):
+                rows.append((person["asked"]["seed"], f"{factor:g}", name, *_cells(row)))
+            if len(figures) > 1:
+                known = [
+                    [value for value in column if value is not None] for column in zip(*figures)
+                ]
+                means = [statistics.mean(column) if column else None for column in known]
+                rows.append(("mean", f"{factor:g}", name, *_cells(means)))
+    return (
+        "Rotation error of the heads in degrees, without the constant offset between head frames "
+        "too, its jitter, and\ncorrelation of expressions with the truth.\n\n"
+        + table((*titles, "jitter", *CURVES, "s per 100 frames"), rows)
+    )
 
 
 def _figures(person: dict[str, Any], kind: str) -> list[float | None]:
@@ -178,12 +164,9 @@ def _figures(person: dict[str, Any], kind: str) -> list[float | None]:
     ]
 
 
-def _row(person: str, factor: float, name: str, values: list[float | None]) -> str:
+def _cells(values: list[float | None]) -> list[str]:
     digits = [2, 2, 2, 3, *[2] * len(CURVES), 0]
-    cells = [
-        "–" if value is None else f"{value:.{places}f}" for value, places in zip(values, digits)
-    ]
-    return "| " + " | ".join([person, f"{factor:g}", name, *cells]) + " |"
+    return ["–" if value is None else f"{value:.{n}f}" for value, n in zip(values, digits)]
 
 
 def on_video(video: Path, out: Path) -> dict[str, Any]:
@@ -208,25 +191,23 @@ def on_video(video: Path, out: Path) -> dict[str, Any]:
     }
 
 
-def videos_table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "Error of the landmark tracker: RMSE of the 478 projected landmarks in % of the outer eye-corner distance.",
-        "Turned: rotation of the heads by photometric tracking. Saturated: frames with a coefficient of 0.99 or more.",
-        "All times are seconds per 100 frames.",
-        "",
-        "| video | frames | median % | 95th | turned ° | as by landmarks | saturated | landmarks | tracking | mattes "
-        "| photometric |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        residual, by_picture = row["residual_percent"], row["photometric"]
-        lines.append(
-            f"| {row['video']} | {row['frames']} | {residual['median']:.2f} | {residual['p95']:.2f} "
-            f"| {by_picture['rotation_deg']['median']:.2f} | {len(by_picture['fallen_back'])} "
-            f"| {100 * row['saturated']:.1f}% | {row['landmarks_s_per_100']:.1f} | {row['tracking_s_per_100']:.1f} "
-            f"| {row['mattes_s_per_100']:.1f} | {row['picture_s_per_100']:.1f} |"
-        )
-    return "\n".join(lines)
+def videos_table(videos: list[dict[str, Any]]) -> str:
+    titles = ("video", "frames", "median %", "95th", "turned °", "as by landmarks", "saturated")
+    times = ("landmarks", "tracking", "mattes", "picture")
+    rows = []
+    for row in videos:
+        residual, photometric = row["residual_percent"], row["photometric"]
+        cells = (f"{residual['median']:.2f}", f"{residual['p95']:.2f}")
+        cells += (f"{photometric['rotation_deg']['median']:.2f}", len(photometric["fallen_back"]))
+        seconds = (f"{row[f'{name}_s_per_100']:.1f}" for name in times)
+        saturated = f"{100 * row['saturated']:.1f}%"
+        rows.append((row["video"], row["frames"], *cells, saturated, *seconds))
+    return (
+        "Error of the landmark tracker: RMSE of the 478 projected landmarks in % of the outer "
+        "eye-corner distance.\nTurned: rotation of the heads by photometric tracking. Saturated: "
+        "frames with a coefficient of 0.99 or more.\nAll times are seconds per 100 frames.\n\n"
+        + table((*titles, *times[:3], "photometric"), rows)
+    )
 
 
 if __name__ == "__main__":

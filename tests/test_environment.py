@@ -32,7 +32,7 @@ PROJECT = PYPROJECT["project"]
 PYTHONS = ("3.10", "3.11", "3.12")
 # what environment.yml and the locks hold besides the dependencies
 CONDA_EXTRAS = ("cuda", "test")
-LOCKED_EXTRAS = (*CONDA_EXTRAS, "benchmarks", "dev", "docs")
+LOCKED_EXTRAS = (*CONDA_EXTRAS, "dev", "docs")
 LOCK, LOCK_CPU, LOCK_CUDA, LOCK_DEV = (
     ROOT / f"requirements{part}.lock" for part in ("", "-cpu", "-cuda", "-dev")
 )

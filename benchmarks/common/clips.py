@@ -49,16 +49,12 @@ def given(photometric: Sequence[Path], landmarks: Sequence[Path]) -> list[Clip]:
     them."""
     if landmarks and len(landmarks) != len(photometric):
         raise UserError(
-            f"--landmark-captures: expected one for each of the {len(photometric)} --captures, in the same order, "
-            f"got {len(landmarks)}"
+            f"--landmark-captures: expected one for each of the {len(photometric)} --captures, in "
+            f"the same order, got {len(landmarks)}"
         )
-    if landmarks:
-        clips = [
-            Clip(_name(a), {"photometric": a, "landmarks": b})
-            for a, b in zip(photometric, landmarks)
-        ]
-    else:
-        clips = [Clip(_name(a), {"photometric": a}) for a in photometric]
+    clips = [Clip(_name(root), {"photometric": root}) for root in photometric]
+    for clip, root in zip(clips, landmarks):
+        clip.captures["landmarks"] = root
     _check_names(clips)
     for clip in clips:
         check(clip)
@@ -82,12 +78,14 @@ def check(clip: Clip) -> None:
         found = "photometric" if "photometric" in capture.report else "landmarks"
         if found != tracking:
             raise UserError(
-                f"{capture.root}: its tracking is {found}, expected a capture whose tracking is {tracking}"
+                f"{capture.root}: its tracking is {found}, expected a capture whose tracking is "
+                f"{tracking}"
             )
         # Those of a version that did not track it would do without, and nobody would be told.
         if tracking == "photometric" and "sway_mm" not in capture.report["photometric"]:
             raise UserError(
-                f"{capture.root}: tracked by an earlier version, without sway; preprocess the video again"
+                f"{capture.root}: tracked by an earlier version, without secondary motion (sway); "
+                "preprocess the video again"
             )
     if len(captures) == 1:
         return
@@ -125,8 +123,8 @@ def _same(one, other, what: str, values: list[list]) -> None:
 
 def _different(one, other, what: str) -> UserError:
     return UserError(
-        f"{one.root} and {other.root} are not of the same frames ({what}); make both from one video with the same "
-        "settings and the same version of the program, as --videos does"
+        f"{one.root} and {other.root} are not of the same frames ({what}); make both from one "
+        "video with the same settings and the same version of the program, as --videos does"
     )
 
 

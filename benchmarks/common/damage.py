@@ -22,101 +22,37 @@ import numpy as np
 Damage = Callable[[bytes, random.Random], bytes]
 
 DEEP = 5000
+_ODD_NUMBERS = (0, -1, 1, 0.5, 2, 3.7, 10**6, 10**9, 30_000, 2**31, 2**63, -(2**63) - 1, 10**30)
+_ODD_TEXTS = ("", "x", "1e5", "nan", "true", "a/../../b", "../../../etc/passwd", "x" * 10_000)
+_ODD_LISTS = ([], [[]], ["x"], [None] * 50, [0] * 2000, [1, "x", None])
 ODD_VALUES: tuple[Any, ...] = (
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1,
-    0.5,
-    2,
-    3.7,
-    10**6,
-    10**9,
-    30_000,
-    2**31,
-    2**63,
-    -(2**63) - 1,
-    10**30,
-    1e-320,
-    1e308,
-    "",
-    "x",
-    "a/../../b",
-    "../../../etc/passwd",
-    "x" * 10_000,
-    "\x1b[31mred\x07",
-    "é\u202e\u0000",
-    "1e5",
-    "nan",
-    "true",
-    [],
-    {},
-    [[]],
-    [None] * 50,
-    [0] * 2000,
-    {"a": {"b": {}}},
-    ["x"],
-    [1, "x", None],
+    *(None, True, False, 1e-320, 1e308, {}, {"a": {"b": {}}}, "\x1b[31mred\x07", "é\u202e\u0000"),
+    *(*_ODD_NUMBERS, *_ODD_TEXTS, *_ODD_LISTS),
 )
-# What no library writes, put into JSON in place of a marker.
+# What no library writes, put into JSON or YAML in place of a marker.
 _MARK = "@raw@"
 RAW_JSON = (
-    "NaN",
-    "Infinity",
-    "-Infinity",
-    "1e999",
-    "-1e400",
-    "9" * 400,
-    "9" * 5000,
-    "1" + "0" * 20_000,
-    "[" * DEEP,
-    "[" * DEEP + "]" * DEEP,
-    '{"a":' * DEEP + "1" + "}" * DEEP,
-    '"\\ud800"',
-    '"\\u0000"',
-    "'x'",
-    "0x10",
-    "01",
-    "1_000",
-    "tru",
-    "",
-    "//",
-    '"unended',
-    "\x00",
-    "\xff",
+    *"NaN Infinity -Infinity 1e999 -1e400 'x' 0x10 01 1_000 tru // \"unended \x00 \xff".split(" "),
+    *('"\\ud800"', '"\\u0000"', "", "9" * 400, "9" * 5000, "1" + "0" * 20_000),
+    *("[" * DEEP, "[" * DEEP + "]" * DEEP, '{"a":' * DEEP + "1" + "}" * DEEP),
 )
 RAW_YAML = (
-    ".nan",
-    ".inf",
-    "1e999",
-    "9" * 5000,
-    "0x" + "f" * 300,
-    "1:2:3:4:5:6:7:8:9:10",
-    "[" * 300,
-    "[" * 300 + "]" * 300,
+    *".nan .inf 1e999 1:2:3:4:5:6:7:8:9:10 *nothing 2001-99-99 2001-01-01".split(),
+    *(
+        "'unended",
+        "%",
+        "@",
+        "off",
+        "~",
+        "=",
+        "&a [*a]",
+        "!!python/object/apply:os.system ['true']",
+        "!!binary ab=c",
+        "!!int x",
+    ),
+    *("!!float ''", "!!set {a, b}", "? ? ?", "<<: {a: 1}", "\t", "|\n x", "\x1b[31m"),
+    *("9" * 5000, "0x" + "f" * 300, "[" * 300, "[" * 300 + "]" * 300),
     "{a: " * 200 + "1" + "}" * 200,
-    "&a [*a]",
-    "*nothing",
-    "!!python/object/apply:os.system ['true']",
-    "!!binary ab=c",
-    "2001-99-99",
-    "2001-01-01",
-    "!!int x",
-    "!!float ''",
-    "!!set {a, b}",
-    "? ? ?",
-    "<<: {a: 1}",
-    "\t",
-    "'unended",
-    "|\n x",
-    "\x1b[31m",
-    "%",
-    "@",
-    "off",
-    "~",
-    "=",
 )
 
 
@@ -167,11 +103,8 @@ def of_yaml(data: bytes, rng: random.Random) -> bytes:
     value = _changed(yaml.safe_load(data) or {"a": 1}, rng, _MARK)
     text = yaml.safe_dump(value, sort_keys=False).replace(_MARK, rng.choice(RAW_YAML))
     if rng.random() < 0.1:
-        text = (
-            "a: &a [x, x]\n"
-            + "".join(f"b{n}: &b{n} [*{f'b{n - 1}' if n else 'a'}, *a]\n" for n in range(30))
-            + text
-        )
+        nested = (f"b{n}: &b{n} [*{f'b{n - 1}' if n else 'a'}, *a]\n" for n in range(30))
+        text = "a: &a [x, x]\n" + "".join(nested) + text
     if rng.random() < 0.1:
         lines = text.splitlines()
         text = "\n".join([*lines, rng.choice(lines)])  # a key given twice
@@ -211,56 +144,32 @@ def _changed(value: Any, rng: random.Random, mark: str) -> Any:
     return mark if rng.random() < 0.35 else rng.choice(ODD_VALUES)
 
 
+_ODD_CELLS = (
+    *"x nan inf 1e999 \" ' = == minutes=-1 seed=x name=../x # \\ 1e-320 -1".split(),
+    *("25:61:61:99.9", "99:99:99:999999", "", "\0", "\x1b[31m", "a b c", "9" * 5000),
+    *("é" * 200, "x" * 200_000),
+)
+
+
 def of_text(data: bytes, rng: random.Random) -> bytes:
     """Lines, words and cells of a text changed."""
     lines = data.decode("utf-8", "replace").splitlines()
     place = rng.randrange(len(lines)) if lines else 0
     cells = lines[place].split(",") if lines else [""]
     cell = rng.randrange(len(cells))
-    odd = rng.choice(
-        (
-            "",
-            "x",
-            "nan",
-            "inf",
-            "1e999",
-            "9" * 5000,
-            '"',
-            "'",
-            "\0",
-            "\x1b[31m",
-            "a b c",
-            "=",
-            "==",
-            "minutes=-1",
-            "seed=x",
-            "name=../x",
-            "x" * 200_000,
-            "#",
-            "\\",
-            "é" * 200,
-            "1e-320",
-            "-1",
-            "25:61:61:99.9",
-            "99:99:99:999999",
-        )
-    )
+    odd = rng.choice(_ODD_CELLS)
+
+    def with_line(*new: str) -> list[str]:
+        return [*lines[:place], *new, *lines[place + 1 :]]
+
     ways: list[Callable[[], list[str]]] = [
-        lambda: lines[:place] + lines[place + 1 :],
+        lambda: with_line(),
         lambda: [*lines, lines[place]],
         lambda: lines[:place] + lines[place:][::-1],
-        lambda: [
-            *lines[:place],
-            ",".join([*cells[:cell], odd, *cells[cell + 1 :]]),
-            *lines[place + 1 :],
-        ],
-        lambda: [
-            *lines[:place],
-            ",".join([*cells[:cell], *cells[cell + 1 :]]),
-            *lines[place + 1 :],
-        ],
-        lambda: [*lines[:place], lines[place] + rng.choice((" ", ",")) + odd, *lines[place + 1 :]],
-        lambda: [*lines[:place], odd, *lines[place:]],
+        lambda: with_line(",".join([*cells[:cell], odd, *cells[cell + 1 :]])),
+        lambda: with_line(",".join([*cells[:cell], *cells[cell + 1 :]])),
+        lambda: with_line(lines[place] + rng.choice((" ", ",")) + odd),
+        lambda: with_line(odd, lines[place]),
         lambda: [",".join(line.split(",")[:cell]) for line in lines],
     ]
     changed = rng.choices(ways, (1, 1, 1, 5, 1, 3, 2, 1))[0]() if lines else [odd]
@@ -276,10 +185,8 @@ def of_safetensors(data: bytes, rng: random.Random) -> bytes:
         changed = of_json(json.dumps(header).encode(), rng)
         return struct.pack("<Q", len(changed)) + changed + body
     if way < 0.4:
-        return (
-            struct.pack("<Q", rng.choice((0, 1, size - 1, size + 1, 10**8, 2**40, 2**63)))
-            + data[8:]
-        )
+        sizes = (0, 1, size - 1, size + 1, 10**8, 2**40, 2**63)
+        return struct.pack("<Q", rng.choice(sizes)) + data[8:]
     texts = header.get("__metadata__", {})
     if texts and way < 0.55:
         name = rng.choice(list(texts))
@@ -291,29 +198,18 @@ def of_safetensors(data: bytes, rng: random.Random) -> bytes:
     return _as_safetensors(_rearranged(_arrays_of(header, body), rng), texts)
 
 
-_DTYPES = {
-    "F64": "f8",
-    "F32": "f4",
-    "F16": "f2",
-    "I64": "i8",
-    "I32": "i4",
-    "I16": "i2",
-    "I8": "i1",
-    "U8": "u1",
-    "U16": "u2",
-    "U32": "u4",
-    "BOOL": "?",
-}
+_DTYPES = dict(
+    pair.split("=")
+    for pair in "F64=f8 F32=f4 F16=f2 I64=i8 I32=i4 I16=i2 I8=i1 U8=u1 U16=u2 U32=u4 BOOL=?".split()
+)
 
 
 def _arrays_of(header: dict[str, Any], body: bytes) -> dict[str, np.ndarray]:
-    return {
-        name: np.frombuffer(body[slice(*entry["data_offsets"])], _DTYPES[entry["dtype"]]).reshape(
-            entry["shape"]
-        )
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
+    def array(entry: dict[str, Any]) -> np.ndarray:
+        content = body[slice(*entry["data_offsets"])]
+        return np.frombuffer(content, _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+
+    return {name: array(entry) for name, entry in header.items() if name != "__metadata__"}
 
 
 def _as_safetensors(arrays: dict[str, np.ndarray], texts: dict[str, str]) -> bytes:
@@ -337,20 +233,16 @@ def _rearranged(arrays: dict[str, np.ndarray], rng: random.Random) -> dict[str, 
     if way < 0.15:
         return rest | {rng.choice((name + "x", "x", "", "a/../b")): array}
     if way < 0.2:
-        return arrays | {
-            "extra": np.zeros(rng.choice(((), (3,), (0, 10**6), (1000, 1000))), np.float32)
-        }
+        shape = rng.choice(((), (3,), (0, 10**6), (1000, 1000)))
+        return arrays | {"extra": np.zeros(shape, np.float32)}
     if way < 0.55:
         return arrays | {name: _reshaped(array, rng)}
     if way < 0.7:
+        kind = rng.choice("f8 f4 f2 i8 i4 i1 u1 ? >f4 c8 U3 O".split())
+        if array.dtype.kind in "USO":
+            return arrays | {name: np.zeros(array.shape, kind)}
         with np.errstate(all="ignore"):
-            kinds = ("f8", "f4", "f2", "i8", "i4", "i1", "u1", "?", ">f4", "c8", "U3", "O")
-            return (
-                arrays
-                | {name: array.astype(rng.choice(kinds[:8] if array.dtype.kind in "US" else kinds))}
-                if array.dtype.kind not in "USO"
-                else arrays | {name: np.zeros(array.shape, rng.choice(kinds))}
-            )
+            return arrays | {name: array.astype(kind)}
     return arrays | {name: _of_other_values(array, rng)}
 
 
@@ -363,13 +255,8 @@ def _reshaped(array: np.ndarray, rng: random.Random) -> np.ndarray:
         np.zeros(rng.choice(((), (1,), (0, 10**9), (10**5, 3), (7, 7, 7))), array.dtype),
     ]
     if array.ndim:
-        ways += [
-            array[:-1],
-            np.concatenate([array, array[:1]]),
-            array[:1],
-            array[..., :-1],
-            array.T,
-        ]
+        ways += [array[:-1], array[:1], array[..., :-1], array.T]
+        ways += [np.concatenate([array, array[:1]])]
     return rng.choice(ways)
 
 
@@ -402,9 +289,8 @@ def of_npz(data: bytes, rng: random.Random) -> bytes:
     victim = rng.choice(list(members))
     if 0.5 <= way < 0.8:
         members[victim] = _damaged_npy(members[victim], rng)
-    method = rng.choice(
-        (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-    )
+    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    method = rng.choice(methods)
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", method) as archive:
         for name, content in members.items():
@@ -414,9 +300,8 @@ def of_npz(data: bytes, rng: random.Random) -> bytes:
     content = bytearray(target.getvalue())
     if way >= 0.8:  # one damaged block of what is packed
         for _ in range(rng.choice((1, 4, 30))):
-            content[min(offset + 30 + rng.randrange(max(length, 1) + 20), len(content) - 1)] ^= (
-                1 << rng.randrange(8)
-            )
+            at = offset + 30 + rng.randrange(max(length, 1) + 20)
+            content[min(at, len(content) - 1)] ^= 1 << rng.randrange(8)
     return bytes(content)
 
 
@@ -431,23 +316,16 @@ def _damaged_npy(content: bytes, rng: random.Random) -> bytes:
         return of_bytes(content, rng)
     size = struct.unpack("<H", content[8:10])[0]
     old = content[10 : 10 + size].decode("latin1")
+    plain = "{'descr': '%s', 'fortran_order': False, 'shape': (%s,), }"
     headers = (
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 1000000), }",
-        "{'descr': '<f4'}",
-        "(" * 4000,
-        "{'descr': '|O', 'fortran_order': False, 'shape': (3,), }",
-        old.replace("False", "True"),
-        "{",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 5000 + ",), }",
-        "'\n",
-        old.replace("(", "(1L, "),
+        plain % ("<f4", "1000000000, 1000000000"),
+        plain % ("<f4", "9" * 5000),
+        plain % ("|O", 3),
+        plain % ("V0", 5),
         "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,), }",
-        old.replace("<", ">"),
-        "-" * 5000 + "1",
-        old.replace("(", "(-"),
-        old.replace("(", "(0, "),
-        "\x00" * 60,
-        "{'descr': 'V0', 'fortran_order': False, 'shape': (5,), }",
+        *("{'descr': '<f4'}", "{", "'\n", "(" * 4000, "-" * 5000 + "1", "\x00" * 60),
+        *(old.replace("(", new) for new in ("(1L, ", "(-", "(0, ")),
+        *(old.replace("False", "True"), old.replace("<", ">")),
     )
     new = rng.choice(headers).encode("latin1")
     return content[:8] + struct.pack("<H", len(new)) + new + content[10 + size :]

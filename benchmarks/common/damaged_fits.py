@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -53,29 +52,20 @@ def _make_run(folder: Path) -> Targets:
     from likeness.fitting.config import FitConfig
     from likeness.scene.config_files import to_yaml
 
-    options = {
-        "demo": False,
-        "minutes": 3.0,
-        "iterations": None,
-        "seed": 1,
-        "device": "cpu",
-        "offline": True,
-    }
-    run = {
-        "format": "run",
-        "format_version": 1,
-        "options": options | {"weights": None},
-        "versions": {"torch": "2"},
-    }
+    options = {"demo": False, "minutes": 3.0, "iterations": None, "seed": 1, "device": "cpu"}
+    options |= {"offline": True, "weights": None}
+    run = {"format": "run", "format_version": 1, "options": options, "versions": {"torch": "2"}}
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "config.yaml").write_text(to_yaml(FitConfig()))
     return [("run.json", "json"), ("config.yaml", "yaml")]
 
 
 def _read_run(folder: Path) -> None:
-    from likeness.cli import fit
+    from likeness.fitting.config import FitConfig
+    from likeness.runs import open_run
+    from likeness.scene.config_files import load_preset
 
-    fit._resumed(Namespace(resume=folder))
+    load_preset(open_run(folder).config, FitConfig)
 
 
 def _make_report(folder: Path) -> Targets:
@@ -131,11 +121,16 @@ def _read_report(folder: Path) -> None:
 
 
 def _make_preset(folder: Path) -> Targets:
-    text = (
-        "extends: default\navatar: headgas\nheadgas:\n  feature_size: 16\n  rates:\n    means: [1e-4, 1e-6]\n"
-        "  anchoring:\n    two_frames: true\ngaussianhead:\n  scales: [1, 2]\ninitializer: mesh\nseeds:\n"
-        "  num_gaussians: 100\n  weights: a/b\nobjective:\n  l1: 0.8\n  background: random\nschedule.iterations: 500\n"
-    )
+    text = """
+extends: default
+avatar: headgas
+headgas: {feature_size: 16, rates: {means: [1e-4, 1e-6]}, anchoring: {two_frames: true}}
+gaussianhead: {scales: [1, 2]}
+initializer: mesh
+seeds: {num_gaussians: 100, weights: a/b}
+objective: {l1: 0.8, background: random}
+schedule.iterations: 500
+"""
     (folder / "mine.yaml").write_text(text)
     return [("mine.yaml", "yaml")]
 

@@ -2,8 +2,8 @@
 them.
 
 A reader is one entry of ``READERS``. Its ``make`` writes valid files into an empty folder and
-returns which of them are damaged, as what kind (``benchmarks.common.damage.KINDS``). Its ``read`` reads
-the folder as the programs do, and uses what it got far enough that parts that do not belong
+returns which of them are damaged, as what kind (``benchmarks.common.damage.KINDS``). Its ``read``
+reads the folder as the programs do, and uses what it got far enough that parts that do not belong
 together would show.
 """
 
@@ -32,7 +32,7 @@ def _make_capture(folder: Path) -> Targets:
 
 def _read_capture(folder: Path) -> None:
     from likeness.fitting.report import tracking
-    from likeness.playback.drivers.capture import kind_of
+    from likeness.playback.drivers import kind_of
     from likeness.scene.capture import Capture
     from likeness.scene.frame_images import load_rgba
 
@@ -235,8 +235,8 @@ def _read_captures(folder: Path) -> None:
 
 
 def _make_index(folder: Path) -> Targets:
-    content = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\0\0\0\x40moov\0\0\0\x38meta\0\0\0\x10keys\0\0\0\0\0\0\0\1"
-    content += bytes(40)
+    content = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\0\0\0\x40moov\0\0\0\x38meta"
+    content += b"\0\0\0\x10keys\0\0\0\0\0\0\0\1" + bytes(40)
     (folder / "a.mp4").write_bytes(content)
     return [("a.mp4", "bytes")]
 

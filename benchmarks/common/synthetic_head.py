@@ -111,7 +111,7 @@ def as_exported(bundle: AvatarBundle) -> AvatarBundle:
         cloud = avatar(bundle.default_state, torch.zeros(3))
         coefficients = min(cloud.sh.shape[1], 4)
         config = LinearConfig(
-            _CODES,
+            codes=_CODES,
             hidden_size=128,
             sh_degree=round(coefficients**0.5) - 1,
             anchoring=avatar.anchoring.config,
