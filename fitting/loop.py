@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from likeness.fitting import checkpoint, memory, objective
 from likeness.fitting.avatars import AVATARS, AvatarModel, AvatarShape, TrainingStates
@@ -24,9 +25,10 @@ from likeness.fitting.image_regions import head_box
 from likeness.fitting.objective import Perceptual
 from likeness.fitting.optimizers import make_optimizer, operate, set_rates
 from likeness.fitting.seedings import SEEDINGS
-from likeness.renderers import Renderer, ScreenRequest
+from likeness.renderers import Renderer, RenderOutput, ScreenRequest
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
+from likeness.scene.cloud import GaussianCloud
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import FrameStore
 from likeness.scene.head_state import HeadState
@@ -63,7 +65,7 @@ class Budget:
         """How much of the budget is spent, in [0, 1]."""
         if self.iterations is not None:
             return min(progress.step / max(self.iterations, 1), 1.0)
-        return min(progress.seconds / max(self.minutes * 60, 1e-9), 1.0)
+        return min(progress.seconds / max((self.minutes or 0) * 60, 1e-9), 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +140,12 @@ def fit(
     perceptual: Perceptual | None = None,
     checkpoint_path: Path | None = None,
     listeners: Sequence[Listener] = (),
-    should_stop=lambda: False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> AvatarModel:
     """Fits an avatar to the training frames of a capture, ``config.schedule.batch`` of them in each
     step.
 
-    With a ``checkpoint_path`` the fit goes on from there if the file exists, and saves itself there
+    With a ``checkpoint_path`` the fit resumes from there if the file exists, and saves itself there
     every half minute, at the end and when ``should_stop`` says so (then FitInterrupted is raised).
     Everything random depends on the seed and the step alone, so that a resumed fit takes the same
     steps as an uninterrupted one. Raises FitDivergedError when a loss or gradient is not finite (a
@@ -156,13 +158,12 @@ def fit(
     avatar.warm_up()
     optimizer = make_optimizer(avatar, config.optimizer)
     densifier = DENSIFIERS[config.densifier](config.densify)
-    progress = Progress()
+    batches = _Batches(capture, frames, config, device, seed)
+    progress, unread, last_save = Progress(), Unread(), time.monotonic()
+    read_every = 1 if torch.device(device).type == "cpu" else _READ_EVERY
     if checkpoint_path is not None and checkpoint_path.exists():
         progress = checkpoint.load(checkpoint_path, avatar, optimizer, densifier)
-        log.info("going on from iteration %d", progress.step)
-    states, cameras = capture.states.to(device), capture.cameras.to(device)
-    last_save, boxes, unread = time.monotonic(), {}, Unread()
-    read_every = 1 if torch.device(device).type == "cpu" else _READ_EVERY
+        log.info("resuming at iteration %d", progress.step)
 
     def save() -> None:
         unread.read()
@@ -173,43 +174,21 @@ def fit(
         if should_stop():
             save()
             raise FitInterrupted
-        started = budget.clock()
-        nominal = fraction * config.schedule.iterations
-        generator = generator_of(seed, progress.step)
-        chosen = frames_of(capture.train, progress.step, seed, config.schedule.batch)
-        divisor = 2 if nominal < config.schedule.half_resolution_until else 1
-        state, camera = _at(chosen, states, cameras)
-        if divisor > 1:
-            camera = camera.reduced(divisor)
+        started, nominal = budget.clock(), fraction * config.schedule.iterations
+        batch = batches.draw(progress.step, nominal)
         set_rates(optimizer, fraction, _stride(config, nominal, progress.step))
         avatar.advance(nominal)
-        target = frames.get(chosen[0] if len(chosen) == 1 else chosen, divisor)
-        backgrounds = torch.stack(
-            [objective.background_colour(config.objective, generator) for _ in chosen]
-        )
-        (background,) = to_device((backgrounds.view(*state.batch_shape, 3),), device)
-        use_perceptual = perceptual is not None and nominal >= config.objective.perceptual_from
-        for frame in chosen if use_perceptual else ():
-            if (frame, divisor) not in boxes:
-                whole = config.objective.perceptual_region == "frame"
-                box = (
-                    (0, 0, camera.width, camera.height)
-                    if whole
-                    else head_box(capture.frames[frame], divisor)
-                )
-                boxes[frame, divisor] = box
-
-        output, cloud = render(
-            avatar, renderer, state, camera, config, screen=densifier.wants_screen(nominal)
-        )
+        screen = densifier.wants_screen(nominal)
+        output, cloud = render(avatar, renderer, batch.state, batch.camera, config, screen=screen)
+        compare = perceptual if nominal >= config.objective.perceptual_from else None
         loss, terms, squared_error = objective.compute(
             config.objective,
             output,
-            target,
-            background,
+            batch.target,
+            batch.background,
             avatar,
-            perceptual if use_perceptual else None,
-            [boxes[frame, divisor] for frame in chosen] if use_perceptual else None,
+            compare,
+            None if compare is None else batches.boxes(batch),
         )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -219,10 +198,9 @@ def fit(
             unread.read()
         if progress.step % _FINITE_EVERY == 0:
             _check_gradients(avatar, progress.step)
-        densifier.observe(output, cloud, max(camera.width, camera.height))
+        densifier.observe(output, cloud, max(batch.camera.width, batch.camera.height))
         optimizer.step()
-        surgery = densifier.plan(nominal, avatar, generator)
-        if surgery is not None:
+        if (surgery := densifier.plan(nominal, avatar, batch.generator)) is not None:
             operate(avatar, optimizer, surgery)
             memory.release_pages()
 
@@ -233,7 +211,7 @@ def fit(
             nominal,
             budget.fraction(progress),
             progress.seconds,
-            chosen,
+            batch.frames,
             figures,
             avatar.num_gaussians,
         )
@@ -248,6 +226,64 @@ def fit(
     return avatar
 
 
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """What one step takes: the positions of its frames in the capture; their states and cameras,
+    [] of one frame, else [B]; the colours and mattes to compare with, [*b, H, W, 3] and
+    [*b, H, W, 1], reduced by ``divisor``; the background colours [*b, 3]; the step's random
+    numbers."""
+
+    frames: tuple[int, ...]
+    state: HeadState
+    camera: Camera
+    target: tuple[Tensor, Tensor]
+    background: Tensor
+    divisor: int
+    generator: torch.Generator
+
+
+class _Batches:
+    """The training frames of a capture, as steps take them."""
+
+    def __init__(
+        self,
+        capture: Capture,
+        frames: FrameStore,
+        config: FitConfig,
+        device: torch.device | str,
+        seed: int,
+    ) -> None:
+        self._capture, self._frames, self._config = capture, frames, config
+        self._device, self._seed = device, seed
+        self._states, self._cameras = capture.states.to(device), capture.cameras.to(device)
+        self._boxes: dict[tuple[int, int], objective.Box] = {}
+
+    def draw(self, step: int, nominal: float) -> _Batch:
+        """Those of a step, a function of the seed and the step alone."""
+        schedule, generator = self._config.schedule, generator_of(self._seed, step)
+        chosen = frames_of(self._capture.train, step, self._seed, schedule.batch)
+        divisor = 2 if nominal < schedule.half_resolution_until else 1
+        state, camera = _at(chosen, self._states, self._cameras)
+        if divisor > 1:
+            camera = camera.reduced(divisor)
+        target = self._frames.get(chosen[0] if len(chosen) == 1 else chosen, divisor)
+        colours = [objective.background_colour(self._config.objective, generator) for _ in chosen]
+        shared = torch.stack(colours).view(*state.batch_shape, 3)
+        (background,) = to_device((shared,), self._device)
+        return _Batch(chosen, state, camera, target, background, divisor, generator)
+
+    def boxes(self, batch: _Batch) -> list[objective.Box]:
+        """Where the perceptual loss looks at each frame of a batch."""
+        for frame in batch.frames:
+            if (frame, batch.divisor) not in self._boxes:
+                if self._config.objective.perceptual_region == "frame":
+                    box = 0, 0, batch.camera.width, batch.camera.height
+                else:
+                    box = head_box(self._capture.frames[frame], batch.divisor)
+                self._boxes[frame, batch.divisor] = box
+        return [self._boxes[frame, batch.divisor] for frame in batch.frames]
+
+
 def render(
     avatar: AvatarModel,
     renderer: Renderer,
@@ -256,7 +292,7 @@ def render(
     config: FitConfig,
     *,
     screen: ScreenRequest = False,
-):
+) -> tuple[RenderOutput, GaussianCloud]:
     """The renderings of states [*b] by cameras [*b] of the world, and the clouds that they show."""
     if not config.schedule.expressions:
         state = state.expressionless()
@@ -275,8 +311,8 @@ def check_batch(config: FitConfig, capture: Capture) -> None:
     """Raises UserError where a batch would need more training frames than there are."""
     if config.schedule.batch > len(capture.train):
         raise UserError(
-            f"schedule.batch={config.schedule.batch}: there are only {len(capture.train)} training frames; "
-            "set it to no more than these"
+            f"schedule.batch={config.schedule.batch}: there are only {len(capture.train)} training "
+            "frames; set it to no more than these"
         )
 
 
@@ -297,10 +333,9 @@ def frames_of(train: tuple[int, ...], step: int, seed: int, batch: int) -> tuple
     """
     epoch, position = divmod(step, len(train) // batch)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(train), generator=generator)[
-        position * batch : (position + 1) * batch
-    ]
-    return tuple(train[index] for index in order.tolist())
+    order = torch.randperm(len(train), generator=generator)
+    chosen = order[position * batch : (position + 1) * batch]
+    return tuple(train[index] for index in chosen.tolist())
 
 
 def _at(chosen: tuple[int, ...], states: HeadState, cameras: Camera) -> tuple[HeadState, Camera]:
@@ -308,18 +343,18 @@ def _at(chosen: tuple[int, ...], states: HeadState, cameras: Camera) -> tuple[He
     if len(chosen) == 1:
         return states[chosen[0]], cameras[chosen[0]]
     # Stacked, not indexed by a list, which would be copied to a GPU and make the host wait.
-    return HeadState.stack([states[frame] for frame in chosen]), Camera.stack(
-        [cameras[frame] for frame in chosen]
-    )
+    state = HeadState.stack([states[frame] for frame in chosen])
+    return state, Camera.stack([cameras[frame] for frame in chosen])
 
 
 def _check_gradients(avatar: AvatarModel, step: int) -> None:
     names, finite = [], []
     for name, parameter in avatar.named_parameters():
-        gradients = [parameter.grad, *itertools.chain(*factors_of(parameter))]
-        flags = [torch.isfinite(gradient).all() for gradient in gradients if gradient is not None]
-        names += [name] * len(flags)
-        finite += flags
-    for name, is_finite in zip(names, torch.stack(finite).tolist() if finite else []):
+        for gradient in (parameter.grad, *itertools.chain(*factors_of(parameter))):
+            if gradient is not None:
+                names.append(name)
+                finite.append(torch.isfinite(gradient).all())
+    flags = torch.stack(finite).tolist() if finite else []
+    for name, is_finite in zip(names, flags):
         if not is_finite:
             raise FitDivergedError(f"iteration {step}: the gradient of {name} is not finite")

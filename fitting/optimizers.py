@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import MutableMapping
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from likeness.fitting.avatars import AvatarModel
-from likeness.fitting.fused_adam import FusedAdam, make_adam
+from likeness.fitting.fused_adam import make_adam
 from likeness.scene.bounds import Share
 
 
@@ -22,25 +23,31 @@ class OptimizerConfig:
     """Adam's epsilon; per-Gaussian gradients are tiny."""
 
 
+class Optimizer(Protocol):
+    """What fits need of an optimizer, as PyTorch's have it."""
+
+    @property
+    def state(self) -> MutableMapping[Tensor, dict[str, Any]]: ...
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+    def zero_grad(self, set_to_none: bool = True) -> None: ...
+
+    def step(self) -> Any: ...
+
+
 class JointOptimizer:
-    """Two optimizers that step as one: Adam for flat parameters, Riemannian Adam for those on a
-    manifold.
+    """Optimizers that step as one, such as Adam for flat parameters and Riemannian Adam for those
+    on a manifold. They share one ``state``, by parameter, and their groups are listed together."""
 
-    They share one ``state``, by parameter, and their groups are listed together.
-    """
-
-    def __init__(self, *parts: FusedAdam | torch.optim.Optimizer) -> None:
-        self._parts = parts
+    def __init__(self, *parts: Any) -> None:
+        self._parts, self.state = parts, parts[0].state
         for part in parts[1:]:
-            part.state = parts[0].state
+            part.state = self.state
 
     @property
-    def state(self):
-        """What each parameter's optimizer remembers of it."""
-        return self._parts[0].state
-
-    @property
-    def param_groups(self) -> list[dict]:
+    def param_groups(self) -> list[dict[str, Any]]:
         return [group for part in self._parts for group in part.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -50,9 +57,6 @@ class JointOptimizer:
     def step(self) -> None:
         for part in self._parts:
             part.step()
-
-
-Optimizer = FusedAdam | torch.optim.Optimizer | JointOptimizer
 
 
 def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> Optimizer:
@@ -75,14 +79,8 @@ def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> Optimizer:
     for kind, parameters in kinds.items():
         rates = getattr(avatar.config.rates, kind)
         linear = kind in avatar.config.rates.linear or min(rates) <= 0
-        group = {
-            "params": parameters,
-            "kind": kind,
-            "lr": rates[0],
-            "rates": rates,
-            "linear": linear,
-        }
-        (curved if kind in avatar.spherical else flat).append(group)
+        settings = {"kind": kind, "lr": rates[0], "rates": rates, "linear": linear}
+        (curved if kind in avatar.spherical else flat).append({"params": parameters, **settings})
     means = avatar.per_gaussian["means"]
     adam = make_adam(flat, means.device, means.dtype, config.epsilon)
     if not curved:
@@ -106,8 +104,10 @@ def _to_sphere(avatar: AvatarModel) -> None:
         flat = avatar.per_gaussian[name]
         if not isinstance(flat, geoopt.ManifoldParameter):
             sphere = geoopt.SphereExact()
+            projected = sphere.projx(flat.detach())
             avatar.per_gaussian[name] = geoopt.ManifoldParameter(
-                sphere.projx(flat.detach()), manifold=sphere
+                projected,
+                manifold=sphere,  # pyright: ignore[reportCallIssue]
             )
 
 
@@ -147,11 +147,8 @@ def operate(avatar: AvatarModel, optimizer: Optimizer, surgery: Surgery) -> None
     """
     if len(surgery.source) == 0:
         raise ValueError("surgery would leave no Gaussians")
-    unknown = set(surgery.overrides) - set(avatar.per_gaussian)
-    if unknown:
-        raise ValueError(
-            f"surgery overrides parameters that the avatar does not have: {sorted(unknown)}"
-        )
+    if unknown := set(surgery.overrides) - set(avatar.per_gaussian):
+        raise ValueError(f"surgery overrides unknown parameters: {sorted(unknown)}")
     groups = {id(group["params"][0]): group for group in optimizer.param_groups}
     for name, old in list(avatar.per_gaussian.items()):
         value = surgery.overrides.get(name)
@@ -176,6 +173,6 @@ def operate(avatar: AvatarModel, optimizer: Optimizer, surgery: Surgery) -> None
 def _like(old: nn.Parameter, data: Tensor) -> nn.Parameter:
     """A parameter of the old one's class; manifold parameters keep their manifold."""
     manifold = getattr(old, "manifold", None)
-    if manifold is not None:
-        return type(old)(data.clone(), manifold=manifold)
-    return nn.Parameter(data.clone(), requires_grad=old.requires_grad)
+    if manifold is None:
+        return nn.Parameter(data.clone(), requires_grad=old.requires_grad)
+    return type(old)(data.clone(), manifold=manifold)  # pyright: ignore[reportCallIssue]

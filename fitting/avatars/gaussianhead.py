@@ -149,7 +149,8 @@ class GaussianHeadConfig(AvatarConfig):
             raise ValueError(f"derivations: expected 0 or a divisor of channels ({self.channels})")
         if self.derivation_schedule and not _is_power_of_two(self.derivations):
             raise ValueError(
-                f"derivations: expected a power of two with derivation_schedule, got {self.derivations}"
+                "derivations: expected a power of two with derivation_schedule, "
+                f"got {self.derivations}"
             )
         if not 0 < self.deform_skip < self.deform_layers:
             raise ValueError(f"deform_skip: expected a layer from 1 to {self.deform_layers - 1}")

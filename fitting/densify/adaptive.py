@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.densify.base import Densifier
 from likeness.fitting.optimizers import Surgery
 from likeness.renderers.output import RenderOutput, ScreenRequest
 from likeness.scene.bounds import Gaussians, NonNegative, Share, Steps
@@ -24,6 +25,7 @@ from likeness.scene.transforms import normalize_quats, quats_to_matrices
 
 # by which the scales of the two halves of a split Gaussian are divided (Kerbl et al. 2023)
 _SPLIT = 1.6
+_SUMS = "gradients", "counts", "opacities"  # what is summed up between two rounds, [N] each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,16 +60,15 @@ class AdaptiveConfig:
     takes 4 GB with 40 000)."""
 
 
-class AdaptiveDensifier:
-    """See the module; follows the protocol of ``likeness.fitting.densify.base``."""
+class AdaptiveDensifier(Densifier):
+    """See the module."""
+
+    config: AdaptiveConfig
 
     def __init__(self, config: AdaptiveConfig) -> None:
-        self.config = config
-        self._seen = 0
+        super().__init__(config)
         self._last_round = float(config.start)
-        self._gradients: Tensor | None = None
-        self._counts: Tensor | None = None
-        self._opacities: Tensor | None = None
+        self._forget(0, torch.device("cpu"))
 
     def wants_screen(self, step: float) -> ScreenRequest:
         return step < self.config.stop and ("absolute" if self.config.absolute_gradients else True)
@@ -76,21 +77,22 @@ class AdaptiveDensifier:
         screen = output.screen
         if screen is None or screen.means2d.grad is None:
             return
-        gradient = screen.means2d.absgrad if self.config.absolute_gradients else screen.means2d.grad
+        gradient = screen.means2d.grad
+        if self.config.absolute_gradients:
+            gradient = screen.means2d.absgrad  # pyright: ignore[reportAttributeAccessIssue]
         count = cloud.num_gaussians
-        visible, opacities = (
-            tensor.detach().reshape(-1, count) for tensor in (screen.visible, cloud.opacities)
-        )
-        pictures = len(visible)
+        visible = screen.visible.detach().reshape(-1, count)
+        opacities = cloud.opacities.detach().reshape(-1, count)
+        images = len(visible)
         # From pixels to normalised device coordinates, which span two units; the loss is a mean
-        # over the pictures, each of which counts as if it had come alone.
-        norms = gradient.reshape(-1, count, 2).norm(dim=-1) * (pictures * image_size / 2)
-        if self._gradients is None or len(self._gradients) != count:
+        # over the images, each of which counts as if it had come alone.
+        norms = gradient.reshape(-1, count, 2).norm(dim=-1) * (images * image_size / 2)
+        if len(self._gradients) != count:
             self._forget(count, norms.device)
         self._gradients += torch.where(visible, norms, 0).sum(0)
         self._counts += visible.sum(0)
         self._opacities = torch.maximum(self._opacities, opacities.amax(0))
-        self._seen += pictures
+        self._seen += images
 
     def plan(self, step: float, avatar: AvatarModel, generator: torch.Generator) -> Surgery | None:
         config = self.config
@@ -126,7 +128,7 @@ class AdaptiveDensifier:
             split = grow & (largest > config.split_scale)
             clone = grow & ~split
             index = torch.arange(len(keep), device=keep.device)
-            # Kept ones (a split one stays as its first half), then clones, then the second halves.
+            # Survivors (a split one stays as its first half), then clones, then the second halves.
             source = torch.cat([index[keep], index[clone], index[split]])
             fresh = torch.cat(
                 [split[keep], torch.ones_like(source[int(keep.sum()) :], dtype=torch.bool)]
@@ -134,8 +136,9 @@ class AdaptiveDensifier:
             halves = torch.cat([split[keep], split[clone], split[split]])
             means, log_scales = p["means"][source].clone(), p["log_scales"][source].clone()
             noise = torch.randn(means.shape, generator=generator).to(means)
-            turn = quats_to_matrices(normalize_quats(p["quats"][source][halves]))
-            means[halves] += (turn @ (noise[halves] * scales[source][halves])[..., None])[..., 0]
+            rotation = quats_to_matrices(normalize_quats(p["quats"][source][halves]))
+            offsets = noise[halves] * scales[source][halves]
+            means[halves] += (rotation @ offsets[..., None])[..., 0]
             log_scales[halves] -= math.log(_SPLIT)
         return Surgery(source, fresh, {"means": means, "log_scales": log_scales})
 
@@ -152,48 +155,16 @@ class AdaptiveDensifier:
 
     def state(self) -> dict[str, Tensor]:
         state = {"progress": torch.tensor([self._seen, self._last_round], dtype=torch.float64)}
-        if self._gradients is not None:
-            state |= {
-                "gradients": self._gradients,
-                "counts": self._counts,
-                "opacities": self._opacities,
-            }
+        if len(self._gradients):
+            state |= {name: getattr(self, f"_{name}") for name in _SUMS}
         return state
 
     def declared(self) -> dict[str, Array]:
-        seen = {
-            name: Array(("N",), low=0, optional=True)
-            for name in ("gradients", "counts", "opacities")
-        }
-        return {"progress": Array((2,), "float64", low=0)} | seen
+        sums = {name: Array(("N",), low=0, optional=True) for name in _SUMS}
+        return {"progress": Array((2,), "float64", low=0)} | sums
 
     def load(self, state: dict[str, Tensor]) -> None:
         self._seen, self._last_round = int(state["progress"][0]), float(state["progress"][1])
         if "gradients" in state:
-            self._gradients, self._counts = state["gradients"].clone(), state["counts"].clone()
-            self._opacities = state["opacities"].clone()
-
-
-class NoDensifier:
-    """Leaves the Gaussians as they are."""
-
-    def __init__(self, config: AdaptiveConfig) -> None:
-        del config
-
-    def wants_screen(self, step: float) -> ScreenRequest:
-        return False
-
-    def observe(self, output: RenderOutput, cloud: GaussianCloud, image_size: int) -> None:
-        return None
-
-    def plan(self, step: float, avatar: AvatarModel, generator: torch.Generator) -> Surgery | None:
-        return None
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def declared(self) -> dict[str, Array]:
-        return {}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        return None
+            for name in _SUMS:
+                setattr(self, f"_{name}", state[name].clone())

@@ -191,7 +191,7 @@ def choose_for(
     avatar.with_networks({name: recorder(name) for name in networks})(state, eye)
     for name, network in networks.items():
 
-        def time_of(evaluator: Network | None, name: str = name) -> float:
+        def time_of(evaluator: Network | None, name: str = name, avatar=avatar) -> float:
             tried = avatar if evaluator is None else avatar.with_networks({name: evaluator})
             return milliseconds(lambda: tried(state, eye), eye.device, clock)
 

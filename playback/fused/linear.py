@@ -8,8 +8,8 @@ from torch.nn.functional import pad
 
 from likeness.fitting.avatars import FrozenAvatar
 from likeness.fitting.avatars.linear import Linear
-from likeness.playback.fused.shared import BLOCK, Shared
 from likeness.ops.unit_quaternions import unit_quats
+from likeness.playback.fused.shared import Shared
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 
@@ -53,32 +53,13 @@ class FusedLinear:
         avatars."""
         from likeness.playback.fused.kernels.place import place_linear
 
-        shared, anchoring = self._shared, self._shared.anchoring
-        count, coefficients = shared.count, (shared.degree + 1) ** 2
+        shared, coefficients = self._shared, (self._shared.degree + 1) ** 2
+        count = shared.count
         sizes = (count, 3), (count, 4), (count, 3), (count,), (count, coefficients, 3)
         fields = [self._rest.new_empty(size) for size in sizes]
-        with shared.on_device():
-            moved = shared.read(state)
-            blended = torch.mv(self._modes.T, self._codes)
-            place_linear[(shared.stride // BLOCK,)](
-                shared.state,
-                shared.frames,
-                moved,
-                shared.bound,
-                shared.vertices,
-                blended,
-                self._rest,
-                *fields,
-                count,
-                shared.stride,
-                self._motion,
-                shared.degree,
-                shared.sway,
-                anchoring.rigged,
-                anchoring.swaying,
-                anchoring.two_frames,
-                BLOCK,
-            )
+        moved = shared.read(state)
+        blended = torch.mv(self._modes.T, self._codes)
+        shared.place(place_linear, moved, blended, self._rest, *fields, MOTION=self._motion)
         return GaussianCloud(*fields)
 
 

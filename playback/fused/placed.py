@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.avatars import FrozenAvatar
-from likeness.playback.fused.shared import BLOCK, Shared
+from likeness.playback.fused.shared import Shared
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 
@@ -29,28 +29,12 @@ class FusedPlacing:
         avatar's parameters."""
         from likeness.playback.fused.kernels.place import place_cloud
 
-        cloud, shared = self._avatar.canonical(state, eye), self._shared
-        anchoring = shared.anchoring
-        given = [tensor.contiguous() for tensor in (cloud.means, cloud.quats, cloud.sh)]
-        names = ("means", "quats", "sh") if anchoring.two_frames else ("means",)
-        fields = {name: torch.empty_like(tensor) for name, tensor in zip(names, given)}
-        with shared.on_device():
-            moved = shared.read(state)
-            place_cloud[(shared.stride // BLOCK,)](
-                shared.state,
-                shared.frames,
-                moved,
-                shared.bound,
-                shared.vertices,
-                *given,
-                *(fields.get(name, given[0]) for name in ("means", "quats", "sh")),
-                shared.count,
-                shared.stride,
-                shared.degree,
-                shared.sway,
-                anchoring.rigged,
-                anchoring.swaying,
-                anchoring.two_frames,
-                BLOCK,
-            )
+        cloud = self._avatar.canonical(state, eye)
+        given = {name: getattr(cloud, name).contiguous() for name in ("means", "quats", "sh")}
+        # with one frame only means change
+        moving = given if self._avatar.head_weights is not None else ("means",)
+        fields = {name: torch.empty_like(given[name]) for name in moving}
+        outputs = (given | fields).values()
+        moved = self._shared.read(state)
+        self._shared.place(place_cloud, moved, *given.values(), *outputs)
         return dataclasses.replace(cloud, **fields)

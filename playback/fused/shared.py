@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +19,8 @@ BLOCK = 128
 
 
 class Shared:
-    """Reads states by ``read_state``, and holds how Gaussians are anchored. Not for several threads
-    at a time.
+    """Reads states by ``read_state``, and places Gaussians as they are anchored. Not for several
+    threads at a time.
 
     state, frames: what the kernels call so, of the last state read. codes: the coder's outputs
     then. bound, vertices: rows of ``stride`` numbers, for ``place_linear`` and ``place_cloud``;
@@ -33,7 +34,7 @@ class Shared:
         from likeness.playback.fused.kernels.state import FRAMES, HARMONICS, SAMPLES
 
         model = avatar.model
-        p, self.anchoring = model.per_gaussian, model.config.anchoring
+        p, self._anchoring = model.per_gaussian, model.config.anchoring
         self.count, self.degree = model.num_gaussians, degree
         self.stride = -(-self.count // BLOCK) * BLOCK
         self._expressions, self._joints = model.num_expressions, model.num_joints
@@ -57,44 +58,61 @@ class Shared:
         results = nothing.new_zeros(sum(sizes))
         self.codes, self.frames = results.split(sizes)
         self._results = results
-        self.sway = self._expressions + 4 * self._joints + 32
-        """Where in ``state`` the sway begins."""
-        self.state = nothing.new_zeros(self.sway + 2 * NUM_POINTS)
+        # expressions, joints, two poses, and the secondary motion
+        numbers = self._expressions + 4 * self._joints + 2 * 16 + 2 * NUM_POINTS
+        self.state = nothing.new_zeros(numbers)
 
     def read(self, state: HeadState) -> Tensor:
         """From here on ``state``, ``frames`` and ``codes`` are of this state []; how far it moves
         the rig's vertices, [V * 3]."""
         from likeness.playback.fused.kernels.state import read_state
 
-        parts = (
-            state.expression,
-            state.joints,
-            state.T_world_head,
-            state.T_world_body,
-            state.secondary_motion,
-        )
-        torch.cat([part.reshape(-1) for part in parts], out=self.state)
-        read_state[(1,)](
-            self.state,
-            self._weights,
-            self._biases,
-            self._directions,
-            self._solve,
-            self._results,
-            self._expressions,
-            self._joints,
-            len(self._weights),
-            len(self.codes),
-            self.degree if self.anchoring.two_frames else 0,
-            num_warps=8 if len(self.codes) else 1,
-        )
+        torch.cat([part.reshape(-1) for part in state.fields().values()], out=self.state)
+        kernel: Any = read_state
+        with self._on_device():
+            kernel[(1,)](
+                self.state,
+                self._weights,
+                self._biases,
+                self._directions,
+                self._solve,
+                self._results,
+                self._expressions,
+                self._joints,
+                len(self._weights),
+                len(self.codes),
+                self.degree if self._anchoring.two_frames else 0,
+                num_warps=8 if len(self.codes) else 1,
+            )
         return torch.mv(self._shapes.T, self.state[: self._expressions])
+
+    def place(self, kernel: Any, moved: Tensor, *arguments: Tensor, **options: Any) -> None:
+        """Launches ``place_linear`` or ``place_cloud`` for the state that was read, which moves the
+        rig's vertices by ``moved``. arguments, options: those that the kernel has of its own."""
+        with self._on_device():
+            kernel[(self.stride // BLOCK,)](
+                self.state,
+                self.frames,
+                moved,
+                self.bound,
+                self.vertices,
+                *arguments,
+                self.count,
+                self.stride,
+                DEGREE=self.degree,
+                SWAY=len(self.state) - 2 * NUM_POINTS,
+                RIGGED=self._anchoring.rigged,
+                SWAYING=self._anchoring.swaying,
+                TWO_FRAMES=self._anchoring.two_frames,
+                BLOCK=BLOCK,
+                **options,
+            )
 
     def rows(self, rows: Tensor) -> Tensor:
         """[*, N] as [*, stride], filled up with zeros."""
         return pad(rows, (0, self.stride - self.count)).contiguous()
 
-    def on_device(self) -> contextlib.AbstractContextManager:
+    def _on_device(self) -> contextlib.AbstractContextManager:
         """Inside, kernels are launched on the avatar's device."""
         device = self.state.device
         return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

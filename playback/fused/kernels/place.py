@@ -1,5 +1,5 @@
-"""Clouds, one Gaussian to a lane: moved by the rig, by sway, and by the two frames of head and
-body.
+"""Clouds, one Gaussian to a lane: moved by the rig, by secondary motion, and by the two frames of
+head and body.
 
 Formulas and their order are those of ``likeness.ops.deform`` and
 ``likeness.fitting.avatars.linear``.
@@ -7,28 +7,28 @@ Formulas and their order are those of ``likeness.ops.deform`` and
 
 from __future__ import annotations
 
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
 
 from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
 from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD
-from likeness.ops.deform import lattice_description
+from likeness.ops.deform import FACE_EDGE, FACE_M, FACE_RADII_M
 from likeness.playback.fused.kernels import state as shared
 from likeness.playback.fused.kernels.rotations import product, turned_by
+from likeness.scene.lattice import COLUMNS, HIGH_M, LOW_M, ROWS
 
 _FRAMES, _HARMONICS = tl.constexpr(shared.FRAMES), tl.constexpr(shared.HARMONICS)
 _SHIFT_M, _TURN_RAD = tl.constexpr(SHIFT_M), tl.constexpr(TURN_RAD)
 _SMALLEST, _LARGEST = (tl.constexpr(limit) for limit in LOG_SCALE_LIMITS)
-_SWAY = lattice_description()
-_COLUMNS, _ROWS = tl.constexpr(_SWAY["columns"]), tl.constexpr(_SWAY["rows"])
-_LOW_X, _LOW_Y = (tl.constexpr(value) for value in _SWAY["low_m"])
+_COLUMNS, _ROWS = tl.constexpr(COLUMNS), tl.constexpr(ROWS)
+_LOW_X, _LOW_Y = (tl.constexpr(value) for value in LOW_M)
 _PER_METRE_X, _PER_METRE_Y = (
     tl.constexpr((points - 1) / (high - low))
-    for points, low, high in zip((_SWAY["columns"], _SWAY["rows"]), _SWAY["low_m"], _SWAY["high_m"])
+    for points, low, high in zip((COLUMNS, ROWS), LOW_M, HIGH_M)
 )
-_FACE_X, _FACE_Y, _FACE_Z = (tl.constexpr(value) for value in _SWAY["face_m"])
-_RADIUS_X, _RADIUS_Y, _RADIUS_Z = (tl.constexpr(value) for value in _SWAY["radii_m"])
-_FACE_EDGE = tl.constexpr(_SWAY["edge"])
+_FACE_X, _FACE_Y, _FACE_Z = (tl.constexpr(value) for value in FACE_M)
+_RADIUS_X, _RADIUS_Y, _RADIUS_Z = (tl.constexpr(value) for value in FACE_RADII_M)
+_FACE_EDGE = tl.constexpr(FACE_EDGE)
 
 
 @triton.jit
@@ -57,7 +57,7 @@ def place_linear(
 ):
     """The cloud of a linear avatar.
 
-    state: as ``read_state`` has it, with the sway's offsets [rows, columns, 2] from SWAY on.
+    state: as ``read_state`` has it, with the secondary motion's offsets [rows, columns, 2] from SWAY on.
     frames: ``read_state``'s, with the turn behind them. moved: how far the rig's vertices are, [V,
     3].
     Of Gaussians there is a row of ``stride`` numbers for each value: bound (head weight, rig

@@ -6,8 +6,8 @@ Formulas and their order are those of ``likeness.ops.harmonics``,
 
 from __future__ import annotations
 
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
 
 from likeness.ops import harmonics
 from likeness.playback.fused.kernels.rotations import angle_over_sine, quaternion
