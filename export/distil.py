@@ -154,7 +154,7 @@ def _linear(bundle: AvatarBundle, lesson: Lesson, config: LinearConfig, seed: in
     student.anchoring.load_state_dict(teacher.anchoring.state_dict())
     with torch.no_grad():
         if rig is not None:
-            student.rig_shapes.copy_(rig)
+            student.get_buffer("rig_shapes").copy_(rig)
         for name in ("head_logits", "rig_vertices", "rig_weights"):
             if name in teacher.per_gaussian:
                 student.per_gaussian[name].copy_(teacher.per_gaussian[name])
@@ -176,8 +176,9 @@ def _importance(
         seed,
     )
     with torch.no_grad():
-        probe.coder[0].weight.zero_()
-        probe.coder[0].bias.fill_(1)
+        (layer,) = linear_layers(probe)
+        layer.weight.zero_()
+        layer.bias.fill_(1)
     renderer = create("cpu")
     found = sensitivity(
         probe,
@@ -190,6 +191,11 @@ def _importance(
     )
     # What no probe saw may be seen from elsewhere: it counts a little.
     return found + 1e-3 * found.mean(0)
+
+
+def linear_layers(avatar: Linear) -> list[nn.Linear]:
+    """The layers of the network that gives the codes."""
+    return [module for module in avatar.coder if isinstance(module, nn.Linear)]
 
 
 def _inputs(states: HeadState, reads_pose: bool) -> Tensor:

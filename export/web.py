@@ -44,11 +44,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from likeness.export.base import Exporter, ExportOptions, without_refiner
 from likeness.export.culling import culled
-from likeness.export.distil import distil
+from likeness.export.distil import distil, linear_layers
 from likeness.export.fidelity import agreement, pictures
 from likeness.export.quantized import ArrayFile
 from likeness.export.sampling import teaching_states
@@ -85,7 +85,7 @@ def _export(
     bundle, facts = without_refiner(bundle, "a web page")
     test_states = teaching_states(bundle).kept
     small = culled(bundle, options.progress)
-    if bundle.avatar.kind != Linear.kind:
+    if not isinstance(small.avatar, Linear):
         small, _ = distil(small, options.codes, progress=options.progress)
     psnr = None
     if small is not bundle:
@@ -99,7 +99,9 @@ def _export(
             out,
             size / 1e6,
         )
-    facts |= {"codes": small.avatar.config.codes, "gaussians": small.avatar.num_gaussians}
+    avatar = small.avatar
+    assert isinstance(avatar, Linear)
+    facts |= {"codes": avatar.config.codes, "gaussians": avatar.num_gaussians}
     return {"bytes": size, "psnr": psnr, **facts}
 
 
@@ -151,7 +153,9 @@ def _add_gaussians(arrays: ArrayFile, avatar: Linear) -> None:
         used, places = p["rig_vertices"].unique(return_inverse=True)
         arrays.exact("rig_vertices", places.T, "uint16")
         arrays.even("rig_weights", p["rig_weights"].T)
-        arrays.even("rig_shapes", avatar.rig_shapes[:, used].transpose(1, 2).flatten(1))
+        arrays.even(
+            "rig_shapes", avatar.get_buffer("rig_shapes")[:, used].transpose(1, 2).flatten(1)
+        )
 
 
 def _add_seen(arrays: ArrayFile, seen: ClampedGaussians) -> None:
@@ -166,15 +170,15 @@ def _add_shared(arrays: ArrayFile, avatar: Linear) -> None:
         directions, solve = spherical_harmonics.rotation_samples(avatar.config.sh_degree)
         arrays.exact("harmonics.directions", directions.T)
         arrays.exact("harmonics.solve", solve)
-    for index, layer in enumerate(_layers(avatar)):
+    for index, layer in enumerate(linear_layers(avatar)):
         arrays.exact(f"coder.{index}.weight", layer.weight)
         arrays.exact(f"coder.{index}.bias", layer.bias[None])
     if avatar.anchoring.config.pose_correction:
         anchoring = avatar.anchoring
-        arrays.exact("correction.mean", anchoring.expression_mean[None])
-        arrays.exact("correction.components", anchoring.expression_components.T)
-        arrays.exact("correction.pose_scale", anchoring.pose_scale[None])
-        arrays.exact("correction.weight", anchoring.correction.T)
+        arrays.exact("correction.mean", anchoring.get_buffer("expression_mean")[None])
+        arrays.exact("correction.components", anchoring.get_buffer("expression_components").T)
+        arrays.exact("correction.pose_scale", anchoring.get_buffer("pose_scale")[None])
+        arrays.exact("correction.weight", anchoring.get_parameter("correction").T)
 
 
 def _add_recording(arrays: ArrayFile, bundle: AvatarBundle) -> None:
@@ -197,7 +201,7 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "num_gaussians": avatar.num_gaussians,
         "codes": avatar.config.codes,
         "sh_degree": avatar.config.sh_degree,
-        "layers": len(_layers(avatar)),
+        "layers": len(linear_layers(avatar)),
         "motion": avatar.config.motion,
         "two_frames": anchoring.two_frames,
         "rigged": anchoring.rigged,
@@ -237,10 +241,6 @@ def _seen(views: RecordedViews) -> dict[str, Any]:
 
     facts = {"centre": list(HEAD_CENTRE), "fade_rad": FADE, "longest_m": MAX_HIDDEN_M}
     return {"head": limits(views.head), "body": limits(views.body), **facts}
-
-
-def _layers(avatar: Linear) -> list[nn.Linear]:
-    return [module for module in avatar.coder if isinstance(module, nn.Linear)]
 
 
 def _rows(modes: Tensor) -> Tensor:

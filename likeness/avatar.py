@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from likeness.export.base import ExportOptions
 from likeness.export.formats import EXPORTERS, export_avatar
@@ -113,8 +114,8 @@ class Avatar:
 
         yaw, pitch: degrees about the head, from where the video's camera stood: to the subject's
             left, and upwards.
-        fov: horizontal field of view in degrees. distance: metres from the middle of the head. None:
-            those of the video.
+        fov: horizontal field of view in degrees. distance: metres from the middle of the head.
+            None: those of the video.
         size: pixels of a square image, or width and height.
         """
         T_world_head = self.bundle.default_state.T_world_head
@@ -140,18 +141,20 @@ class Avatar:
         background: str | tuple[float, float, float] | None = "white",
         *,
         extrapolate: bool = False,
-    ) -> np.ndarray:
+    ) -> NDArray[np.uint8]:
         """The image of one state, uint8 sRGB [H, W, 3], or [H, W, 4] without a background.
 
         state: a single one, the neutral head if None. camera: the video's camera if None.
-        size: pixels of a square image, or width and height; None: 512, or the camera's own where one
-            is given. All that the camera sees is in the image; another shape shows more at two sides.
+        size: pixels of a square image, or width and height; None: 512, or the camera's own where
+            one is given. All that the camera sees is in the image; another shape shows more at two
+            sides.
         background: a colour by its name, ``#rrggbb`` or three numbers in [0, 1], the path of an
             image, or None: transparent, with straight alpha.
-        extrapolate: show the avatar as it is from views that the video never showed, too; else it is
-            clamped to what the video supports.
+        extrapolate: show the avatar as it is from views that the video never showed, too; else it
+            is clamped to what the video supports.
 
-        Raises ValueError for a batch of states, a state of another avatar, or an unknown background.
+        Raises ValueError for a batch of states, a state of another avatar, or an unknown
+        background.
         """
         state = self._single(state)
         if camera is None or size is not None:
@@ -199,8 +202,8 @@ class Avatar:
     ) -> dict[str, Any]:
         """Writes the avatar for other programs; ``path`` must not exist yet.
 
-        format: a name in ``likeness.export.formats.EXPORTERS`` (ply, spz, bundle, web); None: by the
-            ending of the path, .ply or .spz.
+        format: a name in ``likeness.export.formats.EXPORTERS`` (ply, spz, bundle, web); None: by
+            the ending of the path, .ply or .spz.
         states: for ply and spz, a single one, or [T], which become a folder of numbered files; the
             neutral head if None.
         options: fields of ``likeness.export.base.ExportOptions``.
@@ -223,7 +226,7 @@ class Avatar:
             )
         moving = states is not None and len(states.batch_shape) == 1
         if states is not None and not moving:
-            states = self._single(states).map(lambda tensor: tensor[None])
+            states = HeadState.stack([self._single(states)])
         return export_avatar(
             self.bundle, path, format, states, ExportOptions(moving=moving, **options)
         )

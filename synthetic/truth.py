@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -186,7 +186,7 @@ def make_demo(
     seed: int = 0,
     *,
     progress: Callable[[int, int], None] | None = None,
-    **options,
+    **options: Any,
 ) -> DemoTruth:
     """Makes ``demo.mp4`` with its truth in ``folder``, unless the same one is there already.
 

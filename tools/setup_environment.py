@@ -52,7 +52,7 @@ def main() -> int:
         "--torch",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="build of PyTorch on Linux; auto takes cuda where an NVIDIA driver is installed (default: auto)",
+        help="build of PyTorch on Linux; auto is cuda where an NVIDIA driver is (default: auto)",
     )
     arguments = parser.parse_args()
     try:
@@ -96,7 +96,7 @@ def install(python: Path, torch_build: str) -> None:
     say(f"installing the packages of {' and '.join(lock.name for lock in locks)} ...")
     if not pip(python, *(word for lock in locks for word in ("-r", str(lock)))):
         raise SetupError(
-            "the packages could not be installed (see above); mend that, then run `make setup` again"
+            "the packages could not be installed (see above); mend that, then `make setup` again"
         )
     say("installing likeness itself, editable ...")
     if not install_project(python):
@@ -104,8 +104,8 @@ def install(python: Path, torch_build: str) -> None:
     check_imports(python)
     if LOCK_CUDA in locks and not has_compiler():
         say(
-            "note: gsplat compiles its kernels at first use and finds no C++ compiler here; install one, on Debian and "
-            "Ubuntu: apt install g++"
+            "note: gsplat compiles its kernels at first use and finds no C++ compiler here; "
+            "install one, on Debian and Ubuntu: apt install g++"
         )
 
 
@@ -209,7 +209,8 @@ def has_cpu_torch(python: Path, build: str) -> bool:
     if pip(python, *quick, "--index-url", CPU_WHEELS, "-r", str(LOCK_CPU)):
         return True
     say(
-        "no CPU build could be had; taking the registry's, which on Linux brings gigabytes of CUDA libraries ..."
+        "no CPU build could be had; taking the registry's, "
+        "which on Linux brings gigabytes of CUDA libraries ..."
     )
     return False
 

@@ -1,4 +1,5 @@
-"""Checks types with pyright, over the layout that is installed: ``python tools/type_check.py [FOLDER ...]``.
+"""Checks types with pyright, over the layout that is installed: ``python tools/type_check.py
+[FOLDER ...]``.
 
 The folders of the checkout are imported as ``likeness.scene`` and so on, which pyright cannot know:
 links in ``build/types`` show it the package as ``pip install`` makes it (``tool.setuptools`` of

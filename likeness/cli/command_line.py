@@ -35,7 +35,7 @@ class Terminated(KeyboardInterrupt):
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Runs a program to its exit code.
 
-    UserError and a full disk: one line on stderr, code 2. Ctrl-C: one line that says how to go on,
+    UserError and a full disk: one line on stderr, code 2. Ctrl-C: one line that says how to resume,
     code 130; SIGTERM likewise with 143. A reader of our output that went away: 141. Anything else
     is a bug and keeps its traceback.
     """
@@ -65,7 +65,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 def resume_with(hint: str) -> None:
-    """Sets what a stopped program tells its user to do, such as ``go on with --resume runs/me``."""
+    """Sets what a stopped program tells its user to do, such as ``resume with --resume me``."""
     global _resume_hint
     _resume_hint = hint
 
@@ -286,53 +286,143 @@ def number(text: str) -> float:
     return value
 
 
-def add_device(parser: argparse._ActionsContainer) -> None:
-    """--device; resolve its value with ``likeness.scene.devices.choose_device``."""
-    option(
-        parser,
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where to compute; auto takes CUDA where it works",
-    )
-
-
-def add_seed(parser: argparse._ActionsContainer) -> None:
-    """--seed."""
-    option(
-        parser,
-        "--seed",
-        type=seed,
-        default=0,
-        metavar="N",
-        unit="number",
-        help="seed of everything random",
-    )
-
-
-def add_weights(parser: argparse._ActionsContainer) -> None:
-    """--weights and --offline, for the published weights that are used where they can be had."""
-    option(
-        parser,
-        "--weights",
-        type=Path,
-        metavar="DIR",
-        help="folder with files of published weights (MODNet, VGG16, ...), looked in before any download",
-    )
-    option(
-        parser,
-        "--offline",
-        action="store_true",
-        help="download nothing; parts whose weights are missing stay off",
-    )
-
-
 def port(text: str) -> int:
     """For ``type=``: a port to listen on."""
     value = whole(text)
     if not 1 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
     return value
+
+
+# What options take: their type, placeholder and unit.
+FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+DIR: dict[str, Any] = {"type": Path, "metavar": "DIR"}
+RUN: dict[str, Any] = {"type": Path, "metavar": "RUN"}
+COUNT: dict[str, Any] = {"type": positive_int, "metavar": "N"}
+SECONDS: dict[str, Any] = {"type": number, "metavar": "S", "unit": "seconds"}
+MINUTES: dict[str, Any] = {"type": positive_number, "metavar": "M", "unit": "minutes"}
+FLAG: dict[str, Any] = {"action": "store_true"}
+
+
+# Options that several commands have
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """--device; resolve its value with ``likeness.scene.devices.choose_device``."""
+    text = "where to compute; auto takes CUDA where it works"
+    option(parser, "--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
+
+
+def add_seed(parser: argparse._ActionsContainer) -> None:
+    """--seed."""
+    kind = {"type": seed, "metavar": "N", "unit": "number"}
+    option(parser, "--seed", **kind, default=0, help="seed of everything random")
+
+
+def add_weights(parser: argparse._ActionsContainer) -> None:
+    """--weights and --offline, for the published weights that are used where they can be had."""
+    text = "folder with files of published weights (MODNet, VGG16, ...), searched before a download"
+    option(parser, "--weights", **DIR, help=text)
+    text = "download nothing; parts whose weights are missing stay off"
+    option(parser, "--offline", **FLAG, help=text)
+
+
+def add_coarse(parser: argparse._ActionsContainer) -> None:
+    """--coarse, for what shows avatars."""
+    text = "leave out the screen refiner where the avatar has one, as exported files do"
+    option(parser, "--coarse", **FLAG, help=text)
+
+
+def add_compile(parser: argparse._ActionsContainer) -> None:
+    """--compile, for what plays avatars for long."""
+    text = "with CUDA: also try torch.compile, which takes a minute, and keep it if it is faster"
+    option(parser, "--compile", **FLAG, help=text)
+
+
+def add_viewer(parser: argparse._ActionsContainer) -> None:
+    """--host and --port of the live viewer."""
+    option(
+        parser,
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; with 0.0.0.0 anyone in the network who has the printed "
+        "address can look and save",
+    )
+    kind = {"type": port, "metavar": "N", "unit": "number"}
+    option(parser, "--port", **kind, default=8080, help="port of the live viewer")
+
+
+def add_config(
+    parser: argparse._ActionsContainer, default: str | None = "default", note: str = ""
+) -> None:
+    """--preset, --set and --help-config; resolve them with
+    ``likeness.scene.config_files.load_preset`` and ``listing``.
+
+    note: goes with the help of --preset, where its default depends on other options.
+    """
+    text = "settings to start from: a file of configs/ without .yaml, or the path of a YAML file"
+    option(parser, "--preset", default=default, metavar="NAME", help=text + note)
+    option(
+        parser,
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="change one setting of the preset, such as a.b=1e-3; repeat for more (last one wins)",
+    )
+    text = "list every setting, its meaning and default, and exit"
+    option(parser, "--help-config", **FLAG, help=text)
+
+
+_MATTING = ("auto", "modnet", "selfie")
+_TRACKING = ("pictures", "landmarks")
+
+
+def add_preprocessing(parser: argparse._ActionsContainer) -> None:
+    """How a video becomes a capture; ``preprocessing`` gives the values."""
+    pixels = {"type": positive_int, "unit": "pixels"}
+    option(parser, "--size", **pixels, default=512, help="side of the square images")
+    text = "what cuts the person out; auto takes modnet where its weights are"
+    option(parser, "--matting", choices=_MATTING, default="auto", help=text)
+    text = "pictures: photometric tracking after the landmarks'; landmarks: quicker, a few dB worse"
+    option(parser, "--tracking", choices=_TRACKING, default="pictures", help=text)
+    option(parser, "--start", **SECONDS, help="leave out the video before this")
+    option(parser, "--end", **SECONDS, help="leave out the video after this")
+    option(
+        parser,
+        "--focal",
+        type=positive_number,
+        metavar="F",
+        unit="long sides of the video's image",
+        help="focal length [default: the file's, else 2.5 for square and 1.0 for other images]",
+    )
+
+
+def preprocessing(args: argparse.Namespace) -> dict[str, Any]:
+    """The values of the options of ``add_preprocessing``, by the fields of PreprocessConfig."""
+    names = ("size", "matting", "tracking", "start", "end", "focal")
+    return {name: getattr(args, name) for name in names}
+
+
+def add_states(group: argparse._ActionsContainer) -> None:
+    """--frame, --sequence, --start, --end and --expression; ``states`` gives what they choose."""
+    source = group.add_mutually_exclusive_group()
+    kind = {"type": int, "metavar": "N", "unit": "number from 0"}
+    option(source, "--frame", **kind, help="a frame of the recording [default: the neutral head]")
+    option(
+        source,
+        "--sequence",
+        nargs="?",
+        const="recording",
+        metavar="FILE",
+        help="all frames of the recording, or of a file of head states (.npz)",
+    )
+    option(group, "--start", **SECONDS, help="where the sequence begins")
+    option(group, "--end", **SECONDS, help="where the sequence ends")
+    text = "hold these coefficients (0 to 1), such as jawOpen=0.7,smile=0.5"
+    option(group, "--expression", metavar="NAME=V,...", help=text)
 
 
 def states(args: argparse.Namespace, bundle: AvatarBundle) -> ChosenStates:
@@ -354,131 +444,22 @@ def states(args: argparse.Namespace, bundle: AvatarBundle) -> ChosenStates:
     return with_expression(chosen, parse_expression(args.expression, names), names)
 
 
-def add_coarse(parser: argparse._ActionsContainer) -> None:
-    """--coarse, for what shows avatars."""
-    option(
-        parser,
-        "--coarse",
-        action="store_true",
-        help="show the Gaussians alone, without the screen refiner where the avatar has one, as exported files do",
-    )
+_DRIVER = "video, run, capture, ARKit CSV or states (.npz), told by content"
 
 
-def add_compile(parser: argparse._ActionsContainer) -> None:
-    """--compile, for what plays avatars for long."""
+def add_driver(source: argparse._ActionsContainer, how: argparse._ActionsContainer) -> None:
+    """--driver (into ``source``), and --kind, --fps, --neutral and --cache (into ``how``)."""
+    option(source, "--driver", metavar="X", help=_DRIVER)
+    text = "what --driver is: run, capture, states, arkit_csv, video [default: by its content]"
+    option(how, "--kind", metavar="NAME", help=text)
     option(
-        parser,
-        "--compile",
-        action="store_true",
-        help="with CUDA: also try torch.compile for the avatar, a minute before the first picture, and keep it if it "
-        "is faster",
-    )
-
-
-def add_viewer(parser: argparse._ActionsContainer) -> None:
-    """--host and --port of the live viewer."""
-    option(
-        parser,
-        "--host",
-        default="127.0.0.1",
-        metavar="ADDRESS",
-        help="listen on this address; with 0.0.0.0 anyone in the network who has the printed address can look and save",
-    )
-    option(
-        parser,
-        "--port",
-        type=port,
-        default=8080,
-        metavar="N",
-        unit="number",
-        help="port of the live viewer",
-    )
-
-
-def add_config(
-    parser: argparse._ActionsContainer, default: str | None = "default", note: str = ""
-) -> None:
-    """--preset, --set and --help-config; resolve them with
-    ``likeness.scene.config_files.load_preset`` and ``listing``.
-
-    note: goes with the help of --preset, where its default depends on other options.
-    """
-    option(
-        parser,
-        "--preset",
-        default=default,
-        metavar="NAME",
-        help="settings to start from: a file of configs/ without .yaml, or the path of a YAML file"
-        + note,
-    )
-    option(
-        parser,
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="change one setting of the preset, such as a.b=1e-3; repeat for more (last one wins)",
-    )
-    option(
-        parser,
-        "--help-config",
-        action="store_true",
-        help="list every setting, its meaning and default, and exit",
-    )
-
-
-def add_preprocessing(parser: argparse._ActionsContainer) -> None:
-    """How a video becomes a capture: --size, --matting, --tracking, --start, --end, --focal."""
-    option(
-        parser,
-        "--size",
-        type=positive_int,
-        default=512,
-        unit="pixels",
-        help="side of the square pictures",
-    )
-    option(
-        parser,
-        "--matting",
-        choices=("auto", "modnet", "selfie"),
-        default="auto",
-        help="what cuts the person out; auto takes modnet where its weights are",
-    )
-    option(
-        parser,
-        "--tracking",
-        choices=("pictures", "landmarks"),
-        default="pictures",
-        help="pictures: poses and expressions are refined on the pictures; landmarks: quicker, a few dB worse",
-    )
-    option(
-        parser,
-        "--start",
-        type=number,
-        metavar="S",
-        unit="seconds",
-        help="leave out the video before this",
-    )
-    option(
-        parser,
-        "--end",
-        type=number,
-        metavar="S",
-        unit="seconds",
-        help="leave out the video after this",
-    )
-    option(
-        parser,
-        "--focal",
+        how,
+        "--fps",
         type=positive_number,
         metavar="F",
-        unit="long sides of the video's picture",
-        help="focal length; unless said, from the file, else 2.5 for square and 1.0 for other pictures",
+        unit="frames per second",
+        help="rate in which the CSV's timecodes count frames, or of the states",
     )
-
-
-def preprocessing(args: argparse.Namespace) -> dict[str, Any]:
-    """The values of these options, by the fields of PreprocessConfig."""
-    names = ("size", "matting", "tracking", "start", "end", "focal")
-    return {name: getattr(args, name) for name in names}
+    text = "number of the driver's frame at rest [default: detected]"
+    option(how, "--neutral", type=int, metavar="FRAME", help=text)
+    option(how, "--cache", **DIR, help="folder for captures of videos [default: runs/.captures]")

@@ -10,106 +10,46 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from likeness.cli import command_line
-from likeness.cli.command_line import option, positive_int, positive_number
+from likeness.cli.command_line import COUNT, DIR, FILE, RUN, option
 from likeness.scene.devices import choose_device
 
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "evaluate")
-    option(parser, "run", type=Path, metavar="RUN", help="run directory that fit_subject.py wrote")
-    option(
-        parser,
-        "--frames",
-        choices=("test", "train", "all"),
-        help="which frames of the capture [default: test]",
-    )
-    option(
-        parser,
-        "--capture",
-        type=Path,
-        metavar="DIR",
-        help="another capture [default: the run's own]",
-    )
-    option(
-        parser,
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="also write the figures, with those of every frame, here",
-    )
+    option(parser, "run", **RUN, help="run directory of likeness fit")
+    text = "which frames of the capture [default: test]"
+    option(parser, "--frames", choices=("test", "train", "all"), help=text)
+    option(parser, "--capture", **DIR, help="another capture [default: the run's own]")
+    text = "also write the figures, with those of every frame, here"
+    option(parser, "--json", **FILE, help=text)
     option(
         parser,
         "--tracking-gain",
-        type=positive_int,
-        metavar="N",
-        help="also optimise poses and expressions of N of these frames on their own pictures, and say what that "
-        "gains: a diagnostic of the tracking, never a result",
+        **COUNT,
+        help="also optimise poses and expressions of N of these frames on their own images, and "
+        "report the gain: a diagnostic of the tracking, never a result",
     )
     command_line.add_coarse(parser)
     command_line.add_device(parser)
     command_line.add_weights(parser)
-    driven = parser.add_argument_group(
-        "reenactment (CSIM, AED, APD, AKD instead of the metrics above)"
-    )
-    option(
-        driven,
-        "--driver",
-        metavar="X",
-        help="video, run, capture, ARKit CSV or states (.npz), told by content",
-    )
-    option(
-        driven,
-        "--kind",
-        metavar="NAME",
-        help="what --driver is: run, capture, states, arkit_csv, video",
-    )
-    option(
-        driven,
-        "--fps",
-        type=positive_number,
-        metavar="F",
-        unit="frames per second",
-        help="rate in which the CSV's timecodes count frames, or of the states",
-    )
-    option(
-        driven,
-        "--neutral",
-        type=int,
-        metavar="FRAME",
-        help="number of the driver's frame at rest [default: found]",
-    )
-    option(
-        driven,
-        "--identity-model",
-        type=Path,
-        metavar="FILE",
-        help="ArcFace-class network (ONNX) for CSIM; without it CSIM is not measured",
-    )
-    option(
-        driven,
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="folder for captures of videos [default: runs/.captures]",
-    )
+    driven = parser.add_argument_group("reenactment (CSIM, AED, APD, AKD instead of the above)")
+    command_line.add_driver(driven, driven)
+    text = "ArcFace-class network (ONNX) for CSIM; without it CSIM is not measured"
+    option(driven, "--identity-model", **FILE, help=text)
     return parser
 
 
 def main(words: Sequence[str] | None = None) -> None:
     options = parser()
     args = options.parse_args(words)
-    measuring, driving = (
-        ("frames", "capture", "tracking_gain"),
-        ("kind", "fps", "neutral", "identity_model", "cache"),
-    )
-    for name in measuring if args.driver else driving:
+    measuring = ("frames", "capture", "tracking_gain")
+    driving = ("kind", "fps", "neutral", "identity_model", "cache")
+    unread, word = (measuring, "with") if args.driver else (driving, "without")
+    for name in unread:
         if getattr(args, name) is not None:
-            options.error(
-                f"--{name.replace('_', '-')} has no meaning {'with' if args.driver else 'without'} --driver"
-            )
+            options.error(f"--{name.replace('_', '-')} has no meaning {word} --driver")
     device = str(choose_device(args.device))
     if args.json:
         from likeness.scene.files import check_writable
@@ -131,13 +71,12 @@ def main(words: Sequence[str] | None = None) -> None:
     bundle = bundle.coarse() if args.coarse else bundle
     capture = Capture.load(args.capture or run.capture)
     frames = args.frames or "test"
-    indices = {"test": capture.test, "train": capture.train, "all": range(len(capture.frames))}[
-        frames
-    ]
+    everything = range(len(capture.frames))
+    indices = {"test": capture.test, "train": capture.train, "all": everything}[frames]
     if not indices:
         raise UserError(
-            f"{capture.root}: nothing of it is held out; --frames train measures on what the avatar was made from, "
-            "--capture DIR on other frames of the same person"
+            f"{capture.root}: nothing of it is held out; --frames train measures on what the "
+            "avatar was made from, --capture DIR on other frames of the same person"
         )
     lpips = LPIPS.create(folder=args.weights, download=not args.offline)
     figures = evaluate_frames(
@@ -146,13 +85,12 @@ def main(words: Sequence[str] | None = None) -> None:
     print(table(figures))
     if args.tracking_gain:
         chosen = evenly(indices, args.tracking_gain)
-        gains = tracking_gain(
-            bundle, capture, chosen, device=device, progress="diagnosing the tracking"
-        )
-        figures["tracking_gain"] = found = summary(gains)
+        text = "diagnosing the tracking"
+        gain = summary(tracking_gain(bundle, capture, chosen, device=device, progress=text))
+        figures["tracking_gain"] = gain
         print(
-            f"tracking gain on {len(chosen)} frames (a diagnostic): poses {found['poses']:+.2f} dB, "
-            f"with expressions {found['poses_and_expressions']:+.2f} dB"
+            f"tracking gain on {len(chosen)} frames (a diagnostic): poses {gain['poses']:+.2f} dB, "
+            f"with expressions {gain['poses_and_expressions']:+.2f} dB"
         )
     if args.json:
         write_bytes(args.json, (json.dumps(figures, indent=2) + "\n").encode())

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from likeness.cli import command_line
-from likeness.cli.command_line import option
+from likeness.cli.command_line import option, positive_int
 from likeness.scene.errors import UserError
 
 _STATES = ("frame", "expression", "sequence", "start", "end")
@@ -24,94 +24,25 @@ _OPTIONS = ("axes", "anchor", "spz_version", "exact", "codes")
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "export")
-    option(
-        parser,
-        "avatar",
-        type=Path,
-        metavar="RUN|BUNDLE",
-        help="run directory, or a bundle's folder",
-    )
+    text = "run directory, or a bundle's folder"
+    option(parser, "avatar", type=Path, metavar="RUN|BUNDLE", help=text)
     option(parser, "--format", required=True, metavar="FORMAT", help="ply, spz, bundle or web")
-    option(
-        parser,
-        "--out",
-        type=Path,
-        metavar="PATH",
-        help="where to [default: the folder export/ of the run]",
-    )
-    states = parser.add_argument_group("which state (ply, spz)")
-    option(
-        states,
-        "--frame",
-        type=int,
-        metavar="N",
-        help="number of a recorded frame [default: the neutral head]",
-    )
-    option(
-        states,
-        "--expression",
-        metavar="NAME=VALUE,...",
-        help="hold these coefficients, of 0 (neutral) to 1",
-    )
-    option(
-        states,
-        "--sequence",
-        nargs="?",
-        const="recording",
-        metavar="FILE",
-        help="all frames of the recording, or of a file of states (.npz): a numbered file for each",
-    )
-    option(
-        states,
-        "--start",
-        type=command_line.number,
-        metavar="S",
-        unit="seconds",
-        help="first of the sequence",
-    )
-    option(
-        states,
-        "--end",
-        type=command_line.number,
-        metavar="S",
-        unit="seconds",
-        help="end of the sequence",
-    )
+    text = "where to [default: the folder export/ of the run]"
+    option(parser, "--out", type=Path, metavar="PATH", help=text)
+    states = parser.add_argument_group("which state (ply, spz); a sequence is a folder of files")
+    command_line.add_states(states)
     clouds = parser.add_argument_group("how (ply, spz)")
-    option(
-        clouds,
-        "--axes",
-        choices=("y-down", "y-up", "z-up"),
-        help="ply: y-down, for splat viewers [default]; y-up, the head frame; z-up, Blender's",
-    )
-    option(
-        clouds,
-        "--anchor",
-        choices=("head", "body"),
-        help="what stands still: the head [default], or the shoulders, so that the head turns",
-    )
-    option(
-        clouds,
-        "--spz-version",
-        type=int,
-        choices=(2, 3),
-        help="number of the spz version: 3, with finer rotations [default], or 2 for older readers",
-    )
+    text = "ply: y-down, for splat viewers [default]; y-up, the head frame; z-up, Blender's"
+    option(clouds, "--axes", choices=("y-down", "y-up", "z-up"), help=text)
+    text = "what stands still: the head [default], or the shoulders, so that the head moves"
+    option(clouds, "--anchor", choices=("head", "body"), help=text)
+    text = "number of the spz version: 3, with finer rotations [default], or 2 for older readers"
+    option(clouds, "--spz-version", type=int, choices=(2, 3), help=text)
     bundles = parser.add_argument_group("how (bundle, web)")
-    option(
-        bundles,
-        "--exact",
-        action="store_true",
-        default=None,
-        help="bundle: keep the avatar itself, in half precision, instead of distilling it",
-    )
-    option(
-        bundles,
-        "--codes",
-        type=command_line.positive_int,
-        metavar="R",
-        help="number of codes of the distilled avatar [default: 24, or 40 if these agree badly]",
-    )
+    text = "bundle: keep the avatar itself, in half precision, instead of distilling it"
+    option(bundles, "--exact", action="store_true", default=None, help=text)
+    text = "number of codes of the distilled avatar [default: 24, or 40 if these agree badly]"
+    option(bundles, "--codes", type=positive_int, metavar="R", help=text)
     return parser
 
 
@@ -140,7 +71,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _refuse_unread(args: argparse.Namespace, takes: frozenset[str]) -> None:
-    """Raises UserError for an option that the format does not read, and for states that exclude
+    """Raises UserError for an option that the format does not read, and for options that exclude
     each other."""
     for name in (*_STATES, *_OPTIONS):
         read = "states" in takes if name in _STATES else name in takes
@@ -148,8 +79,6 @@ def _refuse_unread(args: argparse.Namespace, takes: frozenset[str]) -> None:
             raise UserError(
                 f"--{name.replace('_', '-')}: --format {args.format} does not read it; leave it out"
             )
-    if args.frame is not None and args.sequence is not None:
-        raise UserError("--frame and --sequence exclude each other; give one of them")
     if args.sequence is None and (args.start is not None or args.end is not None):
         raise UserError("--start and --end are of a sequence; give --sequence, too")
     if args.exact and args.codes is not None:

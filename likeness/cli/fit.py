@@ -1,4 +1,4 @@
-"""Fits a drivable head avatar to one person's video, or makes one from a single picture.
+"""Fits a drivable head avatar to one person's video, or makes one from a single image.
 
 Examples: python fit_subject.py --video me.mp4
           python fit_subject.py --image me.jpg
@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likeness.cli import command_line, fit_images, fit_list, many_subjects
-from likeness.cli.command_line import option, positive_int, positive_number
+from likeness.cli.command_line import COUNT, DIR, FILE, FLAG, MINUTES, RUN, option
 from likeness.scene.devices import choose_device
 
 _BEGUN = time.perf_counter()
@@ -27,113 +26,51 @@ if TYPE_CHECKING:
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "fit")
     source = parser.add_argument_group("what to fit (one of these)").add_mutually_exclusive_group()
-    option(
-        source,
-        "--video",
-        type=Path,
-        metavar="FILE",
-        help="video of one person's head and shoulders",
-    )
-    option(
-        source,
-        "--image",
-        type=Path,
-        action="append",
-        metavar="FILE",
-        help="picture of one person's face instead of a video: an avatar within seconds; repeat for more of one person",
-    )
-    option(
-        source,
-        "--capture",
-        type=Path,
-        metavar="DIR",
-        help="preprocessed video: the folder `capture` of a run",
-    )
-    option(
-        source,
-        "--demo",
-        action="store_true",
-        help="a made person whose truth is known; needs no file",
-    )
-    option(
-        source,
-        "--resume",
-        type=Path,
-        metavar="RUN",
-        help="go on with an interrupted run, by its own settings",
-    )
-    option(
-        source,
-        "--list",
-        type=Path,
-        metavar="FILE",
-        help="text file with one video in each line, and options such as name=anna minutes=5 behind it",
-    )
+    option(source, "--video", **FILE, help="video of one person's head and shoulders")
+    text = "image of one person's face: an avatar within seconds; repeat for more of one person"
+    option(source, "--image", **FILE, action="append", help=text)
+    text = "preprocessed video: the folder `capture` of a run"
+    option(source, "--capture", **DIR, help=text)
+    text = "a synthetic subject whose truth is known; needs no file"
+    option(source, "--demo", **FLAG, help=text)
+    text = "resume an interrupted run, by its own settings"
+    option(source, "--resume", **RUN, help=text)
+    text = "text file with one video in each line, and options such as name=anna minutes=5 after it"
+    option(source, "--list", **FILE, help=text)
+
     fitting = parser.add_argument_group("fitting")
-    option(
-        fitting,
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="run directory, not to exist yet [default: runs/<name>-<time>]",
-    )
+    text = "run directory, not to exist yet [default: runs/<name>-<time>]"
+    option(fitting, "--out", **DIR, help=text)
     command_line.add_config(fitting, None, " [default: default; for --image one-picture]")
     option(
         fitting,
         "--init",
         metavar="NAME",
-        help="where the Gaussians start: one_shot, lifted, picture, mesh, random, or auto [default: the preset's own]",
+        help="where the Gaussians start: one_shot, lifted, picture, mesh, random, or auto "
+        "[default: the preset's own]",
     )
     length = fitting.add_mutually_exclusive_group()
-    option(
-        length,
-        "--minutes",
-        type=positive_number,
-        metavar="M",
-        unit="minutes",
-        help="time for the fit; unless said, the preset's own iterations, on a CPU the preset's own minutes, if any",
-    )
-    option(
-        length,
-        "--iterations",
-        type=positive_int,
-        metavar="N",
-        help="length of the fit in iterations",
-    )
+    text = "time for the fit [default: the preset's own iterations, or, on a CPU, minutes]"
+    option(length, "--minutes", **MINUTES, help=text)
+    option(length, "--iterations", **COUNT, help="length of the fit in iterations")
     command_line.add_device(fitting)
     command_line.add_seed(fitting)
     command_line.add_weights(fitting)
-    pictures = parser.add_argument_group("with --image")
-    fit_images.add_pictures(pictures)
+    fit_images.add_options(parser.add_argument_group("with --image"))
+
     watching = parser.add_argument_group("watching")
-    option(
-        watching,
-        "--viewer",
-        action="store_true",
-        help="show the fit in the browser as it goes on, a few %% slower",
-    )
+    text = "show the fit in the browser while it runs, a few %% slower"
+    option(watching, "--viewer", **FLAG, help=text)
     command_line.add_viewer(watching)
-    prepare = parser.add_argument_group("preprocessing")
-    command_line.add_preprocessing(prepare)
+    command_line.add_preprocessing(parser.add_argument_group("preprocessing"))
+
     many = parser.add_argument_group("many subjects (with --list)")
-    option(
-        many,
-        "--stage",
-        choices=("preprocess", "fit"),
-        help="only this half of the work, such as one on machines without and one on machines with a GPU",
-    )
-    option(
-        many,
-        "--gpu-preprocessing",
-        action="store_true",
-        help="preprocess on the GPUs, too, not on CPUs alone",
-    )
-    option(
-        many,
-        "--tidy",
-        action="store_true",
-        help="remove the checkpoints of runs that are finished, two thirds of their size; nothing needs them any more",
-    )
+    text = "only this half of the work, such as one on machines without and one with a GPU"
+    option(many, "--stage", choices=("preprocess", "fit"), help=text)
+    text = "preprocess on the GPUs, too, not on CPUs alone"
+    option(many, "--gpu-preprocessing", **FLAG, help=text)
+    text = "remove the checkpoints of finished runs, two thirds of their size"
+    option(many, "--tidy", **FLAG, help=text)
     many_subjects.add_placement(many)
     return parser
 

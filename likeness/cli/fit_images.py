@@ -1,4 +1,4 @@
-"""fit_subject.py --image: pictures instead of a video."""
+"""likeness fit --image: images instead of a video."""
 
 from __future__ import annotations
 
@@ -8,34 +8,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from likeness.cli.command_line import option, positive_number
+from likeness.cli.command_line import RUN, option, positive_number
 
 if TYPE_CHECKING:
     from likeness.fitting.config import FitConfig
     from likeness.fitting.image_fit import Base
 
-# what says nothing about pictures
+# what says nothing about images
 _OF_VIDEOS = ("minutes", "iterations", "viewer", "start", "end", "tracking")
 _OF_PICTURES = ("refine", "base")
 
 
-def add_pictures(parser: argparse._ActionsContainer) -> None:
+def add_options(parser: argparse._ActionsContainer) -> None:
     """--refine and --base."""
-    option(
-        parser,
-        "--refine",
-        type=positive_number,
-        metavar="S",
-        unit="seconds",
-        help="then fit to the pictures themselves for so long; without it nothing is optimised",
-    )
-    option(
-        parser,
-        "--base",
-        type=Path,
-        metavar="RUN",
-        help="carry the colours of an edited picture into the avatar of this run; the result is a new run",
-    )
+    kind = {"type": positive_number, "metavar": "S", "unit": "seconds"}
+    text = "then fit to the images for so long; without it nothing is optimised"
+    option(parser, "--refine", **kind, help=text)
+    text = "carry the colours of an edited image into the avatar of this run: a new run"
+    option(parser, "--base", **RUN, help=text)
 
 
 def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -54,7 +44,7 @@ def initializer_override(args: argparse.Namespace, kind: str) -> list[str]:
 
 
 def fit(args: argparse.Namespace, device: str, begun: float) -> None:
-    """An avatar of pictures, or one whose colours they change. begun: when the program did, by
+    """An avatar of images, or one whose colours they change. begun: when the program did, by
     time.perf_counter."""
     from likeness.fitting.image_fit import Base, fit_pictures, recolour_pictures
     from likeness.fitting.perceptual import LPIPS
@@ -89,6 +79,7 @@ def fit(args: argparse.Namespace, device: str, begun: float) -> None:
         run = RunDirectory.create(root, source.root, asked, yaml)
     capture = Capture.load(run.capture)
     if base is None:
+        assert config is not None
         result = fit_pictures(
             run, capture, config, refine_s=args.refine, device=device, seed=args.seed
         )
@@ -115,7 +106,7 @@ def fit(args: argparse.Namespace, device: str, begun: float) -> None:
 
 
 def _picture_config(args: argparse.Namespace, base: Base | None) -> tuple[FitConfig | None, str]:
-    """The configuration of a run of pictures (none with a base: nothing is fitted), and the text
+    """The configuration of a run of images (none with a base: nothing is fitted), and the text
     that it is kept as."""
     from likeness.fitting.config import FitConfig
     from likeness.scene.config_files import load_preset, to_yaml

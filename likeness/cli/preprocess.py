@@ -1,5 +1,5 @@
-"""Makes a capture of a video: what fit_subject.py does first, alone. Fit it later with
-fit_subject.py --capture.
+"""Makes a capture of a video: what likeness fit does first, alone. Fit it later with likeness fit
+--capture.
 
 Example: likeness preprocess me.mp4 --out captures/me
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likeness.cli import command_line, many_subjects
-from likeness.cli.command_line import option, positive_int
+from likeness.cli.command_line import COUNT, DIR, FILE, option
 from likeness.scene.devices import choose_device
 
 if TYPE_CHECKING:
@@ -21,51 +21,27 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "preprocess")
-    option(
-        parser, "video", type=Path, metavar="VIDEO", help="video of one person's head and shoulders"
-    )
-    option(
-        parser,
-        "--out",
-        type=Path,
-        metavar="DIR",
-        required=True,
-        help="folder of the capture; unfinished work in it is taken up again",
-    )
+    text = "video of one person's head and shoulders"
+    option(parser, "video", type=Path, metavar="VIDEO", help=text)
+    text = "folder of the capture; unfinished work in it is taken up again"
+    option(parser, "--out", **DIR, required=True, help=text)
     command_line.add_preprocessing(parser)
-    option(
-        parser,
-        "--max-frames",
-        type=positive_int,
-        default=2000,
-        metavar="N",
-        help="sample longer videos down evenly to this number of frames",
-    )
-    option(
-        parser,
-        "--min-frames",
-        type=positive_int,
-        default=30,
-        metavar="N",
-        help="refuse videos with a smaller number of usable frames",
-    )
+    text = "sample longer videos down evenly to this number of frames"
+    option(parser, "--max-frames", **COUNT, default=2000, help=text)
+    text = "refuse videos with a smaller number of usable frames"
+    option(parser, "--min-frames", **COUNT, default=30, help=text)
     command_line.add_device(parser)
     command_line.add_weights(parser)
     limits = parser.add_argument_group("limits (unless given, there is none)")
     many_subjects.add_limits(limits)
-    option(
-        limits,
-        "--result",
-        type=Path,
-        metavar="FILE",
-        help="write figures, or why the video was refused, here (JSON)",
-    )
+    text = "write figures, or why the video was refused, here (JSON)"
+    option(limits, "--result", **FILE, help=text)
     return parser
 
 
 def main(words: Sequence[str] | None = None) -> None:
     args = parser().parse_args(words)
-    command_line.resume_with("the same command goes on: what is done so far is kept")
+    command_line.resume_with("the same command resumes: what is done so far is kept")
     device = str(choose_device(args.device))
     from likeness.preprocess.acceptance import Limits
     from likeness.preprocess.pipeline import PreprocessConfig, build_capture

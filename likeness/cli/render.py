@@ -1,10 +1,10 @@
 """Renders an avatar from new views, with any expression of its recording or of your own.
 
 Examples:
-  likeness render runs/me-... --trajectory orbit --out orbit.mp4
-  likeness render runs/me-... --sequence recording --trajectory spiral --background transparent --out me.webm
-  likeness render runs/me-... --trajectory grid --yaws -30 0 30 --expression jawOpen=0.7 --out smile.png
-  likeness render runs/me-... --path path.json --depth --normals --size 1024 --out frames
+  likeness render runs/me --trajectory orbit --out orbit.mp4
+  likeness render runs/me --sequence --trajectory spiral --background transparent --out me.webm
+  likeness render runs/me --trajectory grid --yaws -30 0 30 --expression smile=0.7 --out smile.png
+  likeness render runs/me --path path.json --depth --normals --size 1024 --out frames
 
 A camera path is a JSON file and head states are an .npz file: their formats stand at the top of
 playback/views/camera_path.py and playback/state_file.py.
@@ -16,10 +16,10 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from likeness.cli import command_line
-from likeness.cli.command_line import number, option, positive_number
+from likeness.cli.command_line import FILE, FLAG, number, option, positive_number
 from likeness.scene.devices import choose_device
 
 if TYPE_CHECKING:
@@ -40,170 +40,68 @@ _USES = {
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "render")
-    option(
-        parser,
-        "avatar",
-        type=Path,
-        metavar="RUN|BUNDLE",
-        help="run directory of fit_subject.py, or a bundle",
-    )
+    text = "run directory of likeness fit, or a bundle"
+    option(parser, "avatar", type=Path, metavar="RUN|BUNDLE", help=text)
     option(
         parser,
         "--out",
         type=Path,
         metavar="PATH",
-        help="film (.mp4; .webm also transparent), one picture (.png), or a folder for PNG pictures, which the same "
-        "command goes on with when interrupted [default: views/NAME-TRAJECTORY.mp4, or .png for one moment]",
+        help="film (.mp4; .webm also transparent), one image (.png), or a folder for PNG images, "
+        "which the same command resumes when interrupted "
+        "[default: views/NAME-TRAJECTORY.mp4, or .png for one moment]",
     )
-    option(
-        parser,
-        "--overwrite",
-        action="store_true",
-        help="replace what this program wrote there before",
-    )
-    _add_states(
-        parser.add_argument_group("what the avatar does [default: rests, without expression]")
-    )
+    text = "replace what this program wrote there before"
+    option(parser, "--overwrite", **FLAG, help=text)
+    command_line.add_states(parser.add_argument_group("what the avatar does"))
     _add_cameras(parser.add_argument_group("where the camera stands"))
-    picture = parser.add_argument_group("the picture")
-    option(
-        picture,
-        "--size",
-        type=_size,
-        metavar="W[xH]",
-        unit="pixels",
-        help="width, and height if of another shape [default: the recording's, or the camera path's]",
-    )
-    option(
-        picture,
-        "--background",
-        default="white",
-        metavar="B",
-        help="#rrggbb, the name of a colour, transparent, or a picture file",
-    )
-    option(
-        picture,
-        "--depth",
-        action="store_true",
-        help="also the depth: in a folder or beside a .png with .npy",
-    )
-    option(
-        picture,
-        "--normals",
-        action="store_true",
-        help="also the normals of the surface that the depth shows",
-    )
-    option(
-        picture,
-        "--extrapolate",
-        action="store_true",
-        help="beyond the views of the recording, too, show the avatar as it is; else what no frame showed is held",
-    )
-    command_line.add_coarse(picture)
+    image = parser.add_argument_group("the image")
+    text = "width, and height if of another shape [default: the recording's, or the camera path's]"
+    option(image, "--size", type=_size, metavar="W[xH]", unit="pixels", help=text)
+    text = "#rrggbb, the name of a colour, transparent, or an image file"
+    option(image, "--background", default="white", metavar="B", help=text)
+    text = "also the depth: in a folder or beside a .png with .npy"
+    option(image, "--depth", **FLAG, help=text)
+    text = "also the normals of the surface that the depth shows"
+    option(image, "--normals", **FLAG, help=text)
+    text = "do not clamp views beyond the recording's to what it supports"
+    option(image, "--extrapolate", **FLAG, help=text)
+    command_line.add_coarse(image)
     command_line.add_compile(parser)
     command_line.add_device(parser)
     return parser
 
 
-def _add_states(group: argparse._ArgumentGroup) -> None:
-    source = group.add_mutually_exclusive_group()
-    option(
-        source,
-        "--frame",
-        type=int,
-        metavar="N",
-        unit="number from 0",
-        help="a frame of the recording",
-    )
-    option(
-        source, "--sequence", metavar="WHAT", help="`recording`, or a file of head states (.npz)"
-    )
-    option(
-        group, "--start", type=number, metavar="S", unit="seconds", help="where the sequence begins"
-    )
-    option(group, "--end", type=number, metavar="S", unit="seconds", help="where the sequence ends")
-    option(
-        group,
-        "--expression",
-        metavar="NAME=V,...",
-        help="hold these coefficients (0 to 1), such as jawOpen=0.7,mouthSmileLeft=0.5",
-    )
-
-
 def _add_cameras(group: argparse._ArgumentGroup) -> None:
     way = group.add_mutually_exclusive_group()
-    option(
-        way,
-        "--trajectory",
-        choices=("still", "orbit", "spiral", "grid"),
-        default="orbit",
-        help="angles about the head, from where the recording's camera stood",
-    )
-    option(way, "--path", type=Path, metavar="FILE", help="camera path (.json)")
+    trajectories = ("still", "orbit", "spiral", "grid")
+    text = "angles about the head, from where the recording's camera stood"
+    option(way, "--trajectory", choices=trajectories, default="orbit", help=text)
+    option(way, "--path", **FILE, help="camera path (.json)")
     option(
         group,
         "--around",
         choices=("rest", "frame", "head"),
-        help="turn about the head at its mean pose, at the first frame shown, or move with the head [default: rest]",
+        help="the centre: the head at its mean pose, at the first frame shown, or at every frame "
+        "[default: rest]",
     )
-    option(
-        group,
-        "--yaw",
-        type=_angle,
-        metavar="A",
-        unit="degrees",
-        help="how far an orbit or spiral goes to the sides; 180 goes all the way round [default: 30]",
-    )
-    option(
-        group,
-        "--pitch",
-        type=_angle,
-        metavar="A",
-        unit="degrees",
-        help="how far a spiral goes up and down [default: 15]",
-    )
-    option(
-        group,
-        "--yaws",
-        type=_turn,
-        nargs="+",
-        metavar="A",
-        unit="degrees",
-        help="columns of the grid, to the subject's left [default: -30 -15 0 15 30]",
-    )
-    option(
-        group,
-        "--pitches",
-        type=_turn,
-        nargs="+",
-        metavar="A",
-        unit="degrees",
-        help="rows of the grid, upwards [default: 0]",
-    )
-    option(
-        group,
-        "--seconds",
-        type=positive_number,
-        metavar="S",
-        unit="seconds",
-        help=f"length of one movement of an orbit or spiral [default: {_SECONDS:g}]",
-    )
-    option(
-        group,
-        "--fov",
-        type=_fov,
-        metavar="A",
-        unit="degrees",
-        help="horizontal field of view from the same place [default: the recording's]",
-    )
-    option(
-        group,
-        "--distance",
-        type=positive_number,
-        metavar="M",
-        unit="metres",
-        help="from the middle of the head [default: the recording's]",
-    )
+    extent = {"type": _extent, "metavar": "A", "unit": "degrees"}
+    text = "how far an orbit or spiral goes to the sides; 180 goes all the way round [default: 30]"
+    option(group, "--yaw", **extent, help=text)
+    option(group, "--pitch", **extent, help="how far a spiral goes up and down [default: 15]")
+    angles = {"type": _angle, "nargs": "+", "metavar": "A", "unit": "degrees"}
+    text = "columns of the grid, to the subject's left [default: -30 -15 0 15 30]"
+    option(group, "--yaws", **angles, help=text)
+    option(group, "--pitches", **angles, help="rows of the grid, upwards [default: 0]")
+    seconds = {"type": positive_number, "metavar": "S", "unit": "seconds"}
+    text = f"length of one movement of an orbit or spiral [default: {_SECONDS:g}]"
+    option(group, "--seconds", **seconds, help=text)
+    lens = {"type": _fov, "metavar": "A", "unit": "degrees"}
+    text = "horizontal field of view from the same place [default: the recording's]"
+    option(group, "--fov", **lens, help=text)
+    metres = {"type": positive_number, "metavar": "M", "unit": "metres"}
+    text = "from the middle of the head [default: the recording's]"
+    option(group, "--distance", **metres, help=text)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -281,21 +179,19 @@ def _shots(
         raise UserError(
             f"--seconds {args.seconds:g}: {steps} pictures; expected at most {MAX_PICTURES}"
         )
-    given = {name: getattr(args, name) for name in ("yaw", "pitch", "yaws", "pitches")}
-    given = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    given = {"yaw": args.yaw, "pitch": args.pitch}
+    given |= {
+        "yaws": args.yaws and tuple(args.yaws),
+        "pitches": args.pitches and tuple(args.pitches),
     }
-    swing = Swing(
-        steps, swings, **{name: value for name, value in given.items() if value is not None}
-    )
-    lens = Lens(width, height, args.fov, args.distance)
-    return shots_by_angles(
-        bundle, chosen, args.trajectory, swing, args.around or "rest", lens
-    ), chosen.fps
+    angles: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    swing, lens = Swing(steps, swings, **angles), Lens(width, height, args.fov, args.distance)
+    around = args.around or "rest"
+    return shots_by_angles(bundle, chosen, args.trajectory, swing, around, lens), chosen.fps
 
 
 def _height(size: tuple[int, int | None], width: int, height: int) -> tuple[int, int]:
-    """Width and height, the latter by the shape of another picture where it is not given."""
+    """Width and height, the latter by the shape of another image where it is not given."""
     return size[0], size[1] or max(1, round(size[0] * height / width))
 
 
@@ -306,14 +202,14 @@ def _size(text: str) -> tuple[int, int | None]:
     return int(parts[0]), int(parts[1]) if len(parts) == 2 else None
 
 
-def _angle(text: str) -> float:
+def _extent(text: str) -> float:
     value = number(text)
     if value > 180:
         raise argparse.ArgumentTypeError(f"expected an angle from 0 to 180, got {text!r}")
     return value
 
 
-def _turn(text: str) -> float:
+def _angle(text: str) -> float:
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Trains the one-shot network, which makes an avatar of one picture, on captures of many people.
+"""Trains the one-shot network, which makes an avatar of one image, on captures of many people.
 
 Example: likeness train --people 300 --minutes 60
 Several GPUs: torchrun --nproc-per-node 8 likeness train --preset large --data captures/ --steps
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likeness.cli import command_line
-from likeness.cli.command_line import option, positive_int, positive_number
+from likeness.cli.command_line import COUNT, DIR, MINUTES, option
 from likeness.scene.devices import choose_device
 
 if TYPE_CHECKING:
@@ -35,44 +35,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="captures, folders that hold some, or text files that list some",
     )
-    option(
-        data,
-        "--people",
-        type=positive_int,
-        metavar="N",
-        help="also this number of made people; those missing are drawn first",
-    )
-    option(
-        data,
-        "--people-dir",
-        type=Path,
-        default=Path("runs/.people"),
-        metavar="DIR",
-        help="where made people are",
-    )
-    option(
-        data,
-        "--processes",
-        type=positive_int,
-        default=1,
-        metavar="N",
-        help="number of processes that draw them",
-    )
+    text = "also this number of synthetic subjects; those missing are drawn first"
+    option(data, "--people", **COUNT, help=text)
+    text = "where synthetic subjects are"
+    option(data, "--people-dir", **DIR, default=Path("runs/.people"), help=text)
+    option(data, "--processes", **COUNT, default=1, help="number of processes that draw them")
     training = parser.add_argument_group("training")
-    option(
-        training,
-        "--out",
-        type=Path,
-        default=Path("runs/one_shot"),
-        metavar="DIR",
-        help="folder of the run; one with a checkpoint in it goes on",
-    )
+    text = "folder of the run; one with a checkpoint in it is resumed"
+    option(training, "--out", **DIR, default=Path("runs/one_shot"), help=text)
     command_line.add_config(training, default="embedded")
     length = training.add_mutually_exclusive_group()
-    option(
-        length, "--minutes", type=positive_number, metavar="M", unit="minutes", help="time to train"
-    )
-    option(length, "--steps", type=positive_int, metavar="N", help="number of steps to train")
+    option(length, "--minutes", **MINUTES, help="time to train")
+    option(length, "--steps", **COUNT, help="number of steps to train")
     command_line.add_device(training)
     command_line.add_seed(training)
     command_line.add_weights(training)
@@ -100,17 +74,15 @@ def main(words: Sequence[str] | None = None) -> None:
     config = load_preset(args.preset, TrainConfig, args.overrides, CONFIGS / "one_shot")
     check_writable(args.out)
     processes = join(device)
-    command_line.resume_with("the same command goes on from the last checkpoint")
+    command_line.resume_with("the same command resumes at the last checkpoint")
     path = _train(args, config, _roots(args, processes), device, processes)
     if processes.first:
-        print(
-            f"weights: {path}\nuse them: python fit_subject.py --video ... --set initializer=one_shot "
-            f"--set seeds.weights={path}"
-        )
+        use = f"--set initializer=one_shot --set seeds.weights={path}"
+        print(f"weights: {path}\nuse them: likeness fit --video ... {use}")
 
 
 def _roots(args: argparse.Namespace, processes: Processes) -> list[Path]:
-    """The captures; made people are drawn by the first process while the others wait."""
+    """The captures; synthetic subjects are drawn by the first process while the others wait."""
     from likeness.training.samples import find_captures
 
     roots = find_captures(args.data) if args.data else []

@@ -11,44 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from likeness.cli import command_line
-from likeness.cli.command_line import option, positive_int
+from likeness.cli.command_line import FLAG, RUN, option, positive_int
 from likeness.scene.devices import choose_device
 
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "view")
-    option(
-        parser,
-        "run",
-        type=Path,
-        metavar="RUN",
-        help="run directory that fit_subject.py wrote, or a bundle",
-    )
-    option(
-        parser, "other", type=Path, nargs="?", metavar="RUN2", help="another one, shown beside it"
-    )
-    option(
-        parser,
-        "--size",
-        type=positive_int,
-        default=512,
-        unit="pixels",
-        help="height of the picture, at most 2048",
-    )
-    option(
-        parser,
-        "--fps",
-        type=positive_int,
-        default=60,
-        unit="pictures a second",
-        help="render no more than these",
-    )
-    option(
-        parser,
-        "--extrapolate",
-        action="store_true",
-        help="beyond the recording's views, too, show the avatar as it is; else what no frame showed is held",
-    )
+    option(parser, "run", **RUN, help="run directory of likeness fit, or a bundle")
+    text = "another one, shown beside it"
+    option(parser, "other", type=Path, nargs="?", metavar="RUN2", help=text)
+    pixels = {"type": positive_int, "unit": "pixels"}
+    option(parser, "--size", **pixels, default=512, help="height of the image, at most 2048")
+    rate = {"type": positive_int, "unit": "frames per second"}
+    option(parser, "--fps", **rate, default=60, help="render no more than these")
+    text = "do not clamp views beyond the recording's to what it supports"
+    option(parser, "--extrapolate", **FLAG, help=text)
     command_line.add_coarse(parser)
     command_line.add_compile(parser)
     command_line.add_viewer(parser)

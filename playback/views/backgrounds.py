@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from likeness.renderers.output import RenderOutput
@@ -61,7 +62,7 @@ class Background:
             raise ValueError("Background.tensor: a transparent background has no colour")
         return torch.from_numpy(cover(self._picture, width, height)).float() / 255
 
-    def under(self, output: RenderOutput) -> np.ndarray:
+    def under(self, output: RenderOutput) -> NDArray[np.uint8]:
         """A rendered image as uint8: [H, W, 3] over the background, or straight RGBA [H, W, 4] if
         transparent."""
         if self.transparent:
@@ -71,7 +72,7 @@ class Background:
         return (image * 255).round().to(torch.uint8).cpu().numpy()
 
 
-def straight(output: RenderOutput) -> np.ndarray:
+def straight(output: RenderOutput) -> NDArray[np.uint8]:
     """Straight (not premultiplied) RGBA [H, W, 4] uint8 of a rendered picture; black where nothing
     is."""
     alpha = output.alpha.clamp(0, 1)

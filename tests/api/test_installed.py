@@ -1,4 +1,4 @@
-"""`pip install .` into a clean environment, used from a folder that has a package called `scene`."""
+"""`pip install .` into a clean environment, used beside packages called `scene` and `tools`."""
 
 from __future__ import annotations
 

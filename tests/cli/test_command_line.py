@@ -36,7 +36,8 @@ HEAVY = (
 def _run(body: str, **kwargs) -> subprocess.CompletedProcess:
     """A program whose main() is ``body``."""
     lines = "\n".join(f"    {line}" for line in body.splitlines())
-    imports = "import os, sys\nfrom likeness.cli import command_line\nfrom likeness.scene.errors import UserError"
+    imports = "import os, sys\nfrom likeness.cli import command_line\n"
+    imports += "from likeness.scene.errors import UserError"
     code = f"{imports}\ndef main():\n{lines}\ncommand_line.run(main)"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, **kwargs
@@ -69,8 +70,8 @@ def test_ctrl_c_says_how_to_go_on():
 
 def test_sigterm_stops_cleanly():
     body = (
-        "import signal\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\n    import time; time.sleep(10)\n"
-        + ("except KeyboardInterrupt:\n    print('saved'); raise")
+        "import signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(10)\nexcept KeyboardInterrupt:\n    print('saved'); raise"
     )
     result = _run(body)
     assert (result.returncode, result.stdout) == (143, "saved\n")
@@ -84,7 +85,8 @@ def test_a_second_sigterm_ends_at_once():
 
 
 def test_a_reader_that_went_away_is_no_error():
-    code = "from likeness.cli import command_line\ndef main():\n    while True: print('line')\ncommand_line.run(main)"
+    code = "from likeness.cli import command_line\ndef main():\n    while True: print('line')\n"
+    code += "command_line.run(main)"
     program = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -136,10 +138,14 @@ def test_messages_are_bounded_and_keep_their_remedy():
 def test_log_lines_are_plain_and_warnings_are_marked():
     body = (
         "import logging\nfor name in ('likeness.fitting.loop', 'matplotlib'):\n"
-        "    log = logging.getLogger(name); log.info('info of %s', name); log.warning('warning of %s', name)"
+        "    log = logging.getLogger(name); log.info('info of %s', name)\n"
+        "    log.warning('warning of %s', name)"
     )
-    expected = "info of likeness.fitting.loop\nwarning: warning of likeness.fitting.loop\nwarning: warning of matplotlib\n"
-    assert _run(body).stderr == expected
+    assert _run(body).stderr.splitlines() == [
+        "info of likeness.fitting.loop",
+        "warning: warning of likeness.fitting.loop",
+        "warning: warning of matplotlib",
+    ]
 
 
 @pytest.mark.parametrize("coloured", [False, True])
@@ -150,7 +156,8 @@ def test_colours_only_on_request(coloured):
 
 
 def test_threads_follow_the_cores_that_are_ours():
-    report = "print(os.environ['OMP_WAIT_POLICY'], os.environ['OMP_NUM_THREADS'], os.environ['NUMBA_NUM_THREADS'])"
+    names = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+    report = f"print(*[os.environ[name] for name in {names}])"
     clean = {
         name: value
         for name, value in os.environ.items()
@@ -169,7 +176,8 @@ def test_threads_follow_the_cores_that_are_ours():
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 def test_one_cpu_of_many_means_one_thread():
-    report = "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nprint(command_line.available_cores())"
+    report = "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    report += "print(command_line.available_cores())"
     assert _run(report).stdout == "1\n"
 
 

@@ -108,7 +108,8 @@ def test_a_captures_pictures_stand_beside_the_avatars(folder, tmp_path, run):
 def test_playing_files_loads_no_preprocessing(folder, tmp_path):
     code = (
         "import sys; from pathlib import Path; from likeness.playback.bundles import load_bundle;"
-        "from likeness.playback.player import Player; from likeness.playback.drivers import open_driver;"
+        "from likeness.playback.player import Player;"
+        "from likeness.playback.drivers import open_driver;"
         "from likeness.playback.transfer.running import transfer, rows;"
         "b = load_bundle(Path(sys.argv[1])); d = open_driver(sys.argv[2], b);"
         "list(rows(Player(b), d, transfer(b, d), 16));"

@@ -124,7 +124,6 @@ ERRORS = [
     (["--format", "ply", "--expression", "e3=nan"], "expected a number"),
     (["--format", "ply", "--frame", "12"], "frames 0 to 11"),
     (["--format", "ply", "--frame", "-1"], "frames 0 to 11"),
-    (["--format", "ply", "--frame", "1", "--sequence"], "exclude each other"),
     (["--format", "ply", "--end", "1"], "give --sequence"),
     (["--format", "ply", "--sequence", "--start", "99"], "no frame lies between"),
     (["--format", "ply", "--exact"], "--exact: --format ply does not read it"),
@@ -145,6 +144,8 @@ def test_the_program_ends_with_2_and_one_line(saved, tmp_path):
     (tmp_path / "a.ply").write_text("mine")
     result = called("export", saved, "--format", "ply", "--out", tmp_path / "a.ply")
     fails(result, "exists already and is not overwritten")
+    result = called("export", saved, "--format", "ply", "--frame", 1, "--sequence")
+    fails(result, "--sequence: not allowed with argument --frame")
     assert (tmp_path / "a.ply").read_text() == "mine"
 
 
