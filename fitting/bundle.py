@@ -28,7 +28,7 @@ from likeness.scene.reading import Names, Side, damage, read_versioned
 from likeness.scene.tensor_files import Array, part, read_header, read_tensors, save_tensors
 from likeness.scene.transforms import mean_transform
 
-# 3 may store tensors in fewer bits; 4 sways; 5 may have a screen refiner
+# 3 may store tensors in fewer bits; 4 has secondary motion; 5 may have a screen refiner
 FORMAT_VERSION, _OLDEST = 5, 2
 _UNREFINED = 4  # what programs read that know of no refiner
 MANIFEST = "manifest.json"
@@ -82,7 +82,7 @@ class AvatarBundle:
         the person did.
     facts: plain JSON (seed, versions, capture hash, metrics).
     tuning: a neutral face and gains that were set after the fit; None: as it was fitted.
-    refinement: what corrects the rendered pictures of this avatar's Gaussians; None: nothing does.
+    refinement: what corrects the rendered images of this avatar's Gaussians; None: nothing does.
     """
 
     avatar: AvatarModel
@@ -110,27 +110,20 @@ class AvatarBundle:
     @classmethod
     def from_fit(cls, avatar: AvatarModel, capture: Capture, facts: dict[str, Any]) -> AvatarBundle:
         """Packs a fitted avatar with its capture's names, ranges and camera."""
-        train = capture.states[list(capture.train)]
-        first = capture.frames[capture.train[0]]
-        neutral = HeadState.neutral(
-            len(capture.expression_names),
-            len(capture.joint_names),
-            mean_transform(train.T_world_body),
-        )
-        ranges = torch.stack([train.expression.amin(0), train.expression.amax(0)])
+        train, names = capture.states[list(capture.train)], capture.expression_names
+        pose = mean_transform(train.T_world_body)
+        frames = [capture.frames[index] for index in capture.train]
         return cls(
-            avatar,
-            capture.head_model,
-            capture.expression_names,
-            capture.joint_names,
-            ranges,
-            first.camera,
-            neutral,
-            train,
-            torch.tensor(
-                [capture.frames[index].time_s for index in capture.train], dtype=torch.float64
-            ),
-            facts,
+            avatar=avatar,
+            head_model=capture.head_model,
+            expression_names=names,
+            joint_names=capture.joint_names,
+            expression_range=torch.stack([train.expression.amin(0), train.expression.amax(0)]),
+            default_camera=frames[0].camera,
+            default_state=HeadState.neutral(len(names), len(capture.joint_names), pose),
+            recording=train,
+            times=torch.tensor([frame.time_s for frame in frames], dtype=torch.float64),
+            facts=facts,
         )
 
     @property
@@ -151,10 +144,9 @@ class AvatarBundle:
         }
         tensors |= self.recording.to_tensors("recording.")
         if self.refinement is not None:
+            network = self.refinement.network.state_dict()
+            tensors |= {f"{_NETWORK}{name}": value for name, value in network.items()}
             tensors[_FEATURES] = self.refinement.features
-            tensors |= {
-                f"{_NETWORK}{name}": v for name, v in self.refinement.network.state_dict().items()
-            }
         return tensors
 
     def save(self, folder: Path, encodings: Mapping[str, str] | None = None) -> None:
@@ -194,82 +186,43 @@ class AvatarBundle:
             raise UserError(
                 f"{folder}: not an avatar (no {MANIFEST} in it); give the folder `bundle` of a run"
             )
+        what = "manifest of an avatar"
+        versions = FORMAT_VERSION, _OLDEST
         manifest, content = read_versioned(
-            path,
-            _Manifest,
-            "manifest of an avatar",
-            "avatar",
-            FORMAT_VERSION,
-            _OLDEST,
-            remedy=_REMEDY,
+            path, _Manifest, what, "avatar", *versions, remedy=_REMEDY
         )
-        with damage(path, "manifest of an avatar", _REMEDY):
+        with damage(path, what, _REMEDY):
             _check_names(manifest)
             avatar, refiner = _models(path, manifest, _rig_vertices(folder / _TENSORS))
-            declared = _DECLARED | avatar.declared("avatar.")
-            if refiner is not None:
-                declared |= {_FEATURES: Array(("N", refiner.config.features))}
-                declared |= {
-                    f"{_NETWORK}{name}": Array(tuple(v.shape))
-                    for name, v in refiner.state_dict().items()
-                }
-            sizes = {
-                "N": manifest.num_gaussians,
-                "E": len(manifest.expression_names),
-                "J": len(manifest.joint_names),
-            }
-            stored = stored_as(declared, manifest.storage)
-            tensors = read_tensors(
-                folder / _TENSORS, "tensors of an avatar", stored, sizes, remedy=_REMEDY
-            )
-            tensors = unpack(tensors, manifest.storage)
+            tensors = _read_tensors(folder / _TENSORS, manifest, avatar, refiner)
             avatar.resize(manifest.num_gaussians)
             avatar.load_state_dict(part(tensors, "avatar."))
-            facts = {key: value for key, value in content.items() if key not in _OURS}
-            return cls._assemble(
-                path, manifest, avatar.eval(), _refinement(refiner, tensors), tensors, facts
+            refinement = None
+            if refiner is not None:
+                refiner.load_state_dict(part(tensors, _NETWORK))
+                refiner.eval().requires_grad_(False)
+                refinement = Refinement(refiner, tensors[_FEATURES])
+            names, joints = tuple(manifest.expression_names), tuple(manifest.joint_names)
+            camera = tensors["camera.K"], tensors["camera.T_cam_world"]
+            tuning = manifest.tuning
+            if tuning is not None:
+                tuning = ExpressionTuning.from_json(tuning, names, str(path))
+            return cls(
+                avatar=avatar.eval(),
+                head_model=manifest.head_model,
+                expression_names=names,
+                joint_names=joints,
+                expression_range=tensors["expression_range"],
+                default_camera=Camera(*camera, manifest.width, manifest.height),
+                default_state=HeadState.neutral(
+                    len(names), len(joints), tensors["state.T_world_head"]
+                ),
+                recording=HeadState.from_tensors(tensors, "recording."),
+                times=tensors["recording.times"],
+                facts={key: value for key, value in content.items() if key not in _OURS},
+                tuning=tuning,
+                refinement=refinement,
             )
-
-    @classmethod
-    def _assemble(
-        cls,
-        path: Path,
-        manifest: _Manifest,
-        avatar: AvatarModel,
-        refinement: Refinement | None,
-        tensors: dict[str, Tensor],
-        facts: dict[str, Any],
-    ) -> AvatarBundle:
-        names, joints = tuple(manifest.expression_names), tuple(manifest.joint_names)
-        camera = Camera(
-            tensors["camera.K"], tensors["camera.T_cam_world"], manifest.width, manifest.height
-        )
-        if not (camera.K.diagonal() > 0).all():
-            raise ValueError("camera.K: expected focal lengths above 0")
-        times = tensors["recording.times"]
-        if len(times) == 0 or not (times.diff() > 0).all():
-            raise ValueError("recording.times: expected at least one frame, and rising seconds")
-        state = HeadState.neutral(len(names), len(joints), tensors["state.T_world_head"])
-        recording = HeadState.from_tensors(tensors, "recording.")
-        tuning = (
-            None
-            if manifest.tuning is None
-            else ExpressionTuning.from_json(manifest.tuning, names, str(path))
-        )
-        return cls(
-            avatar,
-            manifest.head_model,
-            names,
-            joints,
-            tensors["expression_range"],
-            camera,
-            state,
-            recording,
-            times,
-            facts,
-            tuning,
-            refinement,
-        )
 
 
 def _check_names(manifest: _Manifest) -> None:
@@ -285,9 +238,8 @@ def _rig_vertices(path: Path) -> int:
     if rig is None:
         return 0
     if len(rig.shape) != 3 or not 0 < rig.shape[1] <= _MAX_VERTICES:
-        raise UserError(
-            f"{path}: avatar.rig_shapes: expected the shape [E, V, 3], got {list(rig.shape)}; {_REMEDY}"
-        )
+        problem = f"expected the shape [E, V, 3], got {list(rig.shape)}"
+        raise UserError(f"{path}: avatar.rig_shapes: {problem}; {_REMEDY}")
     return rig.shape[1]
 
 
@@ -298,20 +250,38 @@ def _models(
     of which sizes."""
     if manifest.avatar not in AVATARS:
         raise UserError(
-            f"{path}: unknown kind of avatar {manifest.avatar!r}; this program knows {', '.join(AVATARS)}"
+            f"{path}: unknown kind of avatar {manifest.avatar!r}; this program knows "
+            f"{', '.join(AVATARS)}"
         )
     kind = AVATARS[manifest.avatar]
     shape = AvatarShape(1, len(manifest.expression_names), len(manifest.joint_names), rig_vertices)
     avatar = kind(apply(kind.Config(), manifest.config, f"{path}: config"), shape)
     if manifest.screen_refiner is None:
         return avatar, None
-    return avatar, ScreenRefiner(
-        apply(RefinerConfig(), manifest.screen_refiner, f"{path}: screen_refiner")
-    )
+    config = apply(RefinerConfig(), manifest.screen_refiner, f"{path}: screen_refiner")
+    return avatar, ScreenRefiner(config)
 
 
-def _refinement(refiner: ScreenRefiner | None, tensors: dict[str, Tensor]) -> Refinement | None:
-    if refiner is None:
-        return None
-    refiner.load_state_dict(part(tensors, _NETWORK))
-    return Refinement(refiner.eval().requires_grad_(False), tensors[_FEATURES])
+def _read_tensors(
+    path: Path, manifest: _Manifest, avatar: AvatarModel, refiner: ScreenRefiner | None
+) -> dict[str, Tensor]:
+    """The tensors that a bundle of these models must have."""
+    declared = _DECLARED | avatar.declared("avatar.")
+    if refiner is not None:
+        declared[_FEATURES] = Array(("N", refiner.config.features))
+        for name, value in refiner.state_dict().items():
+            declared[_NETWORK + name] = Array(tuple(value.shape))
+    sizes = {
+        "N": manifest.num_gaussians,
+        "E": len(manifest.expression_names),
+        "J": len(manifest.joint_names),
+    }
+    stored = stored_as(declared, manifest.storage)
+    tensors = read_tensors(path, "tensors of an avatar", stored, sizes, remedy=_REMEDY)
+    tensors = unpack(tensors, manifest.storage)
+    if not (tensors["camera.K"].diagonal() > 0).all():
+        raise ValueError("camera.K: expected focal lengths above 0")
+    times = tensors["recording.times"]
+    if len(times) == 0 or not (times.diff() > 0).all():
+        raise ValueError("recording.times: expected at least one frame, and rising seconds")
+    return tensors

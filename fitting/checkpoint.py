@@ -19,10 +19,8 @@ from likeness.scene.reading import damage, decode_json
 from likeness.scene.tensor_files import part, read_header, read_tensors, save_tensors
 
 _AVATAR, _DENSIFIER = "avatar.", "densifier."
-_WHAT, _REMEDY = (
-    "checkpoint of a fit",
-    "damaged or of another model: remove it to start this fit anew",
-)
+_WHAT = "checkpoint of a fit"
+_REMEDY = "damaged or of another model: remove it to start this fit anew"
 
 
 @dataclasses.dataclass
@@ -36,10 +34,8 @@ class Progress:
 def save(
     path: Path, avatar: AvatarModel, optimizer: Optimizer, densifier: Densifier, progress: Progress
 ) -> None:
-    """Writes everything that going on needs."""
-    tensors: dict[str, Tensor] = {
-        f"{_AVATAR}{name}": value for name, value in avatar.state_dict().items()
-    }
+    """Writes everything that resuming needs."""
+    tensors = {f"{_AVATAR}{name}": value for name, value in avatar.state_dict().items()}
     tensors |= optimizer_state.stored(avatar, optimizer)
     tensors |= {f"{_DENSIFIER}{name}": value for name, value in densifier.state().items()}
     save_tensors(path, tensors, {"progress": json.dumps(dataclasses.asdict(progress))})
@@ -53,21 +49,20 @@ def load(path: Path, avatar: AvatarModel, optimizer: Optimizer, densifier: Densi
     header = read_header(path, _WHAT, remedy=_REMEDY)
     means = header.arrays.get(f"{_AVATAR}per_gaussian.means")
     if means is None or len(means.shape) != 2:
-        raise UserError(
-            f"{path}: {_AVATAR}per_gaussian.means: missing, or of another shape; {_REMEDY}"
-        )
+        what = f"{path}: {_AVATAR}per_gaussian.means"
+        raise UserError(f"{what}: missing, or of another shape; {_REMEDY}")
     progress = decode_json(header.texts.get("progress", ""), Progress, path, _WHAT, _REMEDY)
-    declared = avatar.declared(_AVATAR) | optimizer_state.declared(
-        avatar, optimizer, avatar.declared(), header
-    )
+    declared = avatar.declared(_AVATAR)
+    declared |= optimizer_state.declared(avatar, optimizer, avatar.declared(), header)
     declared |= {f"{_DENSIFIER}{name}": array for name, array in densifier.declared().items()}
     tensors = read_tensors(path, _WHAT, declared, {"N": means.shape[0]}, remedy=_REMEDY)
     with damage(path, _WHAT, _REMEDY):
         avatar.resize(means.shape[0])
         avatar.load_state_dict(part(tensors, _AVATAR))
         optimizer_state.restore(avatar, optimizer, tensors, _counter)
-        place = next(avatar.parameters()).device
-        densifier.load({name: value.to(place) for name, value in part(tensors, _DENSIFIER).items()})
+        device = next(avatar.parameters()).device
+        sums = part(tensors, _DENSIFIER)
+        densifier.load({name: value.to(device) for name, value in sums.items()})
     return progress
 
 
