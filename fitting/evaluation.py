@@ -1,7 +1,7 @@
 """Measuring an avatar on frames of a capture.
 
 Protocol of the papers: the frames are composited on white, every metric is taken per frame over the
-whole picture, and the figure is the mean over frames (so the mean of PSNRs, not the PSNR of the
+whole image, and the figure is the mean over frames (so the mean of PSNRs, not the PSNR of the
 mean error). The PSNR of a region is that of its pixels. Error shares are of the squared error
 summed over all frames.
 """
@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,7 @@ MAX_PSNR = 100.0
 
 @dataclasses.dataclass(frozen=True)
 class FrameMetrics:
-    """What was measured on one frame. NaN: not measurable there (a region outside the picture).
+    """What was measured on one frame. NaN: not measurable there (a region outside the image).
 
     index: position in the capture's frames. name: the stem of its files. lpips: None where it was
         not measured.
@@ -51,14 +52,14 @@ class FrameMetrics:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Metrics of an avatar on some frames."""
+    """Metrics of an avatar on some frames. lpips_net: the network of LPIPS, None without it."""
 
     frames: tuple[FrameMetrics, ...]
     lpips_net: str | None = None
 
     @property
     def heldout(self) -> dict[str, float | None]:
-        """Means over the frames of L1, PSNR, SSIM and LPIPS over the whole picture; None where
+        """Means over the frames of L1, PSNR, SSIM and LPIPS over the whole image; None where
         nothing was measured."""
         return {
             name: _mean([getattr(frame, name) for frame in self.frames]) for name in IMAGE_METRICS
@@ -83,24 +84,18 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Plain values for metrics.json, never NaN or infinite: heldout, regions, error_share,
         lpips_net, per_frame."""
-        per_frame = [
-            {
-                key: value
-                for key, value in dataclasses.asdict(frame).items()
-                if key != "squared_error"
-            }
-            for frame in self.frames
-        ]
-        return finite(
-            {
-                "num_frames": len(self.frames),
-                "heldout": self.heldout,
-                "regions": self.regions,
-                "error_share": self.error_share,
-                "lpips_net": self.lpips_net,
-                "per_frame": per_frame,
-            }
-        )
+        per_frame = [dataclasses.asdict(frame) for frame in self.frames]
+        for entry in per_frame:
+            del entry["squared_error"]
+        values = {
+            "num_frames": len(self.frames),
+            "heldout": self.heldout,
+            "regions": self.regions,
+            "error_share": self.error_share,
+            "lpips_net": self.lpips_net,
+            "per_frame": per_frame,
+        }
+        return finite(values)
 
 
 def evaluate(
@@ -112,8 +107,8 @@ def evaluate(
     """Measures ``render(index)`` [H, W, 3] on white in [0, 1] against the capture's frames
     ``indices``.
 
-    lpips: distance of two pictures (likeness.fitting.perceptual.LPIPS), left out if None. Raises
-    UserError when a picture of the capture is damaged, ValueError when ``render`` gives another
+    lpips: distance of two images (likeness.fitting.perceptual.LPIPS), left out if None. Raises
+    UserError when an image of the capture is damaged, ValueError when ``render`` gives another
     size.
     """
     frames = [_measure(render(index), capture, index, lpips) for index in indices]
@@ -122,49 +117,49 @@ def evaluate(
 
 @torch.no_grad()
 def _measure(
-    picture: Tensor, capture: Capture, index: int, lpips: Callable[[Tensor, Tensor], Tensor] | None
+    image: Tensor, capture: Capture, index: int, lpips: Callable[[Tensor, Tensor], Tensor] | None
 ) -> FrameMetrics:
     frame = capture.frames[index]
     rgba = load_rgba(frame)
     truth = composite(rgba)
-    picture = picture.detach().float().cpu().clamp(0, 1)
-    if picture.shape != truth.shape:
+    image = image.detach().float().cpu().clamp(0, 1)
+    if image.shape != truth.shape:
         raise ValueError(
-            f"evaluate: expected a picture {list(truth.shape)}, got {list(picture.shape)}"
+            f"evaluate: expected an image {list(truth.shape)}, got {list(image.shape)}"
         )
     matte = rgba[..., 3]
-    squared = (picture.double() - truth.double()).square().mean(-1)
-    masks = {
-        name: boxes_mask(boxes, *matte.shape[::-1]) for name, boxes in face_boxes(frame).items()
-    }
-    masks["inside"] = ~border_band(matte)
+    height, width = matte.shape
+    squared = (image.double() - truth.double()).square().mean(-1)
+    regions = {name: boxes_mask(b, width, height) for name, b in face_boxes(frame).items()}
+    regions["inside"] = ~border_band(matte)
+
+    def inside(mask: np.ndarray) -> Tensor:
+        return squared[torch.from_numpy(mask)]
+
     return FrameMetrics(
         index=index,
         name=frame.image_path.stem,
         time_s=frame.time_s,
-        l1=metrics.l1(picture, truth),
+        l1=metrics.l1(image, truth),
         psnr=_capped_psnr(squared),
-        ssim=metrics.ssim(picture, truth),
-        lpips=None if lpips is None else _distance(lpips, picture, truth),
-        regions={
-            name: _capped_psnr(squared[torch.from_numpy(mask)]) for name, mask in masks.items()
-        },
+        ssim=metrics.ssim(image, truth),
+        lpips=None if lpips is None else _distance(lpips, image, truth),
+        regions={name: _capped_psnr(inside(mask)) for name, mask in regions.items()},
         squared_error={
-            name: float(squared[torch.from_numpy(mask)].sum())
-            for name, mask in error_masks(frame, matte).items()
+            name: float(inside(mask).sum()) for name, mask in error_masks(frame, matte).items()
         },
     )
 
 
-def _distance(lpips: Callable[[Tensor, Tensor], Tensor], picture: Tensor, truth: Tensor) -> float:
+def _distance(lpips: Callable[[Tensor, Tensor], Tensor], image: Tensor, truth: Tensor) -> float:
     device = next(lpips.buffers()).device if isinstance(lpips, torch.nn.Module) else "cpu"
-    return float(lpips(picture.to(device), truth.to(device)))
+    return float(lpips(image.to(device), truth.to(device)))
 
 
 def _capped_psnr(squared: Tensor) -> float:
-    return (
-        min(metrics.psnr_from_mse(float(squared.mean())), MAX_PSNR) if squared.numel() else math.nan
-    )
+    if not squared.numel():
+        return math.nan
+    return min(metrics.psnr_from_mse(float(squared.mean())), MAX_PSNR)
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -185,8 +180,9 @@ def counted(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
     motion that was tracked on these very frames. A metrics.json without that entry is of a capture
     without secondary motion, or older: all that it has."""
     without_secondary_motion = metrics.get("unswayed")
-    usable = isinstance(without_secondary_motion, Mapping) and without_secondary_motion
-    return without_secondary_motion if usable else metrics
+    if isinstance(without_secondary_motion, Mapping) and without_secondary_motion:
+        return without_secondary_motion
+    return metrics
 
 
 def number_at(value: Any, *keys: str) -> float | None:

@@ -1,8 +1,8 @@
-"""Image metrics of reports: pictures [H, W, C] in [0, 1], Python floats out, computed in float64.
+"""Image metrics of reports: images [H, W, C] in [0, 1], Python floats out, computed in float64.
 
 PSNR and SSIM equal scikit-image's ``peak_signal_noise_ratio(data_range=1)`` and
-``structural_similarity( gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-data_range=1, channel_axis=2)``. LPIPS is in likeness.fitting.perceptual.
+``structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1,
+channel_axis=2)``. LPIPS is in likeness.fitting.perceptual.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def mse(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
 
 
 def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
-    """Peak signal-to-noise ratio in dB; infinite for equal pictures, NaN over an empty mask."""
+    """Peak signal-to-noise ratio in dB; infinite for equal images, NaN over an empty mask."""
     return psnr_from_mse(mse(image, target, mask))
 
 
@@ -35,7 +35,7 @@ def psnr_from_mse(value: float) -> float:
 
 
 def ssim(image: Tensor, target: Tensor) -> float:
-    """Mean structural similarity over the windows inside the picture; NaN if it is smaller than the
+    """Mean structural similarity over the windows inside the image; NaN if it is smaller than the
     window (11)."""
     if min(image.shape[0], image.shape[1]) <= 2 * losses.WINDOW_RADIUS:
         return math.nan

@@ -56,8 +56,13 @@ def evaluate_bundle(
 
     check_matches(bundle, capture)
     image = image_of(Player(bundle, device), capture, expressionless)
-    frames = tqdm(indices, progress, unit="frame", disable=progress is None)
-    return evaluate(image, capture, frames, lpips)
+    with tqdm(desc=progress, total=len(indices), unit="frame", disable=progress is None) as bar:
+
+        def counted(index: int) -> Tensor:
+            bar.update()
+            return image(index)
+
+        return evaluate(counted, capture, indices, lpips)
 
 
 def evaluate_frames(

@@ -253,7 +253,7 @@ def _propagated(
     known = shown.cpu().numpy()
     tree = KDTree(features[known])
     distance, index = tree.query(features[~known], k=min(count, int(known.sum())))
-    distance, index = distance.reshape(len(distance), -1), index.reshape(len(index), -1)
+    distance, index = (np.asarray(x).reshape(int((~known).sum()), -1) for x in (distance, index))
     nearest = distance.min(1, keepdims=True)
     weights = np.exp(-0.5 * (distance**2 - nearest**2))
     weights /= weights.sum(1, keepdims=True)

@@ -185,5 +185,7 @@ def carried_over(state: HeadState, source: AvatarBundle, target: AvatarBundle) -
         if name in source.joint_names:
             joints[index] = state.joints[source.joint_names.index(name)]
     move = rest.T_world_head @ invert_transform(source.default_state.T_world_head.to("cpu"))
-    sway = state.secondary_motion if torch.equal(source.times, target.times) else None
-    return HeadState(expression, joints, move @ state.T_world_head, move @ state.T_world_body, sway)
+    carried = HeadState(expression, joints, move @ state.T_world_head, move @ state.T_world_body)
+    if not torch.equal(source.times, target.times):
+        return carried
+    return dataclasses.replace(carried, secondary_motion=state.secondary_motion)

@@ -149,8 +149,8 @@ def _with_lens(entry: _Object, camera: Camera) -> Camera:
 def _times(entries: list[_Object]) -> list[float]:
     times: list[float] = []
     for entry in entries:
-        value = entry.fields.get("time_s")
-        if not _numeric(value) or isinstance(value, list) or not math.isfinite(value):
+        value: Any = entry.fields.get("time_s")
+        if not _is_number(value) or not math.isfinite(value):
             entry.fail(f"time_s: expected seconds, got {value!r}")
         if value <= times[-1] if times else value != 0:
             entry.fail(f"time_s: expected 0 at first and rising times, got {value:g}")
@@ -176,8 +176,8 @@ class _Object:
                 self.fail(f"unknown field {name!r}; {hint(name, known)}")
 
     def number(self, field: str, most: float) -> float:
-        value = self.fields.get(field)
-        if isinstance(value, list) or not _numeric(value) or not 0 < value <= most:
+        value: Any = self.fields.get(field)
+        if not _is_number(value) or not 0 < value <= most:
             self.fail(f"{field}: expected a number above 0 and at most {most:g}, got {value!r}")
         return float(value)
 
@@ -206,7 +206,9 @@ class _Object:
 
 
 def _numeric(value: Any) -> bool:
-    """Whether a value is a number, or nested lists of numbers alone (true and false are none)."""
-    if isinstance(value, list):
-        return all(map(_numeric, value))
+    """Whether a value is a number, or nested lists of numbers alone."""
+    return all(map(_numeric, value)) if isinstance(value, list) else _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
