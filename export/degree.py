@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from likeness.export.fidelity import MAX_LOSS_DB, agreement, loss_db, pictures, some
+from likeness.export.fidelity import MAX_LOSS_DB, agreement, images, loss_db, some
 from likeness.export.teacher import degree_projection, eyes_of
 from likeness.fitting.bundle import AvatarBundle
 from likeness.renderers import create
@@ -17,13 +17,13 @@ from likeness.scene.head_state import HeadState
 def choose_degree(bundle: AvatarBundle, states: HeadState) -> int:
     """The first from 1 up that loses at most MAX_LOSS_DB at ``states``, or the avatar's own degree
     if that is less."""
-    shown = some(states)
+    few = some(states)
     own = round(_coefficients(bundle) ** 0.5) - 1
     if own <= 1:
         return own
-    expected = pictures(bundle, shown)
+    expected = images(bundle, few)
     for degree in range(1, own):
-        if loss_db(agreement(_reduced_pictures(bundle, shown, degree), expected)) <= MAX_LOSS_DB:
+        if loss_db(agreement(_reduced_images(bundle, few, degree), expected)) <= MAX_LOSS_DB:
             return degree
     return own
 
@@ -36,14 +36,14 @@ def _coefficients(bundle: AvatarBundle) -> int:
 
 
 @torch.no_grad()
-def _reduced_pictures(bundle: AvatarBundle, states: HeadState, degree: int) -> Tensor:
+def _reduced_images(bundle: AvatarBundle, states: HeadState, degree: int) -> Tensor:
     renderer, avatar = create("cpu"), bundle.avatar
     project = degree_projection(bundle, degree, _coefficients(bundle))
-    shown, backend = [], avatar.backend()
+    rendered, backend = [], avatar.backend()
     for index in range(len(states)):
         view = bundle.default_camera.in_frame(states[index].T_world_head)
         cloud = avatar.canonical(states[index], view.center, backend)
         cloud = dataclasses.replace(cloud, sh=project @ cloud.sh)
         cloud = avatar.placed(cloud, states[index], backend)
-        shown.append(renderer.render(cloud, view).over(torch.ones(3)).clamp(0, 1))
-    return torch.stack(shown)
+        rendered.append(renderer.render(cloud, view).over(torch.ones(3)).clamp(0, 1))
+    return torch.stack(rendered)

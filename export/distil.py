@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from likeness.export.codes import CODER_STEPS, fit_coder, principal_codes, solve_modes
 from likeness.export.degree import choose_degree
-from likeness.export.fidelity import agreement, loss_db, pictures
+from likeness.export.fidelity import agreement, images, loss_db
 from likeness.export.sampling import TeachingStates, teaching_states
 from likeness.export.sensitivity import sensitivity
 from likeness.export.teacher import Lesson, ask, is_moving, thin, values_per_gaussian
@@ -35,7 +35,7 @@ _MEMORY = 1.5e9  # bytes that the teacher's values may take
 
 @dataclasses.dataclass(frozen=True)
 class DistilReport:
-    """psnr: dB of the distilled avatar's pictures against its teacher's, on recorded frames that it
+    """psnr: dB of the distilled avatar's images against its teacher's, on recorded frames that it
     was not taught.
     loss: what that costs an avatar at fidelity.REFERENCE_DB, in dB. kept: how many frames. states:
         how many taught."""
@@ -75,13 +75,13 @@ def distil(
     """
     started = time.perf_counter()
     sample = teaching_states(bundle, states, states // 4, seed)
-    degree, moves = choose_degree(bundle, sample.kept), is_moving(bundle, sample.taught)
+    degree, moves = choose_degree(bundle, sample.test), is_moving(bundle, sample.taught)
     most = int(_MEMORY / (2 * bundle.avatar.num_gaussians * values_per_gaussian(degree, moves)))
     if most < len(sample.whole):
         sample = teaching_states(bundle, states, max(most, 4), seed)
     whole = sample.taught[sample.whole]
     tries = CODES if codes is None else (codes,)
-    expected = pictures(bundle, sample.kept)
+    expected = images(bundle, sample.test)
     total = len(whole) + _PROBES + len(sample.taught) + CODER_STEPS
     with tqdm(
         total=total, desc="distilling", unit="step", disable=not progress, leave=False
@@ -97,14 +97,14 @@ def distil(
             student = _linear(bundle, lesson, config, seed)
             _teach(student, lesson, scouted, share, sample, bar.update)
             distilled = dataclasses.replace(bundle, avatar=student.eval())
-            psnr = agreement(pictures(distilled, sample.kept), expected)
+            psnr = agreement(images(distilled, sample.test), expected)
             if psnr >= ENOUGH_DB or count == tries[-1]:
                 break
             bar.total += CODER_STEPS
     report = DistilReport(
         psnr,
         loss_db(psnr),
-        len(sample.kept),
+        len(sample.test),
         len(sample.taught),
         count,
         degree,
@@ -126,15 +126,15 @@ def _teach(
 ) -> None:
     """Gives the student its codes, by what the scouts [T, S, D] of importance [S, D] show, and then
     its modes."""
-    found, telling = principal_codes(scouted, share, sample.weights, student.config.codes)
+    codes, shares = principal_codes(scouted, share, sample.weights, student.config.codes)
     # fewer states than codes leave the rest at zero
-    padding = (0, student.config.codes - found.shape[1])
-    found, telling = nn.functional.pad(found, padding), nn.functional.pad(telling, padding)
+    padding = (0, student.config.codes - codes.shape[1])
+    codes, shares = nn.functional.pad(codes, padding), nn.functional.pad(shares, padding)
     inputs = _inputs(sample.taught, lesson.reads_pose)
-    fit_coder(student.coder, inputs, found, telling, sample.weights, progress)
+    fit_coder(student.coder, inputs, codes, shares, sample.weights, progress)
     with torch.no_grad():
-        given = student.coder(_inputs(sample.taught[sample.whole], True))
-        _set(student, lesson, *solve_modes(lesson.values, given, sample.weights[sample.whole]))
+        own = student.coder(_inputs(sample.taught[sample.whole], True))
+        _set(student, lesson, *solve_modes(lesson.values, own, sample.weights[sample.whole]))
 
 
 def _linear(bundle: AvatarBundle, lesson: Lesson, config: LinearConfig, seed: int) -> Linear:
@@ -167,7 +167,7 @@ def _linear(bundle: AvatarBundle, lesson: Lesson, config: LinearConfig, seed: in
 def _importance(
     bundle: AvatarBundle, lesson: Lesson, states: HeadState, degree: int, seed: int, progress
 ) -> Tensor:
-    """[N, D]: how much pictures change with each value, by pictures of some of the states."""
+    """[N, D]: how much images change with each value, by images of some of the states."""
     chosen = torch.linspace(0, len(states) - 1, _PROBES).round().long()
     probe = _linear(
         bundle,
@@ -180,7 +180,7 @@ def _importance(
         layer.weight.zero_()
         layer.bias.fill_(1)
     renderer = create("cpu")
-    found = sensitivity(
+    importance = sensitivity(
         probe,
         lesson.values[chosen],
         states[chosen],
@@ -190,7 +190,7 @@ def _importance(
         progress,
     )
     # What no probe saw may be seen from elsewhere: it counts a little.
-    return found + 1e-3 * found.mean(0)
+    return importance + 1e-3 * importance.mean(0)
 
 
 def linear_layers(avatar: Linear) -> list[nn.Linear]:
@@ -213,10 +213,10 @@ def _set(student: Linear, lesson: Lesson, base: Tensor, modes: Tensor) -> None:
     p["base_looks"].copy_(base[:, :looks])
     p["look_modes"].copy_(modes[..., :looks])
     if lesson.moves:
-        shift, turn, growth = base[:, looks:].split(3, -1)
-        p["means"].add_(SHIFT_M * shift)
+        translation, rotation, log_scale = base[:, looks:].split(3, -1)
+        p["means"].add_(SHIFT_M * translation)
         p["quats"].copy_(
-            multiply_quats(rotvecs_to_quats(TURN_RAD * turn), normalize_quats(p["quats"]))
+            multiply_quats(rotvecs_to_quats(TURN_RAD * rotation), normalize_quats(p["quats"]))
         )
-        p["log_scales"].add_(growth)
+        p["log_scales"].add_(log_scale)
         p["motion_modes"].copy_(modes[..., looks:])

@@ -1,4 +1,4 @@
-"""How well one avatar's pictures agree with another's."""
+"""How well one avatar's images agree with another's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def some(states: HeadState) -> HeadState:
     return states[torch.linspace(0, len(states) - 1, min(_FEW, len(states))).round().long()]
 
 
-def pictures(bundle: AvatarBundle, states: HeadState) -> Tensor:
+def images(bundle: AvatarBundle, states: HeadState) -> Tensor:
     """The avatar at states [K] on white by its default camera, [K, H, W, 3] in [0, 1]."""
     player, white = Player(bundle), torch.ones(3)
     return torch.stack(
@@ -33,9 +33,9 @@ def pictures(bundle: AvatarBundle, states: HeadState) -> Tensor:
     )
 
 
-def agreement(found: Tensor, expected: Tensor) -> float:
-    """PSNR in dB of pictures [K, H, W, 3] in [0, 1] over all of them; 120 for equal ones."""
-    error = float((found.double() - expected.double()).square().mean())
+def agreement(rendered: Tensor, expected: Tensor) -> float:
+    """PSNR in dB of images [K, H, W, 3] in [0, 1] over all of them; 120 for equal ones."""
+    error = float((rendered.double() - expected.double()).square().mean())
     return -10 * math.log10(max(error, 1e-12))
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from likeness.export.base import Exporter, ExportOptions
 from likeness.export.culling import culled
 from likeness.export.distil import distil
-from likeness.export.fidelity import REFERENCE_DB, agreement, loss_db, pictures
+from likeness.export.fidelity import REFERENCE_DB, agreement, images, loss_db
 from likeness.export.sampling import teaching_states
 from likeness.export.storage import as_stored, halved, quantised
 from likeness.fitting.avatars.linear import Linear
@@ -31,7 +31,7 @@ def _export(
     """
     check_absent(out)
     refinement, bundle = bundle.refinement, bundle.coarse()
-    test_states = teaching_states(bundle).kept
+    test_states = teaching_states(bundle).test
     small = bundle
     if options.exact:
         encodings = halved(small)
@@ -44,8 +44,8 @@ def _export(
             desc="quantising", unit="tensor", disable=not options.progress, leave=False
         ) as bar:
             encodings = quantised(small, test_states, bar.update)
-    stored = pictures(as_stored(small, encodings), test_states)
-    psnr = agreement(stored, pictures(bundle, test_states))
+    stored = images(as_stored(small, encodings), test_states)
+    psnr = agreement(stored, images(bundle, test_states))
     export = {
         "psnr_to_avatar": round(psnr, 3),
         "loss_db": round(loss_db(psnr), 4),

@@ -21,9 +21,9 @@ from likeness.scene.transforms import (
 
 AXES: dict[str, tuple[tuple[float, ...], ...]] = {
     # +x right, +y down, +z away from who looks at the face (what 3DGS trainers write, and
-    # SuperSplat, Unity's plug-in and Spark's examples turn upright).
+    # SuperSplat, Unity's plug-in and Spark's examples put upright).
     "y-down": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
-    # The head frame: +x to the subject's left (right in the picture), +y up, +z out of the face;
+    # The head frame: +x to the subject's left (right in the image), +y up, +z out of the face;
     # OpenGL, three.js, SPZ.
     "y-up": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     # Blender's: +z up, the face towards -y (numpad 1 looks at it).
@@ -32,13 +32,13 @@ AXES: dict[str, tuple[tuple[float, ...], ...]] = {
 """Rotations from the head frame to a file's axes, by name."""
 
 ANCHORS = ("head", "body")
-"""What stands still in a file: the head (shoulders turn below it), or the body (the head turns on
-it)."""
+"""What stands still in a file: the head (the shoulders move below it), or the body (the head
+moves on it)."""
 
 
 @torch.no_grad()
 def posed_cloud(bundle: AvatarBundle, state: HeadState, axes: str, anchor: str) -> GaussianCloud:
-    """The avatar at one state, seen by the bundle's camera where its looks depend on that.
+    """The avatar at one state, seen by the bundle's camera where its colours depend on that.
 
     Raises UserError for unknown axes or anchors.
     """
@@ -53,13 +53,13 @@ def T_file_head(state: HeadState, axes: str, anchor: str) -> Tensor:
         raise UserError(f"axes {axes}: unknown; expected one of {', '.join(AXES)}")
     if anchor not in ANCHORS:
         raise UserError(f"anchor {anchor}: unknown; expected one of {', '.join(ANCHORS)}")
-    turn = make_transform(torch.tensor(AXES[axes], dtype=torch.float32), torch.zeros(3))
-    return turn if anchor == "head" else turn @ invert_transform(state.T_head_body)
+    rotation = make_transform(torch.tensor(AXES[axes], dtype=torch.float32), torch.zeros(3))
+    return rotation if anchor == "head" else rotation @ invert_transform(state.T_head_body)
 
 
 def moved(cloud: GaussianCloud, T: Tensor) -> GaussianCloud:
-    """An unbatched cloud in another frame, by a rigid T [4, 4]: its harmonics turn with it, so that
-    it looks the same from a camera that is moved alike."""
+    """An unbatched cloud in another frame, by a rigid T [4, 4]: its harmonics rotate with it, so
+    that it looks the same from a camera that is moved alike."""
     rotation = T[:3, :3]
     degree = round(cloud.sh.shape[-2] ** 0.5) - 1
     quats = multiply_quats(

@@ -11,7 +11,7 @@ from torch import Tensor
 from likeness.fitting.bundle import AvatarBundle
 from likeness.scene.head_state import HeadState
 
-KEEP_EVERY = 8  # one recorded frame in so many is kept out, to measure on
+KEEP_EVERY = 8  # one recorded frame in so many is held_out out, to measure on
 _LEAST = 0.02  # coefficients below this do not show
 _RECORDED, _KEPT = 300, 24  # at most
 
@@ -19,13 +19,13 @@ _RECORDED, _KEPT = 300, 24  # at most
 @dataclasses.dataclass(frozen=True)
 class TeachingStates:
     """taught: [T] states to learn codes from; weights: [T] how much each counts. whole: [W] those
-    of them at which all Gaussians are asked for, for their modes. kept: [K] recorded states kept
-    out."""
+    of them at which all Gaussians are asked for, for their modes. test: [K] recorded states
+    held out."""
 
     taught: HeadState
     weights: Tensor
     whole: Tensor
-    kept: HeadState
+    test: HeadState
 
 
 def teaching_states(
@@ -39,10 +39,10 @@ def teaching_states(
     """
     recording = bundle.recording
     frames = torch.arange(len(recording))
-    kept = frames[frames % KEEP_EVERY == KEEP_EVERY // 2]
-    if not len(kept):
-        kept = frames[-1:]
-    used = frames[~torch.isin(frames, kept)] if len(frames) > 1 else frames
+    held_out = frames[frames % KEEP_EVERY == KEEP_EVERY // 2]
+    if not len(held_out):
+        held_out = frames[-1:]
+    used = frames[~torch.isin(frames, held_out)] if len(frames) > 1 else frames
     used = _thinned(used, min(_RECORDED, max(1, most // 2)))
     alone = _alone(bundle)
     alone = alone[: max(1, most - len(used))]
@@ -56,7 +56,7 @@ def teaching_states(
     shares = (whole // 2, whole // 4, whole - whole // 2 - whole // 4)
     ranges = (torch.arange(0, ends[0]), torch.arange(*ends), torch.arange(ends[1], len(taught)))
     chosen = torch.cat([_thinned(part, share) for part, share in zip(ranges, shares)])
-    return TeachingStates(taught, weights, chosen, recording[_thinned(kept, _KEPT)])
+    return TeachingStates(taught, weights, chosen, recording[_thinned(held_out, _KEPT)])
 
 
 def _alone(bundle: AvatarBundle) -> HeadState:

@@ -1,8 +1,8 @@
-"""How much a picture changes with each value of each Gaussian: the diagonal of the Gauss-Newton
+"""How much a image changes with each value of each Gaussian: the diagonal of the Gauss-Newton
 matrix.
 
-For pictures I(θ) and random signs r over their pixels, the expectation of (rᵀ ∂I/∂θ)² is Σ_p
-(∂I_p/∂θ)² (Hutchinson's estimator on JᵀJ): one backward pass per picture weighs opacities, colours
+For images I(θ) and random signs r over their pixels, the expectation of (rᵀ ∂I/∂θ)² is Σ_p
+(∂I_p/∂θ)² (Hutchinson's estimator on JᵀJ): one backward pass per image weighs opacities, colours
 and motions in one unit.
 """
 
@@ -18,7 +18,7 @@ from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 _SIDE_RAD = 0.5  # every other probe looks from up to so far to the side
-_LARGEST_SIDE = 384  # pixels of the probes' pictures
+_LARGEST_SIDE = 384  # pixels of the probes' images
 
 
 def sensitivity(
@@ -30,7 +30,7 @@ def sensitivity(
     seed: int = 0,
     progress=None,
 ) -> Tensor:
-    """Mean squared derivatives [N, D] of pictures by values [P, N, D] at states [P].
+    """Mean squared derivatives [N, D] of images by values [P, N, D] at states [P].
 
     probe: a linear avatar of one code that is always 1 and bases of 0, so that its modes are the
         values.
@@ -47,7 +47,7 @@ def sensitivity(
                 mode.copy_(part[:, None])
         view = camera.in_frame(states[index].T_world_head)
         if index % 2:
-            view = turned(view, _SIDE_RAD * (2 * float(torch.rand(1, generator=generator)) - 1))
+            view = orbited(view, _SIDE_RAD * (2 * float(torch.rand(1, generator=generator)) - 1))
         output = renderer.render(probe(states[index], view.center), view)
         signs = (torch.randint(2, output.rgb.shape, generator=generator) * 2 - 1).to(output.rgb)
         # Over white: where a Gaussian covers the background, its opacity shows as well.
@@ -58,7 +58,7 @@ def sensitivity(
     return total / len(states)
 
 
-def turned(view: Camera, yaw: float, pitch: float = 0.0) -> Camera:
+def orbited(view: Camera, yaw: float, pitch: float = 0.0) -> Camera:
     """A camera in the head frame, gone round the head by angles in radians."""
     return view.in_frame(
         make_transform(rotvecs_to_matrices(torch.tensor([pitch, yaw, 0.0])), torch.zeros(3))
@@ -66,6 +66,6 @@ def turned(view: Camera, yaw: float, pitch: float = 0.0) -> Camera:
 
 
 def reduced(camera: Camera) -> Camera:
-    """The camera with pictures that are large enough for probes."""
+    """The camera with images that are large enough for probes."""
     ratio = min(1.0, _LARGEST_SIDE / max(camera.width, camera.height))
     return camera.resized(max(1, round(camera.width * ratio)), max(1, round(camera.height * ratio)))

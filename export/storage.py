@@ -1,4 +1,4 @@
-"""In how few bits a bundle's tensors can be stored before its pictures show it."""
+"""In how few bits a bundle's tensors can be stored before its images show it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 
 import torch
 
-from likeness.export.fidelity import MAX_LOSS_DB, agreement, loss_db, pictures, some
+from likeness.export.fidelity import MAX_LOSS_DB, agreement, images, loss_db, some
 from likeness.fitting.bundle import AvatarBundle
 from likeness.ops.quantization import pack, unpack
 from likeness.scene.head_state import HeadState
@@ -36,15 +36,15 @@ def halved(bundle: AvatarBundle) -> dict[str, str]:
 def quantised(bundle: AvatarBundle, states: HeadState, progress=None) -> dict[str, str]:
     """Encodings as ``halved``, and in 8 bits those per-Gaussian tensors, the largest first, that
     keep the loss at ``states`` within MAX_LOSS_DB, all together."""
-    shown = some(states)
-    expected, encodings = pictures(bundle, shown), halved(bundle)
+    few = some(states)
+    expected, encodings = images(bundle, few), halved(bundle)
     tensors = bundle.tensors()
     candidates = [
         name for name, encoding in encodings.items() if encoding != "narrowed" and _by_channel(name)
     ]
     for name in sorted(candidates, key=lambda name: -tensors[name].numel()):
         trial = {**encodings, name: "int8"}
-        if loss_db(agreement(pictures(as_stored(bundle, trial), shown), expected)) <= MAX_LOSS_DB:
+        if loss_db(agreement(images(as_stored(bundle, trial), few), expected)) <= MAX_LOSS_DB:
             encodings = trial
         if progress is not None:
             progress()

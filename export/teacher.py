@@ -1,8 +1,8 @@
 """What a teacher shows at many states, in the terms of the linear avatar: per Gaussian a row of
 values.
 
-A row is the opacity's logit, the harmonics [K, 3] and, where the teacher's geometry moves, shift,
-turn and growth against the teacher's neutral geometry, in the linear avatar's units.
+A row is the opacity's logit, the harmonics [K, 3] and, where the teacher's geometry moves, its
+translation, rotation and log-scale change from the neutral geometry, in the linear avatar's units.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from likeness.scene.transforms import (
 )
 
 SCOUTS = 2500
-LARGEST_LOGIT = 7.0  # beyond it nothing changes in a picture: opacities of 0.001 and 0.999
+LARGEST_LOGIT = 7.0  # beyond it nothing changes in a image: opacities of 0.001 and 0.999
 _STILL = 1e-6  # metres, radians and log-scales below which geometry does not depend on the state
 _CONE_RAD = 0.5  # the harmonics are refitted for views up to this far from the recorded ones
 
@@ -37,7 +37,7 @@ _CONE_RAD = 0.5  # the harmonics are refitted for views up to this far from the 
 class Lesson:
     """values: [T, N, D] half precision (see the module). rest: the teacher's cloud [N] at the
     neutral state.
-    moves: whether values hold shift, turn and growth. reads_pose: whether they depend on anything
+    moves: whether values hold the motion. reads_pose: whether they depend on anything
         but expressions."""
 
     values: Tensor
@@ -99,7 +99,7 @@ def eyes_of(camera: Camera, states: HeadState) -> Tensor:
 
 
 def degree_projection(bundle: AvatarBundle, degree: int, coefficients: int) -> Tensor:
-    """[K', K] that turns harmonics of K coefficients into those of ``degree`` that look most alike
+    """[K', K] that takes harmonics of K coefficients into those of ``degree`` that look most alike
     from the recorded views and around them (cutting the higher bands off would change the colour
     that is seen from the front)."""
     count = spherical_harmonics.num_coefficients(degree)
@@ -109,8 +109,10 @@ def degree_projection(bundle: AvatarBundle, degree: int, coefficients: int) -> T
         eyes_of(bundle.default_camera, bundle.recording), dim=-1
     ).double()
     generator = torch.Generator().manual_seed(0)
-    turns = _CONE_RAD * torch.randn(4, len(views), 3, generator=generator, dtype=torch.float64) / 2
-    around = (rotvecs_to_matrices(turns) @ views[:, :, None])[..., 0].reshape(-1, 3)
+    rotvecs = (
+        _CONE_RAD * torch.randn(4, len(views), 3, generator=generator, dtype=torch.float64) / 2
+    )
+    around = (rotvecs_to_matrices(rotvecs) @ views[:, :, None])[..., 0].reshape(-1, 3)
     full = spherical_harmonics.basis(around, round(coefficients**0.5) - 1)
     # A little of the whole sphere, so that nothing is left undetermined.
     everywhere = torch.nn.functional.normalize(
@@ -132,12 +134,12 @@ def _row(cloud: GaussianCloud, rest: GaussianCloud, project: Tensor, moves: bool
     logits = torch.logit(cloud.opacities.double()).clamp(-LARGEST_LOGIT, LARGEST_LOGIT).float()
     parts = [logits[:, None], (project @ cloud.sh).flatten(1)]
     if moves:
-        turn = multiply_quats(
+        rotation = multiply_quats(
             normalize_quats(cloud.quats), conjugate_quats(normalize_quats(rest.quats))
         )
         parts += [
             (cloud.means - rest.means) / SHIFT_M,
-            quats_to_rotvecs(turn) / TURN_RAD,
+            quats_to_rotvecs(rotation) / TURN_RAD,
             (cloud.scales / rest.scales).log(),
         ]
     return torch.cat(parts, -1)

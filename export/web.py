@@ -49,7 +49,7 @@ from torch import Tensor
 from likeness.export.base import Exporter, ExportOptions, without_refiner
 from likeness.export.culling import culled
 from likeness.export.distil import distil, linear_layers
-from likeness.export.fidelity import agreement, pictures
+from likeness.export.fidelity import agreement, images
 from likeness.export.quantized import ArrayFile
 from likeness.export.sampling import teaching_states
 from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
@@ -83,13 +83,13 @@ def _export(
     already; ``psnr`` is what both cost."""
     check_absent(out)
     bundle, facts = without_refiner(bundle, "a web page")
-    test_states = teaching_states(bundle).kept
+    test_states = teaching_states(bundle).test
     small = culled(bundle, options.progress)
     if not isinstance(small.avatar, Linear):
         small, _ = distil(small, options.codes, progress=options.progress)
     psnr = None
     if small is not bundle:
-        psnr = agreement(pictures(small, test_states), pictures(bundle, test_states))
+        psnr = agreement(images(small, test_states), images(bundle, test_states))
     with new_folder(out) as folder:
         size = export_web(small, folder, **facts)["bytes"]
     if size > SIZE_LIMIT:

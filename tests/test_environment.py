@@ -384,6 +384,13 @@ def test_continuous_integration_checks_style_types_documentation_and_tests():
     assert lines[-3:] == ["make lint", "make docs", "exec make test"]
 
 
+def test_the_version_is_everywhere_the_same():
+    version = PROJECT["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    releases = re.findall(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert releases[0] == version
+
+
 def test_every_folder_is_installed():
     """`tool.setuptools` lists each folder with Python files of the packages, and no other."""
     listed, folders = (PYPROJECT["tool"]["setuptools"][key] for key in ("packages", "package-dir"))

@@ -14,10 +14,10 @@ from likeness.cli import command_line
 from likeness.scene.errors import hint, one_line
 
 COMMANDS = {
-    "fit": "a video, a picture or a capture becomes an avatar",
+    "fit": "a video, an image or a capture becomes an avatar",
     "preprocess": "a video becomes a capture: cropped frames, mattes, tracked head",
     "evaluate": "measure an avatar, or what arrives of a driver",
-    "render": "pictures and films of an avatar, from any view",
+    "render": "images and films of an avatar, from any view",
     "drive": "move an avatar with a video, a capture, a CSV file or head states",
     "export": "write an avatar as .ply, .spz, playback bundle or web page",
     "view": "show an avatar live in the browser",

@@ -8,7 +8,7 @@ import torch
 
 from likeness.export import culling
 from likeness.export.culling import FACT, MIN_DB, culled, removal_errors
-from likeness.export.fidelity import agreement, pictures
+from likeness.export.fidelity import agreement, images
 from likeness.renderers import create
 from tests import toys
 from tests.contract.test_avatars import COUNT, make
@@ -70,7 +70,7 @@ def test_what_is_never_seen_is_left_out_and_the_pictures_stay():
     )
     assert (smaller.avatar.per_gaussian["base_looks"][:, 0] > -19).all()
     assert (
-        agreement(pictures(smaller, bundle.recording), pictures(bundle, bundle.recording))
+        agreement(images(smaller, bundle.recording), images(bundle, bundle.recording))
         > MIN_DB["front"] - 3
     )
     assert all(fact["psnr"][name] >= least for name, least in MIN_DB.items())

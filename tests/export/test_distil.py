@@ -10,7 +10,7 @@ import torch
 
 from likeness.export import codes, degree, sampling, storage, teacher
 from likeness.export.distil import distil
-from likeness.export.fidelity import agreement, loss_db, pictures
+from likeness.export.fidelity import agreement, images, loss_db
 from likeness.fitting.avatars import AVATARS, AvatarShape
 from likeness.fitting.avatars.linear import LinearConfig
 from likeness.ops import harmonics as spherical_harmonics
@@ -84,7 +84,7 @@ def test_other_avatars_agree_with_their_teachers(kind):
     still = dataclasses.replace(
         bundle.recording, expression=torch.zeros_like(bundle.recording.expression)
     )
-    without = agreement(pictures(distilled, still), pictures(bundle, bundle.recording))
+    without = agreement(images(distilled, still), images(bundle, bundle.recording))
     assert report.psnr > 36 and report.psnr > without + 3
     assert report.sh_degree == 1 and report.reads_pose is (kind == "gaussianhead")
     # leaves out reading a pose that counts for nothing, and only then
@@ -102,10 +102,10 @@ def test_states_are_the_same_each_time_and_keep_frames_out():
     bundle = toys.bundle(make("linear"), frames=40)
     states = sampling.teaching_states(bundle, 200, 60)
     assert len(states.whole) == len(states.whole.unique()) <= 60
-    assert len(states.taught) == len(states.weights) == 200 and len(states.kept) == 5
+    assert len(states.taught) == len(states.weights) == 200 and len(states.test) == 5
     recorded = states.taught[states.weights == 1]
-    for index in range(len(states.kept)):
-        assert not (recorded.expression == states.kept.expression[index]).all(-1).any()
+    for index in range(len(states.test)):
+        assert not (recorded.expression == states.test.expression[index]).all(-1).any()
     assert torch.equal(
         sampling.teaching_states(bundle, 200, 60).taught.expression, states.taught.expression
     )
@@ -116,7 +116,7 @@ def test_states_are_the_same_each_time_and_keep_frames_out():
 def test_one_recorded_frame_is_enough_to_go_on():
     bundle = toys.bundle(make("linear"), frames=1)
     states = sampling.teaching_states(bundle, 30)
-    assert len(states.kept) == 1 and len(states.taught) <= 30
+    assert len(states.test) == 1 and len(states.taught) <= 30
 
 
 def test_principal_codes_are_those_of_the_weighted_svd():
@@ -195,7 +195,7 @@ def test_quantising_stays_within_its_loss():
     bundle = toys.bundle(make("linear", EXTENDED))
     encodings = storage.quantised(bundle, bundle.recording)
     stored = storage.as_stored(bundle, encodings)
-    found = agreement(pictures(stored, bundle.recording), pictures(bundle, bundle.recording))
+    found = agreement(images(stored, bundle.recording), images(bundle, bundle.recording))
     assert loss_db(found) <= 0.1
     assert encodings["avatar.per_gaussian.look_modes"] == "int8"
 

@@ -10,7 +10,7 @@ import torch
 
 from likeness.export import codes, distil
 from likeness.export.base import ExportOptions
-from likeness.export.fidelity import agreement, pictures
+from likeness.export.fidelity import agreement, images
 from likeness.export.formats import EXPORTERS, export_avatar
 from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.player import Player
@@ -90,7 +90,7 @@ def test_a_playback_bundle_plays_like_the_avatar(saved, tmp_path, capsys):
         small.recording.expression, own.recording.expression
     )
     export = json.loads((tmp_path / "small" / "manifest.json").read_text())["export"]
-    found = agreement(pictures(small, own.recording), pictures(own, own.recording))
+    found = agreement(images(small, own.recording), images(own, own.recording))
     assert found > 30 and export["psnr_to_avatar"] > 30
     assert Player(tmp_path / "small").step(own.default_state).rgb.shape == (40, 40, 3)
     # It can be exported again; it is not distilled twice.
@@ -102,7 +102,7 @@ def test_an_exact_bundle_is_half_as_large_and_looks_the_same(saved, tmp_path):
     inside("export", saved, "--format", "bundle", "--exact", "--out", tmp_path / "exact")
     exact, own = AvatarBundle.load(tmp_path / "exact"), AvatarBundle.load(saved)
     assert exact.avatar.kind == "headgas"
-    assert agreement(pictures(exact, own.recording), pictures(own, own.recording)) > 50
+    assert agreement(images(exact, own.recording), images(own, own.recording)) > 50
     sizes = [
         (folder / "tensors.safetensors").stat().st_size for folder in (tmp_path / "exact", saved)
     ]
@@ -177,5 +177,5 @@ def test_a_playback_bundle_keeps_the_screen_refiner(how, refined, tmp_path, caps
     inside("export", refined, "--format", "bundle", *how, "--out", tmp_path / "small")
     small, own = AvatarBundle.load(tmp_path / "small"), AvatarBundle.load(refined)
     assert "refiner kept" in capsys.readouterr().out and small.facts["export"]["refiner"] == "kept"
-    assert agreement(pictures(small, own.recording), pictures(own, own.recording)) > 35
-    assert agreement(pictures(small, own.recording), pictures(own.coarse(), own.recording)) < 30
+    assert agreement(images(small, own.recording), images(own, own.recording)) > 35
+    assert agreement(images(small, own.recording), images(own.coarse(), own.recording)) < 30
