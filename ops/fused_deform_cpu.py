@@ -67,18 +67,20 @@ def activate(first, last, canonical, offsets, cloud):
     looks, own = offsets.looks, canonical.logits.shape[0] > 0
     motions = offsets.values.shape[1] - looks
     for n in range(first, last):
-        values, mean, quat = offsets.values[n], cloud.means[n], cloud.quats[n]
-        mean[:] = canonical.means[n]
-        quat[:] = canonical.quats[n]
+        values = offsets.values[n]
+        for axis in range(3):
+            cloud.means[n, axis] = canonical.means[n, axis]
+        for k in range(4):
+            cloud.quats[n, k] = canonical.quats[n, k]
         if motions > 0:
-            moves, metres, radians = values[looks:], offsets.units[0], offsets.units[1]
+            metres, radians = offsets.units[0], offsets.units[1]
             for axis in range(3):
-                mean[axis] += metres * moves[axis]
-            x, y, z = radians * moves[3], radians * moves[4], radians * moves[5]
-            _rotate(x, y, z, canonical.quats[n], quat)
+                cloud.means[n, axis] += metres * values[looks + axis]
+            x, y, z = values[looks + 3], values[looks + 4], values[looks + 5]
+            _rotate(radians * x, radians * y, radians * z, canonical.quats[n], cloud.quats[n])
             if motions > 6:
                 for axis in range(3):
-                    size = canonical.log_scales[n, axis] + moves[6 + axis]
+                    size = canonical.log_scales[n, axis] + values[looks + 6 + axis]
                     size = min(max(size, offsets.limits[0]), offsets.limits[1])
                     cloud.scales[n, axis] = math.exp(size)
         logit = canonical.logits[n] if own else _ZERO
