@@ -3,7 +3,7 @@
     python -m benchmarks.blending --device cuda [--gaussians 20000 50000] [--states 1 4 8] [--json FILE]
 
 Bases are [N, B, f] in a fit, because densification and the optimizer work on Gaussians. "as it is"
-is what fits call (``likeness.fitting.avatars.blending``), on CUDA a tiny product for each Gaussian;
+is what fits call (``likeness.ops.blend``), on CUDA a tiny product for each Gaussian;
 "laid by code" is one product with the same numbers as [B, N f], were they kept so; "laid anew"
 copies them so for each step. Forward alone, and with the gradient of the basis. All three give the
 same to rounding, which is checked.
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from benchmarks.common.device_times import between
 from benchmarks.common.figures import Kept, announced
-from likeness.fitting.avatars.blending import BlendBasis
 from likeness.ops import blend as bases
+from likeness.ops.blend import BlendBasis
 
 CODES, FEATURES = 52, 32
 _NEAR = 1e-4  # of the largest value

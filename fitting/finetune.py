@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from likeness.fitting import image_loss, losses
 from likeness.fitting.avatars import AvatarModel
+from likeness.ops import image_loss, ssim
 from likeness.ops.harmonics import C0
 from likeness.renderers import Renderer
 from likeness.scene.camera import Camera
@@ -136,9 +136,9 @@ def _loss(
     output = renderer.render(cloud, in_head)
     colour, matte = target
     truth, image = colour * matte + (1 - matte) * background, output.over(background)
-    l1, dssim = losses.l1(image, truth), losses.dssim(image, truth)
+    l1, dssim = torch.nn.functional.l1_loss(image, truth), ssim.dssim(image, truth)
     fit = (1 - config.dssim) * l1 + config.dssim * dssim
-    return fit + config.matte * losses.l1(output.alpha, matte)
+    return fit + config.matte * torch.nn.functional.l1_loss(output.alpha, matte)
 
 
 def visibility(

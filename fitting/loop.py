@@ -16,7 +16,6 @@ from torch import Tensor
 
 from likeness.fitting import checkpoint, memory, objective
 from likeness.fitting.avatars import AVATARS, AvatarModel, AvatarShape, TrainingStates
-from likeness.fitting.avatars.blending import factors_of
 from likeness.fitting.checkpoint import Progress
 from likeness.fitting.config import FitConfig
 from likeness.fitting.densify import DENSIFIERS
@@ -25,6 +24,7 @@ from likeness.fitting.image_regions import head_box
 from likeness.fitting.objective import Perceptual
 from likeness.fitting.optimizers import make_optimizer, operate, set_rates
 from likeness.fitting.seedings import SEEDINGS
+from likeness.ops.blend import factors_of
 from likeness.renderers import Renderer, RenderOutput, ScreenRequest
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture

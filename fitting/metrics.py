@@ -11,7 +11,8 @@ import math
 
 from torch import Tensor
 
-from likeness.fitting import losses
+from likeness.ops.ssim import WINDOW_RADIUS
+from likeness.ops.ssim import ssim as mean_ssim
 
 
 def l1(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
@@ -37,9 +38,9 @@ def psnr_from_mse(value: float) -> float:
 def ssim(image: Tensor, target: Tensor) -> float:
     """Mean structural similarity over the windows inside the image; NaN if it is smaller than the
     window (11)."""
-    if min(image.shape[0], image.shape[1]) <= 2 * losses.WINDOW_RADIUS:
+    if min(image.shape[0], image.shape[1]) <= 2 * WINDOW_RADIUS:
         return math.nan
-    return float(losses.ssim(_double(image), _double(target), valid=True))
+    return float(mean_ssim(_double(image), _double(target), valid=True))
 
 
 def _double(image: Tensor) -> Tensor:

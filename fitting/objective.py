@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.avatars import AvatarModel
-from likeness.fitting.image_loss import picture_loss
+from likeness.ops.image_loss import image_loss
 from likeness.renderers.output import RenderOutput
 from likeness.scene.bounds import Steps, Weight
 
@@ -70,7 +70,7 @@ def compute(
     """
     colour, matte = target
     weights = {"l1": config.l1, "dssim": config.dssim, "matte": config.matte}
-    image = picture_loss(output.rgb, output.alpha, colour, matte, background, weights)
+    image = image_loss(output.rgb, output.alpha, colour, matte, background, weights)
     terms = {name: term for name, term in image.terms.items() if name != "matte" or config.matte}
     total = image.total
     if perceptual is not None and boxes is not None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from likeness.fitting.avatars import AvatarModel
-from likeness.fitting.fused_adam import make_adam
+from likeness.ops.adam import make_adam
 from likeness.scene.bounds import Share
 
 

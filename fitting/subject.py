@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from likeness.fitting import fused_adam, image_loss, length, loop, losses, memory, networks
+from likeness.fitting import length, loop, memory, networks
 from likeness.fitting.avatars import AvatarModel
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
@@ -23,6 +23,7 @@ from likeness.fitting.loop import Budget, Listener
 from likeness.fitting.perceptual import make_vgg_loss
 from likeness.fitting.result import FitResult
 from likeness.fitting.run_directory import RunDirectory, versions
+from likeness.ops import adam, image_loss, ssim
 from likeness.renderers import create
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
@@ -62,10 +63,10 @@ def fit_run(
     renderer.warm_up()  # compiles now, not in the middle of the fit
     if options.device == "cpu":
         image_loss.compile_kernels()
-        fused_adam.compile_kernels()
+        adam.compile_kernels()
     frames = FrameStore(capture, capture.train, options.device)
-    ssim = losses.choose_package(options.device)
-    notes: dict[str, str] = {} if ssim is None else {"ssim": ssim.reason}
+    chosen = ssim.choose_package(options.device)
+    notes: dict[str, str] = {} if chosen is None else {"ssim": chosen.reason}
     perceptual = _perceptual(config, options, notes)
     fit = functools.partial(
         loop.fit, capture, renderer, device=options.device, seed=options.seed, frames=frames

@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from likeness.fitting import losses, perceptual
-from likeness.ops import harmonics
+from likeness.fitting import perceptual
+from likeness.ops import harmonics, ssim
 from tests.simulated_device import Device, DeviceError, Event, Stream
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
@@ -432,7 +432,7 @@ def simulated_cuda() -> Iterator[Device]:
     tensors = mock.patch.multiple(torch.Tensor, **methods)
     # Constants by device: neither's are the other's.
     forgetting = (
-        losses.window.cache_clear,
+        ssim.window.cache_clear,
         perceptual._constant.cache_clear,
         harmonics.samples_by_place.clear,
     )

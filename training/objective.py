@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from likeness.fitting import losses
 from likeness.one_shot.prediction import Prediction, refinement
 from likeness.one_shot.unprojection import lifting_loss
+from likeness.ops import ssim
 from likeness.renderers import Renderer
 from likeness.renderers.screen_refiner import ScreenRefiner
 from likeness.training.config import LossConfig
@@ -45,11 +45,11 @@ def sample_loss(
         output = renderer.render(cloud, camera)
         truth = colour + (1 - matte) * background
         terms = _of_picture(output.over(background), truth, perceptual)
-        terms["matte"] = losses.l1(output.alpha, matte)
+        terms["matte"] = torch.nn.functional.l1_loss(output.alpha, matte)
         if refine is not None:
             output = refine(output, renderer, cloud, camera)
             refined = _of_picture(output.over(background), truth, perceptual)
-            refined["matte"] = losses.l1(output.alpha, matte)
+            refined["matte"] = torch.nn.functional.l1_loss(output.alpha, matte)
             terms["refined"] = sum(getattr(config, name) * term for name, term in refined.items())
         sums = {name: sums[name] + terms[name] / count for name in names}
     sums["offsets"] = (prediction.offsets * _CM).square().sum(-1).mean()
@@ -61,7 +61,7 @@ def sample_loss(
 
 
 def _of_picture(picture: Tensor, truth: Tensor, perceptual) -> dict[str, Tensor]:
-    terms = {"l1": losses.l1(picture, truth), "dssim": losses.dssim(picture, truth)}
+    terms = {"l1": torch.nn.functional.l1_loss(picture, truth), "dssim": ssim.dssim(picture, truth)}
     return terms if perceptual is None else {**terms, "perceptual": perceptual(picture, truth)}
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from likeness.fitting import image_loss, memory
+from likeness.fitting import memory
 from likeness.fitting.perceptual import make_vgg_loss
 from likeness.fitting.run_directory import code_version
 from likeness.one_shot import weights
+from likeness.ops import image_loss
 from likeness.renderers import create
 from likeness.scene.errors import UserError
 from likeness.training.config import TrainConfig

@@ -186,13 +186,14 @@ def figures(fit: Fit) -> dict[str, Any]:
     """
     import torch
 
-    from likeness.fitting import fused_adam, image_loss, memory
+    from likeness.fitting import memory
     from likeness.fitting.bundle import AvatarBundle
     from likeness.fitting.config import FitConfig
     from likeness.fitting.evaluation import finite
     from likeness.fitting.loop import fit as fit_avatar
     from likeness.fitting.perceptual import LPIPS, make_vgg_loss
     from likeness.fitting.run_directory import code_version
+    from likeness.ops import adam, image_loss
     from likeness.playback.evaluation import evaluate_bundle, evaluate_frames, train_sample
     from likeness.renderers import create
     from likeness.scene.capture import Capture
@@ -203,7 +204,7 @@ def figures(fit: Fit) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         image_loss.compile_kernels()
-        fused_adam.compile_kernels()
+        adam.compile_kernels()
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     capture, last = Capture.load(fit.capture), _Last()
     config = load_preset(fit.preset, FitConfig, fit.settings)

@@ -46,12 +46,12 @@ class TrainingStep:
         device: str = "cpu",
         batch: int = 1,
     ) -> None:
-        from likeness.fitting import fused_adam, image_loss
         from likeness.fitting.avatars import AVATARS, AvatarShape, TrainingStates
         from likeness.fitting.config import FitConfig
         from likeness.fitting.densify import DENSIFIERS
         from likeness.fitting.memory import keep_pages
         from likeness.fitting.optimizers import make_optimizer
+        from likeness.ops import adam, image_loss
         from likeness.scene.config_files import load_preset
         from likeness.scene.head_state import HeadState
         from likeness.scene.rig_binding import RigBinding
@@ -60,7 +60,7 @@ class TrainingStep:
         keep_pages()
         if device == "cpu":
             image_loss.compile_kernels()
-            fused_adam.compile_kernels()
+            adam.compile_kernels()
         torch.set_num_threads(threads)
         self.device = device
         self.config, self.size, self.batch = load_preset(preset, FitConfig), size, batch

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from likeness.fitting.avatars.anchoring import Anchoring, AnchoringConfig
-from likeness.fitting.avatars.blending import BlendBasis
-from likeness.ops.blend import blend_by_code
+from likeness.ops.blend import BlendBasis, blend_by_code
 from likeness.ops.deform import displacement
 from likeness.ops.fused_deform import CanonicalGaussians, FusedDeformer, NetworkOffsets
 from likeness.ops.threads import suit_kernels

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from likeness.preprocess.photometric.adam import RowAdam
+from likeness.ops.adam import RowAdam
 from likeness.preprocess.photometric.config import PhotometricConfig
 from likeness.preprocess.photometric.knots import Knots
 from likeness.scene.to_device import to_device

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
 from likeness.head_models.landmarks import LID_PAIRS, LIP_PAIRS
-from likeness.preprocess.photometric.adam import Adam, RowAdam
+from likeness.ops.adam import Adam, RowAdam
 from likeness.preprocess.photometric.cloud import RATES, TrackingCloud, transforms
 from likeness.preprocess.photometric.config import PhotometricConfig
 from likeness.preprocess.photometric.corrections import Corrections
+from likeness.preprocess.photometric.image_error import image_errors
 from likeness.preprocess.photometric.knots import Knots
-from likeness.preprocess.photometric.picture_error import picture_errors
 from likeness.preprocess.photometric.steadying import steadied_states
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
@@ -38,7 +38,7 @@ _MESH_SHARE = 0.6
 _OPACITY = 0.5
 _WARM_STEPS = 20  # of the cloud alone: grey seeds must not push heads about
 _FINAL_RATE = 0.1  # of the first one
-_CLOUD_EPSILON = 1e-15
+_CLOUD_EPSILON, _CLOUD_BETAS = 1e-15, (0.9, 0.99)
 _SWAY_EPSILON = 1e-5
 _SWAY_UNIT_M = 0.01
 _SWAY_FROM = 0.2  # of all steps: what poses can explain they shall explain first
@@ -68,8 +68,8 @@ class Problem:
         seeding = SeedingConfig(config.num_gaussians, _MESH_SHARE, _SEED_FRAMES, _OPACITY)
         seeds = matte_seeds(capture, first, seeding, _SEED)
         self.cloud = TrackingCloud(seeds).to(device)
-        parameters = [getattr(self.cloud, name) for name in RATES]
-        self._adam = Adam(parameters, RATES.values(), _CLOUD_EPSILON)
+        groups = [{"params": [getattr(self.cloud, name)]} for name in RATES]
+        self._adam = Adam(groups, eps=_CLOUD_EPSILON, betas=_CLOUD_BETAS)
         self._knots = Knots(times, config.sway_interval_s)
         self._sway = RowAdam(
             torch.zeros(self._knots.count, 2 * NUM_POINTS, device=device), _SWAY_EPSILON
@@ -146,7 +146,10 @@ class Problem:
         )
         loss = loss + config.sway_weight * _quadratic(sway, self._bend_cost)
         loss.backward()
-        self._adam.step(0.1 + 0.9 * fade)
+        for group, rate in zip(self._adam.param_groups, RATES.values()):
+            group["lr"] = rate * (0.1 + 0.9 * fade)
+        self._adam.step()
+        self._adam.zero_grad()
         if number >= _WARM_STEPS:
             # The loss is a mean over the batch; a frame's own gradient must not depend on its
             # company.
@@ -176,7 +179,7 @@ class Problem:
             f"corrections.{name}": value for name, value in self._corrections.state().items()
         }
         tensors |= {f"sway.{name}": value for name, value in self._sway.state().items()}
-        tensors |= {f"adam.{name}": value for name, value in self._adam.state().items()}
+        tensors |= {f"adam.{name}": value for name, value in self._moments().items()}
         return tensors
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
@@ -192,7 +195,15 @@ class Problem:
         self.cloud.load_state_dict(part("cloud."))
         self._corrections.load(part("corrections."))
         self._sway.load(part("sway."))
-        self._adam.load(part("adam."))
+        for name, tensor in self._moments().items():
+            tensor.copy_(tensors[f"adam.{name}"])
+
+    def _moments(self) -> dict[str, Tensor]:
+        return {
+            f"{name}.{key}": tensor
+            for name in RATES
+            for key, tensor in self._adam.state_of(getattr(self.cloud, name)).items()
+        }
 
     def _rows(self, number: int) -> Tensor:
         """The frames [B] of a step, each at most once: the last of an epoch are followed by the
@@ -217,7 +228,7 @@ class Problem:
         """[B] of the frames ``rows`` (on the host) over background [B, 3]."""
         output = renderer.render(cloud, cameras)
         rgba = self._frames.rgba(rows.tolist())
-        return picture_errors(output.rgb, output.alpha, rgba, background, self.config.matte_weight)
+        return image_errors(output.rgb, output.alpha, rgba, background, self.config.matte_weight)
 
 
 def _sheet(rows: Tensor) -> Tensor:

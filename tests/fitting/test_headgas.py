@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from likeness.fitting.avatars.blending import BlendBasis
+from likeness.ops.blend import BlendBasis
 from likeness.ops.encoding import encode
 from likeness.scene.extent import SCENE_RADIUS_M
 from tests import toys

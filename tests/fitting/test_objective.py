@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from likeness.fitting import losses
 from likeness.fitting.objective import ObjectiveConfig, background_colour, compute
 from likeness.fitting.run_directory import RunDirectory, default_root
+from likeness.ops import ssim
 from likeness.renderers.output import RenderOutput
 from likeness.scene.errors import UserError
 from tests.contract.test_avatars import make
@@ -29,7 +29,7 @@ def test_the_total_is_the_weighted_sum_over_the_background():
     )
     picture = output.rgb + (1 - output.alpha) * green
     truth = colour * matte + (1 - matte) * green
-    expected = 0.7 * losses.l1(picture, truth) + 0.3 * losses.dssim(picture, truth)
+    expected = 0.7 * torch.nn.functional.l1_loss(picture, truth) + 0.3 * ssim.dssim(picture, truth)
     expected = (
         expected + 0.5 * (output.alpha - matte).abs().mean() + 2.0 * avatar.regularizers()["basis"]
     )

@@ -7,8 +7,7 @@ import types
 import pytest
 import torch
 
-from likeness.fitting import losses
-from likeness.ops import ssim_cuda
+from likeness.ops import ssim, ssim_cuda
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +28,7 @@ def package(calls: list, scale: float = 1.0, offset: float = 0.0):
             and padding == "same"
         )
         calls.append(image.shape)
-        value = losses.ssim_torch(image.movedim(1, -1), target.movedim(1, -1))
+        value = ssim.ssim_reference(image.movedim(1, -1), target.movedim(1, -1))
         return scale * value + (1 - scale) * value.detach() + offset
 
     module = types.ModuleType("package")
@@ -39,7 +38,7 @@ def package(calls: list, scale: float = 1.0, offset: float = 0.0):
 
 def gradient(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     image = image.detach().requires_grad_()
-    losses.dssim(image, target).backward()
+    ssim.dssim(image, target).backward()
     return image.grad
 
 
@@ -59,8 +58,8 @@ def test_an_agreeing_package_is_taken_for_fits(name, pictures, monkeypatch):
     # the trial, then the picture
     assert [tuple(shape) for shape in calls] == [(2, 3, 37, 53), (1, 3, 24, 31)]
     torch.testing.assert_close(found.cpu(), expected.cpu())
-    assert name in losses.choose_package("cuda:0").reason
-    losses.ssim(*pictures)  # measuring asks for no gradient, and stays what it was
+    assert name in ssim.choose_package("cuda:0").reason
+    ssim.ssim(*pictures)  # measuring asks for no gradient, and stays what it was
     assert len(calls) == 2
 
 
@@ -73,7 +72,7 @@ def test_one_that_differs_is_not(wrong, said, pictures, monkeypatch, caplog):
     gradient(*pictures)
     gradient(*pictures)
     assert len(calls) == 1  # the trial alone
-    assert said in losses.choose_package("cuda:0").reason and caplog.text.count(said) == 1
+    assert said in ssim.choose_package("cuda:0").reason and caplog.text.count(said) == 1
 
 
 def test_one_that_fails_is_said_once_and_the_next_is_tried(pictures, monkeypatch, caplog):
@@ -90,12 +89,12 @@ def test_one_that_fails_is_said_once_and_the_next_is_tried(pictures, monkeypatch
 
 def test_without_a_package_pytorch_does_it(pictures):
     gradient(*pictures)
-    chosen = losses.choose_package("cuda:0")
+    chosen = ssim.choose_package("cuda:0")
     assert chosen.function is None and "no package" in chosen.reason
-    assert losses.choose_package("cpu") is None
+    assert ssim.choose_package("cpu") is None
 
 
 def test_a_device_with_and_without_its_number_is_tried_once(cuda, monkeypatch):
     calls = []
     monkeypatch.setitem(sys.modules, "fussim", package(calls))
-    assert losses.choose_package("cuda") is losses.choose_package("cuda:0") and len(calls) == 1
+    assert ssim.choose_package("cuda") is ssim.choose_package("cuda:0") and len(calls) == 1

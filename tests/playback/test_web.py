@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.transforms import matrices_to_quats, rotvecs_to_matrices
 from tests import toys
 from tests.contract.test_avatars import make
+from tests.ops import conformance
 from tests.playback import chromium
 from tests.playback.web_toys import EXTENDED, described, linear_bundle, read_arrays, read_back
 
@@ -151,6 +153,18 @@ VARIANTS = {
     "all harmonics": {"sh_degree": 3},
     "constant colour": {"sh_degree": 0, "anchoring": AnchoringConfig(two_frames=True)},
 }
+
+
+def test_the_pages_operations_give_the_numbers_of_every_implementation(tmp_path):
+    shutil.copytree(PAGE / "js", tmp_path / "js")
+    cases = json.loads(conformance.FILE.read_text(encoding="utf-8"))
+    found = run_maths(tmp_path, task="conformance", cases=cases)
+    for case, results in found.items():
+        for name, values in results.items():
+            wanted = cases[case]["quats" if name == "from_matrices" else name]
+            np.testing.assert_allclose(
+                np.ravel(values), np.ravel(wanted), atol=2e-6, rtol=2e-6, err_msg=f"{case} {name}"
+            )
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())

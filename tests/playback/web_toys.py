@@ -103,4 +103,6 @@ def _shape(bundle: AvatarBundle, arrays: dict[str, torch.Tensor]) -> AvatarShape
 
 def described(state) -> dict:
     """A state as the page's programs give it."""
-    return {field.name: getattr(state, field.name).tolist() for field in dataclasses.fields(state)}
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    fields["sway"] = fields.pop("secondary_motion")  # the key in files
+    return {name: value.tolist() for name, value in fields.items()}

@@ -10,8 +10,6 @@ import torch
 
 from likeness.head_models import HEAD_MODELS
 from likeness.preprocess.photometric import PhotometricConfig, refine, refinement
-from likeness.preprocess.photometric import adam as adam_module
-from likeness.preprocess.photometric.adam import Adam, RowAdam
 from likeness.preprocess.photometric.corrections import Corrections
 from likeness.preprocess.photometric.knots import Knots
 from likeness.preprocess.photometric.problem import Problem
@@ -383,55 +381,6 @@ def test_steadied_poses_jump_at_a_cut():
     assert float((smeared - poses)[9:11].abs().max()) > 1e-3
     times[10:] += 1.0
     torch.testing.assert_close(steadied(poses, times, 0.2, 0.5), poses)
-
-
-@pytest.mark.parametrize("in_kernels", [True, False])
-def test_adam_is_pytorchs(in_kernels, monkeypatch):
-    monkeypatch.setattr(adam_module, "_in_kernels", lambda tensor: in_kernels)
-    generator = torch.Generator().manual_seed(0)
-    start, rates = (
-        [torch.randn(shape, generator=generator) for shape in ((6, 3), (5,))],
-        (0.1, 0.01),
-    )
-    ours, theirs = ([torch.nn.Parameter(t.clone()) for t in start] for _ in range(2))
-    adam = Adam(ours, rates, 1e-15)
-    groups = [{"params": [t], "lr": rate / 2} for t, rate in zip(theirs, rates)]
-    reference = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
-    for _ in range(5):
-        for a, b in zip(ours, theirs):
-            a.grad = torch.randn(a.shape, generator=generator)
-            b.grad = a.grad.clone()
-        adam.step(0.5)
-        reference.step()
-    for a, b in zip(ours, theirs):
-        torch.testing.assert_close(a, b)
-        assert a.grad is None
-
-
-@pytest.mark.parametrize("in_kernels", [True, False])
-def test_row_adam_is_adam_on_the_rows_it_is_given(in_kernels, monkeypatch):
-    monkeypatch.setattr(adam_module, "_in_kernels", lambda tensor: in_kernels)
-    generator = torch.Generator().manual_seed(0)
-    table = torch.randn(6, 3, generator=generator)
-    reference = [torch.nn.Parameter(row.clone()) for row in table]
-    adams = [torch.optim.Adam([row], lr=0.1, betas=(0.6, 0.85), eps=1e-6) for row in reference]
-    ours = RowAdam(table.clone(), epsilon=1e-6)
-    for _ in range(7):
-        rows = torch.randperm(5, generator=generator)[:3]  # never the last one
-        gradient = torch.randn(3, 3, generator=generator)
-        ours.step(rows, gradient, 0.1)
-        for row, value in zip(rows.tolist(), gradient):
-            reference[row].grad = value
-            adams[row].step()
-    torch.testing.assert_close(ours.table, torch.stack([row.detach() for row in reference]))
-    assert ours.table[5].equal(table[5])
-
-
-def test_row_adam_stays_where_nothing_is_seen():
-    ours = RowAdam(torch.zeros(1, 2), epsilon=1e-4)
-    for _ in range(50):
-        ours.step(torch.tensor([0]), torch.tensor([[1e-7, 1e-1]]), 0.01)
-    assert abs(float(ours.table[0, 0])) < 1e-3 and float(ours.table[0, 1]) < -0.4
 
 
 def test_gaze_angles_undo_gaze_expression():

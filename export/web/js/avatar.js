@@ -1,5 +1,5 @@
 // The avatar's own maths: a state gives the Gaussians in the head frame. Plain typed arrays; runs in a worker or in node.
-// The same formulas as fitting/avatars/linear.py, ops/deform/rig.py and ops/deform/skinning.py.
+// The same formulas as fitting/avatars/linear.py, ops/deform.py.
 
 import { codesOf, headFromBody, poseDelta } from "./codes.js";
 import { basis, turnMatrix } from "./harmonics.js";

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, inlined
+from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
 from likeness.ops.simd import WIDTH, broadcast, differ, lanes, load, muladd, store
 
 STEP = 4
@@ -290,3 +290,38 @@ def gradient_row(kept, index, row, start, stop, length, taps, two):
         store(out, i, muladd(by_product, b, muladd(twice * by_square, a, by_mean)))
     out[max(stop, LEAD) :] = 0
     return out[LEAD : LEAD + length]
+
+
+@kernel(AS_WRITTEN)
+def ssim_band(x, y, first, last, taps, constants, margin, sums, gradient):
+    """Rows from ``first`` to ``last`` of the mean SSIM of x and y [H, W * 3]: each row's part of it
+    into ``sums`` [H], and the gradient by x into ``gradient`` [H, W * 3]; without one, where this
+    is None, none is even compiled.
+
+    taps: [6] half of the window from its centre. constants: [4] C1, C2, 2 and 1 / (number of
+    values), in x's dtype, since a literal would turn float32 arithmetic into float64. margin:
+    pixels at each border that do not count. What a row gets does not depend on the band that it is
+    in.
+    """
+    height, length = x.shape
+    kept = scratch(length, taps)
+    reach = 0 if gradient is None else RADIUS
+    wanted = max(first - reach, margin), min(last + reach, height - margin)
+    for row in range(first_step(first - reach), last + reach + RADIUS, STEP):
+        for r in range(row, row + STEP):
+            if r < 0 or r >= height:
+                skip_row(kept, r, length)
+                continue
+            copy(x[r], row_of(kept[0], r, length))
+            copy(y[r], row_of(kept[1], r, length))
+            note_span(kept, r, length)
+        derivatives(
+            kept, row - RADIUS, wanted, (first, last), length, taps, constants, margin, sums
+        )
+        if gradient is not None and row - 2 * RADIUS + STEP > first:
+            start, stop = blur_derivatives(kept, row - 2 * RADIUS, length)
+            for r in range(max(row - 2 * RADIUS, first), min(row - 2 * RADIUS + STEP, last)):
+                own = gradient_row(
+                    kept, r - row + 2 * RADIUS, r, start, stop, length, taps, constants[2]
+                )
+                copy(own, gradient[r])

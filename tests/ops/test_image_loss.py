@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from likeness.fitting.image_loss import TERMS, picture_loss, picture_loss_torch
+from likeness.ops.image_loss import TERMS, image_loss, image_loss_reference
 
 WEIGHTS = {"l1": 0.7, "dssim": 0.3, "matte": 0.4}
 
@@ -24,7 +24,7 @@ def inputs(seed: int, dtype=torch.float64, height: int = 21, width: int = 34):
 @pytest.mark.parametrize("weights", [WEIGHTS, {"l1": 1.0}, {"dssim": 1.0}, {"matte": 1.0}])
 def test_values_and_gradients_are_the_twins(seed, weights):
     *tensors, background = inputs(seed)
-    found = [f(*tensors, background, weights) for f in (picture_loss, picture_loss_torch)]
+    found = [f(*tensors, background, weights) for f in (image_loss, image_loss_reference)]
     gradients = []
     for result in found:
         gradients.append(
@@ -42,7 +42,7 @@ def test_values_and_gradients_are_the_twins(seed, weights):
 
 def test_in_single_precision_it_stays_close():
     *tensors, background = inputs(1, torch.float32, 96, 80)
-    results = [f(*tensors, background, WEIGHTS) for f in (picture_loss, picture_loss_torch)]
+    results = [f(*tensors, background, WEIGHTS) for f in (image_loss, image_loss_reference)]
     torch.testing.assert_close(results[0].total, results[1].total, rtol=1e-5, atol=0)
     first, second = (torch.autograd.grad(result.total, tensors[0])[0] for result in results)
     assert (first - second).norm() < 1e-4 * second.norm()
@@ -50,7 +50,7 @@ def test_in_single_precision_it_stays_close():
 
 def test_where_both_agree_l1_has_no_gradient():
     rgb, alpha, *_ = inputs(2)
-    result = picture_loss(
+    result = image_loss(
         rgb,
         alpha,
         (rgb / alpha).detach(),
@@ -66,12 +66,12 @@ def test_what_is_not_a_number_is_not_hidden():
     *tensors, background = inputs(3)
     with torch.no_grad():
         tensors[0][5, 6, 1] = float("nan")
-    assert picture_loss(*tensors, background, WEIGHTS).total.isnan()
+    assert image_loss(*tensors, background, WEIGHTS).total.isnan()
 
 
 def test_nothing_is_differentiated_in_vain():
     rgb, alpha, colour, matte, background = inputs(4)
-    result = picture_loss(rgb.detach(), alpha.detach(), colour, matte, background, WEIGHTS)
+    result = image_loss(rgb.detach(), alpha.detach(), colour, matte, background, WEIGHTS)
     assert not result.total.requires_grad and result.total > 0
 
 
@@ -85,7 +85,7 @@ def test_threads_and_storage_change_nothing():
             (2, (colour.clone(), matte.clone())),
         ):
             torch.set_num_threads(count)
-            result = picture_loss(rgb, alpha, *frame, background, WEIGHTS)
+            result = image_loss(rgb, alpha, *frame, background, WEIGHTS)
             found.append((result.total.detach(), *torch.autograd.grad(result.total, (rgb, alpha))))
     finally:
         torch.set_num_threads(threads)
@@ -100,14 +100,14 @@ def test_a_head_before_its_background_is_the_twins():
     inside[20:45, 30:52] = 1
     leaves = [(values * inside).detach().requires_grad_() for values in (rgb, alpha)]
     tensors = *leaves, colour, matte * inside
-    results = [f(*tensors, background, WEIGHTS) for f in (picture_loss, picture_loss_torch)]
+    results = [f(*tensors, background, WEIGHTS) for f in (image_loss, image_loss_reference)]
     torch.testing.assert_close(results[0].total, results[1].total, rtol=1e-12, atol=0)
     gradients = [torch.autograd.grad(result.total, leaves) for result in results]
     for fused, plain in zip(*gradients):
         torch.testing.assert_close(fused, plain, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("loss", [picture_loss, picture_loss_torch])
+@pytest.mark.parametrize("loss", [image_loss, image_loss_reference])
 def test_a_batch_is_the_mean_of_its_pictures(loss):
     threads = torch.get_num_threads()
     single = [inputs(seed, height=40) for seed in range(3)]

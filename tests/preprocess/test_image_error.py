@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from likeness.preprocess.photometric.picture_error import picture_errors, picture_errors_torch
+from likeness.preprocess.photometric.image_error import image_errors, image_errors_reference
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_picture_errors_are_the_twins(weighted):
+def test_image_errors_are_the_twins(weighted):
     g = torch.Generator().manual_seed(0)
     rgba = torch.randint(0, 256, (3, 9, 7, 4), generator=g, dtype=torch.uint8)
     rgba[:, :3] = 0
@@ -17,7 +17,7 @@ def test_picture_errors_are_the_twins(weighted):
     rgb[:, :2], alpha[:, :2] = 0, 0  # nothing where nothing is: no error, no gradient
     background, weights = torch.rand(3, 3, generator=g), torch.rand(3, generator=g)
     found = []
-    for function in (picture_errors, picture_errors_torch):
+    for function in (image_errors, image_errors_reference):
         leaves = rgb.clone().requires_grad_(), alpha.clone().requires_grad_()
         errors = function(*leaves, rgba, background, 0.3)
         loss = (errors * weights).sum() if weighted else errors.mean()

@@ -1,5 +1,5 @@
-"""The error of pictures and its gradient, in numba. See
-``likeness.preprocess.photometric.picture_error``."""
+"""The error of images and its gradient, in numba. See
+``likeness.preprocess.photometric.image_error``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def compare(
     matte_weight,
     scale,
 ):
-    """Writes, for the pictures ``first`` to ``last``, the weighted sums [B] of absolute differences
+    """Writes, for the images ``first`` to ``last``, the weighted sums [B] of absolute differences
     of colours and of mattes, and ``scale`` times their gradients by rgb [B, H, W, 3] and alpha [B,
     H, W, 1]."""
     of_colour, of_matte = np.float32(scale * colour_weight), np.float32(scale * matte_weight)

@@ -9,24 +9,24 @@ from torch import Tensor
 from likeness.ops.threads import run_rows, suit_kernels
 
 
-def picture_errors(
+def image_errors(
     rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float
 ) -> Tensor:
-    """[B] mean |colour difference| + ``matte_weight`` mean |matte difference| of each picture.
+    """[B] mean |colour difference| + ``matte_weight`` mean |matte difference| of each image.
 
     rgb: [B, H, W, 3] premultiplied by alpha [B, H, W, 1], differentiable. rgba: [B, H, W, 4] uint8,
         straight.
-    background: [B, 3], of each picture.
+    background: [B, 3], of each image.
     """
     if not suit_kernels(rgb):
-        return picture_errors_torch(rgb, alpha, rgba, background, matte_weight)
+        return image_errors_reference(rgb, alpha, rgba, background, matte_weight)
     return _Error.apply(rgb, alpha, rgba, background, matte_weight)
 
 
-def picture_errors_torch(
+def image_errors_reference(
     rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float
 ) -> Tensor:
-    """``picture_errors`` in plain PyTorch operations, on any device."""
+    """``image_errors`` in plain PyTorch operations, on any device."""
     pixels = rgba.to(rgb.dtype) / 255
     colour, matte = pixels[..., :3], pixels[..., 3:]
     behind = background[:, None, None]
@@ -35,14 +35,14 @@ def picture_errors_torch(
 
 
 class _Error(torch.autograd.Function):
-    """Value and gradient in one sweep, made together; pictures are shared out."""
+    """Value and gradient in one sweep, made together; images are shared out."""
 
     @staticmethod
     def forward(
         ctx, rgb: Tensor, alpha: Tensor, rgba: Tensor, background: Tensor, matte_weight: float
     ) -> Tensor:
         # numba loads slowly: only when used
-        from likeness.preprocess.photometric import picture_error_kernels
+        from likeness.preprocess.photometric import image_error_cpu
 
         batch, height, width, _ = rgb.shape
         pixels = height * width
@@ -57,9 +57,7 @@ class _Error(torch.autograd.Function):
         weights = 1 / (3 * pixels), matte_weight / pixels
         # of the gradients as they are kept: for the mean of the batch they are used as they are
         ctx.scale = 1 / batch
-        run_rows(
-            lambda a, b: picture_error_kernels.compare(a, b, *arrays, *weights, ctx.scale), batch
-        )
+        run_rows(lambda a, b: image_error_cpu.compare(a, b, *arrays, *weights, ctx.scale), batch)
         ctx.save_for_backward(g_rgb, g_alpha)
         return sums
 

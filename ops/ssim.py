@@ -1,11 +1,9 @@
-"""Image losses of the training loop. Images are [H, W, C] or [B, H, W, C] in [0, 1]; every loss is
-a scalar mean.
+"""Structural similarity (SSIM) of images [H, W, C] or [B, H, W, C] in [0, 1], as a scalar mean.
 
-SSIM follows Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity"
-(2004), with the usual 11x11 Gaussian window of sigma 1.5 and population statistics. On the CPU it
-runs in one fused numba kernel that gives value and gradient together (`ssim_torch` is its slow,
-obvious twin, and the path on other devices; on CUDA an installed package may give it in fits, see
-``likeness.ops.ssim_cuda``).
+Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004), with
+the usual 11x11 Gaussian window of sigma 1.5 and population statistics. On the CPU one kernel
+(``likeness.ops.ssim_cpu``) gives value and gradient together; ``ssim_reference`` serves other
+devices, and on CUDA an installed package may give it in fits (``likeness.ops.ssim_cuda``).
 """
 
 from __future__ import annotations
@@ -25,11 +23,6 @@ WINDOW_RADIUS = 5
 WINDOW_SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2
 _MIN_BAND = 24  # rows: a band has to make up to 10 rows of statistics more than its own
-
-
-def l1(image: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference."""
-    return (image - target).abs().mean()
 
 
 def dssim(image: Tensor, target: Tensor) -> Tensor:
@@ -64,22 +57,22 @@ def ssim(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
         and image.shape[-1] == 3
         and image.dtype in (torch.float32, torch.float64)
     ):
-        return _FusedSsim.apply(image, target, valid)
+        return _Ssim.apply(image, target, valid)
     if image.requires_grad and not valid and image.dtype == torch.float32:
         chosen = choose_package(image.device)
         if chosen is not None and chosen.function is not None:
             return chosen.function(image, target)
-    return ssim_torch(image, target, valid=valid)
+    return ssim_reference(image, target, valid=valid)
 
 
 def choose_package(device: torch.device | str) -> ssim_cuda.Choice | None:
     """What computes SSIM in fits on a device; None where there is nothing to choose from. The same
     for all of a kind: what is found out of "cuda" holds for "cuda:0"."""
     kind = torch.device(device).type
-    return ssim_cuda.choose(kind, ssim_torch) if kind == "cuda" else None
+    return ssim_cuda.choose(kind, ssim_reference) if kind == "cuda" else None
 
 
-def ssim_torch(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
+def ssim_reference(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
     """`ssim` of batches [B, H, W, C] in plain PyTorch operations, on any device."""
     x, y = image.movedim(-1, 1), target.movedim(-1, 1)
     channels = x.shape[1]
@@ -112,23 +105,23 @@ def window(dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
 
 @lru_cache(maxsize=16)
 def kernel_arguments(dtype: torch.dtype, count: int) -> tuple:
-    """Half of the window and the constants of ``ssim_kernels.ssim_band``, for so many values."""
+    """Half of the window and the constants of ``ssim_cpu.ssim_band``, for so many values."""
     constants = torch.tensor([C1, C2, 2, 1 / count], dtype=dtype)
     return window(dtype)[WINDOW_RADIUS:].numpy(), constants.numpy()
 
 
-def in_bands(function: Callable[[int, int, int], None], pictures: int, rows: int) -> None:
-    """Calls ``function(picture, first, last)`` side by side for bands that cover all rows of so
-    many pictures."""
+def in_bands(function: Callable[[int, int, int], None], images: int, rows: int) -> None:
+    """Calls ``function(image, first, last)`` side by side for bands that cover all rows of so
+    many images."""
 
     def bands(first: int, last: int) -> None:
         for b in range(first // rows, -(-last // rows)):
             function(b, max(first - b * rows, 0), min(last - b * rows, rows))
 
-    run_rows(bands, pictures * rows, _MIN_BAND)
+    run_rows(bands, images * rows, _MIN_BAND)
 
 
-class _FusedSsim(torch.autograd.Function):
+class _Ssim(torch.autograd.Function):
     """Mean SSIM; the gradient is made along with the value, since the gradient of a mean needs no
     upstream pixels."""
 
@@ -143,8 +136,10 @@ class _FusedSsim(torch.autograd.Function):
         gradient = np.empty_like(x) if wanted else [None] * batch
         arguments = *kernel_arguments(image.dtype, count), margin
 
+        from likeness.ops import ssim_cpu  # numba loads slowly: only when used
+
         def band(b: int, first: int, last: int) -> None:
-            _kernels().ssim_band(x[b], y[b], first, last, *arguments, sums[b], gradient[b])
+            ssim_cpu.ssim_band(x[b], y[b], first, last, *arguments, sums[b], gradient[b])
 
         in_bands(band, batch, height)
         if wanted:
@@ -160,9 +155,3 @@ class _FusedSsim(torch.autograd.Function):
 
 def _shapes(*images: Tensor) -> str:
     return " and ".join(str(list(image.shape)) for image in images)
-
-
-def _kernels():
-    from likeness.ops import ssim_kernels  # numba loads slowly: only when used
-
-    return ssim_kernels

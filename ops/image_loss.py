@@ -1,8 +1,8 @@
 """What a rendering and a frame differ by, over one background: L1, 1 - SSIM, the matte's L1, and
 their weighted sum.
 
-On the CPU value and gradient are made together by fused kernels (`picture_loss_torch` is their
-slow, obvious twin, and the path on other devices).
+On the CPU one kernel (``likeness.ops.image_loss_cpu``) gives value and gradient together;
+``image_loss_reference`` serves other devices.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likeness.fitting import losses
+from likeness.ops import ssim
 
 TERMS = ("l1", "dssim", "matte")
 
 
 @dataclasses.dataclass(frozen=True)
-class PictureLoss:
+class ImageLoss:
     """total: the weighted sum, differentiable. terms: by the names of TERMS, unweighted, without
     gradient.
     squared_error: mean over pixels and channels, without gradient.
@@ -31,49 +31,49 @@ class PictureLoss:
     squared_error: Tensor
 
 
-def picture_loss(
+def image_loss(
     rgb: Tensor,
     alpha: Tensor,
     colour: Tensor,
     matte: Tensor,
     background: Tensor,
     weights: dict[str, float],
-) -> PictureLoss:
+) -> ImageLoss:
     """Compares renderings with frames, both over ``background`` [*b, 3]; differentiable in rgb and
     alpha.
 
     rgb: [*b, H, W, 3] premultiplied by alpha [*b, H, W, 1]. colour: [*b, H, W, 3] straight, with
-    matte [*b, H, W, 1]. All values are means over the pictures of the batch. weights: by the names
+    matte [*b, H, W, 1]. All values are means over the images of the batch. weights: by the names
     of TERMS.
     """
     if rgb.device.type != "cpu" or rgb.dtype not in (torch.float32, torch.float64):
-        return picture_loss_torch(rgb, alpha, colour, matte, background, weights)
+        return image_loss_reference(rgb, alpha, colour, matte, background, weights)
     factors = tuple(weights.get(name, 0.0) for name in TERMS)
     total, values = _Fused.apply(rgb, alpha, colour, matte, background, factors)
-    return PictureLoss(total, dict(zip(TERMS, values)), values[3])
+    return ImageLoss(total, dict(zip(TERMS, values)), values[3])
 
 
-def picture_loss_torch(
+def image_loss_reference(
     rgb: Tensor,
     alpha: Tensor,
     colour: Tensor,
     matte: Tensor,
     background: Tensor,
     weights: dict[str, float],
-) -> PictureLoss:
-    """``picture_loss`` in plain PyTorch operations, on any device."""
+) -> ImageLoss:
+    """``image_loss`` in plain PyTorch operations, on any device."""
     background = background[..., None, None, :]
     truth = colour * matte + (1 - matte) * background
-    picture = rgb + (1 - alpha) * background
-    truth, picture = (values.reshape(-1, *values.shape[-3:]) for values in (truth, picture))
+    image = rgb + (1 - alpha) * background
+    truth, image = (values.reshape(-1, *values.shape[-3:]) for values in (truth, image))
     terms = {
-        "l1": losses.l1(picture, truth),
-        "dssim": losses.dssim(picture, truth),
-        "matte": losses.l1(alpha, matte),
+        "l1": torch.nn.functional.l1_loss(image, truth),
+        "dssim": ssim.dssim(image, truth),
+        "matte": torch.nn.functional.l1_loss(alpha, matte),
     }
     total = torch.stack([weights.get(name, 0.0) * term for name, term in terms.items()]).sum()
-    squared_error = (picture.detach() - truth).square().mean()
-    return PictureLoss(total, {name: term.detach() for name, term in terms.items()}, squared_error)
+    squared_error = (image.detach() - truth).square().mean()
+    return ImageLoss(total, {name: term.detach() for name, term in terms.items()}, squared_error)
 
 
 def compile_kernels() -> None:
@@ -84,7 +84,7 @@ def compile_kernels() -> None:
         torch.zeros(12, 12, 3, requires_grad=True),
         torch.zeros(12, 12, 1, requires_grad=True),
     )
-    picture_loss(
+    image_loss(
         rgb, alpha, rgba[..., :3], rgba[..., 3:], torch.ones(3), {"l1": 1.0}
     ).total.backward()
 
@@ -92,29 +92,29 @@ def compile_kernels() -> None:
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rgb, alpha, colour, matte, background, factors):
-        from likeness.ops import image_loss_kernels  # numba loads slowly: only when used
+        from likeness.ops import image_loss_cpu  # numba loads slowly: only when used
 
         height, width = alpha.shape[-3:-1]
-        pictures = math.prod(alpha.shape[:-3])
-        pixels, count = pictures * height * width, 3 * pictures * height * width
+        images = math.prod(alpha.shape[:-3])
+        pixels, count = images * height * width, 3 * images * height * width
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         inputs = _rows(rgb), _rows(alpha), _rows(_joined(colour, matte, rgb.dtype))
         behind = background.to(rgb.dtype).expand(*alpha.shape[:-3], 3).reshape(-1, 3)
-        behind = torch.cat([behind, behind.new_ones(pictures, 1)], 1).numpy()
+        behind = torch.cat([behind, behind.new_ones(images, 1)], 1).numpy()
         l1, dssim, of_matte = factors
-        taps, constants = losses.kernel_arguments(rgb.dtype, count)
+        taps, constants = ssim.kernel_arguments(rgb.dtype, count)
         weights = np.array([-dssim, l1 / count, of_matte / pixels], taps.dtype)
         empty = (0,) * alpha.ndim
         g_rgb, g_alpha = (
             rgb.new_empty(tensor.shape if wanted else empty) for tensor in (rgb, alpha)
         )
         gradients = [
-            _rows(g) if wanted else np.empty((pictures, 0, 0), taps.dtype) for g in (g_rgb, g_alpha)
+            _rows(g) if wanted else np.empty((images, 0, 0), taps.dtype) for g in (g_rgb, g_alpha)
         ]
-        sums = np.zeros((pictures, 4, height))
+        sums = np.zeros((images, 4, height))
 
         def band(b: int, first: int, last: int) -> None:
-            image_loss_kernels.picture_band(
+            image_loss_cpu.image_band(
                 *(array[b] for array in inputs),
                 behind[b],
                 first,
@@ -127,9 +127,9 @@ class _Fused(torch.autograd.Function):
                 *(array[b] for array in gradients),
             )
 
-        losses.in_bands(band, pictures, height)
-        absolute, squared, by_matte, ssim = sums.sum(2).sum(0)
-        values = absolute / count, 1 - ssim, by_matte / pixels, squared / count
+        ssim.in_bands(band, images, height)
+        absolute, squared, by_matte, similarity = sums.sum(2).sum(0)
+        values = absolute / count, 1 - similarity, by_matte / pixels, squared / count
         total = rgb.new_tensor(sum(factor * value for factor, value in zip(factors, values)))
         values = rgb.new_tensor(values)
         if wanted:
@@ -146,14 +146,14 @@ class _Fused(torch.autograd.Function):
         return g_rgb, g_alpha, None, None, None, None
 
 
-def _rows(picture: Tensor) -> np.ndarray:
+def _rows(image: Tensor) -> np.ndarray:
     """[*b, H, W, C] as [B, H, W * C], contiguous."""
-    height, width, channels = picture.shape[-3:]
-    return picture.detach().contiguous().view(-1, height, width * channels).numpy()
+    height, width, channels = image.shape[-3:]
+    return image.detach().contiguous().view(-1, height, width * channels).numpy()
 
 
 def _joined(colour: Tensor, matte: Tensor, dtype: torch.dtype) -> Tensor:
-    """Colour and matte as pictures [*b, H, W, 4]: without a copy where they are parts of one, as
+    """Colour and matte as images [*b, H, W, 4]: without a copy where they are parts of one, as
     frames come."""
     shape = (*matte.shape[:-1], 4)
     strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))

@@ -8,9 +8,9 @@ passes over memory.
 
 from __future__ import annotations
 
-from likeness.ops import ssim_rows as sweep
+from likeness.ops import ssim_cpu as sweep
 from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, kernel
-from likeness.ops.ssim_rows import RADIUS, STEP
+from likeness.ops.ssim_cpu import RADIUS, STEP
 
 
 @helper(ANY_NUMBER)
@@ -73,7 +73,7 @@ def _gradient_by_alpha(g_rgb, alpha, rgba, background, weight, out):
 
 
 @kernel(AS_WRITTEN)
-def picture_band(
+def image_band(
     rgb,
     alpha,
     rgba,
@@ -91,7 +91,7 @@ def picture_band(
     """Rows from ``first`` to ``last`` of a picture's losses.
 
     rgb: [H, W * 3] premultiplied, with alpha [H, W]. rgba: [H, W * 4] the frame, straight.
-    background: [4] a colour and 1. taps, constants: as for ``ssim_kernels.ssim_band``. weights: [3]
+    background: [4] a colour and 1. taps, constants: as for ``ssim_cpu.ssim_band``. weights: [3]
     of SSIM's gradient, of each value's |picture - truth| and of each pixel's |alpha - matte|. All
     of rgb's dtype. Writes sums [4, H] of |picture - truth|, its square, |alpha - matte| and the
     rows' part of SSIM, and, if wanted, the gradients by rgb [H, W * 3] and by alpha [H, W]. What a
