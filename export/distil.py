@@ -19,7 +19,7 @@ from likeness.export.sensitivity import sensitivity
 from likeness.export.teacher import Lesson, ask, is_moving, thin, values_per_gaussian
 from likeness.fitting.avatars import AvatarModel, AvatarShape
 from likeness.fitting.avatars.anchoring import bent_pose
-from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD, Linear, LinearConfig
+from likeness.fitting.avatars.linear import TRANSLATION_M, ROTATION_RAD, Linear, LinearConfig
 from likeness.fitting.bundle import AvatarBundle
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.renderers import create
@@ -214,9 +214,9 @@ def _set(student: Linear, lesson: Lesson, base: Tensor, modes: Tensor) -> None:
     p["look_modes"].copy_(modes[..., :looks])
     if lesson.moves:
         translation, rotation, log_scale = base[:, looks:].split(3, -1)
-        p["means"].add_(SHIFT_M * translation)
+        p["means"].add_(TRANSLATION_M * translation)
         p["quats"].copy_(
-            multiply_quats(rotvecs_to_quats(TURN_RAD * rotation), normalize_quats(p["quats"]))
+            multiply_quats(rotvecs_to_quats(ROTATION_RAD * rotation), normalize_quats(p["quats"]))
         )
         p["log_scales"].add_(log_scale)
         p["motion_modes"].copy_(modes[..., looks:])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.avatars import AvatarModel
-from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD
+from likeness.fitting.avatars.linear import TRANSLATION_M, ROTATION_RAD
 from likeness.fitting.bundle import AvatarBundle
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.scene.camera import Camera
@@ -138,8 +138,8 @@ def _row(cloud: GaussianCloud, rest: GaussianCloud, project: Tensor, moves: bool
             normalize_quats(cloud.quats), conjugate_quats(normalize_quats(rest.quats))
         )
         parts += [
-            (cloud.means - rest.means) / SHIFT_M,
-            quats_to_rotvecs(rotation) / TURN_RAD,
+            (cloud.means - rest.means) / TRANSLATION_M,
+            quats_to_rotvecs(rotation) / ROTATION_RAD,
             (cloud.scales / rest.scales).log(),
         ]
     return torch.cat(parts, -1)

@@ -53,7 +53,7 @@ from likeness.export.fidelity import agreement, images
 from likeness.export.quantized import ArrayFile
 from likeness.export.sampling import teaching_states
 from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
-from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD, Linear
+from likeness.fitting.avatars.linear import TRANSLATION_M, ROTATION_RAD, Linear
 from likeness.fitting.bundle import AvatarBundle
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.ops.deform import lattice_description
@@ -229,7 +229,7 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
             "T_world_body": state.T_world_body.tolist(),
         },
         "limits": list(LOG_SCALE_LIMITS),
-        "units": {"shift_m": SHIFT_M, "turn_rad": TURN_RAD},
+        "units": {"shift_m": TRANSLATION_M, "turn_rad": ROTATION_RAD},
         "eye_full_rad": GAZE_FULL_RAD,
         "seen": _seen(RecordedViews(bundle)),
     }

@@ -15,16 +15,14 @@ def bundle_folder(path: Path) -> Path:
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(
-            f"{path}: no such folder; give a run that fit_subject.py made, or the bundle in one"
-        )
+        raise UserError(f"{path}: no such folder; give a run, or the bundle in one")
     for folder in (path, path / "bundle"):
         # that would be a capture
         if (folder / MANIFEST).is_file() and not (folder / "states.safetensors").is_file():
             return folder
     remedy = "give a run or its bundle"
     if (path / "run.json").is_file():
-        remedy = f"its fit has not finished: go on with fit_subject.py --resume {path}"
+        remedy = f"its fit has not finished: resume it with `likeness fit --resume {path}"
     raise UserError(f"{path}: no avatar in it (no {MANIFEST}, no bundle/{MANIFEST}); {remedy}")
 
 

@@ -45,7 +45,7 @@ def write_inside(
     still = still.without_secondary_motion().expressionless()
     for name, state in (("points_canonical", still), ("points_deformed", strongest)):
         images[name] = np.concatenate([_points(player, state, yaw) for yaw in (0.0, _SIDE)], 1)
-    images |= {name: to_uint8(image) for name, image in bundle.avatar.pictures().items()}
+    images |= {name: to_uint8(image) for name, image in bundle.avatar.images().items()}
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():

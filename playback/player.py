@@ -1,4 +1,4 @@
-"""The player: an avatar bundle that turns head states into pictures."""
+"""The player: an avatar bundle that turns head states into images."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Player:
         self.avatar = self.bundle.avatar.compile(self.device)
         self.avatar.warm_up()
         self.renderer = create(renderer, device)
-        # now, not at the first image: what cannot be compiled is said here
+        # now, not at the first image: what cannot be compiled is an error here
         self.renderer.warm_up(gradients=False)
         self.camera = self.bundle.default_camera.to(self.device)
         refinement = self.bundle.refinement if refine else None
@@ -108,7 +108,7 @@ class Player:
 
     @property
     def refines(self) -> bool:
-        """Whether a screen refiner corrects its pictures."""
+        """Whether a screen refiner corrects its images."""
         return self._refinement is not None
 
     @torch.no_grad()

@@ -299,7 +299,7 @@ class AvatarModel(nn.Module):
         view of a parameter: what an edit may change. None where a network alone gives colours."""
         return None
 
-    def pictures(self) -> dict[str, Tensor]:
+    def images(self) -> dict[str, Tensor]:
         """What it has learned that can be looked at, for reports: images [H, W, 3] in [0, 1] by
         name."""
         return {}

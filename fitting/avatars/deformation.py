@@ -1,4 +1,4 @@
-"""The network that moves, turns and scales Gaussians with the expression (GaussianHead, equation
+"""The network that moves, rotates and scales Gaussians with the expression (GaussianHead, equation
 3)."""
 
 from __future__ import annotations

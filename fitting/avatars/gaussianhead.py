@@ -312,11 +312,12 @@ class GaussianHead(AvatarModel):
         p, c, batch = self.per_gaussian, backend.constants, state.batch_shape
         means, quats, scales = p["means"], c["quats"], c["scales"]
         if "encoded" in c:
-            shift, turn, growth = self.deformation(c["encoded"], self._condition(state))
-            means = means + shift * self.config.scene_radius
-            rotation = normalize_quats(torch.cat([turn[..., :1] + 1, turn[..., 1:]], -1))
-            quats = multiply_quats(rotation, quats)
-            scales = bounded_scales(p["log_scales"] + growth)
+            offsets = self.deformation(c["encoded"], self._condition(state))
+            translation, rotation, log_scales = offsets
+            means = means + translation * self.config.scene_radius
+            rotation = torch.cat([rotation[..., :1] + 1, rotation[..., 1:]], -1)
+            quats = multiply_quats(normalize_quats(rotation), quats)
+            scales = bounded_scales(p["log_scales"] + log_scales)
         if not self.config.triplane:
             opacities, sh = torch.sigmoid(p["own_opacities"]), p["own_sh"]
             return cloud_of(batch, means, quats, scales, opacities, sh)
@@ -370,23 +371,20 @@ class GaussianHead(AvatarModel):
         return torch.nn.functional.normalize(toward, dim=-1)
 
     @torch.no_grad()
-    def pictures(self) -> dict[str, Tensor]:
+    def images(self) -> dict[str, Tensor]:
         """The planes of each scale side by side (xy, xz, yz): three principal components of the
         channels as colours."""
-        found = {}
-        for scale, level in zip(
-            self.config.scales, self.planes.levels if self.config.triplane else ()
-        ):
+        images: dict[str, Tensor] = {}
+        levels = self.planes.levels if self.config.triplane else ()
+        for scale, level in zip(self.config.scales, levels):
             values = level.flatten(0, 2) - level.flatten(0, 2).mean(0)
             _, axes = torch.linalg.eigh(values.T @ values)
             colours = values @ axes[:, -3:]
-            low, high = (
-                torch.quantile(colours[:: max(1, len(colours) // 100_000)], q, 0)
-                for q in (0.02, 0.98)
-            )
+            sample = colours[:: max(1, len(colours) // 100_000)]
+            low, high = (torch.quantile(sample, share, 0) for share in (0.02, 0.98))
             colours = ((colours - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
-            found[f"planes_{scale}"] = torch.cat(list(colours.reshape(*level.shape[:3], 3)), 1)
-        return found
+            images[f"planes_{scale}"] = torch.cat(list(colours.reshape(*level.shape[:3], 3)), 1)
+        return images
 
 
 def _read_buffers(avatar: GaussianHead, _: object) -> None:

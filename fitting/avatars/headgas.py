@@ -39,7 +39,8 @@ from likeness.scene.head_state import HeadState
 from likeness.scene.seeds import Seeds
 from likeness.scene.transforms import multiply_quats, rotvecs_to_quats
 
-_SHIFT_M, _TURN_RAD = 0.01, 0.1  # that the network's outputs of 1 stand for
+# what outputs of 1 of the network stand for
+_TRANSLATION_M, _ROTATION_RAD = 0.01, 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,7 @@ class HeadGaSConfig(AvatarConfig):
     limited: bool = False
     """Bases and network see coefficients only as far as the training frames had them: what was
     never seen moves Gaussians by the rig alone, and invents no colours. (``expression_codes`` are
-    always kept to what was seen.)"""
+    always kept to the range seen.)"""
     base_appearance: bool = False
     """Each Gaussian has its own colour and opacity, to which the MLP's output is added; starts from
     the seeds."""
@@ -140,9 +141,9 @@ class HeadGaS(AvatarModel):
         if self.config.changes in ("appearance", "all", "everything"):
             sizes |= {"opacity": 1, "sh": coefficients * 3}
         if self.config.changes in ("geometry", "all", "everything"):
-            sizes |= {"shift": 3, "turn": 3}
+            sizes |= {"translation": 3, "rotation": 3}
         if self.config.changes == "everything":
-            sizes |= {"growth": 3}
+            sizes |= {"log_scales": 3}
         return sizes
 
     @torch.no_grad()
@@ -221,11 +222,12 @@ class HeadGaS(AvatarModel):
                 logits, colours = p["base_opacities"] + logits, p["base_colors"] + colours
         means, quats = p["means"], backend.constants["quats"]
         scales = backend.constants["scales"]
-        if "shift" in values:
-            means = means + values["shift"] * _SHIFT_M
-            quats = multiply_quats(rotvecs_to_quats(values["turn"] * _TURN_RAD), quats)
-        if "growth" in values:
-            scales = bounded_scales(p["log_scales"] + values["growth"])
+        if "translation" in values:
+            means = means + values["translation"] * _TRANSLATION_M
+            rotations = rotvecs_to_quats(values["rotation"] * _ROTATION_RAD)
+            quats = multiply_quats(rotations, quats)
+        if "log_scales" in values:
+            scales = bounded_scales(p["log_scales"] + values["log_scales"])
         return cloud_of(state.batch_shape, means, quats, scales, torch.sigmoid(logits), colours)
 
     def _outputs(self, codes: Tensor, backend: Backend) -> Tensor:
@@ -256,12 +258,12 @@ class HeadGaS(AvatarModel):
             layers = self._layers()
             start = layers[0](torch.cat([start, constants["encoding"]], -1))
         own = (p["base_opacities"], p["base_colors"]) if "base_colors" in p else ()
-        looks = sizes.get("opacity", 0) + sizes.get("sh", 0)
+        appearance = sizes.get("opacity", 0) + sizes.get("sh", 0)
         quats, scales = constants["quats"], constants["scales"]
         rest = CanonicalGaussians(p["means"], quats, scales, *own)
-        grown = (p["log_scales"], LOG_SCALE_LIMITS) if "growth" in sizes else None
+        grown = (p["log_scales"], LOG_SCALE_LIMITS) if "log_scales" in sizes else None
         network = BlockedNetwork(p["basis"], start, layers)
-        return rest, NetworkOffsets(network, looks, (_SHIFT_M, _TURN_RAD), grown)
+        return rest, NetworkOffsets(network, appearance, (_TRANSLATION_M, _ROTATION_RAD), grown)
 
     def _layers(self) -> list[nn.Linear]:
         return [layer for layer in self.mlp if isinstance(layer, nn.Linear)]
@@ -279,7 +281,7 @@ def _make_mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequent
         modules += [nn.Linear(inputs, hidden), nn.ReLU()]
         inputs = hidden
     last = nn.Linear(inputs, outputs)
-    # A quiet start: the first pictures show the biases, not noise.
+    # A quiet start: the first images show the biases, not noise.
     nn.init.normal_(last.weight, std=0.01)
     nn.init.zeros_(last.bias)
     return nn.Sequential(*modules, last)

@@ -37,7 +37,7 @@ class _Layers(torch.autograd.Function):
         inputs, parameters = tensors[:num_inputs], tensors[num_inputs:]
         weights, biases = parameters[::2], parameters[1::2]
         parts = [part.T for part in weights[0].split([tensor.shape[1] for tensor in inputs], 1)]
-        turned = [weight.T for weight in weights[1:]]
+        transposed = [weight.T for weight in weights[1:]]
         count = len(inputs[0])
         # each layer's values
         layers = [inputs[0].new_empty(count, len(weight)) for weight in weights]
@@ -49,7 +49,7 @@ class _Layers(torch.autograd.Function):
             torch.mm(inputs[0][first:last], parts[0], out=x)
             for part, tensor in zip(parts[1:], inputs[1:]):
                 x.addmm_(tensor[first:last], part)
-            for weight, layer, array, offset in zip(turned, layers[1:], arrays, offsets):
+            for weight, layer, array, offset in zip(transposed, layers[1:], arrays, offsets):
                 rows_cpu.add_bias(first, last, array, offset, True)
                 x = torch.mm(x, weight, out=layer[first:last])
             rows_cpu.add_bias(first, last, arrays[-1], offsets[-1], False)

@@ -35,7 +35,7 @@ from likeness.scene.head_state import HeadState
 from likeness.scene.seeds import Seeds
 from likeness.scene.transforms import multiply_quats, rotvecs_to_quats
 
-SHIFT_M, TURN_RAD = 0.01, 0.1
+TRANSLATION_M, ROTATION_RAD = 0.01, 0.1
 """Metres and radians that a motion mode of 1 stands for at a code of 1."""
 
 
@@ -82,19 +82,19 @@ class Linear(AvatarModel):
     def __init__(self, config: LinearConfig, shape: AvatarShape) -> None:
         super().__init__(config, shape)
         count, p = shape.num_gaussians, self.per_gaussian
-        looks = 1 + 3 * spherical_harmonics.num_coefficients(config.sh_degree)
+        appearance = 1 + 3 * spherical_harmonics.num_coefficients(config.sh_degree)
         self.coder = _coder(shape.num_expressions + 3 * shape.num_joints + 6, config)
-        p["base_looks"] = nn.Parameter(torch.zeros(count, looks))
-        p["look_modes"] = nn.Parameter(torch.zeros(count, config.codes, looks))
+        p["base_looks"] = nn.Parameter(torch.zeros(count, appearance))
+        p["look_modes"] = nn.Parameter(torch.zeros(count, config.codes, appearance))
         if config.motion:
             p["motion_modes"] = nn.Parameter(torch.zeros(count, config.codes, 9))
 
     @torch.no_grad()
     def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
         super().initialize(seeds, states)
-        looks = self.per_gaussian["base_looks"].zero_()
-        looks[:, 0] = torch.logit(seeds.cloud.opacities.clamp(0.01, 0.99))
-        looks[:, 1:4] = seeds.cloud.sh[:, 0]
+        appearance = self.per_gaussian["base_looks"].zero_()
+        appearance[:, 0] = torch.logit(seeds.cloud.opacities.clamp(0.01, 0.99))
+        appearance[:, 1:4] = seeds.cloud.sh[:, 0]
 
     def base_colours(self) -> Tensor:
         return self.per_gaussian["base_looks"][:, 1:4]
@@ -121,15 +121,19 @@ class Linear(AvatarModel):
 
     def canonical(self, state: HeadState, eye: Tensor, backend: Backend) -> GaussianCloud:
         p, codes = self.per_gaussian, self.codes(state)
-        looks = p["base_looks"] + backend.blend("look_modes", codes)
+        appearance = p["base_looks"] + backend.blend("look_modes", codes)
         means, quats = p["means"], backend.constants["quats"]
         scales = backend.constants["scales"]
         if self.config.motion:
-            shift, turn, growth = backend.blend("motion_modes", codes).split(3, -1)
-            means = means + SHIFT_M * shift
-            quats = multiply_quats(rotvecs_to_quats(TURN_RAD * turn), quats)
-            scales = bounded_scales(p["log_scales"] + growth)
-        opacities, colours = torch.sigmoid(looks[..., 0]), looks[..., 1:].unflatten(-1, (-1, 3))
+            motions = backend.blend("motion_modes", codes)
+            translation, rotation, log_scales = motions.split(3, -1)
+            means = means + TRANSLATION_M * translation
+            quats = multiply_quats(rotvecs_to_quats(ROTATION_RAD * rotation), quats)
+            scales = bounded_scales(p["log_scales"] + log_scales)
+        opacities, colours = (
+            torch.sigmoid(appearance[..., 0]),
+            appearance[..., 1:].unflatten(-1, (-1, 3)),
+        )
         return cloud_of(state.batch_shape, means, quats, scales, opacities, colours)
 
     def fused_parts(
@@ -137,14 +141,14 @@ class Linear(AvatarModel):
     ) -> tuple[CanonicalGaussians, NetworkOffsets]:
         p, grown = self.per_gaussian, None
         modes, start = p["look_modes"], p["base_looks"]
-        looks = start.shape[1]
+        appearance = start.shape[1]
         if self.config.motion:
             modes = torch.cat([modes, p["motion_modes"]], -1)
             start = torch.nn.functional.pad(start, (0, p["motion_modes"].shape[2]))
             grown = p["log_scales"], LOG_SCALE_LIMITS
         rest = CanonicalGaussians(p["means"], constants["quats"], constants["scales"])
         network = BlockedNetwork(modes, start)
-        return rest, NetworkOffsets(network, looks, (SHIFT_M, TURN_RAD), grown)
+        return rest, NetworkOffsets(network, appearance, (TRANSLATION_M, ROTATION_RAD), grown)
 
     def regularizers(self) -> dict[str, Tensor]:
         return super().regularizers() | {"basis": self.per_gaussian["look_modes"].square().mean()}

@@ -31,7 +31,7 @@ Backend = Literal["auto", "torch", "tinycudann"]
 @dataclasses.dataclass(frozen=True)
 class NetworksConfig:
     """What evaluates the avatar's networks once it is fitted. Fits themselves learn by PyTorch,
-    whatever is said."""
+    whatever this says."""
 
     backend: Backend = "auto"
     """In playback and measuring on CUDA, never in the fit itself. torch: PyTorch, in float32.
@@ -78,7 +78,7 @@ def _remedy(device: torch.device | str) -> str:
 
 
 def settle(wished: NetworksConfig, device: torch.device | str) -> NetworksConfig:
-    """What of a wish can be met on a device; where ``tinycudann`` cannot, that is said once."""
+    """What of a wish can be met on a device; where ``tinycudann`` cannot, a warning says so once."""
     if wished.backend == "torch" or not (reason := why_not(device)):
         return wished
     if wished.backend == "tinycudann":

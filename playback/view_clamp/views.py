@@ -4,7 +4,7 @@ An avatar's colours change with the direction that they are seen from. Beyond th
 fitted to nothing constrains them, and they become coloured speckles. So outside the cone of the
 recording's views, widened a little, each Gaussian has its colour from the border of that cone;
 within it nothing changes at all. Head and body have cones of their own: a body that stands still is
-seen from one side only, however much the head turns.
+seen from one side only, however far the head rotates.
 """
 
 from __future__ import annotations

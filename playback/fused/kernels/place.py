@@ -11,14 +11,14 @@ import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 
 from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
-from likeness.fitting.avatars.linear import SHIFT_M, TURN_RAD
+from likeness.fitting.avatars.linear import TRANSLATION_M, ROTATION_RAD
 from likeness.ops.deform import FACE_EDGE, FACE_M, FACE_RADII_M
 from likeness.playback.fused.kernels import state as shared
 from likeness.playback.fused.kernels.rotations import product, turned_by
 from likeness.scene.lattice import COLUMNS, HIGH_M, LOW_M, ROWS
 
 _FRAMES, _HARMONICS = tl.constexpr(shared.FRAMES), tl.constexpr(shared.HARMONICS)
-_SHIFT_M, _TURN_RAD = tl.constexpr(SHIFT_M), tl.constexpr(TURN_RAD)
+_TRANSLATION_M, _ROTATION_RAD = tl.constexpr(TRANSLATION_M), tl.constexpr(ROTATION_RAD)
 _SMALLEST, _LARGEST = (tl.constexpr(limit) for limit in LOG_SCALE_LIMITS)
 _COLUMNS, _ROWS = tl.constexpr(COLUMNS), tl.constexpr(ROWS)
 _LOW_X, _LOW_Y = (tl.constexpr(value) for value in LOW_M)
@@ -58,11 +58,11 @@ def place_linear(
     """The cloud of a linear avatar.
 
     state: as ``read_state`` has it, with the secondary motion's offsets [rows, columns, 2] from SWAY on.
-    frames: ``read_state``'s, with the turn behind them. moved: how far the rig's vertices are, [V,
+    frames: ``read_state``'s, with the rotation of harmonics behind them. moved: how far the rig's vertices are, [V,
     3].
     Of Gaussians there is a row of ``stride`` numbers for each value: bound (head weight, rig
-    weights 3), vertices (3, int32), blended (opacity logits, harmonics and, with MOTION, shift,
-    turn and growth, as the codes say), rest (mean 3, unit quaternion 4, log-scales 3). means [N,
+    weights 3), vertices (3, int32), blended (opacity logits, harmonics and, with MOTION, translation,
+    rotation and log-scales, as the codes say), rest (mean 3, unit quaternion 4, log-scales 3). means [N,
     3], quats [N, 4], scales [N, 3], opacities [N], harmonics [N, K, 3]: the results; N is
     ``count``.
     """
@@ -83,13 +83,13 @@ def place_linear(
     s2 = tl.load(rest + 9 * stride)
     if MOTION:
         motion = blended + (1 + 3 * COEFFICIENTS) * stride
-        x += tl.load(motion) * _SHIFT_M
-        y += tl.load(motion + stride) * _SHIFT_M
-        z += tl.load(motion + 2 * stride) * _SHIFT_M
+        x += tl.load(motion) * _TRANSLATION_M
+        y += tl.load(motion + stride) * _TRANSLATION_M
+        z += tl.load(motion + 2 * stride) * _TRANSLATION_M
         tw, tx, ty, tz = turned_by(
-            tl.load(motion + 3 * stride) * _TURN_RAD,
-            tl.load(motion + 4 * stride) * _TURN_RAD,
-            tl.load(motion + 5 * stride) * _TURN_RAD,
+            tl.load(motion + 3 * stride) * _ROTATION_RAD,
+            tl.load(motion + 4 * stride) * _ROTATION_RAD,
+            tl.load(motion + 5 * stride) * _ROTATION_RAD,
         )
         qw, qx, qy, qz = product(tw, tx, ty, tz, qw, qx, qy, qz)
         s0 += tl.load(motion + 6 * stride)
@@ -181,9 +181,9 @@ def place_cloud(
     if TWO_FRAMES:
         _store_quats(new_quats, n, there, qw, qx, qy, qz)
         COEFFICIENTS: tl.constexpr = (DEGREE + 1) * (DEGREE + 1)
-        looks = harmonics + 3 * COEFFICIENTS * tl.minimum(n, count - 1)
+        given = harmonics + 3 * COEFFICIENTS * tl.minimum(n, count - 1)
         _store_harmonics(
-            new_harmonics, looks, 1, n, there, frames, bound, DEGREE, TWO_FRAMES, BLOCK
+            new_harmonics, given, 1, n, there, frames, bound, DEGREE, TWO_FRAMES, BLOCK
         )
 
 
@@ -277,7 +277,7 @@ def _between(point, u, v):
 @triton.jit
 def _store_harmonics(
     out,
-    looks,
+    given,
     stride,
     n,
     there,
@@ -287,23 +287,23 @@ def _store_harmonics(
     TWO_FRAMES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Harmonics [N, K, 3], turned with the body as far as Gaussians follow it; looks: those of lane
+    """Harmonics [N, K, 3], rotated with the body as far as Gaussians follow it; given: those of lane
     n, ``stride`` apart from one value to the next."""
     COEFFICIENTS: tl.constexpr = (DEGREE + 1) * (DEGREE + 1)
     out = out + 3 * COEFFICIENTS * n
     weight = tl.load(bound + n)
     for channel in range(3):  # not unrolled, as rows: seconds to compile instead of half a minute
-        tl.store(out + channel, tl.load(looks + channel * stride), mask=there)
+        tl.store(out + channel, tl.load(given + channel * stride), mask=there)
         for band in tl.static_range(1, DEGREE + 1):
-            first = looks + (3 * band * band + channel) * stride
+            first = given + (3 * band * band + channel) * stride
             for row in range(2 * band + 1):
                 value = tl.load(first + 3 * row * stride)
                 if TWO_FRAMES:
-                    turn = frames + _FRAMES + (band * band + row) * _HARMONICS + band * band
-                    turned = tl.zeros((BLOCK,), tl.float32)
+                    D = frames + _FRAMES + (band * band + row) * _HARMONICS + band * band
+                    rotated = tl.zeros((BLOCK,), tl.float32)
                     for column in tl.static_range(2 * band + 1):
-                        turned += tl.load(turn + column) * tl.load(first + 3 * column * stride)
-                    value = turned + weight * (value - turned)
+                        rotated += tl.load(D + column) * tl.load(first + 3 * column * stride)
+                    value = rotated + weight * (value - rotated)
                 tl.store(out + 3 * (band * band + row) + channel, value, mask=there)
 
 

@@ -1,4 +1,4 @@
-"""What all Gaussians share, of one state: codes, frames and the turn of harmonics, in one launch.
+"""What all Gaussians share, of one state: codes, frames and the rotation of harmonics, in one launch.
 
 Formulas and their order are those of ``likeness.ops.harmonics``,
 ``likeness.fitting.avatars.anchoring`` and ``likeness.fitting.avatars.linear``.
@@ -15,7 +15,7 @@ from likeness.playback.fused.kernels.rotations import angle_over_sine, quaternio
 SAMPLES = 64
 """Directions at which harmonics are solved for, filled up to a power of two."""
 HARMONICS = 16
-"""Harmonics of the largest degree: a turn is a matrix [16, 16]."""
+"""Harmonics of the largest degree: a rotation of them is a matrix [16, 16]."""
 FRAMES = 16
 """Numbers before it: the body's rotation (9, row by row), translation (3) and quaternion (4) in the
 head frame."""
@@ -46,7 +46,7 @@ def read_state(
     weights, biases: the coder's layers, filled up with zeros to [LAYERS, WIDTH, WIDTH] and [LAYERS,
     WIDTH]. directions [3, SAMPLES] and solve [HARMONICS, SAMPLES]: of ``sh.rotation_samples``,
     filled up with zeros.
-    out: codes [WIDTH] where LAYERS > 0, frames [FRAMES], the turn of harmonics [HARMONICS,
+    out: codes [WIDTH] where LAYERS > 0, frames [FRAMES], the rotation of harmonics [HARMONICS,
         HARMONICS] where DEGREE > 0.
     """
     joints = state + EXPRESSIONS
@@ -158,10 +158,10 @@ def _write_codes(
     along = tl.where(axis == 0, jx, tl.where(axis == 1, jy, jz))
     pose = along * angle_over_sine(jw, jx, jy, jz) / 0.1
     at = at - 3 * JOINTS
-    turn = angle_over_sine(qw, qx, qy, qz) / 0.1
-    pose = tl.where(at == 0, qx * turn, pose)
-    pose = tl.where(at == 1, qy * turn, pose)
-    pose = tl.where(at == 2, qz * turn, pose)
+    scale = angle_over_sine(qw, qx, qy, qz) / 0.1
+    pose = tl.where(at == 0, qx * scale, pose)
+    pose = tl.where(at == 1, qy * scale, pose)
+    pose = tl.where(at == 2, qz * scale, pose)
     pose = tl.where(at == 3, t0 / 0.01, pose)
     pose = tl.where(at == 4, t1 / 0.01, pose)
     pose = tl.where(at == 5, t2 / 0.01, pose)
@@ -194,5 +194,5 @@ def _row(head, body, i: tl.constexpr):
 
 @triton.jit
 def _solve_for(column, solved, values):
-    """A column of the turn: of the harmonic with these values at the turned directions."""
+    """A column of the rotation: of the harmonic with these values at the rotated directions."""
     tl.store(column, tl.sum(solved * values[None, :], axis=1))
