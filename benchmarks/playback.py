@@ -3,15 +3,15 @@
     python -m benchmarks.playback [RUN ...] [--sizes 256 512] [--threads 2] [--json FILE]
 
 Each RUN (or bundle) plays its own recording: every frame has a new expression and pose, so that
-nothing comes from memory. Without one, a synthetic head plays random states: the avatar of --preset with
---gaussians Gaussians. Every renderer that runs on this machine is measured. A frame is Player.step;
-avatar and rasteriser are timed apart in a second round, on CUDA with the GPU waited for. There,
-"pipelined" in the JSON is a frame of many in a row with one wait at the end, as a film is rendered,
-and "peak_memory_mb" the most that the GPU held for it. Times are by the clock: nothing else should
-run. With --evaluations, on CUDA, each of these has a row of its own. Where tinycudann is, there is
-a row more, of networks evaluated by it; "networks" in the JSON says which it could take. "Times
-plain" in the JSON is against the avatar as it trains, in PyTorch's operations, with the same
-rasteriser.
+nothing comes from memory. Without one, a synthetic head plays random states: the avatar of --preset
+with --gaussians Gaussians. Every renderer that runs on this machine is measured. A frame is
+Player.step; avatar and rasteriser are timed apart in a second round, on CUDA with the GPU waited
+for. There, "pipelined" in the JSON is a frame of many in a row with one wait at the end, as a film
+is rendered, and "peak_memory_mb" the most that the GPU held for it. Times are by the clock: nothing
+else should run. With --evaluations, on CUDA, each of these has a row of its own. Where tinycudann
+is, there is a row more, of networks evaluated by it; "networks" in the JSON says which it could
+take. "Times plain" in the JSON is against the avatar as it trains, in PyTorch's operations, with
+the same rasteriser.
 """
 
 from __future__ import annotations
@@ -166,20 +166,15 @@ def summary(milliseconds: Sequence[float]) -> dict[str, float]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The figures as a table."""
-    lines = [
-        "| what plays | avatar | Gaussians | renderer | size | FPS, median | FPS, slowest percent | "
-        "frame, ms | avatar, ms | rasteriser, ms |",
-        "|" + "---|" * 10,
-    ]
+    columns = "what plays", "avatar", "Gaussians", "renderer", "size"
+    columns += "FPS, median", "FPS, slowest percent", *(f"{part}, ms" for part in PARTS)
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
-        cells = [
-            f"{row['times'][part]['median_ms']:.1f} ({row['times'][part]['p99_ms']:.1f})"
-            for part in PARTS
-        ]
-        lines.append(
-            f"| {row['name']} | `{row['avatar']}` | {row['gaussians']} | {row['renderer']} | {row['size']}² | "
-            f"{row['fps']:.1f} | {row['fps_of_the_slowest_percent']:.1f} | {' | '.join(cells)} |"
-        )
+        cells = row["name"], f"`{row['avatar']}`", row["gaussians"], row["renderer"]
+        cells += f"{row['size']}²", f"{row['fps']:.1f}", f"{row['fps_of_the_slowest_percent']:.1f}"
+        times = (row["times"][part] for part in PARTS)
+        cells += tuple(f"{t['median_ms']:.1f} ({t['p99_ms']:.1f})" for t in times)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join([*lines, "", "Milliseconds are medians, in brackets 99th percentiles."])
 
 

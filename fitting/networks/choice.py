@@ -78,7 +78,8 @@ def _remedy(device: torch.device | str) -> str:
 
 
 def settle(wished: NetworksConfig, device: torch.device | str) -> NetworksConfig:
-    """What of a wish can be met on a device; where ``tinycudann`` cannot, a warning says so once."""
+    """What of a wish can be met on a device; where ``tinycudann`` cannot, a warning says so, once
+    for each reason."""
     if wished.backend == "torch" or not (reason := why_not(device)):
         return wished
     if wished.backend == "tinycudann":

@@ -53,11 +53,16 @@ def test_backgrounds_other_cameras_and_order_do_not_leave_traces(folder):
 
 
 def test_playing_imports_no_trainer_no_preprocessing(folder):
-    code = (
-        "import sys; from likeness.playback.player import Player; p = Player(sys.argv[1]); p.step(p.bundle.default_state);"
-        "print([m for m in sys.modules if m.split('.')[0] in ('preprocess', 'mediapipe', 'cv2', 'tensorboard')"
-        " or m in ('likeness.fitting.loop', 'likeness.fitting.optimizers', 'likeness.fitting.subject')])"
-    )
+    code = """
+import sys
+from likeness.playback.player import Player
+
+player = Player(sys.argv[1])
+player.step(player.bundle.default_state)
+trainer = "likeness.preprocess", "likeness.fitting.loop", "likeness.fitting.optimizers"
+unwanted = (*trainer, "likeness.fitting.subject", "mediapipe", "cv2", "tensorboard")
+print([name for name in sys.modules if any(f"{name}.".startswith(f"{u}.") for u in unwanted)])
+"""
     result = subprocess.run(
         [sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True
     )

@@ -11,7 +11,7 @@ import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 
 from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
-from likeness.fitting.avatars.linear import TRANSLATION_M, ROTATION_RAD
+from likeness.fitting.avatars.linear import ROTATION_RAD, TRANSLATION_M
 from likeness.ops.deform import FACE_EDGE, FACE_M, FACE_RADII_M
 from likeness.playback.fused.kernels import state as shared
 from likeness.playback.fused.kernels.rotations import product, turned_by
@@ -57,14 +57,14 @@ def place_linear(
 ):
     """The cloud of a linear avatar.
 
-    state: as ``read_state`` has it, with the secondary motion's offsets [rows, columns, 2] from SWAY on.
-    frames: ``read_state``'s, with the rotation of harmonics behind them. moved: how far the rig's vertices are, [V,
-    3].
+    state: as ``read_state`` has it, with the secondary motion's offsets [rows, columns, 2] from
+    SWAY on. frames: ``read_state``'s, with the rotation of harmonics behind them. moved: how far
+    the rig's vertices are, [V, 3].
     Of Gaussians there is a row of ``stride`` numbers for each value: bound (head weight, rig
-    weights 3), vertices (3, int32), blended (opacity logits, harmonics and, with MOTION, translation,
-    rotation and log-scales, as the codes say), rest (mean 3, unit quaternion 4, log-scales 3). means [N,
-    3], quats [N, 4], scales [N, 3], opacities [N], harmonics [N, K, 3]: the results; N is
-    ``count``.
+    weights 3), vertices (3, int32), blended (opacity logits, harmonics and, with MOTION,
+    translation, rotation and log-scales, as the codes say), rest (mean 3, unit quaternion 4,
+    log-scales 3). means [N, 3], quats [N, 4], scales [N, 3], opacities [N], harmonics [N, K, 3]:
+    the results; N is ``count``.
     """
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = n < count
@@ -287,8 +287,8 @@ def _store_harmonics(
     TWO_FRAMES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Harmonics [N, K, 3], rotated with the body as far as Gaussians follow it; given: those of lane
-    n, ``stride`` apart from one value to the next."""
+    """Harmonics [N, K, 3], rotated with the body as far as Gaussians follow it; given: those of
+    lane n, ``stride`` apart from one value to the next."""
     COEFFICIENTS: tl.constexpr = (DEGREE + 1) * (DEGREE + 1)
     out = out + 3 * COEFFICIENTS * n
     weight = tl.load(bound + n)

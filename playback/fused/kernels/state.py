@@ -1,4 +1,5 @@
-"""What all Gaussians share, of one state: codes, frames and the rotation of harmonics, in one launch.
+"""What all Gaussians share, of one state: codes, frames and the rotation of harmonics, by one
+launch.
 
 Formulas and their order are those of ``likeness.ops.harmonics``,
 ``likeness.fitting.avatars.anchoring`` and ``likeness.fitting.avatars.linear``.
