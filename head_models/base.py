@@ -23,13 +23,14 @@ from likeness.scene.checks import check_shape
 from likeness.scene.errors import UserError
 from likeness.scene.gaze import EYES, GAZE_FULL_RAD, looks
 from likeness.scene.head_state import HeadState
+from likeness.scene.records import TensorRecord
 from likeness.scene.transforms import normalize_quats, quats_to_matrices
 
 _NECK_BLEND_M = 0.012
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadModel:
+class HeadModel(TensorRecord):
     """A linear head model with rigid eyeballs. V vertices, F triangles, E expressions, I identity
     components, J joints.
 
@@ -103,21 +104,16 @@ class HeadModel:
                 f"HeadModel.caps: expected names of expressions, got {sorted(unknown)}"
             )
 
-    def to(
+    def to(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> HeadModel:
         """The model on another device; ``dtype`` is for the floating-point tensors only."""
 
-        def moved(value):
-            if isinstance(value, tuple):
-                return tuple(moved(item) for item in value)
-            if isinstance(value, Tensor):
-                return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
-            return value
+        def moved(value: Tensor) -> Tensor:
+            return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
 
-        return HeadModel(
-            **{field.name: moved(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        )
+        joints = tuple(moved(vertices) for vertices in self.joint_vertices)
+        return dataclasses.replace(self.map(moved), joint_vertices=joints)
 
     @property
     def num_identity(self) -> int:

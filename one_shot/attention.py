@@ -1,5 +1,5 @@
-"""The transformer of the tokens: self-attention, cross-attention to the picture, MLP (LAM, section
-3.2)."""
+"""The transformer of the tokens: self-attention, cross-attention to the image, MLP (LAM, section
+3.2); and the decoders of Gaussians."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ class Block(nn.Module):
         x = x + self.itself(normed, normed)
         x = x + self.picture(self.norms[1](x), picture)
         return x + self.mlp(self.norms[2](x))
+
+
+def decoder(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """An MLP with two hidden layers whose outputs are near 0 before training."""
+    layers = nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+    last = nn.Linear(hidden, outputs)
+    nn.init.normal_(last.weight, std=0.01)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)

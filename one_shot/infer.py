@@ -3,7 +3,6 @@ merged."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -69,8 +68,14 @@ def merged(predictions: Sequence[Prediction]) -> Prediction:
     best = predictions[int(confidence.sum(1).argmax())]
     unprojected = best.cloud.select(slice(count, None))
     departures = mean([p.departures for p in predictions])
-    joined = Prediction(queries, heads, confidence.amax(0), offsets, departures)
-    if best.features is None:
-        return joined.with_unprojected(unprojected, best.head_weights[count:], None)
-    joined = dataclasses.replace(joined, features=mean([p.features[:count] for p in predictions]))
-    return joined.with_unprojected(unprojected, best.head_weights[count:], best.features[count:])
+    features = [p.features[:count] for p in predictions if p.features is not None]
+    joined = Prediction(
+        queries,
+        heads,
+        confidence.amax(0),
+        offsets,
+        departures,
+        mean(features) if features else None,
+    )
+    behind = None if best.features is None else best.features[count:]
+    return joined.with_unprojected(unprojected, best.head_weights[count:], behind)

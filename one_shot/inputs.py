@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from likeness.one_shot.queries import QueryPoints
 from likeness.renderers.mesh import rasterize_camera, vertex_normals
 from likeness.scene.camera import Camera
 from likeness.scene.head_state import HeadState
+from likeness.scene.records import TensorRecord
 from likeness.scene.transforms import transform_points
 
 _DEPTH_TOLERANCE_M = 0.006
@@ -62,21 +64,35 @@ class SourcePerson:
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkInputs:
-    """One image for the network; S pixels a side, N queries, C cells to unproject. A batch [B, ...]
-    by ``stack`` holds a list of B tensors for each field of the cells, whose number differs from
-    image to image.
+class Cells(TensorRecord):
+    """C cells of an image that are unprojected.
+
+    places: [C, 2] in [-1, 1]². points: [C, 3] and rays: [C, 3] where they pierce the plane through
+    the skull's centre, in the head frame, and metres of that frame per metre of depth. sizes: [C]
+    metres of half a cell. head_logits: [C] how much they belong to the head, by their height.
+    pixels: [C, 4] their mean colour (straight) and matte.
+    """
+
+    places: Tensor
+    points: Tensor
+    rays: Tensor
+    sizes: Tensor
+    head_logits: Tensor
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkInputs(TensorRecord):
+    """One image for the network, or by ``stack`` a batch [B, ...]; S pixels a side, N queries.
 
     picture: [4, S, S] colour on grey, and matte. mesh: [4, S, S] coordinates of the mean person's
         surface in decimetres where the mesh is seen, and whether it is.
     own, twin: [N, 5] of each query and of its mirrored twin: place in [-1, 1]² (x right, y down),
         seen (0 or 1), cosine of normal and view, inside the image. points, normals: [N, 3] at rest.
-    cells: [C, 2] places of cells in [-1, 1]². cell_points: [C, 3] and cell_rays: [C, 3] where they
-        pierce the plane through the skull's centre, in the head frame, and metres of that frame per
-        metre of depth. cell_sizes: [C] metres of half a cell. cell_heads: [C] logits of how much
-        they belong to the head, by their height. cell_pixels: [C, 4] their mean colour (straight)
-        and matte.
-    T_head_body: [4, 4] of the image.
+    T_head_body: [4, 4] of the image. cells: of each image.
     """
 
     picture: Tensor
@@ -85,33 +101,19 @@ class NetworkInputs:
     twin: Tensor
     points: Tensor
     normals: Tensor
-    cells: Tensor
-    cell_points: Tensor
-    cell_rays: Tensor
-    cell_sizes: Tensor
-    cell_heads: Tensor
-    cell_pixels: Tensor
     T_head_body: Tensor
+    cells: tuple[Cells, ...]
 
     @classmethod
-    def stack(cls, views: list[NetworkInputs]) -> NetworkInputs:
+    def stack(cls, items: Sequence[NetworkInputs]) -> NetworkInputs:
         """A batch of single ones with the same queries."""
-        columns = {
-            f.name: [getattr(view, f.name) for view in views] for f in dataclasses.fields(cls)
-        }
-        return cls(**{n: c if n.startswith("cell") else torch.stack(c) for n, c in columns.items()})
+        cells = tuple(cells for item in items for cells in item.cells)
+        return dataclasses.replace(cls._joined(torch.stack, items), cells=cells)
 
     def to(self, device: torch.device | str) -> NetworkInputs:
         """On another device, single or a batch."""
-
-        def moved(value):
-            return (
-                [item.to(device) for item in value] if isinstance(value, list) else value.to(device)
-            )
-
-        return NetworkInputs(
-            **{f.name: moved(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        )
+        cells = tuple(cells.to(device) for cells in self.cells)
+        return dataclasses.replace(self.map(lambda tensor: tensor.to(device)), cells=cells)
 
 
 def network_inputs(
@@ -128,7 +130,7 @@ def network_inputs(
     depth = torch.from_numpy(raster.depth)
     template = raster.interpolate(queries.model.template.numpy() * 10, faces.numpy())
     mesh = torch.from_numpy(np.concatenate([template, raster.mask[..., None]], -1)).float()
-    cells = _cells(pixels, torch.from_numpy(raster.mask), camera, config.lifting)
+    cells = _cells(pixels, torch.from_numpy(raster.mask), camera, person.head, config.lifting)
     return NetworkInputs(
         picture=image.movedim(-1, 0).contiguous(),
         mesh=mesh.movedim(-1, 0).contiguous(),
@@ -136,9 +138,8 @@ def network_inputs(
         twin=_seen(queries.twins(vertices), queries.twins(normals), camera, depth),
         points=queries.of(person.head.vertices),
         normals=torch.nn.functional.normalize(queries.of(person.normals), dim=-1),
-        cell_heads=torch.logit(person.head.head_weights(cells["cell_points"]).clamp(0.03, 0.97)),
         T_head_body=state.T_head_body,
-        **cells,
+        cells=(cells,),
     )
 
 
@@ -147,10 +148,8 @@ def resized(image: Tensor, size: int) -> Tensor:
     if image.shape[:2] == (size, size):
         return image
     channels = image.movedim(-1, 0)[None]
-    mode = (
-        {"mode": "area"} if size <= image.shape[0] else {"mode": "bilinear", "align_corners": False}
-    )
-    return torch.nn.functional.interpolate(channels, (size, size), **mode)[0].movedim(0, -1)
+    mode = "area" if size <= image.shape[0] else "bilinear"
+    return torch.nn.functional.interpolate(channels, (size, size), mode=mode)[0].movedim(0, -1)
 
 
 def _seen(points: Tensor, normals: Tensor, camera: Camera, depth_map: Tensor) -> Tensor:
@@ -170,9 +169,9 @@ _SKULL_CENTRE = torch.tensor([0.0, 0.0, -0.09])  # metres, head frame
 
 
 def _cells(
-    pixels: Tensor, covered: Tensor, camera: Camera, config: UnprojectionConfig
-) -> dict[str, Tensor]:
-    """The fields of the cells to unproject, by name; pixels [S, S, 4] are premultiplied."""
+    pixels: Tensor, covered: Tensor, camera: Camera, head: ShapedHead, config: UnprojectionConfig
+) -> Cells:
+    """The cells to unproject of premultiplied pixels [S, S, 4], of which the mesh covers some."""
     pool, grid = torch.nn.functional.adaptive_avg_pool2d, config.grid
     means = pool(pixels.movedim(-1, 0), grid).movedim(0, -1)
     free = means[..., 3] > 0.25 if config.enabled else torch.zeros(grid, grid, dtype=torch.bool)
@@ -187,10 +186,12 @@ def _cells(
     depth = transform_points(camera.T_cam_world, _SKULL_CENTRE[None])[0, 2]
     rays = rays @ camera.T_cam_world[:3, :3]  # in the head frame
     size = depth / camera.K[0, 0] * camera.width / grid / 2
-    return {
-        "cells": places * 2 - 1,
-        "cell_points": camera.center + rays * depth,
-        "cell_rays": rays,
-        "cell_sizes": size.expand(len(places)).contiguous(),
-        "cell_pixels": cell_pixels,
-    }
+    points = camera.center + rays * depth
+    return Cells(
+        places=places * 2 - 1,
+        points=points,
+        rays=rays,
+        sizes=size.expand(len(places)).contiguous(),
+        head_logits=torch.logit(head.head_weights(points).clamp(0.03, 0.97)),
+        pixels=cell_pixels,
+    )

@@ -15,7 +15,8 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from likeness.one_shot.attention import Block
+from likeness.head_models.sampling import interpolate
+from likeness.one_shot.attention import Block, decoder
 from likeness.one_shot.backbones import BACKBONES
 from likeness.one_shot.config import OneShotConfig
 from likeness.one_shot.inputs import NetworkInputs
@@ -72,18 +73,11 @@ class OneShotNetwork(nn.Module):
             "head": 1,
             "harmonics": self.rest_harmonics,
         }
-        hidden = config.hidden
-        self.decoder = nn.Sequential(
-            nn.Linear(static + aligned + config.dim, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, sum(self.sizes.values())),
+        self.decoder = decoder(
+            static + aligned + config.dim, config.hidden, sum(self.sizes.values())
         )
-        nn.init.normal_(self.decoder[-1].weight, std=0.01)
-        nn.init.zeros_(self.decoder[-1].bias)
         self.lifting = Unprojection(config, channels[-1]) if config.lifting.enabled else None
-        self.feature_head = feature_head(hidden, config.refiner)
+        self.feature_head = feature_head(config.hidden, config.refiner)
         self.refiner = ScreenRefiner(config.refiner) if config.refiner.enabled else None
 
     def forward(
@@ -100,9 +94,7 @@ class OneShotNetwork(nn.Module):
         tokens = self._tokens(inputs[:, surface.tokens], levels)
         near = tokens  # where all queries attend
         if len(surface.tokens) < len(surface):
-            near = sum(
-                tokens[:, surface.near[:, k]] * surface.near_weights[:, k, None] for k in range(3)
-            )
+            near = interpolate(tokens, surface.near, surface.near_weights)
         known = self.decoder[:-1](torch.cat([inputs, near], -1))
         out = self.decoder[-1](known).float()
         parts = dict(zip(self.sizes, out.split(list(self.sizes.values()), -1)))
@@ -140,14 +132,16 @@ class OneShotNetwork(nn.Module):
         """Tokens [B, M, D] after all blocks."""
         picture, finest = [], max(max(features.shape[-2:]) for features in levels)
         for features, project, mark in zip(levels, self.level_maps, self.level_marks):
-            mapped = project(features) + self._place_code(features.shape[-2:], finest).to(features)
+            mapped = project(features) + self._place_code(tuple(features.shape[-2:]), finest).to(
+                features
+            )
             picture.append(mapped.flatten(2).transpose(1, 2) + mark)
         context, tokens = torch.cat(picture, 1), self.token_in(inputs)
         for block in self.blocks:
             tokens = block(tokens, context)
         return tokens
 
-    def _place_code(self, shape: tuple[int, int], finest: int) -> Tensor:
+    def _place_code(self, shape: tuple[int, ...], finest: int) -> Tensor:
         """Sine codes [dim, h, w] of places in a map; finest: cells along a side of the finest
         map."""
         grid = torch.stack(

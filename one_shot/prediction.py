@@ -38,11 +38,13 @@ class Prediction:
         self, cloud: GaussianCloud, head_weights: Tensor, features: Tensor | None
     ) -> Prediction:
         """The same with further Gaussians behind the queries."""
+        if self.features is not None and features is not None:
+            features = torch.cat([self.features, features])
         return dataclasses.replace(
             self,
             cloud=GaussianCloud.cat([self.cloud, cloud]),
             head_weights=torch.cat([self.head_weights, head_weights]),
-            features=None if self.features is None else torch.cat([self.features, features]),
+            features=features,
         )
 
     def posed(self, displacements: Tensor, T_head_body: Tensor) -> GaussianCloud:

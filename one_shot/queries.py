@@ -19,12 +19,18 @@ from likeness.head_models import HEAD_MODELS
 from likeness.head_models.base import HeadModel
 from likeness.head_models.sampling import face_areas, interpolate, sample_triangles
 from likeness.renderers.mesh import vertex_normals
+from likeness.scene.records import TensorRecord
 
 _CANDIDATES = 5  # per point
 # Relative to skin at rest. The cavities are hardly seen.
-_DENSITY = {"skin": 1.0, "tongue": 1.0} | dict.fromkeys(
-    ("eye_left", "eye_right", "teeth_upper", "teeth_lower"), 3.0
-)
+_DENSITY = {
+    "skin": 1.0,
+    "eye_left": 3.0,
+    "eye_right": 3.0,
+    "tongue": 1.0,
+    "teeth_upper": 3.0,
+    "teeth_lower": 3.0,
+}
 _OTHER_DENSITY = 0.25
 # skin that expressions move by so much has four times the density
 _MOVING_GAIN, _MOVING_M = 3.0, 0.008
@@ -34,7 +40,7 @@ _MAX_EXACT = 24_000  # points in farthest-first order; the rest are drawn evenly
 
 
 @dataclasses.dataclass(frozen=True)
-class QueryPoints:
+class QueryPoints(TensorRecord):
     """N query points on a head model.
 
     corners: [N, 3] vertices around each; barycentrics: [N, 3]; spacing: [N] metres between
@@ -74,11 +80,6 @@ class QueryPoints:
         """The same at each point's mirrored twin."""
         return interpolate(field, self.model.mirror[self.corners], self.barycentrics)
 
-    def to(self, device: torch.device | str) -> QueryPoints:
-        """On another device; the head model stays."""
-        names = [field.name for field in dataclasses.fields(self) if field.name != "model"]
-        return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in names})
-
 
 _PER_POINT = ("corners", "barycentrics", "template", "normals", "near", "near_weights")
 
@@ -103,9 +104,9 @@ def make_queries(head_model: str, count: int, tokens: int) -> QueryPoints:
 
 
 def _nearest(points: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    distance, index = cKDTree(tokens.numpy()).query(points.numpy(), k=min(3, len(tokens)))
+    distance, index = KDTree(tokens.numpy()).query(points.numpy(), k=min(3, len(tokens)))
     distance, index = (np.atleast_2d(a.T).T for a in (distance, index))
     if index.shape[1] < 3:
         pad = 3 - index.shape[1]
@@ -119,11 +120,11 @@ def _nearest(points: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
 def _neighbour_distance(points: Tensor, neighbours: int = 6) -> Tensor:
     """[N] side of the square that a point has to itself, if its six neighbours stood around it
     evenly."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     if len(points) <= neighbours:
         return points.new_zeros(len(points))
-    distance, _ = cKDTree(points.numpy()).query(points.numpy(), k=neighbours + 1)
+    distance, _ = KDTree(points.numpy()).query(points.numpy(), k=neighbours + 1)
     even = distance[:, 1:].mean(1) * (3**0.5 / 2) ** 0.5
     return torch.from_numpy(np.maximum(even, _ONE_SIDED * distance[:, -1])).float()
 

@@ -1,4 +1,4 @@
-"""Gaussians lifted from the picture's plane (GAGAvatar, Chu and Harada 2024): a front and a back
+"""Gaussians unprojected from the image's plane (GAGAvatar, Chu and Harada 2024): a front and a back
 one per cell.
 
 They stand where the head model is not: hair, neck and clothes. Each cell's ray pierces the plane
@@ -11,8 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from likeness.one_shot.attention import decoder
 from likeness.one_shot.config import OneShotConfig
-from likeness.one_shot.inputs import NetworkInputs
+from likeness.one_shot.inputs import Cells, NetworkInputs
 from likeness.one_shot.prediction import Prediction, to_rest
 from likeness.one_shot.sampling import sample
 from likeness.ops import harmonics as spherical_harmonics
@@ -33,57 +34,44 @@ class Unprojection(nn.Module):
         self.reach, self.planes = config.lifting.reach, 2 if config.lifting.planes == "dual" else 1
         self.context = nn.Conv2d(coarse_channels, config.backbone.fine_channels, 1)
         inputs = 2 * config.backbone.fine_channels + 4 + encoded_size(3, _FREQUENCIES) + 1
-        self.decoder = nn.Sequential(
-            nn.Linear(inputs, _HIDDEN),
-            nn.ReLU(),
-            nn.Linear(_HIDDEN, _HIDDEN),
-            nn.ReLU(),
-            nn.Linear(_HIDDEN, self.planes * _OUTPUTS),
-        )
-        nn.init.normal_(self.decoder[-1].weight, std=0.01)
-        nn.init.zeros_(self.decoder[-1].bias)
+        self.decoder = decoder(inputs, _HIDDEN, self.planes * _OUTPUTS)
         self.feature_head = feature_head(_HIDDEN, config.refiner, self.planes)
 
     def forward(
-        self, found: list[Prediction], view: NetworkInputs, fine: Tensor, levels: list[Tensor]
+        self, queries: list[Prediction], view: NetworkInputs, fine: Tensor, levels: list[Tensor]
     ) -> list[Prediction]:
-        """The predictions with the lifted Gaussians of every picture's cells behind the queries."""
+        """The predictions with the Gaussians of every image's cells behind the queries."""
         context = self.context(levels[-1])
         result = []
-        for b, prediction in enumerate(found):
-            places = view.cells[b][None]
-            read = [sample(source[b : b + 1], places)[0] for source in (fine, context)] + [
-                view.cell_pixels[b]
-            ]
-            where = encode(view.cell_points[b] / _EXTENT_M, _FREQUENCIES)
-            inputs = torch.cat([*read, where, view.cell_heads[b][:, None]], -1)
+        for b, prediction in enumerate(queries):
+            cells = view.cells[b]
+            read = [sample(source[b : b + 1], cells.places[None])[0] for source in (fine, context)]
+            where = encode(cells.points / _EXTENT_M, _FREQUENCIES)
+            inputs = torch.cat([*read, cells.pixels, where, cells.head_logits[:, None]], -1)
             known = self.decoder[:-1](inputs)
             out = self.decoder[-1](known).float().unflatten(-1, (self.planes, _OUTPUTS))
             features = None
             if self.feature_head is not None:
-                features = (
-                    self.feature_head(known).float().unflatten(-1, (self.planes, -1)).flatten(0, 1)
-                )
-            result.append(
-                prediction.with_unprojected(
-                    *self._gaussians(out, read[-1].float(), view, b), features
-                )
-            )
+                features = self.feature_head(known).float()
+                features = features.unflatten(-1, (self.planes, -1)).flatten(0, 1)
+            cloud, head_weights = self._gaussians(out, cells, view.T_head_body[b])
+            result.append(prediction.with_unprojected(cloud, head_weights, features))
         return result
 
     def _gaussians(
-        self, out: Tensor, pixels: Tensor, view: NetworkInputs, b: int
+        self, out: Tensor, cells: Cells, T_head_body: Tensor
     ) -> tuple[GaussianCloud, Tensor]:
-        """Clouds of outputs [C, P, 7] and the cells' mean pixels [C, 4], flattened to [C P]."""
+        """The cloud of outputs [C, P, 7], flattened to [C P], and its head weights."""
+        pixels = cells.pixels.float()
         side = out.new_tensor([-1.0, 1.0])[: self.planes]  # before the plane, behind it
         depth = side * self.reach * torch.sigmoid(out[..., 0] - 1)
-        points = view.cell_points[b][:, None] + view.cell_rays[b][:, None] * depth[..., None]
+        points = cells.points[:, None] + cells.rays[:, None] * depth[..., None]
         matte = pixels[:, None, 3:].clamp_min(0.05)
         colour = (pixels[:, None, :3] + 0.5 * torch.tanh(out[..., 1:4])).clamp(0, 1)
         opacity = torch.sigmoid(out[..., 4] + 2) * matte[..., 0]
-        sizes = _COVER * view.cell_sizes[b][:, None] * torch.exp(torch.tanh(out[..., 5]))
-        weights = torch.sigmoid(view.cell_heads[b][:, None] + 3 * torch.tanh(out[..., 6])).flatten()
-        means = to_rest(points.flatten(0, 1), weights, view.T_head_body[b])
+        sizes = _COVER * cells.sizes[:, None] * torch.exp(torch.tanh(out[..., 5]))
+        weights = torch.sigmoid(cells.head_logits[:, None] + 3 * torch.tanh(out[..., 6])).flatten()
+        means = to_rest(points.flatten(0, 1), weights, T_head_body)
         quats = torch.nn.functional.pad(means.new_ones(len(means), 1), (0, 3))
         cloud = GaussianCloud(
             means,

@@ -161,6 +161,11 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def load_published(network: OneShotNetwork, folder: Path | None, download: bool) -> None:
+    """Gives a network the published weights of its pretrained backbone."""
+    network.load_state_dict(network.state_dict() | _published(folder, download))
+
+
 def _published(folder: Path | None, download: bool) -> dict[str, Tensor]:
     from likeness.one_shot.backbones.dinov2 import pretrained
 

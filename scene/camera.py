@@ -60,8 +60,8 @@ class Camera(TensorRecord):
         """A camera at ``eye`` [3] that looks at ``target`` [3], with ``up`` [3] towards the top of
         the image."""
         forward = torch.nn.functional.normalize(target - eye, dim=-1)
-        right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=-1)
-        down = torch.linalg.cross(forward, right)
+        right = torch.nn.functional.normalize(forward.cross(up, dim=-1), dim=-1)
+        down = forward.cross(right, dim=-1)
         rotation = torch.stack([right, down, forward])
         return cls(K, make_transform(rotation, -rotation @ eye), width, height)
 
@@ -73,14 +73,14 @@ class Camera(TensorRecord):
         return cls(K, invert_transform(T_world_cam_gl @ flip), width, height)
 
     @classmethod
-    def stack(cls, cameras: Sequence[Camera]) -> Camera:
+    def stack(cls, items: Sequence[Camera]) -> Camera:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One batch from cameras of the same image size."""
-        sizes = {(camera.width, camera.height) for camera in cameras}
+        sizes = {(camera.width, camera.height) for camera in items}
         if len(sizes) != 1:
             raise ValueError(
                 f"Camera.stack: expected cameras of one image size, got {sorted(sizes)}"
             )
-        return cls._joined(torch.stack, cameras)
+        return cls._joined(torch.stack, items)
 
     def __getitem__(self, index: Any) -> Camera:
         return self.map(lambda tensor: tensor[index])

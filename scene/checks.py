@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def check_shape(
-    owner: str, field: str, tensor: Tensor, trailing: tuple[int | str, ...]
+    owner: str, field: str, tensor: object, trailing: tuple[int | str, ...]
 ) -> tuple[int, ...]:
     """Checks the trailing dimensions of a field and returns its leading (batch) dimensions.
 

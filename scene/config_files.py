@@ -8,13 +8,17 @@ tuples, lists, dicts with string keys, further dataclasses, and any of these wit
 class's ``RETIRED`` were settings of earlier programs, whose files still say them.
 """
 
+# plain values of YAML are of any type:
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
 import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from likeness.scene.config_values import (
     RawText,
@@ -143,7 +147,7 @@ def _apply(config: T, changes: Mapping[str, Any], source: str, prefix: str, root
         else:
             values[name] = convert(value, hints[name], source, key)
     try:
-        return dataclasses.replace(config, **values)
+        return dataclasses.replace(cast(Any, config), **values)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     except ValueError as error:
@@ -229,7 +233,7 @@ def _pairs(overrides: Mapping[str, Any] | Sequence[str]) -> Iterator[tuple[str, 
         yield f"{_COMMAND_LINE} {shown}", key.strip(), RawText(value.strip())
 
 
-def _undotted(changes: Mapping[str, Any], source: str, prefix: str) -> dict[str, Any]:
+def _undotted(changes: Mapping[Any, Any], source: str, prefix: str) -> dict[str, Any]:
     """Turns ``{"a.b": 1, "a": {"c": 2}}`` into ``{"a": {"b": 1, "c": 2}}``."""
     result: dict[str, Any] = {}
     for key, value in changes.items():

@@ -1,6 +1,10 @@
 """Values of configuration fields: parsing, checking against a field's type, and the words for both
 in messages."""
 
+# plain values of YAML are of any type:
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
 import ast
@@ -43,7 +47,7 @@ def type_hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def inner_dataclass(hint: Any) -> type | None:
+def inner_dataclass(hint: Any) -> Any:
     """The dataclass of a field that is one, or may be one (``Optional``); None for plain fields."""
     return next((option for option in _options(hint) if dataclasses.is_dataclass(option)), None)
 
@@ -149,12 +153,11 @@ def _own_docs(cls: type) -> dict[str, str]:
     except (OSError, TypeError):  # no source at hand: made in a session, or a zipped installation
         return {}
     body = typing.cast(ast.ClassDef, tree.body[0]).body
-    docs = {}
-    for statement, following in zip(body, body[1:], strict=False):
-        is_field = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-        is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-        if is_field and is_text and isinstance(following.value.value, str):
-            docs[statement.target.id] = inspect.cleandoc(following.value.value)
+    docs: dict[str, str] = {}
+    for field, text in zip(body, body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                docs[field.target.id] = inspect.cleandoc(str(text.value.value))
     return docs
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +23,7 @@ _MAX_NAME = 255  # bytes; what file systems allow
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Generator[Path]:
     """Gives a temporary path in the same folder; moves it to ``path`` on success and removes it
     otherwise.
 
@@ -49,7 +49,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Generator[Path]:
     """Gives a temporary folder beside ``path``; moves it there on success and removes it otherwise.
 
     Raises UserError when there is something at ``path``, the disk is full or the place cannot be
@@ -75,7 +75,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def held(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
+def held(path: Path, busy: str, wait: bool = False) -> Generator[None]:
     """Holds a lock file (made if need be) against other processes; a killed process leaves no lock.
 
     While another process holds it, a UserError says ``busy``; with ``wait`` a line of the log, and

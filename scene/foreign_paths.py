@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 MAX_NAME = 180
@@ -15,7 +15,7 @@ MAX_NAME = 180
 
 
 @contextlib.contextmanager
-def utf8_path(path: Path) -> Iterator[str]:
+def utf8_path(path: Path) -> Generator[str]:
     """An absolute path to the same file, which need not exist yet, in text that every library can
     take.
 

@@ -1,12 +1,15 @@
-"""Reading a capture's pictures."""
+"""Reading a capture's images."""
 
+# torch.from_numpy is untyped:
+# pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from likeness.scene.capture import Capture, TrackedFrame
@@ -16,8 +19,8 @@ from likeness.scene.image_files import load_image
 _MIN_WEIGHT = 0.255  # of a pixel's colour, where opaque ones have 255
 
 
-def load_rgba(frame: TrackedFrame) -> np.ndarray:
-    """Picture and matte of a frame as uint8 [H, W, 4] (RGB not premultiplied). Raises UserError
+def load_rgba(frame: TrackedFrame) -> NDArray[Any]:
+    """Image and matte of a frame as uint8 [H, W, 4] (RGB not premultiplied). Raises UserError
     when damaged."""
     import cv2
 
@@ -28,27 +31,28 @@ def load_rgba(frame: TrackedFrame) -> np.ndarray:
         if array.shape[:2] != size:
             height, width = array.shape[:2]
             raise UserError(
-                f"{path}: {width}x{height} pixels, but the capture says {size[1]}x{size[0]}; preprocess the video again"
+                f"{path}: {width}x{height} pixels, but the capture says {size[1]}x{size[0]}; "
+                "preprocess the video again"
             )
     rgba = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)
     rgba[..., 3] = matte
     return rgba
 
 
-def composite(rgba: np.ndarray, background: Tensor | float = 1.0) -> Tensor:
-    """uint8 [H, W, 4] over a grey level, a colour [3] or a picture [H, W, 3]: float32 [H, W, 3] in
+def composite(rgba: NDArray[Any], background: Tensor | float = 1.0) -> Tensor:
+    """uint8 [H, W, 4] over a grey level, a colour [3] or an image [H, W, 3]: float32 [H, W, 3] in
     [0, 1]."""
     pixels = torch.from_numpy(rgba).float() / 255
     alpha = pixels[..., 3:]
     return pixels[..., :3] * alpha + background * (1 - alpha)
 
 
-def _read(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
+def _read(path: Path, flags: int, size: tuple[int, int]) -> NDArray[Any]:
     array = load_image(path, flags, 4 * size[0] * size[1])
     if array is None:
         problem = "damaged" if path.is_file() else "missing"
         raise UserError(
-            f"{path}: {problem}, expected a picture of the capture; preprocess the video again"
+            f"{path}: {problem}, expected an image of the capture; preprocess the video again"
         )
     return array
 
@@ -69,19 +73,16 @@ class FrameStore:
         held_at of their resolution alone, which all divisors of ``get`` then refer to."""
         from concurrent.futures import ThreadPoolExecutor
 
-        cameras = [capture.frames[index].camera for index in indices]
-        sizes = {(camera.height // held_at, camera.width // held_at) for camera in cameras}
-        if len(sizes) != 1:
-            raise ValueError(f"FrameStore: expected frames of one size, got {sorted(sizes)}")
-        pictures = torch.empty(len(indices), *sizes.pop(), 4, dtype=torch.uint8)
+        size = capture.cameras.height // held_at, capture.cameras.width // held_at
+        images = torch.empty(len(indices), *size, 4, dtype=torch.uint8)
 
         def read(row: int) -> None:
-            picture = torch.from_numpy(load_rgba(capture.frames[indices[row]]))
-            pictures[row] = picture if held_at == 1 else _reduce(picture[None], held_at)[0]
+            image = torch.from_numpy(load_rgba(capture.frames[indices[row]]))
+            images[row] = image if held_at == 1 else _reduce(image, held_at)
 
         with ThreadPoolExecutor(max(2, torch.get_num_threads())) as pool:
             list(pool.map(read, range(len(indices))))
-        self._levels: dict[int, Tensor] = {1: pictures.to(device)}
+        self._levels: dict[int, Tensor] = {1: images.to(device)}
         self._rows = {index: row for row, index in enumerate(indices)}
 
     def get(self, index: int | Sequence[int], divisor: int = 1) -> tuple[Tensor, Tensor]:
@@ -91,7 +92,7 @@ class FrameStore:
         ``divisor``: 1, 2, 4 ... reduces the resolution by averaging.
         """
         if divisor not in self._levels:
-            self._levels[divisor] = _reduce(self._levels[1], divisor)
+            self._levels[divisor] = torch.stack([_reduce(f, divisor) for f in self._levels[1]])
         frames = self._levels[divisor]
         if isinstance(index, int):
             rgba = frames[self._rows[index]]
@@ -106,18 +107,13 @@ class FrameStore:
         return torch.stack([frames[self._rows[index]] for index in indices])
 
 
-def _reduce(frames: Tensor, divisor: int) -> Tensor:
-    """Frames [T, H, W, 4] uint8 at 1 / divisor of their resolution, what is left over at the end
-    cut off.
+def _reduce(frame: Tensor, divisor: int) -> Tensor:
+    """A frame [H, W, 4] uint8 at 1 / divisor of its resolution, what is left over at the end cut
+    off.
 
     Colour is averaged with the matte's weights (and a little everywhere), so that no background
     bleeds in.
     """
-    return torch.stack([_reduce_one(frame, divisor) for frame in frames])
-
-
-def _reduce_one(frame: Tensor, divisor: int) -> Tensor:
-    """``_reduce`` of one frame [H, W, 4]."""
     pool, rgba = torch.nn.functional.avg_pool2d, frame.float().permute(2, 0, 1)[None]
     alpha = rgba[:, 3:]
     weight = alpha + _MIN_WEIGHT

@@ -1,27 +1,24 @@
-"""Pictures on disk by OpenCV, which is given their bytes and never their names: any path will
-do."""
+"""Images on disk by OpenCV, which is given their bytes and never their names: any path will do."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from likeness.scene.files import write_bytes
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from numpy.typing import NDArray
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def load_image(path: Path, flags: int, max_pixels: int = 1 << 30) -> np.ndarray | None:
-    """A picture as ``cv2.imread(path, flags)`` gives it; None where the file is missing, empty or
-    no picture, or a PNG
-    that is not whole or states more pixels than ``max_pixels``: OpenCV takes memory for whatever it
-        states."""
+def load_image(path: Path, flags: int, max_pixels: int = 1 << 30) -> NDArray[Any] | None:
+    """An image as ``cv2.imread(path, flags)`` gives it; None where the file is missing, empty or no
+    image, or a PNG that is not whole or states more pixels than ``max_pixels``: OpenCV takes memory
+    for whatever it states."""
     import cv2
     import numpy as np
 
@@ -30,12 +27,12 @@ def load_image(path: Path, flags: int, max_pixels: int = 1 << 30) -> np.ndarray 
         if data.startswith(_PNG) and not (_is_whole(data) and _pixels(data) <= max_pixels):
             return None
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except (OSError, cv2.error):  # of pictures that state more pixels than OpenCV opens
+    except (OSError, cv2.error):  # of images that state more pixels than OpenCV opens
         return None
 
 
 def is_whole_png(path: Path) -> bool:
-    """Whether a file is a PNG to its end, by the checksums of its parts: 0.3 ms for a picture of
+    """Whether a file is a PNG to its end, by the checksums of its parts: 0.3 ms for an image of
     512²."""
     try:
         return _is_whole(path.read_bytes())
@@ -61,8 +58,8 @@ def _pixels(data: bytes) -> int:
     return width * height
 
 
-def save_image(path: Path, image: np.ndarray) -> None:
-    """Writes a picture (channels in OpenCV's order) in the format of its ending, whole or not at
+def save_image(path: Path, image: NDArray[Any]) -> None:
+    """Writes an image (channels in OpenCV's order) in the format of its ending, whole or not at
     all.
 
     Raises UserError when the disk is full or the folder cannot be written to.

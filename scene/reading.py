@@ -7,6 +7,11 @@ number of bytes, built beyond a depth, or followed: no references, no classes, n
 executed. Tensors and arrays: ``likeness.scene.tensor_files``.
 """
 
+# PyYAML is untyped:
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false
 from __future__ import annotations
 
 import contextlib
@@ -20,7 +25,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -80,7 +85,7 @@ _WORDS = {
 
 
 @contextlib.contextmanager
-def damage(where: Path | str, what: str, remedy: str = DAMAGED) -> Iterator[None]:
+def damage(where: Path | str, what: str, remedy: str = DAMAGED) -> Generator[None]:
     """Turns whatever a damaged file raises inside into a UserError that names ``where`` and
     ``what`` it should be, or the field of which msgspec complains.
 
@@ -292,7 +297,7 @@ def parse_yaml(text: str) -> Any:
     class Loader(yaml.SafeLoader):
         depth = 0
 
-        def compose_node(self, parent, index):
+        def compose_node(self, parent: Any, index: Any) -> Any:
             event = self.peek_event()
             if isinstance(event, yaml.AliasEvent):
                 raise ComposerError(None, None, "references (*name) are not read", event.start_mark)
@@ -303,7 +308,7 @@ def parse_yaml(text: str) -> Any:
             self.depth -= 1
             return node
 
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen: set[Any] = set()
             for key_node, _ in node.value:
                 key = self.construct_object(key_node, deep=True)

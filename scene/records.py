@@ -34,12 +34,12 @@ class TensorRecord:
         return self.map(Tensor.detach)
 
     @classmethod
-    def stack(cls: type[R], items: Sequence[R]) -> R:
+    def stack(cls, items: Sequence[R]) -> R:
         """One batch from single ones."""
         return cls._joined(torch.stack, items)
 
     @classmethod
-    def _joined(cls: type[R], join: Callable[[list[Tensor]], Tensor], items: Sequence[R]) -> R:
+    def _joined(cls, join: Callable[[list[Tensor]], Tensor], items: Sequence[R]) -> R:
         columns = [item.fields() for item in items]
         joined = {name: join([column[name] for column in columns]) for name in columns[0]}
         return dataclasses.replace(items[0], **joined)

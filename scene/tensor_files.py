@@ -5,6 +5,10 @@ What a file is to hold is declared as ``Array``s by name: kinds, shapes and boun
 what the file's own headers say before anything is allocated, values are checked once they are read.
 """
 
+# safetensors and NumPy's file formats are untyped:
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
 import dataclasses
@@ -17,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from likeness.scene.errors import UserError
@@ -86,7 +91,7 @@ class Array:
         sizes.update({size: got for size, got in zip(self.shape, shape) if isinstance(size, str)})
         return None
 
-    def value_problem(self, values: Tensor | np.ndarray) -> str | None:
+    def value_problem(self, values: Tensor | NDArray[Any]) -> str | None:
         """What is wrong with the values, or None."""
         if self.kind == "text":
             points = (
@@ -211,7 +216,7 @@ def read_arrays(
     sizes: Mapping[str, int] | None = None,
     most: int = MAX_ARRAYS,
     remedy: str = DAMAGED,
-) -> dict[str, np.ndarray]:
+) -> dict[str, NDArray[Any]]:
     """The declared arrays of an ``.npz`` file, checked; texts have dtype U. Others in it are not
     read.
 
@@ -287,7 +292,8 @@ def _check_header(
     remedy: str,
 ) -> list[str]:
     """The declared names that are there, once what the header says of them fits."""
-    known, names = dict(sizes or {}), []
+    known = dict(sizes or {})
+    names: list[str] = []
     missing = [
         name for name, array in declared.items() if not array.optional and name not in header
     ]

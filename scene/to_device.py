@@ -20,5 +20,6 @@ def to_device(tensors: tuple[Tensor, ...], device: torch.device | str) -> tuple[
         .pin_memory()
         .to(device, non_blocking=True)
     )
-    parts = packed.split([tensor.numel() for tensor in tensors])
+    sizes = [tensor.numel() for tensor in tensors]
+    parts = torch.split(packed, sizes)
     return tuple(part.view(tensor.shape) for part, tensor in zip(parts, tensors))

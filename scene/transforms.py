@@ -1,5 +1,9 @@
 """Rotations and rigid transforms on tensors with leading batch dimensions. Quaternions are wxyz."""
 
+# torch.linalg is untyped:
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
 import torch
@@ -127,7 +131,7 @@ def matrices_to_rotvecs(matrices: Tensor) -> Tensor:
 
 def rotation_angles(matrices: Tensor) -> Tensor:
     """Angles [*b] in radians of rotation matrices [*b, 3, 3]."""
-    return matrices_to_rotvecs(matrices).norm(dim=-1)
+    return torch.linalg.vector_norm(matrices_to_rotvecs(matrices), dim=-1)
 
 
 def make_transform(rotation: Tensor, translation: Tensor) -> Tensor:
@@ -154,9 +158,10 @@ def transform_points(transform: Tensor, points: Tensor) -> Tensor:
 def mean_transform(transforms: Tensor) -> Tensor:
     """The mean rigid transform [4, 4] of [T, 4, 4]: the chordal mean of rotations, the mean of
     translations."""
-    u, _, vt = torch.linalg.svd(transforms[:, :3, :3].double().mean(0))
-    sign = torch.ones(3, dtype=u.dtype, device=u.device)
-    sign[2] = torch.linalg.det(u @ vt)
+    svd: tuple[Tensor, ...] = torch.linalg.svd(transforms[:, :3, :3].double().mean(0))
+    u, _, vt = svd
+    sign = torch.ones_like(u[0])
+    sign[2] = (u @ vt).det()
     rotation = (u * sign) @ vt
     return make_transform(rotation, transforms[:, :3, 3].double().mean(0)).to(transforms.dtype)
 
@@ -164,5 +169,6 @@ def mean_transform(transforms: Tensor) -> Tensor:
 def mean_quats(quats: Tensor) -> Tensor:
     """Mean rotations [J, 4] of [T, J, 4]: the principal directions, so that signs do not matter."""
     outer = torch.einsum("tja,tjb->jab", quats.double(), quats.double())
-    mean = torch.linalg.eigh(outer).eigenvectors[..., -1]
+    eigen: tuple[Tensor, ...] = torch.linalg.eigh(outer)
+    mean = eigen[1][..., -1]
     return torch.where(mean[:, :1] < 0, -mean, mean).to(quats.dtype)

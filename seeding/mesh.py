@@ -20,9 +20,14 @@ from likeness.seeding.source_view import SourceView
 from likeness.seeding.vertex_colours import vertex_colours
 
 # The inside of the mouth is small and matters: it is sampled more densely than the skin.
-_DENSITY = {"skin": 1, "eye_left": 2, "eye_right": 2, "tongue": 1.5} | dict.fromkeys(
-    ("teeth_upper", "teeth_lower"), 3
-)
+_DENSITY = {
+    "skin": 1.0,
+    "eye_left": 2.0,
+    "eye_right": 2.0,
+    "tongue": 1.5,
+    "teeth_upper": 3.0,
+    "teeth_lower": 3.0,
+}
 _OTHER_DENSITY = 0.4
 _HEAD_AREA_M2 = 0.13
 

@@ -86,9 +86,9 @@ def bind_to_nearest_vertices(
 ) -> RigBinding:
     """Points [N, 3] beside the mesh bound to its three nearest vertices, the weaker the further off
     they are. shapes: those of the rig, unless they are the head's own."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    distances, vertices = cKDTree(head.vertices.numpy()).query(points.numpy(), k=3)
+    distances, vertices = KDTree(head.vertices.numpy()).query(points.numpy(), k=3)
     distances = torch.from_numpy(distances).float()
     weights = 1 / distances.clamp_min(1e-4)
     reach = torch.exp(-((distances[:, :1] / _RIG_REACH_M) ** 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,7 +96,8 @@ class SourceView:
         from scipy.ndimage import distance_transform_edt
 
         person = np.pad(self.matte > _PERSON, 1, mode="edge")
-        return distance_transform_edt(person)[1:-1, 1:-1].astype(np.float32)
+        distance: Any = distance_transform_edt(person)
+        return distance[1:-1, 1:-1].astype(np.float32)
 
     def room(self, points: Tensor) -> Tensor:
         """[N] metres to the outline of the matte where points [N, 3] of the head frame fall in the

@@ -97,7 +97,7 @@ def _nearest_view(head: ShapedHead, views: list[SourceView]) -> np.ndarray:
 def _guess(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Colours [V, 3] of all vertices: by mirror image and diffusion on skin, by what is known of
     other parts."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     model = head.model
     parts = np.array(model.part_names)[model.vertex_part.numpy()]
@@ -115,7 +115,7 @@ def _guess(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
     for part, (colour, depth) in _CAVITIES.items():
         # The lips and lids go on inside; further in it is as dark as such places are.
         here = parts == part
-        far, _ = cKDTree(head.vertices.numpy()[skin]).query(head.vertices.numpy())
+        far, _ = KDTree(head.vertices.numpy()[skin]).query(head.vertices.numpy())
         deep = here & (far > depth)
         out[deep] = np.array(colour) * light
         rows = (here | skin)[model.faces.numpy()].all(1)
@@ -136,7 +136,7 @@ def _light(rgb: np.ndarray, skin: np.ndarray, eyes: np.ndarray) -> np.ndarray:
 
 def _skin(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Colours [V, 3] of which those of the skin count. seen: [V], skin alone."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     model = head.model
     laplacian = _graph(model.skin_faces.numpy(), len(rgb))
@@ -153,7 +153,7 @@ def _skin(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
     scalp = scalp_score(regions_of(model), model.template.numpy() * 1000) > 0
     if (scalp & known).any():
         vertices = head.vertices.numpy()
-        far, _ = cKDTree(vertices[known]).query(vertices)
+        far, _ = KDTree(vertices[known]).query(vertices)
         back = scalp & ~known & (far > _FAR_M)
         out[back] = np.median(rgb[scalp & seen] if (scalp & seen).any() else out[scalp & known], 0)
         known |= back

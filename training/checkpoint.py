@@ -11,7 +11,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from likeness.fitting import optimizer_state
+from likeness.fitting import checkpoint, optimizer_state
 from likeness.scene.errors import UserError
 from likeness.scene.reading import damage, decode_json
 from likeness.scene.tensor_files import Array, part, read_header, read_tensors, save_tensors
@@ -20,12 +20,9 @@ _WHAT, _REMEDY = "checkpoint of a training run", "remove it to train anew"
 
 
 @dataclasses.dataclass
-class Progress:
-    """Where a run stands. step: done. seconds: spent in them. samples: sources seen, over all
-    processes."""
+class Progress(checkpoint.Progress):
+    """Where a run stands: beside steps and seconds, sources seen over all processes."""
 
-    step: Annotated[int, Meta(ge=0, le=10**12)] = 0
-    seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     samples: Annotated[int, Meta(ge=0, le=10**12)] = 0
 
 

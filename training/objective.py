@@ -44,25 +44,28 @@ def sample_loss(
         cloud = prediction.posed(sample.displacements[t], sample.T_head_body[t])
         output = renderer.render(cloud, camera)
         truth = colour + (1 - matte) * background
-        terms = _of_picture(output.over(background), truth, perceptual)
+        terms = _of_image(output.over(background), truth, perceptual)
         terms["matte"] = torch.nn.functional.l1_loss(output.alpha, matte)
         if refine is not None:
             output = refine(output, renderer, cloud, camera)
-            refined = _of_picture(output.over(background), truth, perceptual)
+            refined = _of_image(output.over(background), truth, perceptual)
             refined["matte"] = torch.nn.functional.l1_loss(output.alpha, matte)
-            terms["refined"] = sum(getattr(config, name) * term for name, term in refined.items())
+            terms["refined"] = _weighted(refined, config)
         sums = {name: sums[name] + terms[name] / count for name in names}
     sums["offsets"] = (prediction.offsets * _CM).square().sum(-1).mean()
     sums["departures"] = prediction.departures.mean()
     if config.lifting:
         sums["lifting"] = lifting_loss(prediction, sample.vertices)
-    total = sum(getattr(config, name) * term for name, term in sums.items())
-    return total, {name: term.detach() for name, term in sums.items()}
+    return _weighted(sums, config), {name: term.detach() for name, term in sums.items()}
 
 
-def _of_picture(picture: Tensor, truth: Tensor, perceptual) -> dict[str, Tensor]:
-    terms = {"l1": torch.nn.functional.l1_loss(picture, truth), "dssim": ssim.dssim(picture, truth)}
-    return terms if perceptual is None else {**terms, "perceptual": perceptual(picture, truth)}
+def _weighted(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
+    return torch.stack([getattr(config, name) * term for name, term in terms.items()]).sum()
+
+
+def _of_image(image: Tensor, truth: Tensor, perceptual) -> dict[str, Tensor]:
+    terms = {"l1": torch.nn.functional.l1_loss(image, truth), "dssim": ssim.dssim(image, truth)}
+    return terms if perceptual is None else {**terms, "perceptual": perceptual(image, truth)}
 
 
 def reduced(colour: Tensor, matte: Tensor, divisor: int) -> tuple[Tensor, Tensor]:

@@ -60,9 +60,7 @@ def set_up(
         )
     trainer = Trainer(config, roots, renderer, device, seed, processes, perceptual)
     if config.model.backbone.kind == "dinov2":
-        from likeness.one_shot.backbones.dinov2 import pretrained
-
-        trainer.network.backbone.vision.load_state_dict(pretrained(folder, download).state_dict())
+        weights.load_published(trainer.network, folder, download)
         trainer.restart_average()
     if config.start is not None:
         weights.start_from(config.start, trainer.network, trainer.head_model)

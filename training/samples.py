@@ -81,7 +81,7 @@ def find_captures(sources: list[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-class Samples:
+class Samples(torch.utils.data.Dataset[Sample]):
     """Samples by their number; the same number always gives the same one. Captures are read when
     they are needed."""
 

@@ -251,12 +251,7 @@ class Trainer:
         if workers == 0:
             return (self.samples[number] for number in mine)
         loader = torch.utils.data.DataLoader(
-            self.samples,
-            None,
-            sampler=mine,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            persistent_workers=True,
+            self.samples, None, sampler=mine, num_workers=workers, persistent_workers=True
         )
         return iter(loader)
 
@@ -275,7 +270,3 @@ class _Numbers:
 
     def __len__(self) -> int:
         return 2**31
-
-
-def _as_it_is(sample: Sample) -> Sample:
-    return sample

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from likeness.one_shot.backbones.base import Backbone
 from likeness.one_shot.config import BackboneConfig
 
 
-class ConvBackbone(nn.Module):
+class ConvBackbone(Backbone):
     """See the module. Trained from scratch with the network around it."""
 
     def __init__(self, config: BackboneConfig) -> None:

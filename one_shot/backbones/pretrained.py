@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from likeness.one_shot.backbones.base import Backbone
 from likeness.one_shot.backbones.dinov2 import PATCH, Dinov2
 from likeness.one_shot.config import BackboneConfig
 
@@ -13,7 +14,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FINE = 32  # channels inside the fine branch
 
 
-class Dinov2Backbone(nn.Module):
+class Dinov2Backbone(Backbone):
     """Its blocks' outputs as levels. ``vision`` is frozen; its weights come from the published
     file, or ours."""
 

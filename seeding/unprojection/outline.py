@@ -4,6 +4,7 @@ pulled in."""
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,8 @@ def pulled_in(shaped: ShapedHead, view: SourceView) -> ShapedHead:
     person = view.matte > _PERSON
     if not person.any():
         return shaped
-    _, (rows, columns) = distance_transform_edt(~person, return_indices=True)
+    nearest: Any = distance_transform_edt(~person, return_distances=False, return_indices=True)
+    rows, columns = nearest
     x, y = x.clamp(0, camera.width - 1), y.clamp(0, camera.height - 1)
     target = torch.stack([torch.from_numpy(columns)[y, x], torch.from_numpy(rows)[y, x]], -1) + 0.5
     move = (target - pixels) * (depth / camera.K[0, 0])[:, None]

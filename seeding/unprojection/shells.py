@@ -3,6 +3,8 @@ the mesh's own rim."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -57,15 +59,16 @@ def _depths(
     skull = float(transform_points(camera.T_cam_world, torch.tensor([_SKULL]))[0, 2])
     metres = skull / float(camera.K[0, 0])
     solid = view.raster.mask
-    distance, (rows, columns) = distance_transform_edt(~solid, return_indices=True)
-    rim = (
-        view.raster.depth[rows, columns] if solid.any() else np.full(free.shape, skull, np.float32)
-    )
+    transform: Any = distance_transform_edt
+    distance, (rows, columns) = transform(~solid, return_indices=True)
+    rim = np.full(free.shape, skull, np.float32)
+    if solid.any():
+        rim = view.raster.depth[rows, columns]
     near = np.exp(-distance * metres / _RIM_M)
     depth = near * np.where(solid, rim, cv2.GaussianBlur(rim, (0, 0), 4)) + (1 - near) * skull
     # a person continues beyond the image
     person = np.pad((view.matte > 0.5) | solid, 1, mode="edge")
-    edge = distance_transform_edt(person)[1:-1, 1:-1] * metres
+    edge = transform(person)[1:-1, 1:-1] * metres
     below = _height_below(view, skull, float(HeadMesh(head.model, view.posed).chin[1]))
     body = 1 / (1 + np.exp(-(below - _BELOW_CHIN_M) / _SOFT_M))
     # At the mesh's rim a shell is as thin as the mesh is there: nothing.

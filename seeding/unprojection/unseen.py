@@ -13,10 +13,13 @@ from likeness.seeding.source_view import SourceView
 from likeness.seeding.unprojection.patches import flat_cloud
 from likeness.seeding.vertex_colours import VertexColours
 
-_DENSITY = dict.fromkeys(("eye_left", "eye_right"), 4.0) | dict.fromkeys(
-    ("teeth_upper", "teeth_lower"), 3.0
-)
-_DENSITY |= {"tongue": 2.0}
+_DENSITY = {
+    "eye_left": 4.0,
+    "eye_right": 4.0,
+    "tongue": 2.0,
+    "teeth_upper": 3.0,
+    "teeth_lower": 3.0,
+}
 _OTHER_DENSITY = 1.0
 _SPREAD = 0.75  # deviation over spacing: random points need more than a grid
 _MAX_M = (0.006, 0.0025)  # deviation on skin and inside: nothing inside may reach through the skin

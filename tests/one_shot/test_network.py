@@ -37,8 +37,8 @@ def test_a_batch_is_as_its_single_pictures(seen):
         (alone,) = tiny.ask(net, surface, person, [view])
         for name, value in alone.cloud.fields().items():
             assert torch.allclose(value, expected.cloud.fields()[name], atol=1e-5), name
-    assert len(views[0].cells) > 5
-    assert together[0].cloud.num_gaussians == tiny.MODEL.queries + 2 * len(views[0].cells)
+    assert len(views[0].cells[0]) > 5
+    assert together[0].cloud.num_gaussians == tiny.MODEL.queries + 2 * len(views[0].cells[0])
 
 
 def test_before_training_seen_queries_have_their_own_pixels_colours(seen):
@@ -65,7 +65,7 @@ def test_lifted_gaussians_stand_on_their_cells_rays(capture, seen):
         found.cloud.means[start:], found.head_weights[start:], frame.state.T_head_body
     )
     pixels, _ = frame.camera.in_frame(frame.state.T_world_head).project(moved)
-    places = views[1].cells.repeat_interleave(2, 0)
+    places = views[1].cells[0].places.repeat_interleave(2, 0)
     assert torch.allclose(pixels / 48 * 2 - 1, places, atol=1e-3)
 
 
@@ -99,7 +99,7 @@ def test_switches(seen):
     assert bare.cloud.num_gaussians == tiny.MODEL.queries
     single = dataclasses.replace(tiny.MODEL.lifting, planes="single")
     front = tiny.ask(tiny.network(lifting=single), surface, person, views[:1])[0]
-    assert front.cloud.num_gaussians == tiny.MODEL.queries + len(views[0].cells)
+    assert front.cloud.num_gaussians == tiny.MODEL.queries + len(views[0].cells[0])
 
 
 def test_what_is_well_seen_stays_where_it_is(seen):
@@ -121,7 +121,7 @@ def test_what_is_well_seen_stays_where_it_is(seen):
 def test_unprojection_of_the_whole_person_covers_the_mesh_too(capture):
     surface, person, beside = tiny.views(capture, [0])
     _, _, everything = tiny.views(capture, [0], region="all")
-    assert len(everything[0].cells) > len(beside[0].cells)
+    assert len(everything[0].cells[0]) > len(beside[0].cells[0])
     found = tiny.ask(tiny.network(), surface, person, everything)[0]
     assert 0 < lifting_loss(found, person.head.vertices) < 0.3
 
