@@ -82,10 +82,10 @@ def finetune(
     groups = [{"params": [free[name]], "lr": rate} for name, rate in zip(FREEDOM, config.rates)]
     optimizer = torch.optim.Adam(groups, eps=1e-12)
     states, cameras = capture.states.to(device), capture.cameras.to(device)
-    shown = visibility(avatar, renderer, states, cameras, capture.train) > config.min_visibility
-    generator, begun, steps = torch.Generator().manual_seed(seed), time.monotonic(), 0
+    visible = visibility(avatar, renderer, states, cameras, capture.train) > config.min_visibility
+    generator, start_s, steps = torch.Generator().manual_seed(seed), time.monotonic(), 0
     with tqdm(total=round(seconds), desc="refining", unit="s", disable=not progress) as bar:
-        while (spent := time.monotonic() - begun) < seconds:
+        while (spent := time.monotonic() - start_s) < seconds:
             bar.update(round(min(spent, seconds)) - bar.n)
             index = capture.train[steps % len(capture.train)]
             view, target = (states[index], cameras[index]), frames.get(index)
@@ -98,7 +98,7 @@ def finetune(
             loss.backward()
             for tensor in free.values():
                 assert tensor.grad is not None
-                tensor.grad[~shown] = 0
+                tensor.grad[~visible] = 0
             optimizer.step()
             steps += 1
         bar.update(round(seconds) - bar.n)

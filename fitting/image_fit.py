@@ -86,7 +86,7 @@ def recolour_pictures(
 
     The capture's states become those at which the avatar lies over the pictures.
     """
-    begun = time.perf_counter()
+    start_s = time.perf_counter()
     recoloured = recolour(base.bundle, capture, device=device)
     capture.select(capture.train).with_states(recoloured.states).save()
     pictures = ", ".join(_names(capture))
@@ -100,7 +100,7 @@ def recolour_pictures(
         "notes": notes,
     }
     dataclasses.replace(recoloured.bundle.coarse(), facts=facts).save(run.bundle)
-    seconds = {"recolouring": round(time.perf_counter() - begun, 3)}
+    seconds = {"recolouring": round(time.perf_counter() - start_s, 3)}
     figures = {"recoloured": recoloured.figures}
     return PicturesResult(AvatarBundle.load(run.bundle), seconds, notes, figures)
 
@@ -126,10 +126,10 @@ def fit_pictures(
     """
     networks.require(config.networks, device)
     frames, seconds = FrameStore(capture, capture.train, device), {}
-    begun = time.perf_counter()
+    start_s = time.perf_counter()
     seeds = SEEDINGS[config.initializer](capture, frames, config.seeds, seed)
     avatar = avatar_of(seeds, config, capture, seed).to(device)
-    seconds["seeds"] = round(time.perf_counter() - begun, 3)
+    seconds["seeds"] = round(time.perf_counter() - start_s, 3)
     notes = {"held_out": _NOTHING_HELD}
     refinement = _refinement(config, seeds)
     if refinement is not None:
@@ -143,9 +143,9 @@ def fit_pictures(
             )
         renderer = create("auto", device)
         renderer.warm_up()
-        begun = time.perf_counter()
+        start_s = time.perf_counter()
         steps = finetune(avatar, capture, frames, renderer, refine_s, seed)
-        seconds["refine"] = round(time.perf_counter() - begun, 3)
+        seconds["refine"] = round(time.perf_counter() - start_s, 3)
         notes["refinement"] = f"{steps} steps on the pictures themselves in {refine_s:g} s"
     facts = {
         "seed": seed,

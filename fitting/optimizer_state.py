@@ -36,14 +36,14 @@ def declared(
     count, and its moments, which are like the parameter. arrays: what that is, by the parameters'
     names."""
     optimised = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    found: dict[str, Array] = {}
+    expected: dict[str, Array] = {}
     for name, parameter in module.named_parameters():
         prefix = f"{_PREFIX}{name}|"
         if id(parameter) in optimised and any(other.startswith(prefix) for other in header.arrays):
-            found[f"{prefix}step"] = Array((), "real", low=0, high=1e9)
-            found[f"{prefix}exp_avg"] = arrays[name]
-            found[f"{prefix}exp_avg_sq"] = dataclasses.replace(arrays[name], low=0)
-    return found
+            expected[f"{prefix}step"] = Array((), "real", low=0, high=1e9)
+            expected[f"{prefix}exp_avg"] = arrays[name]
+            expected[f"{prefix}exp_avg_sq"] = dataclasses.replace(arrays[name], low=0)
+    return expected
 
 
 def restore(

@@ -54,15 +54,15 @@ def sequence(
     else:
         states, fps = load_states(Path(source), bundle.expression_names, bundle.joint_names)
         times = torch.arange(len(states), dtype=torch.float64) / fps
-    kept = (times >= (0.0 if start is None else start)) & (
+    inside = (times >= (0.0 if start is None else start)) & (
         times < (math.inf if end is None else end)
     )
-    if not kept.any():
+    if not inside.any():
         raise UserError(
             f"{source}: no frame lies between --start and --end; it has {len(times)} frames, "
             f"from {float(times[0]):.2f} to {float(times[-1]):.2f} seconds"
         )
-    return ChosenStates(states[kept], fps, True)
+    return ChosenStates(states[inside], fps, True)
 
 
 def rate_of(times: torch.Tensor) -> float:
@@ -95,7 +95,7 @@ def parse_expression(text: str, names: tuple[str, ...]) -> dict[str, float]:
 def with_expression(
     chosen: ChosenStates, values: dict[str, float], names: tuple[str, ...]
 ) -> ChosenStates:
-    """The same states with some coefficients held at the values given."""
+    """The same states with some coefficients replaced by the values given."""
     expression = chosen.states.expression.clone()
     for name, value in values.items():
         expression[..., names.index(name)] = value

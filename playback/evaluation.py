@@ -209,14 +209,16 @@ def table(figures: dict[str, Any]) -> str:
         return "not measured" if value is None else f"{value:.4g}{unit}"
 
     measured = figures["unswayed"]
-    lines = [f"frames   {measured['num_frames']}, without their own secondary motion (sway)"]
+    lines = [f"frames   {measured['num_frames']}, without their own secondary motion"]
     for name, value in measured["heldout"].items():
         lines.append(f"{name:8s} {text(value, ' dB' if name == 'psnr' else '')}")
     for name, region in measured["regions"].items():
         lines.append(f"PSNR of {name:7s} {text(region['psnr'], ' dB')}")
     shares = {k: None if s is None else 100 * s for k, s in measured["error_share"].items()}
     lines.append("error   " + ", ".join(f"{name} {text(s, '%')}" for name, s in shares.items()))
-    lines.append(f"PSNR with the sway that was tracked on these frames {_with_sway(figures)}")
+    lines.append(
+        f"PSNR with the secondary motion that was tracked on these frames {_with_motion(figures)}"
+    )
     return "\n".join(lines)
 
 
@@ -229,11 +231,11 @@ def summary(metrics: dict[str, Any]) -> str:
     regions = {name: figures[name] for name in ("face", "mouth", "eyes")}
     parts = ", ".join(f"{k} {value:.2f}" for k, value in regions.items() if value is not None)
     return (
-        f"held-out frames: PSNR {figures['psnr']:.2f} dB ({parts}); with the sway tracked on them "
-        f"{_with_sway(metrics)}"
+        f"held-out frames: PSNR {figures['psnr']:.2f} dB ({parts}); with the secondary motion "
+        f"tracked on them {_with_motion(metrics)}"
     )
 
 
-def _with_sway(figures: dict[str, Any]) -> str:
+def _with_motion(figures: dict[str, Any]) -> str:
     psnr = figures["heldout"]["psnr"]
     return "not measured" if psnr is None else f"{psnr:.2f} dB"

@@ -38,15 +38,15 @@ def align(
     in_head = camera.in_frame(state.T_world_head)
     with torch.no_grad():
         cloud = bundle.avatar(bundle.tuned(state), in_head.center)
-    wanted = _detail(colour * matte + 1 - matte)
-    pose = torch.zeros(6, device=wanted.device, requires_grad=True)
-    white = torch.ones(3, device=wanted.device)
+    truth = _detail(colour * matte + 1 - matte)
+    pose = torch.zeros(6, device=truth.device, requires_grad=True)
+    white = torch.ones(3, device=truth.device)
     optimizer = torch.optim.Adam([pose], lr=_RATE)
     best, best_pose = float("inf"), pose.detach().clone()
     for step in range(steps + 1):
         moved = deform(cloud, T_head=_transform(pose))
         output = renderer.render(moved, in_head)
-        loss = (_detail(output.over(white)) - wanted).abs().mean()
+        loss = (_detail(output.over(white)) - truth).abs().mean()
         loss = loss + _MATTE_WEIGHT * (output.alpha - matte).abs().mean()
         value = float(loss.detach())
         if value < best:

@@ -107,10 +107,10 @@ def recolour(
     masks = [target.inside for target in targets]
     indices = range(len(targets))
     share = visibility(avatar, renderer, bundle.tuned(stacked), seen_by, indices, masks)
-    shown = share > config.min_visibility
-    change = _solve(bundle, renderer, targets, shown, config)
+    visible = share > config.min_visibility
+    change = _solve(bundle, renderer, targets, visible, config)
     before = _colours_of(bundle, stacked[0])
-    change = _propagated(change, shown, avatar.per_gaussian["means"].detach(), before, config)
+    change = _propagated(change, visible, avatar.per_gaussian["means"].detach(), before, config)
     base = avatar.base_colours()
     assert base is not None  # check_recolourable
     with torch.no_grad():
@@ -119,7 +119,7 @@ def recolour(
     summary = {
         "pictures": figures,
         "gaussians_changed": int(moved.sum()),
-        "of_them_shown": int((moved & shown).sum()),
+        "of_them_shown": int((moved & visible).sum()),
         "gaussians": avatar.num_gaussians,
     }
     return Recoloured(bundle, stacked.to("cpu"), summary)
@@ -207,16 +207,16 @@ def _compared(
 
 
 def _solve(
-    bundle: AvatarBundle, renderer, targets: list[_Target], shown: Tensor, config: RecolourConfig
+    bundle: AvatarBundle, renderer, targets: list[_Target], visible: Tensor, config: RecolourConfig
 ) -> Tensor:
-    """Changes of colour [N, 3] of the Gaussians that are shown, under which the avatar looks like
+    """Changes of colour [N, 3] of the Gaussians that are visible, under which the avatar looks like
     the targets."""
     clouds = []
     for target in targets:
         in_head = target.camera.in_frame(target.state.T_world_head)
         with torch.no_grad():
             clouds.append((bundle.avatar(bundle.tuned(target.state), in_head.center), in_head))
-    change = torch.zeros(len(shown), 3, device=clouds[0][0].means.device, requires_grad=True)
+    change = torch.zeros(len(visible), 3, device=clouds[0][0].means.device, requires_grad=True)
     optimizer = torch.optim.Adam([change], lr=config.rate)
     for step in range(config.steps):
         (cloud, camera), target = clouds[step % len(clouds)], targets[step % len(targets)]
@@ -229,7 +229,7 @@ def _solve(
         optimizer.zero_grad()
         loss.backward()
         assert change.grad is not None
-        change.grad[~shown] = 0
+        change.grad[~visible] = 0
         optimizer.param_groups[0]["lr"] = config.rate * 0.05 ** (step / config.steps)
         optimizer.step()
     return change.detach()
@@ -237,20 +237,20 @@ def _solve(
 
 def _propagated(
     change: Tensor,
-    shown: Tensor,
+    visible: Tensor,
     means: Tensor,
     colours: Tensor,
     config: RecolourConfig,
     count: int = 24,
 ) -> Tensor:
-    """The changes [N, 3], those of hidden Gaussians taken from shown ones that are near and were of
+    """The changes [N, 3], those of hidden Gaussians taken from visible ones that are near and of
     their colour."""
     from scipy.spatial import KDTree
 
-    if shown.all() or not shown.any():
+    if visible.all() or not visible.any():
         return change
     features = torch.cat([means / config.near_m, colours / config.alike], -1).cpu().numpy()
-    known = shown.cpu().numpy()
+    known = visible.cpu().numpy()
     tree = KDTree(features[known])
     distance, index = tree.query(features[~known], k=min(count, int(known.sum())))
     distance, index = (np.asarray(x).reshape(int((~known).sum()), -1) for x in (distance, index))
@@ -260,5 +260,5 @@ def _propagated(
     given = (weights[..., None] * change.cpu().numpy()[known][index]).sum(1)
     out = change.clone()
     reach = np.clip(1.5 - nearest / 4, 0, 1)  # whole within two deviations, nothing beyond six
-    out[~shown] = torch.from_numpy((given * reach).astype(np.float32)).to(out)
+    out[~visible] = torch.from_numpy((given * reach).astype(np.float32)).to(out)
     return out

@@ -35,7 +35,10 @@ _METRICS = (  # label, path in metrics.json, digits, unit, whether more is bette
     ("PSNR, eyes", ("regions", "eyes", "psnr"), 2, "dB", True),
     ("PSNR without the outline", ("regions", "inside", "psnr"), 2, "dB", True),
 )
-_WITH_SWAY = ("PSNR, whole frame, with the sway tracked on these frames", *_METRICS[0][1:])
+_WITH_SWAY = (
+    "PSNR, whole frame, with the secondary motion tracked on these frames",
+    *_METRICS[0][1:],
+)
 _SHOWN_ELSEWHERE = {
     *("headline", "unswayed", "num_frames", "source", "heldout", "regions", "error_share"),
     *("lpips_net", "per_frame", "train", "baseline", "num_gaussians", "bundle_mb", "seconds"),
@@ -185,7 +188,7 @@ def _tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
     lpips = number_at(measured, "heldout", "lpips")
     tiles = (
         ("held-out PSNR", psnr, "{:.1f} dB", gain),
-        ("the same with tracked sway", with_sway, "{:.1f} dB", "no driver can reach this"),
+        ("with tracked secondary motion", with_sway, "{:.1f} dB", "no driver can reach this"),
         ("SSIM", number_at(measured, "heldout", "ssim"), "{:.3f}", ""),
         ("LPIPS", lpips, "{:.3f}", measured.get("lpips_net") or ""),
         ("training PSNR", number_at(metrics, "train", "psnr"), "{:.1f} dB", ""),
@@ -238,12 +241,12 @@ def _heldout(folder: Path, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, title in _chosen(names, measured):
         paths = [folder / f"{name}_{kind}.png" for kind in ("truth", "avatar")]
         truth, avatar = map(images.read_image, paths)
-        shown = {"truth": truth, "avatar": avatar, "error": error_map(truth, avatar)}
+        triple = {"truth": truth, "avatar": avatar, "error": error_map(truth, avatar)}
         facts = []
         for label, key, digits, unit in _FRAME_FACTS:
             value = number_at(measured.get(name), key)
             facts += [] if value is None else [f"{label} {value:.{digits}f}{unit}"]
-        figures = [Figure(images.data_uri(image), caption) for caption, image in shown.items()]
+        figures = [Figure(images.data_uri(image), caption) for caption, image in triple.items()]
         rows.append({"title": title, "name": name, "figures": figures, "facts": ", ".join(facts)})
     return rows
 

@@ -74,8 +74,8 @@ def _facts(capture: Capture, percent: np.ndarray) -> list[tuple[str, str]]:
     if dropped := frames.get("dropped"):
         reasons = ", ".join(f"{reason}: {number}" for reason, number in dropped.items())
         facts.append(("left out", reasons))
-    held = f"the last {len(capture.test)} held out" if capture.test else "none held out"
-    facts.append(("split", f"{len(capture.train)} for training, {held}"))
+    test = f"the last {len(capture.test)} held out" if capture.test else "none held out"
+    facts.append(("split", f"{len(capture.train)} for training, {test}"))
     focal = f"focal length {float(camera.K[0, 0]):.0f} pixels"
     facts.append(("images", f"{camera.width}×{camera.height}, {focal}"))
     if matting := (report.get("matting") or {}).get("name"):
@@ -108,7 +108,7 @@ def _mesh(
 ) -> tuple[list, str | None]:
     """The tracked mesh over the frames that say most: extremes of pose, the widest mouth, the worst
     fit."""
-    wanted = {
+    extremes = {
         "turned most to the subject's left": angles["yaw"].argmax(),
         "turned most to the subject's right": angles["yaw"].argmin(),
         "looking furthest up": angles["pitch"].argmax(),
@@ -116,11 +116,11 @@ def _mesh(
         "worst landmark fit": percent.argmax(),
     }
     if expression["jaw open"] is not None:
-        wanted["mouth open widest"] = expression["jaw open"].argmax()
+        extremes["mouth open widest"] = expression["jaw open"].argmax()
     try:
         draw = images.MeshOverlay(capture)
         captions: dict[int, list[str]] = {}
-        for caption, index in wanted.items():
+        for caption, index in extremes.items():
             captions.setdefault(int(index), []).append(caption)
         figures = []
         for index, parts in captions.items():

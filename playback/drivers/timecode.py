@@ -60,13 +60,13 @@ def seconds_of(
 
 def _parse(path: Path, number: int, text: str) -> tuple[float, float]:
     """Whole seconds, and the frame within the second."""
-    found = _FORM.fullmatch(text)
-    if not found:
+    match = _FORM.fullmatch(text)
+    if not match:
         raise UserError(
             f"{path}, line {number}: column Timecode: expected HH:MM:SS:FF.fff (such as "
             f"13:07:25:13.586), got {text!r}"
         )
-    hours, minutes, seconds, frame = found.groups()
+    hours, minutes, seconds, frame = match.groups()
     return 3600.0 * int(hours) + 60.0 * int(minutes) + int(seconds), float(frame)
 
 

@@ -117,18 +117,18 @@ def machine_addresses(ipv6: bool = False) -> list[str]:
     """Addresses by which other machines reach this one, as far as it knows them; the one of the
     default route first."""
     family = socket.AF_INET6 if ipv6 else socket.AF_INET
-    found: list[str] = []
+    addresses: list[str] = []
     # Where a packet to this one (kept for documentation) would leave from; to connect a datagram
     # socket sends none.
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect(("2001:db8::1" if ipv6 else "192.0.2.1", 9))
-        found.append(probe.getsockname()[0])
+        addresses.append(probe.getsockname()[0])
     with contextlib.suppress(OSError):
-        found += [
+        addresses += [
             str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None, family)
         ]
-    kept = [address.partition("%")[0] for address in found]
-    return list(dict.fromkeys(a for a in kept if not _is_loopback(a) and not _is_wildcard(a)))
+    plain = [address.partition("%")[0] for address in addresses]
+    return list(dict.fromkeys(a for a in plain if not _is_loopback(a) and not _is_wildcard(a)))
 
 
 def in_url(address: str) -> str:

@@ -74,11 +74,11 @@ def wanted(raw: str | bytes, widget: Callable[[str], Any]) -> bool:
         return True
     if kind == "GuiUpdateMessage":
         update = _decoded(raw, Update)
-        found = widget(update.uuid)
+        target = widget(update.uuid)
         return (
-            found is not None
+            target is not None
             and set(update.updates) == {"value"}
-            and suits(found, update.updates["value"])
+            and suits(target, update.updates["value"])
         )
     return False
 

@@ -76,11 +76,11 @@ class Rendering:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                begun = time.monotonic()
+                start_s = time.monotonic()
                 if not self.round():
                     self._rest()
                 else:
-                    took = time.monotonic() - begun
+                    took = time.monotonic() - start_s
                     self._stopping.wait(max(took / self._share, self._least_s) - took)
         except BaseException as error:  # raised again by ``wait``, in the thread that waits
             self.error = error

@@ -73,7 +73,7 @@ def shots_by_angles(
     """Shots of states by a trajectory of TRAJECTORIES. around: "rest", "frame" or "head"; see
     ``anchors``.
 
-    States that do not move are held for ``swing.steps`` moments; a sequence must have as many.
+    States that do not move are repeated for ``swing.steps`` moments; a sequence must have as many.
     """
     states = _held(chosen, swing.steps)
     T_world_anchor, T_world_first = anchors(

@@ -1,4 +1,4 @@
-"""Where the camera stands: turns about the head, and the lens and size of the picture.
+"""Where the camera stands: rotations about the head, and the lens and size of the image.
 
 Angles are those of the camera seen from the middle of the head, in the anchor's frame (a head
 frame): yaw to the subject's left, pitch upwards, both 0 where the recording's camera stood. An
@@ -137,7 +137,7 @@ def with_fov(camera: Camera, degrees: float) -> Camera:
 
 
 def anchors(kind: str, T_world_rest: Tensor, T_world_head: Tensor) -> tuple[Tensor, Tensor]:
-    """The frames [T, 4, 4] that cameras are held in, and that [4, 4] in which the recording's
+    """The frames [T, 4, 4] in which cameras stand, and that [4, 4] in which the recording's
     camera is seen first.
 
     kind: "rest", "frame" (the first state's head) or "head" (every state's). T_world_head: [T, 4,
@@ -150,5 +150,5 @@ def anchors(kind: str, T_world_rest: Tensor, T_world_head: Tensor) -> tuple[Tens
 
 
 def in_world(camera: Camera, T_world_anchor: Tensor) -> Camera:
-    """A camera that was held in an anchor's frame, held in the world."""
+    """A camera that stands in an anchor's frame, in the world."""
     return camera.in_frame(invert_transform(T_world_anchor))

@@ -97,7 +97,7 @@ def test_the_first_card_is_what_a_driver_reaches(run):
         "value": f"{metrics['headline']['psnr']:.1f} dB",
         "note": "+0.0 dB against no expressions",
     }
-    assert tiles[1]["label"] == "the same with tracked sway"
+    assert tiles[1]["label"] == "with tracked secondary motion"
     assert tiles[1]["value"] == f"{metrics['heldout']['psnr']:.1f} dB"
 
 
@@ -124,7 +124,7 @@ def test_metrics_of_older_runs_are_shown(run, tmp_path):
         (copy / "metrics.json").write_text(json.dumps(content))
         found = contents.gather(copy)
         assert found["tiles"][0]["value"] == f"{psnr:.1f} dB" and found["heldout"]
-        assert ("sway" in found["tiles"][1]["label"]) == (content is without_frames)
+        assert ("secondary motion" in found["tiles"][1]["label"]) == (content is without_frames)
 
 
 def test_charts_hold_the_curves(run):
