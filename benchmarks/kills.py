@@ -234,9 +234,9 @@ def main() -> int:
 
 
 def _synthetic(folder: Path) -> Path:
-    from likeness.synthetic.truth import DemoConfig, make_demo
+    from likeness.synthetic.truth import make_demo
 
-    return make_demo(folder, DemoConfig(size=256, frames=60)).video
+    return make_demo(folder, size=256, frames=60).video
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def _no_cluster(address: str, error: Exception) -> str:
     return f"--cluster ray: cannot use the cluster {address!r} ({reason}); {remedy}"
 
 
-def _import_ray():
+def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray  # pyright: ignore[reportMissingImports] (an extra)

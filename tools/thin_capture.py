@@ -1,5 +1,4 @@
-"""Keeps every k-th frame of a capture: ``python -m tools.thin_capture CAPTURE --every 5 --out
-DIR``.
+"""Keeps every k-th frame of a capture: python -m tools.thin_capture CAPTURE --every 5 --out DIR
 
 For carrying a capture to a machine with little room, and for quick fits. The split stays: every
 k-th of the training frames is kept and every k-th of the test frames, so that no test frame becomes
@@ -64,7 +63,9 @@ def thin(capture: Capture, every: int, folder: Path) -> Capture:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "capture", type=Path, metavar="CAPTURE", help="folder of a prepared capture"
     )
@@ -87,8 +88,8 @@ def main() -> int:
     thinned = thin(whole, args.every, args.out)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(
-        f"{args.out}: {len(thinned.frames)} of {len(whole.frames)} frames ({len(thinned.train)} to train on, "
-        f"{len(thinned.test)} to test), {size / 1e6:.1f} MB"
+        f"{args.out}: {len(thinned.frames)} of {len(whole.frames)} frames "
+        f"({len(thinned.train)} to train on, {len(thinned.test)} to test), {size / 1e6:.1f} MB"
     )
     return 0
 

@@ -199,8 +199,10 @@ def of_safetensors(data: bytes, rng: random.Random) -> bytes:
 
 
 _DTYPES = dict(
-    pair.split("=")
-    for pair in "F64=f8 F32=f4 F16=f2 I64=i8 I32=i4 I16=i2 I8=i1 U8=u1 U16=u2 U32=u4 BOOL=?".split()
+    zip(
+        "F64 F32 F16 I64 I32 I16 I8 U8 U16 U32 BOOL".split(),
+        "f8 f4 f2 i8 i4 i2 i1 u1 u2 u4 ?".split(),
+    )
 )
 
 

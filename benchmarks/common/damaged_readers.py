@@ -13,14 +13,56 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
-from benchmarks.common import damaged_fits
+import numpy as np
+import torch
+from PIL import Image
+
 from benchmarks.common.damage import Reader, Targets
+from likeness.collection import state
+from likeness.collection.report import heldout
+from likeness.collection.subjects import read_list
+from likeness.export.spz import read_spz, write_spz
+from likeness.fitting import checkpoint as fit_checkpoint
+from likeness.fitting.bundle import AvatarBundle
+from likeness.fitting.config import FitConfig
+from likeness.fitting.densify import AdaptiveDensifier
+from likeness.fitting.listeners import JsonLog
+from likeness.fitting.networks import NetworksConfig
+from likeness.fitting.optimizers import make_optimizer
+from likeness.fitting.report import tracking, write_report
+from likeness.head_models.anny import ASSET
+from likeness.head_models.asset import read_head_model
+from likeness.head_models.landmarks import NUM_LANDMARKS
+from likeness.one_shot import weights
+from likeness.playback.drivers import arkit_csv, kind_of
+from likeness.playback.state_file import load_states, save_states
+from likeness.playback.views.camera_path import load_camera_path
+from likeness.playback.views.files import _prepare
+from likeness.preprocess import mp4
+from likeness.preprocess.portraits.reading import read_still
+from likeness.preprocess.scan import _THUMBNAIL, Scan
+from likeness.preprocess.tracking import Tracking
+from likeness.preprocess.weights import load_state_dict
+from likeness.preprocess.work import Work, load_tracking, save_tracking
+from likeness.runs import open_run
+from likeness.scene.capture import Capture, Identity
+from likeness.scene.config_files import load_preset, to_yaml
+from likeness.scene.expression_tuning import ExpressionTuning
+from likeness.scene.frame_images import load_rgba
+from likeness.synthetic import truth
+from likeness.synthetic.truth import DemoTruth
+from likeness.training import checkpoint
+from likeness.training.samples import find_captures
+from tests import arkit, toys
+from tests.collection.fake_work import task
+from tests.contract.test_avatars import EXTENDED, EYE
+from tests.contract.test_avatars import make as make_avatar
+from tests.one_shot import tiny
 
 
 def _make_capture(folder: Path) -> Targets:
-    from tests import toys
-
     toys.make_capture(folder, frames=4, test=1)
     return [
         ("manifest.json", "json"),
@@ -31,11 +73,6 @@ def _make_capture(folder: Path) -> Targets:
 
 
 def _read_capture(folder: Path) -> None:
-    from likeness.fitting.report import tracking
-    from likeness.playback.drivers import kind_of
-    from likeness.scene.capture import Capture
-    from likeness.scene.frame_images import load_rgba
-
     kind_of(folder)
     capture = Capture.load(folder)
     for index in (*capture.train[:3], *capture.test[:3]):
@@ -47,51 +84,34 @@ _NAMES, _JOINTS = ("jawOpen", "mouthClose", "eyeBlinkLeft"), ("eye_left", "eye_r
 
 
 def _make_states(folder: Path) -> Targets:
-    from likeness.playback.state_file import save_states
-    from tests import toys
-
     save_states(folder / "states.npz", toys.random_states((5,), 3, 2), 25.0, _NAMES, _JOINTS)
     return [("states.npz", "npz")]
 
 
 def _read_states(folder: Path) -> None:
-    from likeness.playback.state_file import load_states
-
     load_states(folder / "states.npz", _NAMES, _JOINTS)
 
 
 @functools.cache
 def _arkit_bundle():
-    from tests import toys
-
     return toys.arkit_bundle()
 
 
 def _make_curves(folder: Path) -> Targets:
-    from tests import arkit, toys
-
     states, times = toys.performance(12)
     arkit.write(folder / "phone.csv", arkit.table(states, _arkit_bundle().expression_names, times))
     return [("phone.csv", "text")]
 
 
 def _read_curves(folder: Path) -> None:
-    from likeness.playback.drivers import arkit_csv
-
     arkit_csv.recognizes(folder / "phone.csv")
     arkit_csv.load(folder / "phone.csv", _arkit_bundle())
 
 
 def _make_path(folder: Path) -> Targets:
     aim = {"eye": [0.3, 0, 0.9], "target": [0, 0, -0.06], "up": [0, 1, 0], "fov_degrees": 25}
-    top = {
-        "format": "camera_path",
-        "format_version": 1,
-        "fps": 25,
-        "width": 64,
-        "height": 64,
-        "relative_to": "head",
-    }
+    top = {"format": "camera_path", "format_version": 1, "fps": 25, "width": 64, "height": 64}
+    top["relative_to"] = "head"
     eye = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
     posed = {"K": [[100, 0, 32], [0, 100, 32], [0, 0, 1]], "T_cam_head": eye}
     (folder / "frames.json").write_text(json.dumps({**top, "frames": [aim, posed]}))
@@ -101,9 +121,6 @@ def _make_path(folder: Path) -> Targets:
 
 
 def _read_path(folder: Path) -> None:
-    from likeness.playback.views.camera_path import load_camera_path
-    from tests import toys
-
     for name in ("frames.json", "keyframes.json"):
         load_camera_path(folder / name, toys.camera(64))
 
@@ -122,15 +139,10 @@ def _make_list(folder: Path) -> Targets:
 
 
 def _read_list(folder: Path) -> None:
-    from likeness.collection.subjects import read_list
-
     read_list(folder / "list.txt")
 
 
 def _make_task(folder: Path) -> Targets:
-    from likeness.collection import state
-    from tests.collection.fake_work import task
-
     one = task(folder, "a")
     one.folder.mkdir(parents=True)
     state.save(one, state.TaskState(state.DONE, options={"minutes": 3}, seconds=4.0))
@@ -138,9 +150,6 @@ def _make_task(folder: Path) -> Targets:
 
 
 def _read_task(folder: Path) -> None:
-    from likeness.collection import state
-    from tests.collection.fake_work import task
-
     state.finished(task(folder, "a"))
 
 
@@ -152,43 +161,30 @@ def _make_views(folder: Path) -> Targets:
 
 
 def _read_views(folder: Path) -> None:
-    from likeness.playback.views.files import _prepare
-
     _prepare(folder, {"key": "abc"}, False)
 
 
 def _make_head_model(folder: Path) -> Targets:
-    from likeness.head_models.anny import ASSET
-
     (folder / "head.safetensors").write_bytes(ASSET.read_bytes())
     return [("head.safetensors", "safetensors")]
 
 
 def _read_head_model(folder: Path) -> None:
-    from likeness.head_models.asset import read_head_model
-
     read_head_model(folder / "head.safetensors", "install again")
 
 
 def _make_spz(folder: Path) -> Targets:
-    from likeness.export.spz import write_spz
-    from tests import toys
-
     write_spz(folder / "a.spz", toys.blob(50))
     write_spz(folder / "b.spz", toys.blob(50), 2)
     return [("a.spz", "bytes"), ("b.spz", "bytes")]
 
 
 def _read_spz(folder: Path) -> None:
-    from likeness.export.spz import read_spz
-
     for name in ("a.spz", "b.spz"):
         read_spz(folder / name)
 
 
 def _make_published(folder: Path) -> Targets:
-    import torch
-
     torch.save(
         {"features.0.weight": torch.zeros(4, 3), "features.0.bias": torch.zeros(4)},
         folder / "net.pth",
@@ -197,15 +193,10 @@ def _make_published(folder: Path) -> Targets:
 
 
 def _read_published(folder: Path) -> None:
-    from likeness.preprocess.weights import load_state_dict
-
     load_state_dict(folder / "net.pth")
 
 
 def _make_picture(folder: Path) -> Targets:
-    import numpy as np
-    from PIL import Image
-
     pixels = (np.indices((80, 96)).sum(0)[..., None] * [1, 2, 1] % 256).astype(np.uint8)
     for name in ("a.png", "b.jpg", "c.webp", "d.tiff"):
         Image.fromarray(pixels).save(folder / name, exif=Image.Exif())
@@ -213,8 +204,6 @@ def _make_picture(folder: Path) -> Targets:
 
 
 def _read_picture(folder: Path) -> None:
-    from likeness.preprocess.portraits.reading import read_still
-
     for path in sorted(folder.iterdir()):
         read_still(path)
 
@@ -227,9 +216,6 @@ def _make_captures(folder: Path) -> Targets:
 
 
 def _read_captures(folder: Path) -> None:
-    from likeness.scene.capture import Capture
-    from likeness.training.samples import find_captures
-
     for root in find_captures([folder / "captures.txt"]):
         Capture.load(root)
 
@@ -242,23 +228,11 @@ def _make_index(folder: Path) -> Targets:
 
 
 def _read_index(folder: Path) -> None:
-    from likeness.preprocess import mp4
-
     mp4.has_index(folder / "a.mp4")
     mp4.focal_length_35mm(folder / "a.mp4")
 
 
 def _make_work(folder: Path) -> Targets:
-    import numpy as np
-    import torch
-
-    from likeness.head_models.landmarks import NUM_LANDMARKS
-    from likeness.preprocess.scan import _THUMBNAIL, Scan
-    from likeness.preprocess.tracking import Tracking
-    from likeness.preprocess.work import Work, save_tracking
-    from likeness.scene.capture import Identity
-    from tests import toys
-
     frames = np.arange(6)
     lone = np.zeros(6, np.float32)
     Scan(
@@ -297,21 +271,12 @@ def _make_work(folder: Path) -> Targets:
 
 
 def _read_work(folder: Path) -> None:
-    from likeness.preprocess.scan import Scan
-    from likeness.preprocess.work import Work, load_tracking
-
     Work(folder, "key", progress=False)
     Scan.load(folder / "landmarks.npz")
     load_tracking(folder / "tracking.npz", 6)
 
 
 def _make_truth(folder: Path) -> Targets:
-    import torch
-
-    from likeness.scene.capture import Identity
-    from likeness.synthetic import truth
-    from tests import toys
-
     config = truth.DemoConfig(frames=5, size=64)
     identity = Identity(torch.zeros(60), torch.zeros(10, 3))
     truth._write_tensors(truth.DemoTruth(folder, config, toys.random_states((5,), 52, 2), identity))
@@ -322,13 +287,219 @@ def _make_truth(folder: Path) -> Targets:
 
 
 def _read_truth(folder: Path) -> None:
-    from likeness.synthetic.truth import DemoTruth
-
     DemoTruth.load(folder)
 
 
+def _bundle(kind: str, encoded: bool = False, refined: bool = False) -> Reader:
+    def make(folder: Path) -> Targets:
+        bundle = toys.bundle(make_avatar(kind, EXTENDED))
+        tuning = dataclasses.replace(
+            ExpressionTuning.identity(52), neutral=0.1 * bundle.expression_range[0]
+        )
+        bundle = dataclasses.replace(toys.refined(bundle) if refined else bundle, tuning=tuning)
+        names = [
+            n
+            for n, t in bundle.tensors().items()
+            if n.startswith("avatar.per_gaussian") and t.ndim > 1
+        ]
+        kinds = {
+            n: "narrowed" if not bundle.tensors()[n].is_floating_point() else "int8" for n in names
+        }
+        bundle.save(folder, kinds if encoded else None)
+        return [("manifest.json", "json"), ("tensors.safetensors", "safetensors")]
+
+    def read(folder: Path) -> None:
+        bundle = AvatarBundle.load(folder)
+        NetworksConfig.of_bundle(bundle.facts)
+        with torch.no_grad():
+            avatar, state = bundle.avatar.compile(), bundle.tuned(bundle.recording[0])
+            avatar(state, bundle.default_camera.in_frame(state.T_world_head).center)
+
+    return Reader(make, read)
+
+
+def _make_run(folder: Path) -> Targets:
+    options = {"demo": False, "minutes": 3.0, "iterations": None, "seed": 1, "device": "cpu"}
+    options |= {"offline": True, "weights": None}
+    run = {"format": "run", "format_version": 1, "options": options, "versions": {"torch": "2"}}
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "config.yaml").write_text(to_yaml(FitConfig()))
+    return [("run.json", "json"), ("config.yaml", "yaml")]
+
+
+def _read_run(folder: Path) -> None:
+    load_preset(open_run(folder).config, FitConfig)
+
+
+def _make_report(folder: Path) -> Targets:
+    frames = [
+        {"name": f"{n:06d}", "time_s": n / 25, "psnr": 30.0 + n, "regions": {"face": 29.0}}
+        for n in range(4)
+    ]
+    figures = {"psnr": 30.1, "ssim": 0.9, "lpips": 0.1, "l1": 0.02}
+    metrics = {
+        "headline": figures,
+        "heldout": figures,
+        "unswayed": {"heldout": figures},
+        "regions": {"face": figures},
+        "error_share": {"border": 0.4, "face": 0.2},
+        "baseline": {"heldout": figures},
+        "per_frame": frames,
+        "num_gaussians": 10_000,
+        "bundle_mb": 3.5,
+        "seconds": {"fit": 10.0},
+        "notes": {"a": "b"},
+        "versions": {"x": "1"},
+        "train": {"psnr": 33.0},
+        "num_frames": {"train": 9, "test": 1},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    lines = [
+        json.dumps({"step": n, "loss": 1 / n, "psnr": 20.0 + n, "num_gaussians": 100})
+        for n in range(1, 30)
+    ]
+    (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "run.json").write_text(
+        json.dumps({"format": "run", "format_version": 1, "options": {}, "versions": {}})
+    )
+    (folder / "config.yaml").write_text("a: 1\n")
+    return [
+        ("metrics.json", "json"),
+        ("log.jsonl", "text"),
+        ("run.json", "json"),
+        ("config.yaml", "bytes"),
+    ]
+
+
+def _read_report(folder: Path) -> None:
+    write_report(folder)
+    heldout(folder / "metrics.json")
+    log = JsonLog(folder / "log.jsonl")
+    log._open(5)
+    log.on_end(None)  # type: ignore[arg-type]
+
+
+def _make_preset(folder: Path) -> Targets:
+    text = """
+extends: default
+avatar: headgas
+headgas: {feature_size: 16, rates: {means: [1e-4, 1e-6]}, anchoring: {two_frames: true}}
+gaussianhead: {scales: [1, 2]}
+initializer: mesh
+seeds: {num_gaussians: 100, weights: a/b}
+objective: {l1: 0.8, background: random}
+schedule.iterations: 500
+"""
+    (folder / "mine.yaml").write_text(text)
+    return [("mine.yaml", "yaml")]
+
+
+def _read_preset(folder: Path) -> None:
+    to_yaml(load_preset(folder / "mine.yaml", FitConfig))
+
+
+def _make_settings(folder: Path) -> Targets:
+    words = (
+        "headgas.feature_size=16",
+        "objective.l1=0.5",
+        "schedule.batch=2",
+        "seeds.weights=a",
+        "avatar=headgas",
+    )
+    (folder / "set.txt").write_text(",".join(words))
+    return [("set.txt", "text")]
+
+
+def _read_settings(folder: Path) -> None:
+    words = (folder / "set.txt").read_bytes().decode("utf-8", "surrogateescape").split(",")
+    load_preset("default", FitConfig, words)
+
+
+def _fit(kind: str) -> tuple[Any, Any, Any]:
+    avatar = make_avatar(kind, EXTENDED)
+    optimizer = make_optimizer(avatar, FitConfig().optimizer)
+    optimizer.zero_grad()
+    cloud = avatar(toys.random_states(()), EYE)
+    torch.stack([field.square().mean() for field in cloud.fields().values()]).sum().backward()
+    optimizer.step()
+    densifier = AdaptiveDensifier(FitConfig().densify)
+    densifier._forget(avatar.num_gaussians, torch.device("cpu"))
+    return avatar, optimizer, densifier
+
+
+def _checkpoint(kind: str) -> Reader:
+    def make(folder: Path) -> Targets:
+        fit_checkpoint.save(
+            folder / "avatar.safetensors", *_fit(kind), fit_checkpoint.Progress(3, 1.5)
+        )
+        return [("avatar.safetensors", "safetensors")]
+
+    def read(folder: Path) -> None:
+        avatar, optimizer, densifier = _fit(kind)
+        fit_checkpoint.load(folder / "avatar.safetensors", avatar, optimizer, densifier)
+        for parameter in avatar.parameters():
+            parameter.grad = None if not parameter.requires_grad else parameter.detach().clone()
+        optimizer.step()
+
+    return Reader(make, read)
+
+
+def _network():
+    network = tiny.network().train().requires_grad_(True)
+    return network, torch.optim.AdamW(network.parameters(), lr=1e-3)
+
+
+def _make_weights(folder: Path) -> Targets:
+    weights.save(
+        folder / "one.safetensors", tiny.network().state_dict(), tiny.MODEL, "anny", {"steps": 1}
+    )
+    return [("one.safetensors", "safetensors")]
+
+
+def _read_weights(folder: Path) -> None:
+    weights.load(folder / "one.safetensors", download=False)
+    weights.start_from(folder / "one.safetensors", _network()[0], "anny")
+
+
+def _make_training(folder: Path) -> Targets:
+    network, optimizer = _network()
+    for parameter in network.parameters():
+        parameter.grad = parameter.detach().clone()
+    optimizer.step()
+    average = {name: p.detach().clone() for name, p in network.named_parameters()}
+    checkpoint.save(
+        folder / "c.safetensors",
+        network,
+        average,
+        optimizer,
+        checkpoint.Progress(3, 1.0, 9),
+        "tiny",
+    )
+    return [("c.safetensors", "safetensors")]
+
+
+def _read_training(folder: Path) -> None:
+    network, optimizer = _network()
+    average = {name: p.detach().clone() for name, p in network.named_parameters()}
+    checkpoint.load(folder / "c.safetensors", network, average, optimizer, "tiny")
+    for parameter in network.parameters():
+        parameter.grad = parameter.detach().clone()
+    optimizer.step()
+
+
 READERS: dict[str, Reader] = {
-    **damaged_fits.READERS,
+    "avatar (headgas)": _bundle("headgas"),
+    "avatar (gaussianhead)": _bundle("gaussianhead"),
+    "avatar (linear, fewer bits)": _bundle("linear", encoded=True),
+    "avatar (rigged, refined)": _bundle("rigged", refined=True),
+    "run, as --resume reads it": Reader(_make_run, _read_run),
+    "report of a run": Reader(_make_report, _read_report),
+    "preset": Reader(_make_preset, _read_preset),
+    "settings (--set)": Reader(_make_settings, _read_settings),
+    "checkpoint (headgas)": _checkpoint("headgas"),
+    "checkpoint (gaussianhead)": _checkpoint("gaussianhead"),
+    "one-shot weights": Reader(_make_weights, _read_weights),
+    "training checkpoint": Reader(_make_training, _read_training),
     "capture": Reader(_make_capture, _read_capture),
     "head states (.npz)": Reader(_make_states, _read_states),
     "ARKit curves (.csv)": Reader(_make_curves, _read_curves),
