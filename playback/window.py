@@ -20,7 +20,7 @@ def has_screen() -> bool:
 
 
 def show(rows: Iterable[list[np.ndarray]]) -> None:
-    """Shows rows of pictures [H, W, 3] uint8 RGB side by side until they end, the window is closed,
+    """Shows rows of images [H, W, 3] uint8 RGB side by side until they end, the window is closed,
     or Esc or q."""
     import cv2
 

@@ -42,7 +42,7 @@ class Settings:
 
 
 class Display:
-    """The shared state of all browsers. Any thread may change it; ``picture`` belongs to one
+    """The shared state of all browsers. Any thread may change it; ``image`` belongs to one
     thread."""
 
     def __init__(
@@ -118,7 +118,7 @@ class Display:
             return self.transport.frame(self._clock())
 
     def replace_avatar(self, bundle: AvatarBundle) -> None:
-        """Shows another avatar in the place of the first, from the next picture on: one of the same
+        """Shows another avatar in the place of the first, from the next image on: one of the same
         names."""
         with self.changed:
             self._next = bundle
@@ -139,7 +139,7 @@ class Display:
         tuning = self.settings.tunings[avatar]
         return ExpressionTuning(tuning(state).expression, tuning.gains)
 
-    def picture(self, view: Viewpoint, settings: Settings, frame: int) -> np.ndarray:
+    def image(self, view: Viewpoint, settings: Settings, frame: int) -> np.ndarray:
         """The avatars side by side as uint8 [H, W, 3], seen from a viewpoint of the whole."""
         if self._next is not None:
             with self.changed:

@@ -74,7 +74,7 @@ def camera_of(view: Viewpoint, T_world_rest: Tensor, width: int, height: int) ->
 
 
 def initial_view(bundle: AvatarBundle) -> InitialView:
-    """The view of the bundle's camera: from its place, through the middle of its picture, to beside
+    """The view of the bundle's camera: from its place, through the middle of its image, to beside
     the head."""
     camera = bundle.default_camera.to("cpu").in_frame(bundle.default_state.T_world_head.to("cpu"))
     T_rest_cam = camera.T_world_cam

@@ -1,4 +1,4 @@
-"""The panel beside the picture: sliders, recording, view, tuning. It knows viser's widgets, and
+"""The panel beside the image: sliders, recording, view, tuning. It knows viser's widgets, and
 applies them to a display.
 
 Widgets call back at once when the program sets them, too; then no browser is named.
@@ -30,7 +30,7 @@ def as_markdown(text: str) -> str:
     """Plain text as Markdown that shows it, whatever is in it: names of folders, texts of files.
 
     viser's page shows HTML in Markdown as it is, and its server puts files of this machine into
-    pictures' places. So all but letters, digits and spaces become character references, and so does
+    images' places. So all but letters, digits and spaces become character references, and so does
     the first character (a list's number, a word of JavaScript); long texts are cut.
     """
     line = " ".join("".join(c if c.isprintable() else " " for c in text[:MAX_TEXT]).split())
@@ -52,7 +52,7 @@ class Panel:
     ) -> None:
         """names, folders: of each avatar, to be read and to save new bundles into; without folders
         nothing is saved.
-        latest: the last picture of a browser by its key."""
+        latest: the last image of a browser by its key."""
         self._gui, self._display, self._latest = viser.gui, display, latest
         self._names, self._folders = names, folders
         self._sliders: dict[int, Any] = {}
@@ -161,10 +161,10 @@ class Panel:
         self._gui.add_button("Screenshot").on_click(self._screenshot)
 
     def _screenshot(self, event: Any) -> None:
-        picture = self._latest(event.client_id)
-        if picture is not None and event.client is not None:
+        image = self._latest(event.client_id)
+        if image is not None and event.client is not None:
             event.client.send_file_download(
-                f"{self._names[0]}.png", png(picture), save_immediately=True
+                f"{self._names[0]}.png", png(image), save_immediately=True
             )
 
     # Tuning

@@ -18,13 +18,13 @@ _TICK_S = 1 / 100
 
 class Screen(Protocol):
     """One browser: a key that it keeps while it is connected, where it looks from, and a place for
-    pictures."""
+    images."""
 
     key: Any
 
     def view(self) -> Viewpoint: ...
 
-    def put(self, picture: np.ndarray) -> None: ...
+    def put(self, image: np.ndarray) -> None: ...
 
 
 class Rendering:
@@ -54,13 +54,13 @@ class Rendering:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="viewer", daemon=True)
         self.error: BaseException | None = None
-        self.latest: dict[Any, np.ndarray] = {}  # the last picture of each screen
+        self.latest: dict[Any, np.ndarray] = {}  # the last image of each screen
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends after the picture that is being made."""
+        """Ends after the image that is being made."""
         self._stopping.set()
         with self._display.changed:
             self._display.changed.notify_all()
@@ -87,7 +87,7 @@ class Rendering:
             self._stopping.set()
 
     def round(self) -> bool:
-        """Renders once for every screen whose picture is out of date; whether there was any."""
+        """Renders once for every screen whose image is out of date; whether there was any."""
         screens, frame = self._screens(), self._display.frame()
         settings, generation = self._display.settings, self._display.generation
         seen_frame = frame if settings.recording else None
@@ -104,9 +104,9 @@ class Rendering:
                 a is b or (a is not settings and a == b) for a, b in zip(shows, before)
             ):
                 continue
-            picture = self._display.picture(view, settings, frame)
-            self._shown[screen.key], self.latest[screen.key] = shows, picture
-            screen.put(picture)
+            image = self._display.image(view, settings, frame)
+            self._shown[screen.key], self.latest[screen.key] = shows, image
+            screen.put(image)
             worked = True
         if screens and frame != self._frame:
             self._frame = frame

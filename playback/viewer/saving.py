@@ -39,9 +39,9 @@ def save_tuned(bundle: AvatarBundle, tuning: ExpressionTuning, parent: Path, nam
     return folder
 
 
-def png(picture: np.ndarray) -> bytes:
-    """A picture uint8 [H, W, 3] as a PNG file."""
+def png(image: np.ndarray) -> bytes:
+    """An image uint8 [H, W, 3] as a PNG file."""
     import cv2
 
-    _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
+    _, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
     return data.tobytes()

@@ -75,8 +75,8 @@ class Browser:
             (w, x, y, z), (right, up, forward), float(camera.fov), float(camera.aspect)
         )
 
-    def put(self, picture: np.ndarray) -> None:
-        self._client.scene.set_background_image(picture, format="jpeg", jpeg_quality=_JPEG_QUALITY)
+    def put(self, image: np.ndarray) -> None:
+        self._client.scene.set_background_image(image, format="jpeg", jpeg_quality=_JPEG_QUALITY)
 
 
 class Server:
@@ -98,7 +98,7 @@ class Server:
 
         from likeness.playback.viewer.guarding import Guard
 
-        # A browser may leave while its picture is made.
+        # A browser may leave while its image is made.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
 
         class Quiet(viser.ViserServer):
@@ -120,13 +120,13 @@ class Server:
         if not access.local:
             log.warning(
                 "the viewer listens to other machines: whoever has its address, token included, "
-                "sees the pictures and uses the panel, which also saves bundles; nothing is "
+                "sees the images and uses the panel, which also saves bundles; nothing is "
                 "encrypted on the way"
             )
         self.viser.gui.configure_theme(
             show_logo=False, show_share_button=False, control_width="medium"
         )
-        self.viser.gui.main_panel.dock_right()  # beside the picture, not over it
+        self.viser.gui.main_panel.dock_right()  # beside the image, not over it
         self.viser.scene.set_up_direction(UP)
         camera = self.viser.initial_camera
         camera.position, camera.look_at = start.position, start.look_at

@@ -115,7 +115,7 @@ def at_distance(camera: Camera, metres: float) -> Camera:
 
 
 def fitted(camera: Camera, width: int, height: int) -> Camera:
-    """The same view in a picture of another size: all that was seen is seen; another shape shows
+    """The same view in an image of another size: all that was seen is seen; another shape shows
     more at two sides."""
     scale = min(width / camera.width, height / camera.height)
     K = camera.K.clone()
@@ -127,7 +127,7 @@ def fitted(camera: Camera, width: int, height: int) -> Camera:
 
 def with_fov(camera: Camera, degrees: float) -> Camera:
     """Another lens at the same place: a horizontal field of view about the direction of the
-    picture's middle."""
+    image's middle."""
     ratio = 0.5 * camera.width / math.tan(0.5 * math.radians(degrees)) / float(camera.K[0, 0])
     middle = camera.K.new_tensor([camera.width / 2, camera.height / 2])
     K = camera.K.clone()

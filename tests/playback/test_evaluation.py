@@ -34,7 +34,9 @@ def test_the_headline_is_without_the_sway_of_the_frames(tmp_path):
     assert list(found)[0] == "headline"
     text = summary(found)
     assert text.startswith(f"held-out frames: PSNR {still['heldout']['psnr']:.2f} dB (face ")
-    assert text.endswith(f"with the secondary motion tracked on them {with_motion['heldout']['psnr']:.2f} dB")
+    assert text.endswith(
+        f"with the secondary motion tracked on them {with_motion['heldout']['psnr']:.2f} dB"
+    )
     lines = table(found).splitlines()
     assert (
         "without their own secondary motion" in lines[0]

@@ -223,7 +223,7 @@ def test_the_viewer_shows_what_it_shows_on_the_cpu(cuda, graphs_win):
     for device in ("cuda", "cpu"):
         display = Display([bundle], device, size=32)
         view = Viewpoint((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0), 0.5, 1.0)
-        pictures.append(display.picture(view, display.settings, 3))
+        pictures.append(display.image(view, display.settings, 3))
     assert abs(pictures[0].astype(int) - pictures[1]).max() <= 1
 
 

@@ -121,7 +121,7 @@ def test_other_backgrounds(tmp_path):
         ("blu", "did you mean blue"),
         ("#12345", "expected #rrggbb"),
         (str(tmp_path / "no.png"), "not found"),
-        (str(tmp_path / "bad.png"), "cannot be read as a picture"),
+        (str(tmp_path / "bad.png"), "cannot be read as an image"),
     ):
         with pytest.raises(UserError, match=words):
             Background(text)

@@ -204,7 +204,7 @@ def test_the_picture_is_the_players_and_two_stand_side_by_side(bundle):
     display = Display([bundle], size=32)
     display.update(background=colour)
     display.control(lambda t, now: t.scrub(4, now))
-    alone = display.picture(view, display.settings, display.frame())
+    alone = display.image(view, display.settings, display.frame())
     expected = Player(bundle).step(bundle.recording[4], background=torch.tensor(colour)).rgb
     assert (
         alone.dtype == np.uint8 and abs(alone / 255 - expected.clamp(0, 1).numpy()).max() < 3 / 255
@@ -212,7 +212,7 @@ def test_the_picture_is_the_players_and_two_stand_side_by_side(bundle):
     pair = Display([bundle, toys.bundle(make("gaussianhead", EXTENDED))], size=32)
     pair.update(background=colour)
     pair.control(lambda t, now: t.scrub(4, now))
-    both = pair.picture(dataclasses.replace(view, aspect=2.0), pair.settings, pair.frame())
+    both = pair.image(dataclasses.replace(view, aspect=2.0), pair.settings, pair.frame())
     assert both.shape == (32, 64, 3) and np.array_equal(both[:, :32], alone)
     assert np.abs(both[:, 32:].astype(int) - alone).max() > 20
 
@@ -220,7 +220,7 @@ def test_the_picture_is_the_players_and_two_stand_side_by_side(bundle):
 def test_coarse_shows_leave_the_screen_refiner_out(bundle):
     view, refined = seen_from(orbit.initial_view(bundle)), toys.refined(bundle)
     shown, coarse, plain = (
-        display.picture(view, display.settings, 4)
+        display.image(view, display.settings, 4)
         for display in (
             Display([refined], size=32),
             Display([refined], size=32, refine=False),
@@ -235,7 +235,7 @@ def test_beyond_the_recording_avatars_are_held_unless_it_is_not_wanted(bundle):
     beside = seen_from(dataclasses.replace(start, position=(0.7, 0.0, 0.3)))
     shows = [Display([bundle], size=32, clamp_views=clamp) for clamp in (True, False)]
     shows[0].look_through()
-    held, plain = (display.picture(beside, display.settings, 4) for display in shows)
+    held, plain = (display.image(beside, display.settings, 4) for display in shows)
     camera = orbit.camera_of(beside, bundle.default_state.T_world_head, 32, 32)
     for picture, clamp in ((held, True), (plain, False)):
         expected = (
@@ -246,17 +246,17 @@ def test_beyond_the_recording_avatars_are_held_unless_it_is_not_wanted(bundle):
         assert abs(picture / 255 - expected.numpy()).max() < 3 / 255
     assert not np.array_equal(held, plain)
     here = seen_from(start)
-    assert np.array_equal(*(display.picture(here, display.settings, 4) for display in shows))
+    assert np.array_equal(*(display.image(here, display.settings, 4) for display in shows))
 
 
 def test_tuning_is_seen_and_this_face_can_become_the_neutral(bundle):
     display, view = Display([bundle], size=24), seen_from(orbit.initial_view(bundle))
     display.set_slider(7, 0.8)
-    with_slider = display.picture(view, display.settings, 3)
+    with_slider = display.image(view, display.settings, 3)
     display.control(lambda t, now: t.scrub(3, now))
     display.set_tuning(0, display.with_this_face_at_rest(0))
     display.update(sliders=torch.zeros(52), recording=False)
-    at_rest = display.picture(view, display.settings, 0)
+    at_rest = display.image(view, display.settings, 0)
     display.update(recording=True, still=True)
     torch.testing.assert_close(
         display.settings.tunings[0].neutral[7], driven_slider(bundle, 7, 0.8)
@@ -271,9 +271,9 @@ def driven_slider(bundle: AvatarBundle, index: int, value: float) -> torch.Tenso
 
 def test_a_replaced_avatar_shows_in_the_next_picture(bundle):
     display, view = Display([bundle], size=24), seen_from(orbit.initial_view(bundle))
-    before = display.picture(view, display.settings, 0)
+    before = display.image(view, display.settings, 0)
     display.replace_avatar(toys.bundle(make("headgas", EXTENDED, seed=3)))
-    assert np.abs(display.picture(view, display.settings, 0).astype(int) - before).max() > 5
+    assert np.abs(display.image(view, display.settings, 0).astype(int) - before).max() > 5
 
 
 # What is saved

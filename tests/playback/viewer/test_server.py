@@ -179,7 +179,7 @@ def test_the_page_is_served_and_the_first_picture_is_the_avatar(viewing):
     page = urllib.request.urlopen(viewer.url, timeout=20).read()
     assert viewer.urls == [viewer.url]
     assert b"<html" in page[:2000].lower() and len(page) > 100_000
-    expected = viewer.display.picture(
+    expected = viewer.display.image(
         seen_from(initial_view(viewer.display.bundles[0])), viewer.display.settings, 0
     )
     assert client.pictures[0].shape == (48, 48, 3)
