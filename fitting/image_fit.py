@@ -24,7 +24,7 @@ from likeness.scene.frame_images import FrameStore
 from likeness.scene.seeds import Seeds
 
 if TYPE_CHECKING:
-    from likeness.preprocess.portraits.capture import PictureOptions
+    from likeness.preprocess.portraits.capture import PortraitOptions
 
 _NOTHING_HELD = (
     "nothing: the avatar has all the pictures there are, and its figures are those of pictures "
@@ -71,7 +71,7 @@ class Base:
             )
         return cls(run, bundle, capture)
 
-    def options(self, options: PictureOptions) -> PictureOptions:
+    def options(self, options: PortraitOptions) -> PortraitOptions:
         """Options for pictures of this person; a picture without a focal length is taken for one by
         its camera."""
         camera = self.bundle.default_camera

@@ -29,7 +29,7 @@ class Limits:
     max_crowded: float | None = None
     """Part of the frames in which more than one face is seen."""
     max_cuts: int | None = None
-    """How often the picture may be cut; the best shot alone is used."""
+    """How often the video may be cut; the best shot alone is used."""
     min_eye_distance: float | None = None
     """Median distance of the outer eye corners in pixels of the video."""
 
@@ -50,22 +50,22 @@ def check(video: Path, figures: dict[str, float], limits: Limits) -> None:
             continue
         value = figures[figure]
         if value > limit if side == "max" else value < limit:
-            reason, what, shown = _TEXTS[figure]
-            bound = f"at {'most' if side == 'max' else 'least'} {shown(limit)}"
-            raise UnusableVideo(reason, f"{video}: {what} {shown(value)}; the limit is {bound}")
+            reason, what, as_text = _TEXTS[figure]
+            bound = f"at {'most' if side == 'max' else 'least'} {as_text(limit)}"
+            raise UnusableVideo(reason, f"{video}: {what} {as_text(value)}; the limit is {bound}")
 
 
 def of_report(report: dict[str, Any]) -> dict[str, float]:
     """The figures of a finished capture."""
-    found = {
+    figures = {
         "cuts": len(report["frames"]["cuts_s"]),
         "eye_distance": report["pictures"]["eye_distance_px"]["median"],
     }
     if "crowded" in report["frames"]:  # not in those of earlier programs
-        found["crowded"] = report["frames"]["crowded"]
+        figures["crowded"] = report["frames"]["crowded"]
     if "residual_percent" in report["tracking"]:
-        found["residual"] = report["tracking"]["residual_percent"]["median"]
-    return found
+        figures["residual"] = report["tracking"]["residual_percent"]["median"]
+    return figures
 
 
 @contextlib.contextmanager
@@ -92,7 +92,8 @@ def blamed_on_damage(info: VideoInfo, scanned: Scan) -> Iterator[None]:
         raise UnusableVideo(
             "damaged stream",
             f"{info.path}: the video stream {' and '.join(what)}, and the rest of it does not do "
-            f"({str(error).removeprefix(f'{info.path}: ')}): copy the file again from the camera, or record again",
+            f"({str(error).removeprefix(f'{info.path}: ')}): copy the file again from the camera, "
+            "or record again",
         ) from None
 
 

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from likeness.preprocess import quality
 from likeness.preprocess.crop import Framing
 from likeness.preprocess.frames import FrameFiles, read_image, shown_share
@@ -19,8 +21,6 @@ from likeness.scene.errors import UnusableVideo
 from likeness.scene.foreign_paths import shown
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from likeness.head_models.base import HeadModel
     from likeness.preprocess.tracking import Tracking
 
@@ -52,8 +52,6 @@ class TrackedVideo:
 
 def frame_rate(times: np.ndarray) -> float:
     """Frames per second of times [T] in seconds: by the median step, which gaps do not change."""
-    import numpy as np
-
     return round(float(1 / np.median(np.diff(times))), 4)
 
 
@@ -63,7 +61,6 @@ def assemble(root: Path, source_hash: str, video: TrackedVideo, test_fraction: f
     The body stands at the mean pose of the training frames. Raises UserError when fewer than two
     frames have mattes that cover the face.
     """
-    import numpy as np
     import torch
 
     from likeness.scene.transforms import mean_transform
@@ -111,7 +108,7 @@ def assemble(root: Path, source_hash: str, video: TrackedVideo, test_fraction: f
             "crowded": round(crowded(video.scan), 4),
         },
         **video.framing.report(),
-        "pictures": quality.picture_quality(
+        "pictures": quality.image_quality(
             selection.sharpness, selection.luminance, eye_distances(selection.points)
         ),
         "mattes": mattes.figures(),
@@ -155,8 +152,6 @@ def assess(capture: Capture, tracking: Tracking, notes: dict[str, Any]) -> Captu
 
 def _mattes(files: FrameFiles, video: TrackedVideo) -> tuple[np.ndarray, quality.MatteQuality]:
     """Which mattes [T] cover the face's landmarks, and the figures over all of them."""
-    import numpy as np
-
     times, landmarks = video.selection.time_s, video.framing.points(video.selection.points)
     figures = quality.MatteQuality()
     covered = np.zeros(len(landmarks), bool)
@@ -170,8 +165,6 @@ def _mattes(files: FrameFiles, video: TrackedVideo) -> tuple[np.ndarray, quality
 
 
 def _video_facts(info: VideoInfo, scanned: Scan) -> dict[str, Any]:
-    import numpy as np
-
     steps = np.diff(scanned.time_s)
     return {
         "name": shown(info.path.name),

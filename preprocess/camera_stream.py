@@ -1,4 +1,4 @@
-"""Live pictures: a webcam by its number, or a file in its place."""
+"""Live images: a webcam by its number, or a file in its place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from likeness.preprocess.video import Frame, VideoReader, import_cv2, open_video
 from likeness.scene.errors import UserError
 
-_WAIT_S = 5.0  # for a webcam's first picture, and for any later one
+_WAIT_S = 5.0  # for a webcam's first image, and for any later one
 
 
 class CameraStream:
@@ -19,7 +19,7 @@ class CameraStream:
     they are asked for.
 
     source: a number (``0`` is the first webcam), a device's path, or a video file. width, height:
-    pixels of the pictures (of a webcam: what it settles on).
+    pixels of the images (of a webcam: what it settles on).
     """
 
     def __init__(self, source: str) -> None:
@@ -39,21 +39,21 @@ class CameraStream:
         if not ok or image is None:
             self._capture.release()
             raise UserError(
-                f"--webcam {self.source}: no webcam there that gives pictures; connect one, end other programs "
-                "that use it, allow this one to use it, or give another number"
+                f"--webcam {self.source}: no webcam there that gives pictures; connect one, end "
+                "other programs that use it, allow this one to use it, or give another number"
             )
         self.height, self.width = image.shape[:2]
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or 30.0
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames with the seconds since the first. A webcam that stops giving pictures raises
+        """Frames with the seconds since the first. A webcam that stops giving images raises
         UserError."""
         return self._newest() if self.live else iter(VideoReader(self._info))
 
     def _newest(self) -> Iterator[Frame]:
         cv2 = import_cv2()
         ready, stop = threading.Condition(), threading.Event()
-        newest: list = [None, 0]  # the picture with its time, and how many there were
+        newest: list = [None, 0]  # the image with its time, and how many there were
 
         def work() -> None:
             while not stop.is_set():

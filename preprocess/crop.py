@@ -6,21 +6,21 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from likeness.head_models.landmarks import CHIN, FOREHEAD
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from likeness.scene.camera import Camera
 
 # Parts of the crop's side, as measured on a clip of the INSTA dataset: forehead to chin, top to
 # forehead.
 _FACE_HEIGHT = 0.38
 _FOREHEAD_AT = 0.34
-# What must be in the picture around forehead-to-chin, in its units: hair above and beside, neck
+# What must be in the image around forehead-to-chin, in its units: hair above and beside, neck
 # below.
 _ABOVE, _BELOW, _BESIDE = 0.55, 0.45, 0.3
-# A crop that would be this large a part of the short side takes all of it: of any picture, and of
+# A crop that would be this large a part of the short side takes all of it: of any image, and of
 # one that is square, which somebody has cropped around a head before.
 _WHOLE, _WHOLE_SQUARE = 0.95, 0.75
 _SQUARE_ASPECT = 1.05
@@ -45,24 +45,20 @@ class FullFrame(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """A square of a picture in whole pixels; always inside the picture."""
+    """A square of an image in whole pixels; always inside the image."""
 
     left: int
     top: int
     side: int
 
     def points(self, points: np.ndarray, size: int) -> np.ndarray:
-        """Pixels of the picture [*b, 2] as pixels of the crop resized to ``size``."""
-        import numpy as np
-
+        """Pixels of the image [*b, 2] as pixels of the crop resized to ``size``."""
         return (points - np.array([self.left, self.top], points.dtype)) * points.dtype.type(
             size / self.side
         )
 
     def apply(self, image: np.ndarray, size: int) -> np.ndarray:
-        """The crop of a picture [H, W, C] uint8, resized to [size, size, C]."""
-        import numpy as np
-
+        """The crop of an image [H, W, C] uint8, resized to [size, size, C]."""
         from likeness.preprocess.video import import_cv2
 
         cv2 = import_cv2()
@@ -119,14 +115,12 @@ class Framing:
 
 def choose_crop(points: np.ndarray, width: int, height: int) -> Crop:
     """A square that frames the head as the datasets do, from landmarks [T, 478, 2] in pixels of the
-    picture.
+    image.
 
     The side follows the face's size, grows to hold the head wherever it goes in the clip (1st to
-    99th percentile), and is at most the picture's short side, which it takes whole when it comes
+    99th percentile), and is at most the image's short side, which it takes whole when it comes
     near to it.
     """
-    import numpy as np
-
     face = np.linalg.norm(points[:, FOREHEAD] - points[:, CHIN], axis=-1)
     # nodding shortens it: the larger values are the true ones
     face_height = float(np.percentile(face, 90))

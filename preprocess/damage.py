@@ -78,7 +78,7 @@ def _spans(
 ) -> list[tuple[float, float]]:
     origin = min(time for time, _ in packets)
     keys = [place for place, (_, key) in enumerate(packets) if key and place > 0]
-    found: list[tuple[float, float]] = []
+    spans: list[tuple[float, float]] = []
     for first, end in zip([0, *keys], [*keys, len(packets)]):
         times = [time for time, _ in packets[first:end]]
         hit = next((place for place, time in enumerate(times) if time in damaged), None)
@@ -86,7 +86,7 @@ def _spans(
             continue
         begin = (min(times[hit:]) - origin) * unit
         until = (packets[end][0] - origin) * unit if end < len(packets) else math.inf
-        if found and found[-1][1] >= begin:
-            begin = found.pop()[0]
-        found.append((begin, until))
-    return found
+        if spans and spans[-1][1] >= begin:
+            begin = spans.pop()[0]
+        spans.append((begin, until))
+    return spans

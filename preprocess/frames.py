@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from likeness.preprocess.crop import Framing
 from likeness.preprocess.video import VideoInfo, VideoReader, import_cv2, prefetch
 from likeness.scene.errors import UserError
@@ -18,8 +20,6 @@ from likeness.scene.image_files import is_whole_png, load_image
 from likeness.scene.reading import read_json
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from likeness.preprocess.matting import MattingModel
 
 # frames shown again to a matting model that looks back in time, when work resumes
@@ -153,8 +153,6 @@ def write_pair(files: FrameFiles, position: int, image: np.ndarray, alpha: np.nd
 
 def shown_share(matte: np.ndarray, points: np.ndarray) -> float:
     """The share of landmarks [478, 2] (pixels) that a matte uint8 [H, W] shows."""
-    import numpy as np
-
     x, y = np.clip(points.astype(int), 0, len(matte) - 1).T
     return float((matte[y, x] > 127).mean())
 

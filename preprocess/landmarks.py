@@ -5,24 +5,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from likeness.head_models.landmarks import EYE_CORNERS, NUM_LANDMARKS
 from likeness.preprocess.silence import silent_stderr
 
-if TYPE_CHECKING:
-    import numpy as np
-
-# pictures with faces after which every part of the graph has said what it says at its first use
+# images with faces after which every part of the graph has said what it says at its first use
 _WARM_UP_FACES = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Landmarks:
-    """Landmarks of one person over a sequence of T pictures.
+    """Landmarks of one person over a sequence of T images.
 
     points: [T, 478, 2] float32 pixels (0 where not found). found: [T] bool. num_faces: [T] faces in
-        the picture.
+        the image.
     """
 
     points: np.ndarray
@@ -31,8 +30,8 @@ class Landmarks:
 
 
 class FaceMeshDetector:
-    """Finds up to ``max_faces`` faces in each picture of a sequence (tracking mode: less noisy than
-    single pictures), or with ``static`` in pictures that have nothing to do with each other.
+    """Finds up to ``max_faces`` faces in each image of a sequence (tracking mode: less noisy than
+    single images), or with ``static`` in images that have nothing to do with each other.
 
     Measured on the test clips: the points of a lone face do not depend on ``max_faces``; looking
     out for more than one costs 2 ms a frame. Use as a context manager, or call ``close``.
@@ -41,8 +40,6 @@ class FaceMeshDetector:
     def __init__(
         self, max_faces: int = 3, min_confidence: float = 0.5, *, static: bool = False
     ) -> None:
-        import numpy as np
-
         self._faces_to_silence = _WARM_UP_FACES
         with silent_stderr():
             from mediapipe.python.solutions.face_mesh import FaceMesh
@@ -58,10 +55,8 @@ class FaceMeshDetector:
             self._mesh.process(np.zeros((64, 64, 3), np.uint8))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Landmarks [faces, 478, 2] float32 in pixels (centres at +0.5) of an RGB picture [H, W, 3]
+        """Landmarks [faces, 478, 2] float32 in pixels (centres at +0.5) of an RGB image [H, W, 3]
         uint8."""
-        import numpy as np
-
         if self._faces_to_silence > 0:
             with silent_stderr():
                 result = self._mesh.process(image)
@@ -84,13 +79,11 @@ class FaceMeshDetector:
 
 
 def detect(images: Iterable[np.ndarray], max_faces: int = 3) -> Landmarks:
-    """Landmarks of the main person in a sequence of RGB pictures [H, W, 3] uint8.
+    """Landmarks of the main person in a sequence of RGB images [H, W, 3] uint8.
 
     Where there are several faces, the one nearest to the last one found is taken (the largest at
     first).
     """
-    import numpy as np
-
     points, counts = [], []
     last = None
     with FaceMeshDetector(max_faces) as detector:
@@ -119,14 +112,10 @@ def detect(images: Iterable[np.ndarray], max_faces: int = 3) -> Landmarks:
 def face_widths(points: np.ndarray) -> np.ndarray:
     """Size [*b] in pixels of faces [*b, 478, 2]: the root of the area of the box around the
     landmarks."""
-    import numpy as np
-
     extent = points.max(-2) - points.min(-2)
     return np.sqrt(extent[..., 0] * extent[..., 1])
 
 
 def eye_distances(points: np.ndarray) -> np.ndarray:
     """Distances [*b] in pixels of the outer eye corners of faces [*b, 478, 2]."""
-    import numpy as np
-
     return np.linalg.norm(points[..., EYE_CORNERS[0], :] - points[..., EYE_CORNERS[1], :], axis=-1)

@@ -1,4 +1,4 @@
-"""The little that is read from mp4/mov files beside the pictures: whether the index is there, and
+"""The little that is read from mp4/mov files beside the images: whether the index is there, and
 the focal length."""
 
 from __future__ import annotations

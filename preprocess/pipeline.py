@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from likeness.preprocess import cache, quality
 from likeness.preprocess.acceptance import Limits, blamed_on_damage, check, of_report
 from likeness.preprocess.assembly import TrackedVideo, assemble, assess, frame_rate
@@ -218,8 +220,6 @@ def _reopen(root: Path) -> None:
 
 def _build_from(scanned: Scan, job: _Job, root: Path, work: Work) -> Capture:
     """The stages after the first pass over a video."""
-    import numpy as np
-
     info, options = job.info, job.options
     selection = _usable(info, scanned, options)
     figures = {
@@ -330,8 +330,6 @@ def _track(
 def _followed(video: TrackedVideo, options: PreprocessConfig) -> TrackedVideo:
     """The frames whose residual says that the head was followed. UserError when too few are
     left."""
-    import numpy as np
-
     percent = video.tracking.residual_percent.numpy()
     keep = percent <= max(_LOST[0], _LOST[1] * float(np.median(percent)))
     if (count := int(keep.sum())) < options.min_frames:

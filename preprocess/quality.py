@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from likeness.preprocess.damage import describe as describe_damage
-
-if TYPE_CHECKING:
-    import numpy as np
 
 PURPOSES = ("avatar", "driver")
 """What a video is for: to make an avatar of the person, or to drive one."""
@@ -51,11 +50,11 @@ class QualityConfig:
     """Outer eye corners, in pixels of the video, below which the face is called small."""
     min_sharpness: float = 30.0
     """Median variance of the Laplacian of the face at 128 pixels (0 to 255 scale) below which
-    pictures are soft."""
+    images are soft."""
     max_exposure_change: float = 0.3
     """Range of the face's brightness (5th to 95th percentile over the median)."""
     max_flicker_px: float = 0.6
-    """Mean jump of the matte's edge in pixels at 512 pixels picture size."""
+    """Mean jump of the matte's edge in pixels at 512 pixels image size."""
     max_residual_percent: float = 2.5
     """Median landmark error in per cent of the distance of the outer eye corners."""
     min_seconds: float = 12.0
@@ -71,8 +70,6 @@ def head_angles(T_world_head: np.ndarray) -> dict[str, np.ndarray]:
     All 0 for a head that faces the camera upright. yaw > 0: turned to the subject's left; pitch >
     0: looking up; roll > 0: tilted to the subject's right.
     """
-    import numpy as np
-
     R = np.diag([1.0, -1.0, -1.0]) @ np.asarray(T_world_head, np.float64)[:, :3, :3]
     out = R[:, :, 2]
     return {
@@ -90,8 +87,6 @@ def tracking_quality(
     time_s: np.ndarray,
 ) -> dict[str, Any]:
     """Figures of a tracked clip: errors [T], coefficients [T, E], poses [T, 4, 4], times [T]."""
-    import numpy as np
-
     worst = np.argsort(-residual_percent)[:8]
     steps = np.diff(time_s)
     regular = steps < 1.5 * np.median(steps) if len(steps) else steps.astype(bool)
@@ -135,26 +130,23 @@ def tracking_quality(
 def lid_opening(points: np.ndarray) -> dict[str, float]:
     """Least height of each eye's lid gap by landmarks [T, 478, 2], in units of that eye's when
     open."""
-    import numpy as np
     import torch
 
     from likeness.preprocess.tracking.gaze import opening
     from likeness.scene.gaze import EYES
 
-    found = {}
+    result = {}
     for eye in EYES:
         heights = opening(torch.from_numpy(np.asarray(points, np.float64)), eye).numpy()
-        found[eye] = _rounded(heights.min() / max(float(np.percentile(heights, 80)), 1e-6))
-    return found
+        result[eye] = _rounded(heights.min() / max(float(np.percentile(heights, 80)), 1e-6))
+    return result
 
 
-def picture_quality(
+def image_quality(
     sharpness: np.ndarray, luminance: np.ndarray, eye_distance: np.ndarray
 ) -> dict[str, Any]:
-    """Figures of the face's pictures [T]: sharpness, brightness in [0, 1], eye distance in pixels
+    """Figures of the face's images [T]: sharpness, brightness in [0, 1], eye distance in pixels
     of the video."""
-    import numpy as np
-
     typical = max(float(np.median(luminance)), 1e-6)
     spread = np.percentile(luminance, 95) - np.percentile(luminance, 5)
     return {
@@ -169,7 +161,7 @@ def picture_quality(
 class MatteQuality:
     """Collects figures over mattes [H, W] uint8 in order, one at a time.
 
-    flicker: how far, in pixels of a 512 pixel picture, the edge jumps to and fro: the area that
+    flicker: how far, in pixels of a 512 pixel image, the edge jumps to and fro: the area that
     differs from the frame before and from the one after in the same sense, over the edge's length.
     Steady motion does not count.
     """
@@ -184,8 +176,6 @@ class MatteQuality:
 
     def add(self, matte: np.ndarray, follows: bool) -> None:
         """``follows``: the frame before is its neighbour in time."""
-        import numpy as np
-
         from likeness.preprocess.video import import_cv2
 
         cv2 = import_cv2()
@@ -207,8 +197,6 @@ class MatteQuality:
             self._flicker.append(float(there.sum() / max(edge, 1.0)) * 512 / self._SIZE)
 
     def figures(self) -> dict[str, Any]:
-        import numpy as np
-
         return {
             "flicker_px": _rounded(np.mean(self._flicker)) if self._flicker else None,
             "flicker_px_p95": _rounded(np.percentile(self._flicker, 95)) if self._flicker else None,
@@ -225,11 +213,11 @@ def warnings(
 
     purpose: one of PURPOSES. Who drives an avatar need not show what an avatar is made of.
     """
-    found: list[dict[str, str]] = []
+    result: list[dict[str, str]] = []
 
     def warn(condition: bool, what: str, remedy: str, driver: bool = True) -> None:
         if condition and (driver or purpose == "avatar"):
-            found.append({"what": what, "remedy": remedy})
+            result.append({"what": what, "remedy": remedy})
 
     pose, pictures, mattes = (
         report["tracking"]["pose_degrees"],
@@ -264,7 +252,8 @@ def warnings(
     residual = report["tracking"]["residual_percent"]["median"]
     warn(
         residual > config.max_residual_percent,
-        f"the head model follows the face poorly (median error {residual:.1f} % of the eye distance)",
+        f"the head model follows the face poorly (median error {residual:.1f} % of the eye "
+        "distance)",
         "keep hair and hands off the face, use even light, avoid extreme grimaces",
     )
     eyes = pictures["eye_distance_px"]["median"]
@@ -283,7 +272,8 @@ def warnings(
     sharp = pictures["sharpness"]["median"]
     warn(
         sharp < config.min_sharpness,
-        f"the pictures are soft (sharpness {sharp:.0f}, expected at least {config.min_sharpness:.0f})",
+        f"the pictures are soft (sharpness {sharp:.0f}, expected at least "
+        f"{config.min_sharpness:.0f})",
         "clean the lens, lock the focus on the face, use more light",
     )
     change = pictures["exposure_change"]
@@ -326,13 +316,15 @@ def warnings(
     )
     warn(
         frames["most_faces"] > 1,
-        f"up to {frames['most_faces']} faces are seen: the one that is largest for longest was followed",
+        f"up to {frames['most_faces']} faces are seen: the one that is largest for longest was "
+        "followed",
         "film one person alone",
     )
     decoded, announced = video["decoded_frames"], video["announced_frames"]
     warn(
         video["cut_off"],
-        f"the file announces {announced} frames, but only {decoded} can be read: it is damaged or cut off",
+        f"the file announces {announced} frames, but only {decoded} can be read: it is damaged or "
+        "cut off",
         "copy it again from the camera, if more of it is needed",
     )
     warn(
@@ -342,10 +334,11 @@ def warnings(
     )
     warn(
         video["frames_without_timestamp"] > 0,
-        f"{video['frames_without_timestamp']} frames have no usable timestamp; the frame rate stood in for it",
+        f"{video['frames_without_timestamp']} frames have no usable timestamp; the frame rate "
+        "stood in for it",
         "convert the video (ffmpeg -i FILE -c:v libx264 out.mp4) if the motion looks uneven",
     )
-    return found
+    return result
 
 
 def describe(counts: dict[str, int]) -> str:
@@ -375,8 +368,6 @@ def _rounded(value: Any) -> float:
 
 
 def _span(values: np.ndarray) -> dict[str, float]:
-    import numpy as np
-
     low, p5, median, p95, high = np.percentile(values, [0, 5, 50, 95, 100])
     names = ("min", "p5", "median", "p95", "max")
     return {name: _rounded(value) for name, value in zip(names, (low, p5, median, p95, high))}
@@ -385,8 +376,6 @@ def _span(values: np.ndarray) -> dict[str, float]:
 def _jitter(values: np.ndarray, triples: np.ndarray) -> float | None:
     """Median size of the second difference [T] or [T, C] over neighbouring frames, divided by its
     gain on noise, √6."""
-    import numpy as np
-
     if not triples.any():
         return None
     second = np.diff(values, n=2, axis=0)[triples]

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from likeness.head_models.landmarks import NUM_LANDMARKS
 from likeness.preprocess.damage import damaged_spans
@@ -15,9 +17,6 @@ from likeness.scene.errors import UnusableVideo, UserError
 from likeness.scene.files import atomic_path
 from likeness.scene.reading import DAMAGED
 from likeness.scene.tensor_files import Array, read_arrays
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # pixels of the square to which faces are resized before their sharpness is measured
 _FACE_SIZE = 128
@@ -48,9 +47,9 @@ class Scan:
     """What was seen in N frames of a video, which hold M faces in all.
 
     index: [N] number of the frame in the file. time_s: [N]. thumbnails: [N, 32, 32, 3] uint8 RGB,
-    the whole picture whatever its proportions. luminance: [N] mean in [0, 1].
+    the whole image whatever its proportions. luminance: [N] mean in [0, 1].
     face_frame: [M] position (0 .. N - 1) of the frame of each face. points: [M, 478, 2] pixels of
-        the full picture.
+        the full image.
     sharpness: [M] variance of the Laplacian of the face at a fixed size. face_luminance: [M] mean
         in [0, 1].
     num_decoded: frames that could be read. num_damaged: frames among and between them that are
@@ -78,8 +77,6 @@ class Scan:
 
     def save(self, path: Path) -> None:
         """Writes an npz file, whole or not at all."""
-        import numpy as np
-
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
@@ -144,12 +141,16 @@ def scan(
                 bar.set_postfix(with_face=faces_found, refresh=False)
             bar.total = bar.n
     if reader.num_decoded == 0:
-        message = f"{info.path}: no frame of it can be decoded; the file is damaged, copy or record it again"
+        message = (
+            f"{info.path}: no frame of it can be decoded; the file is damaged, copy or record it "
+            "again"
+        )
         raise UnusableVideo("no frame can be decoded", message)
     if not rows:
         raise UnusableVideo(
             "too short",
-            f"{info.path}: no frame between --start {start or 0:g} and --end {'the end' if end is None else f'{end:g}'}"
+            f"{info.path}: no frame between --start {start or 0:g} and --end "
+            f"{'the end' if end is None else f'{end:g}'}"
             f"; the video is {reader.duration_s:.1f} s long",
         )
     spans = [
@@ -178,21 +179,19 @@ class _Row:
     def of(cls, frame, points) -> _Row:
         cv2 = import_cv2()
         thumbnail = cv2.resize(frame.image, _THUMBNAIL, interpolation=cv2.INTER_AREA)
-        looks = [_face_look(frame.image, face) for face in points]
+        figures = [_face_figures(frame.image, face) for face in points]
         return cls(
             frame.index,
             frame.time_s,
             thumbnail,
             points,
-            [a for a, _ in looks],
-            [b for _, b in looks],
+            [a for a, _ in figures],
+            [b for _, b in figures],
         )
 
 
-def _face_look(image, points) -> tuple[float, float]:
-    """Sharpness and brightness of one face; (0, 0) where its box lies outside the picture."""
-    import numpy as np
-
+def _face_figures(image, points) -> tuple[float, float]:
+    """Sharpness and brightness of one face; (0, 0) where its box lies outside the image."""
     cv2 = import_cv2()
     low = np.maximum(np.floor(points.min(0)).astype(int), 0)
     high = np.minimum(np.ceil(points.max(0)).astype(int), image.shape[1::-1])
@@ -215,8 +214,6 @@ def _expected_frames(info: VideoInfo, start: float | None, end: float | None) ->
 def _gather(
     rows: list[_Row], reader: VideoReader, num_unsound: int, spans: list[tuple[float, float]]
 ) -> Scan:
-    import numpy as np
-
     thumbnails = np.stack([row.thumbnail for row in rows])
     counts = [len(row.points) for row in rows]
     points = np.concatenate([row.points for row in rows]).reshape(-1, NUM_LANDMARKS, 2)

@@ -4,14 +4,13 @@ left out and why."""
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from likeness.preprocess.landmarks import eye_distances, face_widths
 from likeness.preprocess.scan import Scan
 from likeness.preprocess.shots import ShotConfig, Shots, find_shots, moved
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +26,7 @@ class SelectionConfig:
     blur_window_s: float = 2.0
     """Seconds around a frame in which its sharpness is compared."""
     max_outside: float = 0.1
-    """Largest fraction of a face's landmarks that may lie outside the picture."""
+    """Largest fraction of a face's landmarks that may lie outside the image."""
     min_eye_distance: float = 10.0
     """Outer eye corners must be this many pixels apart."""
 
@@ -36,13 +35,11 @@ class SelectionConfig:
 class Selection:
     """The usable frames of a scan, in order of time.
 
-    frames: [T] positions in the scan, at times time_s [T]. points: [T, 478, 2] pixels of the full picture. sharpness,
-    luminance: [T] of the face. dropped: number of frames looked at but left out, by reason.
-    cut_times_s: where the picture was cut.
-    part_s: from when to when the shot lasts to which the frames belong; the whole video where it is
-        uncut.
-    num_people: most faces seen in one frame. confidence: [T, 478], 0 for landmarks outside the
-        picture.
+    frames: [T] positions in the scan, at times time_s [T]. points: [T, 478, 2] pixels of the full
+    image. sharpness, luminance: [T] of the face. dropped: number of frames looked at but left out,
+    by reason. cut_times_s: where the video was cut. part_s: from when to when the shot lasts to
+    which the frames belong; the whole video where it is uncut. num_people: most faces seen in one
+    frame. confidence: [T, 478], 0 for landmarks outside the image.
     """
 
     frames: np.ndarray
@@ -71,11 +68,9 @@ def select(
     """Follows the main person and leaves out what cannot be used; may come out empty.
 
     The main person of a shot is the one with the largest face for the longest time. A shot ends
-    where the picture is cut; only the one whose main person can be used for longest is kept,
+    where the video is cut; only the one whose main person can be used for longest is kept,
     because a capture has one camera, one person and one continuous motion.
     """
-    import numpy as np
-
     shots = find_shots(scan, width, height, config.shots)
     tracks = _follow(scan, shots.shot, config)
     dropped: dict[str, int] = {}
@@ -107,8 +102,6 @@ def thin(selection: Selection, min_frames: int, max_frames: int) -> Selection:
     """Every n-th frame, so that at most ``max_frames`` remain; where that leaves fewer than
     ``min_frames``, as many as may remain, as evenly as can be. Nothing is left out of fewer than
     ``max_frames``."""
-    import numpy as np
-
     count = len(selection.frames)
     if count <= max_frames:
         return selection
@@ -120,8 +113,6 @@ def thin(selection: Selection, min_frames: int, max_frames: int) -> Selection:
 
 def crowded(scan: Scan) -> float:
     """The part of the frames looked at in which more than one face was found."""
-    import numpy as np
-
     return float((np.bincount(scan.face_frame, minlength=len(scan.index)) > 1).mean())
 
 
@@ -129,8 +120,6 @@ def _make(
     scan: Scan, chosen, dropped, shots: Shots, width: int, height: int, inside: int = 0
 ) -> Selection:
     """``inside``: position in the scan of a frame of the shot that is used."""
-    import numpy as np
-
     points = scan.points[chosen]
     first, last = shots.part(inside)
     after = scan.time_s[last + 1] if last + 1 < len(scan.time_s) else scan.duration_s
@@ -165,8 +154,6 @@ def _inside(points, width: int, height: int):
 
 def _follow(scan: Scan, shot, config: SelectionConfig) -> list[np.ndarray]:
     """Faces linked from frame to frame: each track holds positions in ``scan.points``."""
-    import numpy as np
-
     bounds = np.searchsorted(scan.face_frame, np.arange(len(scan.index) + 1))
     tracks: list[list[int]] = []
     live: list[list[int]] = []
@@ -218,7 +205,6 @@ def _join_gaps(scan: Scan, shot, tracks, best) -> np.ndarray:
     Between them the face was lost (turned away, covered): the same size to a factor of 1.5, at most
     1.5 face widths from where it was left, and never beside the person in the same frame.
     """
-    import numpy as np
 
     def summary(track):
         widths = face_widths(scan.points[track])
@@ -248,8 +234,6 @@ def _join_gaps(scan: Scan, shot, tracks, best) -> np.ndarray:
 
 def _sharp(sharpness, times, config: SelectionConfig) -> np.ndarray:
     """False where a face is blurred far beyond its neighbours in time."""
-    import numpy as np
-
     keep = np.ones(len(sharpness), bool)
     for i, time_s in enumerate(times):
         low, high = np.searchsorted(

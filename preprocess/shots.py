@@ -28,12 +28,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from likeness.preprocess.landmarks import face_widths
 from likeness.preprocess.video import import_cv2
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from likeness.preprocess.scan import Scan
 
 _BINS = 16  # of the histogram of each colour channel
@@ -49,7 +49,7 @@ _DISSOLVE_REACH_S = (0.6, 1.4)  # nearest and farthest frames that are compared,
 @dataclasses.dataclass(frozen=True)
 class ShotConfig:
     structure: float = 0.4
-    """Structure distance (0 to 2) between neighbouring frames above which the picture may have been
+    """Structure distance (0 to 2) between neighbouring frames above which the image may have been
     cut."""
     colour: float = 0.2
     """Colour distance (0 to 1) that makes it a cut."""
@@ -60,7 +60,7 @@ class ShotConfig:
     speed: float = 0.8
     """and this much for each second between the two frames."""
     interruption_s: float = 2.0
-    """A shot goes on after a flash, a glitch or an inserted picture of at most this length."""
+    """A shot goes on after a flash, a glitch or an inserted image of at most this length."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +74,12 @@ class Shots:
 
     def part(self, position: int) -> tuple[int, int]:
         """First and last position of the shot to which a frame belongs."""
-        import numpy as np
-
         places = np.flatnonzero(self.shot == self.shot[position])
         return int(places[0]), int(places[-1])
 
 
 def find_shots(scan: Scan, width: int, height: int, config: ShotConfig = ShotConfig()) -> Shots:
-    """The shots of a scanned video whose pictures have this size in pixels."""
-    import numpy as np
-
+    """The shots of a scanned video whose images have this size in pixels."""
     likeness = _Likeness(scan, width, height, config)
     starts = {0}
     for position in range(1, len(scan.index)):
@@ -146,17 +142,15 @@ class _Likeness:
     """Compares frames of a scan by their positions."""
 
     def __init__(self, scan: Scan, width: int, height: int, config: ShotConfig) -> None:
-        import numpy as np
-
         self._config, self._times = config, scan.time_s
-        self._pictures = scan.thumbnails
+        self._thumbnails = scan.thumbnails
         self._points, self._size = scan.points, np.array([width, height], np.float32)
         self._faces = np.searchsorted(scan.face_frame, np.arange(len(scan.index) + 1))
-        self._structure = np.stack([_structure(picture) for picture in scan.thumbnails])
-        self._colours = np.stack([_colours(picture) for picture in scan.thumbnails])
+        self._structure = np.stack([_structure(thumbnail) for thumbnail in scan.thumbnails])
+        self._colours = np.stack([_colours(thumbnail) for thumbnail in scan.thumbnails])
 
     def differs(self, before: int, after: int) -> bool:
-        """Whether the picture was cut between two frames."""
+        """Whether the video was cut between two frames."""
         config = self._config
         if self.structure(before, after) <= config.structure:
             return False
@@ -177,10 +171,8 @@ class _Likeness:
         return float(abs(self._colours[before] - self._colours[after]).sum() / 2)
 
     def dissolved(self, low: int, high: int) -> list[_Part]:
-        """Frames [low, high) without hard cuts, split where one picture slowly gives way to
+        """Frames [low, high) without hard cuts, split where one image slowly gives way to
         another."""
-        import numpy as np
-
         times = self._times[low:high]
         near, far = _DISSOLVE_REACH_S
         hits = []
@@ -211,8 +203,6 @@ class _Likeness:
 
     def _moved(self, before: int, after: int) -> float | None:
         """How far the faces moved or grew at least; None where one of the frames has none."""
-        import numpy as np
-
         faces, others = (self._points[self._faces[i] : self._faces[i + 1]] for i in (before, after))
         if len(faces) == 0 or len(others) == 0:
             return None
@@ -222,21 +212,17 @@ class _Likeness:
 
     def _background(self, before: int, after: int) -> float | None:
         """Mean change beside the persons of both frames; None where too little of it is seen."""
-        import numpy as np
-
         seen = self._beside(before) & self._beside(after)
         if seen.sum() < _MIN_BACKGROUND:
             return None
-        pair = self._pictures[before][seen].astype(np.float32) - self._pictures[after][seen]
+        pair = self._thumbnails[before][seen].astype(np.float32) - self._thumbnails[after][seen]
         return float(abs(pair).mean() / 255)
 
     def _beside(self, position: int) -> np.ndarray:
         """Which pixels of a thumbnail lie beside heads and above shoulders; none where there is no
         face."""
-        import numpy as np
-
         faces = self._points[self._faces[position] : self._faces[position + 1]] / self._size
-        rows, columns = self._pictures.shape[1:3]
+        rows, columns = self._thumbnails.shape[1:3]
         x, y = (np.arange(columns) + 0.5) / columns, ((np.arange(rows) + 0.5) / rows)[:, None]
         free = np.full((rows, columns), bool(len(faces)))
         for low, high in zip(faces.min(1), faces.max(1)):
@@ -248,27 +234,21 @@ class _Likeness:
 
 def moved(before, after):
     """Root mean square movement of the landmarks in units of face width, for faces [*b, 478, 2]."""
-    import numpy as np
-
     distance = np.sqrt(((before - after) ** 2).sum(-1).mean(-1))
     return distance / np.maximum(np.maximum(face_widths(before), face_widths(after)), 1e-6)
 
 
-def _structure(picture):
+def _structure(thumbnail):
     """A thumbnail [H, W, 3] uint8 without colour and slow changes of brightness, as a unit vector
     [H·W]."""
-    import numpy as np
-
-    grey = picture.astype(np.float32).mean(-1) / 255
+    grey = thumbnail.astype(np.float32).mean(-1) / 255
     high = (grey - import_cv2().GaussianBlur(grey, (0, 0), _HIGH_PASS)).ravel()
     high -= high.mean()
     size = float(np.linalg.norm(high))
     return high / size if size > _FLAT else np.zeros_like(high)
 
 
-def _colours(picture):
+def _colours(thumbnail):
     """The histograms of a thumbnail's channels, whose sum is 1."""
-    import numpy as np
-
-    levels = picture.reshape(-1, 3).astype(np.int64) * _BINS // 256 + np.arange(3) * _BINS
+    levels = thumbnail.reshape(-1, 3).astype(np.int64) * _BINS // 256 + np.arange(3) * _BINS
     return np.bincount(levels.ravel(), minlength=3 * _BINS) / levels.size

@@ -19,14 +19,14 @@ def silent_stderr() -> Iterator[None]:
     """
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except BaseException:
             os.dup2(saved, 2)
-            held.seek(0)
-            os.write(2, held.read()[-4000:])
+            captured.seek(0)
+            os.write(2, captured.read()[-4000:])
             raise
         finally:
             os.dup2(saved, 2)

@@ -16,14 +16,13 @@ import queue
 import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import numpy as np
 
 from likeness.preprocess.mp4 import focal_length_35mm, has_index
 from likeness.scene.errors import UnusableVideo, UserError
 from likeness.scene.foreign_paths import utf8_path
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -47,8 +46,8 @@ def import_cv2():
 class VideoInfo:
     """What a video file says of itself; ``num_frames`` may lie.
 
-    width, height: pixels of the upright picture. rotation: degrees clockwise that make the stored
-        picture upright.
+    width, height: pixels of the upright image. rotation: degrees clockwise that make the stored
+        image upright.
     fps: frames a second by the container, or DEFAULT_FPS where it says nothing sensible.
     num_frames: by the container, 0 where unknown. focal_35mm: 35 mm equivalent focal length from
         metadata, or None.
@@ -133,13 +132,13 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         cv2 = import_cv2()
         capture = _open(self.info.path)
-        turn = {
+        rotate = {
             0: None,
             90: cv2.ROTATE_90_CLOCKWISE,
             180: cv2.ROTATE_180,
             270: cv2.ROTATE_90_COUNTERCLOCKWISE,
         }
-        turn = turn[_rotation(capture)]
+        rotate = rotate[_rotation(capture)]
         index, time_s, origin, failures = -1, -1.0 / self.info.fps, None, 0
         try:
             while self._last is None or index < self._last:
@@ -174,7 +173,7 @@ class VideoReader:
                 if not ok or image is None:
                     continue
                 image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-                yield Frame(index, time_s, image if turn is None else cv2.rotate(image, turn))
+                yield Frame(index, time_s, image if rotate is None else cv2.rotate(image, rotate))
         finally:
             capture.release()
 
@@ -227,7 +226,8 @@ def _check_file(path: Path) -> None:
     try:
         if path.is_dir():
             raise UserError(
-                f"{path}: a folder; expected a video file (a capture folder is given with --capture)"
+                f"{path}: a folder; expected a video file (a capture folder is given with "
+                "--capture)"
             )
         if not path.exists():
             raise UserError(f"{path}: no such file; give the path of a video")
@@ -253,8 +253,8 @@ def _open(path: Path):
     if has_index(path) is False:
         raise UnusableVideo(
             "file cut off",
-            f"{path}: cut off: the index that closes an mp4/mov file is missing, so no frame can be read; "
-            "copy it again from the camera, or record again",
+            f"{path}: cut off: the index that closes an mp4/mov file is missing, so no frame can "
+            "be read; copy it again from the camera, or record again",
         )
     raise UnusableVideo(
         "not a video",

@@ -99,19 +99,6 @@ _TABLE = (
         licence="Apache-2.0",
         what_for="image features of the one-shot initializer (DINOv2 ViT-S/14)",
     ),
-    Weights(
-        name="face_landmarker",
-        urls=(
-            "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
-            "face_landmarker.task",
-        ),
-        filename="face_landmarker.task",
-        algorithm="sha256",
-        digest="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
-        num_bytes=3_758_596,
-        licence="Apache-2.0",
-        what_for="landmarks by MediaPipe's FaceLandmarker",
-    ),
 )
 WEIGHTS: dict[str, Weights] = {weights.name: weights for weights in _TABLE}
 
@@ -144,7 +131,8 @@ def find(name: str, folder: Path | None = None, download: bool = True) -> Path |
         path = Path(given) / weights.filename
         if not Path(given).is_dir():
             raise UserError(
-                f"{given}: no such folder ({source}); give the folder that holds the files of weights"
+                f"{given}: no such folder ({source}); give the folder that holds the files of "
+                "weights"
             )
         if path.is_file():
             if not _verified(path, weights):

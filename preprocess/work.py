@@ -1,4 +1,4 @@
-"""Work files of unfinished captures: what each stage has found, read again after an interruption,
+"""Work files of unfinished captures: the result of each stage, read again after an interruption,
 or made anew."""
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+import numpy as np
 
 from likeness.preprocess.frames import FrameFiles
 from likeness.scene.errors import UserError
@@ -62,7 +63,7 @@ class Work:
 
     A file that its reader refuses is a matter of time, not of the user: it is logged in one line,
     and that stage and all after it are done again. Raises UserError where ``folder`` holds work
-    with another ``key``, or there is none but pictures beside it.
+    with another ``key``, or there is none but images beside it.
     """
 
     def __init__(self, folder: Path, key: str, progress: bool) -> None:
@@ -78,8 +79,8 @@ class Work:
         self._anew = state is None  # whose files lie there is not known
         if state is not None and state.source_hash != key:
             raise UserError(
-                f"{folder.parent}: holds unfinished work on another video or other settings, or of an older version; "
-                "choose another folder"
+                f"{folder.parent}: holds unfinished work on another video or other settings, or "
+                "of an older version; choose another folder"
             )
         self._state = state or _State(key, {})
         self._write_state()
@@ -101,16 +102,16 @@ class Work:
         """What a stage finds: from its file ``name`` where that can be used, else made and kept
         there."""
         path = self.folder / name
-        found = None if self._anew else usable(path, read)
-        if found is None:
+        value = None if self._anew else usable(path, read)
+        if value is None:
             self._anew = True
             path.unlink(missing_ok=True)
-            found = make()
-            save(path, found)
-        return found
+            value = make()
+            save(path, value)
+        return value
 
     def frames(self, files: FrameFiles) -> None:
-        """Removes pictures of an interrupted run that are damaged, or that belong to a result which
+        """Removes images of an interrupted run that are damaged, or that belong to a result which
         is gone."""
         for path in files.present():
             if not self._anew:
@@ -162,8 +163,6 @@ def usable(path: Path, read: Callable[[Path], _T]) -> _T | None:
 
 def save_tracking(path: Path, tracking: Tracking) -> None:
     """Writes a tracked clip as npz, whole or not at all."""
-    import numpy as np
-
     rest = {
         "eye_distance_px": tracking.eye_distance_px,
         "saturated": tracking.saturated,

@@ -153,7 +153,8 @@ def _alpha_error(truth: DemoTruth, capture: Capture, picks: np.ndarray) -> float
         wanted = crop.apply(truth.matte(int(picks[index]))[..., None], size).reshape(size, size)
         if matte.shape != wanted.shape:
             raise UserError(
-                f"{capture.frames[index].matte_path}: expected {size}x{size} pixels, got {matte.shape}"
+                f"{capture.frames[index].matte_path}: expected {size}x{size} pixels, got "
+                f"{matte.shape}"
             )
         total.append(np.abs(matte.astype(np.float32) - wanted).mean() / 255)
     return float(np.mean(total))

@@ -1,5 +1,5 @@
-"""Glasses of a synthetic subject: thin frames drawn like strands, rigid with the head. The lenses are
-clear."""
+"""Glasses of a synthetic subject: thin frames drawn like strands, rigid with the head. The lenses
+are clear."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def worn(hair: Hair, glasses: Glasses, eyes: np.ndarray) -> Hair:
     lines, widths = [], []
     centres = eyes + [0.0, -0.003, 0.024]
     for centre, side in zip(centres, np.sign(eyes[:, 0])):
-        turn = np.linspace(0, 2 * np.pi, _RIM_PARTS + 1)
-        for start, end in zip(turn[:-1], turn[1:]):
+        angles = np.linspace(0, 2 * np.pi, _RIM_PARTS + 1)
+        for start, end in zip(angles[:-1], angles[1:]):
             angle = np.linspace(start, end, points)
             rim = (
                 np.stack([np.cos(angle), glasses.roundness * np.sin(angle), np.zeros(points)], 1)

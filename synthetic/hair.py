@@ -1,5 +1,5 @@
-"""Hair of a synthetic subject: a cap over the scalp, and thousands of strands on and around it, rigid
-with the head."""
+"""Hair of a synthetic subject: a cap over the scalp, and thousands of strands on and around it,
+rigid with the head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Single moments of synthetic subjects: faces, poses, cameras and lights drawn at random, not in a row."""
+"""Single moments of synthetic subjects: faces, poses, cameras and lights drawn at random, not in a
+row."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ _NECK = (0.0, -0.105, -0.085)  # the point about which the head turns, in the he
 
 
 def random_person(model: HeadModel, seed: int) -> SyntheticPerson:
-    """As ``SyntheticPerson.random``, with lights from more directions and of more strengths, one in seven
-    with glasses."""
+    """As ``SyntheticPerson.random``, with lights from more directions and of more strengths, one in
+    seven with glasses."""
     person = SyntheticPerson.random(model, seed)
     rng = np.random.default_rng((seed, 21))
     side = 1 if rng.random() < 0.5 else -1
@@ -86,14 +87,14 @@ def random_states(
     more on its neck."""
     names, states = model.expression_names, []
     rest = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
-    shift = torch.from_numpy(rng.uniform([-0.02, -0.05, -0.03], [0.02, 0.02, 0.03])).float()
-    rest[:3, 3] = torch.tensor([0.0, 0.0, distance]) + shift
+    offset = torch.from_numpy(rng.uniform([-0.02, -0.05, -0.03], [0.02, 0.02, 0.03])).float()
+    rest[:3, 3] = torch.tensor([0.0, 0.0, distance]) + offset
     for _ in range(count):
         # pitch, yaw, roll of the whole person
         around = np.radians(rng.uniform([-8, -35, -4], [12, 35, 4]))
-        T_world_body = rest @ _turn(around, (0.0, -0.03, -0.06))
-        turned = np.radians(np.clip(rng.normal(0, [7, 12, 4]), [-16, -25, -10], [16, 25, 10]))
-        T_world_head = T_world_body @ _turn(turned, _NECK)
+        T_world_body = rest @ _rotation_about(around, (0.0, -0.03, -0.06))
+        on_neck = np.radians(np.clip(rng.normal(0, [7, 12, 4]), [-16, -25, -10], [16, 25, 10]))
+        T_world_head = T_world_body @ _rotation_about(on_neck, _NECK)
         gaze = torch.from_numpy(np.clip(np.radians(rng.normal(0, [9, 5])), -0.4, 0.4)).float()
         gaze = gaze.expand(len(model.joint_names), 2)
         expression = torch.maximum(
@@ -103,7 +104,7 @@ def random_states(
     return HeadState.stack(states)
 
 
-def _turn(angles: np.ndarray, about: tuple[float, float, float]) -> torch.Tensor:
+def _rotation_about(angles: np.ndarray, about: tuple[float, float, float]) -> torch.Tensor:
     """[4, 4] rotation by pitch, yaw and roll in radians about a point of the head frame."""
     axes = torch.eye(3)
     pitch, yaw, roll = (

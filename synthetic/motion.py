@@ -1,4 +1,5 @@
-"""How a synthetic subject moves: the head turns, the mouth speaks and smiles, eyes blink and look about.
+"""How a synthetic subject moves: the head turns, the mouth speaks and smiles, eyes blink and look
+about.
 
 Smooth curves in ARKit's 52 names, drawn from a seed. The shoulders stand still.
 """
@@ -69,7 +70,7 @@ def make_motion(
     curves.speak()
     curves.emote()
     curves.blink()
-    yaw, pitch, roll, shift = _head_curves(t, rng, curves.voice)
+    yaw, pitch, roll, translation = _head_curves(t, rng, curves.voice)
     gaze = _gaze(t, rng, yaw, pitch)
     curves.look(gaze)
     if grimaces > 0:
@@ -77,10 +78,12 @@ def make_motion(
 
     angles = torch.from_numpy(np.stack([pitch, yaw, roll], 1)).float()
     axes = torch.eye(3)
-    turn = [rotvecs_to_matrices(angles[:, k : k + 1] * axes[k]) for k in range(3)]
-    rotation = turn[1] @ turn[0] @ turn[2]
+    about = [rotvecs_to_matrices(angles[:, k : k + 1] * axes[k]) for k in range(3)]
+    rotation = about[1] @ about[0] @ about[2]
     neck = torch.tensor(_NECK)
-    motion = make_transform(rotation, neck - rotation @ neck + torch.from_numpy(shift).float())
+    motion = make_transform(
+        rotation, neck - rotation @ neck + torch.from_numpy(translation).float()
+    )
     rest = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
     rest[:3, 3] = torch.tensor([0.0, -height, distance])
     eye_vectors = np.stack([-gaze[:, 1], gaze[:, 0], np.zeros(frames)], 1)
@@ -108,10 +111,10 @@ def _head_curves(t: np.ndarray, rng: np.random.Generator, voice: np.ndarray):
     yaw = 25 * np.tanh(1.15 * yaw / 25) / np.tanh(1.15)
     pitch = wave((6.5, 4.3), (3, 1.7)) + 2.0 * voice * np.sin(2 * np.pi * t / 0.8)
     roll = wave((4.5, 5.1), (2, 2.1))
-    shift = np.stack(
+    translation = np.stack(
         [wave((0.010, 6.1), (0.003, 2.2)), wave((0.004, 3.9)), wave((0.010, 5.3), (0.003, 2.7))], 1
     )
-    return np.radians(np.clip(yaw, -25, 25)), np.radians(pitch), np.radians(roll), shift
+    return np.radians(np.clip(yaw, -25, 25)), np.radians(pitch), np.radians(roll), translation
 
 
 def _gaze(

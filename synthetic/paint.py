@@ -1,7 +1,7 @@
 """Paints a head model: skin, lips, brows, eyes, teeth, into a texture in the layout of the model's
 uvs.
 
-The picture is computed texel by texel from the place of the texel on the template, so that it fits
+The image is computed texel by texel from the place of the texel on the template, so that it fits
 every identity and expression. FaceMesh takes the result for a face, which is also what the placing
 of landmarks relies on.
 """

@@ -1,5 +1,5 @@
-"""Captures of synthetic subjects whose truth is known: endless training data for models that see many
-persons.
+"""Captures of synthetic subjects whose truth is known: endless training data for models that see
+many persons.
 
 One folder a person, by its seed; each is a small ordinary capture whose states, identity, cameras
 and mattes are the truth. Folders are whole or absent, so that an interrupted run goes on where it
@@ -93,8 +93,8 @@ def make_person(root: Path, seed: int, config: PeopleConfig) -> Path:
 
 
 def write_capture(folder: Path, subject, states: HeadState, camera: Camera, source: str) -> Capture:
-    """Draws a ``SyntheticSubject`` in states [T] seen by one camera into a folder, as a capture of training
-    frames alone."""
+    """Draws a ``SyntheticSubject`` in states [T] seen by one camera into a folder, as a capture of
+    training frames alone."""
     model = subject.model
     frames = []
     for index in range(len(states)):
@@ -102,8 +102,8 @@ def write_capture(folder: Path, subject, states: HeadState, camera: Camera, sour
         rgb, alpha = subject.render(state, camera)
         paths = folder / "images" / f"{index:06d}.png", folder / "mattes" / f"{index:06d}.png"
         straight = np.where(alpha[..., None] > 0, rgb / np.maximum(alpha[..., None], 1e-3), 0)
-        _write_picture(paths[0], straight[..., ::-1])
-        _write_picture(paths[1], alpha)
+        _write_image(paths[0], straight[..., ::-1])
+        _write_image(paths[1], alpha)
         posed = subject.shaped.posed(state)
         landmarks, _ = camera.in_frame(state.T_world_head).project(posed.landmarks())
         frames.append(
@@ -128,7 +128,7 @@ def write_capture(folder: Path, subject, states: HeadState, camera: Camera, sour
     return capture
 
 
-def _write_picture(path: Path, values: np.ndarray) -> None:
+def _write_image(path: Path, values: np.ndarray) -> None:
     save_image(path, np.clip(np.round(values * 255), 0, 255).astype(np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""A synthetic subject: shape, paint, hair and clothes, and their picture from any camera at any head
+"""A synthetic subject: shape, paint, hair and clothes, and their image from any camera at any head
 state."""
 
 from __future__ import annotations
@@ -319,14 +319,14 @@ def _open_sky(
     of the mesh."""
     normals = vertex_normals(vertices, faces).astype(np.float64)
     k = np.arange(directions) + 0.5
-    height, turn = 1 - 2 * k / directions, k * np.pi * (1 + 5**0.5)
+    height, angle = 1 - 2 * k / directions, k * np.pi * (1 + 5**0.5)
     radius = np.sqrt(1 - height**2)
     total, seen = np.full(len(vertices), 1e-9), np.zeros(len(vertices))
     lifted = vertices + 0.0015 * normals
     distance, width = 6.0, 0.62
     focal = size * distance / width
     K = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
-    for direction in np.stack([radius * np.cos(turn), height, radius * np.sin(turn)], 1):
+    for direction in np.stack([radius * np.cos(angle), height, radius * np.sin(angle)], 1):
         weight = np.clip(normals @ direction, 0, None)
         T = _look_along(-direction, np.array([0, -0.04, -0.05]))
         T[:3, 3] += [0, 0, distance]

@@ -1,5 +1,5 @@
-"""Neck, shoulders and shirt of a synthetic subject. The shoulders stand still in the body frame; the neck
-joins them to the head's lower border, wherever that is.
+"""Neck, shoulders and shirt of a synthetic subject. The shoulders stand still in the body frame;
+the neck joins them to the head's lower border, wherever that is.
 """
 
 from __future__ import annotations
@@ -101,10 +101,10 @@ def _trunk(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The shirt: a collar, shoulders and chest, with a few folds."""
     rows = np.linspace(0, len(_TRUNK) - 1, 46)
     sections = np.stack([np.interp(rows, np.arange(len(_TRUNK)), column) for column in _TRUNK.T], 1)
-    turn = np.linspace(-np.pi, np.pi, _COLUMNS + 1)  # the seam is at the back
+    angle = np.linspace(-np.pi, np.pi, _COLUMNS + 1)  # the seam is at the back
     points = []
     for height, a, b, z, power in sections:
-        s, c = np.sin(turn), np.cos(turn)
+        s, c = np.sin(angle), np.cos(angle)
         x = a * np.sign(s) * np.abs(s) ** (2 / power)
         depth = b * np.sign(c) * np.abs(c) ** (2 / power)
         # The collar dips at the throat; the shoulders slope.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _MANIFEST, _TENSORS = "truth.json", "truth.safetensors"
 _FORMAT_VERSION = 1
-_HEIGHT_IN_PICTURE = 0.07  # of the picture: the eyes at rest above its middle
+_HEIGHT_IN_IMAGE = 0.07  # of the image: the eyes at rest above its middle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +50,9 @@ class DemoConfig:
     seed: int = 0
     """Who it is and how they move."""
     focal: Positive = 2.5
-    """Focal length in units of the picture's width."""
+    """Focal length in units of the image's width."""
     field: Positive = 0.45
-    """Width in metres that the picture shows at the depth of the face; smaller means nearer."""
+    """Width in metres that the image shows at the depth of the face; smaller means nearer."""
     grimaces: Share = 0.0
     """Strength of grimaces between the other expressions, 0 to 1."""
     noise: NonNegative = 1.2
@@ -135,7 +135,8 @@ class DemoTruth:
         alpha = load_image(path, cv2.IMREAD_GRAYSCALE)
         if alpha is None:
             raise UserError(
-                f"{path}: a matte of the demo is missing or damaged; delete {self.folder} to make it anew"
+                f"{path}: a matte of the demo is missing or damaged; delete {self.folder} to make "
+                "it anew"
             )
         return alpha
 
@@ -159,8 +160,11 @@ class DemoTruth:
 
         camera = self.camera if size is None else self.camera.resized(size, size)
         centre = self.states.T_world_body[0] @ torch.tensor([0.0, -0.03, -0.06, 1.0])
-        turn, rise = torch.tensor([0.0, -float(yaw), 0.0]), torch.tensor([-float(pitch), 0.0, 0.0])
-        rotation = rotvecs_to_matrices(turn) @ rotvecs_to_matrices(rise)
+        yaw_axis, pitch_axis = (
+            torch.tensor([0.0, -float(yaw), 0.0]),
+            torch.tensor([-float(pitch), 0.0, 0.0]),
+        )
+        rotation = rotvecs_to_matrices(yaw_axis) @ rotvecs_to_matrices(pitch_axis)
         T_world_cam = make_transform(rotation, centre[:3] - rotation @ centre[:3])
         return dataclasses.replace(camera, T_cam_world=invert_transform(T_world_cam))
 
@@ -197,8 +201,8 @@ def make_demo(
     model = HEAD_MODELS[config.head_model]()
     folder, key = Path(folder), _key(config, model)
     if (folder / _MANIFEST).exists():
-        found = read_json(folder / _MANIFEST, _Manifest, _WHAT, remedy=_REMEDY)
-        if found.key == key and (folder / "demo.mp4").is_file():
+        present = read_json(folder / _MANIFEST, _Manifest, _WHAT, remedy=_REMEDY)
+        if present.key == key and (folder / "demo.mp4").is_file():
             return DemoTruth.load(folder)
     elif (folder / "demo.mp4").exists():
         raise UserError(
@@ -210,7 +214,7 @@ def make_demo(
     states = _motion(model, config)
     truth = DemoTruth(folder, config, states, subject.person.identity)
     _write_tensors(truth)
-    _write_pictures(truth, subject, progress)
+    _write_images(truth, subject, progress)
     write_json(
         folder / _MANIFEST,
         {
@@ -236,7 +240,7 @@ def _subject(model: HeadModel, config: DemoConfig) -> SyntheticSubject:
 def _motion(model: HeadModel, config: DemoConfig) -> HeadState:
     from likeness.synthetic.motion import make_motion
 
-    height = _HEIGHT_IN_PICTURE * config.field
+    height = _HEIGHT_IN_IMAGE * config.field
     return make_motion(
         model, config.frames, config.fps, config.distance, height, config.seed, config.grimaces
     )
@@ -244,7 +248,7 @@ def _motion(model: HeadModel, config: DemoConfig) -> HeadState:
 
 def _key(config: DemoConfig, model: HeadModel) -> str:
     """A hash of the settings, the head model and the programs that draw: what decides the
-    pictures."""
+    images."""
     digest = hashlib.sha256(repr((_FORMAT_VERSION, dataclasses.asdict(config))).encode())
     here = Path(__file__).parent
     for path in (*sorted(here.glob("*.py")), here.parent / "renderers" / "mesh_kernels.py"):
@@ -263,7 +267,7 @@ def _write_tensors(truth: DemoTruth) -> None:
     save_tensors(truth.folder / _TENSORS, tensors)
 
 
-def _write_pictures(
+def _write_images(
     truth: DemoTruth, subject: SyntheticSubject, progress: Callable[[int, int], None] | None
 ) -> None:
     """The video and the mattes; frames are drawn by all cores."""
@@ -275,10 +279,10 @@ def _write_pictures(
 
     def draw(frame: int) -> tuple[np.ndarray, np.ndarray]:
         rgb, alpha = subject.render(truth.states[frame], camera)
-        picture = 255 * (rgb + (1 - alpha[..., None]) * wall)
+        image = 255 * (rgb + (1 - alpha[..., None]) * wall)
         rng = np.random.default_rng((config.seed, 3, frame))
-        picture += config.noise * rng.standard_normal(picture.shape, np.float32)
-        return np.clip(np.round(picture), 0, 255).astype(np.uint8), np.round(255 * alpha).astype(
+        image += config.noise * rng.standard_normal(image.shape, np.float32)
+        return np.clip(np.round(image), 0, 255).astype(np.uint8), np.round(255 * alpha).astype(
             np.uint8
         )
 
@@ -293,8 +297,8 @@ def _write_pictures(
             )
         if not writer.isOpened():
             raise OSError(f"{path}: OpenCV cannot write an mp4 video")
-        for frame, (picture, matte) in enumerate(pool.map(draw, range(config.frames))):
-            writer.write(np.ascontiguousarray(picture[..., ::-1]))
+        for frame, (image, matte) in enumerate(pool.map(draw, range(config.frames))):
+            writer.write(np.ascontiguousarray(image[..., ::-1]))
             matte_path = truth.folder / "mattes" / f"{frame:06d}.png"
             save_image(matte_path, matte)
             if progress is not None:

@@ -51,7 +51,7 @@ def fit(args: argparse.Namespace, device: str, begun: float) -> None:
     from likeness.fitting.report import write_report
     from likeness.fitting.run_directory import RunDirectory, default_root
     from likeness.playback.image_evaluation import FOLDER, measure_pictures, show_edit
-    from likeness.preprocess.portraits.capture import PictureOptions, build_capture
+    from likeness.preprocess.portraits.capture import PortraitOptions, build_capture
     from likeness.scene.capture import Capture
 
     base = Base.open(args.base) if args.base else None
@@ -60,7 +60,7 @@ def fit(args: argparse.Namespace, device: str, begun: float) -> None:
     RunDirectory.check_free(root)
     seconds = {"start": round(time.perf_counter() - begun, 3)}
     with tempfile.TemporaryDirectory(prefix=".pictures-", dir=root.parent) as folder:
-        options = PictureOptions(args.size, args.focal, args.matting)
+        options = PortraitOptions(args.size, args.focal, args.matting)
         source = build_capture(
             args.image,
             Path(folder),

@@ -1,75 +1,31 @@
 """Alpha mattes of a person in a video: MATTING lists the models that make them, ``choose`` picks
-one."""
+one.
+
+A matting model is one module with a function ``load`` and one line in ``MATTING``.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
 
 from likeness.preprocess import weights
+from likeness.preprocess.matting.base import MattingChoice, MattingModel
 from likeness.scene.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class MattingChoice:
-    """Which matting model, and what it may use."""
-
-    name: str = "auto"
-    """A name in MATTING; auto: MODNet where its weights can be had, else the segmentation in
-    MediaPipe's wheel."""
-    device: str = "cpu"
-    """Where a network runs."""
-    weights: Path | None = None
-    """The user's folder of weights."""
-    download: bool = True
-    """Whether weights may be downloaded."""
+def _module(name: str) -> Callable[[MattingChoice], MattingModel]:
+    """``load`` of a module of this folder, which is imported only when it is called."""
+    return lambda choice: importlib.import_module(f"{__name__}.{name}").load(choice)
 
 
-class MattingModel(Protocol):
-    """Makes mattes. name: key in MATTING. look_ahead: frames read beyond the one whose matte comes
-    next, at most."""
-
-    name: str
-    look_ahead: int
-
-    def mattes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Alpha uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3]: one each, in order, as they
-        are read."""
-        ...
-
-
-def _selfie(choice: MattingChoice) -> MattingModel:
-    import torch
-
-    from likeness.preprocess.matting.selfie import SelfieMatting
-
-    # It runs on the CPU whatever the device; its network is in MediaPipe's wheel.
-    return SelfieMatting(threads=torch.get_num_threads())
-
-
-def _modnet(choice: MattingChoice) -> MattingModel:
-    from likeness.preprocess.matting.modnet import MODNetMatting, load_modnet
-
-    path = weights.find("modnet", choice.weights, choice.download)
-    if path is None:
-        entry = weights.WEIGHTS["modnet"]
-        raise UserError(
-            f"matting modnet: {entry.filename} is missing and could not be downloaded; get it from "
-            f"{entry.urls[0]} and give its folder with --weights, or use --matting selfie"
-        )
-    return MODNetMatting(load_modnet(path), choice.device)
-
-
-MATTING: dict[str, Callable[[MattingChoice], MattingModel]] = {"selfie": _selfie, "modnet": _modnet}
-"""Matting models: name -> factory."""
+MATTING: dict[str, Callable[[MattingChoice], MattingModel]] = {
+    "selfie": _module("selfie"),
+    "modnet": _module("modnet"),
+}
 
 
 def choose(choice: MattingChoice = MattingChoice()) -> tuple[MattingModel, str]:

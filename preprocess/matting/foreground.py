@@ -22,8 +22,8 @@ def estimate(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """
     if image.shape[:2] != alpha.shape or image.dtype != np.uint8 or alpha.dtype != np.uint8:
         raise ValueError(
-            f"foreground: expected uint8 image [H, W, 3] and alpha [H, W], got {image.shape} {image.dtype} and "
-            f"{alpha.shape} {alpha.dtype}"
+            f"foreground: expected uint8 image [H, W, 3] and alpha [H, W], got {image.shape} "
+            f"{image.dtype} and {alpha.shape} {alpha.dtype}"
         )
     out = image.copy()
     soft = (alpha > 0) & (alpha < 255)

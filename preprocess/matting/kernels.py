@@ -18,11 +18,11 @@ def unmix_kernel(
     both in [0, 1].
 
     behind [H, W, 3], sigma [H, W]: colour and standard deviation of the background; near
-    [H, W, 4]: of the nearest sure foreground. ``trust``: how much alpha is worth: little where F and B are alike for their noise.
-    A colour far off the line from B to F is another foreground colour. ``odds``: the log odds of
-    the person by the colour (at most ``limit``) and by ``mask``, a probability [H, W], whose log
-    odds count from -``outside`` to ``inside``. Beyond the band ``core`` [H, W] says where the
-    person is.
+    [H, W, 4]: of the nearest sure foreground. ``trust``: how much alpha is worth: little where F
+    and B are alike for their noise. A colour far off the line from B to F is another foreground
+    colour. ``odds``: the log odds of the person by the colour (at most ``limit``) and by ``mask``,
+    a probability [H, W], whose log odds count from -``outside`` to ``inside``. Beyond the band
+    ``core`` [H, W] says where the person is.
     """
     height, width = mask.shape
     one, least = np.float32(1), np.float32(1e-4)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from likeness.preprocess.weights import load_state_dict
+from likeness.preprocess import weights
+from likeness.preprocess.matting.base import MattingChoice
+from likeness.preprocess.matting.modnet_network import MODNet
+from likeness.preprocess.matting.temporal import motion_aware_mean
 from likeness.scene.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from likeness.preprocess.matting.modnet_network import MODNet
 
 _STRIDE = 32
 
@@ -30,14 +30,14 @@ class MODNetConfig:
     batch_size: int = 4
     """Frames computed together."""
     alpha_radius: int = 2
-    """Frames before and after over which the matte is averaged where the picture stands still; 0
+    """Frames before and after over which the matte is averaged where the image stands still; 0
     switches it off."""
     alpha_tolerance: float = 3.0
     """Change of colour in 8-bit levels from which on a frame no longer counts in that average."""
 
 
 class MODNetMatting:
-    """Mattes by MODNet, each frame on its own, then averaged over time where the picture stands
+    """Mattes by MODNet, each frame on its own, then averaged over time where the image stands
     still.
 
     network: with weights loaded; see ``load_modnet``. device: where it runs.
@@ -56,8 +56,6 @@ class MODNetMatting:
     def mattes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Mattes uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3], in order; sizes may
         change."""
-        from likeness.preprocess.matting.temporal import motion_aware_mean
-
         alphas = motion_aware_mean(
             self._alphas(frames), self.config.alpha_radius, self.config.alpha_tolerance
         )
@@ -80,9 +78,6 @@ class MODNetMatting:
             yield from self._compute(batch)
 
     def _compute(self, batch: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, None]]:
-        import torch
-        import torch.nn.functional as F
-
         height, width = batch[0].shape[:2]
         images = (
             torch.from_numpy(np.stack(batch)).to(self.device).permute(0, 3, 1, 2).float() / 127.5
@@ -118,17 +113,27 @@ def network_size(height: int, width: int, reference: int = 512) -> tuple[int, in
     )
 
 
+def load(choice: MattingChoice) -> MODNetMatting:
+    """With the published weights. Raises UserError where they cannot be had."""
+    path = weights.find("modnet", choice.weights, choice.download)
+    if path is None:
+        entry = weights.WEIGHTS["modnet"]
+        raise UserError(
+            f"matting modnet: {entry.filename} is missing and could not be downloaded; get it from "
+            f"{entry.urls[0]} and give its folder with --weights, or use --matting selfie"
+        )
+    return MODNetMatting(load_modnet(path), choice.device)
+
+
 def load_modnet(path: Path) -> MODNet:
     """The network with the weights of an official checkpoint. Raises UserError when the file holds
     something else."""
-    return modnet_from_state_dict(load_state_dict(path), str(path))
+    return modnet_from_state_dict(weights.load_state_dict(path), str(path))
 
 
 def modnet_from_state_dict(state: dict[str, Tensor], where: str) -> MODNet:
     """The network with given weights, whose names may carry the prefix ``module.``; ``where`` is
     for the error."""
-    from likeness.preprocess.matting.modnet_network import MODNet
-
     network = MODNet()
     try:
         network.load_state_dict(

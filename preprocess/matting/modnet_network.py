@@ -77,12 +77,12 @@ class MobileNetV2(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features of [B, 3, H, W] at 1/2 (16 channels), 1/4 (24) and 1/32 (1280) of the
         resolution."""
-        kept = {}
+        features = {}
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in (_LAST_2X, _LAST_4X):
-                kept[index] = x
-        return kept[_LAST_2X], kept[_LAST_4X], x
+                features[index] = x
+        return features[_LAST_2X], features[_LAST_4X], x
 
 
 class Backbone(nn.Module):

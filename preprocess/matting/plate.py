@@ -23,7 +23,7 @@ _LIGHT_CELLS = 8
 
 @dataclasses.dataclass(frozen=True)
 class PlateConfig:
-    """How the background is followed. Noise in 8-bit levels, lengths in pixels of a picture 512 on
+    """How the background is followed. Noise in 8-bit levels, lengths in pixels of an image 512 on
     its longer side."""
 
     clear: float = 30.0

@@ -15,7 +15,7 @@ from likeness.preprocess.matting.plate import Background
 
 @dataclasses.dataclass(frozen=True)
 class RefineConfig:
-    """Refinement of a coarse mask. Lengths are in pixels of a picture whose longer side is 512."""
+    """Refinement of a coarse mask. Lengths are in pixels of an image whose longer side is 512."""
 
     reach_out: float = 30.0
     """How far outside the mask loose hair is looked for."""

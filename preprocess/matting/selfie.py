@@ -1,8 +1,8 @@
-"""The matting model ``selfie``: the segmentation network inside MediaPipe's wheel, refined to an alpha
-matte.
+"""The matting model ``selfie``: the segmentation network inside MediaPipe's wheel, refined to an
+alpha matte.
 
 The network says where the person is, in a mask of 256 x 256 that flickers and cuts loose hair. Its
-mask is averaged over time where the picture stands still; what lies behind the person is learned as
+mask is averaged over time where the image stands still; what lies behind the person is learned as
 a plate; colours then tell how much of each pixel near the edge is person.
 """
 
@@ -16,7 +16,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
+from likeness.preprocess.matting.base import MattingChoice
 from likeness.preprocess.matting.grid import CELL, distances, shrink
 from likeness.preprocess.matting.plate import Background, BackgroundPlate, PlateConfig
 from likeness.preprocess.matting.refine import RefineConfig, refine
@@ -114,8 +116,13 @@ class SelfieMatting:
         return mask if background is None else refine(frame, mask, background, self.config.refine)
 
 
+def load(choice: MattingChoice) -> SelfieMatting:
+    """It runs on the CPU whatever the device; its network is in MediaPipe's wheel."""
+    return SelfieMatting(threads=torch.get_num_threads())
+
+
 def _segment(frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Small picture [h, w, 3], probability of a person [h, w] float32, frame."""
+    """Small image [h, w, 3], probability of a person [h, w] float32, frame."""
     networks: dict[int, Any] = {}
     try:
         for frame in frames:

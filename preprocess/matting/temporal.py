@@ -17,21 +17,21 @@ _BLUR = (5, 5)
 def motion_aware_mean(
     items: Iterable[tuple[np.ndarray, np.ndarray, Any]], radius: int, tolerance: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
-    """Averages each pixel's value over the frames around in which the picture shows the same colour
+    """Averages each pixel's value over the frames around in which the image shows the same colour
     there.
 
-    items: (picture uint8 [h, w, 3], values float32 [h, w], anything); given back in order with the
+    items: (image uint8 [h, w, 3], values float32 [h, w], anything); given back in order with the
     values averaged over the frames up to ``radius`` before and after. tolerance: change of colour
     in 8-bit levels (mean over 5x5 pixels of the largest channel's) at which a frame's weight has
     fallen to 1/e. Reads ahead ``radius`` frames; a change of size starts anew.
     """
     falloff = np.exp(-((np.arange(256) / tolerance) ** 2)).astype(np.float32)
     window: deque[_Entry] = deque()
-    for picture, values, rest in items:
-        if window and window[-1].picture.shape != picture.shape:
+    for image, values, rest in items:
+        if window and window[-1].image.shape != image.shape:
             while window:
                 yield window.popleft().result()
-        entry = _Entry(picture, values, rest)
+        entry = _Entry(image, values, rest)
         for other in window:
             entry.share(other, falloff)
         window.append(entry)
@@ -42,12 +42,12 @@ def motion_aware_mean(
 
 
 class _Entry:
-    def __init__(self, picture: np.ndarray, values: np.ndarray, rest: Any) -> None:
-        self.picture, self.values, self.rest = picture, values, rest
+    def __init__(self, image: np.ndarray, values: np.ndarray, rest: Any) -> None:
+        self.image, self.values, self.rest = image, values, rest
         self.total, self.weight = values.copy(), np.ones_like(values)
 
     def share(self, other: _Entry, falloff: np.ndarray) -> None:
-        b, g, r = cv2.split(cv2.absdiff(self.picture, other.picture))
+        b, g, r = cv2.split(cv2.absdiff(self.image, other.image))
         change = cv2.blur(cv2.max(cv2.max(b, g), r), _BLUR)
         share_kernel(
             change,
@@ -61,4 +61,4 @@ class _Entry:
         )
 
     def result(self) -> tuple[np.ndarray, np.ndarray, Any]:
-        return self.picture, self.total / self.weight, self.rest
+        return self.image, self.total / self.weight, self.rest

@@ -1,2 +1,2 @@
-"""Still pictures of one person, and what becomes of them: an ordinary capture whose frames are all
+"""Still images of one person, and what becomes of them: an ordinary capture whose frames are all
 for training."""

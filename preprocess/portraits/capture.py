@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from likeness.head_models.landmarks import CHIN, FOREHEAD
 from likeness.preprocess.crop import Framing, focal_pixels
 from likeness.preprocess.frames import FrameFiles
@@ -23,15 +25,13 @@ from likeness.preprocess.quality import head_angles, tracking_quality
 from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from likeness.head_models.base import HeadModel
     from likeness.preprocess.tracking import Tracking
     from likeness.scene.capture import Capture, Identity
 
 _log = logging.getLogger(__name__)
 
-MAX_PICTURES = 32
+MAX_IMAGES = 32
 MAX_YAW_DEGREES = 60.0  # beyond, half of the face is guessed, and the detector's points with it
 _MAX_RESIDUAL = 5.0  # per cent of the eye distance
 _USUAL_DISTANCE_M = 1.2  # at which portraits are taken that say nothing of their lens
@@ -39,13 +39,13 @@ _FACE_HEIGHT_M = 0.165  # forehead to chin of the detector's points on the mean 
 
 
 @dataclasses.dataclass(frozen=True)
-class PictureOptions:
+class PortraitOptions:
     """How still images become a capture."""
 
     size: int = 512
     """Side of the capture's square images in pixels."""
     focal: float | None = None
-    """Focal length in units of the pictures' long sides; None: by the file, else assumed."""
+    """Focal length in units of the images' long sides; None: by the file, else assumed."""
     matting: str = "auto"
     """A name in MATTING, or auto."""
     head_model: str = "anny"
@@ -74,7 +74,7 @@ class Portrait:
 def build_capture(
     paths: Sequence[Path],
     root: Path,
-    options: PictureOptions = PictureOptions(),
+    options: PortraitOptions = PortraitOptions(),
     *,
     identity: Identity | None = None,
     device: str = "cpu",
@@ -90,8 +90,8 @@ def build_capture(
     """
     from likeness.head_models import HEAD_MODELS
 
-    if not 1 <= len(paths) <= MAX_PICTURES:
-        raise UserError(f"pictures: expected 1 to {MAX_PICTURES} of one person, got {len(paths)}")
+    if not 1 <= len(paths) <= MAX_IMAGES:
+        raise UserError(f"pictures: expected 1 to {MAX_IMAGES} of one person, got {len(paths)}")
     clock = _Clock()
     stills = [read_still(path) for path in paths]
     clock.lap("reading")
@@ -130,9 +130,7 @@ class _Clock:
         return {**self._laps, "total": round(sum(self._laps.values()), 3)}
 
 
-def _framed(still: Still, face: Face, options: PictureOptions) -> Portrait:
-    import numpy as np
-
+def _framed(still: Still, face: Face, options: PortraitOptions) -> Portrait:
     if options.focal is not None or still.focal_35mm is not None:
         focal, source = focal_pixels(still, options.focal)
         source = source.replace("video's", "picture's")
@@ -148,15 +146,14 @@ def _framed(still: Still, face: Face, options: PictureOptions) -> Portrait:
 
 def _track(portraits: Sequence[Portrait], model: HeadModel, identity: Identity | None) -> Tracking:
     """The heads. Raises UserError for what cannot be followed."""
-    import numpy as np
     import torch
 
-    from likeness.preprocess.portraits.tracking import track_pictures
+    from likeness.preprocess.portraits.tracking import track_images
     from likeness.scene.camera import Camera
 
     points = torch.from_numpy(np.stack([portrait.landmarks for portrait in portraits]))
     cameras = Camera.stack([portrait.framing.camera for portrait in portraits])
-    tracking = track_pictures(points, cameras, model, identity)
+    tracking = track_images(points, cameras, model, identity)
     yaws = head_angles(tracking.states.T_world_head.numpy())["yaw"]
     for portrait, yaw, percent in zip(portraits, yaws, tracking.residual_percent.tolist()):
         path = portrait.still.path
@@ -216,8 +213,6 @@ def _assemble(
 
 def _report(portraits: Sequence[Portrait], tracking: Tracking, model: HeadModel) -> dict[str, Any]:
     """Figures of the images and their heads, as plain JSON values."""
-    import numpy as np
-
     count, poses = len(portraits), tracking.states.T_world_head.numpy()
     yaws = head_angles(poses)["yaw"]
     pictures = [
@@ -251,7 +246,7 @@ def _report(portraits: Sequence[Portrait], tracking: Tracking, model: HeadModel)
     }
 
 
-def _hash(paths: Sequence[Path], options: PictureOptions, identity: Identity | None) -> str:
+def _hash(paths: Sequence[Path], options: PortraitOptions, identity: Identity | None) -> str:
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(options), sort_keys=True).encode())
     for path in paths:
         digest.update(hashlib.sha256(Path(path).read_bytes()).digest())

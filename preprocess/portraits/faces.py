@@ -1,19 +1,17 @@
-"""Finds the face of a still picture."""
+"""Finds the face of a still image."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from likeness.preprocess.landmarks import FaceMeshDetector, face_widths
 from likeness.preprocess.portraits.reading import Still
 from likeness.preprocess.video import import_cv2
 from likeness.scene.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +19,7 @@ MIN_FACE = 64  # pixels: the root of the area of the box around the landmarks
 _MAX_FACES = 8
 # pixels of the long side of what the detector is given: it looks at 192 of them itself
 _LOOKED_AT = 1280
-# of the long side: where the whole picture shows no face, small ones are looked for
+# of the long side: where the whole image shows no face, small ones are looked for
 _WINDOWS = (0.5, 0.3)
 _SAME = 0.5  # of a face's size: two nearer than this are one
 
@@ -37,22 +35,20 @@ class Face:
 def find_face(still: Still, detector: FaceMeshDetector) -> Face:
     """The largest face. Raises UserError where there is none, or it is too small to say
     anything."""
-    import numpy as np
-
     faces = _in_window(still, detector, 0, 0, still.width, still.height)
     if len(faces) == 0:
         faces = _in_small_windows(still, detector)
     if len(faces) == 0:
         raise UserError(
-            f"{still.path}: no face was found; expected one person's face, large, well lit, seen from the front or "
-            "half from the side (no animal, no profile)"
+            f"{still.path}: no face was found; expected one person's face, large, well lit, seen "
+            "from the front or half from the side (no animal, no profile)"
         )
     sizes = face_widths(faces)
     order = np.argsort(-sizes)
     if sizes[order[0]] < MIN_FACE:
         raise UserError(
-            f"{still.path}: the face is only {sizes[order[0]]:.0f} pixels wide; expected at least {MIN_FACE}, better "
-            "200: take the picture from nearer, or at a higher resolution"
+            f"{still.path}: the face is only {sizes[order[0]]:.0f} pixels wide; expected at least "
+            f"{MIN_FACE}, better 200: take the picture from nearer, or at a higher resolution"
         )
     if len(faces) > 1:
         _log.warning(
@@ -66,16 +62,14 @@ def find_face(still: Still, detector: FaceMeshDetector) -> Face:
 
 
 def open_detector() -> FaceMeshDetector:
-    """A detector for single pictures. Close it, or use it as a context."""
+    """A detector for single images. Close it, or use it as a context."""
     return FaceMeshDetector(_MAX_FACES, static=True)
 
 
 def _in_window(
     still: Still, detector: FaceMeshDetector, left: int, top: int, width: int, height: int
 ) -> np.ndarray:
-    """Faces [F, 478, 2] of a part of the picture, in the picture's pixels."""
-    import numpy as np
-
+    """Faces [F, 478, 2] of a part of the image, in the image's pixels."""
     cv2 = import_cv2()
     part = still.rgb[top : top + height, left : left + width]
     if still.alpha is not None:  # what an editor left in transparent pixels is nobody's face
@@ -91,22 +85,20 @@ def _in_window(
 
 def _in_small_windows(still: Still, detector: FaceMeshDetector) -> np.ndarray:
     """The same over overlapping windows, the larger ones first; each face once."""
-    import numpy as np
-
     for share in _WINDOWS:
         side = round(share * max(still.width, still.height))
         if side < 2 * MIN_FACE:
             break
-        found: list[np.ndarray] = []
+        distinct: list[np.ndarray] = []
         for left in _starts(still.width, side):
             for top in _starts(still.height, side):
                 window = min(side, still.width), min(side, still.height)
                 for face in _in_window(still, detector, left, top, *window):
-                    near = [np.linalg.norm(face.mean(0) - other.mean(0)) for other in found]
+                    near = [np.linalg.norm(face.mean(0) - other.mean(0)) for other in distinct]
                     if min(near, default=np.inf) > _SAME * face_widths(face):
-                        found.append(face)
-        if found:
-            return np.stack(found)
+                        distinct.append(face)
+        if distinct:
+            return np.stack(distinct)
     return np.zeros((0, 478, 2), np.float32)
 
 

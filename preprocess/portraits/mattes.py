@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from likeness.preprocess.frames import FrameFiles, shown_share, write_pair
 from likeness.preprocess.matting import MattingChoice, choose
 from likeness.preprocess.video import import_cv2
 from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from likeness.preprocess.matting import MattingModel
     from likeness.preprocess.portraits.capture import Portrait
 
@@ -58,8 +58,6 @@ def _matte(
 ) -> np.ndarray:
     """uint8 [H, W]. An image's own alpha bounds the matte, and is the matte where it cuts out the
     same person."""
-    import numpy as np
-
     if alpha is None:
         return _connected(next(iter(matting.mattes([image]))), points)
     cover = alpha[..., None].astype(np.float32) / 255
@@ -74,8 +72,6 @@ def _matte(
 def _connected(matte: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The part of a matte [H, W] that hangs together with the face at landmarks [478, 2]; all where
     none does."""
-    import numpy as np
-
     cv2 = import_cv2()
     _, labels = cv2.connectedComponents((matte > _FAINT).astype(np.uint8))
     x, y = np.clip(points.astype(int), 0, len(matte) - 1).T

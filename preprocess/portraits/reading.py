@@ -1,4 +1,4 @@
-"""Reads a still picture of any usual kind: upright, 8-bit RGB, with its alpha where it has one."""
+"""Reads a still image of any usual kind: upright, 8-bit RGB, with its alpha where it has one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import importlib
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from likeness.preprocess.video import import_cv2
 from likeness.scene.errors import UserError
 from likeness.scene.image_files import load_image
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _log = logging.getLogger(__name__)
 
@@ -31,12 +30,12 @@ _EXIF_IFD = 0x8769
 
 @dataclasses.dataclass(frozen=True)
 class Still:
-    """A picture as it is looked at.
+    """An image as it is looked at.
 
-    rgb: uint8 [H, W, 3], upright. alpha: uint8 [H, W], or None where the picture has none or it is
+    rgb: uint8 [H, W, 3], upright. alpha: uint8 [H, W], or None where the image has none or it is
         opaque everywhere.
     focal_35mm: 35 mm equivalent focal length in millimetres by the file, or None. original: (width,
-    height) upright, before a huge picture was reduced. mode: of the file, as Pillow names it.
+    height) upright, before a huge image was reduced. mode: of the file, as Pillow names it.
     """
 
     path: Path
@@ -56,15 +55,15 @@ class Still:
 
 
 def read_still(path: Path) -> Still:
-    """Raises UserError for what is missing, no picture, damaged, moving, smaller than 64 pixels, or
+    """Raises UserError for what is missing, no image, damaged, moving, smaller than 64 pixels, or
     beyond memory."""
     path = Path(path)
     _check_file(path)
     image, focal, mode, original = _opened(path)
     if min(original) < _MIN_SIDE:
         raise UserError(
-            f"{path}: has {original[0]}x{original[1]} pixels; expected at least {_MIN_SIDE} on each side, and a face "
-            "that fills a good part of it"
+            f"{path}: has {original[0]}x{original[1]} pixels; expected at least {_MIN_SIDE} on "
+            "each side, and a face that fills a good part of it"
         )
     rgb, alpha = image[..., :3], image[..., 3] if image.shape[2] == 4 else None
     if alpha is not None and alpha.min() == 255:
@@ -96,25 +95,25 @@ def _register_heif(path: Path) -> None:
         heif = importlib.import_module("pillow_heif")
     except ImportError:
         raise UserError(
-            f"{path}: is a HEIC picture, which needs the package pillow-heif (pip install pillow-heif); or save it as "
-            "JPEG or PNG"
+            f"{path}: is a HEIC picture, which needs the package pillow-heif (pip install "
+            "pillow-heif); or save it as JPEG or PNG"
         ) from None
     heif.register_heif_opener()
 
 
 def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]:
-    """uint8 [H, W, 3 or 4], focal length, mode and full size of a picture."""
-    import numpy as np
+    """uint8 [H, W, 3 or 4], focal length, mode and full size of an image."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     with warnings.catch_warnings():
-        # of large pictures: they are reduced below; beyond the bound they are refused
+        # of large images: they are reduced below; beyond the bound they are refused
         warnings.simplefilter("ignore")
         try:
             with Image.open(path) as image:
                 if image.width * image.height > _MAX_PIXELS:
                     raise UserError(
-                        f"{path}: has {image.width}x{image.height} pixels; reduce it to 8192 on a side"
+                        f"{path}: has {image.width}x{image.height} pixels; reduce it to 8192 on a "
+                        "side"
                     )
                 if image.width * image.height > _most_pixels(path):
                     stated = f"{image.width}x{image.height} pixels in {path.stat().st_size} bytes"
@@ -126,8 +125,8 @@ def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]
                         f"{path}: holds {image.n_frames} moving pictures; give one still picture"
                     )
                 mode, focal = image.mode, _focal(image)
-                turned = image.getexif().get(0x0112, 1) >= 5
-                original = image.size[::-1] if turned else image.size
+                sideways = image.getexif().get(0x0112, 1) >= 5
+                original = image.size[::-1] if sideways else image.size
                 # JPEG alone: decodes a huge one at a fraction
                 image.draft("RGB", (_MAX_SIDE, _MAX_SIDE))
                 upright = _bounded(ImageOps.exif_transpose(image))
@@ -148,7 +147,7 @@ def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]
 
 
 def _bounded(image: Any) -> Any:
-    """A picture whose long side is at most _MAX_SIDE."""
+    """An image whose long side is at most _MAX_SIDE."""
     from PIL import Image
 
     if max(image.size) <= _MAX_SIDE:
@@ -161,8 +160,7 @@ def _bounded(image: Any) -> Any:
 
 
 def _eight_bit(image: Any) -> Any:
-    """The picture as RGB or RGBA of 8 bits in sRGB."""
-    import numpy as np
+    """The image as RGB or RGBA of 8 bits in sRGB."""
     from PIL import Image
 
     if image.mode.startswith(("I", "F")):  # 16 or 32 bits of grey
@@ -205,15 +203,13 @@ def _focal(image: Any) -> float | None:
 
 
 def _most_pixels(path: Path) -> int:
-    """Pixels that a picture of a person in so many bytes can have; damaged headers state any
+    """Pixels that an image of a person in so many bytes can have; damaged headers state any
     number."""
     return min(_MAX_PIXELS, _PIXELS_PER_BYTE * path.stat().st_size)
 
 
 def _by_opencv(path: Path) -> tuple[np.ndarray, None, str, tuple[int, int]]:
     """What Pillow does not know, such as 16-bit RGB in TIFF."""
-    import numpy as np
-
     cv2 = import_cv2()
     array = load_image(path, cv2.IMREAD_UNCHANGED, _most_pixels(path))
     if array is None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from likeness.preprocess.landmarks import eye_distances
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _SMALL_PX = 60.0  # between the outer eye corners
 _TURNED_DEGREES = 25.0
@@ -18,7 +17,7 @@ _POOR_PERCENT = 3.0
 def find_warnings(
     pictures: Sequence[dict[str, Any]], points: Sequence[np.ndarray]
 ) -> list[tuple[str, dict[str, str]]]:
-    """Names of images, each with an entry ``what`` and ``remedy``. pictures: as the capture's
+    """Names of images, each with an entry ``what`` and ``remedy``. images: as the capture's
     report has them; points: [478, 2] each."""
     result = []
     most_frontal = min((picture["yaw_degrees"] for picture in pictures), key=abs)

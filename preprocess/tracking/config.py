@@ -85,7 +85,7 @@ class TrackerConfig:
 
     snap_steps: int = 0
     """Last steps of the shape alone, with offsets that cost ``snap_relief`` of their prior: the
-    surface meets the landmarks of few pictures, whose expressions have been told from the shape by
+    surface meets the landmarks of few images, whose expressions have been told from the shape by
     strong priors before."""
 
     snap_relief: float = 1e-3
@@ -99,7 +99,7 @@ class TrackerConfig:
     let through."""
 
     open_eye: float = 0.0
-    """Least height over width of an eye that counts as open: for pictures too few to show it both
+    """Least height over width of an eye that counts as open: for images too few to show it both
     open and shut."""
 
     min_frames: int = 3

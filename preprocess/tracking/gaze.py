@@ -48,7 +48,7 @@ def gaze_step(
     neutral: Tensor,
     centers: Tensor,
     motion: Motion,
-    seen: Observations,
+    observed: Observations,
     config: TrackerConfig,
 ) -> Tensor:
     """Gauss-Newton on the gaze angles [T, 2, 2] (left and right eye; yaw, pitch), at fixed head
@@ -64,14 +64,16 @@ def gaze_step(
     result = angles.clone()
     for index, eye in enumerate(EYES):
         mine = irises[belongs == index]
-        believed = trust(eye_openness(seen.points, eye, config.open_eye)) * (
-            seen.weights.sum(-1) > 0
+        believed = trust(eye_openness(observed.points, eye, config.open_eye)) * (
+            observed.weights.sum(-1) > 0
         )
         matrix, right = iris_terms(
-            angles[:, index], neutral[mine], centers[index], mine, motion, seen
+            angles[:, index], neutral[mine], centers[index], mine, motion, observed
         )
         matrix, right = matrix * believed[:, None, None], right * believed[:, None]
-        result[:, index] = _smooth_solution(angles[:, index], matrix, right, seen.timeline, config)
+        result[:, index] = _smooth_solution(
+            angles[:, index], matrix, right, observed.timeline, config
+        )
     squint = (0.5 * (result[:, 0, 0] - result[:, 1, 0]).median()).clamp(-_MAX_SQUINT, _MAX_SQUINT)
     result[..., 0] -= torch.stack([squint, -squint])
     # Eyes turn together up and down.
@@ -86,13 +88,13 @@ def iris_terms(
     center: Tensor,
     indices: Tensor,
     motion: Motion,
-    seen: Observations,
+    observed: Observations,
 ) -> tuple[Tensor, Tensor]:
     """Normal matrices [T, 2, 2] and right sides [T, 2] of one eye's iris residuals, in units of 0.1
     rad."""
 
-    def points(turned: Tensor) -> Tensor:
-        return center + (rest - center) @ quats_to_matrices(gaze_quats(turned)).transpose(-1, -2)
+    def points(angles: Tensor) -> Tensor:
+        return center + (rest - center) @ quats_to_matrices(gaze_quats(angles)).transpose(-1, -2)
 
     here = points(angles)
     small = 1e-4
@@ -100,9 +102,9 @@ def iris_terms(
         (points(angles + small * axis) - here) / small * UNIT
         for axis in torch.eye(2, dtype=angles.dtype)
     ]
-    pixels, by_camera, _ = project(seen.K, motion.rotation, motion.translation, here)
-    scale = seen.scale[:, None, None]
-    residuals = (pixels - seen.points[:, indices]) * scale
+    pixels, by_camera, _ = project(observed.K, motion.rotation, motion.translation, here)
+    scale = observed.scale[:, None, None]
+    residuals = (pixels - observed.points[:, indices]) * scale
     by_head = (by_camera * scale[..., None]) @ motion.rotation[:, None]
     jacobian = torch.stack([(by_head @ step[..., None])[..., 0] for step in by_angle], -1).flatten(
         1, 2

@@ -39,10 +39,10 @@ def initial_poses(
     # Scaled orthography sees the head along the ray to it; turn it back to the optical axis's
     # frame.
     ray = torch.nn.functional.normalize(translation, dim=-1)
-    return _turn_from_axis(ray) @ rotation, translation
+    return _rotation_from_axis(ray) @ rotation, translation
 
 
-def _turn_from_axis(ray: Tensor) -> Tensor:
+def _rotation_from_axis(ray: Tensor) -> Tensor:
     """Smallest rotations [T, 3, 3] that turn the optical axis (0, 0, 1) into unit rays [T, 3]."""
     x, y, z = ray.unbind(-1)
     k = 1 / (1 + z)

@@ -114,10 +114,10 @@ class LiveTracker:
             self._angles = quats_to_gaze(known.joints.double())
             return known
         motion = self._appended(self._guess(points))
-        seen = self._observations(motion)
+        observed = self._observations(motion)
         for _ in range(STEPS):
-            motion, _, _ = step(motion, self.face.neutral, self._rig, seen, self._config, True)
-        self._motion = motion = self._with_gaze(motion, seen)
+            motion, _, _ = step(motion, self.face.neutral, self._rig, observed, self._config, True)
+        self._motion = motion = self._with_gaze(motion, observed)
         return HeadState(
             motion.expression(self._rig)[-1].clamp(0, 1).float(),
             gaze_quats(self._angles).float(),
@@ -177,11 +177,13 @@ class LiveTracker:
         weights = self._rig.weights.expand(len(points), -1)
         return Observations(self._K, points, weights, metric, scale, timeline)
 
-    def _with_gaze(self, motion: Motion, seen: Observations) -> Motion:
+    def _with_gaze(self, motion: Motion, observed: Observations) -> Motion:
         """The motion with the newest frame's gaze: towards what its irises say, as far as the eyes
         are open."""
         last = motion.take(slice(-1, None))
-        now = dataclasses.replace(seen, **{name: getattr(seen, name)[-1:] for name in _PER_FRAME})
+        now = dataclasses.replace(
+            observed, **{name: getattr(observed, name)[-1:] for name in _PER_FRAME}
+        )
         squint = torch.tensor([self.face.squint, -self.face.squint], dtype=torch.float64)
         raw = self._angles.clone()
         raw[:, 0] += squint

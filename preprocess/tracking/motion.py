@@ -18,17 +18,17 @@ from likeness.preprocess.tracking.projection import (
     project,
 )
 from likeness.preprocess.tracking.rig import LandmarkRig
-from likeness.preprocess.tracking.solver import hold, solve_in_time
+from likeness.preprocess.tracking.solver import fix, solve_in_time
 from likeness.scene.transforms import matrices_to_rotvecs, rotvecs_to_matrices
 
 POSE = 6
-_MAX_TURN = 0.5  # radians per iteration
+_MAX_ROTATION = 0.5  # radians per iteration
 _BOUND = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class Observations:
-    """What was seen, T frames. K: [3, 3]. points: [T, L, 2] pixels. weights: [T, L] confidence
+    """What was observed, T frames. K: [3, 3]. points: [T, L, 2] pixels. weights: [T, L] confidence
     times the rig's weights.
     metric: [T, L, 2, 2] per cent of the eye distance per pixel, by direction (outline.py).
     scale: [T] the same without regard to direction."""
@@ -88,7 +88,7 @@ def step(
     motion: Motion,
     neutral: Tensor,
     rig: LandmarkRig,
-    seen: Observations,
+    observed: Observations,
     config: TrackerConfig,
     move_expression: bool,
     move_pose: bool = True,
@@ -97,7 +97,7 @@ def step(
 
     Returns the new motion, and the energy per frame and the frames' losses [T] before the step.
     """
-    blocks, right, losses = _data_terms(motion, neutral, rig, seen, config, move_expression)
+    blocks, right, losses = _data_terms(motion, neutral, rig, observed, config, move_expression)
     trust = frame_weights(losses, config).numpy()
     blocks *= trust[:, None, None]
     right *= trust[:, None]
@@ -115,27 +115,27 @@ def step(
     energy += float(
         (0.5 * np.einsum("tc,cd,td->t", controls, quadratic, controls) + controls @ linear).sum()
     )
-    first, second, prior_energy = _add_time_priors(blocks, right, motion, seen.timeline, config)
+    first, second, prior_energy = _add_time_priors(blocks, right, motion, observed.timeline, config)
     energy += prior_energy
 
-    held = np.zeros(right.shape, bool)
-    held[:, :POSE] = not move_pose
+    fixed = np.zeros(right.shape, bool)
+    fixed[:, :POSE] = not move_pose
     upper = _upper_bounds(controls, rig)
-    held[:, POSE:] = True
+    fixed[:, POSE:] = True
     if move_expression:
         pull = right[:, POSE:]
-        held[:, POSE:] = ((controls <= _BOUND) & (pull < 0)) | (
+        fixed[:, POSE:] = ((controls <= _BOUND) & (pull < 0)) | (
             (controls >= upper - _BOUND) & (pull > 0)
         )
-    change = solve_in_time(*hold(blocks, first, second, right, held))
-    return _moved(motion, torch.from_numpy(change), rig), energy / len(seen), losses
+    change = solve_in_time(*fix(blocks, first, second, right, fixed))
+    return _moved(motion, torch.from_numpy(change), rig), energy / len(observed), losses
 
 
 def _data_terms(
     motion: Motion,
     neutral: Tensor,
     rig: LandmarkRig,
-    seen: Observations,
+    observed: Observations,
     config: TrackerConfig,
     move_expression: bool,
 ) -> tuple[np.ndarray, np.ndarray, Tensor]:
@@ -146,9 +146,9 @@ def _data_terms(
     """
     num_controls = len(rig.control_names)
     size = POSE + num_controls
-    blocks = np.zeros((len(seen), size, size))
-    right = np.zeros((len(seen), size))
-    losses = torch.zeros(len(seen), dtype=torch.float64)
+    blocks = np.zeros((len(observed), size, size))
+    right = np.zeros((len(observed), size))
+    losses = torch.zeros(len(observed), dtype=torch.float64)
     landmarks = torch.tensor([index for index in range(rig.rest.shape[0]) if index not in IRISES])
     basis = rig.control_basis[:, landmarks].permute(1, 2, 0).float().contiguous()  # [l, 3, C]
     position = {int(index): row for row, index in enumerate(landmarks)}
@@ -156,15 +156,17 @@ def _data_terms(
     one, other = torch.tensor([[position[a], position[b]] for a, b in pairs]).T
     used = size if move_expression else POSE
     expression = motion.expression(rig)
-    for start in range(0, len(seen), config.chunk_frames):
+    for start in range(0, len(observed), config.chunk_frames):
         part = slice(start, start + config.chunk_frames)
-        rotation, metric = motion.rotation[part], seen.metric[part][:, landmarks]
+        rotation, metric = motion.rotation[part], observed.metric[part][:, landmarks]
         shape = neutral + torch.einsum("te,eld->tld", expression[part], rig.expression)
         pixels, by_camera, rotated = project(
-            seen.K, rotation, motion.translation[part], shape[:, landmarks]
+            observed.K, rotation, motion.translation[part], shape[:, landmarks]
         )
-        residuals = (metric @ (pixels - seen.points[part][:, landmarks])[..., None])[..., 0]
-        weights, losses[part] = robust_weights(residuals, seen.weights[part][:, landmarks], config)
+        residuals = (metric @ (pixels - observed.points[part][:, landmarks])[..., None])[..., 0]
+        weights, losses[part] = robust_weights(
+            residuals, observed.weights[part][:, landmarks], config
+        )
         by_camera = metric @ by_camera
         jacobian = pose_jacobian(by_camera, rotated).float()
         if move_expression:
@@ -200,13 +202,13 @@ def _add_time_priors(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Adds the priors in time to the system; returns the bands that couple frames, and their
     energy."""
-    turns = (
+    rotations = (
         matrices_to_rotvecs(motion.rotation[1:] @ motion.rotation[:-1].transpose(1, 2))
         / ROTATION_UNIT
     )
-    moves = motion.translation.diff(dim=0) / TRANSLATION_UNIT
+    translations = motion.translation.diff(dim=0) / TRANSLATION_UNIT
     weights = np.repeat([config.rotation_smoothness, config.translation_smoothness], 3)
-    pose = acceleration_prior(torch.cat([turns, moves], 1).numpy(), timeline, weights)
+    pose = acceleration_prior(torch.cat([rotations, translations], 1).numpy(), timeline, weights)
     controls = velocity_prior(
         motion.controls.diff(dim=0).numpy(), timeline, config.expression_smoothness
     )
@@ -230,14 +232,16 @@ def _upper_bounds(controls: np.ndarray, rig: LandmarkRig) -> np.ndarray:
 
 def _moved(motion: Motion, change: Tensor, rig: LandmarkRig) -> Motion:
     """The motion after a step [T, P] in the solver's units, inside the bounds."""
-    turn = change[:, :3] * ROTATION_UNIT
-    turn = turn * (_MAX_TURN / turn.norm(dim=-1, keepdim=True).clamp_min(_MAX_TURN))
+    rotation_step = change[:, :3] * ROTATION_UNIT
+    rotation_step = rotation_step * (
+        _MAX_ROTATION / rotation_step.norm(dim=-1, keepdim=True).clamp_min(_MAX_ROTATION)
+    )
     controls = (motion.controls + change[:, POSE:]).clamp(0.0, 1.0)
     if rig.jaw is not None:
         controls[:, rig.jaw] = torch.minimum(controls[:, rig.jaw], 1 - controls[:, rig.close])
     return dataclasses.replace(
         motion,
-        rotation=rotvecs_to_matrices(turn) @ motion.rotation,
+        rotation=rotvecs_to_matrices(rotation_step) @ motion.rotation,
         translation=motion.translation + change[:, 3:POSE] * TRANSLATION_UNIT,
         controls=controls,
     )

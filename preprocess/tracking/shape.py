@@ -61,7 +61,7 @@ def shape_step(
     basis: ShapeBasis,
     motion: Motion,
     rig: LandmarkRig,
-    seen: Observations,
+    observed: Observations,
     trust: Tensor,
     config: TrackerConfig,
 ) -> Tensor:
@@ -72,19 +72,19 @@ def shape_step(
     gradient = torch.zeros(num_landmarks, 3, dtype=torch.float64)
     neutral = rig.neutral(coefficients)
     expression = motion.expression(rig)
-    for start in range(0, len(seen), config.chunk_frames):
+    for start in range(0, len(observed), config.chunk_frames):
         part = slice(start, start + config.chunk_frames)
         shape = neutral + torch.einsum("te,eld->tld", expression[part], rig.expression)
         pixels, by_camera, _ = project(
-            seen.K, motion.rotation[part], motion.translation[part], shape
+            observed.K, motion.rotation[part], motion.translation[part], shape
         )
-        residuals = (seen.metric[part] @ (pixels - seen.points[part])[..., None])[..., 0]
-        weights, _ = robust_weights(residuals, seen.weights[part] * trust[part, None], config)
-        by_head = seen.metric[part] @ by_camera @ motion.rotation[part, None]
+        residuals = (observed.metric[part] @ (pixels - observed.points[part])[..., None])[..., 0]
+        weights, _ = robust_weights(residuals, observed.weights[part] * trust[part, None], config)
+        by_head = observed.metric[part] @ by_camera @ motion.rotation[part, None]
         weighted = (by_head * weights[..., None, None]).transpose(-1, -2)
         normal += (weighted @ by_head).sum(0)
         gradient += (weighted @ residuals[..., None])[..., 0].sum(0)
-    normal, gradient = normal / len(seen), gradient / len(seen)
+    normal, gradient = normal / len(observed), gradient / len(observed)
     rows = rig.shape.permute(1, 2, 0)  # [L, 3, S]
     flat = rows.reshape(-1, rows.shape[-1])
     matrix = flat.T @ (normal @ rows).reshape(flat.shape) + torch.diag(basis.prior)
@@ -105,28 +105,34 @@ def _smooth_modes(model, count: int) -> Tensor:
     _, labels = connected_components(laplacian, directed=False)
     body = labels == np.bincount(labels).argmax()
     corners = model.landmark_faces.numpy()
-    seen = [
+    visible = [
         index
         for index in range(len(corners))
         if index not in IRISES and body[faces[corners[index]]].all()
     ]
     reader = sparse.csr_matrix(
         (
-            model.landmark_barycentrics.double().numpy()[seen].ravel(),
-            (np.repeat(np.arange(len(seen)), 3), faces[corners[seen]].ravel()),
+            model.landmark_barycentrics.double().numpy()[visible].ravel(),
+            (np.repeat(np.arange(len(visible)), 3), faces[corners[visible]].ravel()),
         ),
-        shape=(len(seen), num_vertices),
+        shape=(len(visible), num_vertices),
     )
-    kept = np.flatnonzero(body)
-    laplacian, mass, reader = laplacian[kept][:, kept], mass[kept], reader[:, kept]
+    body_vertices = np.flatnonzero(body)
+    laplacian, mass, reader = (
+        laplacian[body_vertices][:, body_vertices],
+        mass[body_vertices],
+        reader[:, body_vertices],
+    )
     precision = laplacian @ sparse.diags(1 / mass) @ laplacian + sparse.diags(mass / _FADE**4)
-    spread = splu(precision.tocsc()).solve(reader.T.toarray())  # [body, seen]
+    spread = splu(precision.tocsc()).solve(reader.T.toarray())  # [body, visible]
     covariance = reader @ spread
-    variances, directions = np.linalg.eigh(covariance / np.trace(covariance) * len(seen))
+    variances, directions = np.linalg.eigh(covariance / np.trace(covariance) * len(visible))
     order = np.argsort(-variances)[:count]
-    scale = np.sqrt(len(seen) / np.trace(covariance))
+    scale = np.sqrt(len(visible) / np.trace(covariance))
     modes = np.zeros((len(order), num_vertices))
-    modes[:, kept] = (spread @ directions[:, order] * (scale**2 / np.sqrt(variances[order]))).T
+    modes[:, body_vertices] = (
+        spread @ directions[:, order] * (scale**2 / np.sqrt(variances[order]))
+    ).T
     _carry_along(modes, vertices, labels, body)
     return torch.from_numpy(modes)
 
@@ -181,7 +187,7 @@ def _without_similarity(fields: Tensor, model) -> Tensor:
     generators += [torch.linalg.cross(axis.expand_as(points), points - centre) for axis in axes]
     generators.append(points - centre)
     generators = torch.stack(generators)  # [7, V, 3]
-    seen = at_landmarks(model, generators)[:, : IRISES[0]].reshape(7, -1)
+    visible = at_landmarks(model, generators)[:, : IRISES[0]].reshape(7, -1)
     values = at_landmarks(model, fields)[:, : IRISES[0]].reshape(len(fields), -1)
-    amounts = torch.linalg.lstsq(seen.T, values.T).solution  # [7, N]
+    amounts = torch.linalg.lstsq(visible.T, values.T).solution  # [7, N]
     return fields - torch.einsum("gn,gvd->nvd", amounts, generators)

@@ -37,15 +37,15 @@ def solve_in_time(
     return solution.reshape(num_frames, size)
 
 
-def hold(
-    blocks: np.ndarray, first: np.ndarray, second: np.ndarray, right: np.ndarray, held: np.ndarray
+def fix(
+    blocks: np.ndarray, first: np.ndarray, second: np.ndarray, right: np.ndarray, fixed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The same system with the unknowns marked in ``held`` [T, P] taken out: their solution becomes
-    zero."""
-    free = (~held).astype(blocks.dtype)
+    """The same system with the unknowns marked in ``fixed`` [T, P] taken out: their solution
+    becomes zero."""
+    free = (~fixed).astype(blocks.dtype)
     blocks = blocks * free[:, :, None] * free[:, None, :]
     index = np.arange(blocks.shape[1])
-    blocks[:, index, index] += held
+    blocks[:, index, index] += fixed
     count = second.shape[1]
     return (
         blocks,

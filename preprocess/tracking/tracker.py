@@ -129,16 +129,19 @@ def track(
     found = (confidence.sum(-1) > 0) & torch.isfinite(landmarks).all(-1).all(-1)
     if int(found.sum()) < config.min_frames:
         raise UserError(
-            f"tracking: the face was found in {int(found.sum())} of {num_frames} frames, and at least "
+            f"tracking: the face was found in {int(found.sum())} of {num_frames} frames, and at "
+            "least "
             f"{config.min_frames} are needed; use a video in which the face is visible and large"
         )
     basis = build_shape_basis(model, config)
     rig = build_rig(model, basis.landmarks, config)
-    seen, motion = _start(landmarks[found], confidence[found], K, rig, clock[found.numpy()], config)
-    motion, angles, coefficients, energies = _alternate(
-        model, rig, basis, seen, motion, config, progress
+    observed, motion = _start(
+        landmarks[found], confidence[found], K, rig, clock[found.numpy()], config
     )
-    coefficients = _snapped(coefficients, basis, motion, rig, seen, config)
+    motion, angles, coefficients, energies = _alternate(
+        model, rig, basis, observed, motion, config, progress
+    )
+    coefficients = _snapped(coefficients, basis, motion, rig, observed, config)
 
     states = _states(motion, angles, rig, clock, found)
     identity = _identity(coefficients, basis)
@@ -221,19 +224,19 @@ def _start(
     rotation, translation = initial_poses(K, rig.rest, points, weights)
     scale = _percent_per_pixel(K, translation, rig)
     metric = residual_metric(points, rig.rest, config) * scale[:, None, None, None]
-    seen = Observations(
+    observed = Observations(
         K, points, weights, metric, scale, Timeline.from_times(clock, config.max_gap_s)
     )
     controls = torch.zeros(len(points), len(rig.control_names), dtype=torch.float64)
     gaze_expression = torch.zeros(len(points), rig.expression.shape[0], dtype=torch.float64)
-    return seen, Motion(rotation, translation, controls, gaze_expression)
+    return observed, Motion(rotation, translation, controls, gaze_expression)
 
 
 def _alternate(
     model,
     rig: LandmarkRig,
     basis: ShapeBasis,
-    seen: Observations,
+    observed: Observations,
     motion: Motion,
     config: TrackerConfig,
     progress: bool,
@@ -243,23 +246,25 @@ def _alternate(
     from tqdm import tqdm
 
     coefficients = torch.zeros(len(basis.prior), dtype=torch.float64)
-    angles = torch.zeros(len(seen), 2, 2, dtype=torch.float64)
+    angles = torch.zeros(len(observed), 2, 2, dtype=torch.float64)
     names = tuple(model.expression_names)
     energies: list[float] = []
     bar = tqdm(range(config.iterations), desc="tracking", unit="iteration", disable=not progress)
     for iteration in bar:
         full = iteration >= config.pose_iterations
         motion, energy, losses = step(
-            motion, rig.neutral(coefficients), rig, seen, config, move_expression=full
+            motion, rig.neutral(coefficients), rig, observed, config, move_expression=full
         )
         energies.append(energy + 0.5 * float((basis.prior * coefficients**2).sum()))
         bar.set_postfix_str(f"residual {float((2 * losses.median()).sqrt()):.2f} %")
         if not full:
             continue
         trust = frame_weights(losses, config)
-        coefficients = shape_step(coefficients, basis, motion, rig, seen, trust, config)
+        coefficients = shape_step(coefficients, basis, motion, rig, observed, trust, config)
         centers = model.shaped(_identity(coefficients, basis)).joint_centers.double()
-        angles = gaze.gaze_step(angles, rig.neutral(coefficients), centers, motion, seen, config)
+        angles = gaze.gaze_step(
+            angles, rig.neutral(coefficients), centers, motion, observed, config
+        )
         motion = dataclasses.replace(motion, gaze_expression=gaze_expression(angles, names))
         if (
             iteration > config.pose_iterations + 2
@@ -275,16 +280,16 @@ def _snapped(
     basis: ShapeBasis,
     motion: Motion,
     rig: LandmarkRig,
-    seen: Observations,
+    observed: Observations,
     config: TrackerConfig,
 ) -> Tensor:
     """The shape [S] after ``config.snap_steps``."""
     prior = basis.prior.clone()
     prior[basis.num_identity :] *= config.snap_relief
     eased = dataclasses.replace(basis, prior=prior)
-    trust = torch.ones(len(seen), dtype=torch.float64)
+    trust = torch.ones(len(observed), dtype=torch.float64)
     for _ in range(config.snap_steps):
-        coefficients = shape_step(coefficients, eased, motion, rig, seen, trust, config)
+        coefficients = shape_step(coefficients, eased, motion, rig, observed, trust, config)
     return coefficients
 
 

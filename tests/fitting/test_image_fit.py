@@ -19,7 +19,7 @@ from likeness.fitting.recolouring import check_recolourable, recolour
 from likeness.fitting.recolouring.colours import RecolourConfig
 from likeness.fitting.seedings import AUTO, SEEDINGS
 from likeness.ops.harmonics import C0
-from likeness.preprocess.portraits.capture import PictureOptions, build_capture
+from likeness.preprocess.portraits.capture import PortraitOptions, build_capture
 from likeness.renderers import create
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.config_files import load_preset
@@ -30,7 +30,7 @@ from tests import synthetic_images, toys
 from tests.contract.test_avatars import make
 
 CONFIG = load_preset("one-picture", FitConfig, ["seeds.num_gaussians=6000"])
-OPTIONS = PictureOptions(224, synthetic_images.FOCAL, "selfie")
+OPTIONS = PortraitOptions(224, synthetic_images.FOCAL, "selfie")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def test_a_whole_clip_is_whole(shared_clip):
 
 def test_bits_flipped_in_the_middle_of_a_stream(shared_clip, tmp_path):
     data = bytearray(shared_clip("subject_c").read_bytes())
-    # of 222,000 bytes in one group of pictures
+    # of 222,000 bytes in one group of images
     for place in np.random.default_rng(0).integers(90_000, 130_000, 20):
         data[place] ^= 16
     path = tmp_path / "a.mp4"

@@ -14,7 +14,7 @@ def test_points_are_pixels_in_the_order_of_the_detector():
     assert found.points.shape == (3, 478, 2) and found.points.dtype == np.float32
     assert found.found.all() and found.num_faces.tolist() == [1, 1, 1]
     right_eye, left_eye = (found.points[-1, i] for i in EYE_CORNERS)
-    assert right_eye[0] < left_eye[0]  # the subject's right is at the picture's left
+    assert right_eye[0] < left_eye[0]  # the subject's right is at the image's left
     assert found.points[-1, FOREHEAD, 1] < right_eye[1] < found.points[-1, CHIN, 1]
     assert 40 < eye_distances(found.points[-1]) < 80
 

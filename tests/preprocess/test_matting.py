@@ -1,5 +1,5 @@
-"""The parts of the matting model ``selfie`` on pictures whose alpha is known, the whole on real clips, and
-the choice."""
+"""The parts of the matting model ``selfie`` on images whose alpha is known, the whole on real
+clips, and the choice."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from likeness.preprocess.matting.refine import RefineConfig, refine
 from likeness.preprocess.matting.selfie import SelfieMatting, _main_part
 from likeness.preprocess.matting.temporal import motion_aware_mean
 from likeness.scene.errors import UserError
+from tests.documentation import code_under
 
 SIZE = 256
 
@@ -292,6 +293,17 @@ def test_auto_takes_modnet_only_where_its_weights_are(monkeypatch, tmp_path):
     assert choose(MattingChoice("selfie"))[0].name == "selfie"
     with pytest.raises(UserError, match="auto, selfie, modnet; got 'magic'"):
         choose(MattingChoice("magic"))
+
+
+def test_the_model_of_the_documentation():
+    scope: dict = {}
+    (code,) = code_under("docs/extending.md", "A matting model")
+    exec(code, scope)
+    frames = np.full((3, 40, 50, 3), (30, 200, 40), np.uint8)
+    frames[:, 10:30, 10:30] = (200, 150, 140)
+    mattes = list(scope["load"](MattingChoice("green")).mattes(iter(frames)))
+    assert len(mattes) == 3 and mattes[0].dtype == np.uint8 and mattes[0].shape == (40, 50)
+    assert (mattes[2][10:30, 10:30] == 255).all() and mattes[2].sum() == 255 * 400
 
 
 def test_mattes_are_silent_and_the_package_is_light():

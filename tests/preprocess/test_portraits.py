@@ -1,4 +1,4 @@
-"""Still pictures: every kind that people have, the face in them, and the capture that they
+"""Still images: every kind that people have, the face in them, and the capture that they
 become."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from likeness.preprocess.portraits.capture import PictureOptions, build_capture
+from likeness.preprocess.portraits.capture import PortraitOptions, build_capture
 from likeness.preprocess.portraits.faces import find_face, open_detector
 from likeness.preprocess.portraits.reading import read_still
 from likeness.preprocess.quality import head_angles
@@ -17,7 +17,7 @@ from likeness.scene.errors import UserError
 from likeness.scene.frame_images import load_rgba
 from tests import synthetic_images
 
-OPTIONS = PictureOptions(size=192, focal=synthetic_images.FOCAL, matting="selfie")
+OPTIONS = PortraitOptions(size=192, focal=synthetic_images.FOCAL, matting="selfie")
 
 
 def coloured(width: int = 96, height: int = 80) -> np.ndarray:
@@ -231,7 +231,7 @@ class TestCaptures:
         cut = np.dstack([synthetic_images.picture(), synthetic_images.alpha()])
         path = synthetic_images.save(tmp_path / "cut.png", cut)
         capture = build_capture(
-            [path], tmp_path / "capture", PictureOptions(320, None, "selfie"), download=False
+            [path], tmp_path / "capture", PortraitOptions(320, None, "selfie"), download=False
         )
         assert (
             np.abs(
@@ -252,6 +252,6 @@ class TestCaptures:
     def test_paintings_can_be_followed(self, shared_data, tmp_path, name):
         path = shared_data(f"portraits/{name}.jpg")
         capture = build_capture(
-            [path], tmp_path / "capture", PictureOptions(matting="selfie"), download=False
+            [path], tmp_path / "capture", PortraitOptions(matting="selfie"), download=False
         )
         assert capture.report["pictures"][0]["residual_percent"] < 2.0

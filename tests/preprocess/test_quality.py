@@ -166,7 +166,8 @@ def test_the_part_of_a_cut_video_that_is_used_is_named():
     report["frames"] |= {"cuts_s": [3.0, 20.04], "part_s": [3.0, 20.04]}
     (found,) = quality.warnings(report)
     assert found["what"] == (
-        "the video is cut (at 3.0 s, 20.0 s): the part from 3.0 to 20.0 s is used, the rest is left out"
+        "the video is cut (at 3.0 s, 20.0 s): the part from 3.0 to 20.0 s is used, the rest is "
+        "left out"
     )
 
 

@@ -20,7 +20,7 @@ from likeness.preprocess.tracking.projection import (
 )
 from likeness.preprocess.tracking.rig import build_rig
 from likeness.preprocess.tracking.shape import build_shape_basis
-from likeness.preprocess.tracking.solver import hold, solve_in_time
+from likeness.preprocess.tracking.solver import fix, solve_in_time
 from likeness.scene.capture import Identity
 from likeness.scene.gaze import gaze_expression, gaze_quats
 from likeness.scene.head_state import HeadState
@@ -67,7 +67,7 @@ def test_banded_solve_equals_a_dense_one(num_frames):
     expected = np.zeros(free.shape)
     expected[free] = np.linalg.solve(dense[free][:, free], right.ravel()[free])
     np.testing.assert_allclose(
-        solve_in_time(*hold(blocks, first, second, right, held)).ravel(), expected, atol=1e-10
+        solve_in_time(*fix(blocks, first, second, right, held)).ravel(), expected, atol=1e-10
     )
 
 

@@ -99,7 +99,10 @@ def test_a_name_that_is_no_text(tmp_path):
     path = videos.write_video(tmp_path / "a.mp4", videos.counting_images(5)).rename(
         tmp_path / os.fsdecode(b"\xff.mp4")
     )
-    count = "import sys, likeness.preprocess.video as v; print(sum(1 for _ in v.VideoReader(v.open_video(sys.argv[1]))))"
+    count = (
+        "import sys, likeness.preprocess.video as v; print(sum(1 for _ in "
+        "v.VideoReader(v.open_video(sys.argv[1]))))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", count, path], capture_output=True, text=True, cwd=ROOT
     )

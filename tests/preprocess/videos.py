@@ -14,7 +14,7 @@ from likeness.preprocess.video import import_cv2
 def write_video(
     path: Path, images: Iterable[np.ndarray], fps: float = 25.0, codec: str = "mp4v"
 ) -> Path:
-    """Writes RGB pictures [H, W, 3] uint8."""
+    """Writes RGB images [H, W, 3] uint8."""
     cv2 = import_cv2()
     writer = None
     for image in images:
@@ -29,7 +29,7 @@ def write_video(
 
 
 def counting_images(count: int, width: int = 96, height: int = 64) -> Iterable[np.ndarray]:
-    """Pictures whose brightness in the middle tells their number (see ``read_number``); the top
+    """Images whose brightness in the middle tells their number (see ``read_number``); the top
     left corner is red."""
     for number in range(count):
         image = np.zeros((height, width, 3), np.uint8)
@@ -44,7 +44,7 @@ def read_number(image: np.ndarray) -> int:
 
 def portrait(size: int = 256) -> np.ndarray:
     """A public-domain photograph of a face (NASA; ships with scikit-image), face height about half
-    the picture."""
+    the image."""
     from skimage.data import astronaut
 
     cv2 = import_cv2()

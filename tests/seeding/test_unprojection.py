@@ -9,7 +9,7 @@ import torch
 from likeness.head_models import shaped_head
 from likeness.head_models.regions import lid_vertices
 from likeness.ops.deform import deform, displacement
-from likeness.preprocess.portraits.capture import PictureOptions, build_capture
+from likeness.preprocess.portraits.capture import PortraitOptions, build_capture
 from likeness.renderers import create
 from likeness.scene.frame_images import FrameStore, composite, load_rgba
 from likeness.seeding.config import SeedingConfig
@@ -29,7 +29,7 @@ def capture(tmp_path_factory):
     return build_capture(
         [path],
         folder / "capture",
-        PictureOptions(192, synthetic_images.FOCAL, "selfie"),
+        PortraitOptions(192, synthetic_images.FOCAL, "selfie"),
         download=False,
     )
 
@@ -129,7 +129,7 @@ class TestGuesses:
 
     def test_the_hidden_half_of_a_turned_face_is_its_mirror_image(self, tmp_path):
         path = synthetic_images.save(tmp_path / "turned.png", synthetic_images.picture(yaw=35))
-        options = PictureOptions(192, synthetic_images.FOCAL, "selfie")
+        options = PortraitOptions(192, synthetic_images.FOCAL, "selfie")
         capture = build_capture([path], tmp_path / "capture", options, download=False)
         shaped = shaped_head(capture)
         seen = SourceView.of(capture.frames[0], FrameStore(capture, capture.train).get(0), shaped)

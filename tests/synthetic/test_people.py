@@ -39,7 +39,7 @@ def test_they_are_captures_whose_truth_fits_their_pictures(made):
             _, matte = frames.get(index)
             column, row = frame.landmarks.round().long().unbind(-1)
             inside = (column.clamp(0, 63) == column) & (row.clamp(0, 63) == row)
-            # Landmarks that the picture shows lie on the person.
+            # Landmarks that the image shows lie on the person.
             assert (
                 inside.float().mean() > 0.7 and matte[row[inside], column[inside], 0].mean() > 0.9
             )
