@@ -18,7 +18,7 @@ from likeness.playback.player import Player
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.head_state import HeadState
-from likeness.scene.image_files import save_image
+from likeness.scene.image_files import save_rgb
 from likeness.synthetic.errors import errors
 from likeness.synthetic.truth import DemoTruth
 
@@ -78,10 +78,8 @@ def psnr_by_yaw(
                 image = way(frame.state, camera).clamp(0, 1).cpu()
                 values[name].append(psnr(image, expected))
                 if pictures is not None and index == chosen[0] and number == 0:
-                    pictures.mkdir(parents=True, exist_ok=True)
                     pair = to_uint8(torch.cat([expected, image], 1))
-                    path = pictures / f"yaw_{yaw:+d}.png"
-                    save_image(path, np.ascontiguousarray(pair[..., ::-1]))
+                    save_rgb(pictures / f"yaw_{yaw:+d}.png", pair)
         for name in ways:
             views[name][f"{yaw:+d}"] = sum(values[name]) / len(values[name])
     return views

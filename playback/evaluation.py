@@ -25,7 +25,7 @@ from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
 from likeness.scene.files import write_json
 from likeness.scene.frame_images import composite, load_rgba
-from likeness.scene.image_files import save_image
+from likeness.scene.image_files import save_rgb
 
 TRAIN_SAMPLES = 24
 
@@ -125,14 +125,12 @@ def write_heldout(
     avatar, error)."""
     image = image_of(Player(bundle, device), capture)
     folder = root / "heldout"
-    folder.mkdir(parents=True, exist_ok=True)
     with open_film(root / "heldout.mp4", capture.fps) as film:
         for index in capture.test:
             frame = capture.frames[index]
             truth, avatar = to_uint8(composite(load_rgba(frame))), to_uint8(image(index))
-            for name, picture in (("truth", truth), ("avatar", avatar)):
-                path = folder / f"{frame.image_path.stem}_{name}.png"
-                save_image(path, np.ascontiguousarray(picture[..., ::-1]))
+            save_rgb(folder / f"{frame.image_path.stem}_truth.png", truth)
+            save_rgb(folder / f"{frame.image_path.stem}_avatar.png", avatar)
             film.write(np.concatenate([truth, avatar, error_map(truth, avatar)], 1))
 
 

@@ -25,7 +25,7 @@ from likeness.scene.capture import Capture
 from likeness.scene.files import write_json
 from likeness.scene.frame_images import composite, load_rgba
 from likeness.scene.head_state import HeadState
-from likeness.scene.image_files import save_image
+from likeness.scene.image_files import save_rgb
 
 FOLDER = "pictures"
 YAWS = (-30.0, -15.0, 0.0, 15.0, 30.0)
@@ -83,7 +83,7 @@ def show(bundle: AvatarBundle, capture: Capture, folder: Path, *, device: str = 
     for number, index in enumerate(capture.train[:_MAX_SOURCES]):
         truth, avatar = composite(load_rgba(capture.frames[index])), image(index)
         row = [to_uint8(truth), to_uint8(avatar), error_map(truth, avatar)]
-        _write(folder / f"source_{number}.png", sheet([row]))
+        save_rgb(folder / f"source_{number}.png", sheet([row]))
     front = front_camera(bundle)
 
     def view(camera: Camera, expression: dict[str, float]) -> np.ndarray:
@@ -91,9 +91,9 @@ def show(bundle: AvatarBundle, capture: Capture, folder: Path, *, device: str = 
         return to_uint8(player.step(with_values(bundle, expression), camera, white).rgb)
 
     views = [view(turned(front, Angle(yaw)), {}) for yaw in YAWS]
-    _write(folder / "turntable.png", sheet([views], [[f"yaw {yaw:+g}" for yaw in YAWS]]))
+    save_rgb(folder / "turntable.png", sheet([views], [[f"yaw {yaw:+g}" for yaw in YAWS]]))
     faces = [view(front, values) for values in EXPRESSIONS.values()]
-    _write(folder / "expressions.png", sheet([faces], [list(EXPRESSIONS)]))
+    save_rgb(folder / "expressions.png", sheet([faces], [list(EXPRESSIONS)]))
 
 
 def show_edit(
@@ -111,7 +111,7 @@ def show_edit(
         old, new = (image(index) for image in images)
         edited = composite(load_rgba(capture.frames[index]))
         labels = ["before", "edited picture", "after"]
-        _write(folder / f"edit_{number}.png", sheet([[old, edited, new]], [labels]))
+        save_rgb(folder / f"edit_{number}.png", sheet([[old, edited, new]], [labels]))
 
 
 def with_values(bundle: AvatarBundle, values: dict[str, float]) -> HeadState:
@@ -134,8 +134,3 @@ def front_camera(bundle: AvatarBundle) -> Camera:
     K[0, 2], K[1, 2] = camera.width / 2, camera.height / 2
     eye = centre + camera.K.new_tensor([0.0, 0.0, float((camera.center - centre).norm())])
     return Camera.looking_at(K, eye, centre, up, camera.width, camera.height)
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_image(path, np.ascontiguousarray(image[..., ::-1]))

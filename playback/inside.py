@@ -15,7 +15,7 @@ from likeness.playback.player import Player
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
-from likeness.scene.image_files import save_image
+from likeness.scene.image_files import save_rgb
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 FOLDER = "inside"
@@ -46,10 +46,8 @@ def write_inside(
     for name, state in (("points_canonical", still), ("points_deformed", strongest)):
         images[name] = np.concatenate([_points(player, state, yaw) for yaw in (0.0, _SIDE)], 1)
     images |= {name: to_uint8(image) for name, image in bundle.avatar.images().items()}
-    folder = root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
-        save_image(folder / f"{name}.png", np.ascontiguousarray(image[..., ::-1]))
+        save_rgb(root / FOLDER / f"{name}.png", image)
 
 
 @torch.no_grad()

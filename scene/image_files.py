@@ -67,3 +67,11 @@ def save_image(path: Path, image: NDArray[Any]) -> None:
     import cv2
 
     write_bytes(path, cv2.imencode(Path(path).suffix, image)[1].tobytes())
+
+
+def save_rgb(path: Path, image: NDArray[Any]) -> None:
+    """``save_image`` of RGB or RGBA, uint8 [H, W, 3 or 4]; makes the folder where there is none."""
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_image(path, np.ascontiguousarray(image[..., [2, 1, 0, 3][: image.shape[2]]]))

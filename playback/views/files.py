@@ -25,7 +25,7 @@ from likeness.playback.views.rendering import Channel, Shot, ViewRenderer
 from likeness.playback.views.sheets import sheet
 from likeness.scene.errors import UserError
 from likeness.scene.files import atomic_path, check_writable, write_json
-from likeness.scene.image_files import save_image
+from likeness.scene.image_files import save_rgb
 from likeness.scene.reading import read_json
 
 _MANIFEST, _FORMAT, _FORMAT_VERSION = "views.json", "views", 1
@@ -80,7 +80,7 @@ def write_views(
     if path.suffix.lower() == ".png":
         for channels in (_tiled(shot, renderer) for shot in progress(shots)):
             for target, channel in zip(paths, channels.values()):
-                _write_png(target, channel.image)
+                save_rgb(target, channel.image)
                 if channel.values is not None:
                     _write_npy(target.with_suffix(".npy"), channel.values)
         return paths
@@ -146,7 +146,7 @@ def _write_folder(
             channels = renderer.render(shot.state, camera)
             for name, path in paths:
                 if path.suffix == ".png":
-                    _write_png(path, channels[name].image)
+                    save_rgb(path, channels[name].image)
                 elif (values := channels[name].values) is not None:
                     _write_npy(path, values)
     return [folder]
@@ -219,11 +219,6 @@ def _key(shots: list[Shot], renderer: ViewRenderer) -> str:
     for source in sorted(sources | {root / "renderers" / "screen_refiner.py"}):
         digest.update(source.read_bytes())
     return digest.hexdigest()
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    order = [2, 1, 0, 3][: image.shape[2]]
-    save_image(path, np.ascontiguousarray(image[..., order]))
 
 
 def _write_npy(path: Path, values: np.ndarray) -> None:
