@@ -19,7 +19,7 @@ from likeness.export.sensitivity import sensitivity
 from likeness.export.teacher import Lesson, ask, is_moving, thin, values_per_gaussian
 from likeness.fitting.avatars import AvatarModel, AvatarShape
 from likeness.fitting.avatars.anchoring import bent_pose
-from likeness.fitting.avatars.linear import TRANSLATION_M, ROTATION_RAD, Linear, LinearConfig
+from likeness.fitting.avatars.linear import ROTATION_RAD, TRANSLATION_M, Linear, LinearConfig
 from likeness.fitting.bundle import AvatarBundle
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.renderers import create

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.avatars import AvatarModel
-from likeness.fitting.avatars.linear import TRANSLATION_M, ROTATION_RAD
+from likeness.fitting.avatars.linear import ROTATION_RAD, TRANSLATION_M
 from likeness.fitting.bundle import AvatarBundle
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.scene.camera import Camera

@@ -53,7 +53,7 @@ from likeness.export.fidelity import agreement, images
 from likeness.export.quantized import ArrayFile
 from likeness.export.sampling import teaching_states
 from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
-from likeness.fitting.avatars.linear import TRANSLATION_M, ROTATION_RAD, Linear
+from likeness.fitting.avatars.linear import ROTATION_RAD, TRANSLATION_M, Linear
 from likeness.fitting.bundle import AvatarBundle
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.ops.deform import lattice_description
