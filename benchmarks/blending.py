@@ -1,6 +1,6 @@
 """How a fit's bases are blended best on a device: Gaussian by Gaussian, or code by code.
 
-    python -m benchmarks.blending --device cuda [--gaussians 20000 50000] [--states 1 4 8] [--json FILE]
+    python -m benchmarks.blending --device cuda [--gaussians 20000] [--states 1 4 8] [--json FILE]
 
 Bases are [N, B, f] in a fit, because densification and the optimizer work on Gaussians. "as it is"
 is what fits call (``likeness.ops.blend``), on CUDA a tiny product for each Gaussian;
@@ -11,17 +11,15 @@ same to rounding, which is checked.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.common.device_times import between
-from benchmarks.common.figures import Kept, announced
+from benchmarks.common.figures import Kept, announced, parser, table
 from likeness.ops import blend as bases
 from likeness.ops.blend import BlendBasis
 
@@ -77,34 +75,22 @@ def measure(device: str, count: int, states: int, rounds: int) -> list[dict[str,
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The figures as a table."""
-    lines = ["| form | Gaussians | states | blend, ms | with its gradient, ms |", "|" + "---|" * 5]
-    for row in rows:
-        cells = f"| {row['form']} | {row['gaussians']} | {row['states']} | "
-        lines.append(f"{cells}{row['forward_ms']:.3f} | {row['both_ms']:.3f} |")
-    return "\n".join(lines)
+    titles = ("form", "Gaussians", "states", "blend, ms", "with its gradient, ms")
+    keys = ("form", "gaussians", "states")
+    times = ("forward_ms", "both_ms")
+    lines = [[*(r[k] for k in keys), *(f"{r[k]:.3f}" for k in times)] for r in rows]
+    return table(titles, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
-    parser.add_argument(
-        "--gaussians", type=int, nargs="+", default=[20_000], metavar="N", help="default: 20000"
-    )
-    parser.add_argument(
-        "--states", type=int, nargs="+", default=[1, 4, 8], metavar="N", help="default: 1 4 8"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=50, metavar="N", help="per figure (default: 50)"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="of the CPU (default: 1)"
-    )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the figures here, as they come"
-    )
-    options = parser.parse_args(arguments)
+    options = parser(__doc__)
+    add = options.add_argument
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="[cpu]")
+    add("--gaussians", type=int, nargs="+", default=[20_000], metavar="N", help="[20000]")
+    add("--states", type=int, nargs="+", default=[1, 4, 8], metavar="N", help="[1 4 8]")
+    add("--rounds", type=int, default=50, metavar="N", help="per figure [50]")
+    add("--threads", type=int, default=1, metavar="N", help="of the CPU [1]")
+    options = options.parse_args(arguments)
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     kept = Kept(options.json, machine=announced(device=options.device, threads=options.threads))

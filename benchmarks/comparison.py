@@ -2,7 +2,7 @@
 
     python -m benchmarks.comparison --videos a.mp4 b.mp4 --minutes 10 --jobs 2 --threads 1
     python -m benchmarks.comparison --changes --videos a.mp4 b.mp4 --iterations 2000
-    python -m benchmarks.comparison --ablations headgas gaussianhead --captures DIR --iterations 2000
+    python -m benchmarks.comparison --ablations headgas --captures DIR --iterations 2000
 
 Without --changes and --ablations all presets; with --changes the default preset without each of its
 parts; with --ablations the ablations of the papers, against the full model of the preset.

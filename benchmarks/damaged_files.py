@@ -1,7 +1,7 @@
 """Reads damaged files by every reader, and shows what came of each: accepted, refused in one clear
 line, or bad.
 
-    python -m benchmarks.damaged_files                      10,000 files and more, the same ones each time
+    python -m benchmarks.damaged_files         10,000 files and more, the same ones each time
     python -m benchmarks.damaged_files --only capture --cases 2000 --seed 7
 
 Bad is whatever is not a UserError of one line of at most 500 printable characters: another
@@ -28,8 +28,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from benchmarks.common import figures
 from benchmarks.common.damage import Reader, damaged
-from benchmarks.common.figures import parser
 from likeness.cli import command_line
 from likeness.cli.command_line import positive_int, positive_number
 from likeness.scene.files import check_writable, write_json
@@ -127,7 +127,8 @@ def _outcome(files: _Files, case: Case, limits: Limits) -> Result:
             problem = f"memory: {message}"
     except BaseException as error:  # noqa: BLE001 (whatever it is, it is what is looked for)
         where = traceback.extract_tb(error.__traceback__)[-1]
-        problem = f"{type(error).__name__}: {str(error)[:200]!r} ({Path(where.filename).name}:{where.lineno})"
+        line = f"{Path(where.filename).name}:{where.lineno}"
+        problem = f"{type(error).__name__}: {str(error)[:200]!r} ({line})"
     seconds, megabytes = time.monotonic() - begun, max(_peak_mb() - before, 0.0)
     if not problem and megabytes > limits.megabytes:
         problem = f"took {megabytes:.0f} MB"
@@ -209,22 +210,17 @@ def _follow(
 def table(results: list[Result]) -> str:
     """A line for each reader, and the bad ones."""
     readers = list(dict.fromkeys(result.case.reader for result in results))
-    lines = [
-        f"{'reader':30} {'files':>7} {'accepted':>9} {'refused':>8} {'bad':>5} {'most MB':>8} {'slowest s':>10}"
-    ]
+    rows = []
     for reader in [*readers, ""]:
         part = [result for result in results if reader in ("", result.case.reader)]
-        counts = [
-            sum(result.outcome == kind for result in part) for kind in (ACCEPTED, REFUSED, BAD)
-        ]
+        outcomes = [result.outcome for result in part]
+        counts = [outcomes.count(kind) for kind in (ACCEPTED, REFUSED, BAD)]
         most, slowest = max(r.megabytes for r in part), max(r.seconds for r in part)
-        lines.append(
-            f"{reader or 'all':30} {len(part):7} {counts[0]:9} {counts[1]:8} {counts[2]:5} {most:8.0f} {slowest:10.2f}"
-        )
+        rows.append((reader or "all", len(part), *counts, f"{most:.0f}", f"{slowest:.2f}"))
+    titles = ("reader", "files", ACCEPTED, REFUSED, BAD, "most MB", "slowest s")
     bad = [result for result in results if result.outcome == BAD]
-    return "\n".join(
-        [*lines, *(f"bad: {r.case.reader}, number {r.case.number}: {r.said}" for r in bad)]
-    )
+    lines = (f"bad: {r.case.reader}, number {r.case.number}: {r.said}" for r in bad)
+    return "\n".join([figures.table(titles, rows), *lines])
 
 
 def main() -> int:
@@ -233,7 +229,7 @@ def main() -> int:
     from benchmarks.common.damaged_readers import READERS
     from likeness.scene.machine import machine
 
-    options = parser(__doc__)
+    options = figures.parser(__doc__)
     add = options.add_argument
     add("--cases", type=positive_int, default=420, metavar="N", help="for each reader [420]")
     add("--seed", type=int, default=0, metavar="N", help="another one is another set of files")
@@ -263,9 +259,8 @@ def main() -> int:
         results = read_damaged(cases, args.seed, Limits(args.memory, args.seconds), watch=watch)
     print(table(results))
     found = machine()
-    print(
-        f"{len(results)} files in {time.monotonic() - begun:.0f} s; {found['processor']}, {found['date']}"
-    )
+    seconds = time.monotonic() - begun
+    print(f"{len(results)} files in {seconds:.0f} s; {found['processor']}, {found['date']}")
     if args.json:
         rows = [dataclasses.asdict(result) for result in results]
         write_json(args.json, {"machine": found, "seed": args.seed, "results": rows})

@@ -1,12 +1,12 @@
 """Whole training steps a second by preset, where the time of a step goes, and how near that is to
 the machine's limits.
 
-    python -m benchmarks.fitting [--presets headgas gaussianhead default] [--gaussians 20000] [--size 512] [--threads 2]
+    python -m benchmarks.fitting [--presets headgas default] [--gaussians 20000] [--size 512]
     python -m benchmarks.fitting --batch 1 2 4 8
 
 A step is what a fit does: frame, avatar, rendering, losses (without VGG), all gradients, the
-optimizer. The scene is that of benchmarks/common/synthetic_head.py. The parts are timed with the graph cut
-between them; their limit is what the bytes and the operations that they cannot do without would
+optimizer. The scene is that of benchmarks.common.synthetic_head. The parts are timed with the graph
+cut between them; their limit is what the bytes and the operations that they cannot do without would
 take at the speeds measured in the same run. With several --batch: what steps of so many frames
 (schedule.batch) gain, in images a second.
 """
@@ -151,8 +151,8 @@ def _steps(options: argparse.Namespace, kept: Kept) -> None:
             )
             kept.note()
             print(
-                f"\n{preset}, {count} Gaussians, batches of {batch}: {row['steps_per_s']} steps/s (best "
-                f"{row['best_steps_per_s']}, {row['cpu_ms']:.0f} ms of CPU each)\n"
+                f"\n{preset}, {count} Gaussians, batches of {batch}: {row['steps_per_s']} steps/s "
+                f"(best {row['best_steps_per_s']}, {row['cpu_ms']:.0f} ms of CPU each)\n"
             )
             print(parts_table(preset, row["parts"]), flush=True)
     if len(options.batch) > 1:

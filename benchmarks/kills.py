@@ -2,8 +2,9 @@
 
 Each trial is one capture or run that is killed (SIGKILL, the whole process group) up to KILLS_EACH
 times at moments that a seed chooses, and then left to finish. Its result must equal that of a run
-that nobody disturbed, to the last bit: pictures, mattes and states of a capture; the bundle's tensors and all figures of a run. Work
-is saved every fifth of a second, so that kills meet it in all states.
+that nobody disturbed, to the last bit: images, mattes and states of a capture; the bundle's tensors
+and all figures of a run. Work is saved every fifth of a second, so that kills meet it in all
+states.
 
 Example: python -m benchmarks.kills --preprocessing 20 --fits 20 --out /tmp/kills
 """
@@ -166,7 +167,8 @@ def trials(job: Job, kills: int, folder: Path, seed: int) -> tuple[Path, list[st
         raise SystemExit(f"error: {job.kind} fails undisturbed: {reference.output}")
     wanted = job.result(calm)
     print(
-        f"{job.kind}: {reference.seconds:.1f} s undisturbed, at work from {reference.begun_s:.1f} s on",
+        f"{job.kind}: {reference.seconds:.1f} s undisturbed, at work from "
+        f"{reference.begun_s:.1f} s on",
         flush=True,
     )
     wrong: list[str] = []
@@ -195,10 +197,8 @@ def trials(job: Job, kills: int, folder: Path, seed: int) -> tuple[Path, list[st
                 f"{job.kind} {number}: differs in {len(different)}: {', '.join(different[:5])}"
             )
         state = "differs" if wrong and wrong[-1].startswith(f"{job.kind} {number}:") else "equal"
-        print(
-            f"{job.kind} {number}: killed at {', '.join(f'{s:.1f}' for s in at) or 'no time'} s: {state}",
-            flush=True,
-        )
+        moments_s = ", ".join(f"{s:.1f}" for s in at) or "no time"
+        print(f"{job.kind} {number}: killed at {moments_s} s: {state}", flush=True)
         if state == "equal":
             shutil.rmtree(place)
     print(f"{job.kind}: {done} kills in {number} trials, {len(wrong)} wrong", flush=True)

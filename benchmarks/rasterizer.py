@@ -2,9 +2,10 @@
 
     python -m benchmarks.rasterizer [--json FILE] [--threads 1 2] [--quick]
 
-The scene is that of benchmarks/common/synthetic_head.py. Backward includes the gradients of all fields, of the
-camera's pose and of the screen means. Printed are the median, the fastest run, and the processor
-time of the fastest run over all threads: on a machine with other work to do, the last says most.
+The scene is that of benchmarks.common.synthetic_head. Backward includes the gradients of all
+fields, of the camera's pose and of the screen means. Printed are the median, the fastest run, and
+the processor time of the fastest run over all threads: on a machine with other work to do, the last
+says most.
 """
 
 from __future__ import annotations
@@ -174,7 +175,8 @@ def main() -> None:
         print(f"  {value:6.2f}  {name}")
     plain = against_plain_torch(threads[-1], seconds)
     print(
-        f"  {plain['ratio']:6.1f}  plain PyTorch against this renderer (64², 500 Gaussians, {threads[-1]} threads)"
+        f"  {plain['ratio']:6.1f}  plain PyTorch against this renderer "
+        f"(64², 500 Gaussians, {threads[-1]} threads)"
     )
     if options.json:
         write_json(

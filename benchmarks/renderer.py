@@ -1,25 +1,23 @@
 """The rasteriser alone: forward and backward by the device's own events, many pictures in a row,
 peak memory.
 
-    python -m benchmarks.renderer --device cuda [--gaussians 20000 50000 100000] [--batch 1 4] [--json FILE]
+    python -m benchmarks.renderer --device cuda [--gaussians 20000] [--batch 1 4] [--json FILE]
 
-The scene is that of benchmarks/common/synthetic_head.py: a head of harmonics of degree 3. Forward and backward
-are what a training step asks for (with the gradients of the screen means); "picture" is a rendering
-without gradients, as in playback, one after the other with one wait at the end.
+The scene is that of benchmarks.common.synthetic_head: a head of harmonics of degree 3. Forward and
+backward are what a training step asks for (with the gradients of the screen means); "picture" is a
+rendering without gradients, as in playback, one after the other with one wait at the end.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.common.device_times import PeakMemory, between, pipelined_ms
-from benchmarks.common.figures import Kept, announced
+from benchmarks.common.figures import Kept, announced, parser, table
 from benchmarks.common.synthetic_head import head_like_scene
 from likeness.renderers import Renderer, create
 from likeness.scene.camera import Camera
@@ -75,40 +73,25 @@ def measure(
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The figures as a table."""
-    lines = [
-        "| renderer | Gaussians | size | batch | screen | forward, ms | backward, ms | picture, ms | peak, MB |",
-        "|" + "---|" * 9,
-    ]
+    titles = ("renderer", "Gaussians", "size", "batch", "screen", "forward, ms", "backward, ms")
+    lines = []
     for row in rows:
         peak = "–" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:.0f}"
-        lines.append(
-            f"| {row['renderer']} | {row['gaussians']} | {row['size']}² | {row['batch']} | {row['screen']} | "
-            f"{row['forward_ms']:.3f} | {row['backward_ms']:.3f} | {row['picture_ms']:.3f} | {peak} |"
-        )
-    return "\n".join(lines)
+        cells = [row["renderer"], row["gaussians"], f"{row['size']}²", row["batch"], row["screen"]]
+        cells += [f"{row[f'{part}_ms']:.3f}" for part in ("forward", "backward", "picture")]
+        lines.append([*cells, peak])
+    return table((*titles, "picture, ms", "peak, MB"), lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
-    parser.add_argument(
-        "--gaussians", type=int, nargs="+", default=[20_000, 50_000, 100_000], metavar="N"
-    )
-    parser.add_argument(
-        "--size", type=int, default=512, metavar="PIXELS", help="side of the picture (default: 512)"
-    )
-    parser.add_argument(
-        "--batch", type=int, nargs="+", default=[1, 4], metavar="N", help="pictures (default: 1 4)"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=50, metavar="N", help="per figure (default: 50)"
-    )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the figures here, as they come"
-    )
-    options = parser.parse_args(arguments)
+    options = parser(__doc__)
+    add = options.add_argument
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="[cpu]")
+    add("--gaussians", type=int, nargs="+", default=[20_000, 50_000, 100_000], metavar="N")
+    add("--size", type=int, default=512, metavar="PIXELS", help="side of the image [512]")
+    add("--batch", type=int, nargs="+", default=[1, 4], metavar="N", help="images [1 4]")
+    add("--rounds", type=int, default=50, metavar="N", help="per figure [50]")
+    options = options.parse_args(arguments)
     kept, renderer = (
         Kept(options.json, machine=announced(device=options.device)),
         create("auto", options.device),

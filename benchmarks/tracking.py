@@ -1,5 +1,5 @@
-"""Tracking of synthetic subjects (errors against the truth) and of videos (landmark error, what pictures
-change, cost).
+"""Tracking of synthetic subjects (errors against the truth) and of videos (landmark error, what
+photometric tracking changes, cost).
 
     python -m benchmarks.tracking --people 11
     python -m benchmarks.tracking --people 3 --focal-error 0.7 1.3

@@ -57,7 +57,8 @@ def main() -> int:
 
 def _licenses(folder: Path) -> str:
     texts = [
-        f"{name} {PACKAGES[name]}\n\n{(folder / 'node_modules' / name / file).read_text(encoding='utf-8').strip()}\n"
+        f"{name} {PACKAGES[name]}\n\n"
+        f"{(folder / 'node_modules' / name / file).read_text(encoding='utf-8').strip()}\n"
         for name, file in LICENSED.items()
     ]
     return "three-spark.min.js is built from the packages below.\n\n" + (

@@ -128,7 +128,8 @@ def run_all(
             tqdm.write(f"{name}: {found[name]['psnr']:.2f} dB", file=sys.stderr)
     if failed:
         sys.exit(
-            f"{len(failed)} of {len(fits)} fits failed: {', '.join(failed)}; the others' figures are in {out}"
+            f"{len(failed)} of {len(fits)} fits failed: {', '.join(failed)}; the others' figures "
+            f"are in {out}"
         )
     return found
 

@@ -102,8 +102,8 @@ def seeds_of(method: str, capture: Capture, source: int, config: SeedingConfig) 
 
 
 def on_subject(seed: int, config: SeedingConfig, renderer, errors: bool = True) -> dict[str, Any]:
-    """Figures by method and picture of a synthetic subject seen once, from the front, by a tracker that
-    errs."""
+    """Figures by method and image of a synthetic subject seen once, from the front, by a tracker
+    that errs."""
     from likeness.synthetic.moments import random_camera, random_person
     from likeness.synthetic.people import write_capture
     from likeness.synthetic.subject import SyntheticSubject

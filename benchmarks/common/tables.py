@@ -1,10 +1,10 @@
 """The tables of benchmarks.comparison: means over seeds with their spread,
 differences to one.
 
-A row is the figures of one fit (``benchmarks.common.fits.figures``) with clip, name, tracking and seed. ±
-is the standard deviation over seeds. Differences are taken seed by seed; * marks those that are
-more than twice that of the seeds: of the differences themselves, and of the preset that is compared
-with.
+A row is the figures of one fit (``benchmarks.common.fits.figures``) with clip, name, tracking and
+seed. ± is the standard deviation over seeds. Differences are taken seed by seed; * marks those that
+are more than twice that of the seeds: of the differences themselves, and of the preset that is
+compared with.
 """
 
 from __future__ import annotations
@@ -58,8 +58,10 @@ def heading(rows: Sequence[Row], conditions: dict[str, Any]) -> str:
     length = f"{minutes:g} minutes" if iterations is None else f"{iterations} steps"
     lines = [
         f"Held-out figures after {length} of each fit, {conditions['jobs']} fit(s) at a time on "
-        f"{conditions['threads']} thread(s) each: mean over {conditions['seeds']} seed(s) ± standard deviation.",
-        "Held-out frames are shown as a driver reaches them, without the secondary motion (sway) tracked on them; "
+        f"{conditions['threads']} thread(s) each: mean over {conditions['seeds']} seed(s) ± "
+        "standard deviation.",
+        "Held-out frames are shown as a driver reaches them, without the secondary motion (sway) "
+        "tracked on them; "
         f"'{WITH_SWAY}' shows them with it.",
         *sorted({machine_line(row["machine"], load=False) for row in rows if row.get("machine")}),
     ]
@@ -71,11 +73,13 @@ def heading(rows: Sequence[Row], conditions: dict[str, Any]) -> str:
         lines.append(f"{conditions['missing']} fit(s) are missing: not finished.")
     if conditions["left_out"]:
         lines.append(
-            f"Not for all clips, as there are no --landmark-captures: {', '.join(conditions['left_out'])}."
+            "Not for all clips, as there are no --landmark-captures: "
+            f"{', '.join(conditions['left_out'])}."
         )
     if not any(row["perceptual"] for row in rows):
         lines.append(
-            "No fit has a perceptual loss: it is off, or VGG16's weights are not here (--weights DIR)."
+            "No fit has a perceptual loss: it is off, or VGG16's weights are not here "
+            "(--weights DIR)."
         )
     if len(versions := sorted({row["code"] for row in rows})) > 1:
         lines.append(
@@ -211,7 +215,8 @@ def landmarks(compared: Sequence[Row], rows: Sequence[Row]) -> str:
             changed = [found[column]["by_clip"].get(clip) for column in COMPARED]
             cells = ["–" if value is None else _spread(value, 2, signed=True) for value in changed]
             lines.append([clip, preset, *both, *cells])
-    return f"Tracking by landmarks alone instead of photometric, in dB; {_MARK}.\n\n{table(head, lines)}"
+    what = "Tracking by landmarks alone instead of photometric, in dB"
+    return f"{what}; {_MARK}.\n\n{table(head, lines)}"
 
 
 def changes(compared: Sequence[Row], rows: Sequence[Row], base: str = DEFAULT) -> str:
@@ -240,8 +245,9 @@ def changes(compared: Sequence[Row], rows: Sequence[Row], base: str = DEFAULT) -
         key=lambda cells: list(dict.fromkeys(group["clip"] for group in groups)).index(cells[0])
     )
     return (
-        "Change in dB when one part is changed: mean over clips; in brackets the clip that loses most and the one "
-        f"that loses least; {_MARK}.\n\n{table(head, lines)}\n\nClip by clip.\n\n{table(['clip', *head], by_clip)}"
+        "Change in dB when one part is changed: mean over clips; in brackets the clip that loses "
+        f"most and the one that loses least; {_MARK}.\n\n{table(head, lines)}\n\nClip by clip.\n\n"
+        f"{table(['clip', *head], by_clip)}"
     )
 
 

@@ -1,5 +1,5 @@
-"""A training step on a synthetic head, whole as the training loop takes it, or part by part with the
-clock read between."""
+"""A training step on a synthetic head, whole as the training loop takes it, or part by part with
+the clock read between."""
 
 from __future__ import annotations
 
