@@ -16,7 +16,7 @@ from likeness.fitting.densify import AdaptiveConfig
 from likeness.fitting.networks import NetworksConfig
 from likeness.fitting.objective import ObjectiveConfig
 from likeness.fitting.optimizers import OptimizerConfig
-from likeness.scene.bounds import Count, NonNegative, Share, Steps
+from likeness.scene.bounds import Count, LargeCount, NonNegative, Share
 from likeness.seeding.config import SeedingConfig
 
 
@@ -25,10 +25,10 @@ class ScheduleConfig:
     """How long a fit lasts and what happens when. All iterations are nominal: a smaller budget
     compresses them."""
 
-    iterations: Steps = 50_000
+    iterations: LargeCount = 50_000
     """Length of the whole fit when neither minutes nor iterations are given, and the unit of all
     other schedules."""
-    min_iterations: Steps = 0
+    min_iterations: LargeCount = 0
     """A fit of fewer iterations than this is announced as too short for its preset, before it
     starts."""
     cpu_minutes: NonNegative = 0.0
@@ -39,7 +39,7 @@ class ScheduleConfig:
     Iterations are steps, whatever they take, and learning rates are per step. More than one is
     meant for GPUs, which single pictures leave idle, and for many cores, which then draw a picture
     each. ``--refine`` takes one picture at a time."""
-    half_resolution_until: Steps = 0
+    half_resolution_until: LargeCount = 0
     """Until this iteration pictures are rendered and compared at half the resolution."""
     short_fit_exponent: Share = 0.0
     """A fit of fewer iterations than its own takes larger steps: its learning rates times (own /

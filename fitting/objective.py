@@ -12,7 +12,7 @@ from torch import Tensor
 from likeness.fitting.avatars import AvatarModel
 from likeness.ops.image_loss import image_loss
 from likeness.renderers.output import RenderOutput
-from likeness.scene.bounds import Steps, Weight
+from likeness.scene.bounds import LargeCount, Weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ObjectiveConfig:
     perceptual_region: Literal["head", "frame"] = "head"
     """Where the VGG loss looks: the head's box by the landmarks (HeadGaS), or the whole frame
     (GaussianHead)."""
-    perceptual_from: Steps = 10_000
+    perceptual_from: LargeCount = 10_000
     """Nominal iteration from which the VGG loss acts."""
     matte: Weight = 0.0
     """Weight of the mean absolute difference of alpha and matte."""

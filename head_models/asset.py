@@ -105,7 +105,8 @@ def read_head_model(path: Path, remedy: str) -> HeadModel:
     header = decode_json(text, _Header, path, _WHAT, remedy)
     if header.format_version > FORMAT_VERSION:
         raise UserError(
-            f"{path}: {_WHAT} of format {header.format_version}, newer than {FORMAT_VERSION}; {remedy}"
+            f"{path}: {_WHAT} of format {header.format_version}, newer than {FORMAT_VERSION}; "
+            f"{remedy}"
         )
     joints = {
         f"joint_vertices_{n}": Array((f"J{n}",), "whole", low=0)

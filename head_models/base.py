@@ -21,7 +21,7 @@ from likeness.head_models.sampling import face_normals, interpolate
 from likeness.scene.capture import Identity
 from likeness.scene.checks import check_shape
 from likeness.scene.errors import UserError
-from likeness.scene.gaze import EYES, GAZE_FULL_RAD, looks
+from likeness.scene.gaze import EYES, GAZE_FULL_RAD, eye_look_axes
 from likeness.scene.head_state import HeadState
 from likeness.scene.records import TensorRecord
 from likeness.scene.transforms import normalize_quats, quats_to_matrices
@@ -135,7 +135,8 @@ class HeadModel(TensorRecord):
         unknown = set(parts) - set(self.part_names)
         if unknown:
             raise ValueError(
-                f"part_faces: head model {self.name} has no {sorted(unknown)}; it has {self.part_names}"
+                f"part_faces: head model {self.name} has no {sorted(unknown)}; it has "
+                f"{self.part_names}"
             )
         numbers = torch.tensor(
             [self.part_names.index(part) for part in parts], device=self.faces.device
@@ -225,7 +226,7 @@ class ShapedHead:
             joint = model.joint_names.index(f"eye_{eye}")
             vertices = model.joint_vertices[joint]
             arms = self.vertices[vertices] - self.joint_centers[joint]
-            for name, (axis, sign) in looks(eye).items():
+            for name, (axis, sign) in eye_look_axes(eye).items():
                 if name in model.expression_names:
                     motion = torch.linalg.cross(axes[axis].to(arms).expand_as(arms), arms)
                     row = model.expression_names.index(name)

@@ -105,8 +105,9 @@ def regions_of(model: HeadModel) -> FaceRegions:
     """The outlines of a head model. Raises UserError where nobody has drawn them yet."""
     if model.name not in REGIONS:
         raise UserError(
-            f"head model {model.name!r}: cannot be painted, no outlines of lips, brows and hair are known for it; "
-            f"add them to REGIONS in {__name__} (known: {', '.join(REGIONS)})"
+            f"head model {model.name!r}: cannot be painted, no outlines of lips, brows and hair "
+            "are "
+            f"known for it; add them to REGIONS in {__name__} (known: {', '.join(REGIONS)})"
         )
     return REGIONS[model.name]
 

@@ -8,16 +8,16 @@ from typing import Literal
 from likeness.renderers.screen_refiner import RefinerConfig
 from likeness.scene.bounds import (
     Count,
-    CountFromZero,
+    CountOrZero,
     Degree,
     Gaussians,
-    Layers,
+    LargeCount,
     NonNegative,
     Pixels,
     Positive,
     Share,
-    Steps,
-    Width,
+    Size,
+    SmallCount,
 )
 
 _MAX_DIM_OF_OCTAVES = 4 * 127  # 2^126 π is the largest octave in float32
@@ -30,14 +30,14 @@ class BackboneConfig:
     kind: Literal["conv", "dinov2"] = "conv"
     """A name in BACKBONES. conv: compact, trained with the rest. dinov2: ViT-S/14, published
     weights, frozen."""
-    widths: tuple[Width, ...] = (16, 32, 64, 96, 128)
+    widths: tuple[Size, ...] = (16, 32, 64, 96, 128)
     """conv: channels at 1/2, 1/4 ... of the resolution."""
     sees_mesh: bool = True
     """conv: also sees where the tracked mesh lies (its coordinates at rest, drawn in the
     picture)."""
-    layers: tuple[Layers, ...] = (3, 6, 9, 12)
+    layers: tuple[SmallCount, ...] = (3, 6, 9, 12)
     """dinov2: blocks whose outputs are the scales of the features."""
-    fine_channels: Width = 24
+    fine_channels: Size = 24
     """Channels of the fine map that queries and lifted cells read at their own pixels."""
 
 
@@ -68,12 +68,12 @@ class OneShotConfig:
     """Side of the square picture that it sees, in pixels."""
     queries: Gaussians = 6000
     """Gaussians on the head model that it is trained with; it can be asked for any number."""
-    tokens: Steps = 320
+    tokens: LargeCount = 320
     """Query points that attend to one another and to the picture; the other queries read the
     nearest three of them. 0: all queries do (LAM)."""
-    dim: Width = 128
+    dim: Size = 128
     """Channels of the tokens."""
-    blocks: CountFromZero = 3
+    blocks: CountOrZero = 3
     """Blocks of self-attention, cross-attention and MLP."""
     heads: Count = 4
     """Attention heads."""
@@ -82,9 +82,9 @@ class OneShotConfig:
     map's width down to two cells of the finest map. 1: dim / 4 octaves, whatever the maps resolve,
     with which the weights that come with the program were trained; they are no numbers from 512
     channels on."""
-    vertex_features: Width = 16
+    vertex_features: Size = 16
     """Learned features per vertex of the head model, interpolated to the queries."""
-    hidden: Width = 128
+    hidden: Size = 128
     """Channels of the decoder of the queries."""
     sh_degree: Degree = 0
     """Degree of the harmonics of the colour, 0 to 3."""

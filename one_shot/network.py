@@ -98,16 +98,16 @@ class OneShotNetwork(nn.Module):
         known = self.decoder[:-1](torch.cat([inputs, near], -1))
         out = self.decoder[-1](known).float()
         parts = dict(zip(self.sizes, out.split(list(self.sizes.values()), -1)))
-        found = self._decoded(parts, pixels, view, surface, head_logits)
+        predictions = self._decoded(parts, pixels, view, surface, head_logits)
         if self.feature_head is not None:
             features = self.feature_head(known).float()
-            found = [
+            predictions = [
                 dataclasses.replace(prediction, features=features[b])
-                for b, prediction in enumerate(found)
+                for b, prediction in enumerate(predictions)
             ]
         if self.lifting is not None:
-            found = self.lifting(found, view, fine, levels)
-        return found
+            predictions = self.lifting(predictions, view, fine, levels)
+        return predictions
 
     def _static(self, view: NetworkInputs, surface: QueryPoints) -> Tensor:
         """What does not depend on the picture but for the identity: [B, N, C]."""

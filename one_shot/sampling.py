@@ -9,7 +9,7 @@ def sample(features: Tensor, places: Tensor) -> Tensor:
     """Features [B, C, h, w] at places [B, N, 2] in [-1, 1] (x right, y down), bilinear: [B, N, C];
     the border goes on outside."""
     # In float32 always: half a mantissa would move places by pixels.
-    found = nn.functional.grid_sample(
+    values = nn.functional.grid_sample(
         features.float(), places[:, :, None].float(), padding_mode="border", align_corners=False
     )
-    return found[..., 0].transpose(1, 2)
+    return values[..., 0].transpose(1, 2)

@@ -31,14 +31,15 @@ _EXPRESSION_COST = 0.15
 def one_shot_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, seed: int) -> Seeds:
     """``num_gaussians`` seeds: the network's queries, and Gaussians unprojected beside the mesh.
 
-    ``mesh_share`` of them are queries (more where little is unprojected). The network sees ``sources``
-    training frames. Raises UserError where its weights are missing, damaged or of another head
-    model than the capture.
+    ``mesh_share`` of them are queries (more where little is unprojected). The network sees
+    ``sources`` training frames. Raises UserError where its weights are missing, damaged or of
+    another head model than the capture.
     """
     network, head_model = weights.load(config.weights)
     if head_model != capture.head_model:
         raise UserError(
-            f"{config.weights or weights.SHIPPED}: weights for the head model {head_model}, the capture is tracked "
+            f"{config.weights or weights.SHIPPED}: weights for the head model {head_model}, the "
+            "capture is tracked "
             f"with {capture.head_model}; choose --set initializer=picture"
         )
     head = shaped_head(capture)
@@ -103,8 +104,8 @@ def _of_queries(prediction: Prediction, rig: RigBinding) -> Seeds:
 def _unprojected(
     prediction: Prediction, head: ShapedHead, shapes: Tensor, most: int, generator: torch.Generator
 ) -> Seeds:
-    """At most so many of the unprojected Gaussians, the more likely the more they cover; enlarged for
-    those left out."""
+    """At most so many of the unprojected Gaussians, the more likely the more they cover; enlarged
+    for those left out."""
     start, cloud, growth = prediction.num_queries, prediction.cloud, 1.0
     chosen = (cloud.opacities[start:] > _MIN_OPACITY).nonzero()[:, 0] + start
     if 0 < most < len(chosen):

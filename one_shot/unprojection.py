@@ -41,7 +41,7 @@ class Unprojection(nn.Module):
         self, queries: list[Prediction], view: NetworkInputs, fine: Tensor, levels: list[Tensor]
     ) -> list[Prediction]:
         """The predictions with the Gaussians of every image's cells behind the queries."""
-        context = self.context(levels[-1])
+        context, feature_head = self.context(levels[-1]), self.feature_head
         result = []
         for b, prediction in enumerate(queries):
             cells = view.cells[b]
@@ -51,8 +51,8 @@ class Unprojection(nn.Module):
             known = self.decoder[:-1](inputs)
             out = self.decoder[-1](known).float().unflatten(-1, (self.planes, _OUTPUTS))
             features = None
-            if self.feature_head is not None:
-                features = self.feature_head(known).float()
+            if feature_head is not None:
+                features = feature_head(known).float()
                 features = features.unflatten(-1, (self.planes, -1)).flatten(0, 1)
             cloud, head_weights = self._gaussians(out, cells, view.T_head_body[b])
             result.append(prediction.with_unprojected(cloud, head_weights, features))

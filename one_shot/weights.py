@@ -63,7 +63,8 @@ def load(
     path = SHIPPED if path is None else Path(path)
     if not path.is_file():
         raise UserError(
-            f"{path}: the one-shot network's weights are not here; train some with likeness train and name them "
+            f"{path}: the one-shot network's weights are not here; train some with likeness train "
+            "and name them "
             "with --set seeds.weights=FILE, or choose another initializer"
         )
     return _loaded(path, path.stat().st_mtime_ns, folder, download)
@@ -121,7 +122,8 @@ def start_from(path: Path, network: OneShotNetwork, head_model: str) -> None:
     if missing or found.unexpected_keys:
         odd = (missing + found.unexpected_keys)[0]
         raise UserError(
-            f"{path}: its weights do not fit model.* ({odd} is {'missing' if missing else 'not of this network'}); "
+            f"{path}: its weights do not fit model.* ({odd} is "
+            f"{'missing' if missing else 'not of this network'}); "
             "give those settings, too"
         )
 
@@ -135,7 +137,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], OneShotConfig, str]:
         )
     if header.get("format_version") != str(FORMAT_VERSION):
         raise UserError(
-            f"{path}: weights of version {header.get('format_version')}, this program's are of {FORMAT_VERSION}; "
+            f"{path}: weights of version {header.get('format_version')}, this program's are of "
+            f"{FORMAT_VERSION}; "
             "take the file that belongs to this program, or train again"
         )
     if missing := [name for name in ("config", "head_model", "sha256") if name not in header]:

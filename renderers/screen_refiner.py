@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from likeness.renderers import Renderer
 from likeness.renderers.output import RenderOutput
-from likeness.scene.bounds import Count, CountFromZero, Pixels
+from likeness.scene.bounds import Count, CountOrZero, Pixels
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
 
@@ -37,7 +37,7 @@ class RefinerConfig:
     enabled: bool = False
     """Off: pictures are shown as they are rendered, as files of Gaussians and web pages always
     do."""
-    features: CountFromZero = 3
+    features: CountOrZero = 3
     """Learned numbers per Gaussian beside its colour (GAGAvatar: 32); every three cost another pass
     of the renderer at half resolution on a CPU, all one on CUDA. 0: it sees colour and alpha
     alone."""

@@ -1,5 +1,5 @@
-"""Types of settings with the bounds within which they mean something: what is beyond is refused
-before it is used.
+"""Types of settings with the bounds within which they mean something; a value beyond them is
+refused before it is used.
 
 Upper bounds are generous; they keep a slip of the keyboard, or a file of unknown origin, from
 asking for more than any machine has.
@@ -16,16 +16,17 @@ MAX_WHOLE = 10**9
 MAX_NUMBER = 1e6
 """Nor a larger number of minutes, seconds, or anything else."""
 
-Steps = Annotated[int, Meta(ge=0, le=MAX_WHOLE)]
-"""Iterations, or steps."""
-Gaussians = Annotated[int, Meta(ge=1, le=50_000_000)]
+SmallCount = Annotated[int, Meta(ge=1, le=32)]
+"""Layers, scales."""
 Count = Annotated[int, Meta(ge=1, le=1000)]
-"""Pictures of a step, frames, components, degrees of parallelism."""
-CountFromZero = Annotated[int, Meta(ge=0, le=1000)]
+"""Frames or images of a step, components, degrees of parallelism."""
+CountOrZero = Annotated[int, Meta(ge=0, le=1000)]
 """The same where 0 means none."""
-Width = Annotated[int, Meta(ge=1, le=2048)]
-"""Channels or units of a layer."""
-Layers = Annotated[int, Meta(ge=1, le=32)]
+LargeCount = Annotated[int, Meta(ge=0, le=MAX_WHOLE)]
+"""Iterations, frames of a clip, tokens."""
+Gaussians = Annotated[int, Meta(ge=1, le=50_000_000)]
+Size = Annotated[int, Meta(ge=1, le=2048)]
+"""Channels or units of a layer, cells along a side."""
 Frequencies = Annotated[int, Meta(ge=0, le=24)]
 """Octaves of a positional code: 2^24 is as fine as float32."""
 Degree = Annotated[int, Meta(ge=0, le=3)]

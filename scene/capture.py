@@ -273,7 +273,7 @@ class Capture:
         return self.with_states(self.states.without_secondary_motion())
 
     def select(self, indices: Sequence[int]) -> Capture:
-        """The same with some of the frames alone, in the order of their times; the split follows."""
+        """The same with some of the frames alone, in the order of their times, and their split."""
         place = {index: number for number, index in enumerate(indices)}
         return dataclasses.replace(
             self,
@@ -329,7 +329,8 @@ class Capture:
         manifest_path = root / MANIFEST
         if not os.path.isfile(manifest_path):
             raise UserError(
-                f"{root}: not a capture (no {MANIFEST} in it); give the folder that fit_subject.py wrote"
+                f"{root}: not a capture (no {MANIFEST} in it); give the folder that "
+                "fit_subject.py wrote"
             )
         what = "manifest of a capture"
         manifest, content = read_versioned(
@@ -384,7 +385,8 @@ def _inside(root: Path, relative: str) -> Path:
     path = root / relative
     if not path.resolve().is_relative_to(root.resolve()):
         raise UserError(
-            f"{root / MANIFEST}: the frame {relative!r} lies outside the capture; the manifest is not ours"
+            f"{root / MANIFEST}: the frame {relative!r} lies outside the capture; the manifest is "
+            "not ours"
         )
     if not path.is_file():
         raise UserError(f"{path}: missing from the capture; preprocess the video again")

@@ -90,7 +90,8 @@ def preset_path(preset: str | Path, folder: Path = CONFIGS) -> Path:
     if Path(preset).suffix in _SUFFIXES:
         if not Path(preset).is_file():
             raise UserError(
-                f"{preset}: no such preset file; give an existing one or one of {_listed(presets(folder))}"
+                f"{preset}: no such preset file; give an existing one or one of "
+                f"{_listed(presets(folder))}"
             )
         return Path(preset)
     path = folder / f"{preset}.yaml"
@@ -107,18 +108,18 @@ def preset_path(preset: str | Path, folder: Path = CONFIGS) -> Path:
 def layers(preset: str | Path, folder: Path = CONFIGS) -> list[tuple[Path, dict[str, Any]]]:
     """A preset's file and changes, after those of the presets that it extends, the outermost
     first."""
-    found: list[tuple[Path, dict[str, Any]]] = []
+    result: list[tuple[Path, dict[str, Any]]] = []
     path = preset_path(preset, folder)
     while path is not None:
-        if path in [known for known, _ in found]:
+        if path in [known for known, _ in result]:
             raise UserError(f"{path}: extends: leads back to itself; remove one of them")
         changes = read_yaml(path, "settings of a fit")
         base = changes.pop(_EXTENDS, None)
         if base is not None and not isinstance(base, str):
             raise UserError(f"{path}: {_EXTENDS}: expected the name of a preset, got {base!r}")
-        found.insert(0, (path, changes))
+        result.insert(0, (path, changes))
         path = None if base is None else preset_path(base, folder)
-    return found
+    return result
 
 
 def apply(config: T, changes: Mapping[str, Any], source: str) -> T:

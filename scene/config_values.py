@@ -107,7 +107,8 @@ def describe_type(hint: Any) -> str:
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
         return f"a list, each item {describe_type(arguments[0])}"
     if origin is tuple:
-        return f"a list of {len(arguments)} ({', '.join(describe_type(argument) for argument in arguments)})"
+        items = ", ".join(describe_type(argument) for argument in arguments)
+        return f"a list of {len(arguments)} ({items})"
     if origin is list:
         return f"a list, each item {describe_type(arguments[0])}"
     if origin is dict:

@@ -159,7 +159,8 @@ def storage_error(error: OSError, path: Path) -> Exception:
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
-            f"{path}: no space left on the disk; free some, then run the same command again to go on"
+            f"{path}: no space left on the disk; free some, then run the same command again to go "
+            "on"
         )
     unusable = (
         errno.EACCES,

@@ -1,4 +1,5 @@
-"""The control lattice of secondary motion (hair, neck, clothes): what the offsets in a HeadState refer to.
+"""The control lattice of secondary motion (hair, neck, clothes), which the offsets in a HeadState
+refer to.
 
 Captures and bundles hold offsets of these points: a change is a new version of both formats.
 """
@@ -9,4 +10,4 @@ COLUMNS, ROWS = 13, 11
 NUM_POINTS = COLUMNS * ROWS
 """Control points, row by row from the lowest, in each from the subject's right (-x) to the left."""
 LOW_M, HIGH_M = (-0.3, -0.3), (0.3, 0.2)
-"""Where the first and the last of them rest: (x, y) in the head frame, 5 cm from one to the next."""
+"""Where the first and last of them rest: (x, y) in the head frame, 5 cm from one to the next."""

@@ -147,7 +147,8 @@ def check_size(path: Path, what: str, most: int) -> None:
 
 def _too_large(path: Path, size: int, what: str, most: int) -> UserError:
     return UserError(
-        f"{path}: {size / 1e6:.1f} MB; the {what} has at most {most / 1e6:.3g} MB: give another file"
+        f"{path}: {size / 1e6:.1f} MB; the {what} has at most {most / 1e6:.3g} MB: give another "
+        "file"
     )
 
 
@@ -199,11 +200,13 @@ def read_versioned(
     version = stated.format_version
     if type(version) is not int or version > newest:
         raise UserError(
-            f"{path}: {format} format {version} is newer than this program's {newest}; update the program"
+            f"{path}: {format} format {version} is newer than this program's {newest}; update the "
+            "program"
         )
     if version < oldest:
         raise UserError(
-            f"{path}: {format} format {version} is of an earlier version of this program; make it anew"
+            f"{path}: {format} format {version} is of an earlier version of this program; make it "
+            "anew"
         )
     return decode_json(data, kind, path, what, remedy), decode_json(
         data, dict[str, Any], path, what, remedy

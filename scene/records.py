@@ -14,7 +14,7 @@ R = TypeVar("R", bound="TensorRecord")
 
 @dataclasses.dataclass(frozen=True)
 class TensorRecord:
-    """A frozen dataclass whose fields are tensors, or values that are the same for a whole batch."""
+    """A frozen dataclass whose fields are tensors, or values that hold for a whole batch."""
 
     def fields(self) -> dict[str, Tensor]:
         """The tensors by name."""

@@ -173,12 +173,12 @@ def read_header(
 
     check_size(path, what, most)
     with damage(path, what, remedy), safe_open(path, "pt") as file:
-        found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         arrays = {
             name: Stated(
                 tuple(part.get_shape()), _DTYPES.get(str(part.get_dtype()), str(part.get_dtype()))
             )
-            for name, part in found.items()
+            for name, part in slices.items()
         }
         return TensorHeader(arrays, file.metadata() or {})
 
@@ -233,7 +233,8 @@ def read_arrays(
         stated = sum(info.file_size for info in entries.values())
         if stated > most:
             raise UserError(
-                f"{path}: unpacks to {stated / 1e9:.1f} GB; the {what} has at most {most / 1e9:.3g} GB"
+                f"{path}: unpacks to {stated / 1e9:.1f} GB; the {what} has at most "
+                f"{most / 1e9:.3g} GB"
             )
         header = {name: _npy_header(archive, name, info) for name, info in entries.items()}
         names = _check_header(path, header, declared, sizes, remedy)
@@ -308,7 +309,7 @@ def _check_header(
     return names
 
 
-def _check_values(path: Path, found: Mapping[str, Any], declared: Declared, remedy: str) -> None:
-    for name, values in found.items():
+def _check_values(path: Path, arrays: Mapping[str, Any], declared: Declared, remedy: str) -> None:
+    for name, values in arrays.items():
         if problem := declared[name].value_problem(values):
             raise UserError(f"{path}: {name}: {problem}; {remedy}")

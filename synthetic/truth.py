@@ -18,7 +18,7 @@ import torch
 
 from likeness.head_models import HEAD_MODELS
 from likeness.head_models.base import HeadModel
-from likeness.scene.bounds import NonNegative, Pixels, Positive, Share, Steps
+from likeness.scene.bounds import LargeCount, NonNegative, Pixels, Positive, Share
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Identity
 from likeness.scene.errors import UserError
@@ -41,7 +41,7 @@ _HEIGHT_IN_IMAGE = 0.07  # of the image: the eyes at rest above its middle
 class DemoConfig:
     """What decides the demo video; equal settings give equal files."""
 
-    frames: Steps = 240
+    frames: LargeCount = 240
     """Number of frames."""
     size: Pixels = 512
     """Width and height in pixels."""

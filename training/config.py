@@ -9,13 +9,13 @@ from typing import Literal
 from likeness.one_shot.config import OneShotConfig
 from likeness.scene.bounds import (
     Count,
-    CountFromZero,
+    CountOrZero,
+    LargeCount,
     NonNegative,
     Pixels,
     Positive,
     Rate,
     Share,
-    Steps,
     Weight,
 )
 
@@ -44,7 +44,7 @@ class DataConfig:
     """Strength of one random change of brightness, tint and gamma for all pictures of a sample."""
     cache_gb: NonNegative = 4.0
     """Memory for decoded pictures."""
-    workers: CountFromZero = 0
+    workers: CountOrZero = 0
     """Processes that make samples; 0: the training process itself."""
 
 
@@ -92,8 +92,8 @@ class TrainConfig:
     """Batches whose gradients are summed into one step."""
     rate: Rate = 1e-3
     """Learning rate after the warm-up; falls to 1% by a cosine."""
-    warm_up: Steps = 100
-    """Steps of the warm-up."""
+    warm_up: LargeCount = 100
+    """LargeCount of the warm-up."""
     weight_decay: Share = 0.01
     """Of AdamW."""
     clip: Positive = 1.0

@@ -56,7 +56,8 @@ def set_up(
     perceptual = make_vgg_loss(folder, download, device) if config.loss.perceptual else None
     if config.loss.perceptual and perceptual is None:
         log.warning(
-            "the perceptual loss is off: VGG16's weights are not here (give them with --weights DIR)"
+            "the perceptual loss is off: VGG16's weights are not here (give them with --weights "
+            "DIR)"
         )
     trainer = Trainer(config, roots, renderer, device, seed, processes, perceptual)
     if config.model.backbone.kind == "dinov2":

@@ -59,26 +59,26 @@ def find_captures(sources: list[Path]) -> list[Path]:
 
     Raises UserError when one of them is none of these or nothing is found.
     """
-    found: list[Path] = []
+    roots: list[Path] = []
     for source in map(Path, sources):
         if (source / MANIFEST).is_file():
-            found.append(source)
+            roots.append(source)
         elif source.is_dir():
-            found += sorted(
+            roots += sorted(
                 path.parent for path in source.rglob(MANIFEST) if (path.parent / "images").is_dir()
             )
         elif source.is_file():
             lines = [line.strip() for line in read_text(source, "list of captures").splitlines()]
-            found += [source.parent / line for line in lines if line and not line.startswith("#")]
+            roots += [source.parent / line for line in lines if line and not line.startswith("#")]
         else:
             raise UserError(
                 f"{source}: not found; expected a capture, a folder of captures, or a list of them"
             )
-    if not found:
+    if not roots:
         raise UserError(
             f"{', '.join(map(str, sources))}: no captures in it; make people with --people N"
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(roots))
 
 
 class Samples(torch.utils.data.Dataset[Sample]):

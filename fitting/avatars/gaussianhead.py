@@ -34,14 +34,14 @@ from likeness.ops import harmonics as spherical_harmonics
 from likeness.ops.encoding import encode, encoded_size
 from likeness.ops.triplane import TriPlane
 from likeness.scene.bounds import (
-    CountFromZero,
+    CountOrZero,
     Degree,
     Frequencies,
-    Layers,
+    LargeCount,
     Positive,
     RatePair,
-    Steps,
-    Width,
+    Size,
+    SmallCount,
 )
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.extent import SCENE_CENTRE_M, SCENE_RADIUS_M
@@ -100,13 +100,13 @@ class GaussianHeadConfig(AvatarConfig):
 
     deformation: bool = True
     """Expressions move, rotate and scale the Gaussians; else the head is still."""
-    deform_from: Steps = 3000
+    deform_from: LargeCount = 3000
     """First iteration with it."""
-    deform_width: Width = 256
+    deform_width: Size = 256
     """Channels of its hidden layers."""
-    deform_layers: Layers = 8
+    deform_layers: SmallCount = 8
     """Hidden layers."""
-    deform_skip: Layers = 4
+    deform_skip: SmallCount = 4
     """Hidden layer that sees the input again."""
     encoding_frequencies: Frequencies = 10
     """Frequencies of the positional encoding of the mean."""
@@ -115,13 +115,13 @@ class GaussianHeadConfig(AvatarConfig):
     has expressions alone, and lets the shoulders shake."""
     triplane: bool = True
     """Looks come from the tri-plane; else each Gaussian has opacity and harmonics of its own."""
-    channels: Width = 32
+    channels: Size = 32
     """Channels of the planes."""
-    resolution: Width = 64
+    resolution: Size = 64
     """Cells along a side of the coarsest plane."""
-    scales: tuple[Layers, ...] = (1, 2, 4, 8)
+    scales: tuple[SmallCount, ...] = (1, 2, 4, 8)
     """Finer planes, as multiples of it."""
-    derivations: CountFromZero = 4
+    derivations: CountOrZero = 4
     """Derivations K of each Gaussian (paper: 1, 2, 4, 8, 16); 0: it is looked up where it is, in
     all channels."""
     derivation_schedule: bool = False
@@ -135,7 +135,7 @@ class GaussianHeadConfig(AvatarConfig):
     shared_channels: bool = False
     """All derivations read the same 1/K of the channels, as the paper's program does, instead of
     one each."""
-    hidden_size: Width = 64
+    hidden_size: Size = 64
     """Channels of the opacity and colour networks."""
     sh_degree: Degree = 3
     """Degree of the spherical harmonics of the colour, 0 to 3."""

@@ -32,7 +32,7 @@ from likeness.ops import harmonics as spherical_harmonics
 from likeness.ops.encoding import encode, encoded_size
 from likeness.ops.fused_deform import CanonicalGaussians, NetworkOffsets
 from likeness.ops.mlp import BlockedNetwork
-from likeness.scene.bounds import CountFromZero, Degree, Frequencies, Layers, RatePair, Width
+from likeness.scene.bounds import CountOrZero, Degree, Frequencies, RatePair, Size, SmallCount
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.extent import SCENE_RADIUS_M
 from likeness.scene.head_state import HeadState
@@ -63,11 +63,11 @@ class HeadGaSRates(Rates):
 class HeadGaSConfig(AvatarConfig):
     """The model of the paper and the switches of its ablation (Table 3)."""
 
-    feature_size: Width = 32
+    feature_size: Size = 32
     """Size f of a Gaussian's feature."""
-    hidden_size: Width = 64
+    hidden_size: Size = 64
     """Channels of the MLP's hidden layers."""
-    hidden_layers: Layers = 2
+    hidden_layers: SmallCount = 2
     """Hidden layers of the MLP."""
     encoding_frequencies: Frequencies = 4
     """Frequencies of the positional encoding of the mean (the paper does not say how many)."""
@@ -83,7 +83,7 @@ class HeadGaSConfig(AvatarConfig):
     """What the expression changes. appearance: colour and opacity (paper). geometry: Δ(μ, R)
     instead ("w/ Δ(μ, R)").
     everything: colour, opacity, μ, R and scale ("change all"). all: everything but scales."""
-    expression_codes: CountFromZero = 0
+    expression_codes: CountOrZero = 0
     """Blend by so many principal components of the training expressions instead of all
     coefficients; 0: all."""
     limited: bool = False

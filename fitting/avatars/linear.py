@@ -29,7 +29,7 @@ from likeness.fitting.avatars.base import (
 from likeness.ops import harmonics as spherical_harmonics
 from likeness.ops.fused_deform import CanonicalGaussians, NetworkOffsets
 from likeness.ops.mlp import BlockedNetwork
-from likeness.scene.bounds import Count, Degree, Layers, RatePair, Width
+from likeness.scene.bounds import Count, Degree, RatePair, Size, SmallCount
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 from likeness.scene.seeds import Seeds
@@ -59,9 +59,9 @@ class LinearConfig(AvatarConfig):
 
     codes: Count = 16
     """Codes R of a state."""
-    hidden_size: Width = 64
+    hidden_size: Size = 64
     """Channels of the hidden layers of the network that gives the codes."""
-    hidden_layers: Layers = 2
+    hidden_layers: SmallCount = 2
     """Its hidden layers; 0: codes are linear in the state."""
     sh_degree: Degree = 1
     """Degree of the spherical harmonics of the colour, 0 to 3."""

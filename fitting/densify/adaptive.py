@@ -17,7 +17,7 @@ from likeness.fitting.avatars import AvatarModel
 from likeness.fitting.densify.base import Densifier
 from likeness.fitting.optimizers import Surgery
 from likeness.renderers.output import RenderOutput, ScreenRequest
-from likeness.scene.bounds import Gaussians, NonNegative, Share, Steps
+from likeness.scene.bounds import Gaussians, LargeCount, NonNegative, Share
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.extent import SCENE_EXTENT_M
 from likeness.scene.tensor_files import Array
@@ -33,13 +33,13 @@ class AdaptiveConfig:
     """Thresholds of adaptive density control. Iterations are nominal: they scale with the fit's
     budget."""
 
-    start: Steps = 500
+    start: LargeCount = 500
     """First iteration of densification."""
-    stop: Steps = 15_000
+    stop: LargeCount = 15_000
     """Last iteration of densification."""
-    every: Steps = 100
+    every: LargeCount = 100
     """Iterations between two rounds."""
-    min_observations: Steps = 40
+    min_observations: LargeCount = 40
     """Rounds wait until so many renderings were seen, whatever the budget."""
     gradient_threshold: NonNegative = 2e-4
     """Mean gradient of the screen position, in normalised device coordinates, above which a

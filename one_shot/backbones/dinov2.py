@@ -54,14 +54,14 @@ class Dinov2(nn.Module):
         x = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1) + self.positions(
             rows, columns
         )
-        found = []
+        maps = []
         for number, block in enumerate(self.blocks, start=1):
             x = block(x)
             if number in layers:
-                found.append(
+                maps.append(
                     self.norm(x)[:, 1:].movedim(1, -1).reshape(len(x), self.dim, rows, columns)
                 )
-        return found
+        return maps
 
 
 class _PatchEmbed(nn.Module):
@@ -135,7 +135,8 @@ def pretrained(folder: Path | None = None, download: bool = True) -> Dinov2:
     if path is None:
         published = weights.WEIGHTS[NAME]
         raise UserError(
-            f"{published.filename}: missing; download it from {published.urls[0]} and name its folder with --weights, "
+            f"{published.filename}: missing; download it from {published.urls[0]} and name its "
+            "folder with --weights, "
             "or train with --set model.backbone.kind=conv"
         )
     return load(path, Dinov2())

@@ -36,7 +36,7 @@ from likeness.playback.drivers.base import DriverOptions, Recording
 from likeness.playback.drivers.timecode import seconds_of
 from likeness.playback.poses import eye_joints, head_pose, head_rotation
 from likeness.scene.errors import UserError
-from likeness.scene.gaze import EYES, GAZE_FULL_RAD, gaze_angles, gaze_expression, looks
+from likeness.scene.gaze import EYES, GAZE_FULL_RAD, eye_look_axes, gaze_angles, gaze_expression
 from likeness.scene.head_state import HeadState
 from likeness.scene.reading import damage, read_text
 
@@ -167,7 +167,7 @@ def _states(path: Path, columns: dict[str, Tensor], bundle: AvatarBundle) -> Hea
                 "like degrees: convert them"
             )
     angles = _gaze(columns, expression, names)
-    look = torch.tensor([any(name in looks(eye) for eye in EYES) for name in names])
+    look = torch.tensor([any(name in eye_look_axes(eye) for eye in EYES) for name in names])
     expression = torch.where(look, gaze_expression(angles, names), expression)
     rotation = torch.eye(3, dtype=zero.dtype).expand(len(zero), 3, 3)
     if HEAD[0] in columns:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
 from likeness.scene.errors import UserError
-from likeness.scene.gaze import EYES, gaze_expression, gaze_quats, looks, quats_to_gaze
+from likeness.scene.gaze import EYES, eye_look_axes, gaze_expression, gaze_quats, quats_to_gaze
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import (
     conjugate_quats,
@@ -271,7 +271,7 @@ def _eyes(
         driver.gaze_high - others,
     )
     joints[:, eyes] = gaze_quats(angles)
-    look = torch.tensor([any(name in looks(eye) for eye in EYES) for name in driver.names])
+    look = torch.tensor([any(name in eye_look_axes(eye) for eye in EYES) for name in driver.names])
     # By the change: trackers write eyeLook curves that say a little more than the angles (a lid, an
     # eye of its own).
     before, after = (gaze_expression(x, driver.names) for x in (gaze, angles))

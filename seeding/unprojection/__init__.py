@@ -1,5 +1,4 @@
-"""Seeds from few images: what they show, unprojected onto the head as sharp as it is, and a guess of
-the rest.
+"""Seeds from few images: what they show, unprojected onto the head, and a guess of the rest.
 
 On the mesh: a flat Gaussian for each cell of an image, where the image's ray meets the posed head
 model (``seen``). Beside the mesh: hair, clothes and what else the matte shows, as two shells, a
