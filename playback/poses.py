@@ -14,7 +14,7 @@ _NECK = (0.0, -0.105, -0.085)
 
 
 def head_rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
-    """Rotations [*b, 3, 3] in the head frame, Ry(yaw) Rx(-pitch) Rz(roll), of angles [*b] in radians.
+    """Rotations [*b, 3, 3] in the head frame, Ry(yaw) Rx(-pitch) Rz(roll), of angles [*b], radians.
 
     yaw is positive to the subject's left, pitch upwards, roll with the subject's left side rising:
     ARKit's signs.

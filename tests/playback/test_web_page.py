@@ -133,8 +133,8 @@ def test_moving_the_jaw_slider_changes_the_mouth_alone(opened):
     slider = '#sliders input[data-name="jawOpen"]'
     assert opened.browser.evaluate(f"document.querySelector('{slider}').closest('details').open")
     opened.browser.evaluate(
-        f"const s = document.querySelector('{slider}'); s.value = 1; s.dispatchEvent(new Event('input'));"
-        " return avatar.settled()".join(["(() => {", "})()"])
+        f"(() => {{const s = document.querySelector('{slider}'); s.value = 1;"
+        " s.dispatchEvent(new Event('input')); return avatar.settled()})()"
     )
     change = (shown(opened.browser) - before).abs().mean(-1)
     assert change[SIZE // 2 :].max() > 0.2
@@ -202,13 +202,15 @@ def test_the_webcam_says_what_is_missing(opened):
 
 MEDIAPIPE = """
 export const FilesetResolver = { forVisionTasks: async (folder) => folder };
-const turned = [0.96, 0, -0.28, 0, 0, 1, 0, 0, 0.28, 0, 0.96, 0, 0, 0, -50, 1]; // column by column, about +y
+const still = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, -50, 1];
+// column by column, about +y
+const turned = [0.96, 0, -0.28, 0, 0, 1, 0, 0, 0.28, 0, 0.96, 0, 0, 0, -50, 1];
 let calls = 0;
 export const FaceLandmarker = { createFromOptions: async () => ({
   detectForVideo: (video) => (video.videoWidth ? {
     faceBlendshapes: [{ categories: [
       { categoryName: "jawOpen", score: 0.7 }, { categoryName: "_neutral", score: 1 }] }],
-    facialTransformationMatrixes: [{ data: calls++ ? turned : [1,0,0,0, 0,1,0,0, 0,0,1,0, 0,0,-50,1] }],
+    facialTransformationMatrixes: [{ data: calls++ ? turned : still }],
   } : { faceBlendshapes: [] }),
   close: () => {},
 }) };

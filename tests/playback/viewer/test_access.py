@@ -17,14 +17,13 @@ import pytest
 
 from likeness.playback.viewer import access
 from likeness.playback.viewer.access import Access
+from likeness.playback.viewer.messages import MAX_TEXT, Malformed, suits, wanted
+from likeness.playback.viewer.panel import as_markdown
 from tests import toys
 from tests.contract.test_avatars import make
 from tests.playback.viewer.test_server import Client, camera_message, until
 
 viser = pytest.importorskip("viser", reason="viser is not installed (the live viewer's package)")
-
-from likeness.playback.viewer.messages import MAX_TEXT, Malformed, suits, wanted
-from likeness.playback.viewer.panel import as_markdown
 
 HOSTILE = "<img src=x onerror=document.title='taken'>"
 
@@ -319,7 +318,10 @@ def test_websockets_are_for_those_with_the_address(viewer):
         with pytest.raises(InvalidStatus) as error:
             connect(viewer, address, **options)
         assert error.value.response.status_code == 403
-    key = "Host: evil.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    key = (
+        "Host: evil.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\n"
+    )
     with socket.create_connection(("127.0.0.1", port), timeout=20) as rebound:
         rebound.sendall(
             f"GET {path} HTTP/1.1\r\n{key}Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()
