@@ -152,12 +152,20 @@ def broadcast(typing_context, number):
 
 @intrinsic
 def load(typing_context, array, index):
-    """As many numbers of a contiguous array as ``lanes`` says, from an index on."""
+    """As many numbers of a contiguous array as ``lanes`` says, from an index on; whole numbers of 8
+    or 16 bits become float32."""
+    whole = isinstance(array.dtype, types.Integer)
 
     def generate(context, builder, signature, values):
-        return builder.load(_pointer(context, builder, signature, values), align=4)
+        if not whole:
+            return builder.load(_pointer(context, builder, signature, values), align=4)
+        bits = array.dtype.bitwidth
+        kind = ir.VectorType(ir.IntType(bits), WIDTH)
+        entries = builder.load(_pointer(context, builder, signature, values, kind), align=bits // 8)
+        return builder.sitofp(builder.sext(entries, _INTS), _FLOATS)
 
-    return _vector_of(array.dtype)(array, index), generate
+    result = vector if whole else _vector_of(array.dtype)
+    return result(array, index), generate
 
 
 @intrinsic
