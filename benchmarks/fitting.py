@@ -34,7 +34,7 @@ def whole_steps(
     device: str = "cpu",
     batch: int = 1,
 ) -> dict[str, Any]:
-    """How many steps and pictures a second, and the milliseconds of a step; on CUDA also of many in
+    """How many steps and images a second, and the milliseconds of a step; on CUDA also of many in
     a row with one wait at the end, and the most memory that the GPU held."""
     memory = PeakMemory(device)
     step = TrainingStep(preset, size, count, threads, device=device, batch=batch)

@@ -1,4 +1,4 @@
-"""The live way from the camera's picture to the avatar's, by its parts: detection, tracking,
+"""The live way from the camera's image to the avatar's, by its parts: detection, tracking,
 transfer and rendering.
 
 python -m benchmarks.live runs/me --camera clip.mp4
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def measure(run: Path, camera: str, size: int, frames: int) -> dict[str, float]:
-    """Milliseconds from the moment a picture is there: median and 95th percentile, and the median
+    """Milliseconds from the moment an image is there: median and 95th percentile, and the median
     of each part."""
     import numpy as np
 

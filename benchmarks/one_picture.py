@@ -1,4 +1,4 @@
-"""Seconds and memory of an avatar from one picture, by part, each time in a fresh process.
+"""Seconds and memory of an avatar from one image, by part, each time in a fresh process.
 
 python -m benchmarks.one_picture me.jpg
 python -m benchmarks.one_picture            (a synthetic subject)
@@ -26,16 +26,14 @@ def main() -> None:
     add("image", type=Path, nargs="*", metavar="FILE", help="pictures [a synthetic subject]")
     add("--size", type=int, default=512, metavar="PIXELS", help="side of the images [512]")
     add("--refine", type=float, metavar="S", help="also refine for so many seconds")
-    add("--repeats", type=int, default=3, metavar="N", help="runs of each picture [3]")
+    add("--repeats", type=int, default=3, metavar="N", help="runs of each image [3]")
     args = options.parse_args()
 
     from likeness.scene.files import write_json
 
     conditions = announced()
     with tempfile.TemporaryDirectory() as folder:
-        images = args.image or [
-            synthetic_picture(Path(folder) / "synthetic_subject.png", args.size)
-        ]
+        images = args.image or [synthetic_image(Path(folder) / "synthetic_subject.png", args.size)]
         rows = [
             measure(image, Path(folder) / f"{number}-{repeat}", args.size, args.refine)
             for number, image in enumerate(images)
@@ -46,8 +44,8 @@ def main() -> None:
         write_json(args.json, {"machine": conditions, "rows": rows})
 
 
-def synthetic_picture(path: Path, size: int) -> Path:
-    """A picture of a synthetic subject before a wall."""
+def synthetic_image(path: Path, size: int) -> Path:
+    """An image of a synthetic subject before a wall."""
     import cv2
     import torch
 
@@ -63,8 +61,8 @@ def synthetic_picture(path: Path, size: int) -> Path:
     pose = make_transform(facing, torch.tensor([0.0, -0.03, config.distance]))
     state = HeadState.neutral(len(model.expression_names), len(model.joint_names), pose)
     rgb, alpha = subject.render(state, config.camera)
-    picture = rgb + (1 - alpha[..., None]) * subject.wall(size, size)
-    cv2.imwrite(str(path), (picture[..., ::-1].clip(0, 1) * 255).round().astype("uint8"))
+    image = rgb + (1 - alpha[..., None]) * subject.wall(size, size)
+    cv2.imwrite(str(path), (image[..., ::-1].clip(0, 1) * 255).round().astype("uint8"))
     return path
 
 

@@ -63,7 +63,7 @@ def main() -> None:
 
 def measure(page: Path, sizes: list[int], frames: int, gpu: bool) -> dict[str, Any]:
     """What draws, how many Gaussians, and milliseconds of maths and drawing per size of the
-    picture."""
+    image."""
     from tests.playback.chromium import Chromium, serve
 
     os.environ["LIKENESS_CHROMIUM_GPU"] = "1" if gpu else ""

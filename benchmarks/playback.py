@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs="+",
         default=[256, 512],
         metavar="PIXELS",
-        help="sides of the pictures (default: 256 512)",
+        help="sides of the images (default: 256 512)",
     )
     parser.add_argument(
         "--threads", type=int, default=available_cores(), metavar="N", help="default: all cores"

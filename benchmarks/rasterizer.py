@@ -60,7 +60,7 @@ def time_renderer(
 def growth_table(
     sizes: list[int], counts: list[int], threads: list[int], seconds: float
 ) -> list[dict]:
-    """One row per picture size, number of Gaussians and number of threads."""
+    """One row per image size, number of Gaussians and number of threads."""
     rows = []
     for size in sizes:
         for count in counts:
@@ -110,7 +110,7 @@ def ratios(rows: list[dict]) -> dict[str, float]:
 
 
 def against_plain_torch(threads: int, seconds: float) -> dict:
-    """A small picture by the reference (plain PyTorch, per pixel, float64) and by the CPU
+    """A small image by the reference (plain PyTorch, per pixel, float64) and by the CPU
     renderer."""
     cloud, camera = head_like_scene(500, 64)
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""The rasteriser alone: forward and backward by the device's own events, many pictures in a row,
+"""The rasteriser alone: forward and backward by the device's own events, many images in a row,
 peak memory.
 
     python -m benchmarks.renderer --device cuda [--gaussians 20000] [--batch 1 4] [--json FILE]
@@ -32,8 +32,8 @@ def measure(
     rounds: int,
     screen: bool | str = True,
 ) -> dict[str, Any]:
-    """Milliseconds of a step's forward and backward pass over ``batch`` pictures, and of one
-    picture in playback."""
+    """Milliseconds of a step's forward and backward pass over ``batch`` images, and of one
+    image in playback."""
     cloud, camera = (part.to(device) for part in head_like_scene(count, size))
     cameras = Camera.stack([camera] * batch) if batch > 1 else camera
     leaves = cloud.map(lambda tensor: tensor.clone().requires_grad_())
@@ -53,7 +53,7 @@ def measure(
         )
 
     @torch.no_grad()
-    def picture(index: int) -> None:
+    def image(index: int) -> None:
         renderer.render(cloud, cameras)
 
     memory = PeakMemory(device)
@@ -66,7 +66,7 @@ def measure(
         "screen": screen,
         "forward_ms": forward_ms,
         "backward_ms": backward_ms,
-        "picture_ms": round(pipelined_ms(picture, device, rounds) / batch, 4),
+        "picture_ms": round(pipelined_ms(image, device, rounds) / batch, 4),
         "peak_memory_mb": memory.mb(),
     }
 

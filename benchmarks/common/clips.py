@@ -65,8 +65,8 @@ def check(clip: Clip) -> None:
     """Raises UserError unless the captures are tracked as said, and what fits are measured on is
     the same in both.
 
-    The same are: picture size, names and times of all frames, which of them are held out; of the
-    held-out ones the files of pictures and mattes, and the landmarks, by which face, mouth and eyes
+    The same are: image size, names and times of all frames, which of them are held out; of the
+    held-out ones the files of images and mattes, and the landmarks, by which face, mouth and eyes
     are found.
     """
     import torch

@@ -196,14 +196,14 @@ def _read_published(folder: Path) -> None:
     load_state_dict(folder / "net.pth")
 
 
-def _make_picture(folder: Path) -> Targets:
+def _make_image(folder: Path) -> Targets:
     pixels = (np.indices((80, 96)).sum(0)[..., None] * [1, 2, 1] % 256).astype(np.uint8)
     for name in ("a.png", "b.jpg", "c.webp", "d.tiff"):
         Image.fromarray(pixels).save(folder / name, exif=Image.Exif())
     return [(name, "bytes") for name in ("a.png", "b.jpg", "c.webp", "d.tiff")]
 
 
-def _read_picture(folder: Path) -> None:
+def _read_image(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         read_still(path)
 
@@ -513,6 +513,6 @@ READERS: dict[str, Reader] = {
     "published weights (.pth)": Reader(_make_published, _read_published),
     "work files of preprocessing": Reader(_make_work, _read_work),
     "truth of the demo": Reader(_make_truth, _read_truth),
-    "portrait": Reader(_make_picture, _read_picture),
+    "portrait": Reader(_make_image, _read_image),
     "index of a video (.mp4)": Reader(_make_index, _read_index),
 }

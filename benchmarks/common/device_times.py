@@ -86,7 +86,7 @@ def _mark(device: torch.device | str):
 
 def pipelined_ms(call: Callable[[int], object], device: torch.device | str, count: int) -> float:
     """Milliseconds of one of ``count`` calls, ``call(0)``, ``call(1)``, ..., that follow each other
-    without a wait; the device is waited for once, at the end. What a stream of pictures costs,
+    without a wait; the device is waited for once, at the end. What a stream of images costs,
     where a single one costs its latency."""
     begun = waited(device)
     for index in range(count):

@@ -1,4 +1,4 @@
-"""What benchmarks.one_shot measures on synthetic subjects and on real captures, and what a picture
+"""What benchmarks.one_shot measures on synthetic subjects and on real captures, and what an image
 costs."""
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 from likeness.seeding.config import SeedingConfig
 
 METHODS = {
-    "one-shot": "the network, one picture",
+    "one-shot": "the network, one image",
     "refined": "the same with the refiner",
-    "lifted": "the picture lifted onto the head model, nothing learned",
-    "mesh": "the fitted mesh with the picture projected on it",
+    "lifted": "the image unprojected onto the head model, nothing learned",
+    "mesh": "the fitted mesh with the image projected on it",
     "picture": "the same, and what the matte shows beside the mesh",
     "mean head": "the mean head in one mean colour",
 }
@@ -51,12 +51,12 @@ _ABOUT = torch.tensor([0.0, -0.03, -0.06])  # metres, head frame: what views tur
 
 
 def methods(config: SeedingConfig) -> list[str]:
-    """Those of METHODS that there are: refined pictures need weights with a refiner."""
+    """Those of METHODS that there are: refined images need weights with a refiner."""
     return [method for method in METHODS if method != "refined" or _refiner(config) is not None]
 
 
 def refinement_of(method: str, seeds: Seeds, config: SeedingConfig) -> Refinement | None:
-    """What corrects a method's pictures."""
+    """What corrects a method's images."""
     return (
         Refinement.of(_refiner(config), seeds.features, len(seeds.head_weights))
         if method == "refined"
@@ -116,7 +116,7 @@ def on_subject(seed: int, config: SeedingConfig, renderer, errors: bool = True) 
     with tempfile.TemporaryDirectory() as folder:
         subject = SyntheticSubject(model, random_person(model, seed), 512)
         truth = write_capture(Path(folder), subject, states, camera, "made")
-        pictures = FrameStore(truth, truth.train)
+        images = FrameStore(truth, truth.train)
         state, identity = tracked_with_errors(truth, 0, TrainConfig(), rng)
         if not errors:
             state, identity = truth.frames[0].state, truth.identity
@@ -130,23 +130,23 @@ def on_subject(seed: int, config: SeedingConfig, renderer, errors: bool = True) 
             refinement = refinement_of(method, seeds, config)
             rows, found, wanted = {}, [], []
             for index, name in enumerate(names):
-                colour, matte = pictures.get(index)
+                colour, matte = images.get(index)
                 target = colour * matte + 1 - matte
                 # The source is shown as it was tracked, all else as the driver says.
                 given = state if index == 0 else truth.frames[index].state
-                picture = shown(seeds, given, camera, renderer, refinement)
+                image = shown(seeds, given, camera, renderer, refinement)
                 rows[name] = {
-                    "psnr": metrics.psnr(picture, target),
-                    "ssim": metrics.ssim(picture, target),
+                    "psnr": metrics.psnr(image, target),
+                    "ssim": metrics.ssim(image, target),
                 }
-                found.append(to_uint8(picture))
+                found.append(to_uint8(image))
                 wanted.append(to_uint8(target))
             result[method] = {"pictures": rows, **landmark_errors(found, wanted)}
     return result
 
 
 def subject_states(model, distance: float) -> tuple[list[str], HeadState]:
-    """The pictures of a synthetic subject: the source, the views, the expressions."""
+    """The images of a synthetic subject: the source, the views, the expressions."""
     rest = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
     rest[2, 3] = distance
     neutral = HeadState.neutral(len(model.expression_names), len(model.joint_names), rest)
@@ -173,12 +173,12 @@ def landmark_errors(
     """Errors by the face detector's landmarks in per cent of the eye distance; None where it finds
     no face.
 
-    identity: mean distance at rest, of the first len(VIEWS) pictures. expression: mean distance of
-    how landmarks move from the first picture, over the others.
+    identity: mean distance at rest, of the first len(VIEWS) images. expression: mean distance of
+    how landmarks move from the first image, over the others.
     """
     from likeness.preprocess.landmarks import detect, eye_distances
 
-    pairs = [picture for pair in zip(wanted, found) for picture in pair]
+    pairs = [image for pair in zip(wanted, found) for image in pair]
     marks = detect(pairs, max_faces=1)
     points, seen = (
         marks.points.reshape(len(found), 2, -1, 2),
@@ -205,7 +205,7 @@ def on_capture(
     capture: Capture, config: SeedingConfig, renderer, most: int, keep: Path | None
 ) -> dict[str, Any]:
     """One frame of a capture in, at most ``most`` of all others as targets. keep: a file for a
-    picture to look at."""
+    image to look at."""
     from likeness.one_shot.seeds import chosen_frames
 
     (source,) = chosen_frames(capture, 1)
@@ -222,8 +222,8 @@ def on_capture(
         rows = []
         for index in others:
             frame, target = capture.frames[index], on_white(frames, index)
-            picture = shown(seeds, frame.state, frame.camera, renderer, refinement)
-            rows.append((metrics.psnr(picture, target), metrics.ssim(picture, target)))
+            image = shown(seeds, frame.state, frame.camera, renderer, refinement)
+            rows.append((metrics.psnr(image, target), metrics.ssim(image, target)))
         psnr, ssim = (statistics.mean(column) for column in zip(*rows))
         result[method] = {"psnr": psnr, "ssim": ssim, "seconds": round(seconds, 2)}
         few = [capture.frames[index] for index in _few(source, others)]
@@ -248,7 +248,7 @@ def on_white(frames: FrameStore, index: int) -> Tensor:
 
 
 def cost(config: SeedingConfig, capture: Capture) -> dict[str, float]:
-    """Seconds of the parts for one picture, the first time and again, and peak memory of this
+    """Seconds of the parts for one image, the first time and again, and peak memory of this
     process in GB."""
     from likeness.one_shot import weights
     from likeness.one_shot.seeds import chosen_frames

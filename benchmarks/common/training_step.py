@@ -91,8 +91,8 @@ class TrainingStep:
                 Camera.stack([self.camera] * batch),
                 HeadState.stack([self._rest] * batch),
             )
-        pictures = torch.rand(_FRAMES, size, size, 4, generator=self._random)
-        self._frames, self._taken = (pictures * 255).to(device, torch.uint8), 0
+        images = torch.rand(_FRAMES, size, size, 4, generator=self._random)
+        self._frames, self._taken = (images * 255).to(device, torch.uint8), 0
 
     def _next(self):
         """States, backgrounds and targets of the next step; every coefficient moves, which costs
