@@ -28,14 +28,15 @@ class Block(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        # named as in files of weights
         self.itself, self.picture = Attention(dim, dim, heads), Attention(dim, dim, heads)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
-    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
-        """x: [B, N, D] tokens; picture: [B, M, D] features of the picture."""
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        """x: [B, N, D] tokens; image: [B, M, D] features of the image."""
         normed = self.norms[0](x)
         x = x + self.itself(normed, normed)
-        x = x + self.picture(self.norms[1](x), picture)
+        x = x + self.picture(self.norms[1](x), image)
         return x + self.mlp(self.norms[2](x))
 
 

@@ -25,7 +25,7 @@ _MAX_DIM_OF_OCTAVES = 4 * 127  # 2^126 π is the largest octave in float32
 
 @dataclasses.dataclass(frozen=True)
 class BackboneConfig:
-    """What turns the picture into features."""
+    """What turns the image into features."""
 
     kind: Literal["conv", "dinov2"] = "conv"
     """A name in BACKBONES. conv: compact, trained with the rest. dinov2: ViT-S/14, published
@@ -34,16 +34,16 @@ class BackboneConfig:
     """conv: channels at 1/2, 1/4 ... of the resolution."""
     sees_mesh: bool = True
     """conv: also sees where the tracked mesh lies (its coordinates at rest, drawn in the
-    picture)."""
+    image)."""
     layers: tuple[SmallCount, ...] = (3, 6, 9, 12)
     """dinov2: blocks whose outputs are the scales of the features."""
     fine_channels: Size = 24
-    """Channels of the fine map that queries and lifted cells read at their own pixels."""
+    """Channels of the fine map that queries and unprojected cells read at their own pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class UnprojectionConfig:
-    """Gaussians lifted from the picture's plane to both sides of the head's (GAGAvatar's dual
+    """Gaussians unprojected from the image's plane to both sides of the head's (GAGAvatar's dual
     lifting)."""
 
     enabled: bool = True
@@ -55,7 +55,7 @@ class UnprojectionConfig:
     """beside: where the matte shows a person, but no mesh is seen (hair, clothes). all: all of the
     person."""
     grid: Count = 64
-    """Cells along a side of the picture."""
+    """Cells along a side of the image."""
     reach: Positive = 0.16
     """Metres that a Gaussian may lie before or behind the plane through the skull's centre."""
 
@@ -65,11 +65,11 @@ class OneShotConfig:
     """The network."""
 
     picture_size: Pixels = 256
-    """Side of the square picture that it sees, in pixels."""
+    """Side of the square image that it sees, in pixels."""
     queries: Gaussians = 6000
     """Gaussians on the head model that it is trained with; it can be asked for any number."""
     tokens: LargeCount = 320
-    """Query points that attend to one another and to the picture; the other queries read the
+    """Query points that attend to one another and to the image; the other queries read the
     nearest three of them. 0: all queries do (LAM)."""
     dim: Size = 128
     """Channels of the tokens."""
@@ -78,7 +78,7 @@ class OneShotConfig:
     heads: Count = 4
     """Attention heads."""
     place_code: Literal[1, 2] = 2
-    """Version of the code that says where in the picture a feature is. 2: waves from twice the
+    """Version of the code that says where in the image a feature is. 2: waves from twice the
     map's width down to two cells of the finest map. 1: dim / 4 octaves, whatever the maps resolve,
     with which the weights that come with the program were trained; they are no numbers from 512
     channels on."""
@@ -89,11 +89,11 @@ class OneShotConfig:
     sh_degree: Degree = 0
     """Degree of the harmonics of the colour, 0 to 3."""
     pixel_aligned: bool = True
-    """Queries also read the picture where they are projected to, and where their mirrored twins
+    """Queries also read the image where they are projected to, and where their mirrored twins
     are. Off: they know it by attention alone (LAM)."""
     seen_freedom: Share = 0.05
     """How much of their reach, and of their range of sizes and opacities, queries have that the
-    picture shows well (with ``pixel_aligned``). With all of it, 1, a network that has seen few
+    image shows well (with ``pixel_aligned``). With all of it, 1, a network that has seen few
     people shuffles them about until brows are those that it knows and glasses are gone."""
     offsets: bool = True
     """Queries may leave the surface. Off: they stay on the head model ("w/o offsets")."""
@@ -102,11 +102,11 @@ class OneShotConfig:
     tangent_reach: NonNegative = 0.008
     """Metres that it may move along the surface."""
     backbone: BackboneConfig = BackboneConfig()
-    """What turns the picture into features."""
+    """What turns the image into features."""
     lifting: UnprojectionConfig = UnprojectionConfig()
     """Gaussians beside the head model."""
     refiner: RefinerConfig = RefinerConfig()
-    """What corrects the rendered pictures."""
+    """What corrects the rendered images."""
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:

@@ -88,14 +88,14 @@ class Cells(TensorRecord):
 class NetworkInputs(TensorRecord):
     """One image for the network, or by ``stack`` a batch [B, ...]; S pixels a side, N queries.
 
-    picture: [4, S, S] colour on grey, and matte. mesh: [4, S, S] coordinates of the mean person's
+    image: [4, S, S] colour on grey, and matte. mesh: [4, S, S] coordinates of the mean person's
         surface in decimetres where the mesh is seen, and whether it is.
     own, twin: [N, 5] of each query and of its mirrored twin: place in [-1, 1]² (x right, y down),
         seen (0 or 1), cosine of normal and view, inside the image. points, normals: [N, 3] at rest.
     T_head_body: [4, 4] of the image. cells: of each image.
     """
 
-    picture: Tensor
+    image: Tensor
     mesh: Tensor
     own: Tensor
     twin: Tensor
@@ -132,7 +132,7 @@ def network_inputs(
     mesh = torch.from_numpy(np.concatenate([template, raster.mask[..., None]], -1)).float()
     cells = _cells(pixels, torch.from_numpy(raster.mask), camera, person.head, config.lifting)
     return NetworkInputs(
-        picture=image.movedim(-1, 0).contiguous(),
+        image=image.movedim(-1, 0).contiguous(),
         mesh=mesh.movedim(-1, 0).contiguous(),
         own=_seen(queries.of(vertices), queries.of(normals), camera, depth),
         twin=_seen(queries.twins(vertices), queries.twins(normals), camera, depth),

@@ -1,10 +1,10 @@
-"""The one-shot network: one picture and its tracked head to Gaussians on the head at rest.
+"""The one-shot network: one image and its tracked head to Gaussians on the head at rest.
 
 After LAM (He et al., 2025): canonical points as queries, a stack of cross-attention to multi-scale
-features of the picture, heads for Gaussians. With little training, attention alone tells colours
-badly: a query therefore also reads the picture where it is projected to and where its mirrored twin
+features of the image, heads for Gaussians. With little training, attention alone tells colours
+badly: a query therefore also reads the image where it is projected to and where its mirrored twin
 is, and chooses between them and what it has learned (``pixel_aligned``). What the head model lacks
-is lifted from the picture's plane (``lifting.py``, after GAGAvatar). With a refiner
+is unprojected from the image's plane (``unprojection.py``, after GAGAvatar). With a refiner
 (``config.refiner``) Gaussians also get the features that it reads.
 """
 
@@ -42,7 +42,7 @@ _OF_REFINER = ("refiner.", "feature_head.", "lifting.feature_head.")
 
 
 def is_of_refiner(name: str) -> bool:
-    """Whether a parameter of the network, by its name, serves refined pictures alone."""
+    """Whether a parameter of the network, by its name, serves refined images alone."""
     return name.startswith(_OF_REFINER)
 
 
@@ -83,11 +83,11 @@ class OneShotNetwork(nn.Module):
     def forward(
         self, view: NetworkInputs, surface: QueryPoints, head_logits: Tensor
     ) -> list[Prediction]:
-        """Predictions for pictures [B]; cells of the batch's views are in lists.
+        """Predictions for images [B]; cells of the batch's views are in lists.
 
         head_logits: [B, N] how much each query belongs to the head, by its place.
         """
-        levels, fine = self.backbone(view.picture, view.mesh)
+        levels, fine = self.backbone(view.image, view.mesh)
         static = self._static(view, surface)
         aligned, pixels = self._aligned(view, fine)
         inputs = torch.cat([static, aligned], -1)
@@ -110,7 +110,7 @@ class OneShotNetwork(nn.Module):
         return predictions
 
     def _static(self, view: NetworkInputs, surface: QueryPoints) -> Tensor:
-        """What does not depend on the picture but for the identity: [B, N, C]."""
+        """What does not depend on the image but for the identity: [B, N, C]."""
         features = surface.of(self.vertex_features)
         where = encode(surface.template / _HEAD_M, _FREQUENCIES)
         common = torch.cat([where, surface.normals, features], -1).expand(len(view.points), -1, -1)
@@ -123,20 +123,20 @@ class OneShotNetwork(nn.Module):
             return view.points.new_zeros(*view.points.shape[:2], 0), None
         parts, colours = [], []
         for places in (view.own, view.twin):
-            pixels = sample(view.picture, places[..., :2])
+            pixels = sample(view.image, places[..., :2])
             parts += [pixels, sample(fine, places[..., :2]), places[..., 2:]]
             colours.append(pixels[..., :3])
         return torch.cat(parts, -1), torch.stack(colours, -2)
 
     def _tokens(self, inputs: Tensor, levels: list[Tensor]) -> Tensor:
         """Tokens [B, M, D] after all blocks."""
-        picture, finest = [], max(max(features.shape[-2:]) for features in levels)
+        image, finest = [], max(max(features.shape[-2:]) for features in levels)
         for features, project, mark in zip(levels, self.level_maps, self.level_marks):
             mapped = project(features) + self._place_code(tuple(features.shape[-2:]), finest).to(
                 features
             )
-            picture.append(mapped.flatten(2).transpose(1, 2) + mark)
-        context, tokens = torch.cat(picture, 1), self.token_in(inputs)
+            image.append(mapped.flatten(2).transpose(1, 2) + mark)
+        context, tokens = torch.cat(image, 1), self.token_in(inputs)
         for block in self.blocks:
             tokens = block(tokens, context)
         return tokens
@@ -215,7 +215,7 @@ def _blended(
 
 
 def _well_seen(view: NetworkInputs) -> Tensor:
-    """[B, N] in [0, 1]: 1 where the picture shows a query from the front, 0 where it does not."""
+    """[B, N] in [0, 1]: 1 where the image shows a query from the front, 0 where it does not."""
     return view.own[..., 2] * view.own[..., 3].clamp(0, 1)
 
 

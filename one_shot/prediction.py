@@ -1,4 +1,4 @@
-"""What the network gives for one picture, and how it moves."""
+"""What the network gives for one image, and how it moves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from likeness.scene.transforms import transform_points
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """Gaussians at rest in the head frame; the N queries first, then lifted ones.
+    """Gaussians at rest in the head frame; the N queries first, then unprojected ones.
 
     cloud: N + L. head_weights: [N + L]. confidence: [N] in [0, 1], how far a query's colour rests
     on a pixel that shows it. offsets: [N, 3] metres off the surface. departures: [N] how far the

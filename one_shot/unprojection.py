@@ -84,12 +84,12 @@ class Unprojection(nn.Module):
 
 
 def lifting_loss(prediction: Prediction, vertices: Tensor) -> Tensor:
-    """Mean distance in metres of the head's vertices [V, 3] to the nearest lifted Gaussian
+    """Mean distance in metres of the head's vertices [V, 3] to the nearest unprojected Gaussian
     (GAGAvatar's L_lifting).
 
-    For lifting of the whole person (``region: all``); 0 where nothing is lifted.
+    For the whole person (``region: all``); 0 where nothing is unprojected.
     """
-    lifted = prediction.cloud.means[prediction.num_queries :]
-    if len(lifted) == 0:
+    unprojected = prediction.cloud.means[prediction.num_queries :]
+    if len(unprojected) == 0:
         return vertices.new_zeros(())
-    return torch.cdist(vertices, lifted).amin(1).mean()
+    return torch.cdist(vertices, unprojected).amin(1).mean()

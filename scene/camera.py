@@ -108,13 +108,13 @@ class Camera(TensorRecord):
     def resized(self, width: int, height: int) -> Camera:
         """The same view at another resolution."""
         K = self.K.clone()
-        # numbers, not a tensor: that would be copied to a GPU for every picture
+        # numbers, not a tensor: that would be copied to a GPU for every image
         K[..., 0, :] *= width / self.width
         K[..., 1, :] *= height / self.height
         return dataclasses.replace(self, K=K, width=width, height=height)
 
     def reduced(self, divisor: int) -> Camera:
-        """The camera of pictures whose blocks of ``divisor`` squared pixels were averaged, the
+        """The camera of images whose blocks of ``divisor`` squared pixels were averaged, the
         remainder cut off."""
         K = self.K.clone()
         K[..., :2, :] /= divisor

@@ -40,7 +40,7 @@ MAX_JSON = 16 << 20  # bytes of a manifest: a hundred thousand frames
 DAMAGED = "it is damaged, make it anew"
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=16384)]
-"""Pixels of one side of a picture."""
+"""Pixels of one side of an image."""
 Names = Annotated[
     list[Annotated[str, msgspec.Meta(min_length=1, max_length=200)]], msgspec.Meta(max_length=2000)
 ]

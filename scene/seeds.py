@@ -18,7 +18,7 @@ class Seeds:
 
     cloud: N Gaussians, unbatched, in the head frame at rest. head_weights: [N] in (0, 1), how much
     each belongs to the head rather than to the body. rig: how they are bound to the head model's
-    shapes. features: [N, F] in [0, 1] that a refiner of rendered pictures reads, None where there
+    shapes. features: [N, F] in [0, 1] that a refiner of rendered images reads, None where there
     are none; avatars know nothing of them.
     """
 

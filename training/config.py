@@ -22,11 +22,11 @@ from likeness.scene.bounds import (
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What samples are made of: a source picture of a person, and others of the same person to be
+    """What samples are made of: a source image of a person, and others of the same person to be
     shown."""
 
     targets: Count = 3
-    """Target pictures per source (LAM: 8 frames of a video, one of which is the source)."""
+    """Target images per source (LAM: 8 frames of a video, one of which is the source)."""
     target_size: Pixels = 256
     """Side of the targets in pixels."""
     fewest_queries: Share = 0.7
@@ -41,9 +41,9 @@ class DataConfig:
     expression_noise: NonNegative = 0.06
     """Of the source's expression coefficients."""
     colour_jitter: Share = 0.2
-    """Strength of one random change of brightness, tint and gamma for all pictures of a sample."""
+    """Strength of one random change of brightness, tint and gamma for all images of a sample."""
     cache_gb: NonNegative = 4.0
-    """Memory for decoded pictures."""
+    """Memory for decoded images."""
     workers: CountOrZero = 0
     """Processes that make samples; 0: the training process itself."""
 
@@ -68,7 +68,7 @@ class LossConfig:
     lifting: Weight = 0.0
     """GAGAvatar's lifting loss, per metre; meant for ``model.lifting.region=all``."""
     refined: Weight = 1.0
-    """The picture's losses (l1, dssim, matte, perceptual) of the refined one, beside those of the
+    """The image's losses (l1, dssim, matte, perceptual) of the refined one, beside those of the
     coarse one (with ``model.refiner.enabled``)."""
 
 
@@ -107,4 +107,4 @@ class TrainConfig:
     save_every_s: NonNegative = 60.0
     """Seconds between checkpoints."""
     picture_every_s: NonNegative = 120.0
-    """Seconds between pictures in TensorBoard."""
+    """Seconds between images in TensorBoard."""

@@ -1,4 +1,4 @@
-"""What watches a training run: a bar, a log of JSON lines, TensorBoard with pictures."""
+"""What watches a training run: a bar, a log of JSON lines, TensorBoard with images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from likeness.scene.image_files import save_image
-from likeness.training.pictures import mosaic
+from likeness.training.mosaic import mosaic
 from likeness.training.trainer import Trainer, TrainInfo
 
 _LOG_EVERY = 20  # steps
@@ -67,7 +67,7 @@ class TensorBoardLog:
     """Curves, and now and then the mosaic of a few fixed samples, as the moving average of the
     weights shows them.
 
-    The newest picture is also kept as ``latest.png`` beside the log.
+    The newest image is also kept as ``latest.png`` beside the log.
     """
 
     def __init__(self, folder: Path, every_s: float) -> None:
@@ -81,11 +81,11 @@ class TensorBoardLog:
             for name, value in {"loss": info.loss, "rate": info.rate, **info.terms}.items():
                 self._writer.add_scalar(name, value, info.step)
         if time.monotonic() - self._drawn > self._every or info.fraction >= 1:
-            picture = averaged_mosaic(trainer)
+            image = averaged_mosaic(trainer)
             self._writer.add_image(
-                "source, then target and prediction", picture, info.step, dataformats="HWC"
+                "source, then target and prediction", image, info.step, dataformats="HWC"
             )
-            _write(self._folder / "latest.png", picture)
+            _write(self._folder / "latest.png", image)
             self._drawn = time.monotonic()
 
     def close(self) -> None:
@@ -108,5 +108,5 @@ def averaged_mosaic(trainer: Trainer, count: int = 3) -> torch.Tensor:
         trainer.network.load_state_dict(own)
 
 
-def _write(path: Path, picture: torch.Tensor) -> None:
-    save_image(path, (picture.flip(-1).numpy() * 255).round().astype("uint8"))
+def _write(path: Path, image: torch.Tensor) -> None:
+    save_image(path, (image.flip(-1).numpy() * 255).round().astype("uint8"))

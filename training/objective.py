@@ -28,9 +28,9 @@ def sample_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The total loss and its unweighted terms, means over the targets.
 
-    background: [3] behind both pictures. divisor: targets are compared at 1 / divisor of their
+    background: [3] behind both images. divisor: targets are compared at 1 / divisor of their
         resolution.
-    perceptual: compares two pictures [H, W, 3]. refiner: both the coarse picture and the refined
+    perceptual: compares two images [H, W, 3]. refiner: both the coarse image and the refined
     one are compared with the truth (GAGAvatar's L_image).
     """
     names = ["l1", "dssim", "matte"] + (["perceptual"] if perceptual is not None else [])

@@ -1,4 +1,4 @@
-"""Samples: a source picture of a person with a tracker's errors, and target pictures of the same
+"""Samples: a source image of a person with a tracker's errors, and target images of the same
 person."""
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def tracked_with_errors(
 
 
 def _colour_change(strength: float, rng: np.random.Generator):
-    """One change of colours for all pictures of a sample."""
+    """One change of colours for all images of a sample."""
     gain = torch.from_numpy(
         np.exp(strength * (rng.normal() * 0.6 + 0.4 * rng.normal(size=3)))
     ).float()

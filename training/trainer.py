@@ -118,7 +118,7 @@ class Trainer:
         listeners: Sequence[Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Trains until the budget is spent; goes on from ``path`` where it exists and saves there.
+        """Trains until the budget is spent; resumes from ``path`` where it exists and saves there.
 
         Raises TrainingStopped when ``should_stop`` said so, with the state saved, and
         FloatingPointError when the loss is not finite (the last checkpoint stays).
@@ -127,7 +127,7 @@ class Trainer:
             self.progress = checkpoint.load(
                 path, self.network, self.average, self.optimizer, self.kind
             )
-            log.info("going on from step %d", self.progress.step)
+            log.info("resuming from step %d", self.progress.step)
         saved, loader = time.monotonic(), self._loader(budget)
         while (fraction := self.processes.agree(budget.fraction(self.progress))) < 1:
             if self.processes.agree(float(should_stop())):
@@ -182,7 +182,7 @@ class Trainer:
         """The mean loss of samples that share their queries."""
         total, sums = torch.zeros((), device=self.device), {}
         for sample, prediction in zip(batch, self.predict(batch)):
-            generator = torch.Generator().manual_seed(int(sample.inputs.picture.sum()) & 0xFFFF)
+            generator = torch.Generator().manual_seed(int(sample.inputs.image.sum()) & 0xFFFF)
             background = torch.rand(3, generator=generator).to(self.device)
             loss, terms = sample_loss(
                 prediction,

@@ -22,8 +22,8 @@ class ConvBackbone(Backbone):
         self.up = nn.ModuleList(nn.Conv2d(width, config.fine_channels, 1) for width in widths[1:])
         self.smooth = nn.Conv2d(config.fine_channels, config.fine_channels, 3, padding=1)
 
-    def forward(self, picture: Tensor, mesh: Tensor) -> tuple[list[Tensor], Tensor]:
-        x = torch.cat([picture, mesh], 1) if self.sees_mesh else picture
+    def forward(self, image: Tensor, mesh: Tensor) -> tuple[list[Tensor], Tensor]:
+        x = torch.cat([image, mesh], 1) if self.sees_mesh else image
         maps = []
         for stage in self.stages:
             x = stage(x)

@@ -44,13 +44,13 @@ class Dinov2(nn.Module):
         )
         return torch.cat([first, patches.movedim(1, -1).reshape(1, rows * columns, self.dim)], 1)
 
-    def forward(self, pictures: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
+    def forward(self, images: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
         """Maps [B, D, h, w] after the blocks numbered ``layers`` (from 1), normalised as the last.
 
-        pictures: [B, 3, H, W], ImageNet-normalised, sides multiples of 14.
+        images: [B, 3, H, W], ImageNet-normalised, sides multiples of 14.
         """
-        tokens = self.patch_embed(pictures)
-        rows, columns = pictures.shape[-2] // PATCH, pictures.shape[-1] // PATCH
+        tokens = self.patch_embed(images)
+        rows, columns = images.shape[-2] // PATCH, images.shape[-1] // PATCH
         x = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1) + self.positions(
             rows, columns
         )
@@ -69,8 +69,8 @@ class _PatchEmbed(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(3, dim, PATCH, PATCH)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.proj(pictures).flatten(2).transpose(1, 2)
+    def forward(self, images: Tensor) -> Tensor:
+        return self.proj(images).flatten(2).transpose(1, 2)
 
 
 class _Attention(nn.Module):

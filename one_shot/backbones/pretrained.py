@@ -29,16 +29,16 @@ class Dinov2Backbone(Backbone):
         )
         self.smooth = nn.Conv2d(_FINE, config.fine_channels, 3, padding=1)
 
-    def forward(self, picture: Tensor, mesh: Tensor) -> tuple[list[Tensor], Tensor]:
+    def forward(self, image: Tensor, mesh: Tensor) -> tuple[list[Tensor], Tensor]:
         del mesh
-        side = picture.shape[-1] // PATCH * PATCH
+        side = image.shape[-1] // PATCH * PATCH
         colour = nn.functional.interpolate(
-            picture[:, :3], (side, side), mode="bilinear", antialias=True
+            image[:, :3], (side, side), mode="bilinear", antialias=True
         )
         mean, std = (colour.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
         with torch.no_grad():
             levels = self.vision((colour - mean) / std, self.layers)
-        local = self.local(picture)
+        local = self.local(image)
         coarse = nn.functional.interpolate(
             self.coarse(levels[-1]), local.shape[-2:], mode="bilinear"
         )

@@ -46,7 +46,7 @@ def test_before_training_seen_queries_have_their_own_pixels_colours(seen):
     (found,) = tiny.ask(tiny.network(), surface, person, views[:1])
     clear = (views[0].own[:, 2] > 0) & (views[0].own[:, 3] > 0.8)
     assert clear.sum() > 8
-    pixels = sample(views[0].picture[None], views[0].own[None, :, :2])[0, :, :3]
+    pixels = sample(views[0].image[None], views[0].own[None, :, :2])[0, :, :3]
     colours = found.cloud.sh[: found.num_queries, 0] * harmonics.C0 + 0.5
     assert (
         (colours - pixels)[clear].abs().mean()

@@ -43,10 +43,10 @@ def trainer(roots, **changes) -> Trainer:
 def test_samples_by_number(roots):
     samples = Samples(roots, tiny.TRAIN, 0, 2)
     first, again, other = samples[5], Samples(roots, tiny.TRAIN, 0, 2)[5], samples[4]
-    assert torch.equal(first.inputs.picture, again.inputs.picture) and torch.equal(
+    assert torch.equal(first.inputs.image, again.inputs.image) and torch.equal(
         first.colours, again.colours
     )
-    assert not torch.equal(first.inputs.picture, other.inputs.picture)
+    assert not torch.equal(first.inputs.image, other.inputs.image)
     assert len(first.inputs.points) == len(other.inputs.points)  # of one step
     assert first.colours.shape == (2, 32, 32, 3) and first.displacements.shape == (
         2,
@@ -292,7 +292,7 @@ def test_the_program_trains_resumes_and_writes_weights(
     assert list(logs.glob("events*")) and (logs / "latest.png").is_file()
     with caplog.at_level("INFO"):
         run("--steps", 3, "--set=data.workers=1")  # samples made by another process
-    assert "going on from step 2" in caplog.text
+    assert "resuming from step 2" in caplog.text
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 3
 

@@ -22,9 +22,9 @@ def mosaic(
     rows = []
     for sample, prediction in zip(samples, predictions):
         size, refine = sample.colours.shape[1], refinement(refiner, prediction)
-        matte = sample.inputs.picture[3:].movedim(0, -1)
+        matte = sample.inputs.image[3:].movedim(0, -1)
         # grey behind it becomes white
-        source = sample.inputs.picture[:3].movedim(0, -1) + 0.5 * (1 - matte)
+        source = sample.inputs.image[:3].movedim(0, -1) + 0.5 * (1 - matte)
         tiles = [_sized(source, size)]
         for t in range(len(sample.colours)):
             cloud = prediction.posed(sample.displacements[t], sample.T_head_body[t])
