@@ -12,7 +12,7 @@ import numpy as np
 from likeness.head_models.landmarks import EYE_CORNERS, NUM_LANDMARKS
 from likeness.preprocess.silence import silent_stderr
 
-# images with faces after which every part of the graph has said what it says at its first use
+# images with faces after which no part of the graph logs anything more
 _WARM_UP_FACES = 3
 
 

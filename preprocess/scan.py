@@ -110,7 +110,7 @@ def scan(
 ) -> Scan:
     """Looks at the frames of a video within [start, end) seconds.
 
-    Bounded in memory: when ``capacity`` frames are held, every second one is given up and from then
+    Bounded in memory: when ``capacity`` frames are held, every second one is dropped and from then
     on only every second one is looked at, so that the frames stay evenly spaced however long the
     video proves to be. Raises UserError when nothing can be decoded or ``start`` lies beyond the
     end.

@@ -60,7 +60,7 @@ class ShotConfig:
     speed: float = 0.8
     """and this much for each second between the two frames."""
     interruption_s: float = 2.0
-    """A shot goes on after a flash, a glitch or an inserted image of at most this length."""
+    """A shot continues after a flash, a glitch or an inserted image of at most this length."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 required.
 
 Every part that uses weights must have an answer for their absence (another method, or a term that
-is off and said so); ``find`` returns None then, after one logged line that says what to do.
+is off, and recorded as such); ``find`` returns None then, after one logged line with the remedy.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class Work:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds the time spent, also when the stage is broken off."""
+        """Adds the time spent, also when the stage is interrupted."""
         begun = time.perf_counter()
         try:
             yield

@@ -2,7 +2,7 @@
 many persons.
 
 One folder a person, by its seed; each is a small ordinary capture whose states, identity, cameras
-and mattes are the truth. Folders are whole or absent, so that an interrupted run goes on where it
+and mattes are the truth. Folders are whole or absent, so that an interrupted run resumes where it
 stopped.
 """
 

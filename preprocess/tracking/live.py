@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likeness.head_models.base import HeadModel
 from likeness.head_models.landmarks import EYE_CORNERS, IRISES
 from likeness.preprocess.tracking import gaze
 from likeness.preprocess.tracking.config import TrackerConfig
@@ -54,8 +55,10 @@ class Face:
     T_world_body: Tensor
 
 
-def calibrate(points: Tensor, times: Tensor, K: Tensor, model, config: TrackerConfig | None = None):
-    """Learns a face from landmarks [T, L, 2] (all found) at times [T]: a LiveTracker that goes on
+def calibrate(
+    points: Tensor, times: Tensor, K: Tensor, model: HeadModel, config: TrackerConfig | None = None
+) -> tuple[LiveTracker, Tracking]:
+    """Learns a face from landmarks [T, L, 2] (all found) at times [T]: a LiveTracker that continues
     from there, and the tracked frames. Raises UserError for fewer than 3 frames."""
     config = config or TrackerConfig()
     points, K = points.double(), K.double()
@@ -71,7 +74,7 @@ def calibrate(points: Tensor, times: Tensor, K: Tensor, model, config: TrackerCo
     return tracker, tracking
 
 
-def _face(model, tracking: Tracking, points: Tensor) -> Face:
+def _face(model: HeadModel, tracking: Tracking, points: Tensor) -> Face:
     identity: Identity = tracking.identity
     shaped = model.shaped(identity)
     ratios = torch.stack([gaze.opening(points, eye).quantile(0.8) for eye in EYES])
@@ -87,7 +90,7 @@ def _face(model, tracking: Tracking, points: Tensor) -> Face:
 class LiveTracker:
     """Landmarks of one frame in, state out; holds the last frames."""
 
-    def __init__(self, model, K: Tensor, face: Face, config: TrackerConfig) -> None:
+    def __init__(self, model: HeadModel, K: Tensor, face: Face, config: TrackerConfig) -> None:
         landmarks = model.landmark_faces.shape[0]
         self._rig: LandmarkRig = build_rig(model, torch.zeros(0, landmarks, 3), config)
         self._names = tuple(model.expression_names)

@@ -8,6 +8,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from likeness.head_models.base import HeadModel
 from likeness.head_models.landmarks import EYE_CORNERS, FEATURES, IRISES, NUM_LANDMARKS, OVAL
 from likeness.preprocess.tracking.config import TrackerConfig
 
@@ -55,7 +56,7 @@ class LandmarkRig:
         return torch.einsum("ce,eld->cld", self.controls, self.expression)
 
 
-def at_landmarks(model, values: Tensor) -> Tensor:
+def at_landmarks(model: HeadModel, values: Tensor) -> Tensor:
     """Values [..., V, 3] on the model's vertices, read at its landmarks: [..., L, 3]."""
     corners = model.faces[model.landmark_faces]
     return torch.einsum(
@@ -63,7 +64,7 @@ def at_landmarks(model, values: Tensor) -> Tensor:
     )
 
 
-def build_rig(model, shape: Tensor, config: TrackerConfig) -> LandmarkRig:
+def build_rig(model: HeadModel, shape: Tensor, config: TrackerConfig) -> LandmarkRig:
     """The rig of a head model with a shape basis at the landmarks, [S, L, 3]."""
     names = list(model.expression_names)
     rest = at_landmarks(model, model.template.double())

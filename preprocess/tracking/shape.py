@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likeness.head_models.base import HeadModel
 from likeness.head_models.landmarks import IRISES
 from likeness.preprocess.tracking.config import TrackerConfig
 from likeness.preprocess.tracking.motion import Motion, Observations, robust_weights
@@ -34,7 +35,7 @@ class ShapeBasis:
     num_identity: int
 
 
-def build_shape_basis(model, config: TrackerConfig) -> ShapeBasis:
+def build_shape_basis(model: HeadModel, config: TrackerConfig) -> ShapeBasis:
     """Identity basis of the model, and offset modes from a thin-plate prior over its surface.
 
     The prior of a scalar field u is exp(-u'(L M^-1 L + M / fade^4) u / 2), with the cotangent
@@ -92,7 +93,7 @@ def shape_step(
     return coefficients + torch.linalg.solve(matrix, right)
 
 
-def _smooth_modes(model, count: int) -> Tensor:
+def _smooth_modes(model: HeadModel, count: int) -> Tensor:
     """Scalar modes [count, V] with unit mean variance over the landmarks when their coefficients
     have unit variance."""
     from scipy import sparse
@@ -177,7 +178,7 @@ def _cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray):
     return sparse.diags(np.asarray(weights.sum(1)).ravel()).tocsr() - weights, mass
 
 
-def _without_similarity(fields: Tensor, model) -> Tensor:
+def _without_similarity(fields: Tensor, model: HeadModel) -> Tensor:
     """Vertex fields [N, V, 3] less the similarity transform that fits each best at the
     landmarks."""
     points = model.template.double()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likeness.head_models.base import HeadModel
 from likeness.head_models.landmarks import EYE_CORNERS, NUM_LANDMARKS
 from likeness.preprocess.tracking import gaze
 from likeness.preprocess.tracking.config import TrackerConfig
@@ -99,7 +100,7 @@ def track(
     landmarks: Tensor,
     confidence: Tensor,
     K: Tensor,
-    model,
+    model: HeadModel,
     fps: float,
     config: TrackerConfig | None = None,
     progress: bool = False,
@@ -178,7 +179,7 @@ def eye_distance_px(landmarks: Tensor) -> float:
 
 
 def measure_residuals(
-    landmarks: Tensor, K: Tensor, model, identity: Identity, states: HeadState
+    landmarks: Tensor, K: Tensor, model: HeadModel, identity: Identity, states: HeadState
 ) -> Tensor:
     """[T] root mean square distances in pixels of landmarks [T, L, 2] from those of the posed
     model, with all its rules."""
@@ -233,7 +234,7 @@ def _start(
 
 
 def _alternate(
-    model,
+    model: HeadModel,
     rig: LandmarkRig,
     basis: ShapeBasis,
     observed: Observations,
