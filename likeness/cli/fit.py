@@ -110,11 +110,12 @@ def _started(args: argparse.Namespace) -> RunDirectory:
     from likeness.fitting.run_directory import RunOptions
     from likeness.preprocess.pipeline import PreprocessConfig
     from likeness.runs import start_run
+    from likeness.scene.capture import Capture
 
     command_line.resume_with("the same command resumes: what is preprocessed so far is kept")
     weights = None if args.weights is None else str(args.weights.absolute())
     return start_run(
-        args.video or args.capture,
+        Capture.load(args.capture) if args.capture else args.video,
         args.out,
         RunOptions(
             args.demo, args.minutes, args.iterations, args.seed, args.device, args.offline, weights
