@@ -32,8 +32,8 @@ class Adam:
     def __init__(
         self, groups: list[dict[str, Any]], *, eps: float, betas: tuple[float, float] = (0.9, 0.999)
     ) -> None:
-        defaults = {"lr": 1e-3, "betas": betas, "eps": eps}
-        self.param_groups = [defaults | group for group in groups]
+        defaults: dict[str, Any] = {"lr": 1e-3, "betas": betas, "eps": eps}
+        self.param_groups: list[dict[str, Any]] = [defaults | group for group in groups]
         self.state: dict[Tensor, dict[str, Tensor]] = collections.defaultdict(dict)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -89,10 +89,9 @@ class RowAdam:
             return
         steps[rows] += 1
         numbers = _numbers(steps[rows], rate, _ROW_BETAS, self._epsilon)
-        parts = [tensor[rows] for tensor in (table, first, second)]
-        update_reference(*parts, gradient, numbers)
-        for tensor, part in zip((table, first, second), parts):
-            tensor[rows] = part
+        own, m, v = table[rows], first[rows], second[rows]
+        update_reference(own, m, v, gradient, numbers)
+        table[rows], first[rows], second[rows] = own, m, v
 
     def state(self) -> dict[str, Tensor]:
         """All that a later run needs; the tensors themselves, not copies."""

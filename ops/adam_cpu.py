@@ -5,6 +5,8 @@ numbers: [6] 1 - β1, β2, 1 - β2, the rate over the first bias correction, one
     second, epsilon; all in the values' dtype.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 import math

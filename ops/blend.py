@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
@@ -65,13 +67,14 @@ class BlendBasis(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, basis: Tensor, codes: Tensor) -> Tensor:
+    def forward(ctx: Any, basis: Tensor, codes: Tensor) -> Tensor:
         ctx.save_for_backward(basis, codes)
         ctx.leaf = basis  # itself, by which its factors are found
         return blend(basis, codes)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        grad = grad_outputs[0]
         basis, codes = ctx.saved_tensors
         grad_codes = _by_codes(basis, grad) if ctx.needs_input_grad[1] else None
         if not ctx.needs_input_grad[0]:

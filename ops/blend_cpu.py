@@ -1,5 +1,7 @@
 """Blends of per-Gaussian bases, in numba: float32 on the CPU. See ``likeness.ops.blend``."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import numpy as np

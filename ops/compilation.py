@@ -1,9 +1,12 @@
 """How kernels are compiled and where the compiled code is kept."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import logging
 import os
 import re
@@ -11,11 +14,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numba
 from llvmlite import binding
 
 log = logging.getLogger(__name__)
+_config: Any = importlib.import_module("numba.core.config")
+
+Fastmath = bool | set[str]
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _ROOT = Path(__file__).resolve().parents[1]  # of the package likeness, whose folders lie there
 _IMPORT = re.compile(r"^from ([\w.]+) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
@@ -31,11 +39,11 @@ AS_WRITTEN = False
 
 def has_avx512() -> bool:
     """Whether kernels are compiled for a processor with AVX-512."""
-    chosen = numba.config.CPU_NAME or numba.config.CPU_FEATURES  # another than this one
+    chosen = _config.CPU_NAME or _config.CPU_FEATURES  # another than this one
     return not chosen and bool(binding.get_host_cpu_features().get("avx512f"))
 
 
-def helper(fastmath=ANY_NUMBER) -> Callable:
+def helper(fastmath: Fastmath = ANY_NUMBER) -> Decorator:
     """Decorates a function that kernels call; it is compiled into them.
 
     Always inlined, since a function of its own would be one of the whole process by its name: a
@@ -46,22 +54,21 @@ def helper(fastmath=ANY_NUMBER) -> Callable:
     return numba.njit(error_model="numpy", fastmath=fastmath, forceinline=True)
 
 
-def inlined(fastmath=FINITE) -> Callable:
+def inlined(fastmath: Fastmath = FINITE) -> Decorator:
     """Decorates a function that is copied into its callers, where constant arguments select its
     branches."""
     return numba.njit(error_model="numpy", fastmath=fastmath, inline="always")
 
 
-def kernel(fastmath=ANY_NUMBER, **options) -> Callable:
-    """Decorates a function that Python calls: compiled on first use, then kept on disk. options:
-    more of numba's.
+def kernel(fastmath: Fastmath = ANY_NUMBER) -> Decorator:
+    """Decorates a function that Python calls: compiled on first use, then kept on disk.
 
     What kernels share is a ``helper`` (see there), never a kernel.
     """
 
-    def decorate(function: Callable):
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         folder = _cache_folder(Path(function.__code__.co_filename))
-        own = {"error_model": "numpy", "fastmath": fastmath, "nogil": True, **options}
+        own = {"error_model": "numpy", "fastmath": fastmath, "nogil": True}
         with _numba_cache_in(folder):
             return numba.njit(cache=folder is not None, **own)(function)
 
@@ -80,8 +87,8 @@ def _cache_folder(path: Path) -> Path | None:
         digest.update(source.read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     roots = [path.parent / "__pycache__", home / "likeness" / "kernels"]
-    if numba.config.CACHE_DIR:
-        roots.insert(0, Path(numba.config.CACHE_DIR))
+    if _config.CACHE_DIR:
+        roots.insert(0, Path(_config.CACHE_DIR))
     for root in roots:
         folder = root / digest.hexdigest()[:16]
         with contextlib.suppress(OSError):
@@ -128,9 +135,9 @@ def _imported(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _numba_cache_in(folder: Path | None) -> Iterator[None]:
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = "" if folder is None else str(folder)
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = "" if folder is None else str(folder)
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = before
+        _config.CACHE_DIR = before

@@ -4,11 +4,13 @@ WIDTH Gaussians are at work at a time. A block holds their numbers side by side,
 for each of a Gaussian's numbers.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -130,7 +132,7 @@ class _Deform(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, means, quats, sh, weights, displacement, lattice, transforms, rotations):
-        given = [
+        given: list[Any] = [
             None if t is None else t.detach().contiguous()
             for t in (means, quats, sh, weights, displacement, lattice, transforms, rotations)
         ]

@@ -102,6 +102,7 @@ class FusedDeformer:
         count, coefficients = self._count, self._coefficients
         values, fill = torch.empty(count, 0), None
         if self._network is not None:
+            assert codes is not None
             values, fill = self._network.begin(codes)
         offsets = fused_deform_cpu.Offsets(values.numpy(), *self._scaling)
         cloud = GaussianCloud(

@@ -1,6 +1,8 @@
 """What a network's outputs make of canonical Gaussians, in numba: float32 on the CPU, one Gaussian
 at a time. See ``likeness.ops.fused_deform``."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import math

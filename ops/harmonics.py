@@ -49,16 +49,16 @@ def basis(directions: Tensor, degree: int) -> Tensor:
             C2[3] * xz,
             C2[4] * (xx - yy),
         ]
-    if degree >= 3:
-        values += [
-            C3[0] * y * (3 * xx - yy),
-            C3[1] * xy * z,
-            C3[2] * y * (4 * zz - xx - yy),
-            C3[3] * z * (2 * zz - 3 * xx - 3 * yy),
-            C3[4] * x * (4 * zz - xx - yy),
-            C3[5] * z * (xx - yy),
-            C3[6] * x * (xx - 3 * yy),
-        ]
+        if degree >= 3:
+            values += [
+                C3[0] * y * (3 * xx - yy),
+                C3[1] * xy * z,
+                C3[2] * y * (4 * zz - xx - yy),
+                C3[3] * z * (2 * zz - 3 * xx - 3 * yy),
+                C3[4] * x * (4 * zz - xx - yy),
+                C3[5] * z * (xx - yy),
+                C3[6] * x * (xx - 3 * yy),
+            ]
     return torch.stack(values, -1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,7 +92,15 @@ def compile_kernels() -> None:
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, rgb, alpha, colour, matte, background, factors):
+    def forward(
+        ctx: Any,
+        rgb: Tensor,
+        alpha: Tensor,
+        colour: Tensor,
+        matte: Tensor,
+        background: Tensor,
+        factors: tuple[float, float, float],
+    ) -> Any:
         from likeness.ops import image_loss_cpu  # numba loads slowly: only when used
 
         height, width = alpha.shape[-3:-1]
@@ -139,7 +148,10 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream: Tensor, *_: Tensor):
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> Any:
+        upstream = grad_outputs[0]
         g_rgb, g_alpha = ctx.saved_tensors
         if float(upstream) != 1:
             g_rgb, g_alpha = g_rgb * upstream, g_alpha * upstream

@@ -6,6 +6,8 @@ SSIM's is ready, a few rows later. Written as plain PyTorch operations the same 
 passes over memory.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 from likeness.ops import ssim_cpu as sweep

@@ -63,15 +63,15 @@ class BlockedNetwork:
     def begin(self, codes: Tensor) -> tuple[Tensor, Callable[[int, int], None]]:
         """The outputs [N, O] for codes [B], not yet computed, and what computes those of the
         Gaussians of the blocks ``first`` to ``last`` of ``num_blocks``, each of
-        ``block_kernels.LANES``."""
+        ``mlp_cpu.LANES``."""
         from likeness.ops.mlp_cpu import PARTS, evaluate  # numba loads slowly: only when used
 
-        out, codes = torch.empty(self._count, self._outputs), codes.detach().numpy()
-        (used,) = codes.nonzero()
+        out, given = torch.empty(self._count, self._outputs), codes.detach().numpy()
+        (used,) = given.nonzero()
         factors = np.zeros((len(self._scales), len(used) + -len(used) % PARTS), np.float32)
-        np.multiply(self._scales[:, used], codes[used], out=factors[:, : len(used)])
-        offsets = codes[used] @ self._offsets[used]
-        used = np.append(used, np.zeros(factors.shape[1] - len(used), used.dtype))
+        np.multiply(self._scales[:, used], given[used], out=factors[:, : len(used)])
+        offsets = given[used] @ self._offsets[used]
+        used = np.pad(used, (0, factors.shape[1] - len(used)))
         arrays = (
             self._table,
             factors,

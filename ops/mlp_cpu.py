@@ -5,6 +5,8 @@ See ``likeness.ops.mlp``. A block's numbers lie channel by channel, [channels, L
 instruction works on several Gaussians.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 import numpy as np

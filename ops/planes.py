@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,16 +26,14 @@ def look_up(levels: list[Tensor], points: Tensor, shared: bool = False) -> Tenso
     """
     if points.dtype == torch.float32 and points.device.type == "cpu":
         return _Lookup.apply(points, shared, *levels)
-    total = None
+    products: list[Tensor] = []
     for level in levels:
-        product = None
-        for plane, (a, b) in zip(level, AXES):
-            # Not points[..., (a, b)]: a list as an index is copied to a GPU at every step, which
-            # makes the host wait.
-            values = _sampled(plane, torch.stack([points[..., a], points[..., b]], -1), shared)
-            product = values if product is None else product * values
-        total = product if total is None else total + product
-    return total
+        # Not points[..., (a, b)]: a list as an index is copied to a GPU at every step, which makes
+        # the host wait.
+        at = [torch.stack([points[..., a], points[..., b]], -1) for a, b in AXES]
+        xy, xz, yz = (_sampled(plane, places, shared) for plane, places in zip(level, at))
+        products.append(xy * xz * yz)
+    return functools.reduce(torch.add, products)
 
 
 def compile_kernels() -> None:
@@ -61,7 +62,7 @@ class _Lookup(torch.autograd.Function):
     gradient."""
 
     @staticmethod
-    def forward(ctx, points: Tensor, shared: bool, *levels: Tensor) -> Tensor:
+    def forward(ctx: Any, points: Tensor, shared: bool, *levels: Tensor) -> Tensor:
         from likeness.ops import planes_cpu
 
         shape, points = points.shape[:2], points.detach().flatten(0, 1)
@@ -90,7 +91,10 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> Any:
+        grad = grad_outputs[0]
         from likeness.ops import planes_cpu
 
         points, values, *levels = ctx.saved_tensors
@@ -123,7 +127,7 @@ class _Lookup(torch.autograd.Function):
         return grad_points.unflatten(0, ctx.shape), None, *grads
 
 
-def _run(task, num_levels: int) -> None:
+def _run(task: Callable[[int, int], None], num_levels: int) -> None:
     """``task(level, plane)`` for every plane, the largest first, on as many threads as PyTorch
     uses."""
     tasks = [(level, plane) for level in reversed(range(num_levels)) for plane in range(len(AXES))]

@@ -1,6 +1,8 @@
 """Bilinear lookups in planes of features, in numba: float32 on the CPU. See
 ``likeness.ops.planes``."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import numba

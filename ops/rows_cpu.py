@@ -5,6 +5,8 @@ Single or double precision on the CPU. See ``likeness.fitting.avatars.layers``,
 ``likeness.ops.encoding`` and ``likeness.ops.unit_quaternions``.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 import numpy as np

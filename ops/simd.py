@@ -11,18 +11,29 @@ A float64 is a vector of one for ``lanes``, ``broadcast``, ``load``, ``store``, 
 precision.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic as _intrinsic
+from numba.extending import models, register_model
 
 from likeness.ops.compilation import AS_WRITTEN, has_avx512, inlined
+
+
+def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
+    """numba's, which hands over the first argument by itself."""
+    return _intrinsic(function)
+
 
 WIDTH = 32
 """Four rows of a tile: two instructions of AVX-512, four of AVX2, side by side, so that neither
@@ -66,7 +77,7 @@ def _define(function, result, arguments, generate) -> None:
         key = function
         cases = [signature(result, *arguments)]
 
-    infer_global(function)(Typing)
+    infer_global(function)(Typing)  # pyright: ignore[reportOptionalCall]
     lower_builtin(function, *arguments)(
         lambda context, builder, signature, values: generate(builder, *values)
     )
@@ -241,7 +252,7 @@ def reciprocal(typing_context, a):
             )
             for start in range(0, WIDTH, 16)
         ]
-        found = _pick(builder, *halves, list(range(WIDTH)))
+        found = _pick(builder, halves[0], halves[1], list(range(WIDTH)))
         error = _call(builder, f"llvm.fmuladd.{_NAME}", _FLOATS, builder.fneg(whole), found, one)
         return _call(builder, f"llvm.fmuladd.{_NAME}", _FLOATS, found, error, found)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,7 +127,7 @@ class _Ssim(torch.autograd.Function):
     upstream pixels."""
 
     @staticmethod
-    def forward(ctx, image: Tensor, target: Tensor, valid: bool) -> Tensor:
+    def forward(ctx: Any, image: Tensor, target: Tensor, valid: bool) -> Tensor:
         batch, height, width, channels = image.shape
         x = image.detach().reshape(batch, height, width * channels).contiguous().numpy()
         y = target.detach().reshape(batch, height, width * channels).contiguous().numpy()
@@ -148,7 +149,10 @@ class _Ssim(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream: Tensor):
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> Any:
+        upstream = grad_outputs[0]
         (gradient,) = ctx.saved_tensors
         return gradient * upstream, None, None
 

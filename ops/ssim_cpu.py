@@ -13,6 +13,8 @@ Where both images are equal all over a window, its SSIM is 1 with derivative 0, 
 arithmetic: each row carries the span in which they differ.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 import numpy as np

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -29,7 +31,7 @@ def compile_kernels() -> None:
 
 class _UnitQuats(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, quats: Tensor) -> Tensor:
+    def forward(ctx: Any, quats: Tensor) -> Tensor:
         from likeness.ops import rows_cpu  # numba loads slowly: only when used
 
         quats = quats.detach().contiguous()
@@ -40,7 +42,10 @@ class _UnitQuats(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> Any:
+        grad = grad_outputs[0]
         from likeness.ops import rows_cpu
 
         units, inverse = ctx.saved_tensors

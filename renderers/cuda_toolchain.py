@@ -20,6 +20,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -172,7 +173,7 @@ def _use(home: Path, folders: list[Path]) -> None:
     """Makes ``home`` the toolkit, with headers and libraries of the other folders."""
     os.environ["CUDA_HOME"] = str(home)
     _prepend("PATH", home / "bin")
-    builder = sys.modules.get("torch.utils.cpp_extension")
+    builder: Any = sys.modules.get("torch.utils.cpp_extension")
     if builder is not None:  # it has looked already, when it was imported
         builder.CUDA_HOME = str(home)
     for folder in folders:

@@ -166,14 +166,15 @@ def _screen_stats(meta: dict, batch: tuple[int, ...]) -> ScreenStats:
         # gsplat puts ``absgrad``, where it was asked for, on its own tensor, which nothing else
         # keeps alive; and a hook that held either tensor strongly would keep the graph of every
         # step for ever.
-        means2d.source = source
+        means2d.source = source  # pyright: ignore[reportAttributeAccessIssue]
         held = weakref.ref(means2d)
 
         def copy_gradients(gradient: Tensor) -> None:
             ours = held()
             if ours is None:  # the caller has dropped the statistics
                 return
-            given = {"grad": gradient, "absgrad": getattr(ours.source, "absgrad", None)}
+            own = ours.source  # pyright: ignore[reportAttributeAccessIssue]
+            given = {"grad": gradient, "absgrad": getattr(own, "absgrad", None)}
             given = {
                 name: g.detach().reshape(ours.shape).clone()
                 for name, g in given.items()

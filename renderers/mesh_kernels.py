@@ -3,6 +3,8 @@
 The kernels hold no lock, so that several frames can be drawn by as many Python threads.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 import numpy as np

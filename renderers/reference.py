@@ -62,19 +62,19 @@ def _stacked(outputs: list[RenderOutput], batch: tuple[int, ...]) -> RenderOutpu
     def stack(parts: list[Tensor]) -> Tensor:
         return torch.stack(parts).reshape(*batch, *parts[0].shape)
 
-    first, screen = outputs[0], None
-    if first.screen is not None:
-        stats = [output.screen for output in outputs]
+    screen, stats = None, [output.screen for output in outputs if output.screen is not None]
+    depths = [output.depth for output in outputs if output.depth is not None]
+    if stats:
         means2d = stack([part.means2d.detach() for part in stats]).requires_grad_()
         for index, part in enumerate(stats):
-            part.means2d.part_of = means2d, index
+            part.means2d.part_of = means2d, index  # pyright: ignore[reportAttributeAccessIssue]
         screen = ScreenStats(
             means2d, stack([part.radii for part in stats]), stack([part.visible for part in stats])
         )
     return RenderOutput(
         stack([output.rgb for output in outputs]),
         stack([output.alpha for output in outputs]),
-        None if first.depth is None else stack([output.depth for output in outputs]),
+        stack(depths) if depths else None,
         screen,
     )
 

@@ -63,7 +63,8 @@ class ScreenRefiner(nn.Module):
         )
         self.exit = nn.Conv2d(width, 4 * 4, 3, padding=1)
         nn.init.zeros_(self.exit.weight)
-        nn.init.zeros_(self.exit.bias)
+        if self.exit.bias is not None:
+            nn.init.zeros_(self.exit.bias)
 
     def working_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of what it sees of a picture; multiples of 8."""
@@ -175,5 +176,6 @@ class Refinement:
         """A copy on a device that wants no gradients."""
         network = ScreenRefiner(self.network.config)
         network.load_state_dict(self.network.state_dict())
-        network = network.to(device, memory_format=torch.channels_last)  # a quarter faster on CPUs
+        # channels last: a quarter faster on CPUs
+        network = network.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return Refinement(network.eval().requires_grad_(False), self.features.detach().to(device))

@@ -4,6 +4,8 @@ Thread t of n owns the tile rows t, t + n, t + 2n...: neighbouring rows cost abo
 the shares are even, and each thread needs only its own lists.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 import math

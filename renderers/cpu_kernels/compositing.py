@@ -1,5 +1,7 @@
 """Front-to-back blending of each tile's list: the renderer's inner loop."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 from likeness.ops.compilation import AS_WRITTEN, inlined, kernel

@@ -5,6 +5,8 @@ behind i) / (1 - alpha_i), where what lies behind is one running number: the sum
 over j > i, minus T_end dL/dalpha_pixel.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 from likeness.ops.compilation import AS_WRITTEN, inlined, kernel

@@ -1,5 +1,7 @@
 """2^x of vectors in plain float32 arithmetic, without a vector library."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 from likeness.ops.compilation import AS_WRITTEN, inlined

@@ -1,11 +1,14 @@
 """Fetching table rows ahead of their use: the tables are larger than the cache next to the core."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from likeness.ops.simd import intrinsic
 
 AHEAD = 4
 """How many list entries ahead of the one at work."""

@@ -1,6 +1,8 @@
 """The forward and the backward pass of pictures side by side: which kernel runs on what, in which
 order."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -118,7 +120,7 @@ def run_backward(
     (width, height), pictures, no_depth = size, len(workspaces), g_depth is None
     g_rgb = torch.zeros(pictures, height, width, 3) if g_rgb is None else g_rgb.contiguous()
     g_alpha = torch.zeros(pictures, height, width, 1) if g_alpha is None else g_alpha.contiguous()
-    g_depth = torch.zeros(pictures, 0, 0, 1) if no_depth else g_depth.contiguous()
+    g_depth = torch.zeros(pictures, 0, 0, 1) if g_depth is None else g_depth.contiguous()
     upstream = g_rgb.numpy(), g_alpha.numpy()[..., 0], g_depth.numpy()[..., 0]
     sums = [workspace.gradients() for workspace in workspaces]
     composite_rows_backward = COMPOSITE_ROWS_BACKWARD[not no_depth, absolute]

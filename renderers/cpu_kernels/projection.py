@@ -4,6 +4,8 @@ Source: Zwicker et al., "EWA Splatting" (2002), as Kerbl et al. (2023) and gspla
     it.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 import math

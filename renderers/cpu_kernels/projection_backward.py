@@ -1,5 +1,7 @@
 """From the gradients gathered on the screen to those of the Gaussians and of the camera's pose."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import math

@@ -1,6 +1,8 @@
 """Whole numbers of float32 numbers, in a few instructions: ``math.floor`` and ``math.ceil`` are
 calls of a library."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,13 +1,15 @@
 """The drawn Gaussians from near to far."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from likeness.ops.compilation import kernel
+from likeness.ops.simd import intrinsic
 from likeness.renderers.cpu_kernels.layout import DEPTH, EXTENT_X, ZERO
 
 _DIGIT_BITS = 12

@@ -1,5 +1,7 @@
 """Colours from spherical harmonics, and back; the order and signs of ``likeness.ops.harmonics``."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 from likeness.ops import harmonics

@@ -1,13 +1,14 @@
 """Tiles' pixels between vectors, row by row of a tile, and pictures."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from likeness.ops.simd import WIDTH, vector
+from likeness.ops.simd import WIDTH, intrinsic, vector
 from likeness.renderers.cpu_kernels.layout import TILE
 
 ROWS = WIDTH // TILE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from likeness.renderers.cpu_kernels.layout import (
     GRADIENT_COLUMNS,
@@ -17,7 +18,7 @@ from likeness.renderers.cpu_kernels.layout import (
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
-def aligned(shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     """An uninitialised array that starts at a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + _ALIGNMENT, np.uint8)
@@ -29,7 +30,14 @@ class Workspace:
     """Arrays of a renderer with ``threads`` threads; each grows to the largest size ever asked for.
 
     One rendering owns a workspace from its forward pass to the end of its backward pass.
+
+    camera: a row of the kernels' camera. order: the drawn Gaussians from near to far, as many as
+    ``drawn``. What the passes write.
     """
+
+    camera: np.ndarray
+    order: np.ndarray
+    drawn: int
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -64,7 +72,9 @@ class Workspace:
         self.spans[thread] = aligned((spans + spans // 4, 4), np.int32)
         return True
 
-    def _array(self, name: str, shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
+    def _array(
+        self, name: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32
+    ) -> np.ndarray:
         size = math.prod(shape)
         stored = self._storage.get(name)
         if stored is None or stored.shape[0] < size:
