@@ -10,7 +10,6 @@ from torch import Tensor
 from likeness.ops.deform import deform
 from likeness.renderers.screen_refiner import Refinement, ScreenRefiner
 from likeness.scene.cloud import GaussianCloud
-from likeness.scene.transforms import transform_points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +76,3 @@ def to_rest(points: Tensor, head_weights: Tensor, T_head_body: Tensor) -> Tensor
     matrices = w[..., None] * identity + (1 - w[..., None]) * T_head_body[:3, :3]
     shifted = points - (1 - w) * T_head_body[:3, 3]
     return torch.linalg.solve(matrices, shifted[..., None])[..., 0]
-
-
-def from_rest(points: Tensor, head_weights: Tensor, T_head_body: Tensor) -> Tensor:
-    """Points [N, 3] at rest, in the head frame of a state."""
-    body = transform_points(T_head_body, points)
-    return body + head_weights[:, None] * (points - body)

@@ -19,15 +19,18 @@ from torch import Tensor
 from likeness.ops import harmonics
 from likeness.ops.threads import suit_kernels
 from likeness.scene.cloud import GaussianCloud
-from likeness.scene.lattice import COLUMNS, HIGH_M, LOW_M, NUM_POINTS, ROWS
+from likeness.scene.lattice import (
+    COLUMNS,
+    FACE_EDGE,
+    FACE_M,
+    FACE_RADII_M,
+    HIGH_M,
+    LOW_M,
+    NUM_POINTS,
+    ROWS,
+)
 from likeness.scene.rig_binding import RigBinding
 from likeness.scene.transforms import matrices_to_quats, multiply_quats, normalize_quats
-
-FACE_M, FACE_RADII_M = (0.0, -0.03, 0.0), (0.065, 0.085, 0.06)
-"""Centre and radii of the ellipsoid that secondary motion leaves alone: what moves in the face is
-an expression."""
-FACE_EDGE = 0.6
-"""Beyond it, as a part of the radii, until where secondary motion is whole."""
 
 
 def deform(

@@ -19,7 +19,6 @@ from torch.autograd.function import once_differentiable
 
 from likeness.ops import harmonics
 from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, inlined, kernel
-from likeness.ops.deform import FACE_EDGE, FACE_M, FACE_RADII_M
 from likeness.ops.simd import (
     WIDTH,
     broadcast,
@@ -34,7 +33,7 @@ from likeness.ops.simd import (
 )
 from likeness.ops.threads import run_rows, run_shares, share
 from likeness.scene.cloud import GaussianCloud
-from likeness.scene.lattice import COLUMNS, HIGH_M, LOW_M, ROWS
+from likeness.scene.lattice import COLUMNS, FACE_EDGE, FACE_M, FACE_RADII_M, HIGH_M, LOW_M, ROWS
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 

@@ -137,17 +137,3 @@ class Camera(TensorRecord):
     def opengl_pose(self) -> Tensor:
         """Camera-to-world matrices [*b, 4, 4] in OpenGL's convention."""
         return self.T_world_cam @ _OPENGL_FROM_OPENCV.to(self.T_cam_world)
-
-    def opengl_projection(self, near: float, far: float) -> Tensor:
-        """Clip-space projection matrices [*b, 4, 4] of OpenGL, with the principal point
-        honoured."""
-        P = torch.zeros(*self.batch_shape, 4, 4, dtype=self.K.dtype, device=self.K.device)
-        P[..., 0, 0] = 2 * self.K[..., 0, 0] / self.width
-        P[..., 0, 1] = -2 * self.K[..., 0, 1] / self.width
-        P[..., 1, 1] = 2 * self.K[..., 1, 1] / self.height
-        P[..., 0, 2] = 1 - 2 * self.K[..., 0, 2] / self.width
-        P[..., 1, 2] = 2 * self.K[..., 1, 2] / self.height - 1
-        P[..., 2, 2] = -(far + near) / (far - near)
-        P[..., 2, 3] = -2 * far * near / (far - near)
-        P[..., 3, 2] = -1
-        return P

@@ -170,21 +170,6 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=100)
 
 
-def redundant_keys(preset: str | Path, cls: type, folder: Path = CONFIGS) -> list[str]:
-    """Keys of a preset that only repeat what it starts from (a preset should hold what differs)."""
-    base = cls()
-    *before, (_, changes) = layers(preset, folder)
-    for path, inherited in before:
-        base = apply(base, inherited, str(path))
-    loaded = apply(base, changes, "preset")
-    known = {field.key for field in fields(cls)}
-    return [
-        key
-        for key in _leaves(changes)
-        if key in known and _lookup(loaded, key) == _lookup(base, key)
-    ]
-
-
 def fields(cls: type) -> list[Field]:
     """Every setting with its type, default and docstring, in the order of the code."""
 
@@ -273,20 +258,6 @@ def _nearest(key: str, root: type) -> str:
         ]
         return f"known here: {_listed(siblings or sorted(known))}"
     return f"did you mean {best}?"
-
-
-def _leaves(changes: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in changes.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
-
-
-def _lookup(config: Any, key: str) -> Any:
-    for part in key.split("."):
-        config = getattr(config, part)
-    return config
 
 
 def _plain(value: Any) -> Any:

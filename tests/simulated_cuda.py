@@ -306,7 +306,8 @@ def _check(
         if any(tensor is index for index in indices) or tensor.ndim == 0 and takes_numbers:
             continue
         raise DeviceError(
-            f"{name}: Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu"
+            f"{name}: Expected all tensors to be on the same device, but found at least two "
+            "devices, cuda:0 and cpu"
         )
 
 
@@ -314,7 +315,8 @@ def _check_indices(name: str, args: tuple, indices: list[Tensor]) -> None:
     on_device = isinstance(args[0], CudaTensor)
     if not on_device and any(isinstance(index, CudaTensor) for index in indices):
         raise DeviceError(
-            f"{name}: indices should be either on cpu or on the same device as the indexed tensor (cpu)"
+            f"{name}: indices should be either on cpu or on the same device as the indexed "
+            "tensor (cpu)"
         )
     if not on_device:
         return

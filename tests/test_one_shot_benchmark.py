@@ -12,10 +12,11 @@ from benchmarks import one_shot
 from benchmarks.common import one_shot_figures
 from likeness.head_models import HEAD_MODELS
 from likeness.one_shot import weights
-from likeness.scene.config_files import CONFIGS, load_preset, presets, redundant_keys
+from likeness.scene.config_files import CONFIGS, load_preset, presets
 from likeness.training.config import TrainConfig
 from tests import toys
 from tests.one_shot import tiny
+from tests.redundant_keys import redundant_keys
 
 FOLDER = CONFIGS / "one_shot"
 

@@ -81,8 +81,8 @@ class HeadGaSConfig(AvatarConfig):
     colour and opacity are blended directly ("w/o MLP")."""
     changes: Literal["appearance", "geometry", "all", "everything"] = "appearance"
     """What the expression changes. appearance: colour and opacity (paper). geometry: Δ(μ, R)
-    instead ("w/ Δ(μ, R)").
-    everything: colour, opacity, μ, R and scale ("change all"). all: everything but scales."""
+    instead ("w/ Δ(μ, R)"). everything: colour, opacity, μ, R and scale ("change all"). Bundles of
+    earlier versions may say all: everything but scales."""
     expression_codes: CountOrZero = 0
     """Blend by so many principal components of the training expressions instead of all
     coefficients; 0: all."""

@@ -162,10 +162,6 @@ class SemanticBranch(nn.Module):
         lr16x = self.conv_lr16x(_resize(self.se_block(enc32x), 2))
         return self.conv_lr8x(_resize(lr16x, 2))
 
-    def predict(self, lr8x: Tensor) -> Tensor:
-        """The coarse matte [B, 1, H/16, W/16] that this branch is trained by."""
-        return torch.sigmoid(self.conv_lr(lr8x))
-
 
 class DetailBranch(nn.Module):
     """Where the edge runs, at high resolution."""
@@ -190,10 +186,6 @@ class DetailBranch(nn.Module):
         hr4x = self.conv_enc4x(torch.cat([hr4x, self.tohr_enc4x(enc4x)], 1))
         hr4x = self.conv_hr4x(torch.cat([hr4x, _resize(lr8x, 2), _resize(image, 0.25)], 1))
         return self.conv_hr2x(torch.cat([_resize(hr4x, 2), enc2x], 1))
-
-    def predict(self, image: Tensor, hr2x: Tensor) -> Tensor:
-        """The matte's edge band [B, 1, H, W] that this branch is trained by."""
-        return torch.sigmoid(self.conv_hr(torch.cat([_resize(hr2x, 2), image], 1)))
 
 
 class FusionBranch(nn.Module):
@@ -223,17 +215,6 @@ class MODNet(nn.Module):
         self.f_branch = FusionBranch()
 
     def forward(self, image: Tensor) -> Tensor:
-        lr8x, hr2x = self._encode(image)
-        return self.f_branch(image, lr8x, hr2x)
-
-    def predict_all(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Semantic [B, 1, H/16, W/16], detail [B, 1, H, W] and matte [B, 1, H, W]: what training
-        looks at."""
-        lr8x, hr2x = self._encode(image)
-        matte = self.f_branch(image, lr8x, hr2x)
-        return self.lr_branch.predict(lr8x), self.hr_branch.predict(image, hr2x), matte
-
-    def _encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         enc2x, enc4x, enc32x = self.backbone(image)
         lr8x = self.lr_branch(enc32x)
-        return lr8x, self.hr_branch(image, enc2x, enc4x, lr8x)
+        return self.f_branch(image, lr8x, self.hr_branch(image, enc2x, enc4x, lr8x))

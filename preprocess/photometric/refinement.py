@@ -79,7 +79,8 @@ def refine(
                     if checkpoint is not None:
                         checkpoint.unlink(missing_ok=True)
                     raise UserError(
-                        f"tracking by the picture: no finite solution at step {step}; use --tracking landmarks"
+                        f"photometric tracking: no finite solution at step {step}; "
+                        "use --tracking landmarks"
                     )
                 turned = rotation_angles(problem.head_corrections()[:, :3, :3]).median()
                 bar.set_postfix_str(
@@ -91,7 +92,7 @@ def refine(
     states, found = _judged(capture, problem, renderer)
     found["seconds"] = round(time.perf_counter() - begun, 3)
     _log.info(
-        "tracked by the picture: error %.4f -> %.4f, %d frames as the landmarks had them",
+        "photometric tracking: error %.4f -> %.4f, %d frames as the landmarks had them",
         found["error"]["before"],
         found["error"]["after"],
         len(found["fallen_back"]),

@@ -17,7 +17,7 @@ from likeness.head_models.landmarks import CHIN, FOREHEAD
 from likeness.preprocess.crop import Framing, focal_pixels
 from likeness.preprocess.frames import FrameFiles
 from likeness.preprocess.matting import MattingChoice
-from likeness.preprocess.portraits.faces import Face, find_face, open_detector
+from likeness.preprocess.portraits.faces import Face, Portrait, find_face, open_detector
 from likeness.preprocess.portraits.mattes import write_images
 from likeness.preprocess.portraits.reading import Still, read_still
 from likeness.preprocess.portraits.warnings import find_warnings
@@ -58,17 +58,6 @@ class PortraitOptions:
             raise UserError(
                 f"focal: expected 0.2 to 50 times the picture's long side, got {self.focal}"
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class Portrait:
-    """What is known of one image before its head is tracked; landmarks: [478, 2] pixels of the
-    crop."""
-
-    still: Still
-    face: Face
-    framing: Framing
-    landmarks: np.ndarray
 
 
 def build_capture(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from likeness.preprocess.crop import Framing
 from likeness.preprocess.landmarks import FaceMeshDetector, face_widths
 from likeness.preprocess.portraits.reading import Still
 from likeness.preprocess.video import import_cv2
@@ -30,6 +31,17 @@ class Face:
 
     points: np.ndarray
     others: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Portrait:
+    """What is known of one image before its head is tracked; landmarks: [478, 2] pixels of the
+    crop."""
+
+    still: Still
+    face: Face
+    framing: Framing
+    landmarks: np.ndarray
 
 
 def find_face(still: Still, detector: FaceMeshDetector) -> Face:

@@ -15,7 +15,7 @@ from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
     from likeness.preprocess.matting import MattingModel
-    from likeness.preprocess.portraits.capture import Portrait
+    from likeness.preprocess.portraits.faces import Portrait
 
 _SAME_CUT = 0.85  # intersection over union at which alpha and matte show the same person
 _MATTE_COVERS = 0.5

@@ -9,11 +9,13 @@ import torch
 
 from likeness.one_shot.infer import merged
 from likeness.one_shot.network import quats_to
-from likeness.one_shot.prediction import from_rest, to_rest
+from likeness.one_shot.prediction import to_rest
 from likeness.one_shot.sampling import sample
 from likeness.one_shot.unprojection import lifting_loss
 from likeness.ops import harmonics
+from likeness.ops.deform import deform_reference
 from likeness.ops.encoding import encode
+from likeness.scene.cloud import GaussianCloud
 from likeness.scene.transforms import quats_to_matrices
 from tests import toys
 from tests.one_shot import tiny
@@ -61,10 +63,9 @@ def test_lifted_gaussians_stand_on_their_cells_rays(capture, seen):
     surface, person, views = seen
     (found,) = tiny.ask(tiny.network(), surface, person, views[1:])
     frame, start = capture.frames[1], found.num_queries
-    moved = from_rest(
-        found.cloud.means[start:], found.head_weights[start:], frame.state.T_head_body
-    )
-    pixels, _ = frame.camera.in_frame(frame.state.T_world_head).project(moved)
+    still = torch.zeros(start, 3)
+    posed = found.posed(still, frame.state.T_head_body).means[start:]
+    pixels, _ = frame.camera.in_frame(frame.state.T_world_head).project(posed)
     places = views[1].cells[0].places.repeat_interleave(2, 0)
     assert torch.allclose(pixels / 48 * 2 - 1, places, atol=1e-3)
 
@@ -72,9 +73,10 @@ def test_lifted_gaussians_stand_on_their_cells_rays(capture, seen):
 def test_rest_and_back():
     points = torch.randn(20, 3) * 0.1
     weights, pose = torch.linspace(0, 1, 20), toys.random_states(()).T_head_body
-    assert torch.allclose(
-        from_rest(to_rest(points, weights, pose), weights, pose), points, atol=1e-6
-    )
+    others = torch.zeros(20, 4), torch.ones(20, 3), torch.ones(20), torch.zeros(20, 1, 3)
+    rest = GaussianCloud(to_rest(points, weights, pose), *others)
+    posed = deform_reference(rest, None, None, None, pose, weights)
+    assert torch.allclose(posed.means, points, atol=1e-6)
 
 
 def test_quats_turn_z_to_the_normal():

@@ -45,16 +45,13 @@ def test_names_shapes_and_types_are_the_official_ones(reference):
     assert ours == [[name.removeprefix("module."), shape, dtype] for name, shape, dtype in expected]
 
 
-def test_outputs_are_the_official_ones(reference, network):
+def test_mattes_are_the_official_ones(reference, network):
     expected = np.load(reference / "modnet_reference.npz")
     image = np.random.default_rng(7).uniform(-1, 1, (1, 3, 256, 320)).astype(np.float32)
     with torch.inference_mode():
-        outputs = network.predict_all(torch.from_numpy(image))
         matte = network(torch.from_numpy(image))
-    for name, output in zip(("semantic", "detail", "matte"), outputs):
-        # Measured: 1e-5 to 6e-5, the float32 sums of another build of the convolutions.
-        assert np.abs(output[0, 0].numpy() - expected[name]).max() < 1e-4, name
-    assert torch.equal(matte, outputs[2])
+    # Measured: 1e-5 to 6e-5, the float32 sums of another build of the convolutions.
+    assert np.abs(matte[0, 0].numpy() - expected["matte"]).max() < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Preprocessing on a simulated CUDA device: tracking by the image, and the network that
+"""Preprocessing on a simulated CUDA device: photometric tracking, and the network that
 mattes."""
 
 from __future__ import annotations

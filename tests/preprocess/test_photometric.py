@@ -1,4 +1,4 @@
-"""Tracking by the picture: a capture whose true poses are known, put off and found again."""
+"""Photometric tracking: a capture whose true poses are known, put off and found again."""
 
 from __future__ import annotations
 

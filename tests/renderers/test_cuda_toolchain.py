@@ -165,9 +165,9 @@ def test_a_build_that_fails_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(cuda_toolchain.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     log = (
-        "Error building extension 'x': [1/28] nvcc ...\nFAILED: a.o\na.cu:3:10: fatal error: y.h: No such file\n"
-        * 9
-    )
+        "Error building extension 'x': [1/28] nvcc ...\n"
+        "FAILED: a.o\na.cu:3:10: fatal error: y.h: No such file\n"
+    ) * 9
     for error, expected in (
         (RuntimeError(log), "y.h: No such file"),
         (AttributeError("'NoneType' has no attribute 'fwd'"), "NoneType"),

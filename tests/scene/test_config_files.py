@@ -14,6 +14,7 @@ from likeness.scene import config_files
 from likeness.scene.config_files import load_preset
 from likeness.scene.errors import UserError
 from likeness.training.config import TrainConfig
+from tests.redundant_keys import redundant_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,9 +229,9 @@ def test_keys_that_repeat_the_defaults_are_found(folder):
     (folder / "wordy.yaml").write_text(
         "steps: 50000\ndensify: {start: 1, threshold: 2e-4}\nweights: {l1: 1}\n"
     )
-    assert config_files.redundant_keys("wordy", Fit, folder) == ["steps", "densify.threshold"]
+    assert redundant_keys("wordy", Fit, folder) == ["steps", "densify.threshold"]
     (folder / "child.yaml").write_text("extends: wordy\nsteps: 7\ndensify: {start: 1}\n")
-    assert config_files.redundant_keys("child", Fit, folder) == ["densify.start"]
+    assert redundant_keys("child", Fit, folder) == ["densify.start"]
 
 
 def test_a_preset_extends_another(folder):
@@ -270,7 +271,7 @@ def test_shipped_presets_load_and_say_only_what_differs(preset):
 
     assert isinstance(load_preset(preset, FitConfig), FitConfig)
     # "avatar" may be repeated: it says which of the sections below it counts.
-    assert [key for key in config_files.redundant_keys(preset, FitConfig) if key != "avatar"] == []
+    assert [key for key in redundant_keys(preset, FitConfig) if key != "avatar"] == []
 
 
 def test_every_setting_of_a_fit_has_a_meaning():

@@ -189,7 +189,8 @@ def test_names_as_long_as_file_systems_allow(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="kills")
 def test_what_is_held_is_refused_to_others_and_free_once_its_holder_is_gone(tmp_path):
-    script = f"import time\nfrom likeness.scene.files import held\nwith held({str(tmp_path / 'lock')!r}, 'busy'):\n"
+    script = "import time\nfrom likeness.scene.files import held\n"
+    script += f"with held({str(tmp_path / 'lock')!r}, 'busy'):\n"
     script += "    print('holds', flush=True)\n    time.sleep(60)"
     holder = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True

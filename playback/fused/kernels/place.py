@@ -12,10 +12,9 @@ import triton.language as tl  # pyright: ignore[reportMissingImports]
 
 from likeness.fitting.avatars.base import LOG_SCALE_LIMITS
 from likeness.fitting.avatars.linear import ROTATION_RAD, TRANSLATION_M
-from likeness.ops.deform import FACE_EDGE, FACE_M, FACE_RADII_M
 from likeness.playback.fused.kernels import state as shared
 from likeness.playback.fused.kernels.rotations import product, turned_by
-from likeness.scene.lattice import COLUMNS, HIGH_M, LOW_M, ROWS
+from likeness.scene.lattice import COLUMNS, FACE_EDGE, FACE_M, FACE_RADII_M, HIGH_M, LOW_M, ROWS
 
 _FRAMES, _HARMONICS = tl.constexpr(shared.FRAMES), tl.constexpr(shared.HARMONICS)
 _TRANSLATION_M, _ROTATION_RAD = tl.constexpr(TRANSLATION_M), tl.constexpr(ROTATION_RAD)
