@@ -19,10 +19,15 @@ os.environ.setdefault("LIKENESS_OFFLINE", "1")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# A shell that starts the suite in the background has programs ignore Ctrl-C, which tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _DATA = Path(
     os.environ.get("LIKENESS_DATA", Path(__file__).resolve().parents[1].parent / "shared" / "data")
