@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from likeness.preprocess.matting import NAMES as MATTING_NAMES
 from likeness.scene.bounds import MAX_NUMBER, MAX_WHOLE
 from likeness.scene.errors import UserError
 from likeness.scene.foreign_paths import MAX_NAME, folder_name
@@ -53,7 +54,7 @@ _NUMBERS: dict[str, tuple[type, float, float, str]] = {
     "end": (float, _ABOVE_0, MAX_NUMBER, "a number of seconds above 0"),
     "focal": (float, _ABOVE_0, MAX_NUMBER, "a focal length above 0, in long sides of the image"),
 }
-_CHOICES = {"matting": ("auto", "modnet", "selfie"), "tracking": ("pictures", "landmarks")}
+_CHOICES = {"matting": MATTING_NAMES, "tracking": ("pictures", "landmarks")}
 OPTIONS = ("preset", *_NUMBERS, *_CHOICES)
 
 

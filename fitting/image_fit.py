@@ -66,8 +66,7 @@ class Base:
         capture = Capture.load(run.capture)
         if capture.expression_names != bundle.expression_names:
             raise UserError(
-                f"{root}: its capture is not that of its avatar; give a run that fit_subject.py "
-                "made"
+                f"{root}: its capture is not that of its avatar; give a run that likeness fit made"
             )
         return cls(run, bundle, capture)
 

@@ -138,8 +138,7 @@ class RunDirectory:
         run = cls(Path(root))
         if not run.settings.is_file():
             raise UserError(
-                f"{root}: not a run directory (no run.json in it); give one that fit_subject.py "
-                "made"
+                f"{root}: not a run directory (no run.json in it); give one that likeness fit made"
             )
         run.options()
         return run

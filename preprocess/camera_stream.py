@@ -39,7 +39,7 @@ class CameraStream:
         if not ok or image is None:
             self._capture.release()
             raise UserError(
-                f"--webcam {self.source}: no webcam there that gives pictures; connect one, end "
+                f"--webcam {self.source}: no webcam there that gives images; connect one, end "
                 "other programs that use it, allow this one to use it, or give another number"
             )
         self.height, self.width = image.shape[:2]

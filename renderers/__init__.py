@@ -100,7 +100,7 @@ def create(name: str, device: str = "cpu") -> Renderer:
         )
     if name == "gsplat" and not str(device).startswith("cuda"):
         raise UserError(
-            f"renderer 'gsplat': runs on CUDA only, not on the device '{device}'; choose --renderer cpu"
+            f"renderer 'gsplat': runs on CUDA only, not on the device '{device}'; choose cpu"
         )
     if name == "cpu" and not str(device).startswith("cpu"):
         raise UserError(

@@ -329,8 +329,8 @@ class Capture:
         manifest_path = root / MANIFEST
         if not os.path.isfile(manifest_path):
             raise UserError(
-                f"{root}: not a capture (no {MANIFEST} in it); give the folder that "
-                "fit_subject.py wrote"
+                f"{root}: not a capture (no {MANIFEST} in it); give the folder "
+                "`capture` of a run, or one that likeness preprocess wrote"
             )
         what = "manifest of a capture"
         manifest, content = read_versioned(

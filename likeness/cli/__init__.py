@@ -8,21 +8,22 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from typing import NoReturn
 
 from likeness.cli import command_line
 from likeness.scene.errors import hint, one_line
 
 COMMANDS = {
-    "fit": "a video, an image or a capture becomes an avatar",
-    "preprocess": "a video becomes a capture: cropped frames, mattes, tracked head",
-    "evaluate": "measure an avatar, or what arrives of a driver",
-    "render": "images and films of an avatar, from any view",
+    "fit": "fit an avatar to a video, to images or to a capture",
+    "preprocess": "make a capture of a video: cropped frames, mattes, tracked head",
+    "evaluate": "measure an avatar, or how well it reenacts a driver",
+    "render": "make images and films of an avatar, from any view",
     "drive": "move an avatar with a video, a capture, a CSV file or head states",
     "export": "write an avatar as .ply, .spz, playback bundle or web page",
     "view": "show an avatar live in the browser",
     "train": "train the one-shot network",
-    "collect": "many videos become captures to train on",
+    "collect": "make captures of many videos, to train on",
 }
 
 
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if not words or words[0] in ("-h", "--help"):
         print(_help(), file=sys.stdout if words else sys.stderr)
         sys.exit(0 if words else 2)
+    if words[0] == "--version":
+        print(f"likeness {metadata.version('likeness')}")
+        sys.exit()
     if words[0] not in COMMANDS:
         message = f"unknown command {words[0]!r}; {hint(words[0], tuple(COMMANDS))}"
         print(f"error: {one_line(message)}", file=sys.stderr)
@@ -46,5 +50,8 @@ def run(command: str, arguments: Sequence[str]) -> NoReturn:
 
 def _help() -> str:
     commands = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
-    usage, more = "usage: likeness COMMAND ...", "likeness COMMAND --help lists its options."
+    usage, more = (
+        "usage: likeness COMMAND ...",
+        "likeness COMMAND --help lists its options, likeness --version tells the version.",
+    )
     return f"{usage}\n\n{commands}\n\n{more}"

@@ -1,4 +1,4 @@
-"""Makes captures of all videos in a folder, side by side, and says which were refused and why.
+"""Makes captures of all videos in a folder, and reports which were refused and why.
 
 Example: likeness collect videos --out collection --size 256 --frames 200 --jobs 4
 """
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         type=positive_int,
         default=2000,
         metavar="N",
-        help="keep this number of frames of each video at most, evenly spaced",
+        help="at most this number of frames of each video, evenly spaced",
     )
     command_line.add_device(captures)
     command_line.add_weights(captures)

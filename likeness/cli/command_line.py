@@ -323,7 +323,7 @@ def add_weights(parser: argparse._ActionsContainer) -> None:
     """--weights and --offline, for the published weights that are used where they can be had."""
     text = "folder with files of published weights (MODNet, VGG16, ...), searched before a download"
     option(parser, "--weights", **DIR, help=text)
-    text = "download nothing; parts whose weights are missing stay off"
+    text = "download nothing; what needs missing weights is left out"
     option(parser, "--offline", **FLAG, help=text)
 
 
@@ -347,7 +347,7 @@ def add_viewer(parser: argparse._ActionsContainer) -> None:
         default="127.0.0.1",
         metavar="ADDRESS",
         help="address to listen on; with 0.0.0.0 anyone in the network who has the printed "
-        "address can look and save",
+        "address can watch and save",
     )
     kind = {"type": port, "metavar": "N", "unit": "number"}
     option(parser, "--port", **kind, default=8080, help="port of the live viewer")
@@ -376,7 +376,6 @@ def add_config(
     option(parser, "--help-config", **FLAG, help=text)
 
 
-_MATTING = ("auto", "modnet", "selfie")
 _TRACKING = ("pictures", "landmarks")
 
 
@@ -384,8 +383,8 @@ def add_preprocessing(parser: argparse._ActionsContainer) -> None:
     """How a video becomes a capture; ``preprocessing`` gives the values."""
     pixels = {"type": positive_int, "unit": "pixels"}
     option(parser, "--size", **pixels, default=512, help="side of the square images")
-    text = "what cuts the person out; auto takes modnet where its weights are"
-    option(parser, "--matting", choices=_MATTING, default="auto", help=text)
+    text = "matting model: selfie, modnet, or auto, which takes modnet where its weights are"
+    option(parser, "--matting", type=_matting, metavar="NAME", default="auto", help=text)
     text = "pictures: photometric tracking after the landmarks'; landmarks: quicker, a few dB worse"
     option(parser, "--tracking", choices=_TRACKING, default="pictures", help=text)
     option(parser, "--start", **SECONDS, help="leave out the video before this")
@@ -395,9 +394,17 @@ def add_preprocessing(parser: argparse._ActionsContainer) -> None:
         "--focal",
         type=positive_number,
         metavar="F",
-        unit="long sides of the video's image",
-        help="focal length [default: the file's, else 2.5 for square and 1.0 for other images]",
+        unit="long sides of the image",
+        help="focal length; unless given the file's, else 2.5 for square and 1.0 for other images",
     )
+
+
+def _matting(text: str) -> str:
+    from likeness.preprocess.matting import NAMES
+
+    if text not in NAMES:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(NAMES)}, got {text!r}")
+    return text
 
 
 def preprocessing(args: argparse.Namespace) -> dict[str, Any]:
@@ -421,7 +428,7 @@ def add_states(group: argparse._ActionsContainer) -> None:
     )
     option(group, "--start", **SECONDS, help="where the sequence begins")
     option(group, "--end", **SECONDS, help="where the sequence ends")
-    text = "hold these coefficients (0 to 1), such as jawOpen=0.7,smile=0.5"
+    text = "set these coefficients (0 to 1), such as jawOpen=0.7,smile=0.5"
     option(group, "--expression", metavar="NAME=V,...", help=text)
 
 
@@ -444,7 +451,7 @@ def states(args: argparse.Namespace, bundle: AvatarBundle) -> ChosenStates:
     return with_expression(chosen, parse_expression(args.expression, names), names)
 
 
-_DRIVER = "video, run, capture, ARKit CSV or states (.npz), told by content"
+_DRIVER = "video, run, capture, ARKit CSV or head states (.npz)"
 
 
 def add_driver(source: argparse._ActionsContainer, how: argparse._ActionsContainer) -> None:
@@ -458,8 +465,13 @@ def add_driver(source: argparse._ActionsContainer, how: argparse._ActionsContain
         type=positive_number,
         metavar="F",
         unit="frames per second",
-        help="rate in which the CSV's timecodes count frames, or of the states",
+        help="frame rate of the states, or of the frame counter in the CSV's timecodes",
     )
-    text = "number of the driver's frame at rest [default: detected]"
+    text = "number of a driver's frame with a neutral face [default: detected]"
     option(how, "--neutral", type=int, metavar="FRAME", help=text)
-    option(how, "--cache", **DIR, help="folder for captures of videos [default: runs/.captures]")
+    option(
+        how,
+        "--cache",
+        **DIR,
+        help="folder for captures of driving videos [default: runs/.captures]",
+    )

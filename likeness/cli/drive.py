@@ -1,5 +1,5 @@
-"""Drives an avatar by somebody else: a video, a run or capture, an ARKit CSV of a phone, a file of
-states, a webcam.
+"""Drives an avatar by a video, a run or capture, an ARKit CSV of a phone, a file of head states,
+a webcam.
 
 Example: likeness drive runs/me --driver friend.mp4
 """
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "drive")
-    text = "run directory, or the avatar's folder alone"
+    text = "run directory of likeness fit, or a bundle"
     option(parser, "avatar", type=Path, metavar="RUN|BUNDLE", help=text)
-    sources = parser.add_argument_group("who drives (one of these)")
+    sources = parser.add_argument_group("driver (one of these)")
     source = sources.add_mutually_exclusive_group(required=True)
-    how = parser.add_argument_group("how")
+    how = parser.add_argument_group("transfer")
     command_line.add_driver(source, how)
-    text = "live: the webcam's number (0 is the first), or a video in its place"
+    text = "live: number of the webcam (0 is the first), or a video in its place"
     option(source, "--webcam", metavar="N", help=text)
-    text = "of the driver's expressions"
-    option(how, "--strength", type=number, default=1.0, unit="factor", help=text)
+    text = "strength of the driver's expressions"
+    option(how, "--strength", type=number, default=1.0, metavar="X", unit="factor", help=text)
     option(
         how,
         "--pose",
         choices=("relative", "absolute", "none"),
         default="relative",
-        help="the head's motion: from its own rest, as the camera saw it, or none",
+        help="the head's motion: relative to its own rest pose, as the camera saw it, or none",
     )
     text = "the shoulders' motion"
     option(how, "--body", choices=("follow", "rest"), default="follow", help=text)
@@ -48,14 +48,13 @@ def parser() -> argparse.ArgumentParser:
         result,
         "--out",
         **FILE,
-        help="film, the driver beside the avatar [default: for files transfer-<driver>.mp4, "
-        "live a window]",
+        help="film of the driver beside the avatar [default: transfer-<driver>.mp4; live a window]",
     )
-    option(result, "--overwrite", **FLAG, help="replace files that are there")
+    option(result, "--overwrite", **FLAG, help="replace existing files")
     option(result, "--save-states", **FILE, help="also write the avatar's states (.npz)")
-    text = "height of the film [the avatar's; live 256]"
+    text = "height of the film [default: the avatar's; live 256]"
     option(result, "--size", type=positive_int, unit="pixels", help=text)
-    option(result, "--frames", **COUNT, help="stop after this number of the film's frames")
+    option(result, "--frames", **COUNT, help="stop after this number of frames")
     command_line.add_compile(result)
     command_line.add_device(result)
     command_line.add_weights(result)

@@ -1,5 +1,5 @@
-"""Measures an avatar on frames of its capture, or of another one of the same head model; or what a
-driver makes of it.
+"""Measures an avatar on frames of its capture, or of another one of the same head model; or how
+well it reenacts a driver.
 
 Examples: likeness evaluate runs/me-20260101-120000
           likeness evaluate runs/me-20260101-120000 --driver friend.mp4
@@ -22,13 +22,13 @@ def parser() -> argparse.ArgumentParser:
     text = "which frames of the capture [default: test]"
     option(parser, "--frames", choices=("test", "train", "all"), help=text)
     option(parser, "--capture", **DIR, help="another capture [default: the run's own]")
-    text = "also write the figures, with those of every frame, here"
+    text = "also write the figures, with those of every frame, to this file"
     option(parser, "--json", **FILE, help=text)
     option(
         parser,
         "--tracking-gain",
         **COUNT,
-        help="also optimise poses and expressions of N of these frames on their own images, and "
+        help="also optimize poses and expressions of N of these frames on their own images, and "
         "report the gain: a diagnostic of the tracking, never a result",
     )
     command_line.add_coarse(parser)

@@ -2,7 +2,7 @@
 
   ply      the Gaussians of one state (or of each state of a sequence), for other 3D programs
   spz      the same, compressed, in Niantic's format
-  bundle   a small bundle for playback: distilled into a linear avatar and stored in few bits
+  bundle   a small bundle for playback: distilled into a linear avatar and quantized
   web      a folder with a page that shows and drives the avatar in a browser, for any file server
 
 Example: likeness export runs/me --format ply --expression jawOpen=0.7,mouthSmileLeft=0.2
@@ -24,24 +24,28 @@ _OPTIONS = ("axes", "anchor", "spz_version", "exact", "codes")
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "export")
-    text = "run directory, or a bundle's folder"
+    text = "run directory of likeness fit, or a bundle"
     option(parser, "avatar", type=Path, metavar="RUN|BUNDLE", help=text)
     option(parser, "--format", required=True, metavar="FORMAT", help="ply, spz, bundle or web")
-    text = "where to [default: the folder export/ of the run]"
+    text = "file or folder to write [default: in export/ of the run]"
     option(parser, "--out", type=Path, metavar="PATH", help=text)
-    states = parser.add_argument_group("which state (ply, spz); a sequence is a folder of files")
+    states = parser.add_argument_group(
+        "which state (ply, spz); a sequence becomes a folder of files"
+    )
     command_line.add_states(states)
     clouds = parser.add_argument_group("how (ply, spz)")
     text = "ply: y-down, for splat viewers [default]; y-up, the head frame; z-up, Blender's"
     option(clouds, "--axes", choices=("y-down", "y-up", "z-up"), help=text)
-    text = "what stands still: the head [default], or the shoulders, so that the head moves"
+    text = "frame of the file: of the head [default], or of the shoulders, so that the head moves"
     option(clouds, "--anchor", choices=("head", "body"), help=text)
-    text = "number of the spz version: 3, with finer rotations [default], or 2 for older readers"
+    text = (
+        "number of the format's version: 3, with finer rotations [default], or 2 for older readers"
+    )
     option(clouds, "--spz-version", type=int, choices=(2, 3), help=text)
     bundles = parser.add_argument_group("how (bundle, web)")
     text = "bundle: keep the avatar itself, in half precision, instead of distilling it"
     option(bundles, "--exact", action="store_true", default=None, help=text)
-    text = "number of codes of the distilled avatar [default: 24, or 40 if these agree badly]"
+    text = "number of codes of the distilled avatar [default: 24, or 40 if these agree too little]"
     option(bundles, "--codes", type=positive_int, metavar="R", help=text)
     return parser
 

@@ -1,9 +1,9 @@
 """Fits a drivable head avatar to one person's video, or makes one from a single image.
 
-Examples: python fit_subject.py --video me.mp4
-          python fit_subject.py --image me.jpg
-          python fit_subject.py --image edited.png --base runs/me-20260101-120000
-          python fit_subject.py --list subjects.txt --jobs 2 --out runs/all
+Examples: likeness fit --video me.mp4
+          likeness fit --image me.jpg
+          likeness fit --image edited.png --base runs/me-20260101-120000
+          likeness fit --list subjects.txt --jobs 2 --out runs/all
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     option(source, "--image", **FILE, action="append", help=text)
     text = "preprocessed video: the folder `capture` of a run"
     option(source, "--capture", **DIR, help=text)
-    text = "a synthetic subject whose truth is known; needs no file"
+    text = "a synthetic subject with known ground truth; needs no file"
     option(source, "--demo", **FLAG, help=text)
     text = "resume an interrupted run, by its own settings"
     option(source, "--resume", **RUN, help=text)
@@ -39,18 +39,18 @@ def parser() -> argparse.ArgumentParser:
     option(source, "--list", **FILE, help=text)
 
     fitting = parser.add_argument_group("fitting")
-    text = "run directory, not to exist yet [default: runs/<name>-<time>]"
+    text = "run directory, which must not exist yet [default: runs/<name>-<time>]"
     option(fitting, "--out", **DIR, help=text)
     command_line.add_config(fitting, None, " [default: default; for --image one-picture]")
     option(
         fitting,
         "--init",
         metavar="NAME",
-        help="where the Gaussians start: one_shot, lifted, picture, mesh, random, or auto "
-        "[default: the preset's own]",
+        help="where the Gaussians start: mesh (the head model), picture (also beside it), lifted "
+        "(unprojected images), one_shot (the network), random, or auto [default: the preset's own]",
     )
     length = fitting.add_mutually_exclusive_group()
-    text = "time for the fit [default: the preset's own iterations, or, on a CPU, minutes]"
+    text = "time for the fit [default: the preset's own length]"
     option(length, "--minutes", **MINUTES, help=text)
     option(length, "--iterations", **COUNT, help="length of the fit in iterations")
     command_line.add_device(fitting)
@@ -65,9 +65,9 @@ def parser() -> argparse.ArgumentParser:
     command_line.add_preprocessing(parser.add_argument_group("preprocessing"))
 
     many = parser.add_argument_group("many subjects (with --list)")
-    text = "only this half of the work, such as one on machines without and one with a GPU"
+    text = "only this stage, such as preprocess on machines without a GPU and fit on others"
     option(many, "--stage", choices=("preprocess", "fit"), help=text)
-    text = "preprocess on the GPUs, too, not on CPUs alone"
+    text = "preprocess on the GPUs, too"
     option(many, "--gpu-preprocessing", **FLAG, help=text)
     text = "remove the checkpoints of finished runs, two thirds of their size"
     option(many, "--tidy", **FLAG, help=text)
@@ -99,7 +99,7 @@ def main(words: Sequence[str] | None = None) -> int | None:
     from likeness.runs import finish_run, open_run
 
     run = open_run(args.resume) if args.resume else _started(args)
-    command_line.resume_with(f"resume with: python fit_subject.py --resume {run.root}")
+    command_line.resume_with(f"resume with: likeness fit --resume {run.root}")
     with run.held():
         metrics = finish_run(run, viewer)
     print(f"{summary(metrics)}\navatar: {run.bundle}\nreport: {run.root / 'report.html'}")

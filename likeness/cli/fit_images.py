@@ -22,9 +22,9 @@ _OF_PICTURES = ("refine", "base")
 def add_options(parser: argparse._ActionsContainer) -> None:
     """--refine and --base."""
     kind = {"type": positive_number, "metavar": "S", "unit": "seconds"}
-    text = "then fit to the images for so long; without it nothing is optimised"
+    text = "also optimize the avatar on the images for this long [default: not at all]"
     option(parser, "--refine", **kind, help=text)
-    text = "carry the colours of an edited image into the avatar of this run: a new run"
+    text = "make a new run of this one, with the colours of an edited image"
     option(parser, "--base", **RUN, help=text)
 
 

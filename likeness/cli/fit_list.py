@@ -1,4 +1,4 @@
-"""fit_subject.py --list: many subjects."""
+"""likeness fit --list: many subjects."""
 
 from __future__ import annotations
 

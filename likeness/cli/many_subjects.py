@@ -41,8 +41,8 @@ def add_limits(parser: argparse._ActionsContainer) -> None:
         "--max-crowded",
         type=number,
         metavar="P",
-        unit="part from 0 to 1",
-        help="refuse videos in which more of the frames show several faces",
+        unit="fraction from 0 to 1",
+        help="refuse videos in which a larger fraction of frames shows several faces",
     )
     option(
         parser,
@@ -80,15 +80,15 @@ def add_placement(parser: argparse._ActionsContainer) -> None:
         "--jobs",
         type=positive_int,
         metavar="N",
-        help="number of tasks at once [default: 1; with --cluster as many as it takes]",
+        help="number of tasks at once [default: 1; with --cluster as many as fit]",
     )
     option(
         parser,
         "--threads",
         type=positive_int,
         metavar="N",
-        help="number of threads of each task [default: the cores, shared among the jobs; with "
-        "--cluster 4, or what a machine has]",
+        help="number of threads of each task [default: the cores divided by --jobs; with "
+        "--cluster 4, or all of a smaller machine]",
     )
     option(
         parser,
@@ -102,14 +102,14 @@ def add_placement(parser: argparse._ActionsContainer) -> None:
         "--only",
         type=positive_int,
         metavar="K",
-        help="only the subject with this number in the list, from 1 on: for job arrays",
+        help="only the subject of this number, from 1 on: for job arrays",
     )
     option(
         parser,
         "--cluster",
         choices=("ray",),
-        help="run the tasks on a cluster; all its machines must share the folders of videos, "
-        "results and this program",
+        help="run the tasks on a cluster whose machines share the folders of videos, results and "
+        "this program",
     )
     option(
         parser,

@@ -1,4 +1,4 @@
-"""Makes a capture of a video: what likeness fit does first, alone. Fit it later with likeness fit
+"""Makes a capture of a video, the first stage of likeness fit. Fit it later with likeness fit
 --capture.
 
 Example: likeness preprocess me.mp4 --out captures/me
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "preprocess")
     text = "video of one person's head and shoulders"
     option(parser, "video", type=Path, metavar="VIDEO", help=text)
-    text = "folder of the capture; unfinished work in it is taken up again"
+    text = "folder of the capture; unfinished work in it is resumed"
     option(parser, "--out", **DIR, required=True, help=text)
     command_line.add_preprocessing(parser)
     text = "sample longer videos down evenly to this number of frames"
@@ -32,16 +32,16 @@ def parser() -> argparse.ArgumentParser:
     option(parser, "--min-frames", **COUNT, default=30, help=text)
     command_line.add_device(parser)
     command_line.add_weights(parser)
-    limits = parser.add_argument_group("limits (unless given, there is none)")
+    limits = parser.add_argument_group("limits (none by default)")
     many_subjects.add_limits(limits)
-    text = "write figures, or why the video was refused, here (JSON)"
+    text = "write figures, or why the video was refused, to this file (JSON)"
     option(limits, "--result", **FILE, help=text)
     return parser
 
 
 def main(words: Sequence[str] | None = None) -> None:
     args = parser().parse_args(words)
-    command_line.resume_with("the same command resumes: what is done so far is kept")
+    command_line.resume_with("the same command resumes")
     device = str(choose_device(args.device))
     from likeness.preprocess.acceptance import Limits
     from likeness.preprocess.pipeline import PreprocessConfig, build_capture

@@ -6,8 +6,7 @@ Examples:
   likeness render runs/me --trajectory grid --yaws -30 0 30 --expression smile=0.7 --out smile.png
   likeness render runs/me --path path.json --depth --normals --size 1024 --out frames
 
-A camera path is a JSON file and head states are an .npz file: their formats stand at the top of
-playback/views/camera_path.py and playback/state_file.py.
+docs/formats.md describes camera paths (.json) and head states (.npz).
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "which the same command resumes when interrupted "
         "[default: views/NAME-TRAJECTORY.mp4, or .png for one moment]",
     )
-    text = "replace what this program wrote there before"
+    text = "replace what this command wrote there before"
     option(parser, "--overwrite", **FLAG, help=text)
     command_line.add_states(parser.add_argument_group("what the avatar does"))
     _add_cameras(parser.add_argument_group("where the camera stands"))
@@ -60,9 +59,9 @@ def parser() -> argparse.ArgumentParser:
     option(image, "--size", type=_size, metavar="W[xH]", unit="pixels", help=text)
     text = "#rrggbb, the name of a colour, transparent, or an image file"
     option(image, "--background", default="white", metavar="B", help=text)
-    text = "also the depth: in a folder or beside a .png with .npy"
+    text = "also depth images, in a folder or beside a .png; with .npy arrays"
     option(image, "--depth", **FLAG, help=text)
-    text = "also the normals of the surface that the depth shows"
+    text = "also the normals of the surface given by the depth"
     option(image, "--normals", **FLAG, help=text)
     text = "do not clamp views beyond the recording's to what it supports"
     option(image, "--extrapolate", **FLAG, help=text)
@@ -82,8 +81,8 @@ def _add_cameras(group: argparse._ArgumentGroup) -> None:
         group,
         "--around",
         choices=("rest", "frame", "head"),
-        help="the centre: the head at its mean pose, at the first frame shown, or at every frame "
-        "[default: rest]",
+        help="centre of the trajectory: the head at its mean pose, at the first frame, or at every "
+        "frame [default: rest]",
     )
     extent = {"type": _extent, "metavar": "A", "unit": "degrees"}
     text = "how far an orbit or spiral goes to the sides; 180 goes all the way round [default: 30]"
@@ -100,7 +99,7 @@ def _add_cameras(group: argparse._ArgumentGroup) -> None:
     text = "horizontal field of view from the same place [default: the recording's]"
     option(group, "--fov", **lens, help=text)
     metres = {"type": positive_number, "metavar": "M", "unit": "metres"}
-    text = "from the middle of the head [default: the recording's]"
+    text = "distance from the middle of the head [default: the recording's]"
     option(group, "--distance", **metres, help=text)
 
 
@@ -177,7 +176,7 @@ def _shots(
     steps, swings = steps_and_swings(chosen, args.trajectory, args.seconds or _SECONDS)
     if not chosen.moving and steps > MAX_PICTURES:
         raise UserError(
-            f"--seconds {args.seconds:g}: {steps} pictures; expected at most {MAX_PICTURES}"
+            f"--seconds {args.seconds:g}: {steps} images; expected at most {MAX_PICTURES}"
         )
     given = {"yaw": args.yaw, "pitch": args.pitch}
     given |= {

@@ -1,8 +1,7 @@
 """Trains the one-shot network, which makes an avatar of one image, on captures of many people.
 
 Example: likeness train --people 300 --minutes 60
-Several GPUs: torchrun --nproc-per-node 8 likeness train --preset large --data captures/ --steps
-    200000
+Several GPUs: torchrun --nproc-per-node 8 -m likeness train --preset large --data captures
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     parser = command_line.Parser(__doc__, "train")
-    data = parser.add_argument_group("people to learn from (at least one of these)")
+    data = parser.add_argument_group("people to train on (at least one of these)")
     option(
         data,
         "--data",
@@ -33,13 +32,13 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="captures, folders that hold some, or text files that list some",
+        help="captures, folders of captures, or text files that list captures",
     )
-    text = "also this number of synthetic subjects; those missing are drawn first"
+    text = "also this number of synthetic subjects; missing ones are rendered first"
     option(data, "--people", **COUNT, help=text)
-    text = "where synthetic subjects are"
+    text = "folder of the synthetic subjects"
     option(data, "--people-dir", **DIR, default=Path("runs/.people"), help=text)
-    option(data, "--processes", **COUNT, default=1, help="number of processes that draw them")
+    option(data, "--processes", **COUNT, default=1, help="number of processes that render them")
     training = parser.add_argument_group("training")
     text = "folder of the run; one with a checkpoint in it is resumed"
     option(training, "--out", **DIR, default=Path("runs/one_shot"), help=text)

@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     pixels = {"type": positive_int, "unit": "pixels"}
     option(parser, "--size", **pixels, default=512, help="height of the image, at most 2048")
     rate = {"type": positive_int, "unit": "frames per second"}
-    option(parser, "--fps", **rate, default=60, help="render no more than these")
+    option(parser, "--fps", **rate, default=60, help="limit of the frame rate")
     text = "do not clamp views beyond the recording's to what it supports"
     option(parser, "--extrapolate", **FLAG, help=text)
     command_line.add_coarse(parser)

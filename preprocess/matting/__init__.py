@@ -26,6 +26,8 @@ MATTING: dict[str, Callable[[MattingChoice], MattingModel]] = {
     "selfie": _module("selfie"),
     "modnet": _module("modnet"),
 }
+NAMES = ("auto", *MATTING)
+"""What MattingChoice.name may be."""
 
 
 def choose(choice: MattingChoice = MattingChoice()) -> tuple[MattingModel, str]:
@@ -47,6 +49,6 @@ def choose(choice: MattingChoice = MattingChoice()) -> tuple[MattingModel, str]:
     elif name in MATTING:
         note = f"mattes by {name}, as asked for"
     else:
-        raise UserError(f"matting: expected one of auto, {', '.join(MATTING)}; got {name!r}")
+        raise UserError(f"matting: expected one of {', '.join(NAMES)}; got {name!r}")
     _log.info(note)
     return MATTING[name](choice), note

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from likeness.cli import COMMANDS, command_line, main
+from likeness.cli import COMMANDS, command_line, main, preprocess
+from likeness.preprocess.matting import MATTING
 from likeness.scene.devices import choose_device
 from likeness.scene.errors import UserError
 from tests.programs import called, fails
@@ -272,6 +273,11 @@ def test_device(monkeypatch):
 
 
 # Runs a command with --help, and tells which modules it imported and what its options are.
+def test_every_matting_model_can_be_chosen():
+    for name in ("auto", *MATTING):
+        assert preprocess.parser().parse_args(["a.mp4", "--out=a", "--matting", name])
+
+
 _SPY = """
 import argparse, json, sys
 NUMBERS = ("int", "float", "positive_int", "positive_number", "number")
