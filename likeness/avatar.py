@@ -17,7 +17,7 @@ from likeness.export.formats import EXPORTERS, export_avatar
 from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.bundles import load_bundle
 from likeness.playback.drivers import DriverOptions, Recording, open_driver
-from likeness.playback.expression_names import coefficients
+from likeness.playback.expression_names import coefficients, is_number
 from likeness.playback.player import Player
 from likeness.playback.poses import eye_joints, head_pose, head_rotation
 from likeness.playback.transfer.retarget import RetargetConfig
@@ -87,9 +87,9 @@ class Avatar:
 
         Raises ValueError for unknown or ambiguous names, and for values that are not finite.
         """
+        for name, angle in (("yaw", yaw), ("pitch", pitch), ("roll", roll)):
+            _check_range(name, angle)
         angles = torch.tensor([yaw, pitch, roll]) * (math.pi / 180)
-        if not torch.isfinite(angles).all():
-            raise ValueError(f"state: expected finite angles, got {yaw}, {pitch}, {roll}")
         names, rest = self.expression_names, self.bundle.default_state
         expression = rest.expression.clone()
         for name, value in coefficients(expressions, names).items():
@@ -117,7 +117,15 @@ class Avatar:
         fov: horizontal field of view in degrees. distance: metres from the middle of the head.
             None: those of the video.
         size: pixels of a square image, or width and height.
+
+        Raises ValueError for values out of their range.
         """
+        _check_range("yaw", yaw)
+        _check_range("pitch", pitch)
+        if fov is not None:
+            _check_range("fov", fov, 0.1, 170)
+        if distance is not None:
+            _check_range("distance", distance, 0.01, 1000)
         T_world_head = self.bundle.default_state.T_world_head
         lens = Lens(*_width_height(size), fov, distance)
         camera = lens.of(self.bundle.default_camera.in_frame(T_world_head))
@@ -130,6 +138,8 @@ class Avatar:
         video's camera if None (only view-dependent avatars differ).
         """
         state = self._single(state)
+        if camera is not None:
+            _check_type("camera", camera, Camera, "avatar.camera(yaw=30)")
         camera = camera or self.bundle.default_camera
         return self.player.cloud(state, camera.in_frame(state.T_world_head).center)
 
@@ -138,7 +148,7 @@ class Avatar:
         state: HeadState | None = None,
         camera: Camera | None = None,
         size: int | tuple[int, int] | None = None,
-        background: str | tuple[float, float, float] | None = "white",
+        background: str | Path | tuple[float, float, float] | None = "white",
         *,
         extrapolate: bool = False,
     ) -> NDArray[np.uint8]:
@@ -153,10 +163,12 @@ class Avatar:
         extrapolate: show the avatar as it is from views that the video never showed, too; else it
             is clamped to what the video supports.
 
-        Raises ValueError for a batch of states, a state of another avatar, or an unknown
-        background.
+        Raises ValueError for a batch of states, a state of another avatar, a size out of range, or
+        an unknown background.
         """
         state = self._single(state)
+        if camera is not None:
+            _check_type("camera", camera, Camera, "avatar.camera(yaw=30)")
         if camera is None or size is not None:
             camera = fitted(
                 camera or self.bundle.default_camera, *_width_height(512 if size is None else size)
@@ -186,6 +198,7 @@ class Avatar:
 
         Raises UserError for a source that is missing, damaged, or of another head model.
         """
+        _check_range("smoothing_s", smoothing_s, 0)
         options = dataclasses.replace(options, device=self.device)
         driver = open_driver(source, self.bundle, options, kind)
         if not isinstance(driver, Recording):
@@ -208,7 +221,8 @@ class Avatar:
             neutral head if None.
         options: fields of ``likeness.export.base.ExportOptions``.
 
-        Returns facts, among them ``bytes``, and ``psnr`` in dB against the avatar's own images.
+        Returns facts, among them ``bytes``, and ``psnr`` in dB against the avatar's own images,
+        None where nothing is lost.
         Raises ValueError for formats and options that do not exist, or do not go together.
         """
         path = Path(path)
@@ -236,6 +250,7 @@ class Avatar:
         rest = self.bundle.default_state
         if state is None:
             return rest
+        _check_type("state", state, HeadState, "avatar.state(smile=1)")
         if state.batch_shape:
             raise ValueError(
                 f"expected a single state, got a batch {list(state.batch_shape)}; "
@@ -251,19 +266,47 @@ class Avatar:
         return state
 
 
-def _width_height(size: int | tuple[int, int]) -> tuple[int, int]:
-    width, height = (size, size) if isinstance(size, int) else size
-    if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
-        raise ValueError(f"size: expected 1 to {_MAX_SIDE} pixels a side, got {size}")
-    return width, height
+def _check_type(name: str, value: object, kind: type, example: str) -> None:
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"{name}: expected a {kind.__name__}, such as {example}, got {value!r:.50}"
+        )
 
 
-def _background(background: str | tuple[float, float, float] | None) -> str:
+def _check_range(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    if not is_number(value) or not low <= value <= high:
+        limits = f" from {low:g}" * (low > -math.inf) + f" to {high:g}" * (high < math.inf)
+        raise ValueError(f"{name}: expected a number{limits}, got {value!r:.50}")
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, (tuple, list, np.ndarray))
+
+
+def _width_height(size: Any) -> tuple[int, int]:
+    sides = tuple(size) if _is_sequence(size) else (size, size)
+    whole = all(isinstance(side, (int, np.integer)) for side in sides)
+    if not whole or len(sides) != 2 or not 1 <= min(sides) <= max(sides) <= _MAX_SIDE:
+        raise ValueError(
+            f"size: expected 1 to {_MAX_SIDE} pixels a side, one or two whole numbers, "
+            f"got {size!r:.50}"
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def _background(background: str | Path | tuple[float, float, float] | None) -> str:
     """A background as text."""
     if background is None:
         return TRANSPARENT
-    if isinstance(background, str):
-        return background
-    if len(background) != 3 or not all(0 <= value <= 1 for value in background):
-        raise ValueError(f"background: expected three numbers in [0, 1], got {background}")
+    if isinstance(background, (str, Path)):
+        return str(background)
+    if (
+        not _is_sequence(background)
+        or len(background) != 3
+        or not all(is_number(value) and 0 <= value <= 1 for value in background)
+    ):
+        raise ValueError(
+            "background: expected a colour's name, #rrggbb, an image's path or three numbers in "
+            f"[0, 1], got {background!r:.50}"
+        )
     return "#" + "".join(f"{round(255 * value):02x}" for value in background)

@@ -58,6 +58,8 @@ def fit(
     for name, value in (("minutes", minutes), ("iterations", iterations)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name}: expected a number above 0, got {value}")
+    if iterations is not None and iterations != int(iterations):
+        raise ValueError(f"iterations: expected a whole number, got {iterations}")
     folder = None if weights is None else str(Path(weights).absolute())
     options = RunOptions(False, minutes, iterations, seed, device, offline, folder)
     run = start_run(source, out, options, preset, overrides, preprocessing)
@@ -111,8 +113,7 @@ def open_run(root: Path) -> RunDirectory:
     run = RunDirectory.open(root)
     if run.options().images is not None:
         raise UserError(
-            f"{run.root}: was made from pictures, which takes seconds; "
-            "run fit_subject.py --image again"
+            f"{run.root}: was made from images, which takes seconds; run likeness fit --image again"
         )
     return run
 
@@ -148,10 +149,11 @@ def finish_run(run: RunDirectory, viewer: tuple[str, int] | None = None) -> dict
 
 
 def _name(source: Path | None) -> str:
-    """What a run is called by default: a capture lies in the folder of its own run."""
+    """What a run is called by default: of a run's own ``capture`` as that run."""
     if source is None:
         return "demo"
-    return source.absolute().parent.stem if source.is_dir() else source.stem
+    source = source.absolute()
+    return source.parent.name if source.is_dir() and source.name == "capture" else source.stem
 
 
 def _folder(options: RunOptions) -> Path | None:

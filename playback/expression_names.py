@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from likeness.scene.errors import UserError, hint
 
@@ -24,7 +25,10 @@ def matching(name: str, names: Sequence[str]) -> list[str]:
         return [name]
     matches = [full for full in names if name.lower() in _short_names(full)]
     if not matches:
-        raise UserError(f"no expression {name!r}; {hint(name, [*names, *_all_short_names(names)])}")
+        known = [*names, *_all_short_names(names)]
+        of_part = [full for full in names if _PART.findall(full) == [name]]
+        expected = f"expected one of {', '.join(of_part)}" if of_part else hint(name, known)
+        raise UserError(f"no expression {name!r}; {expected}")
     if len({_both_sides(full) for full in matches}) > 1:
         raise UserError(f"expression {name!r} is ambiguous; expected one of {', '.join(matches)}")
     return matches
@@ -37,11 +41,19 @@ def coefficients(values: Mapping[str, float], names: Sequence[str]) -> dict[str,
     """
     short, full = dict[str, float](), dict[str, float]()
     for name, value in values.items():
-        if not math.isfinite(value):
-            raise UserError(f"expression {name}: expected a number, got {value}")
+        if not is_number(value):
+            raise UserError(f"expression {name}: expected a number, got {value!r}")
         group = full if name in names else short
         group.update(dict.fromkeys(matching(name, names), float(value)))
     return short | full
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value can be used as a finite number."""
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False
 
 
 def _both_sides(full: str) -> str:

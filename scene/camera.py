@@ -18,7 +18,7 @@ from likeness.scene.transforms import invert_transform, make_transform, transfor
 _OPENGL_FROM_OPENCV = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Camera(TensorRecord):
     """Pinhole cameras with leading batch dimensions.
 

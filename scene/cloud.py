@@ -14,7 +14,7 @@ from likeness.scene.checks import check_same_batch, check_shape
 from likeness.scene.records import TensorRecord
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class GaussianCloud(TensorRecord):
     """N three-dimensional Gaussians with leading batch dimensions, with nothing left to activate.
 

@@ -22,7 +22,7 @@ def _key(name: str, prefix: str) -> str:
     return prefix + ("sway" if name == "secondary_motion" else name)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class HeadState(TensorRecord):
     """Expressions, joints and poses of a head, with leading batch dimensions.
 

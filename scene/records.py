@@ -16,6 +16,12 @@ R = TypeVar("R", bound="TensorRecord")
 class TensorRecord:
     """A frozen dataclass whose fields are tensors, or values that hold for a whole batch."""
 
+    def __repr__(self) -> str:
+        """The shapes of its tensors: their values would fill pages."""
+        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        shown = (f"{k}={list(v.shape) if isinstance(v, Tensor) else repr(v)}" for k, v in values)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def fields(self) -> dict[str, Tensor]:
         """The tensors by name."""
         values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import ImageColor
 from torch import Tensor
 
 from likeness.renderers.output import RenderOutput
@@ -15,25 +16,15 @@ from likeness.scene.errors import UserError, hint
 from likeness.scene.image_files import load_image
 
 TRANSPARENT = "transparent"
-COLOURS = {
-    "white": "#ffffff",
-    "black": "#000000",
-    "grey": "#808080",
-    "gray": "#808080",
-    "red": "#ff0000",
-    "green": "#00b140",
-    "blue": "#0047bb",
-    "magenta": "#ff00ff",
-    "cyan": "#00ffff",
-    "yellow": "#ffff00",
-}
-"""sRGB by name; green and blue are those of studio screens."""
+COLOURS = {**ImageColor.colormap, "green": "#00b140", "blue": "#0047bb"}
+"""sRGB by the names of CSS; green and blue are those of studio screens."""
+_COMMON = ("white", "black", "grey", "red", "green", "blue", "yellow")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class Background:
-    """A background that is asked for by text: ``transparent``, a name in COLOURS, ``#rrggbb``, or a
-    image's path."""
+    """A background given as text: ``transparent``, a name in COLOURS, ``#rrggbb``, or an image's
+    path."""
 
     def __init__(self, text: str) -> None:
         """Raises UserError for what is none of them, and for an image that cannot be read."""
@@ -48,9 +39,10 @@ class Background:
         elif Path(text).suffix.lower() in _PICTURES:
             self._image = _read(Path(text))
         else:
+            known = hint(text, [TRANSPARENT, *_COMMON, *COLOURS])
             raise UserError(
                 f"background {text}: expected #rrggbb, {TRANSPARENT}, a name or an image "
-                f"({', '.join(_PICTURES[:3])}, ...); {hint(text, [TRANSPARENT, *COLOURS])}"
+                f"({', '.join(_PICTURES[:3])}, ...); {known}"
             )
 
     def tensor(self, width: int, height: int) -> Tensor:

@@ -70,7 +70,7 @@ def test_every_full_name_stands_for_itself(avatar):
         ("jawOpenn", "did you mean jawOpen"),
         ("squint", "ambiguous.*eyeSquintLeft.*cheekSquintRight"),
         ("left", "ambiguous.*jawLeft, mouthLeft"),
-        ("jaw", "did you mean"),
+        ("jaw", "expected one of jawForward, jawLeft"),
     ],
 )
 def test_unknown_and_ambiguous_names(avatar, name, message):
@@ -106,7 +106,7 @@ def test_looking_turns_the_eyes(avatar):
     torch.testing.assert_close(angles, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("values", [{"yaw": math.nan}, {"jawOpen": math.inf}])
+@pytest.mark.parametrize("values", [{"yaw": math.nan}, {"yaw": "a"}, {"jawOpen": math.inf}])
 def test_values_are_finite(avatar, values):
     with pytest.raises(ValueError, match="expected"):
         avatar.state(**values)
@@ -129,7 +129,7 @@ def test_sizes(avatar):
     assert avatar.render(size=20).shape == (20, 20, 3)
     assert avatar.render(size=(40, 20)).shape == (20, 40, 3)
     assert avatar.render(camera=avatar.camera(20, size=(30, 24))).shape == (24, 30, 3)
-    for size in (0, 10**6, (5, 0)):
+    for size in (0, 10**6, (5, 0), 2.5, "512", (1, 2, 3)):
         with pytest.raises(ValueError, match="size: expected 1 to 8192"):
             avatar.render(size=size)
 
@@ -139,6 +139,7 @@ def test_sizes(avatar):
     [
         ("white", (255, 255, 255)),
         ("black", (0, 0, 0)),
+        ("navy", (0, 0, 128)),
         ("#102030", (16, 32, 48)),
         ((1, 0.5, 0), (255, 128, 0)),
         (None, (0, 0, 0, 0)),
@@ -150,11 +151,29 @@ def test_backgrounds(avatar, background, colour):
     assert tuple(image[0, 0]) == colour and image.shape == (16, 16, len(colour))
 
 
-@pytest.mark.parametrize("background", ["whit", "#12", "no.png", (1, 2, 3), (0.5, 0.5)])
+@pytest.mark.parametrize("background", ["whit", "#12", "no.png", (1, 2, 3), (0.5, 0.5), 3])
 def test_bad_backgrounds_are_one_line(avatar, background):
     with pytest.raises(ValueError, match="background") as error:
         avatar.render(size=8, background=background)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("values", [{"fov": 0}, {"fov": 180}, {"distance": 0}, {"pitch": None}])
+def test_cameras_have_ranges(avatar, values):
+    with pytest.raises(ValueError, match=f"{next(iter(values))}: expected a number"):
+        avatar.camera(**values)
+
+
+def test_what_is_no_state_or_camera_is_refused(avatar):
+    with pytest.raises(ValueError, match="state: expected a HeadState"):
+        avatar.render({"smile": 1})
+    with pytest.raises(ValueError, match="camera: expected a Camera"):
+        avatar.cloud(camera="front")
+
+
+def test_records_show_the_shapes_of_their_tensors(avatar):
+    assert repr(avatar.state()).startswith("HeadState(expression=[52], joints=[2, 4]")
+    assert repr(avatar.camera(size=(30, 20))).endswith("width=30, height=20)")
 
 
 def test_cameras_go_round_the_head(avatar):
