@@ -1,6 +1,6 @@
-"""The one-shot model as a seeding: a network that makes a drivable Gaussian head of one image.
+"""The one-shot model: a network that makes a drivable Gaussian head of one image.
 
-``config``: sizes. ``queries``: its points on the head model. ``inputs``: what it is told of an
-image. ``network``, ``unprojection``, ``backbones``: itself. ``infer``: images to Gaussians.
-``seeds``: Gaussians to seeds. ``weights``: its files. ``likeness.training``: how it learns.
+``config``: sizes. ``queries``: points on the head model. ``inputs``: image and tracked head as
+tensors. ``network``, ``unprojection``, ``backbones``: the network itself. ``infer``: images to
+Gaussians. ``seeds``: Gaussians to seeds. ``weights``: files. ``likeness.training`` trains it.
 """

@@ -1,5 +1,9 @@
 """From a video to a tracked, matted capture.
 
+``pipeline`` runs the stages: ``scan`` (landmarks of all frames), ``selection`` (usable frames),
+``frames`` (crops and ``matting``), ``tracking`` (head model to landmarks), ``photometric`` (to
+images), ``assembly``. ``portraits`` does the same for still images.
+
 The package is also the function of the public interface: ``likeness.preprocess(video)`` calls
 ``preprocess`` below, whether or not its modules were imported before.
 """
@@ -22,17 +26,17 @@ def preprocess(
     settings: PreprocessConfig | None = None,
     *,
     device: str = "auto",
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     offline: bool = False,
     progress: bool = True,
 ) -> Capture:
     """The capture of a video of one person: cropped frames, mattes and the tracked head.
 
-    out: folder of the capture; work that was begun there is taken up, a finished capture is
-        returned. None: one in ``runs/.captures``, found again by the video and the settings.
+    out: folder of the capture; unfinished work there is resumed, a finished capture is returned.
+        None: a folder in ``runs/.captures``, found again by the video and the settings.
     weights: folder with files of published weights. offline: download none.
 
-    Raises UnusableVideo for a video that is no use, UserError where nothing can be written.
+    Raises UnusableVideo for a video that cannot be used, UserError where nothing can be written.
     """
     from likeness.preprocess.pipeline import PreprocessConfig, build_capture, find_or_build
     from likeness.scene.devices import choose_device
@@ -45,7 +49,7 @@ def preprocess(
         place,
         settings or PreprocessConfig(),
         device=str(choose_device(device)),
-        weights=weights,
+        weights=None if weights is None else Path(weights),
         download=not offline,
         progress=progress,
     )

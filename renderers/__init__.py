@@ -1,20 +1,19 @@
 """Renderers: ``GaussianCloud`` and ``Camera`` to ``RenderOutput``, differentiable; they change
-nothing they are given.
+nothing they are given. ``RENDERERS`` lists them; ``mesh`` draws meshes for reports.
 
 The contract of ``Renderer.render(cloud, camera, *, depth=False, screen=False)``, that of gsplat's
 classic mode:
 
 * The cloud lives in the camera's world. Gaussians are blended front to back by depth; see
-``likeness.renderers.constants``.
+  ``likeness.renderers.constants``.
 * Colours are ``max(harmonics + 0.5, 0)`` along the direction from the camera's centre to the
-Gaussian. There is no
-  background: colour is premultiplied, ``output.over(background)`` composes it.
+  Gaussian. There is no background: colour is premultiplied, ``output.over(background)`` composites
+  it.
 * ``depth``: also the expected depth ``sum(w z) / alpha``, 0 where alpha is 0. ``screen``: also
-``ScreenStats``,
-  and with "absolute" these have ``absgrad``.
+  ``ScreenStats``, and with "absolute" these have ``absgrad``.
 * Batches: camera and cloud each have the same batch dimensions or none.
 * Gradients flow from colour, alpha and depth to all fields of the cloud and to
-``camera.T_cam_world``.
+  ``camera.T_cam_world``.
 """
 
 from __future__ import annotations

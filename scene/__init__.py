@@ -1,4 +1,6 @@
-"""The nouns of the project: transforms, cameras, Gaussian clouds, head states, captures, files.
+"""The types of the project: ``camera``, ``cloud``, ``head_state``, ``capture``, ``seeds`` and
+``rig_binding``; ``transforms``, ``gaze`` and ``lattice`` (secondary motion); files (``reading``,
+``files``, ``tensor_files``, ``config_files``) and their errors.
 
 Conventions, used everywhere:
 

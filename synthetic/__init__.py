@@ -1,5 +1,6 @@
-"""The demo subject: a synthetic subject whose pose, expression, camera and matte are known exactly.
+"""Synthetic subjects, whose pose, expression, camera and matte are known exactly.
 
-``likeness.synthetic.truth`` makes the video and reads its truth back; ``errors`` compares a capture
-with it.
+``subject`` renders one, made of ``appearance``, ``paint``, ``hair``, ``glasses`` and ``torso``,
+moved by ``motion``. ``truth`` makes the demo's video and reads its ground truth back, ``errors``
+compares a capture with it. ``people`` makes captures of many subjects, to train on.
 """

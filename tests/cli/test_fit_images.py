@@ -88,7 +88,7 @@ class TestARun:
         assert (tmp_path / "driven.mp4").stat().st_size > 0
 
     def test_is_not_resumed(self, finished):
-        with pytest.raises(UserError, match="made from pictures"):
+        with pytest.raises(UserError, match="made from images"):
             inside("fit", "--resume", finished)
 
     def test_an_edited_picture_changes_a_copy(self, finished, tmp_path):
