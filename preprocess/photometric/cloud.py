@@ -26,8 +26,10 @@ logits."""
 
 
 class TrackingCloud(nn.Module):
-    """N Gaussians of constant colour, moved by the head model's expression shapes and by sway,
-    between the head's and the body's frame by a weight of each."""
+    """N Gaussians of constant colour, moved by the head model's expression shapes and by
+    secondary motion, between the head's and the body's frame by a weight of each."""
+
+    shapes: Tensor
 
     def __init__(self, seeds: Seeds) -> None:
         super().__init__()

@@ -25,9 +25,8 @@ class Corrections:
     body, each in its own frame) and their expressions [T, E].
 
     Most of what landmarks get wrong changes slowly. As long as steps are ``coarse``, changes are
-    held at knots in time
-    and linear between them: what one visit of a frame shows, its neighbours have too. ``settle``
-    ends this; from then on every frame moves alone.
+    held at knots in time and linear between them: what one visit of a frame shows, its neighbours
+    have too. ``settle`` ends this; from then on every frame moves alone.
     """
 
     def __init__(
@@ -84,17 +83,17 @@ class Corrections:
         """Moves what the last ``of`` gave against ``scale`` times its gradient, by the rates times
         ``fade``."""
         poses, expressions = self._optimizers(coarse)
-        pose_rate, expression_rate = (
-            self._config.pose_rate * fade,
-            self._config.expression_rate * fade,
-        )
+        pose_rate = self._config.pose_rate * fade
+        expression_rate = self._config.expression_rate * fade
         if not coarse:
             pose_rate, expression_rate = (
                 _POSES_ALONE * pose_rate,
                 _EXPRESSIONS_ALONE * expression_rate,
             )
+        assert self._pose.grad is not None
         poses.step(self._moved, self._pose.grad * scale, pose_rate)
         if expression_rate > 0:
+            assert self._expression.grad is not None
             expressions.step(
                 self._moved, self._expression.grad * scale * self._moving, expression_rate
             )

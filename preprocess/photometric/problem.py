@@ -151,16 +151,16 @@ class Problem:
         self._adam.step()
         self._adam.zero_grad()
         if number >= _WARM_STEPS:
-            # The loss is a mean over the batch; a frame's own gradient must not depend on its
-            # company.
+            # The loss is a mean over the batch; a frame's own gradient must not depend on the
+            # others.
             self._corrections.step(coarse, len(rows), fade)
-            if config.sway_rate > 0 and number >= _SWAY_FROM * self.num_steps:
+            if at_knots.grad is not None and number >= _SWAY_FROM * self.num_steps:
                 self._sway.step(knots, at_knots.grad * len(rows), config.sway_rate * fade)
         return loss.detach()
 
     @torch.no_grad()
     def errors(self, states: HeadState, renderer: Renderer) -> Tensor:
-        """[T] mean absolute errors of the cloud's pictures, over black, of frames at these
+        """[T] mean absolute errors of the cloud's images, over black, of frames at these
         states."""
         states, result = states.to(self._device), []
         cameras, T_head_body = self._cameras.in_frame(states.T_world_head), states.T_head_body
@@ -246,7 +246,8 @@ def _bend_cost() -> Tensor:
     neighbouring ones."""
     units = torch.eye(2 * NUM_POINTS).unflatten(1, (ROWS, COLUMNS, 2))
     differences = [units, units.diff(dim=1), units.diff(dim=2)]
-    return sum(part.flatten(1) @ part.flatten(1).T / part[0].numel() for part in differences)
+    costs = (part.flatten(1) @ part.flatten(1).T / part[0].numel() for part in differences)
+    return sum(costs, torch.zeros(()))
 
 
 def _order(epoch: int, count: int) -> Tensor:

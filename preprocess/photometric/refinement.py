@@ -50,7 +50,7 @@ def refine(
     Frames that the refined state shows worse than the landmarks' keep the landmarks' state;
     ``report["photometric"]`` lists them beside what was gained (``error`` is from before poses are
     steadied). The frames' ``residual_px`` stays the landmark tracker's. With a ``checkpoint`` an
-    interrupted call goes on. Raises UserError when the optimisation diverges.
+    interrupted call resumes. Raises UserError when the optimisation diverges.
     """
     from tqdm import tqdm
 
@@ -64,7 +64,7 @@ def refine(
     with tqdm(
         total=problem.num_steps,
         initial=step,
-        desc="picture tracking",
+        desc="photometric tracking",
         unit="step",
         disable=not progress,
     ) as bar:
@@ -72,7 +72,7 @@ def refine(
             last = problem.step(step, renderer)
             step += 1
             bar.update()
-            due = checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY_S
+            due = time.monotonic() - saved > _SAVE_EVERY_S
             if due or step % _CHECK_EVERY == 0 or step == problem.num_steps:
                 loss = float(last)
                 if not (math.isfinite(loss) and problem.is_finite()):
@@ -86,18 +86,18 @@ def refine(
                 bar.set_postfix_str(
                     f"error {loss:.4f}, heads turned {math.degrees(float(turned)):.2f} deg"
                 )
-            if due:
+            if due and checkpoint is not None:
                 save_tensors(checkpoint, problem.state_dict() | {"step": torch.tensor(step)})
                 saved = time.monotonic()
-    states, found = _judged(capture, problem, renderer)
-    found["seconds"] = round(time.perf_counter() - begun, 3)
+    states, figures = _judged(capture, problem, renderer)
+    figures["seconds"] = round(time.perf_counter() - begun, 3)
     _log.info(
         "photometric tracking: error %.4f -> %.4f, %d frames as the landmarks had them",
-        found["error"]["before"],
-        found["error"]["after"],
-        len(found["fallen_back"]),
+        figures["error"]["before"],
+        figures["error"]["after"],
+        len(figures["fallen_back"]),
     )
-    report = {**capture.report, "photometric": found}
+    report = {**capture.report, "photometric": figures}
     return dataclasses.replace(capture.with_states(states), report=report)
 
 
@@ -109,13 +109,13 @@ def _resumed(
     problem = Problem(capture, config, device)
     wanted = {name: Array.like(tensor) for name, tensor in problem.state_dict().items()}
     wanted["step"] = Array((), "int64", low=0, high=problem.num_steps)
-    found = checkpoint and usable(
+    tensors = checkpoint and usable(
         checkpoint, lambda path: read_tensors(path, "checkpoint of tracking", wanted)
     )
-    if not found:
+    if not tensors:
         return problem, 0
-    step = int(found.pop("step"))
-    problem.load_state_dict(found)
+    step = int(tensors.pop("step"))
+    problem.load_state_dict(tensors)
     return problem, step
 
 
@@ -147,7 +147,7 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
 
     old = before.fields()
     states = HeadState(**{k: chosen(new, old[k]) for k, new in anchored.fields().items()})
-    turn, shift = _sizes(before.T_world_head, states.T_world_head)
+    rotation, translation = _sizes(before.T_world_head, states.T_world_head)
     pitch = matrices_to_rotvecs((before.T_world_head.inverse() @ states.T_world_head)[:, :3, :3])[
         :, 0
     ]
@@ -164,13 +164,13 @@ def _judged(capture: Capture, problem: Problem, renderer: Renderer) -> tuple[Hea
             capture.frames[i].image_path.stem for i in torch.nonzero(~kept)[:, 0].tolist()
         ],
         "rotation_deg": {
-            "median": math.degrees(float(turn.median())),
-            "p95": math.degrees(float(turn.quantile(0.95))),
+            "median": math.degrees(float(rotation.median())),
+            "p95": math.degrees(float(rotation.quantile(0.95))),
         },
         "pitch_deg": math.degrees(float(pitch.median())),
         "translation_mm": {
-            "median": 1000 * float(shift.median()),
-            "p95": 1000 * float(shift.quantile(0.95)),
+            "median": 1000 * float(translation.median()),
+            "p95": 1000 * float(translation.quantile(0.95)),
         },
         "body_mm": 1000 * float(body.quantile(0.95)),
         "sway_mm": {"rms": float(sway_mm.square().mean().sqrt()), "most": float(sway_mm.max())},
@@ -184,15 +184,15 @@ def _steadied(
     at none."""
     rows = torch.nonzero(kept)[:, 0]
     times = [capture.frames[row].time_s for row in rows.tolist()]
-    found = steadied_states(states[rows], times, config.steadiness)
+    steadied = steadied_states(states[rows], times, config.steadiness)
     poses = {name: getattr(states, name).clone() for name in ("T_world_head", "T_world_body")}
     for name, table in poses.items():
-        table[rows] = getattr(found, name)
+        table[rows] = getattr(steadied, name)
     return dataclasses.replace(states, **poses)
 
 
 def _sizes(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much poses [T, 4, 4] were turned (radians) and shifted (metres), [T] each."""
+    """By how much poses [T, 4, 4] were rotated (radians) and translated (metres), [T] each."""
     change = before.inverse() @ after
     return rotation_angles(change[:, :3, :3]), change[:, :3, 3].norm(dim=-1)
 
@@ -201,8 +201,8 @@ def _near(before: HeadState, after: HeadState) -> Tensor:
     """[T] whether head and body stayed within reach of where the landmarks had them."""
     near = torch.ones(len(before), dtype=torch.bool)
     for name in ("T_world_head", "T_world_body"):
-        turn, shift = _sizes(getattr(before, name), getattr(after, name))
-        near &= (turn < _FARTHEST[0]) & (shift < _FARTHEST[1])
+        rotation, translation = _sizes(getattr(before, name), getattr(after, name))
+        near &= (rotation < _FARTHEST[0]) & (translation < _FARTHEST[1])
     return near
 
 
@@ -221,9 +221,9 @@ def _moved(states: HeadState, by: dict[str, Tensor]) -> HeadState:
 
 
 def _anchored(before: HeadState, after: HeadState, frames: list[int]) -> HeadState:
-    """``after`` with the mean change of these frames' poses taken out: pictures do not show where a
-    frame's origin lies (the cloud moves along), landmarks do. Sway is from its mean, for the same
-    reason."""
+    """``after`` with the mean change of these frames' poses taken out: images do not show where a
+    frame's origin lies (the cloud moves along), landmarks do. Secondary motion is from its mean,
+    for the same reason."""
     after = _moved(
         after, {name: change.inverse() for name, change in _drift(before, after, frames).items()}
     )
