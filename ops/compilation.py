@@ -102,8 +102,8 @@ def _cache_folder(path: Path) -> Path | None:
 @lru_cache(maxsize=1)
 def _warn_of_no_folder(tried: tuple[str, ...]) -> None:
     log.warning(
-        "no folder for compiled code is writable (tried %s): kernels are compiled anew in every run; "
-        "set NUMBA_CACHE_DIR to a writable folder",
+        "no folder for compiled code is writable (tried %s): kernels are compiled anew in every "
+        "run; set NUMBA_CACHE_DIR to a writable folder",
         ", ".join(tried),
     )
 

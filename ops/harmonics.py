@@ -107,7 +107,7 @@ def _samples_on(degree: int, dtype: torch.dtype, device: torch.device) -> tuple[
     return samples_by_place[place]
 
 
-# Not an lru_cache: torch.compile would look past it and solve for them again in every picture.
+# Not an lru_cache: torch.compile would look past it and solve for them again in every image.
 samples_by_place: dict[tuple[int, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
 

@@ -1,7 +1,7 @@
 """A fit's losses of a band of rows in numba: compositing, L1, squared error, matte and SSIM, and
 their gradients.
 
-One sweep down the picture: a row is composited when SSIM takes it in, and gets its gradient when
+One sweep down the image: a row is composited when SSIM takes it in, and gets its gradient when
 SSIM's is ready, a few rows later. Written as plain PyTorch operations the same are some sixty
 passes over memory.
 """
@@ -16,15 +16,15 @@ from likeness.ops.ssim_cpu import RADIUS, STEP
 
 
 @helper(ANY_NUMBER)
-def _composite_row(rgb, alpha, rgba, background, picture, truth):
-    """One row of both pictures [W * 3] over the background; ``rgba`` [W * 4] is straight, ``rgb``
+def _composite_row(rgb, alpha, rgba, background, image, truth):
+    """One row of both images [W * 3] over the background; ``rgba`` [W * 4] is straight, ``rgb``
     premultiplied."""
     red, green, blue, one = background[0], background[1], background[2], background[3]
     for i in range(alpha.shape[0]):
         a = one - alpha[i]
-        picture[3 * i] = rgb[3 * i] + a * red
-        picture[3 * i + 1] = rgb[3 * i + 1] + a * green
-        picture[3 * i + 2] = rgb[3 * i + 2] + a * blue
+        image[3 * i] = rgb[3 * i] + a * red
+        image[3 * i + 1] = rgb[3 * i + 1] + a * green
+        image[3 * i + 2] = rgb[3 * i + 2] + a * blue
     for i in range(alpha.shape[0]):
         m = rgba[4 * i + 3]
         b = one - m
@@ -90,12 +90,12 @@ def image_band(
     g_rgb,
     g_alpha,
 ):
-    """Rows from ``first`` to ``last`` of a picture's losses.
+    """Rows from ``first`` to ``last`` of an image's losses.
 
     rgb: [H, W * 3] premultiplied, with alpha [H, W]. rgba: [H, W * 4] the frame, straight.
     background: [4] a colour and 1. taps, constants: as for ``ssim_cpu.ssim_band``. weights: [3]
-    of SSIM's gradient, of each value's |picture - truth| and of each pixel's |alpha - matte|. All
-    of rgb's dtype. Writes sums [4, H] of |picture - truth|, its square, |alpha - matte| and the
+    of SSIM's gradient, of each value's |image - truth| and of each pixel's |alpha - matte|. All
+    of rgb's dtype. Writes sums [4, H] of |image - truth|, its square, |alpha - matte| and the
     rows' part of SSIM, and, if wanted, the gradients by rgb [H, W * 3] and by alpha [H, W]. What a
     row gets does not depend on the band that it is in.
     """

@@ -5,7 +5,7 @@ One sweep through memory: of a few Gaussians at a time the table's entries are r
 taken through all layers before the next. Tables are kept as whole numbers with a scale and an
 offset for each code and channel: in 8 bits where they were stored so and lose nothing, else in 16
 (an error of at most 1/130 000 of a channel's range). That is a quarter or half of what must be read
-for each picture.
+for each image.
 """
 
 from __future__ import annotations

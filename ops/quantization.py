@@ -71,7 +71,8 @@ def stored_as(declared: Mapping[str, Array], storage: Mapping[str, Storage]) -> 
         floating = array.kind.startswith(("float", "bfloat"))
         if entry.dtype != array.kind or floating == (entry.encoding == "narrowed"):
             raise ValueError(
-                f"storage: {name}: {array.kind} cannot be stored as {entry.encoding} of {entry.dtype}"
+                f"storage: {name}: {array.kind} cannot be stored as {entry.encoding} of "
+                f"{entry.dtype}"
             )
         arrays[name] = dataclasses.replace(
             array, kind="whole" if entry.encoding == "narrowed" else entry.encoding

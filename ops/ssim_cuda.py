@@ -2,7 +2,7 @@
 ours gives.
 
 fussim (on the package index, MIT) and fused-ssim, whose interface it took over: ``fused_ssim(image,
-target, padding)`` of pictures [B, C, H, W], differentiable in the first. Both have this window,
+target, padding)`` of images [B, C, H, W], differentiable in the first. Both have this window,
 these constants and padding by zeros.
 """
 
@@ -25,7 +25,7 @@ _LARGEST_DIFFERENCE = 1e-3  # of the gradient, by its length; of the value itsel
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What computes SSIM for fits: of pictures [B, H, W, 3] in single precision, or None for
+    """What computes SSIM for fits: of images [B, H, W, 3] in single precision, or None for
     PyTorch's operations; and why, for people."""
 
     function: Callable[[Tensor, Tensor], Tensor] | None
@@ -34,7 +34,7 @@ class Choice:
 
 @lru_cache
 def choose(device: str, exact: Callable[[Tensor, Tensor], Tensor]) -> Choice:
-    """The first package that is there and agrees with ``exact`` on a made pair of pictures; found
+    """The first package that is there and agrees with ``exact`` on a made pair of images; found
     out once, for which the host waits."""
     found = "no package for it is installed"
     for name in PACKAGES:
@@ -57,7 +57,7 @@ def choose(device: str, exact: Callable[[Tensor, Tensor], Tensor]) -> Choice:
 
 def _interface(fused_ssim: Callable) -> Callable[[Tensor, Tensor], Tensor]:
     def ssim(image: Tensor, target: Tensor) -> Tensor:
-        x, y = (picture.movedim(-1, 1).contiguous() for picture in (image, target))
+        x, y = (side.movedim(-1, 1).contiguous() for side in (image, target))
         return fused_ssim(x, y, padding="same")
 
     return ssim

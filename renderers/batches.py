@@ -1,4 +1,4 @@
-"""What renderers share about batches of pictures, and about features that are splatted as colours
+"""What renderers share about batches of images, and about features that are splatted as colours
 are."""
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from likeness.scene.cloud import GaussianCloud
 
 
 def check_batches(cloud: GaussianCloud, camera: Camera) -> tuple[int, ...]:
-    """The batch shape of the pictures: the camera's and the cloud's, either of which may be
+    """The batch shape of the images: the camera's and the cloud's, either of which may be
     unbatched (shared).
 
     Raises ValueError when both are batched and differ.
     """
     if cloud.batch_shape and camera.batch_shape and cloud.batch_shape != camera.batch_shape:
         raise ValueError(
-            f"render: the camera's batch {list(camera.batch_shape)} and the cloud's {list(cloud.batch_shape)} differ; "
-            "expected equal ones, or one of them without a batch"
+            f"render: the camera's batch {list(camera.batch_shape)} and the cloud's "
+            f"{list(cloud.batch_shape)} differ; expected equal ones, or one of them without a batch"
         )
     return camera.batch_shape or cloud.batch_shape
 
 
 def add_screen_gradients(means2d: torch.Tensor, **gradients: torch.Tensor) -> None:
-    """Adds ``grad`` and ``absgrad`` [N, 2] to the screen means [N, 2] of a picture, and of the
+    """Adds ``grad`` and ``absgrad`` [N, 2] to the screen means [N, 2] of an image, and of the
     batch it is part of."""
     whole, index = getattr(means2d, "part_of", (None, 0))
     for name, value in gradients.items():
@@ -47,7 +47,7 @@ def splat_as_colours(
     camera: Camera,
     features: torch.Tensor,
 ) -> torch.Tensor:
-    """``Renderer.splat`` by pictures, each of which shows three features as its colours."""
+    """``Renderer.splat`` by images, each of which shows three features as its colours."""
     maps = []
     for three in features.split(3, -1):
         padded = torch.nn.functional.pad(three, (0, 3 - three.shape[-1]))

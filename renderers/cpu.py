@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from likeness.renderers.batches import add_screen_gradients, check_batches, splat_as_colours
+from likeness.renderers.cpu_kernels.records import Cloud
 from likeness.renderers.output import RenderOutput, ScreenRequest, ScreenStats
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
@@ -49,7 +50,7 @@ class CpuRenderer:
     """Renders float32 clouds on the CPU; see ``renderers`` for the contract.
 
     threads: how many to use (default: ``default_threads()``). The same number of threads gives the
-        same bits every time; pictures do not depend on it at all, gradients in the last digits.
+        same bits every time; images do not depend on it at all, gradients in the last digits.
 
     Differentiable in the means, quaternions, scales, opacities, harmonics and in
     ``camera.T_cam_world``; not in ``camera.K``. One instance may be used by several threads at
@@ -73,7 +74,7 @@ class CpuRenderer:
         depth: bool = False,
         screen: ScreenRequest = False,
     ) -> RenderOutput:
-        """Renders a cloud; pictures of a batch of cameras, clouds or both share the threads."""
+        """Renders a cloud; images of a batch of cameras, clouds or both share the threads."""
         for name, tensor in {
             **cloud.fields(),
             "K": camera.K,
@@ -81,7 +82,8 @@ class CpuRenderer:
         }.items():
             if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
                 raise ValueError(
-                    f"CpuRenderer: expected float32 on the CPU, got {name} as {tensor.dtype} on {tensor.device}"
+                    f"CpuRenderer: expected float32 on the CPU, got {name} as {tensor.dtype} on "
+                    f"{tensor.device}"
                 )
         if camera.K.requires_grad:
             raise ValueError("CpuRenderer: no gradient reaches camera.K; detach it")
@@ -90,10 +92,10 @@ class CpuRenderer:
         tensors = [*cloud.fields().values(), camera.T_cam_world]
         call = _Call.of(cloud, camera, depth, screen, self.threads)
         differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-        pictures = len(call.cameras)
-        owned = pictures if differentiable or screen else min(pictures, self.threads)
-        leases = [_Lease(self._take(call.threads_per_picture), self._free) for _ in range(owned)]
-        call.workspaces = [leases[i % owned].workspace for i in range(pictures)]
+        num_images = len(call.cameras)
+        owned = num_images if differentiable or screen else min(num_images, self.threads)
+        leases = [_Lease(self._take(call.threads_per_image), self._free) for _ in range(owned)]
+        call.workspaces = [leases[i % owned].workspace for i in range(num_images)]
         images = run_forward(
             call.workspaces,
             call.clouds,
@@ -170,18 +172,18 @@ def _load_kernels(gradients: bool) -> None:
 
 @dataclasses.dataclass
 class _Call:
-    """What the backward pass of B pictures needs to know. clouds: arrays of each picture's fields;
+    """What the backward pass of B images needs to know. clouds: arrays of each image's fields;
     poses: [B, 4, 4]."""
 
     batch: tuple[int, ...]
-    clouds: list[list[np.ndarray]]
+    clouds: list[Cloud]
     cameras: np.ndarray
     poses: np.ndarray
     size: tuple[int, int]
     depth: bool
     screen: ScreenRequest
     threads: int
-    threads_per_picture: int
+    threads_per_image: int
     workspaces: list = dataclasses.field(default_factory=list)
     means2d: Tensor | None = None
 
@@ -189,19 +191,21 @@ class _Call:
     def of(
         cls, cloud: GaussianCloud, camera: Camera, depth: bool, screen: ScreenRequest, threads: int
     ) -> _Call:
-        from likeness.renderers.cpu_kernels.passes import threads_per_picture
+        from likeness.renderers.cpu_kernels.passes import threads_per_image
         from likeness.renderers.cpu_kernels.projection import pack_cameras
 
         batch = check_batches(cloud, camera)
         count = math.prod(batch)
         fields = [
-            _pictures(t, len(cloud.batch_shape), count).numpy() for t in cloud.fields().values()
+            _per_image(t, len(cloud.batch_shape), count).numpy() for t in cloud.fields().values()
         ]
         K, poses = (
-            _pictures(t, len(camera.batch_shape), count).double().numpy()
+            _per_image(t, len(camera.batch_shape), count).double().numpy()
             for t in (camera.K, camera.T_cam_world)
         )
-        clouds = [[np.ascontiguousarray(field[i]) for field in fields] for i in range(count)]
+        clouds = [
+            Cloud(*(np.ascontiguousarray(field[i]) for field in fields)) for i in range(count)
+        ]
         cameras = pack_cameras(K, poses, camera.width, camera.height)
         size = camera.width, camera.height
         return cls(
@@ -213,7 +217,7 @@ class _Call:
             depth,
             screen,
             threads,
-            threads_per_picture(threads, count),
+            threads_per_image(threads, count),
         )
 
     def make_stats(self) -> ScreenStats:
@@ -229,8 +233,8 @@ class _Call:
         return ScreenStats(means2d, radii, visible)
 
 
-def _pictures(tensor: Tensor, batch_dimensions: int, count: int) -> Tensor:
-    """[count, ...], one for each picture, of a tensor with these leading batch dimensions or, if
+def _per_image(tensor: Tensor, batch_dimensions: int, count: int) -> Tensor:
+    """[count, ...], one for each image, of a tensor with these leading batch dimensions or, if
     none, shared."""
     tensor = tensor.detach()
     if batch_dimensions == 0:
@@ -284,7 +288,7 @@ class _Rendering(torch.autograd.Function):
             absolute = {"absgrad": g_absolute.view(shape)} if call.screen == "absolute" else {}
             add_screen_gradients(call.means2d, grad=g_means2d.view(shape), **absolute)
         gradients.append(torch.from_numpy(pose_gradients(call.poses, sums)).float())
-        # What all pictures share gets the sum of their gradients.
+        # What all images share gets the sum of their gradients.
         summed = [
             g.reshape(shape) if g.numel() == shape.numel() else g.sum(0)
             for g, shape in zip(gradients, ctx.shapes)

@@ -3,7 +3,7 @@ imports gsplat.
 
 Colours are evaluated here, from ``Camera.center``: gsplat's ``rasterization`` inverts the pose
 instead, whose gradient is another one off the manifold of rigid transforms, and which makes the
-host wait. One wait remains in every picture, for the number of tiles that Gaussians meet, which
+host wait. One wait remains in every image, for the number of tiles that Gaussians meet, which
 decides how long gsplat's lists are.
 """
 
@@ -29,7 +29,7 @@ class GsplatRenderer:
     """Renders float32 clouds on a CUDA device; see ``renderers`` for the contract.
 
     gsplat compiles its CUDA code when it is first used (about a minute, then kept): ``warm_up()``
-    does it, or the first picture; either raises UserError where it cannot. Raises UserError where
+    does it, or the first image; either raises UserError where it cannot. Raises UserError where
     CUDA or gsplat is missing.
     """
 
@@ -45,7 +45,8 @@ class GsplatRenderer:
             import gsplat
         except ImportError as error:
             raise UserError(
-                f"renderer 'gsplat': the package gsplat cannot be imported ({error}); install gsplat==1.5.3"
+                f"renderer 'gsplat': the package gsplat cannot be imported ({error}); "
+                "install gsplat==1.5.3"
             ) from None
         self._gsplat = gsplat
 
@@ -148,7 +149,8 @@ def _check_inputs(cloud: GaussianCloud, camera: Camera) -> None:
     }.items():
         if tensor.dtype != torch.float32 or tensor.device.type != "cuda":
             raise ValueError(
-                f"GsplatRenderer: expected float32 on CUDA, got {name} as {tensor.dtype} on {tensor.device}"
+                f"GsplatRenderer: expected float32 on CUDA, got {name} as {tensor.dtype} on "
+                f"{tensor.device}"
             )
 
 
@@ -189,7 +191,7 @@ def _screen_stats(meta: dict, batch: tuple[int, ...]) -> ScreenStats:
 def _empty(
     cloud: GaussianCloud, camera: Camera, batch: tuple[int, ...], depth: bool, screen: ScreenRequest
 ) -> RenderOutput:
-    """The picture of no Gaussians, which gsplat's kernels do not take; zeros that still hang on the
+    """The image of no Gaussians, which gsplat's kernels do not take; zeros that still hang on the
     cloud's graph."""
     anchor = sum(tensor.sum() for tensor in cloud.fields().values()) + 0 * camera.T_cam_world.sum()
     zeros = anchor + cloud.means.new_zeros(*batch, camera.height, camera.width, 1)

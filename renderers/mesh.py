@@ -1,4 +1,4 @@
-"""Triangles to pixels: a z-buffer rasteriser, and the shaded and wireframe pictures of meshes that
+"""Triangles to pixels: a z-buffer rasteriser, and the shaded and wireframe images of meshes that
 reports show.
 
 Everything is NumPy in, NumPy out. The loops are compiled on first use (a few seconds, kept on disk
@@ -128,7 +128,7 @@ def render_mesh(
     wireframe: bool = False,
     supersample: int = 2,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A clay picture of a mesh: Lambert's law with one light and a soft ambient term.
+    """A clay image of a mesh: Lambert's law with one light and a soft ambient term.
 
     vertices: [V, 3] metres in the world. colors: [V, 3] in [0, 1] (grey if none). light: direction
     towards the light in camera axes. wireframe: edges drawn dark. supersample: samples per pixel

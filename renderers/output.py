@@ -30,7 +30,7 @@ class ScreenStats:
 
 @dataclasses.dataclass(frozen=True)
 class RenderOutput:
-    """A picture: colour premultiplied by alpha.
+    """An image: colour premultiplied by alpha.
 
     rgb: [*b, H, W, 3]. alpha: [*b, H, W, 1]. depth: [*b, H, W, 1] expected depth in metres, 0 where
     alpha is 0, or None where it was not asked for. screen: on request.
@@ -42,6 +42,6 @@ class RenderOutput:
     screen: ScreenStats | None = None
 
     def over(self, background: Tensor) -> Tensor:
-        """The picture [*b, H, W, 3] over a colour [3] or an image that broadcasts to [*b, H, W,
+        """The image [*b, H, W, 3] over a colour [3] or an image that broadcasts to [*b, H, W,
         3]."""
         return self.rgb + (1 - self.alpha) * background

@@ -1,5 +1,5 @@
 """The obvious renderer: per pixel, in float64, straight from the formulas. For tests and small
-pictures only.
+images only.
 
 Every Gaussian is evaluated at every pixel (memory N x H x W), and PyTorch differentiates. The
 semantics are those of gsplat 1.5.3's classic mode; the others are held to this one.
@@ -56,7 +56,7 @@ class ReferenceRenderer:
 
 
 def _stacked(outputs: list[RenderOutput], batch: tuple[int, ...]) -> RenderOutput:
-    """The pictures of a batch as one; what is written to the whole's screen means comes from the
+    """The images of a batch as one; what is written to the whole's screen means comes from the
     parts'."""
 
     def stack(parts: list[Tensor]) -> Tensor:

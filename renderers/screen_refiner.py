@@ -1,14 +1,14 @@
-"""A small network that corrects rendered pictures: the neural renderer of GAGAvatar (Chu and Harada
+"""A small network that corrects rendered images: the neural renderer of GAGAvatar (Chu and Harada
 2024, section 3.4).
 
 Gaussians carry a few features beside their colour. They are splatted with the same geometry, and a
 light U-Net turns colour, alpha and features into a correction of the colour and of the odds of
 alpha, which can make soft outlines sharp.
-Its last layer starts at zero: before training the refined picture is the coarse one. Where alpha is
+Its last layer starts at zero: before training the refined image is the coarse one. Where alpha is
     0 or 1 it stays so,
-and colours stay premultiplied: any background can be put behind a refined picture, too.
+and colours stay premultiplied: any background can be put behind a refined image, too.
 
-It sees pictures of ``RefinerConfig.size`` pixels whatever the size that is shown: what it has
+It sees images of ``RefinerConfig.size`` pixels whatever the size that is shown: what it has
 learned is of that scale.
 """
 
@@ -27,15 +27,15 @@ from likeness.scene.cloud import GaussianCloud
 
 _LARGEST = 0.5  # most that a channel of opaque colour is changed
 _MAX_ODDS = 6.0  # most that the logarithm of alpha's odds is changed
-_GRAIN = 8  # sides in pixels are multiples of it: it shrinks pictures three times by half
+_GRAIN = 8  # sides in pixels are multiples of it: it shrinks images three times by half
 
 
 @dataclasses.dataclass(frozen=True)
 class RefinerConfig:
-    """The refiner of rendered pictures (GAGAvatar's neural renderer)."""
+    """The refiner of rendered images (GAGAvatar's neural renderer)."""
 
     enabled: bool = False
-    """Off: pictures are shown as they are rendered, as files of Gaussians and web pages always
+    """Off: images are shown as they are rendered, as files of Gaussians and web pages always
     do."""
     features: CountOrZero = 3
     """Learned numbers per Gaussian beside its colour (GAGAvatar: 32); every three cost another pass
@@ -67,7 +67,7 @@ class ScreenRefiner(nn.Module):
             nn.init.zeros_(self.exit.bias)
 
     def working_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of what it sees of a picture; multiples of 8."""
+        """Width and height of what it sees of an image; multiples of 8."""
         scale = self.config.size / max(width, height)
         width, height = (max(round(side * scale / _GRAIN), 1) * _GRAIN for side in (width, height))
         return width, height
@@ -163,7 +163,8 @@ class Refinement:
         """What a renderer made of a cloud [N] by a camera, refined; depth as it was."""
         if len(self.features) != cloud.num_gaussians:
             raise ValueError(
-                f"Refinement.features: of {len(self.features)} Gaussians, the cloud has {cloud.num_gaussians}"
+                f"Refinement.features: of {len(self.features)} Gaussians, the cloud has "
+                f"{cloud.num_gaussians}"
             )
         maps = None
         if self.network.config.features:

@@ -1,4 +1,4 @@
-"""Pictures of how a training run goes: source, target and prediction side by side."""
+"""Images of how a training run goes: source, target and prediction side by side."""
 
 from __future__ import annotations
 

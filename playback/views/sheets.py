@@ -1,4 +1,4 @@
-"""Pictures beside and below each other, with labels: one image for a film or a file."""
+"""Images beside and below each other, with labels: one image for a film or a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sheet(
     gap: int = 0,
     fill: Sequence[int] = (255, 255, 255),
 ) -> np.ndarray:
-    """Pictures in rows and columns as one uint8 image [H, W, C].
+    """Images in rows and columns as one uint8 image [H, W, C].
 
     rows: images [h, w, 3] or [h, w, 4], uint8 or in [0, 1]; where any has four channels all get
     them (opaque). Columns are as wide as their widest image, rows as high as their highest;
@@ -57,7 +57,7 @@ def sheet(
 
 
 def labelled(image, text: str) -> np.ndarray:
-    """A copy of a image [H, W, 3 or 4] as uint8 with a text in its upper left corner: white,
+    """A copy of an image [H, W, 3 or 4] as uint8 with a text in its upper left corner: white,
     edged with black."""
     import cv2
 

@@ -10,7 +10,7 @@ class PhotometricConfig:
     """Options of ``refine``."""
 
     size: int = 128
-    """Side in pixels of the pictures that are compared, as near as halving the capture's comes to
+    """Side in pixels of the images that are compared, as near as halving the capture's comes to
     it."""
 
     num_gaussians: int = 5000
@@ -36,7 +36,7 @@ class PhotometricConfig:
 
     gap_weight: float = 1e-3
     """Cost per squared millimetre by which the gaps of lids and lips leave what landmarks say: at
-    128 pixels these see speech and blinks better than pictures do."""
+    128 pixels these see speech and blinks better than images do."""
 
     steadiness: float = 0.2
     """How much poses are kept from shaking in the end (``steadied``); 0 leaves them."""

@@ -12,7 +12,7 @@ from likeness.preprocess.photometric.config import PhotometricConfig
 from likeness.preprocess.photometric.knots import Knots
 from likeness.scene.to_device import to_device
 
-# Gradients are per frame of the mean error over its picture; these move nothing (noise, or what is
+# Gradients are per frame of the mean error over its image; these move nothing (noise, or what is
 # out of sight).
 _POSE_EPSILON, _EXPRESSION_EPSILON = 1e-4, 1e-5
 # Rates of single frames against those of knots. Adam's first steps have the whole rate whatever the

@@ -6,6 +6,6 @@
 
 Every kernel is single-threaded and releases the GIL; ``likeness.renderers.cpu`` runs several at
 once on disjoint shares of the work, assigned statically, so that the same number of threads always
-gives the same bits. Pictures of a batch go through all kernels side by side, one to a thread, where
+gives the same bits. Images of a batch go through all kernels side by side, one to a thread, where
 there are no fewer of them than threads.
 """

@@ -87,27 +87,12 @@ def _make_kernel(with_depth: bool, for_backward: bool):
     """One kernel for each case: the inner loop needs every vector register."""
 
     @kernel(AS_WRITTEN)
-    def composite_rows(
-        thread,
-        threads,
-        splats,
-        starts,
-        counts,
-        entries,
-        scratch,
-        rgb,
-        alpha,
-        depth,
-        transmittances,
-        stops,
-    ):
-        """Renders the tile rows of one thread.
-
-        rgb: [H, W, 3], alpha: [H, W], depth: [H, W] (the sum of weight times depth; written only
-        ``with_depth``). ``for_backward`` the lists are reduced to the Gaussians that contribute
-        (``counts`` and ``entries`` change), and each pixel's final transmittance and the position
-        in the list where it was finished are kept: [tiles_y, tiles_x, LANES].
-        """
+    def composite_rows(thread, threads, splats, lists, scratch, images, ends):
+        """Renders the tile rows of one thread from its ``Lists`` to ``Images``; depth is written
+        only ``with_depth``. ``for_backward`` the lists are reduced to the Gaussians that contribute
+        (``counts`` and ``entries`` change), and ``Ends`` are written."""
+        (starts, counts, entries), (rgb, alpha, depth) = lists, images
+        transmittances, stops = ends
         height, width = alpha.shape
         tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
         for lane in range(LANES):

@@ -75,27 +75,15 @@ def _make_kernel(with_depth: bool, absolute: bool):
     """One kernel for each case: the inner loop needs every vector register."""
 
     @kernel(AS_WRITTEN)
-    def composite_rows_backward(
-        thread,
-        threads,
-        splats,
-        starts,
-        counts,
-        entries,
-        transmittances,
-        stops,
-        scratch,
-        g_rgb,
-        g_alpha,
-        g_depth,
-        gradients,
-    ):
+    def composite_rows_backward(thread, threads, splats, lists, ends, scratch, upstream, gradients):
         """Sums the gradients of the tile rows of one thread into its own ``gradients`` [N,
         GRADIENT_COLUMNS].
 
-        g_rgb: [H, W, 3], g_alpha: [H, W], g_depth: [H, W] (with respect to the sum of weight times
-            depth).
+        lists, ends: ``Lists`` and ``Ends`` as ``composite_rows`` left them. upstream: the gradients
+        of ``Images``.
         """
+        (starts, counts, entries), (g_rgb, g_alpha, g_depth) = lists, upstream
+        transmittances, stops = ends
         height, width = g_alpha.shape
         tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
         gradients[:] = ZERO

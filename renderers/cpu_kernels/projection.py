@@ -258,9 +258,10 @@ def direction(camera, x, y, z):
 
 
 @kernel(AS_WRITTEN)
-def project(first, last, means, quats, scales, opacities, sh, camera, width, height, splats, basis):
-    """Writes the rows ``first`` to ``last`` of ``splats`` [N, SPLAT_COLUMNS]; EXTENT_X is 0 where
-    nothing is drawn."""
+def project(first, last, cloud, camera, width, height, splats, basis):
+    """Writes the rows ``first`` to ``last`` of ``splats`` [N, SPLAT_COLUMNS] for a ``Cloud``;
+    EXTENT_X is 0 where nothing is drawn."""
+    means, quats, scales, opacities, sh = cloud
     coefficients = sh.shape[1]
     gaussians, out = np.ones(10 * WIDTH, np.float32), np.empty(9 * WIDTH, np.float32)
     for start in range(first, last, WIDTH):

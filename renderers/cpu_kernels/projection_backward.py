@@ -87,9 +87,11 @@ def _covariance_gradient(block):
 
 
 @inlined(AS_WRITTEN)
-def _quaternion_gradient(w, x, y, z, unit, d00, d01, d02, d10, d11, d12, d20, d21, d22, block):
-    """From the gradient of the rotation matrix to that of the quaternion before its
+def _quaternion_gradient(quaternion, unit, gradient, block):
+    """From the gradient of the rotation matrix (row by row) to that of the quaternion before its
     normalisation."""
+    w, x, y, z = quaternion
+    d00, d01, d02, d10, d11, d12, d20, d21, d22 = gradient
     two = broadcast(TWO)
     s01, s02, s12, a10, a02, a21 = d01 + d10, d02 + d20, d12 + d21, d10 - d01, d02 - d20, d21 - d12
     gw = two * dot(x, y, z, a21, a02, a10)
@@ -125,12 +127,7 @@ def _block_backward(camera, block, sums):
     store(block, 7 * WIDTH, gs0)
     store(block, 8 * WIDTH, gs1)
     store(block, 9 * WIDTH, gs2)
-    _quaternion_gradient(
-        qw,
-        qx,
-        qy,
-        qz,
-        unit,
+    by_rotation = (
         muladd(a0, du0, b0 * dv0),
         muladd(a0, du1, b0 * dv1),
         muladd(a0, du2, b0 * dv2),
@@ -140,8 +137,8 @@ def _block_backward(camera, block, sums):
         muladd(a2, du0, b2 * dv0),
         muladd(a2, du1, b2 * dv1),
         muladd(a2, du2, b2 * dv2),
-        block,
     )
+    _quaternion_gradient((qw, qx, qy, qz), unit, by_rotation, block)
 
     # Through the Jacobian's rows a = fx/z (W_0 - tx W_2) and b to the point in the camera frame.
     e0, f0 = dot(r00, r01, r02, du0, du1, du2), dot(r00, r01, r02, dv0, dv1, dv2)
@@ -198,22 +195,21 @@ def _block_backward(camera, block, sums):
 
 
 @helper()
-def _colour_backward(i, means, sh, camera, basis, weights, g_red, g_green, g_blue, g_sh):
+def _colour_backward(i, means, sh, camera, basis, weights, g_colour, g_sh):
     """Writes the gradient of the harmonics; returns that of the mean, through the direction that it
     is seen from."""
     count = sh.shape[1]
     dx, dy, dz, near = direction(camera, means[i, 0], means[i, 1], means[i, 2])
     sh_basis(dx, dy, dz, count, basis)
-    hx, hy, hz = sh_color_backward(
-        sh, i, basis, weights, count, dx, dy, dz, g_red, g_green, g_blue, g_sh
-    )
+    hx, hy, hz = sh_color_backward(sh, i, basis, weights, (dx, dy, dz), g_colour, g_sh)
     along = hx * dx + hy * dy + hz * dz
     return (hx - along * dx) * near, (hy - along * dy) * near, (hz - along * dz) * near
 
 
 @inlined(ANY_NUMBER)
-def _linear_colour_backward(i, means, sh, camera, g_red, g_green, g_blue, g_sh):
+def _linear_colour_backward(i, means, sh, camera, g_colour, g_sh):
     """``_colour_backward`` of degree 1, the default avatar's, without a loop or a call."""
+    g_red, g_green, g_blue = g_colour
     x, y = means[i, 0] - camera[CAM_CENTER], means[i, 1] - camera[CAM_CENTER + 1]
     z = means[i, 2] - camera[CAM_CENTER + 2]
     near = ONE / math.sqrt(x * x + y * y + z * z)
@@ -239,40 +235,22 @@ def _give(block, row, columns, picked, count, table):
 
 
 @helper()
-def _clear(i, g_means, g_quats, g_scales, g_opacities, g_sh, g_means2d, g_absolute):
-    g_means[i], g_quats[i], g_scales[i], g_sh[i], g_opacities[i] = ZERO, ZERO, ZERO, ZERO, ZERO
-    g_means2d[i], g_absolute[i] = ZERO, ZERO
+def _clear(i, by):
+    by.means[i], by.quats[i], by.scales[i], by.sh[i], by.opacities[i] = ZERO, ZERO, ZERO, ZERO, ZERO
+    by.means2d[i], by.absolute[i] = ZERO, ZERO
 
 
 @kernel(AS_WRITTEN)
-def project_backward(
-    first,
-    last,
-    means,
-    quats,
-    scales,
-    opacities,
-    sh,
-    camera,
-    splats,
-    gradients,
-    basis,
-    weights,
-    g_means,
-    g_quats,
-    g_scales,
-    g_opacities,
-    g_sh,
-    g_means2d,
-    g_absolute,
-    g_camera,
-):
-    """Writes the gradients of the Gaussians ``first`` to ``last``; zero where they were not drawn.
+def project_backward(first, last, cloud, camera, splats, gradients, basis, by, g_camera):
+    """Writes the gradients of a ``Cloud``'s Gaussians ``first`` to ``last`` to ``by``, a
+    ``CloudGradients``; zero where they were not drawn.
 
-    gradients: [threads, N, GRADIENT_COLUMNS]; the first is overwritten with the sum.
-    g_means2d, g_absolute: [N, 2]. g_camera: [15] float64, added to: rotation [9], translation [3],
-    centre [3] (the centre as the origin of the viewing directions only).
+    gradients: [threads, N, GRADIENT_COLUMNS]; the first is overwritten with the sum. basis: [32],
+    to work with. g_camera: [15] float64, added to: rotation [9], translation [3], centre [3] (the
+    centre as the origin of the viewing directions only).
     """
+    means, quats, scales, opacities, sh = cloud
+    basis, weights, g_sh = basis[:16], basis[16:], by.sh
     block, picked, sums = (
         np.empty(_ROWS * WIDTH, np.float32),
         np.empty(WIDTH, np.int64),
@@ -282,14 +260,15 @@ def project_backward(
     while i < last:
         while i < last and used < WIDTH:
             if not splats[i, EXTENT_X] > ZERO:
-                _clear(i, g_means, g_quats, g_scales, g_opacities, g_sh, g_means2d, g_absolute)
+                _clear(i, by)
                 i += 1
                 continue
             for thread in range(1, gradients.shape[0]):
                 for column in range(GRADIENT_COLUMNS):
                     gradients[0, i, column] += gradients[thread, i, column]
-            g_opacities[i] = gradients[0, i, G_1] / opacities[i]
-            g_absolute[i, 0], g_absolute[i, 1] = gradients[0, i, G_ABS_X], gradients[0, i, G_ABS_Y]
+            by.opacities[i] = gradients[0, i, G_1] / opacities[i]
+            by.absolute[i, 0] = gradients[0, i, G_ABS_X]
+            by.absolute[i, 1] = gradients[0, i, G_ABS_Y]
             for column in range(3):
                 block[column * WIDTH + used] = means[i, column]
                 block[(7 + column) * WIDTH + used] = scales[i, column]
@@ -312,13 +291,11 @@ def project_backward(
                 hx, hy, hz = ZERO, ZERO, ZERO
                 g_sh[i, 0, 0], g_sh[i, 0, 1], g_sh[i, 0, 2] = C0 * g_red, C0 * g_green, C0 * g_blue
             elif sh.shape[1] == 4:
-                hx, hy, hz = _linear_colour_backward(
-                    i, means, sh, camera, g_red, g_green, g_blue, g_sh
-                )
+                g_colour = g_red, g_green, g_blue
+                hx, hy, hz = _linear_colour_backward(i, means, sh, camera, g_colour, g_sh)
             else:
-                hx, hy, hz = _colour_backward(
-                    i, means, sh, camera, basis, weights, g_red, g_green, g_blue, g_sh
-                )
+                g_colour = g_red, g_green, g_blue
+                hx, hy, hz = _colour_backward(i, means, sh, camera, basis, weights, g_colour, g_sh)
             (
                 block[_TURNED + used],
                 block[_TURNED + WIDTH + used],
@@ -336,8 +313,8 @@ def project_backward(
         _block_backward(camera, block, sums)
         for column in range(15):
             g_camera[column] += sums[column]
-        _give(block, 0, 3, picked, used, g_means)
-        _give(block, 3, 4, picked, used, g_quats)
-        _give(block, 7, 3, picked, used, g_scales)
-        _give(block, 10, 2, picked, used, g_means2d)
+        _give(block, 0, 3, picked, used, by.means)
+        _give(block, 3, 4, picked, used, by.quats)
+        _give(block, 7, 3, picked, used, by.scales)
+        _give(block, 10, 2, picked, used, by.means2d)
         used = 0

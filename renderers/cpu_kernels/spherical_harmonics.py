@@ -75,9 +75,10 @@ def sh_color(harmonics, i, basis, count):
 
 
 @helper()
-def sh_color_backward(harmonics, i, basis, weights, count, x, y, z, g_red, g_green, g_blue, g_sh):
+def sh_color_backward(harmonics, i, basis, weights, direction, g_colour, g_sh):
     """Writes the gradient of Gaussian ``i``'s coefficients and returns that of the unit direction
     (x, y, z)."""
+    count, (x, y, z), (g_red, g_green, g_blue) = harmonics.shape[1], direction, g_colour
     for k in range(count):
         g_sh[i, k, 0] = basis[k] * g_red
         g_sh[i, k, 1] = basis[k] * g_green

@@ -1,4 +1,4 @@
-"""Tiles' pixels between vectors, row by row of a tile, and pictures."""
+"""Tiles' pixels between vectors, row by row of a tile, and images."""
 
 # pyright: basic
 
@@ -34,8 +34,8 @@ def _lanes(builder, a, b, lanes):
 
 
 @intrinsic
-def store_rows(typing_context, picture, first, length, value):
-    """Writes a vector's rows of TILE numbers to a flat picture [H * W] with rows of ``length``,
+def store_rows(typing_context, image, first, length, value):
+    """Writes a vector's rows of TILE numbers to a flat image [H * W] with rows of ``length``,
     from ``first`` on."""
 
     def generate(context, builder, signature, values):
@@ -45,12 +45,12 @@ def store_rows(typing_context, picture, first, length, value):
             builder.store(numbers, _place(context, builder, signature, values, row, TILE), align=4)
         return context.get_dummy_value()
 
-    return types.void(picture, first, length, vector), generate
+    return types.void(image, first, length, vector), generate
 
 
 @intrinsic
-def store_colours(typing_context, picture, first, length, colours):
-    """The same for the three vectors of a flat picture [H * W * 3] of red, green, blue; ``length``:
+def store_colours(typing_context, image, first, length, colours):
+    """The same for the three vectors of a flat image [H * W * 3] of red, green, blue; ``length``:
     of its rows."""
 
     def generate(context, builder, signature, values):
@@ -70,4 +70,4 @@ def store_colours(typing_context, picture, first, length, colours):
             )
         return context.get_dummy_value()
 
-    return types.void(picture, first, length, types.UniTuple(vector, 3)), generate
+    return types.void(image, first, length, types.UniTuple(vector, 3)), generate

@@ -157,7 +157,8 @@ optimizer.state_of(values).update(exp_avg=first, exp_avg_sq=second)
 optimizer.step()
 results = loss.total, rgb.grad, alpha.grad, values, first, second
 hits = sum(adam_cpu.update.stats.cache_hits.values())
-print(json.dumps([hits, [hashlib.sha256(t.detach().numpy().tobytes()).hexdigest() for t in results]]))
+digests = [hashlib.sha256(t.detach().numpy().tobytes()).hexdigest() for t in results]
+print(json.dumps([hits, digests]))
 """
     environment = {
         **os.environ,

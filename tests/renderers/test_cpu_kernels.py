@@ -25,6 +25,7 @@ from likeness.renderers.cpu_kernels.layout import (
 )
 from likeness.renderers.cpu_kernels.passes import run_forward
 from likeness.renderers.cpu_kernels.projection import pack_cameras
+from likeness.renderers.cpu_kernels.records import Cloud
 from likeness.renderers.cpu_kernels.rounding import ceil, floor
 from likeness.renderers.cpu_kernels.sorting import sort_by_depth
 from likeness.renderers.cpu_kernels.tiles import ROWS, store_colours, store_rows
@@ -240,7 +241,9 @@ def forward(workspace, cloud, camera, depth=False):
     )
     arrays = [tensor.numpy() for tensor in cloud.fields().values()]
     size = camera.width, camera.height
-    return run_forward([workspace], [arrays], cameras, size, depth, depth, workspace.threads)
+    return run_forward(
+        [workspace], [Cloud(*arrays)], cameras, size, depth, depth, workspace.threads
+    )
 
 
 @pytest.mark.parametrize(
