@@ -123,17 +123,10 @@ class _Fused(torch.autograd.Function):
         sums = np.zeros((images, 4, height))
 
         def band(b: int, first: int, last: int) -> None:
+            own = image_loss_cpu.Composited(*(array[b] for array in (*inputs, behind)))
+            by = gradients[0][b], gradients[1][b]
             image_loss_cpu.image_band(
-                *(array[b] for array in inputs),
-                behind[b],
-                first,
-                last,
-                taps,
-                constants,
-                weights,
-                wanted,
-                sums[b],
-                *(array[b] for array in gradients),
+                first, last, own, (taps, constants), weights, wanted, sums[b], by
             )
 
         ssim.in_bands(band, images, height)

@@ -10,6 +10,10 @@ passes over memory.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+
 from likeness.ops import ssim_cpu as sweep
 from likeness.ops.compilation import ANY_NUMBER, AS_WRITTEN, helper, kernel
 from likeness.ops.ssim_cpu import RADIUS, STEP
@@ -74,31 +78,27 @@ def _gradient_by_alpha(g_rgb, alpha, rgba, background, weight, out):
         out[i] = (sign if difference != zero else zero) - through
 
 
+class Composited(NamedTuple):
+    """An image, and the frame and the background that it is compared with."""
+
+    rgb: np.ndarray  # [H, W * 3] premultiplied
+    alpha: np.ndarray  # [H, W]
+    rgba: np.ndarray  # [H, W * 4] the frame, straight
+    background: np.ndarray  # [4] a colour and 1
+
+
 @kernel(AS_WRITTEN)
-def image_band(
-    rgb,
-    alpha,
-    rgba,
-    background,
-    first,
-    last,
-    taps,
-    constants,
-    weights,
-    want_gradient,
-    sums,
-    g_rgb,
-    g_alpha,
-):
+def image_band(first, last, images, window, weights, want_gradient, sums, gradients):
     """Rows from ``first`` to ``last`` of an image's losses.
 
-    rgb: [H, W * 3] premultiplied, with alpha [H, W]. rgba: [H, W * 4] the frame, straight.
-    background: [4] a colour and 1. taps, constants: as for ``ssim_cpu.ssim_band``. weights: [3]
+    images: ``Composited``. window: taps and constants as for ``ssim_cpu.ssim_band``. weights: [3]
     of SSIM's gradient, of each value's |image - truth| and of each pixel's |alpha - matte|. All
     of rgb's dtype. Writes sums [4, H] of |image - truth|, its square, |alpha - matte| and the
     rows' part of SSIM, and, if wanted, the gradients by rgb [H, W * 3] and by alpha [H, W]. What a
     row gets does not depend on the band that it is in.
     """
+    (rgb, alpha, rgba, background), (taps, constants) = images, window
+    g_rgb, g_alpha = gradients
     height, length = rgb.shape
     kept = sweep.scratch(length, taps)
     reach = RADIUS if want_gradient else 0

@@ -64,7 +64,7 @@ class BlockedNetwork:
         """The outputs [N, O] for codes [B], not yet computed, and what computes those of the
         Gaussians of the blocks ``first`` to ``last`` of ``num_blocks``, each of
         ``mlp_cpu.LANES``."""
-        from likeness.ops.mlp_cpu import PARTS, evaluate  # numba loads slowly: only when used
+        from likeness.ops.mlp_cpu import PARTS, Blend, Layers, evaluate  # numba loads slowly
 
         out, given = torch.empty(self._count, self._outputs), codes.detach().numpy()
         (used,) = given.nonzero()
@@ -72,18 +72,9 @@ class BlockedNetwork:
         np.multiply(self._scales[:, used], given[used], out=factors[:, : len(used)])
         offsets = given[used] @ self._offsets[used]
         used = np.pad(used, (0, factors.shape[1] - len(used)))
-        arrays = (
-            self._table,
-            factors,
-            used,
-            offsets,
-            self._start,
-            self._weights,
-            self._biases,
-            self._sizes,
-            out.numpy(),
-        )
-        return out, lambda first, last: evaluate(first, last, *arrays)
+        blend = Blend(self._table, factors, used, offsets)
+        layers = Layers(self._start, self._weights, self._biases, self._sizes)
+        return out, lambda first, last: evaluate(first, last, blend, layers, out.numpy())
 
     @property
     def num_blocks(self) -> int:

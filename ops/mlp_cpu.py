@@ -9,6 +9,8 @@ instruction works on several Gaussians.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from likeness.ops.compilation import AS_WRITTEN, has_avx512, helper, kernel
@@ -68,18 +70,30 @@ def _layer(weights, at, x, inputs, y, outputs, relu):
             store(y, row + 3 * LANES, d)
 
 
-@kernel(AS_WRITTEN)
-def evaluate(first, last, table, factors, used, offsets, start, weights, biases, sizes, out):
-    """Writes the rows of ``out`` [N, O] that belong to the blocks ``first`` to ``last``.
+class Blend(NamedTuple):
+    """A table, blended over those b whose codes are not 0."""
 
-    table: [blocks, f, B, LANES] int8 or int16; factors: [f, U], what each entry is multiplied with,
-    for the U ``used`` b; offsets: [f], what is added.
-    start: [blocks, sizes[0], LANES], what the blended channels, taken through the first layer, are
-        added to.
-    weights: of all layers one after the other, as ``_layer`` reads them; biases: [sizes[1] + ...];
-    sizes: the layers' padded outputs. Without layers (weights are empty, sizes is [f]) the blend
-    itself is added.
-    """
+    table: np.ndarray  # [blocks, f, B, LANES] int8 or int16
+    factors: np.ndarray  # [f, U] what each entry is multiplied with, for the U ``used`` b
+    used: np.ndarray  # [U]
+    offsets: np.ndarray  # [f] what is added
+
+
+class Layers(NamedTuple):
+    """A small network. Without layers (weights are empty, sizes is [f]) the blend itself is added
+    to ``start``."""
+
+    start: np.ndarray  # [blocks, sizes[0], LANES] added to what the first layer makes of the blend
+    weights: np.ndarray  # of all layers one after the other, as ``_layer`` reads them
+    biases: np.ndarray  # [sizes[1] + ...]
+    sizes: np.ndarray  # the layers' padded outputs
+
+
+@kernel(AS_WRITTEN)
+def evaluate(first, last, blend, layers, out):
+    """Writes the rows of ``out`` [N, O] that belong to the blocks ``first`` to ``last`` of a
+    ``Blend`` that ``Layers`` take."""
+    (table, factors, used, offsets), (start, weights, biases, sizes) = blend, layers
     channels, codes, count = table.shape[1], table.shape[2], used.shape[0]
     largest = channels
     for layer in range(sizes.shape[0]):

@@ -4,26 +4,43 @@ disk): in NumPy they would cost as much as all the rest of a matte."""
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from likeness.ops.compilation import kernel
 
 
-@kernel()
-def unmix_kernel(
-    image, mask, band, core, behind, sigma, near, inside, outside, limit, mixed, trust, odds
-):
-    """Solves I = alpha F + (1 - alpha) B at the pixels of ``band`` [H, W]: alpha into ``mixed``,
-    both in [0, 1].
+class Knowns(NamedTuple):
+    """What is known of an image. Beyond ``band``, ``core`` says where the person is."""
 
-    behind [H, W, 3], sigma [H, W]: colour and standard deviation of the background; near
-    [H, W, 4]: of the nearest sure foreground. ``trust``: how much alpha is worth: little where F
-    and B are alike for their noise. A colour far off the line from B to F is another foreground
-    colour. ``odds``: the log odds of the person by the colour (at most ``limit``) and by ``mask``,
-    a probability [H, W], whose log odds count from -``outside`` to ``inside``. Beyond the band
-    ``core`` [H, W] says where the person is.
+    image: np.ndarray  # [H, W, 3]
+    mask: np.ndarray  # [H, W] probability of the person
+    band: np.ndarray  # [H, W] bool, where alpha is solved for
+    core: np.ndarray  # [H, W] bool
+    behind: np.ndarray  # [H, W, 3] colour of the background
+    sigma: np.ndarray  # [H, W] its standard deviation
+    near: np.ndarray  # [H, W, 4] colour and standard deviation of the nearest sure foreground
+
+
+class OddsLimits(NamedTuple):
+    """Largest log odds: of the person and of the background by the mask, and by the colour."""
+
+    inside: np.float32
+    outside: np.float32
+    colour: np.float32
+
+
+@kernel()
+def unmix_kernel(knowns, limits, mixed, trust, odds):
+    """Solves I = alpha F + (1 - alpha) B at the pixels of the band: alpha into ``mixed`` [H, W].
+
+    ``trust`` [H, W]: how much alpha is worth in [0, 1]: little where F and B are alike for their
+    noise. A colour far off the line from B to F is another foreground colour. ``odds`` [H, W]: the
+    log odds of the person by colour and mask.
     """
+    image, mask, band, core, behind, sigma, near = knowns
+    inside, outside, limit = limits
     height, width = mask.shape
     one, least = np.float32(1), np.float32(1e-4)
     for row in range(height):

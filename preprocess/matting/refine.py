@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from likeness.preprocess.matting.grid import distances, enlarge, masked_means, push_pull
-from likeness.preprocess.matting.kernels import unmix_kernel
+from likeness.preprocess.matting.kernels import Knowns, OddsLimits, unmix_kernel
 from likeness.preprocess.matting.plate import Background
 
 
@@ -58,8 +58,8 @@ def refine(
     if not core.any() or not band.any():
         return mask.copy()
     mixed, trust, odds = (np.empty(mask.shape, np.float32) for _ in range(3))
-    inside, outside = np.float32(config.prior_inside), np.float32(config.prior_outside)
-    limit = np.float32(config.evidence_limit)
+    largest = (config.prior_inside, config.prior_outside, config.evidence_limit)
+    limits = OddsLimits(*map(np.float32, largest))
     # Foreground colours first from deep inside, then from all that the first round takes for the
     # person.
     for first in (True, False):
@@ -67,10 +67,8 @@ def refine(
         nearest = push_pull(*masked_means(image, sure))
         nearest[..., 3] += config.foreground_noise
         near = enlarge(nearest, mask.shape)
-        behind, sigma = background.colours, background.sigma
-        unmix_kernel(
-            image, mask, band, core, behind, sigma, near, inside, outside, limit, mixed, trust, odds
-        )
+        knowns = Knowns(image, mask, band, core, background.colours, background.sigma, near)
+        unmix_kernel(knowns, limits, mixed, trust, odds)
     # Where the person is hardly told from the background, odds are smoothed more and mixtures
     # count for less.
     contrast = np.square(nearest - background.guess)[..., :3].sum(-1)

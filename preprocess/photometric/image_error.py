@@ -46,18 +46,20 @@ class _Error(torch.autograd.Function):
 
         batch, height, width, _ = rgb.shape
         pixels = height * width
-        inputs = (
-            rgb.detach().contiguous(),
-            alpha.detach().contiguous(),
-            rgba.contiguous(),
-            background.contiguous(),
-        )
+        images = rgb.detach().contiguous().numpy(), alpha.detach().contiguous().numpy()
+        frames, behind = rgba.contiguous().numpy(), background.contiguous().numpy()
         g_rgb, g_alpha, sums = torch.empty(rgb.shape), torch.empty(alpha.shape), torch.empty(batch)
-        arrays = [tensor.numpy() for tensor in (*inputs, g_rgb, g_alpha, sums)]
+        gradients = g_rgb.numpy(), g_alpha.numpy()
         weights = 1 / (3 * pixels), matte_weight / pixels
         # of the gradients as they are kept: for the mean of the batch they are used as they are
         ctx.scale = 1 / batch
-        run_rows(lambda a, b: image_error_cpu.compare(a, b, *arrays, *weights, ctx.scale), batch)
+
+        def rows(first: int, last: int) -> None:
+            image_error_cpu.compare(
+                first, last, images, frames, behind, weights, ctx.scale, sums.numpy(), gradients
+            )
+
+        run_rows(rows, batch)
         ctx.save_for_backward(g_rgb, g_alpha)
         return sums
 

@@ -11,23 +11,11 @@ _ZERO, _ONE, _UNIT = np.float32(0), np.float32(1), np.float32(1 / 255)
 
 
 @kernel()
-def compare(
-    first,
-    last,
-    rgb,
-    alpha,
-    rgba,
-    background,
-    g_rgb,
-    g_alpha,
-    sums,
-    colour_weight,
-    matte_weight,
-    scale,
-):
-    """Writes, for the images ``first`` to ``last``, the weighted sums [B] of absolute differences
-    of colours and of mattes, and ``scale`` times their gradients by rgb [B, H, W, 3] and alpha [B,
-    H, W, 1]."""
+def compare(first, last, images, rgba, background, weights, scale, sums, gradients):
+    """Writes, for the images ``first`` to ``last`` (rgb [B, H, W, 3] and alpha [B, H, W, 1]), the
+    weighted sums [B] of absolute differences of colours and of mattes, and ``scale`` times their
+    gradients by rgb and alpha. weights: of colours and of mattes."""
+    (rgb, alpha), (g_rgb, g_alpha), (colour_weight, matte_weight) = images, gradients, weights
     of_colour, of_matte = np.float32(scale * colour_weight), np.float32(scale * matte_weight)
     for b in range(first, last):
         total = 0.0
