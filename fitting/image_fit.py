@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from likeness.preprocess.portraits.capture import PortraitOptions
 
 _NOTHING_HELD = (
-    "nothing: the avatar has all the pictures there are, and its figures are those of pictures "
+    "nothing: the avatar has all the images there are, and its figures are those of images "
     "that it was made from"
 )
 
 _REFINED = (
-    "pictures are refined by a network that came with the weights (likeness render --coarse shows "
+    "images are refined by a network that came with the weights (likeness render --coarse shows "
     "them without it); .ply, .spz and web pages leave it out"
 )
 _UNREFINED = "left out: it knows the Gaussians as the network gives them, and --refine changed them"
@@ -145,7 +145,7 @@ def fit_pictures(
         start_s = time.perf_counter()
         steps = finetune(avatar, capture, frames, renderer, refine_s, seed)
         seconds["refine"] = round(time.perf_counter() - start_s, 3)
-        notes["refinement"] = f"{steps} steps on the pictures themselves in {refine_s:g} s"
+        notes["refinement"] = f"{steps} steps on the images themselves in {refine_s:g} s"
     facts = {
         "seed": seed,
         "capture_hash": capture.source_hash,

@@ -45,7 +45,7 @@ class ProgressBar:
         self._drawn_s = time.monotonic()
         self._bar.n = round(100 * info.fraction, 1)
         self._bar.set_postfix_str(
-            f"step {info.step}, {info.pictures_per_s:.1f} pictures/s, train {self._psnr:.1f} dB, "
+            f"step {info.step}, {info.pictures_per_s:.1f} images/s, train {self._psnr:.1f} dB, "
             f"{info.num_gaussians} Gaussians"
         )
 

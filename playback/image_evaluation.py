@@ -110,7 +110,7 @@ def show_edit(
     for number, index in enumerate(capture.train[:_MAX_SOURCES]):
         old, new = (image(index) for image in images)
         edited = composite(load_rgba(capture.frames[index]))
-        labels = ["before", "edited picture", "after"]
+        labels = ["before", "edited image", "after"]
         save_rgb(folder / f"edit_{number}.png", sheet([[old, edited, new]], [labels]))
 
 

@@ -74,7 +74,7 @@ class CameraStream:
                     while newest[1] == seen:
                         if not ready.wait(until - time.monotonic()):
                             raise UserError(
-                                f"--webcam {self.source}: gives no more pictures; connect it again"
+                                f"--webcam {self.source}: gives no more images; connect it again"
                             )
                     (image, at), seen = newest
                 yield Frame(index, at - begun, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))

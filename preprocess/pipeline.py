@@ -152,7 +152,7 @@ class _Job:
         if min(info.width, info.height) < _MIN_SIDE:
             raise UnusableVideo(
                 "picture too small",
-                f"{video}: its picture has {info.width}x{info.height} pixels; expected at least "
+                f"{video}: its image has {info.width}x{info.height} pixels; expected at least "
                 f"{_MIN_SIDE} on each side, and a face that fills a good part of it",
             )
         matting, note = choose(MattingChoice(options.matting, device, weights, download))

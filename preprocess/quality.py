@@ -272,7 +272,7 @@ def warnings(
     sharp = pictures["sharpness"]["median"]
     warn(
         sharp < config.min_sharpness,
-        f"the pictures are soft (sharpness {sharp:.0f}, expected at least "
+        f"the images are soft (sharpness {sharp:.0f}, expected at least "
         f"{config.min_sharpness:.0f})",
         "clean the lens, lock the focus on the face, use more light",
     )
@@ -292,7 +292,7 @@ def warnings(
     )
     warn(
         mattes["touches_top"] > 0.02,
-        "the top of the head is cut off by the picture's border",
+        "the top of the head is cut off by the image's border",
         "leave some room above the hair",
         driver=False,
     )
@@ -307,7 +307,7 @@ def warnings(
     warn(
         share > config.max_dropped,
         f"{100 * share:.0f} % of the frames were left out ({describe(left_out)})",
-        "keep the whole face in the picture, in focus, without cuts",
+        "keep the whole face in the image, in focus, without cuts",
     )
     warn(
         bool(frames["cuts_s"]),

@@ -71,7 +71,7 @@ class Work:
         self._state_path = folder / "state.json"
         if not folder.is_dir() and FrameFiles(folder.parent).present():
             raise UserError(
-                f"{folder.parent}: holds pictures already, not of this video; choose another folder"
+                f"{folder.parent}: holds images already, not of this video; choose another folder"
             )
         state = usable(
             self._state_path, lambda path: read_json(path, _State, "state of preprocessing")

@@ -69,7 +69,7 @@ def check_recolourable(bundle: AvatarBundle, where: str) -> None:
     if bundle.avatar.base_colours() is None:
         raise UserError(
             f"{where}: its avatar ({bundle.avatar.kind}) has no colours of single Gaussians to "
-            "change: a network gives them all; an edited picture can be carried into avatars of "
+            "change: a network gives them all; an edited image can be carried into avatars of "
             "the kinds rigged, linear, and headgas with headgas.base_appearance (the default "
             "preset)"
         )
@@ -170,7 +170,7 @@ def _target(
     inside = cv2.distanceTransform(both, cv2.DIST_L2, 3)[1:-1, 1:-1] > config.edge_px * unit
     if not inside.any():
         raise UserError(
-            "--base: the edited picture and the avatar do not lie over each other; give a picture "
+            "--base: the edited image and the avatar do not lie over each other; give an image "
             "of the same person, the face from the front or half from the side"
         )
     gain, difference, size = _compared(own, colour, inside, config.blur_px * unit)

@@ -57,10 +57,10 @@ _INSIDE = {
     "planes": "its feature planes (xy, xz, yz), three principal components as colours",
 }
 _PICTURES = {
-    "source": "a picture that the avatar was made from, the avatar in its place, and the error",
+    "source": "an image that the avatar was made from, the avatar in its place, and the error",
     "turntable": "the avatar at rest, turned by 30 degrees to either side",
-    "expressions": "five expressions that no picture showed",
-    "edit": "the avatar before, the edited picture, the avatar with its colours",
+    "expressions": "five expressions that no image showed",
+    "edit": "the avatar before, the edited image, the avatar with its colours",
 }
 
 

@@ -41,7 +41,7 @@ def read_image(path: Path) -> np.ndarray:
 
     image = load_image(path, cv2.IMREAD_COLOR)
     if image is None:
-        raise UserError(f"{path}: damaged picture; run the evaluation again")
+        raise UserError(f"{path}: damaged image; run the evaluation again")
     return image[..., ::-1]
 
 

@@ -95,7 +95,7 @@ def load_camera_path(path: Path, recorded: Camera) -> CameraPath:
     times = _times(entries) if kind == "keyframes" else []
     count = round(times[-1] * fps) if times else len(entries)
     if count > MAX_PICTURES:
-        file.fail(f"{count} pictures; a path has at most {MAX_PICTURES}: lower fps or shorten it")
+        file.fail(f"{count} images; a path has at most {MAX_PICTURES}: lower fps or shorten it")
     lens, timed = fitted(recorded, width, height), ("time_s",) if times else ()
     with damage(path, "camera path", "mend the file"):
         cameras = [_camera(entry, relative_to, lens, timed) for entry in entries]

@@ -56,7 +56,7 @@ class PortraitOptions:
             raise UserError(f"size: expected 64 to 4096 pixels, got {self.size}")
         if self.focal is not None and not 0.2 <= self.focal <= 50:
             raise UserError(
-                f"focal: expected 0.2 to 50 times the picture's long side, got {self.focal}"
+                f"focal: expected 0.2 to 50 times the image's long side, got {self.focal}"
             )
 
 
@@ -80,7 +80,7 @@ def build_capture(
     from likeness.head_models import HEAD_MODELS
 
     if not 1 <= len(paths) <= MAX_IMAGES:
-        raise UserError(f"pictures: expected 1 to {MAX_IMAGES} of one person, got {len(paths)}")
+        raise UserError(f"images: expected 1 to {MAX_IMAGES} of one person, got {len(paths)}")
     clock = _Clock()
     stills = [read_still(path) for path in paths]
     clock.lap("reading")
@@ -122,7 +122,7 @@ class _Clock:
 def _framed(still: Still, face: Face, options: PortraitOptions) -> Portrait:
     if options.focal is not None or still.focal_35mm is not None:
         focal, source = focal_pixels(still, options.focal)
-        source = source.replace("video's", "picture's")
+        source = source.replace("video's", "image's")
     else:
         height = float(np.linalg.norm(face.points[FOREHEAD] - face.points[CHIN]))
         focal = max(
@@ -149,7 +149,7 @@ def _track(portraits: Sequence[Portrait], model: HeadModel, identity: Identity |
         if abs(yaw) > MAX_YAW_DEGREES:
             raise UserError(
                 f"{path}: the head is turned by {abs(yaw):.0f}°; expected at most "
-                f"{MAX_YAW_DEGREES:.0f}°: give a picture from the front or half from the side"
+                f"{MAX_YAW_DEGREES:.0f}°: give an image from the front or half from the side"
             )
         if percent > _MAX_RESIDUAL:
             raise UserError(

@@ -60,7 +60,7 @@ def find_face(still: Still, detector: FaceMeshDetector) -> Face:
     if sizes[order[0]] < MIN_FACE:
         raise UserError(
             f"{still.path}: the face is only {sizes[order[0]]:.0f} pixels wide; expected at least "
-            f"{MIN_FACE}, better 200: take the picture from nearer, or at a higher resolution"
+            f"{MIN_FACE}, better 200: take the image from nearer, or at a higher resolution"
         )
     if len(faces) > 1:
         _log.warning(

@@ -40,14 +40,14 @@ def write_images(
         covered = shown_share(alpha, points)
         if covered < _MATTE_COVERS:
             raise UserError(
-                f"{still.path}: the matte does not show the face; give a picture before a plainer "
+                f"{still.path}: the matte does not show the face; give an image before a plainer "
                 "background, one cut out with transparency, or another --matting"
             )
         if covered < _FACE_COVERS:
             raise UserError(
                 f"{still.path}: {100 * (1 - covered):.0f} % of the face's points lie on the "
-                "background: it is seen too much from the side, or the matte cuts it; give a "
-                "picture from the front or half from the side"
+                "background: it is seen too much from the side, or the matte cuts it; give an "
+                "image from the front or half from the side"
             )
         write_pair(files, position, image, alpha)
     return {"name": matting.name, "note": note}

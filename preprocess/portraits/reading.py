@@ -75,7 +75,7 @@ def read_still(path: Path) -> Still:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        problem = "is a folder; give one picture" if path.is_dir() else "there is no such file"
+        problem = "is a folder; give one image" if path.is_dir() else "there is no such file"
         raise UserError(f"{path}: {problem}")
     try:
         with path.open("rb") as file:
@@ -95,7 +95,7 @@ def _register_heif(path: Path) -> None:
         heif = importlib.import_module("pillow_heif")
     except ImportError:
         raise UserError(
-            f"{path}: is a HEIC picture, which needs the package pillow-heif (pip install "
+            f"{path}: is a HEIC image, which needs the package pillow-heif (pip install "
             "pillow-heif); or save it as JPEG or PNG"
         ) from None
     heif.register_heif_opener()
@@ -122,7 +122,7 @@ def _opened(path: Path) -> tuple[np.ndarray, float | None, str, tuple[int, int]]
                     )
                 if getattr(image, "n_frames", 1) > 1 and image.format not in ("TIFF", "MPO"):
                     raise UserError(
-                        f"{path}: holds {image.n_frames} moving pictures; give one still picture"
+                        f"{path}: holds {image.n_frames} moving images; give one still image"
                     )
                 mode, focal = image.mode, _focal(image)
                 sideways = image.getexif().get(0x0112, 1) >= 5
@@ -190,7 +190,7 @@ def _in_srgb(image: Any) -> Any:
             image, source, ImageCms.createProfile("sRGB"), outputMode=output
         )
     except (ImageCms.PyCMSError, OSError, ValueError):
-        _log.warning("the picture's colour profile is damaged; its colours are taken for sRGB")
+        _log.warning("the image's colour profile is damaged; its colours are taken for sRGB")
         return image
 
 
@@ -213,7 +213,7 @@ def _by_opencv(path: Path) -> tuple[np.ndarray, None, str, tuple[int, int]]:
     cv2 = import_cv2()
     array = load_image(path, cv2.IMREAD_UNCHANGED, _most_pixels(path))
     if array is None:
-        raise UserError(f"{path}: no picture that can be read; expected {KINDS}")
+        raise UserError(f"{path}: no image that can be read; expected {KINDS}")
     if array.dtype == np.uint16:
         array = np.rint(array / 257.0).astype(np.uint8)
     elif array.dtype != np.uint8:

@@ -28,13 +28,13 @@ def find_warnings(
             (
                 eyes < _SMALL_PX,
                 f"the face is small ({eyes:.0f} pixels between the outer eye corners)",
-                "take the picture from nearer or at a higher resolution",
+                "take the image from nearer or at a higher resolution",
             ),
             (
                 abs(yaw) > _TURNED_DEGREES and yaw == most_frontal,
                 f"the head is turned by {abs(yaw):.0f}°: the hidden half of the face is mirrored "
                 "from the other one",
-                "add a picture from the front (--image again)",
+                "add an image from the front (--image again)",
             ),
             (
                 residual > _POOR_PERCENT,
@@ -43,8 +43,8 @@ def find_warnings(
             ),
             (
                 others > 0,
-                f"{others} other face(s) in the picture: the largest one was taken",
-                "give a picture of one person alone",
+                f"{others} other face(s) in the image: the largest one was taken",
+                "give an image of one person alone",
             ),
         )
         result += [

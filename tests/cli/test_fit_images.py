@@ -54,7 +54,7 @@ class TestARun:
             "expressions.png",
         }
         report = (finished / "report.html").read_text()
-        assert "The avatar of these pictures" in report and "none held out" in report
+        assert "The avatar of these images" in report and "none held out" in report
         assert json.loads((finished / "bundle" / "manifest.json").read_text())["avatar"] == "rigged"
 
     def test_says_that_nothing_is_held_out(self, finished, tmp_path):

@@ -143,7 +143,7 @@ def test_charts_hold_the_curves(run):
     "gone, said",
     [
         ("metrics.json", "There is no metrics.json yet"),
-        ("heldout", "There are no held-out pictures yet"),
+        ("heldout", "There are no held-out images yet"),
         ("capture", "There is no capture in this run directory"),
         ("log.jsonl", "There is no log of a fit yet"),
         ("config.yaml", "There is no config.yaml"),

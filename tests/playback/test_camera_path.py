@@ -172,5 +172,5 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_path_of_millions_of_pictures_is_refused_before_it_is_made(load):
     content = document(keyframes=[{**AIM, "time_s": 0}, {**AIM, "time_s": 3600}], fps=1000)
     del content["frames"]
-    with pytest.raises(UserError, match="3600000 pictures; a path has at most 100000"):
+    with pytest.raises(UserError, match="3600000 images; a path has at most 100000"):
         load(content)

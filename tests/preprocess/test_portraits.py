@@ -108,7 +108,7 @@ class TestReading:
         frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
         clear = np.concatenate([coloured(), np.zeros((80, 96, 1), np.uint8)], -1)
         files = {
-            "text.jpg": (b"no picture at all", "no picture that can be read"),
+            "text.jpg": (b"no image at all", "no image that can be read"),
             "empty.jpg": (b"", "empty"),
             "cut.png": (stream.getvalue()[:200], "damaged"),
             "a.heic": (b"\0\0\0\x18ftypheic" + bytes(64), "pillow-heif"),

@@ -102,7 +102,7 @@ def test_images_are_read_once_until_they_change(tmp_path, monkeypatch):
 def test_pictures_of_somebody_else_are_left_alone(tmp_path):
     save_image(FrameFiles(tmp_path).image(0), np.zeros((4, 4), np.uint8))
     save_image(tmp_path / "images" / "me.png", np.zeros((4, 4), np.uint8))
-    with pytest.raises(UserError, match="holds pictures already"):
+    with pytest.raises(UserError, match="holds images already"):
         Work(tmp_path / "work", "a", False)
     assert len(list(tmp_path.rglob("*.png"))) == 2
     assert [path.name for path in FrameFiles(tmp_path).present()] == ["000000.png"]

@@ -155,7 +155,7 @@ class Page {
   _statistics() {
     if (find("overlay").hidden) return;
     const { maths, draw } = this.show.times;
-    find("overlay").textContent = `${this.show.rate.toFixed(0)} pictures/s · maths ${maths.toFixed(1)} ms · `
+    find("overlay").textContent = `${this.show.rate.toFixed(0)} FPS · maths ${maths.toFixed(1)} ms · `
       + `drawing ${draw.toFixed(1)} ms · ${this.show.facts.num_gaussians} Gaussians`;
   }
 }
