@@ -12,9 +12,8 @@ def main(run: str, out: str) -> None:
     avatar.export(folder / "surprise.ply", states=surprise)  # SuperSplat, Unity, Blender
     avatar.export(folder / "surprise.spz", states=surprise)  # the same, compressed
     avatar.export(folder / "speaking", "ply", states=avatar.recording[:50], axes="z-up")
-    facts = avatar.export(
-        folder / "page", "web"
-    )  # serve it: python -m http.server -d exported/page
+    # serve it: python -m http.server -d exported/page
+    facts = avatar.export(folder / "page", "web")
     print(f"web page: {facts['bytes'] / 1e6:.1f} MB, {facts['gaussians']} Gaussians")
 
 

@@ -4,7 +4,6 @@ defaults."""
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 from likeness.fitting.avatars import AVATARS
 from likeness.fitting.avatars.base import AvatarConfig
@@ -12,11 +11,13 @@ from likeness.fitting.avatars.gaussianhead import GaussianHeadConfig
 from likeness.fitting.avatars.headgas import HeadGaSConfig
 from likeness.fitting.avatars.linear import LinearConfig
 from likeness.fitting.avatars.rigged import RiggedConfig
-from likeness.fitting.densify import AdaptiveConfig
+from likeness.fitting.densify import DENSIFIERS, AdaptiveConfig
 from likeness.fitting.networks import NetworksConfig
 from likeness.fitting.objective import ObjectiveConfig
 from likeness.fitting.optimizers import OptimizerConfig
+from likeness.fitting.seedings import SEEDINGS
 from likeness.scene.bounds import Count, LargeCount, NonNegative, Share
+from likeness.scene.errors import UserError
 from likeness.seeding.config import SeedingConfig
 
 
@@ -37,10 +38,10 @@ class ScheduleConfig:
     batch: Count = 1
     """Training frames that a step takes: all different, drawn in one go, their losses averaged.
     Iterations are steps, whatever they take, and learning rates are per step. More than one is
-    meant for GPUs, which single pictures leave idle, and for many cores, which then draw a picture
-    each. ``--refine`` takes one picture at a time."""
+    meant for GPUs, which single images leave idle, and for many cores, which then render an image
+    each. ``--refine`` takes one image at a time."""
     half_resolution_until: LargeCount = 0
-    """Until this iteration pictures are rendered and compared at half the resolution."""
+    """Until this iteration images are rendered and compared at half the resolution."""
     short_fit_exponent: Share = 0.0
     """A fit of fewer iterations than its own takes larger steps: its learning rates times (own /
     taken) to this power; 0, as in the papers: the same rates whatever the budget."""
@@ -63,14 +64,14 @@ class FitConfig:
     avatar: str = "headgas"
     """Which model: headgas, gaussianhead, linear or rigged (a name in AVATARS); its settings are
     the section of that name."""
-    initializer: Literal["mesh", "picture", "lifted", "one_shot", "random"] = "mesh"
-    """Where the Gaussians start, a name in SEEDINGS."""
+    initializer: str = "mesh"
+    """Where the Gaussians start: mesh, picture, lifted, one_shot or random (a name in SEEDINGS)."""
     seeds: SeedingConfig = SeedingConfig()
     """The initializer's settings."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """Learning rates."""
-    densifier: Literal["adaptive", "none"] = "adaptive"
-    """What adds and removes Gaussians, a name in DENSIFIERS."""
+    densifier: str = "adaptive"
+    """What adds and removes Gaussians: adaptive or none (a name in DENSIFIERS)."""
     densify: AdaptiveConfig = AdaptiveConfig()
     """The densifier's settings."""
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -81,9 +82,13 @@ class FitConfig:
     """What evaluates the finished avatar's networks."""
 
     def __post_init__(self) -> None:
-        if self.avatar not in AVATARS:
-            known = ", ".join(AVATARS)
-            raise ValueError(f"avatar: expected one of {known}, got {self.avatar!r}")
+        for field, known in (
+            ("avatar", AVATARS),
+            ("initializer", SEEDINGS),
+            ("densifier", DENSIFIERS),
+        ):
+            if (name := getattr(self, field)) not in known:
+                raise UserError(f"{field}: expected one of {', '.join(known)}, got {name!r}")
 
     def avatar_config(self) -> AvatarConfig:
         """The settings of the chosen avatar: its section, or its defaults where there is none."""

@@ -14,8 +14,10 @@ import torch
 from likeness.fitting.avatars import AVATARS
 from likeness.fitting.avatars.gaussianhead import GaussianHeadConfig
 from likeness.fitting.config import FitConfig
+from likeness.fitting.densify import DENSIFIERS
 from likeness.fitting.seedings import SEEDINGS
 from likeness.scene.config_files import fields, load_preset
+from likeness.scene.errors import UserError
 from likeness.scene.extent import SCENE_CENTRE_M, SCENE_EXTENT_M, SCENE_RADIUS_M
 from tests import toys
 
@@ -229,6 +231,16 @@ def test_gaussians_that_start_at_random_may_grow_before_they_are_pruned(tmp_path
     # the planes' whole box
     assert (inside <= SCENE_RADIUS_M).all() and (inside > 0.95 * SCENE_RADIUS_M).all()
     assert GaussianHeadConfig().scene_radius == SCENE_RADIUS_M
+
+
+@pytest.mark.parametrize(
+    "field, known", [("avatar", AVATARS), ("initializer", SEEDINGS), ("densifier", DENSIFIERS)]
+)
+def test_a_variant_that_is_listed_can_be_chosen(field, known):
+    for name in known:
+        assert getattr(load_preset("default", FitConfig, [f"{field}={name}"]), field) == name
+    with pytest.raises(UserError, match=f"{field}: expected one of {', '.join(known)}, got 'x'"):
+        load_preset("default", FitConfig, [f"{field}=x"])
 
 
 def test_a_new_setting_needs_an_entry():
