@@ -119,11 +119,11 @@ def changes() -> tuple[Entry, ...]:
 
 def ablations(preset: str, perceptual: bool = True) -> tuple[Entry, ...]:
     """The full model of a preset, and its ablations. perceptual: whether there is such a loss."""
-    found = ABLATIONS[preset].items()
+    switches = ABLATIONS[preset].items()
     base = f"{preset}, {next(iter(ABLATIONS[preset]))}"
     return tuple(
         Entry(f"{preset}, {name}", preset, settings, base=base)
-        for name, settings in found
+        for name, settings in switches
         if perceptual or name != NO_PERCEPTUAL
     )
 
@@ -235,7 +235,7 @@ def planned(
 ) -> dict[str, tuple[Clip, Entry, Fit]]:
     """Every fit by the name of its file, in the order of the work: seeds, clips, entries. common:
     settings of every fit; of_all: other fields of them."""
-    found = {}
+    results = {}
     for seed in range(seeds):
         for clip in clips:
             for entry in entries:
@@ -243,8 +243,8 @@ def planned(
                     capture, settings = clip.captures[entry.tracking], (*common, *entry.settings)
                     fit = Fit(capture, entry.preset, settings, seed, **of_all)
                     label = file_name(clip.name, entry.name, fit.length, f"seed{seed}")
-                    found[label] = clip, entry, fit
-    return found
+                    results[label] = clip, entry, fit
+    return results
 
 
 def left_out(clips: Sequence[Clip], entries: Sequence[Entry]) -> list[str]:
@@ -278,13 +278,13 @@ def text(
 ) -> str:
     """The tables of whole presets, or of changes to some."""
     photometric = [row for row in rows if row["tracking"] == "photometric"]
-    costs = [found for found in report if found["name"].endswith(tables.LANDMARKS)]
-    others = [found for found in report if found not in costs]
+    costs = [entry for entry in report if entry["name"].endswith(tables.LANDMARKS)]
+    others = [entry for entry in report if entry not in costs]
     parts = [tables.heading(rows, conditions), tables.figures(photometric)]
     if of_presets:
         parts.append(tables.differences(others))
-    for base in [] if of_presets else dict.fromkeys(found["base"] for found in others):
-        of_base = [found for found in others if found["base"] == base]
+    for base in [] if of_presets else dict.fromkeys(entry["base"] for entry in others):
+        of_base = [entry for entry in others if entry["base"] == base]
         parts.append(tables.changes(of_base, photometric, base))
     if costs:
         parts.append(tables.landmarks(costs, rows))

@@ -258,12 +258,14 @@ def main() -> int:
 
         results = read_damaged(cases, args.seed, Limits(args.memory, args.seconds), watch=watch)
     print(table(results))
-    found = machine()
+    conditions = machine()
     seconds = time.monotonic() - begun
-    print(f"{len(results)} files in {seconds:.0f} s; {found['processor']}, {found['date']}")
+    print(
+        f"{len(results)} files in {seconds:.0f} s; {conditions['processor']}, {conditions['date']}"
+    )
     if args.json:
         rows = [dataclasses.asdict(result) for result in results]
-        write_json(args.json, {"machine": found, "seed": args.seed, "results": rows})
+        write_json(args.json, {"machine": conditions, "seed": args.seed, "results": rows})
     return int(any(result.outcome == BAD for result in results))
 
 

@@ -45,14 +45,15 @@ PARTS = ("frame", "avatar", "rasteriser")
 
 def renderers(only: Sequence[str] | None = None) -> dict[str, str]:
     """The device of each fast renderer that runs here, by name; those asked for, where some are."""
-    found = {"cpu": "cpu"}
+    devices = {"cpu": "cpu"}
     if torch.cuda.is_available() and importlib.util.find_spec("gsplat"):
-        found["gsplat"] = "cuda"
-    if unknown := set(only or ()) - set(found):
+        devices["gsplat"] = "cuda"
+    if unknown := set(only or ()) - set(devices):
         raise SystemExit(
-            f"--renderers: {', '.join(sorted(unknown))} does not run here, only {', '.join(found)}"
+            f"--renderers: {', '.join(sorted(unknown))} does not run here, only "
+            f"{', '.join(devices)}"
         )
-    return {name: device for name, device in found.items() if only is None or name in only}
+    return {name: device for name, device in devices.items() if only is None or name in only}
 
 
 def evaluations(asked: Sequence[Evaluation], bundle: AvatarBundle, device: str) -> list[Evaluation]:

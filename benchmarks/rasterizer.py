@@ -88,7 +88,7 @@ def ratios(rows: list[dict]) -> dict[str, float]:
     sizes, counts, threads = (
         sorted({row[key] for row in rows}) for key in ("size", "gaussians", "threads")
     )
-    middle, found = counts[len(counts) // 2], {}
+    middle, result = counts[len(counts) // 2], {}
     pairs = {
         f"{counts[-1]} against {counts[0]} Gaussians ({sizes[-1]}², {threads[-1]} threads)": (
             total(sizes[-1], counts[-1], threads[-1]),
@@ -105,8 +105,8 @@ def ratios(rows: list[dict]) -> dict[str, float]:
     }
     for name, (a, b) in pairs.items():
         if a and b and a != b:
-            found[name] = round(a / b, 2)
-    return found
+            result[name] = round(a / b, 2)
+    return result
 
 
 def against_plain_torch(threads: int, seconds: float) -> dict:
@@ -169,9 +169,9 @@ def main() -> None:
     )
     torch.set_num_threads(1)
     rows = growth_table([256, 512], [5_000, 20_000, 50_000], threads, seconds)
-    found = ratios(rows)
+    values = ratios(rows)
     print("\nratios of forward and backward together")
-    for name, value in found.items():
+    for name, value in values.items():
         print(f"  {value:6.2f}  {name}")
     plain = against_plain_torch(threads[-1], seconds)
     print(
@@ -185,7 +185,7 @@ def main() -> None:
                 "machine": with_load_after(conditions),
                 "warm_up_s": round(warm_up, 2),
                 "renderer": rows,
-                "ratios": found,
+                "ratios": values,
                 "plain_torch": plain,
             },
         )

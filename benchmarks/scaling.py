@@ -62,13 +62,13 @@ def _both(
         os.environ.pop(THREADS_VARIABLE) if before is None else os.environ.update(
             {THREADS_VARIABLE: before}
         )
-    states, shown = player.bundle.recording, 0
+    states, index = player.bundle.recording, 0
 
     def play() -> list:
-        nonlocal shown
-        shown += 1
+        nonlocal index
+        index += 1
         start = clock()
-        player.step(states[shown % len(states)])
+        player.step(states[index % len(states)])
         return [start, clock()]
 
     (frame,) = time_runs(play, seconds)

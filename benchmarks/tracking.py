@@ -8,7 +8,7 @@ photometric tracking changes, cost).
 Person 0 is the demo of the README; of the others chance decides identity, skin, hair, distance,
 focal length, speech and grimaces. Their videos go the way of any user's: compressed, with mattes of
 their own. The tracker is told the true focal length times --focal-error. Finished ones are kept in
---out: the benchmark goes on where it was stopped.
+--out: the benchmark resumes where it was stopped.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ strongest, from some 30 degrees beside it, and from anywhere else: what nobody f
 _PROBES = 96
 # radians of yaw and pitch
 _REACH = {"front": (0.0, 0.0), "side": (0.7, 0.35), "around": (math.pi, 0.5)}
-_LOOKS = {
+_VIEWS = {
     "front": ((0.0, 0.0),),
     "acted": ((0.0, 0.0),),
     "side": ((-0.5, 0.1), (0.5, -0.1)),
@@ -106,14 +106,14 @@ def _images(bundle: AvatarBundle, shots: dict[str, HeadState]) -> dict[str, Tens
     those of "front"."""
     renderer, white = create("cpu"), torch.ones(3)
 
-    def render(state: HeadState, look: tuple[float, float]) -> Tensor:
-        view = orbited(bundle.default_camera.in_frame(state.T_world_head), *look)
+    def render(state: HeadState, angles: tuple[float, float]) -> Tensor:
+        view = orbited(bundle.default_camera.in_frame(state.T_world_head), *angles)
         return renderer.render(bundle.avatar(state, view.center), view).over(white).clamp(0, 1)
 
     images = {}
-    for name, looks in _LOOKS.items():
+    for name, views in _VIEWS.items():
         states = shots.get(name, shots["front"])
         images[name] = torch.stack(
-            [render(states[index], look) for index in range(len(states)) for look in looks]
+            [render(states[index], view) for index in range(len(states)) for view in views]
         )
     return images

@@ -209,14 +209,14 @@ def _set(student: Linear, lesson: Lesson, base: Tensor, modes: Tensor) -> None:
     """Writes solved bases [N, D] and modes [N, R, D] into the student; bases of motion go into its
     geometry."""
     p = student.per_gaussian
-    looks = 1 + 3 * spherical_harmonics.num_coefficients(student.config.sh_degree)
-    p["base_looks"].copy_(base[:, :looks])
-    p["look_modes"].copy_(modes[..., :looks])
+    channels = 1 + 3 * spherical_harmonics.num_coefficients(student.config.sh_degree)
+    p["base_looks"].copy_(base[:, :channels])
+    p["look_modes"].copy_(modes[..., :channels])
     if lesson.moves:
-        translation, rotation, log_scale = base[:, looks:].split(3, -1)
+        translation, rotation, log_scale = base[:, channels:].split(3, -1)
         p["means"].add_(TRANSLATION_M * translation)
         p["quats"].copy_(
             multiply_quats(rotvecs_to_quats(ROTATION_RAD * rotation), normalize_quats(p["quats"]))
         )
         p["log_scales"].add_(log_scale)
-        p["motion_modes"].copy_(modes[..., looks:])
+        p["motion_modes"].copy_(modes[..., channels:])

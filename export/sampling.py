@@ -12,7 +12,7 @@ from likeness.fitting.bundle import AvatarBundle
 from likeness.scene.head_state import HeadState
 
 KEEP_EVERY = 8  # one recorded frame in so many is held_out out, to measure on
-_LEAST = 0.02  # coefficients below this do not show
+_MIN_COEFFICIENT = 0.02  # coefficients below this do not show
 _RECORDED, _KEPT = 300, 24  # at most
 
 
@@ -65,7 +65,7 @@ def _alone(bundle: AvatarBundle) -> HeadState:
     ends = [torch.zeros_like(bundle.expression_range[0])]
     for index in range(len(bundle.expression_names)):
         for end in bundle.expression_range[:, index]:
-            if abs(float(end)) > _LEAST:
+            if abs(float(end)) > _MIN_COEFFICIENT:
                 ends.append(torch.zeros_like(ends[0]))
                 ends[-1][index] = end
     rest = bundle.default_state

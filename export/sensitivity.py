@@ -37,8 +37,8 @@ def sensitivity(
     """
     generator = torch.Generator().manual_seed(seed)
     camera = reduced(camera)
-    looks = probe.per_gaussian["look_modes"]
-    modes = [looks] + ([probe.per_gaussian["motion_modes"]] if probe.config.motion else [])
+    appearance = probe.per_gaussian["look_modes"]
+    modes = [appearance] + ([probe.per_gaussian["motion_modes"]] if probe.config.motion else [])
     total = torch.zeros_like(values[0], dtype=torch.float32)
     for index in range(len(states)):
         parts = values[index].float().split([mode.shape[-1] for mode in modes], -1)

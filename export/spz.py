@@ -42,7 +42,7 @@ _MAGIC, _HEADER = 0x5053474E, struct.Struct("<IIIBBBB")
 _COLOUR_SCALE = 0.15
 _SCALE_STEPS, _SCALE_LOWEST = 16.0, -10.0
 _FIXED_LIMIT = 1 << 23
-_MOST = 10_000_000  # Gaussians: what claims more is not such a file
+_MAX_GAUSSIANS = 10_000_000  # Gaussians: what claims more is not such a file
 _SQRT_HALF = math.sqrt(0.5)
 
 
@@ -117,7 +117,7 @@ def _size(data: bytes) -> int:
         raise ValueError("it does not start as one")
     if version not in VERSIONS:
         raise ValueError(f"version {version}; expected 2 or 3")
-    if degree > 3 or count > _MOST or bits > 23:
+    if degree > 3 or count > _MAX_GAUSSIANS or bits > 23:
         raise ValueError(f"{count} Gaussians of degree {degree} with {bits} fractional bits")
     return _HEADER.size + count * sum(
         _widths(version, spherical_harmonics.num_coefficients(degree) - 1)

@@ -108,7 +108,7 @@ def start_from(path: Path, network: OneShotNetwork, head_model: str) -> None:
             f"{path}: was trained with another code of places; give model.place_code={code}, too"
         )
     try:
-        found = network.load_state_dict(tensors, strict=False)
+        fit = network.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
@@ -116,11 +116,11 @@ def start_from(path: Path, network: OneShotNetwork, head_model: str) -> None:
         ) from None
     missing = [
         name
-        for name in found.missing_keys
+        for name in fit.missing_keys
         if not (is_of_refiner(name) or name.startswith(_PUBLISHED))
     ]
-    if missing or found.unexpected_keys:
-        odd = (missing + found.unexpected_keys)[0]
+    if missing or fit.unexpected_keys:
+        odd = (missing + fit.unexpected_keys)[0]
         raise UserError(
             f"{path}: its weights do not fit model.* ({odd} is "
             f"{'missing' if missing else 'not of this network'}); "

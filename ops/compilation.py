@@ -110,27 +110,27 @@ def _warn_of_no_folder(tried: tuple[str, ...]) -> None:
 
 def _with_imports(path: Path) -> set[Path]:
     """A source file and, of this project, all that its ``from ... import`` lines reach."""
-    found, waiting = set(), [path]
+    sources, waiting = set(), [path]
     while waiting:
         path = waiting.pop()
-        if path not in found:
-            found.add(path)
+        if path not in sources:
+            sources.add(path)
             waiting += _imported(path)
-    return found
+    return sources
 
 
 @cache
 def _imported(path: Path) -> list[Path]:
-    found = []
+    files = []
     for module, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
         package, *parts = module.split(".")
         if package == "likeness":
             base = _ROOT.joinpath(*parts)
             modules = [base, *(base / name for name in re.findall(r"\w+", names))]
-            found += [
+            files += [
                 file for file in (module.with_suffix(".py") for module in modules) if file.is_file()
             ]
-    return found
+    return files
 
 
 @contextlib.contextmanager

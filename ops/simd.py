@@ -252,9 +252,9 @@ def reciprocal(typing_context, a):
             )
             for start in range(0, WIDTH, 16)
         ]
-        found = _pick(builder, halves[0], halves[1], list(range(WIDTH)))
-        error = _call(builder, f"llvm.fmuladd.{_NAME}", _FLOATS, builder.fneg(whole), found, one)
-        return _call(builder, f"llvm.fmuladd.{_NAME}", _FLOATS, found, error, found)
+        estimate = _pick(builder, halves[0], halves[1], list(range(WIDTH)))
+        error = _call(builder, f"llvm.fmuladd.{_NAME}", _FLOATS, builder.fneg(whole), estimate, one)
+        return _call(builder, f"llvm.fmuladd.{_NAME}", _FLOATS, estimate, error, estimate)
 
     return vector(vector), generate
 

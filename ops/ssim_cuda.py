@@ -34,9 +34,9 @@ class Choice:
 
 @lru_cache
 def choose(device: str, exact: Callable[[Tensor, Tensor], Tensor]) -> Choice:
-    """The first package that is there and agrees with ``exact`` on a made pair of images; found
-    out once, for which the host waits."""
-    found = "no package for it is installed"
+    """The first package that is there and agrees with ``exact`` on a generated pair of images;
+    tried once, for which the host waits."""
+    reason = "no package for it is installed"
     for name in PACKAGES:
         try:
             function = _interface(importlib.import_module(name).fused_ssim)
@@ -44,15 +44,15 @@ def choose(device: str, exact: Callable[[Tensor, Tensor], Tensor]) -> Choice:
         except ModuleNotFoundError as error:
             if error.name == name:
                 continue
-            found = f"{name} cannot be imported ({error})"
-        except Exception as error:  # whatever a foreign package raises: the fit goes on without it
-            found = f"{name} failed ({' '.join(str(error).split())})"
+            reason = f"{name} cannot be imported ({error})"
+        except Exception as error:  # whatever a foreign package raises: the fit does without it
+            reason = f"{name} failed ({' '.join(str(error).split())})"
         else:
             if difference <= _LARGEST_DIFFERENCE:
                 return Choice(function, f"SSIM by {name}, which differs by {difference:.1g}")
-            found = f"{name} differs by {difference:.2g}"
-        log.warning("SSIM by PyTorch: %s", found)
-    return Choice(None, f"SSIM by PyTorch: {found}")
+            reason = f"{name} differs by {difference:.2g}"
+        log.warning("SSIM by PyTorch: %s", reason)
+    return Choice(None, f"SSIM by PyTorch: {reason}")
 
 
 def _interface(fused_ssim: Callable) -> Callable[[Tensor, Tensor], Tensor]:

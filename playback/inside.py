@@ -55,8 +55,8 @@ def _points(player: Player, state: HeadState, yaw: float) -> np.ndarray:
     """The Gaussians of a state as points on white, seen from ``yaw`` radians to the side of the
     player's camera."""
     state = state.to(player.device)
-    turn = rotvecs_to_matrices(torch.tensor([0.0, yaw, 0.0], device=player.device))
-    T_turned = state.T_world_head @ make_transform(turn, torch.zeros(3, device=player.device))
+    rotation = rotvecs_to_matrices(torch.tensor([0.0, yaw, 0.0], device=player.device))
+    T_turned = state.T_world_head @ make_transform(rotation, torch.zeros(3, device=player.device))
     camera = player.camera.in_frame(T_turned)
     cloud = player.cloud(state, player.camera.in_frame(state.T_world_head).center)
     seen = cloud.opacities > 0.05

@@ -51,6 +51,6 @@ def splat_as_colours(
     maps = []
     for three in features.split(3, -1):
         padded = torch.nn.functional.pad(three, (0, 3 - three.shape[-1]))
-        shown = dataclasses.replace(cloud, sh=harmonics.from_rgb(padded)[:, None])
-        maps.append(render(shown, camera).rgb[..., : three.shape[-1]])
+        coloured = dataclasses.replace(cloud, sh=harmonics.from_rgb(padded)[:, None])
+        maps.append(render(coloured, camera).rgb[..., : three.shape[-1]])
     return torch.cat(maps, -1)

@@ -163,10 +163,10 @@ def _version(folders: list[Path]) -> tuple[int, int] | None:
     path = _header(folders, "cuda.h")
     if path is None or _header(folders, "cuda_runtime.h") is None:
         return None
-    found = re.search(
+    match = re.search(
         r"#define\s+CUDA_VERSION\s+(\d+)", path.read_text(encoding="utf-8", errors="replace")
     )
-    return None if found is None else divmod(int(found[1]) // 10, 100)
+    return None if match is None else divmod(int(match[1]) // 10, 100)
 
 
 def _use(home: Path, folders: list[Path]) -> None:
@@ -247,10 +247,10 @@ def _available_gib() -> float:
     left."""
     amounts = []
     with contextlib.suppress(OSError, IndexError):
-        found = re.search(
+        match = re.search(
             r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE
         )
-        amounts += [int(found[1]) / 2**20] if found else []
+        amounts += [int(match[1]) / 2**20] if match else []
     with contextlib.suppress(OSError, ValueError):
         group = Path("/sys/fs/cgroup")
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))

@@ -215,8 +215,8 @@ def _pairs(overrides: Mapping[str, Any] | Sequence[str]) -> Iterator[tuple[str, 
             raise UserError(
                 f"{_COMMAND_LINE} {text[:100]}: expected KEY=VALUE, such as {_COMMAND_LINE} a.b=1"
             )
-        shown = text if len(text) <= 80 else f"{text[:77]}..."
-        yield f"{_COMMAND_LINE} {shown}", key.strip(), RawText(value.strip())
+        quoted = text if len(text) <= 80 else f"{text[:77]}..."
+        yield f"{_COMMAND_LINE} {quoted}", key.strip(), RawText(value.strip())
 
 
 def _undotted(changes: Mapping[Any, Any], source: str, prefix: str) -> dict[str, Any]:

@@ -51,8 +51,8 @@ def hint(name: str, known: Sequence[str]) -> str:
     nearest = difflib.get_close_matches(name.lower(), list(by_lower), 1, 0.6)
     if nearest:
         return f"did you mean {by_lower[nearest[0]]}?"
-    shown = ", ".join(known[:8])
-    return f"known: {shown}{', ...' if len(known) > 8 else ''}"
+    first = ", ".join(known[:8])
+    return f"known: {first}{', ...' if len(known) > 8 else ''}"
 
 
 def _shortened(text: str, most: int) -> str:

@@ -19,8 +19,8 @@ class TensorRecord:
     def __repr__(self) -> str:
         """The shapes of its tensors: their values would fill pages."""
         values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
-        shown = (f"{k}={list(v.shape) if isinstance(v, Tensor) else repr(v)}" for k, v in values)
-        return f"{type(self).__name__}({', '.join(shown)})"
+        parts = (f"{k}={list(v.shape) if isinstance(v, Tensor) else repr(v)}" for k, v in values)
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def fields(self) -> dict[str, Tensor]:
         """The tensors by name."""

@@ -1,4 +1,4 @@
-"""Pictures of a made person whose truth is known, before a wall."""
+"""Images of a synthetic subject whose truth is known, before a wall."""
 
 from __future__ import annotations
 

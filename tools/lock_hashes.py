@@ -132,15 +132,15 @@ def resolve(
         if subprocess.call([*command, "--report", str(report), "-r", str(requirements)]) != 0:
             return False
         installs = json.loads(report.read_text(encoding="utf-8"))["install"]
-    found = {}
+    installed = {}
     for item in installs:
         version = f"{canonicalize_name(item['metadata']['name'])}=={item['metadata']['version']}"
-        found[version] = item["download_info"]["archive_info"]["hashes"]["sha256"]
+        installed[version] = item["download_info"]["archive_info"]["hashes"]["sha256"]
     # such as the CPU build of a configured folder of wheels
-    if other := sorted(found.keys() ^ set(map(key, lines))):
+    if other := sorted(installed.keys() ^ set(map(key, lines))):
         print(f"another build than the locked one was found: {', '.join(other)}", file=sys.stderr)
         return False
-    for version, digest in found.items():
+    for version, digest in installed.items():
         hashes.setdefault(version, set()).add(digest)
     return True
 

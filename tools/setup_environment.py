@@ -145,7 +145,7 @@ def remove_environment(venv: Path) -> None:
 
 def find_python() -> str:
     """The first interpreter of PYTHONS that is supported and can make environments."""
-    found = []
+    unsuited = []
     for name in PYTHONS:
         version, can_make_venvs = probe(name)
         if version in SUPPORTED and can_make_venvs:
@@ -154,10 +154,10 @@ def find_python() -> str:
             reason = (
                 "" if can_make_venvs else " without venv: on Debian and Ubuntu install python3-venv"
             )
-            found.append(f"{name} is {version[0]}.{version[1]}{reason}")
+            unsuited.append(f"{name} is {version[0]}.{version[1]}{reason}")
     raise SetupError(
         "Python 3.10, 3.11 or 3.12 is needed; install one so that python3.12, say, starts it "
-        f"(found: {'; '.join(found) or 'none'})"
+        f"(found: {'; '.join(unsuited) or 'none'})"
     )
 
 

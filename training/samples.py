@@ -169,10 +169,10 @@ def tracked_with_errors(
         return torch.from_numpy(rng.normal(0, sigma, tuple(shape))).float()
 
     coefficients = identity.coefficients + noise(identity.coefficients.shape, data.identity_noise)
-    turn = rotvecs_to_matrices(noise((3,), np.radians(data.pose_noise_deg)))
+    tilt = rotvecs_to_matrices(noise((3,), np.radians(data.pose_noise_deg)))
     view_shift = noise((3,), data.shift_noise_m) * torch.tensor([1.0, 1.0, 3.0])
     rotation = capture.frames[index].camera.T_cam_world[:3, :3].T
-    T_world_head = state.T_world_head @ make_transform(turn, torch.zeros(3))
+    T_world_head = state.T_world_head @ make_transform(tilt, torch.zeros(3))
     T_world_head = make_transform(T_world_head[:3, :3], T_world_head[:3, 3] + rotation @ view_shift)
     expression = (state.expression + noise(state.expression.shape, data.expression_noise)).clamp(
         0, 1

@@ -75,10 +75,10 @@ def check(clip: Clip) -> None:
 
     captures = {tracking: Capture.load(root) for tracking, root in clip.captures.items()}
     for tracking, capture in captures.items():
-        found = "photometric" if "photometric" in capture.report else "landmarks"
-        if found != tracking:
+        own = "photometric" if "photometric" in capture.report else "landmarks"
+        if own != tracking:
             raise UserError(
-                f"{capture.root}: its tracking is {found}, expected a capture whose tracking is "
+                f"{capture.root}: its tracking is {own}, expected a capture whose tracking is "
                 f"{tracking}"
             )
         # Those of a version that did not track it would do without, and nobody would be told.

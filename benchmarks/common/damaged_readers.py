@@ -253,11 +253,11 @@ def _make_work(folder: Path) -> Targets:
         reached_end=True,
     ).save(folder / "landmarks.npz")
     residual = torch.tensor([1.0, float("nan"), 1.0, 1.0, 1.0, 1.0])
-    found = ~residual.isnan()
+    tracked = ~residual.isnan()
     tracking = Tracking(
         toys.random_states((6,), 52, 2),
         Identity(torch.zeros(60), torch.zeros(10, 3)),
-        found,
+        tracked,
         residual,
         residual,
         100.0,

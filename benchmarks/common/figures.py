@@ -31,15 +31,15 @@ def announced(**more: Any) -> dict[str, Any]:
     for the JSON."""
     from likeness.fitting.run_directory import versions
 
-    found, used = machine(), versions()
+    conditions, used = machine(), versions()
     extra = "".join(f", {name} {value}" for name, value in more.items())
-    print(machine_line(found) + extra, flush=True)
-    return found | {name: used[name] for name in ("code", "python", "torch", "numba")} | more
+    print(machine_line(conditions) + extra, flush=True)
+    return conditions | {name: used[name] for name in ("code", "python", "torch", "numba")} | more
 
 
-def with_load_after(found: dict[str, Any]) -> dict[str, Any]:
+def with_load_after(conditions: dict[str, Any]) -> dict[str, Any]:
     """The same when all is measured: how busy the machine was by then."""
-    return found | {"load_average_after": machine()["load_average"]}
+    return conditions | {"load_average_after": machine()["load_average"]}
 
 
 class Kept:

@@ -86,7 +86,7 @@ def file_name(*parts: str) -> str:
 def kept(fits: Sequence[tuple[str, Fit]], out: Path) -> dict[str, dict[str, Any]]:
     """The figures that ``out`` holds, by the fits' names. Ends the program where one is of a fit
     with other options."""
-    found = {}
+    fits_by_name = {}
     for name, fit in fits:
         record = out / f"{name}.json"
         if not record.exists():
@@ -94,8 +94,8 @@ def kept(fits: Sequence[tuple[str, Fit]], out: Path) -> dict[str, dict[str, Any]
         content = json.loads(record.read_text())
         if content["fit"] != fit.described():
             sys.exit(f"{record}: figures of a fit with other options; choose another --out")
-        found[name] = content["figures"]
-    return found
+        fits_by_name[name] = content["figures"]
+    return fits_by_name
 
 
 def run_all(
@@ -110,8 +110,8 @@ def run_all(
     """
     from tqdm import tqdm
 
-    found, failed = kept(fits, out), []
-    missing = [(name, fit) for name, fit in fits if name not in found]
+    done, failed = kept(fits, out), []
+    missing = [(name, fit) for name, fit in fits if name not in done]
     bar = tqdm(total=len(missing), desc="fits", unit="fit", disable=not missing)
     # A process per fit: its peak memory is its own, and no fit finds another's caches warm.
     with _threads(threads), bar, _pool(jobs) as pool:
@@ -123,15 +123,15 @@ def run_all(
                 failed.append(name)
                 tqdm.write(f"{name}: failed: {error!r}", file=sys.stderr)
                 continue
-            found[name] = future.result()
-            write_json(out / f"{name}.json", {"fit": fit.described(), "figures": found[name]})
-            tqdm.write(f"{name}: {found[name]['psnr']:.2f} dB", file=sys.stderr)
+            done[name] = future.result()
+            write_json(out / f"{name}.json", {"fit": fit.described(), "figures": done[name]})
+            tqdm.write(f"{name}: {done[name]['psnr']:.2f} dB", file=sys.stderr)
     if failed:
         sys.exit(
             f"{len(failed)} of {len(fits)} fits failed: {', '.join(failed)}; the others' figures "
             f"are in {out}"
         )
-    return found
+    return done
 
 
 @contextlib.contextmanager

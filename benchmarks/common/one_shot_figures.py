@@ -128,7 +128,7 @@ def on_subject(seed: int, config: SeedingConfig, renderer, errors: bool = True) 
         for method in methods(config):
             seeds = seeds_of(method, tracked, 0, config)
             refinement = refinement_of(method, seeds, config)
-            rows, found, wanted = {}, [], []
+            rows, rendered, wanted = {}, [], []
             for index, name in enumerate(names):
                 colour, matte = images.get(index)
                 target = colour * matte + 1 - matte
@@ -139,9 +139,9 @@ def on_subject(seed: int, config: SeedingConfig, renderer, errors: bool = True) 
                     "psnr": metrics.psnr(image, target),
                     "ssim": metrics.ssim(image, target),
                 }
-                found.append(to_uint8(image))
+                rendered.append(to_uint8(image))
                 wanted.append(to_uint8(target))
-            result[method] = {"pictures": rows, **landmark_errors(found, wanted)}
+            result[method] = {"pictures": rows, **landmark_errors(rendered, wanted)}
     return result
 
 
@@ -152,8 +152,8 @@ def subject_states(model, distance: float) -> tuple[list[str], HeadState]:
     neutral = HeadState.neutral(len(model.expression_names), len(model.joint_names), rest)
     names, states = [], []
     for name, degrees in VIEWS.items():
-        turn = rotvecs_to_matrices(torch.tensor([0.0, np.radians(degrees), 0.0]).float())
-        pose = rest @ make_transform(turn, _ABOUT - turn @ _ABOUT)
+        rotation = rotvecs_to_matrices(torch.tensor([0.0, np.radians(degrees), 0.0]).float())
+        pose = rest @ make_transform(rotation, _ABOUT - rotation @ _ABOUT)
         names.append(name)
         states.append(dataclasses.replace(neutral, T_world_head=pose, T_world_body=pose))
     for name, shape in EXPRESSIONS.items():

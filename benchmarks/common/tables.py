@@ -192,12 +192,12 @@ def differences(compared: Sequence[Row]) -> str:
     head = ["default minus", *(f"{title}, worst clip" for title in COMPARED.values())]
     head.append(f"clips on which default is ahead at {', '.join(PARTS)}; at all three")
     lines = []
-    for found in compared:
-        ahead = ", ".join(f"{found[part]['ahead']}/{len(found[part]['by_clip'])}" for part in PARTS)
-        clips = [clip for clip in found["face"]["by_clip"]]
-        everywhere = sum(all(_ahead(found[part], clip) for part in PARTS) for clip in clips)
-        cells = [_overall(found[column], ("worst",)) for column in COMPARED]
-        lines.append([found["name"], *cells, f"{ahead}; {everywhere}/{len(clips)}"])
+    for row in compared:
+        ahead = ", ".join(f"{row[part]['ahead']}/{len(row[part]['by_clip'])}" for part in PARTS)
+        clips = [clip for clip in row["face"]["by_clip"]]
+        everywhere = sum(all(_ahead(row[part], clip) for part in PARTS) for clip in clips)
+        cells = [_overall(row[column], ("worst",)) for column in COMPARED]
+        lines.append([row["name"], *cells, f"{ahead}; {everywhere}/{len(clips)}"])
     return f"Differences in dB, mean over clips; {_MARK}.\n\n" + table(head, lines)
 
 
@@ -208,11 +208,11 @@ def landmarks(compared: Sequence[Row], rows: Sequence[Row]) -> str:
     head += [f"change {title}" for title in COMPARED.values()]
     groups = {(group["clip"], group["name"]): group["psnr"] for group in means(rows)}
     lines = []
-    for found in compared:
-        preset = found["name"].removesuffix(LANDMARKS)
-        for clip in found["psnr"]["by_clip"]:
-            both = [_spread(groups[clip, name], 1) for name in (preset, found["name"])]
-            changed = [found[column]["by_clip"].get(clip) for column in COMPARED]
+    for row in compared:
+        preset = row["name"].removesuffix(LANDMARKS)
+        for clip in row["psnr"]["by_clip"]:
+            both = [_spread(groups[clip, name], 1) for name in (preset, row["name"])]
+            changed = [row[column]["by_clip"].get(clip) for column in COMPARED]
             cells = ["–" if value is None else _spread(value, 2, signed=True) for value in changed]
             lines.append([clip, preset, *both, *cells])
     what = "Tracking by landmarks alone instead of photometric, in dB"
@@ -234,13 +234,13 @@ def changes(compared: Sequence[Row], rows: Sequence[Row], base: str = DEFAULT) -
 
     lines = [[base, *([""] * len(COMPARED)), *costs(base)]]
     by_clip = []
-    for found in compared:
-        cells = [_overall(found[column], ("worst", "best")) for column in COMPARED]
-        lines.append([found["name"], *cells, *costs(found["name"])])
-        for clip in found["psnr"]["by_clip"]:
-            values = (found[column]["by_clip"].get(clip) for column in COMPARED)
+    for row in compared:
+        cells = [_overall(row[column], ("worst", "best")) for column in COMPARED]
+        lines.append([row["name"], *cells, *costs(row["name"])])
+        for clip in row["psnr"]["by_clip"]:
+            values = (row[column]["by_clip"].get(clip) for column in COMPARED)
             cells = ["–" if value is None else _spread(value, 2, signed=True) for value in values]
-            by_clip.append([clip, found["name"], *cells, *costs(found["name"], clip)])
+            by_clip.append([clip, row["name"], *cells, *costs(row["name"], clip)])
     by_clip.sort(
         key=lambda cells: list(dict.fromkeys(group["clip"] for group in groups)).index(cells[0])
     )
@@ -262,8 +262,8 @@ def _statistics(values: Iterable[float | None]) -> dict[str, float | None]:
         "min": min,
         "max": max,
     }
-    found = {name: function(measured) if measured else None for name, function in pick.items()}
-    return {**found, "spread": statistics.stdev(measured) if len(measured) > 1 else None}
+    by_name = {name: function(measured) if measured else None for name, function in pick.items()}
+    return {**by_name, "spread": statistics.stdev(measured) if len(measured) > 1 else None}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -24,6 +24,7 @@ class Deformation(nn.Module):
         )
         self.again = nn.Linear(encoded, width, bias=False)  # the input, once more
         self.conditions = nn.ModuleList(nn.Linear(condition, width, bias=False) for _ in range(2))
+        # translation, rotation and log-scale; bundles know them by these names
         self.shift, self.turn, self.growth = (nn.Linear(width, size) for size in (3, 4, 3))
         for head in (self.shift, self.turn, self.growth):
             nn.init.normal_(head.weight, std=1e-3)

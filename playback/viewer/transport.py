@@ -33,7 +33,7 @@ class Transport:
         return self._speed
 
     def set_speed(self, speed: float, now: float) -> None:
-        """Goes on from where it stands at another speed."""
+        """Resumes from where it stands at another speed."""
         self._position, self._since = self._at(now), now
         self._speed = speed
 

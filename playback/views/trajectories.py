@@ -66,9 +66,9 @@ def spiral(swing: Swing) -> list[list[Angle]]:
     """Three turns outwards and back in an ellipse of ``yaw`` by ``pitch``. It loops."""
     angles = []
     for phase in _phases(swing):
-        radius, turn = math.sin(math.pi * phase), 6 * math.pi * phase
+        radius, angle = math.sin(math.pi * phase), 6 * math.pi * phase
         angles.append(
-            [Angle(swing.yaw * radius * math.sin(turn), swing.pitch * radius * math.cos(turn))]
+            [Angle(swing.yaw * radius * math.sin(angle), swing.pitch * radius * math.cos(angle))]
         )
     return angles
 

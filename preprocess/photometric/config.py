@@ -45,12 +45,13 @@ class PhotometricConfig:
     """Cost of the silhouette's error against the colour's."""
 
     sway_rate: float = 0.04
-    """Learning rate of the sway of hair, neck and clothes, in centimetres; 0: there is none."""
+    """Learning rate of the secondary motion of hair, neck and clothes, in centimetres; 0: there is
+    none."""
 
     sway_weight: float = 3e-3
     """Cost of its mean square in square centimetres, and of that of the differences between control
     points."""
 
     sway_interval_s: float = 0.12
-    """Seconds from one knot of the sway in time to the next. Offsets of each frame alone take in
-    noise, of which poses shake along."""
+    """Seconds from one knot of it in time to the next. Offsets of each frame alone take in noise,
+    of which poses shake along."""

@@ -48,8 +48,8 @@ _UNSEEN = ("tongueOut",)
 
 
 class Problem:
-    """The cloud, corrections of all T frames' poses and their expressions (``Corrections``), sway
-    at knots in time [K, 2 C], and the optimizers of each."""
+    """The cloud, corrections of all T frames' poses and their expressions (``Corrections``),
+    secondary motion at knots in time [K, 2 C], and the optimizers of each."""
 
     def __init__(self, capture: Capture, config: PhotometricConfig, device: str) -> None:
         self.config, self._device = config, device
@@ -88,7 +88,7 @@ class Problem:
         one, other = torch.tensor([*LID_PAIRS["left"], *LID_PAIRS["right"], *LIP_PAIRS]).T
         gaps_mm = 1000 * (at_landmarks[:, one] - at_landmarks[:, other]).flatten(1)
         # Costs that are squares, summed up as x^T C x: the mean over pairs of a gap's squared
-        # change, and sway.
+        # change, and secondary motion.
         self._gap_cost = (gaps_mm @ gaps_mm.T / len(one)).to(device)
         self._bend_cost = _bend_cost().to(device)
 
@@ -232,7 +232,7 @@ class Problem:
 
 
 def _sheet(rows: Tensor) -> Tensor:
-    """[B, C, 2] metres from rows [B, 2 C] of the table of sway."""
+    """[B, C, 2] metres from rows [B, 2 C] of the table of secondary motion."""
     return rows.unflatten(1, (-1, 2)) * _SWAY_UNIT_M
 
 
@@ -242,8 +242,8 @@ def _quadratic(rows: Tensor, cost: Tensor) -> Tensor:
 
 
 def _bend_cost() -> Tensor:
-    """[2 C, 2 C], what sway costs: the mean square of its offsets and of the differences between
-    neighbouring ones."""
+    """[2 C, 2 C], what secondary motion costs: the mean square of its offsets and of the
+    differences between neighbouring ones."""
     units = torch.eye(2 * NUM_POINTS).unflatten(1, (ROWS, COLUMNS, 2))
     differences = [units, units.diff(dim=1), units.diff(dim=2)]
     costs = (part.flatten(1) @ part.flatten(1).T / part[0].numel() for part in differences)

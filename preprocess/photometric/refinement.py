@@ -1,5 +1,5 @@
 """Bundle adjustment on pixels: one cloud for all frames; poses of head and body, expressions and
-sway of each."""
+secondary motion of each."""
 
 from __future__ import annotations
 

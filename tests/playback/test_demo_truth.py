@@ -1,5 +1,5 @@
-"""What measures novel views on the made person: the truth itself is perfect, and a wrong angle
-costs."""
+"""What measures novel views on the synthetic subject: the truth itself is perfect, and a wrong
+angle costs."""
 
 from __future__ import annotations
 

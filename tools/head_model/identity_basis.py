@@ -57,7 +57,7 @@ def identity_basis(
     """
     flip = np.array([-1.0, 1.0, 1.0])
     mirrored = directions[:, mirror] * flip
-    found = []
+    components = []
     for sign in (1, -1):
         half = without_similarity((directions + sign * mirrored) / 2, template, aligned)
         seen = compared.fields(half)
@@ -67,9 +67,9 @@ def identity_basis(
             component = (component + sign * component[mirror] * flip) / 2
             # The sign of an eigenvector means nothing: fix it by the largest displacement.
             largest = component.ravel()[np.argmax(np.abs(component))]
-            found.append((variance, component * np.sign(largest)))
-    found.sort(key=lambda pair: -pair[0])
-    return np.stack([component for _, component in found[:count]])
+            components.append((variance, component * np.sign(largest)))
+    components.sort(key=lambda pair: -pair[0])
+    return np.stack([component for _, component in components[:count]])
 
 
 def similarity_generators(points: np.ndarray, center: np.ndarray) -> np.ndarray:
