@@ -1,7 +1,8 @@
 """An avatar's evaluation as a CUDA graph: one launch for a hundred small kernels.
 
 The rasteriser is not part of it: how many tiles Gaussians meet decides the size of its lists, which
-gsplat reads back to the host in the middle of every image.
+gsplat reads back to the host in the middle of every image. ``python -m benchmarks.playback
+--evaluations torch graph`` shows what it gains.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Evaluations of avatars on CUDA by kernels in Triton, each for many of PyTorch's operations.
 
 ``likeness.playback.fused.kernels`` alone imports triton, which PyTorch's CUDA builds for Linux
-bring along.
+bring along. A player takes them where they are faster on its machine
+(``likeness.playback.evaluators``); ``python -m benchmarks.playback --evaluations torch graph fused``
+compares them.
 """
 
 from __future__ import annotations
