@@ -2,7 +2,7 @@
 
 ``likeness.playback.fused.kernels`` alone imports triton, which PyTorch's CUDA builds for Linux
 bring along. A player takes them where they are faster on its machine
-(``likeness.playback.evaluators``); ``python -m benchmarks.playback --evaluations torch graph fused``
+(``likeness.playback.evaluators``); ``python -m benchmarks.playback --evaluations torch fused``
 compares them.
 """
 
