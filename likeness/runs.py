@@ -36,7 +36,7 @@ def fit(
     overrides: Sequence[str] = (),
     minutes: float | None = None,
     iterations: int | None = None,
-    preprocessing: PreprocessConfig = PreprocessConfig(),
+    preprocessing: PreprocessConfig | None = None,
     device: str = "auto",
     seed: int = 0,
     weights: str | Path | None = None,
@@ -44,13 +44,13 @@ def fit(
 ) -> Avatar:
     """Fits an avatar to one person and measures it, as ``likeness fit`` does.
 
-    source: a video, or a capture or its folder. out: the run directory, not to exist yet; None:
-        ``runs/<name>-<time>``.
+    source: a video, or a capture or its folder. out: the run directory, which must not exist
+        yet; None: ``runs/<name>-<time>``.
     preset: a file of ``configs/`` without .yaml, or the path of a YAML file. overrides: settings of
         it, such as ``schedule.batch=2``.
     minutes, iterations: one of them, the length of the fit; None: the preset's own.
-    preprocessing: how a video becomes a capture. weights: folder with files of published weights.
-    offline: download none.
+    preprocessing: how a video becomes a capture; None: PreprocessConfig's defaults.
+    weights: folder with files of published weights. offline: download none.
 
     The run directory holds the avatar (``bundle``), ``report.html`` and ``metrics.json``. Raises
     UserError for bad input, before the fit where that is possible.
@@ -62,7 +62,7 @@ def fit(
         raise ValueError(f"iterations: expected a whole number, got {iterations}")
     folder = None if weights is None else str(Path(weights).absolute())
     options = RunOptions(False, minutes, iterations, seed, device, offline, folder)
-    run = start_run(source, out, options, preset, overrides, preprocessing)
+    run = start_run(source, out, options, preset, overrides, preprocessing or PreprocessConfig())
     with run.held():
         finish_run(run)
     return Avatar.load(run.root, device)
