@@ -22,7 +22,7 @@ MASK_avx512 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTR
 
 help:
 	@echo "make setup   install the pinned packages into .venv (TORCH=auto|cpu|cuda)"
-	@echo "make demo    make a synthetic person, fit an avatar to it, write a report (MINUTES=$(MINUTES) of fitting)"
+	@echo "make demo    fit an avatar to a synthetic subject, write a report (MINUTES=$(MINUTES) of fitting)"
 	@echo "make test    run the tests (WITHOUT=bf16|avx512: as on a processor that lacks these)"
 	@echo "make test-all  the same and the exhaustive ones: thousands of damaged files, all joins of the clips, kills"
 	@echo "make lint    check style (ruff) and types (pyright)"

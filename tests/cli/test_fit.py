@@ -1,5 +1,5 @@
-"""fit_subject.py and likeness evaluate as a person uses them: a short made video, and everything
-that can go wrong."""
+"""fit_subject.py and likeness evaluate as a person uses them: a short synthetic video, and
+everything that can go wrong."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Which frames are used: people followed, cuts, blur, thinning; first with made-up scans, then on a
-made video."""
+synthetic video."""
 
 from __future__ import annotations
 
