@@ -224,7 +224,7 @@ def test_a_camera_path(program, avatar, tmp_path):
         (("--path", "p.json", "--fov", 3), "--fov: has no meaning with --path"),
         (("--path", "p.json"), "p.json: not found"),
         (("--size", "0x3"), "expected W or WxH"),
-        (("--seconds", "1e6"), "--seconds 1e+06: 25000000 pictures; expected at most 100000"),
+        (("--seconds", "1e6"), "--seconds 1e+06: 25000000 images; expected at most 100000"),
         (("--yaw", "200"), "expected an angle from 0 to 180"),
         (
             ("--trajectory", "grid", "--yaws", "0", "nan"),
