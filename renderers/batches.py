@@ -28,19 +28,6 @@ def check_batches(cloud: GaussianCloud, camera: Camera) -> tuple[int, ...]:
     return camera.batch_shape or cloud.batch_shape
 
 
-def add_screen_gradients(means2d: torch.Tensor, **gradients: torch.Tensor) -> None:
-    """Adds ``grad`` and ``absgrad`` [N, 2] to the screen means [N, 2] of an image, and of the
-    batch it is part of."""
-    whole, index = getattr(means2d, "part_of", (None, 0))
-    for name, value in gradients.items():
-        before = getattr(means2d, name, None)
-        setattr(means2d, name, value if before is None else before + value)
-        if whole is not None:
-            if getattr(whole, name, None) is None:
-                setattr(whole, name, torch.zeros_like(whole))
-            getattr(whole, name).view(-1, *value.shape)[index] += value
-
-
 def splat_as_colours(
     render: Callable[[GaussianCloud, Camera], RenderOutput],
     cloud: GaussianCloud,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from likeness.renderers.batches import add_screen_gradients, check_batches, splat_as_colours
+from likeness.renderers.batches import check_batches, splat_as_colours
 from likeness.renderers.cpu_kernels.records import Cloud
 from likeness.renderers.output import RenderOutput, ScreenRequest, ScreenStats
 from likeness.scene.camera import Camera
@@ -185,7 +185,7 @@ class _Call:
     threads: int
     threads_per_image: int
     workspaces: list = dataclasses.field(default_factory=list)
-    means2d: Tensor | None = None
+    stats: ScreenStats | None = None
 
     @classmethod
     def of(
@@ -229,8 +229,9 @@ class _Call:
         visible = extents[..., 0] > 0
         means2d = torch.where(visible[..., None], splats[..., MEAN_X : MEAN_X + 2], 0.0)
         radii = torch.where(visible, extents.amax(-1).ceil(), 0.0)
-        self.means2d = means2d.requires_grad_()
-        return ScreenStats(means2d, radii, visible)
+        absgrad = torch.zeros_like(means2d) if self.screen == "absolute" else None
+        self.stats = ScreenStats(means2d.requires_grad_(), radii, visible, absgrad)
+        return self.stats
 
 
 def _per_image(tensor: Tensor, batch_dimensions: int, count: int) -> Tensor:
@@ -283,10 +284,9 @@ class _Rendering(torch.autograd.Function):
             bool(call.screen),
             call.threads,
         )
-        if call.means2d is not None:
-            shape = call.means2d.shape
-            absolute = {"absgrad": g_absolute.view(shape)} if call.screen == "absolute" else {}
-            add_screen_gradients(call.means2d, grad=g_means2d.view(shape), **absolute)
+        if call.stats is not None:
+            shape = call.stats.means2d.shape
+            call.stats.add_gradients(g_means2d.view(shape), g_absolute.view(shape))
         gradients.append(torch.from_numpy(pose_gradients(call.poses, sums)).float())
         # What all images share gets the sum of their gradients.
         summed = [

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from likeness.renderers import constants, cuda_toolchain
-from likeness.renderers.batches import add_screen_gradients, check_batches
+from likeness.renderers.batches import check_batches
 from likeness.renderers.output import RenderOutput, ScreenRequest, ScreenStats
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
@@ -80,7 +80,7 @@ class GsplatRenderer:
             images[..., :3],
             alpha.reshape(*batch, camera.height, camera.width, 1),
             images[..., 3:] if depth else None,
-            _screen_stats(meta, batch) if screen else None,
+            _screen_stats(meta, batch, screen == "absolute") if screen else None,
         )
 
     def splat(self, cloud: GaussianCloud, camera: Camera, features: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ def _check_inputs(cloud: GaussianCloud, camera: Camera) -> None:
             )
 
 
-def _screen_stats(meta: dict, batch: tuple[int, ...]) -> ScreenStats:
+def _screen_stats(meta: dict, batch: tuple[int, ...], absolute: bool) -> ScreenStats:
     """gsplat's facts [*g, C, N, ...] in our shapes [*b, N, ...]; gsplat leaves those of the not
     drawn undefined."""
     source: Tensor = meta["means2d"]
@@ -164,28 +164,24 @@ def _screen_stats(meta: dict, batch: tuple[int, ...]) -> ScreenStats:
     means2d = torch.where(
         visible[..., None], source.detach().reshape(*batch, count, 2), 0.0
     ).requires_grad_()
+    # gsplat puts its ``absgrad``, where it was asked for, on its own tensor, which nothing else
+    # keeps alive; and a hook that held either strongly would keep the graph of every step for ever.
+    largest = torch.where(visible, radii.amax(-1), 0).to(means2d.dtype)
+    zeros = torch.zeros_like(means2d) if absolute else None
+    stats = ScreenStats(means2d, largest, visible, zeros, source)
     if source.requires_grad:
-        # gsplat puts ``absgrad``, where it was asked for, on its own tensor, which nothing else
-        # keeps alive; and a hook that held either tensor strongly would keep the graph of every
-        # step for ever.
-        means2d.source = source  # pyright: ignore[reportAttributeAccessIssue]
-        held = weakref.ref(means2d)
+        held = weakref.ref(stats)
 
-        def copy_gradients(gradient: Tensor) -> None:
+        def take_gradients(gradient: Tensor) -> None:
             ours = held()
             if ours is None:  # the caller has dropped the statistics
                 return
-            own = ours.source  # pyright: ignore[reportAttributeAccessIssue]
-            given = {"grad": gradient, "absgrad": getattr(own, "absgrad", None)}
-            given = {
-                name: g.detach().reshape(ours.shape).clone()
-                for name, g in given.items()
-                if g is not None
-            }
-            add_screen_gradients(ours, **given)
+            shape, own = ours.means2d.shape, getattr(ours.source, "absgrad", None)
+            own = None if own is None else own.detach().reshape(shape)
+            ours.add_gradients(gradient.detach().reshape(shape), own)
 
-        source.register_hook(copy_gradients)
-    return ScreenStats(means2d, torch.where(visible, radii.amax(-1), 0).to(means2d.dtype), visible)
+        source.register_hook(take_gradients)
+    return stats
 
 
 def _empty(
@@ -198,7 +194,7 @@ def _empty(
     stats = None
     if screen:
         means2d = cloud.means.new_zeros(*batch, 0, 2).requires_grad_()
-        stats = ScreenStats(
-            means2d, means2d.detach()[..., 0], torch.zeros_like(means2d[..., 0], dtype=torch.bool)
-        )
+        radii = means2d.detach()[..., 0]
+        absgrad = torch.zeros_like(means2d) if screen == "absolute" else None
+        stats = ScreenStats(means2d, radii, radii.bool(), absgrad)
     return RenderOutput(zeros.expand(*zeros.shape[:-1], 3), zeros, zeros if depth else None, stats)

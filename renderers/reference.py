@@ -7,12 +7,14 @@ semantics are those of gsplat 1.5.3's classic mode; the others are held to this 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
 from likeness.ops import harmonics
 from likeness.renderers import constants
-from likeness.renderers.batches import add_screen_gradients, check_batches, splat_as_colours
+from likeness.renderers.batches import check_batches, splat_as_colours
 from likeness.renderers.output import RenderOutput, ScreenRequest, ScreenStats
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
@@ -56,8 +58,7 @@ class ReferenceRenderer:
 
 
 def _stacked(outputs: list[RenderOutput], batch: tuple[int, ...]) -> RenderOutput:
-    """The images of a batch as one; what is written to the whole's screen means comes from the
-    parts'."""
+    """The images of a batch as one; the parts' screen gradients are views of the whole's."""
 
     def stack(parts: list[Tensor]) -> Tensor:
         return torch.stack(parts).reshape(*batch, *parts[0].shape)
@@ -66,11 +67,17 @@ def _stacked(outputs: list[RenderOutput], batch: tuple[int, ...]) -> RenderOutpu
     depths = [output.depth for output in outputs if output.depth is not None]
     if stats:
         means2d = stack([part.means2d.detach() for part in stats]).requires_grad_()
-        for index, part in enumerate(stats):
-            part.means2d.part_of = means2d, index  # pyright: ignore[reportAttributeAccessIssue]
-        screen = ScreenStats(
-            means2d, stack([part.radii for part in stats]), stack([part.visible for part in stats])
+        means2d.grad, absgrad = torch.zeros_like(means2d), None
+        for part, own in zip(stats, means2d.grad.view(len(stats), -1, 2)):
+            part.means2d.grad = own
+        if stats[0].absgrad is not None:
+            absgrad = torch.zeros_like(means2d)
+            for part, own in zip(stats, absgrad.view(len(stats), -1, 2)):
+                cast(Tensor, part.absgrad).data = own
+        radii, visible = (
+            stack([getattr(part, name) for part in stats]) for name in ("radii", "visible")
         )
+        screen = ScreenStats(means2d, radii, visible, absgrad)
     return RenderOutput(
         stack([output.rgb for output in outputs]),
         stack([output.alpha for output in outputs]),
@@ -106,12 +113,11 @@ def _render_one(
     stats = None
     if screen:
         radii = torch.where(drawn, radii.amax(-1), 0)
-        stats = ScreenStats(means2d.detach().to(dtype).requires_grad_(), radii.to(dtype), drawn)
+        means2d = means2d.detach().to(dtype)
+        absgrad = torch.zeros_like(means2d) if screen == "absolute" else None
+        stats = ScreenStats(means2d.requires_grad_(), radii.to(dtype), drawn, absgrad)
         if offsets.requires_grad:
-            absolute = screen == "absolute"
-            offsets.register_hook(
-                lambda gradient: _write_gradients(stats.means2d, pick, -gradient, absolute)
-            )
+            offsets.register_hook(lambda gradient: _take_gradients(stats, pick, -gradient))
     return RenderOutput(
         rgb.to(dtype), alpha.to(dtype), expected.to(dtype) if depth else None, stats
     )
@@ -179,12 +185,11 @@ def _weights(offsets: Tensor, covariances: Tensor, opacities: Tensor) -> Tensor:
     return torch.where(after > constants.TRANSMITTANCE_MIN, alphas * before, 0)
 
 
-def _write_gradients(means2d: Tensor, pick: Tensor, per_pixel: Tensor, absolute: bool) -> None:
-    """Sets ``grad`` [N, 2], and with ``absolute`` also ``absgrad``, from the gradients [n, H, W, 2]
-    of the drawn Gaussians at each pixel."""
-    of_pixels = {"grad": per_pixel} | ({"absgrad": per_pixel.abs()} if absolute else {})
-    sums = {
-        name: torch.zeros_like(means2d).index_add(0, pick, values.sum((1, 2)).to(means2d.dtype))
-        for name, values in of_pixels.items()
-    }
-    add_screen_gradients(means2d, **sums)
+def _take_gradients(stats: ScreenStats, pick: Tensor, per_pixel: Tensor) -> None:
+    """From the gradients [n, H, W, 2] of the drawn Gaussians at each pixel."""
+
+    def total(values: Tensor) -> Tensor:
+        own = values.sum((1, 2)).to(stats.means2d.dtype)
+        return torch.zeros_like(stats.means2d).index_add(0, pick, own)
+
+    stats.add_gradients(total(per_pixel), total(per_pixel.abs()))

@@ -178,8 +178,8 @@ class _Composite(torch.autograd.Function):
         gradients = torch.autograd.grad(
             [*call.pictures, *alphas], call.leaves, upstream, allow_unused=True
         )
-        seen = [output.screen.means2d for output in call.outputs]
+        seen = [output.screen for output in call.outputs]
         if call.absgrad:
             means2d.absgrad = CudaTensor(call.stacked([s.absgrad for s in seen]))
-        of_screen = CudaTensor(call.stacked([s.grad for s in seen]))
+        of_screen = CudaTensor(call.stacked([s.means2d.grad for s in seen]))
         return None, of_screen, *(None if g is None else CudaTensor(g) for g in gradients)

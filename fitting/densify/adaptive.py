@@ -79,7 +79,8 @@ class AdaptiveDensifier(Densifier):
             return
         gradient = screen.means2d.grad
         if self.config.absolute_gradients:
-            gradient = screen.means2d.absgrad  # pyright: ignore[reportAttributeAccessIssue]
+            assert screen.absgrad is not None, "asked for by wants_screen"
+            gradient = screen.absgrad
         count = cloud.num_gaussians
         visible = screen.visible.detach().reshape(-1, count)
         opacities = cloud.opacities.detach().reshape(-1, count)

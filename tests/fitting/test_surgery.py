@@ -104,8 +104,8 @@ def observed(densifier, avatar, gradient, opacity=None):
         cloud = type(cloud)(**{**cloud.fields(), "opacities": opacity})
     means2d = torch.zeros(COUNT, 2, requires_grad=True)
     means2d.grad = gradient
-    means2d.absgrad = gradient.abs()
-    screen = ScreenStats(means2d, torch.ones(COUNT), torch.ones(COUNT, dtype=torch.bool))
+    visible = torch.ones(COUNT, dtype=torch.bool)
+    screen = ScreenStats(means2d, torch.ones(COUNT), visible, gradient.abs())
     picture = torch.zeros(4, 4, 3)
     for _ in range(3):
         densifier.observe(

@@ -25,8 +25,8 @@ def render(renderer: CpuRenderer, cloud: GaussianCloud, camera: Camera) -> list[
     (output.rgb.square().sum() + output.depth.sum() + output.alpha.sum()).backward()
     gradients = [tensor.grad for tensor in cloud.fields().values()]
     images = [output.rgb, output.alpha, output.depth]
-    means2d = output.screen.means2d
-    return [t.detach().clone() for t in (*images, *gradients, means2d.grad, means2d.absgrad)]
+    screen = output.screen.means2d.grad, output.screen.absgrad
+    return [t.detach().clone() for t in (*images, *gradients, *screen)]
 
 
 def same_bits(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:

@@ -54,15 +54,15 @@ def test_screen_gradient_is_that_of_moving_the_picture() -> None:
         K[0, 2] += shift
         view = Camera(K, camera.T_cam_world.double(), camera.width, camera.height)
         output = create("reference").render(cloud, view, screen="absolute")
-        return (
-            output.rgb * torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]
-        ).sum(), output.screen.means2d
+        weights = torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]
+        return (output.rgb * weights).sum(), output.screen
 
-    loss, means2d = value(0.0)
+    loss, screen = value(0.0)
     loss.backward()
     numeric = (value(1e-4)[0] - value(-1e-4)[0]) / 2e-4
-    torch.testing.assert_close(means2d.grad[:, 0].sum(), numeric.detach(), atol=1e-7, rtol=1e-6)
-    assert (means2d.absgrad >= means2d.grad.abs()).all()
+    gradient = screen.means2d.grad
+    torch.testing.assert_close(gradient[:, 0].sum(), numeric.detach(), atol=1e-7, rtol=1e-6)
+    assert (screen.absgrad >= gradient.abs()).all()
 
 
 @pytest.mark.parametrize("scene", ["ordinary", "image border", "needles", "degenerate scales"])
