@@ -42,13 +42,15 @@ def estimate(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     behind = _expected(image, outer if outer.any() else empty, _SPREAD_B) if empty.any() else near
     # The most probable F under I = alpha F + (1 - alpha) B + noise, with Gaussians for F and B.
     here = np.flatnonzero(soft)
-    a = alpha.reshape(-1)[here, None].astype(np.float32) / 255
-    f, b = (enlarge(field, alpha.shape).reshape(-1, 4)[here] for field in (near, behind))
-    gain = a * f[:, 3:] ** 2
-    gain /= a * gain + (1 - a) ** 2 * b[:, 3:] ** 2 + _NOISE**2
+    a = alpha.take(here).astype(np.float32) / 255
+    f, b = (
+        enlarge(field, alpha.shape).reshape(-1, 4).take(here, axis=0).T for field in (near, behind)
+    )
+    gain = a * f[3] ** 2
+    gain /= a * gain + (1 - a) ** 2 * b[3] ** 2 + _NOISE**2
     colours = out.reshape(-1, 3)
-    value = f[:, :3] + gain * (colours[here] - a * f[:, :3] - (1 - a) * b[:, :3])
-    colours[here] = np.clip(value, 0, 255) + 0.5
+    value = f[:3] + gain * (colours.take(here, axis=0).T - a * f[:3] - (1 - a) * b[:3])
+    colours[here] = (np.clip(value, 0, 255) + 0.5).T
     return out
 
 

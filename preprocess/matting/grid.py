@@ -8,6 +8,8 @@ import functools
 import cv2
 import numpy as np
 
+from likeness.preprocess.matting.kernels import cell_means
+
 CELL = 4
 """Pixels per cell and side."""
 # keeps a quadratic surface flat where few cells are known
@@ -33,9 +35,10 @@ def masked_means(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.nd
     image: [H, W, 3] uint8 or float32. Returns float32 [h, w, 3], 0 where there are none, and [h, w]
         in [0, 1].
     """
-    shares = shrink(mask.astype(np.float32))
-    total = shrink(cv2.copyTo(image, mask.view(np.uint8)).astype(np.float32))
-    return total / np.maximum(shares, 1e-6)[..., None], shares
+    size = _cells(image.shape)
+    colours, shares = np.empty((*size, 3), np.float32), np.empty(size, np.float32)
+    cell_means(np.ascontiguousarray(image), mask, colours, shares)
+    return colours, shares
 
 
 def enlarge(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -62,7 +65,8 @@ def push_pull(values: np.ndarray, weights: np.ndarray, finest: int = 1) -> np.nd
     """
     # the weights once for each channel: NumPy is slow over short rows
     shape, share = weights.shape, cv2.merge([weights] * 4)
-    known = cv2.merge([*cv2.split(values), np.einsum("hwc,hwc->hw", values, values)]) * share
+    known = cv2.merge([*cv2.split(values), cv2.transform(values * values, np.ones((1, 3)))])
+    known *= share
     if finest > 1:
         size = (max(2, shape[1] // finest), max(2, shape[0] // finest))
         known, share = (
@@ -75,10 +79,11 @@ def push_pull(values: np.ndarray, weights: np.ndarray, finest: int = 1) -> np.nd
     field = known / np.maximum(share, 1e-6)
     for known, share in levels[-2::-1]:
         field = enlarge(field, share.shape)
-        trust = np.minimum(4 * share, 1)
-        field += trust * (known / np.maximum(share, 1e-6) - field)
-    colours = field[..., :3]
-    variance = field[..., 3] - np.einsum("hwc,hwc->hw", colours, colours)
+        known /= np.maximum(share, 1e-6)
+        known -= field
+        known *= np.minimum(4 * share, 1)
+        field += known
+    variance = field[..., 3] - cv2.transform(field * field, np.array([[1.0, 1, 1, 0]]))
     field[..., 3] = np.sqrt(np.maximum(variance, 0) / 3)
     return field if finest == 1 else enlarge(field, shape)
 

@@ -1,5 +1,5 @@
-"""The loops over pixels of the matting model ``selfie``, compiled by numba (once, then cached on
-disk): in NumPy they would cost as much as all the rest of a matte."""
+"""The loops over pixels of mattes, compiled by numba (once, then cached on disk): in NumPy they
+would cost as much as all the rest of a matte."""
 
 from __future__ import annotations
 
@@ -9,6 +9,33 @@ from typing import NamedTuple
 import numpy as np
 
 from likeness.ops.compilation import kernel
+
+
+@kernel()
+def cell_means(image, mask, colours, shares):
+    """Writes the means of ``image`` [H, W, 3] over the pixels of ``mask`` [H, W] in each cell into
+    ``colours`` [h, w, 3] (0 where there are none), and their share of the cell into ``shares``
+    [h, w]. Pixels that cells share count by their parts."""
+    height, width = mask.shape
+    rows, columns = shares.shape
+    tall, wide = height / rows, width / columns
+    for i in range(rows):
+        top, bottom = i * tall, (i + 1) * tall
+        for j in range(columns):
+            left, right = j * wide, (j + 1) * wide
+            red = green = blue = total = np.float32(0)
+            for y in range(int(top), min(int(math.ceil(bottom)), height)):
+                part = min(bottom, y + 1.0) - max(top, float(y))
+                for x in range(int(left), min(int(math.ceil(right)), width)):
+                    if mask[y, x]:
+                        weight = np.float32(part * (min(right, x + 1.0) - max(left, float(x))))
+                        red += weight * np.float32(image[y, x, 0])
+                        green += weight * np.float32(image[y, x, 1])
+                        blue += weight * np.float32(image[y, x, 2])
+                        total += weight
+            inverse = np.float32(1) / max(total, np.float32(1e-6))
+            colours[i, j, 0], colours[i, j, 1] = red * inverse, green * inverse
+            colours[i, j, 2], shares[i, j] = blue * inverse, total / np.float32(tall * wide)
 
 
 class Knowns(NamedTuple):

@@ -98,11 +98,12 @@ class BackgroundPlate:
         guess = smooth_field(known, np.minimum(total, 1))
         guess[..., 3] += config.guess_noise
         light_here = enlarge(light, image.shape)
-        self._learn(image - light_here, enlarge(weights, image.shape) > 0.5)
+        before = cv2.subtract(image, light_here, dst=self._scratch, dtype=cv2.CV_32F)
+        self._learn(before, enlarge(weights, image.shape) > 0.5)
         colours = enlarge(np.ascontiguousarray(guess[..., :3]), image.shape)
         sigma = enlarge(np.ascontiguousarray(guess[..., 3]), image.shape)
         seen_before = self._seen.view(np.uint8)
-        cv2.copyTo(self._mean + light_here, seen_before, colours)
+        cv2.copyTo(cv2.add(self._mean, light_here, dst=light_here), seen_before, colours)
         # 1.25 turns a mean absolute deviation into a standard one
         deviation = np.maximum(1.25 * self._deviation, config.sensor_noise)
         cv2.copyTo(deviation, seen_before, sigma)
@@ -110,13 +111,16 @@ class BackgroundPlate:
 
     def _learn(self, image: np.ndarray, clear: np.ndarray) -> None:
         """Joins the pixels ``clear`` [H, W] of an image [H, W, 3], in the light of when the plate
-        was first seen, to the running mean and mean absolute deviation."""
-        change = cv2.transform(cv2.absdiff(image, self._mean), np.full((1, 3), 1 / 3))
+        was first seen, to the running mean and mean absolute deviation; overwrites the image."""
+        rate = self.config.rate
         again = (clear & self._seen).view(np.uint8)
         first = (clear & ~self._seen).view(np.uint8)
-        cv2.accumulateWeighted(change, self._deviation, self.config.rate, again)
-        cv2.accumulateWeighted(image, self._mean, self.config.rate, again)
+        cv2.accumulateWeighted(image, self._mean, rate, again)
         cv2.copyTo(image, first, self._mean)
+        # from the mean before: from the new one it is the smaller by 1 - rate
+        change = cv2.absdiff(image, self._mean, dst=image)
+        change = cv2.transform(change, np.full((1, 3), 1 / (3 * (1 - rate))))
+        cv2.accumulateWeighted(change, self._deviation, rate, again)
         self._seen |= clear
 
     def _light(
@@ -137,5 +141,6 @@ class BackgroundPlate:
 
     def _reset(self, shape: tuple[int, ...]) -> None:
         self._mean = np.zeros(shape, np.float32)
+        self._scratch = np.empty(shape, np.float32)
         self._deviation = np.zeros(shape[:2], np.float32)
         self._seen = np.zeros(shape[:2], bool)

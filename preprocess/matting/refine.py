@@ -73,19 +73,20 @@ def refine(
     # count for less.
     contrast = np.square(nearest - background.guess)[..., :3].sum(-1)
     clear = enlarge(contrast / (contrast + config.calm_contrast**2), mask.shape)
-    smoother, smooth = cv2.blur(odds, (9, 9)), cv2.blur(odds, (3, 3))
-    odds = smoother + clear * (smooth - smoother)
+    smoother, odds = cv2.blur(odds, (9, 9)), cv2.blur(odds, (3, 3))
+    odds -= smoother
+    odds *= clear
+    odds += smoother
     trust *= clear
 
     solid = _connected(odds > 0, core, config.gap * unit)
     here = np.flatnonzero(band)
     depth, away, odds, mixed, trust = (
-        values.reshape(-1)[here]
-        for values in (distances(~solid) / unit, distances(solid) / unit, odds, mixed, trust)
+        values.take(here) for values in (distances(~solid), distances(solid), odds, mixed, trust)
     )
     soft = 1 / (1 + np.exp(-odds))
-    inner = np.clip((depth - 1) / (config.solid - 1), 0, 1)
-    outer = np.clip((config.reach_out - away) / (0.5 * config.reach_out), 0, 1)
+    inner = np.clip((depth / unit - 1) / (config.solid - 1), 0, 1)
+    outer = np.clip((config.reach_out - away / unit) / (0.5 * config.reach_out), 0, 1)
     alpha = core.astype(np.float32)
     alpha.reshape(-1)[here] = np.maximum(soft + trust * (mixed - soft), inner) * outer
     return _without_specks(alpha, config.speck * unit**2)
@@ -95,31 +96,29 @@ def _connected(person: np.ndarray, core: np.ndarray, gap: float) -> np.ndarray:
     """The part that is connected with the core, without specks, and without holes of half width
     under ``gap``."""
     opened = cv2.morphologyEx(person.view(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    labels, stats = _components((opened > 0) | core, 4)
-    keep = np.zeros(len(stats), bool)
+    count, labels = _components((opened > 0) | core, 4)
+    keep = np.zeros(count, bool)
     keep[labels[core]] = True
-    keep[0] = False
-    solid = keep[labels]
-    labels, stats = _components(~solid, 4)
-    height, width = person.shape
-    left, top, w, h, _ = stats.T
-    hole = (left > 0) & (top > 0) & (left + w < width) & (top + h < height)
-    hole[labels[distances(solid) > gap]] = False
+    solid = keep.take(labels)
+    count, labels = _components(~solid, 4)
+    hole = np.ones(count, bool)
     hole[0] = False
-    return solid | hole[labels] if hole.any() else solid
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        hole[edge] = False
+    if not hole.any():
+        return solid
+    hole[labels[hole.take(labels) & (distances(solid) > gap)]] = False
+    return solid | hole.take(labels)
 
 
 def _without_specks(alpha: np.ndarray, area: float) -> np.ndarray:
     """The matte without lone parts smaller than an area in pixels."""
-    labels, stats = _components(alpha > 0.04, 8)
-    large = stats[:, cv2.CC_STAT_AREA] >= area
-    return alpha if large.all() else alpha * large[labels]
+    _, labels = _components(alpha > 0.04, 8)
+    large = np.bincount(labels.reshape(-1)) >= area
+    return alpha if large.all() else alpha * large.take(labels)
 
 
-def _components(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels [H, W] of the connected parts of a mask [H, W] bool (0: the rest), and OpenCV's
-    statistics of each [L, 5]."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        mask.view(np.uint8), connectivity=connectivity
-    )
-    return labels, stats
+def _components(mask: np.ndarray, connectivity: int) -> tuple[int, np.ndarray]:
+    """The number of labels, and those [H, W] of the connected parts of a mask [H, W] bool (0: the
+    rest)."""
+    return cv2.connectedComponents(mask.view(np.uint8), connectivity=connectivity)
