@@ -4,7 +4,6 @@ mistakes."""
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import av
@@ -17,6 +16,7 @@ from likeness.playback.player import Player
 from likeness.playback.state_file import save_states
 from tests import toys
 from tests.contract.test_avatars import EXTENDED, make
+from tests.programs import called
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +27,15 @@ def avatar(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def program(avatar, monkeypatch, capsys, tmp_path):
-    """Runs the program in this process with options; gives its exit code, its output and the last
-    line of error."""
-    from likeness.cli import command_line, render
+def program(avatar):
+    """Runs the command in this process with options; gives its exit code, its output and the line of
+    error."""
 
     def run(*options: object, avatar: Path = avatar) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["render", str(avatar), *map(str, options)])
-        with pytest.raises(SystemExit) as stop:
-            command_line.run(render.main)
-        shown = capsys.readouterr()
-        errors = [line for line in shown.err.splitlines() if line.startswith("error: ")]
-        assert len(errors) == (1 if stop.value.code == 2 else 0), shown.err
-        return stop.value.code, shown.out, errors[0] if errors else ""
+        result = called("render", avatar, *options)
+        errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == (1 if result.returncode == 2 else 0), result.stderr
+        return result.returncode, result.stdout, errors[0] if errors else ""
 
     return run
 
