@@ -28,8 +28,8 @@ def avatar(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def program(avatar):
-    """Runs the command in this process with options; gives its exit code, its output and the line of
-    error."""
+    """Runs the command in this process with options; gives its exit code, its output and the line
+    of error."""
 
     def run(*options: object, avatar: Path = avatar) -> tuple[int, str, str]:
         result = called("render", avatar, *options)
