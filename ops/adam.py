@@ -145,15 +145,16 @@ def _update(
         return
     from likeness.ops import adam_cpu  # numba loads slowly: only when used
 
-    arrays = [t.view(len(parameter) if factors else 1, -1).numpy() for t in tensors]
-    constants = np.array(numbers, arrays[0].dtype)
     if not factors:
         assert gradient is not None
-        flat = [array.reshape(-1) for array in (*arrays, gradient.contiguous().numpy())]
+        flat = [t.view(-1).numpy() for t in (*tensors, gradient.contiguous())]
+        constants = np.array(numbers, flat[0].dtype)
         run_rows(
             lambda a, b: adam_cpu.update(a, b, *flat, constants), parameter.numel(), _MIN_NUMBERS
         )
         return
+    arrays = [t.view(len(parameter), -1).numpy() for t in tensors]
+    constants = np.array(numbers, arrays[0].dtype)
     dense = parameter.new_empty(0, *parameter.shape[1:]) if gradient is None else gradient
     dense = dense.contiguous().view(len(dense), arrays[0].shape[1]).numpy()
     codes, columns = (torch.stack(part).contiguous().numpy() for part in zip(*factors))

@@ -67,13 +67,14 @@ class Deformed(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Written for each Gaussian (points: by displaced means; by the head's weight), and added to
-    for what all share."""
+    """Written for each Gaussian, summed up over the states of a shared cloud, and added to for what
+    all Gaussians share."""
 
-    points: np.ndarray  # [B, N, 3]
-    quats: np.ndarray  # [B, N, 4]
-    sh: np.ndarray  # [B, N, 3 K]
-    weights: np.ndarray  # [B, N, 1]
+    means: np.ndarray  # [R, N, 3]
+    quats: np.ndarray  # [R, N, 4]
+    sh: np.ndarray  # [R, N, 3 K]
+    weights: np.ndarray  # [1, N, 1]
+    displacement: np.ndarray  # [B, N, 3]; N of 0: not wanted
     lattice: np.ndarray  # [B, ROWS, COLUMNS, 2]
     frames: np.ndarray  # [B, 32 * WIDTH], to be summed up over the WIDTH
     rotations: np.ndarray  # [B, (K - 1)² * WIDTH], likewise; [B, 0]: not wanted
@@ -90,7 +91,8 @@ def deform(
     """See ``likeness.ops.deform``."""
     count, coefficients = cloud.sh.shape[-3:-1]
     moving = displacement, secondary_motion, T_head, T_body
-    batch = torch.broadcast_shapes(*(t.shape[:-2] for t in (cloud.means, *moving) if t is not None))
+    # NumPy's: PyTorch's takes as long as a kernel
+    batch = np.broadcast_shapes(*(t.shape[:-2] for t in (cloud.means, *moving) if t is not None))
     size = math.prod(batch)
 
     def flat(tensor: Tensor, dims: int = 2) -> Tensor:
@@ -104,8 +106,7 @@ def deform(
     if coefficients > 1 and T_body is not None and head_weights is not None:
         degree = round(coefficients**0.5) - 1
         rotations = flat(harmonics.rotation_matrices(T_body[..., :3, :3], degree)[..., 1:, 1:])
-    identity = torch.eye(4).expand(*batch, 4, 4)
-    poses = [identity if T is None else T.expand(*batch, 4, 4) for T in (T_head, T_body)]
+    poses = [(torch.eye(4) if T is None else T).expand(*batch, 4, 4) for T in (T_head, T_body)]
     means, quats, sh = _Deform.apply(
         of_cloud(cloud.means),
         of_cloud(cloud.quats),
@@ -161,7 +162,16 @@ class _Deform(torch.autograd.Function):
         batch, count = len(transforms), means.shape[1]
         by = Deformed(*(_array(t, 3) for t in upstream))
         shares = torch.get_num_threads()
-        own = [np.empty_like(array) for array in (*by, by.means[..., :1])]
+        own = [
+            np.empty(shape, np.float32)
+            for shape in (
+                canonical.means.shape,
+                canonical.quats.shape,
+                canonical.sh.shape,
+                (1, count, 1),
+                (batch, count if ctx.needs_input_grad[4] else 0, 3),
+            )
+        ]
         shared = [
             np.zeros((shares, *shape), np.float32)
             for shape in (
@@ -180,19 +190,15 @@ class _Deform(torch.autograd.Function):
             ),
             shares,
         )
-        g_points, g_quats, g_sh, g_weights = (torch.from_numpy(array) for array in own)
+        g_means, g_quats, g_sh, g_weights, g_displacement = (torch.from_numpy(a) for a in own)
         g_lattice, *by_lane = (array.sum(0) for array in shared)
         g_frames, g_rotations = (array.reshape(batch, -1, WIDTH).sum(2) for array in by_lane)
-
-        def of_cloud(gradient: Tensor) -> Tensor:
-            return gradient.sum(0, keepdim=True) if len(means) < batch else gradient
-
         return (
-            of_cloud(g_points),
-            of_cloud(g_quats),
-            None if sh is None else of_cloud(g_sh),
-            g_weights[..., 0].sum(0),
-            None if displacement is None else g_points,
+            g_means,
+            g_quats,
+            None if sh is None else g_sh,
+            g_weights[0, :, 0],
+            g_displacement if ctx.needs_input_grad[4] else None,
             None if lattice is None else torch.from_numpy(g_lattice).flatten(1, 2),
             torch.from_numpy(frames_backward(transforms.numpy(), g_frames))
             if ctx.needs_input_grad[6]
@@ -346,6 +352,17 @@ def _give(block, row, columns, first, count, table):
     for k in range(count):
         for column in range(columns):
             table[first + k, column] = block[(row + column) * WIDTH + k]
+
+
+@inlined(ANY_NUMBER)
+def _collect(block, columns, first, count, table, more):
+    """``_give``, or added to what is there (``more``)."""
+    if not more:
+        _give(block, 0, columns, first, count, table)
+        return
+    for k in range(count):
+        for column in range(columns):
+            table[first + k, column] += block[column * WIDTH + k]
 
 
 @inlined(AS_WRITTEN)
@@ -646,7 +663,8 @@ def deform_rows(first, last, canonical, motion, out):
         for b in range(motion.frames.shape[0]):
             own = min(b, canonical.means.shape[0] - 1)
             _take(canonical.means[own], 3, start, count, points, 0)
-            _take(canonical.quats[own], 4, start, count, quats, 0)
+            if own == b:
+                _take(canonical.quats[own], 4, start, count, quats, 0)
             _displace(motion, b, start, count, points, change)
             if motion.lattice.shape[0] > 0:
                 _soften(points, motion.constants, soft)
@@ -655,7 +673,8 @@ def deform_rows(first, last, canonical, motion, out):
             _give(result, 0, 3, start, count, out.means[b])
             _give(result, 3, 4, start, count, out.quats[b])
             if columns > 0:
-                _take(canonical.sh[own], columns, start, count, sh, 0)
+                if own == b:
+                    _take(canonical.sh[own], columns, start, count, sh, 0)
                 _blend_harmonics(motion.rotations[b], weights, sh, result_sh)
                 _give(result_sh, 0, columns, start, count, out.sh[b])
 
@@ -677,7 +696,8 @@ def deform_rows_backward(first, last, canonical, motion, by, gradients):
         for b in range(motion.frames.shape[0]):
             own = min(b, canonical.means.shape[0] - 1)
             _take(canonical.means[own], 3, start, count, points, 0)
-            _take(canonical.quats[own], 4, start, count, quats, 0)
+            if own == b:
+                _take(canonical.quats[own], 4, start, count, quats, 0)
             _take(by.means[b], 3, start, count, upstream, 0)
             _take(by.quats[b], 4, start, count, upstream, 3)
             _displace(motion, b, start, count, points, change)
@@ -691,11 +711,14 @@ def deform_rows_backward(first, last, canonical, motion, by, gradients):
                 at = motion.lattice[b], motion.constants, points, soft
                 _follow_lattice_backward(count, *at, g_points, gradients.lattice[b])
             if columns > 0:
-                _take(canonical.sh[own], columns, start, count, sh, 0)
+                if own == b:
+                    _take(canonical.sh[own], columns, start, count, sh, 0)
                 _take(by.sh[b], columns, start, count, by_sh, 0)
                 to_blend = motion.rotations[b], weights, sh, by_sh
                 _blend_harmonics_backward(*to_blend, g_sh, g_weight, gradients.rotations[b])
-                _give(g_sh, 0, columns, start, count, gradients.sh[b])
-            _give(g_points, 0, 3, start, count, gradients.points[b])
-            _give(g_quats, 0, 4, start, count, gradients.quats[b])
-            _give(g_weight, 0, 1, start, count, gradients.weights[b])
+                _collect(g_sh, columns, start, count, gradients.sh[own], own < b)
+            _collect(g_points, 3, start, count, gradients.means[own], own < b)
+            _collect(g_quats, 4, start, count, gradients.quats[own], own < b)
+            _collect(g_weight, 1, start, count, gradients.weights[0], b > 0)
+            if gradients.displacement.shape[1] > 0:
+                _give(g_points, 0, 3, start, count, gradients.displacement[b])

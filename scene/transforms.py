@@ -89,9 +89,9 @@ def matrices_to_quats(matrices: Tensor) -> Tensor:
 
 def skew(v: Tensor) -> Tensor:
     """Cross-product matrices [*b, 3, 3] of vectors [*b, 3]."""
-    x, y, z = v.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*v.shape[:-1], 3, 3)
+    # rows i: e_i x v
+    identity = torch.eye(3, dtype=v.dtype, device=v.device)
+    return torch.linalg.cross(identity.expand(*v.shape, 3), v[..., None, :], dim=-1)
 
 
 def rotvecs_to_quats(rotvecs: Tensor) -> Tensor:
@@ -106,11 +106,10 @@ def rotvecs_to_quats(rotvecs: Tensor) -> Tensor:
 def rotvecs_to_matrices(rotvecs: Tensor) -> Tensor:
     """Rotation matrices [*b, 3, 3] of rotation vectors [*b, 3] (radians), by Rodrigues' formula;
     differentiable at zero."""
-    cross = skew(rotvecs)
-    half = (rotvecs * rotvecs).sum(-1)[..., None, None].clamp_min(1e-12).sqrt() / 2
-    sinc = half.sin() / half
+    half = torch.linalg.vector_norm(rotvecs, dim=-1)[..., None, None].clamp_min(1e-6) / 2
+    cross = skew(rotvecs) * (half.sin() / half)
     identity = torch.eye(3, dtype=rotvecs.dtype, device=rotvecs.device)
-    return identity + sinc * half.cos() * cross + sinc * sinc / 2 * (cross @ cross)
+    return identity + half.cos() * cross + cross @ cross / 2
 
 
 def quats_to_rotvecs(quats: Tensor) -> Tensor:
