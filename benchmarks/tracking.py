@@ -82,7 +82,8 @@ def person_options(seed: int) -> dict[str, float]:
 
 def on_person(seed: int, frames: int, focal_error: float, out: Path) -> dict[str, Any]:
     """The errors of a synthetic subject's landmark tracking and of what the pictures make of it."""
-    from likeness.preprocess.photometric import PhotometricConfig, refine
+    from likeness.preprocess.photometric.config import PhotometricConfig
+    from likeness.preprocess.photometric.refinement import refine
     from likeness.preprocess.pipeline import PreprocessConfig, find_or_build
     from likeness.scene.files import write_json
     from likeness.scene.machine import machine

@@ -22,7 +22,7 @@ from likeness.scene.foreign_paths import shown
 
 if TYPE_CHECKING:
     from likeness.head_models.base import HeadModel
-    from likeness.preprocess.tracking import Tracking
+    from likeness.preprocess.tracking.tracker import Tracking
 
 _MATTE_COVERS = 0.5  # of a face's landmarks, the part that a usable matte must cover
 _CUT_OFF = 0.9  # a file that yields less of the frames it announces is called cut off

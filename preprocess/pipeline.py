@@ -29,7 +29,7 @@ from likeness.scene.errors import UnusableVideo, UserError
 if TYPE_CHECKING:
     from likeness.head_models.base import HeadModel
     from likeness.preprocess.matting import MattingModel
-    from likeness.preprocess.tracking import Tracking
+    from likeness.preprocess.tracking.tracker import Tracking
 
 _log = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ def _build_from(scanned: Scan, job: _Job, root: Path, work: Work) -> Capture:
     with work.stage("quality"):
         capture = assemble(root, job.key, video, options.test_fraction)
     if options.tracking == "pictures":
-        from likeness.preprocess.photometric import refine
+        from likeness.preprocess.photometric.refinement import refine
 
         with work.stage("picture tracking"):
             capture = refine(
@@ -307,7 +307,7 @@ def _track(
 ) -> Tracking:
     import torch
 
-    from likeness.preprocess.tracking import track
+    from likeness.preprocess.tracking.tracker import track
 
     times = selection.time_s
     return work.result(

@@ -22,7 +22,7 @@ from likeness.scene.reading import decode_json, read_json
 from likeness.scene.tensor_files import Array, read_arrays
 
 if TYPE_CHECKING:
-    from likeness.preprocess.tracking import Tracking
+    from likeness.preprocess.tracking.tracker import Tracking
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -186,7 +186,7 @@ def load_tracking(path: Path, num_frames: int) -> Tracking:
     else."""
     import torch
 
-    from likeness.preprocess.tracking import Tracking
+    from likeness.preprocess.tracking.tracker import Tracking
     from likeness.scene.capture import Identity
     from likeness.scene.head_state import HeadState
 

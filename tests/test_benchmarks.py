@@ -288,7 +288,7 @@ def test_made_people_differ_but_for_the_demo():
 
 
 def test_a_made_person_is_tracked_once(tmp_path):
-    from likeness.preprocess.photometric import PhotometricConfig
+    from likeness.preprocess.photometric.config import PhotometricConfig
 
     asked = {"seed": 0, "frames": 60, "focal_error": 1.0} | dataclasses.asdict(PhotometricConfig())
     record = tmp_path / "person0-focal1.json"

@@ -43,7 +43,7 @@ from likeness.playback.views.files import _prepare
 from likeness.preprocess import mp4
 from likeness.preprocess.portraits.reading import read_still
 from likeness.preprocess.scan import _THUMBNAIL, Scan
-from likeness.preprocess.tracking import Tracking
+from likeness.preprocess.tracking.tracker import Tracking
 from likeness.preprocess.weights import load_state_dict
 from likeness.preprocess.work import Work, load_tracking, save_tracking
 from likeness.runs import open_run

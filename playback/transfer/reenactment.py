@@ -139,7 +139,7 @@ def see(
 
     from likeness.head_models import HEAD_MODELS
     from likeness.preprocess.landmarks import detect
-    from likeness.preprocess.tracking import track
+    from likeness.preprocess.tracking.tracker import track
 
     images = list(tqdm(images, progress, total, unit="frame", disable=progress is None))
     marks = detect(iter(images), max_faces=1)

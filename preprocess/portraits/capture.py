@@ -26,7 +26,7 @@ from likeness.scene.errors import UserError
 
 if TYPE_CHECKING:
     from likeness.head_models.base import HeadModel
-    from likeness.preprocess.tracking import Tracking
+    from likeness.preprocess.tracking.tracker import Tracking
     from likeness.scene.capture import Capture, Identity
 
 _log = logging.getLogger(__name__)

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from likeness.preprocess.matting.modnet import MODNetConfig, MODNetMatting, modnet_from_state_dict
-from likeness.preprocess.photometric import PhotometricConfig, refine
 from likeness.preprocess.photometric import problem as problem_module
+from likeness.preprocess.photometric.config import PhotometricConfig
 from likeness.preprocess.photometric.problem import Problem
+from likeness.preprocess.photometric.refinement import refine
 from likeness.renderers import create
 from tests import toys
 from tests.preprocess.modnet_weights import synthetic_state_dict

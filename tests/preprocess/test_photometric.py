@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from likeness.head_models import HEAD_MODELS
-from likeness.preprocess.photometric import PhotometricConfig, refine, refinement
+from likeness.preprocess.photometric import refinement
+from likeness.preprocess.photometric.config import PhotometricConfig
 from likeness.preprocess.photometric.corrections import Corrections
 from likeness.preprocess.photometric.knots import Knots
 from likeness.preprocess.photometric.problem import Problem
+from likeness.preprocess.photometric.refinement import refine
 from likeness.preprocess.photometric.steadying import steadied
 from likeness.renderers import create
 from likeness.scene.capture import Capture, TrackedFrame, TrackedFrames

@@ -20,9 +20,9 @@ from likeness.preprocess import cache, frames
 from likeness.preprocess.crop import Crop
 from likeness.preprocess.frames import FrameFiles, read_image
 from likeness.preprocess.matting import MATTING
-from likeness.preprocess.photometric import PhotometricConfig
+from likeness.preprocess.photometric.config import PhotometricConfig
 from likeness.preprocess.pipeline import PreprocessConfig, build_capture, find_or_build
-from likeness.preprocess.tracking import TrackerConfig
+from likeness.preprocess.tracking.config import TrackerConfig
 from likeness.preprocess.video import import_cv2
 from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError

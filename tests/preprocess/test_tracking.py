@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from likeness.head_models import HEAD_MODELS
-from likeness.preprocess.tracking import TrackerConfig, track
+from likeness.preprocess.tracking.config import TrackerConfig
+from likeness.preprocess.tracking.tracker import track
 from likeness.scene.capture import Identity
 from likeness.scene.errors import UserError
 from likeness.scene.gaze import gaze_expression, gaze_quats
