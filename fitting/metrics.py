@@ -2,16 +2,17 @@
 
 PSNR and SSIM equal scikit-image's ``peak_signal_noise_ratio(data_range=1)`` and
 ``structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1,
-channel_axis=2)``. LPIPS is in likeness.fitting.perceptual.
+channel_axis=2)``. LPIPS is in likeness.fitting.perceptual, FLIP in likeness.fitting.flip.
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
-from likeness.ops.ssim import WINDOW_RADIUS
+from likeness.ops.ssim import WINDOW_RADIUS, ssim_parts
 from likeness.ops.ssim import ssim as mean_ssim
 
 
@@ -41,6 +42,45 @@ def ssim(image: Tensor, target: Tensor) -> float:
     if min(image.shape[0], image.shape[1]) <= 2 * WINDOW_RADIUS:
         return math.nan
     return float(mean_ssim(_double(image), _double(target), valid=True))
+
+
+def ssim_map(image: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity [H, W] of the window around each pixel, mean over channels; NaN where
+    the window reaches over the border. Its mean over the others is ``ssim``."""
+    r = WINDOW_RADIUS
+    result = torch.full(image.shape[:2], math.nan, dtype=torch.float64)
+    if min(image.shape[0], image.shape[1]) > 2 * r:
+        luminance, structure = ssim_parts(_double(image)[None], _double(target)[None], valid=True)
+        result[r:-r, r:-r] = (luminance * structure)[0].mean(0)
+    return result
+
+
+# of the scales from fine to coarse, Wang et al. 2003
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+
+def ms_ssim(image: Tensor, target: Tensor) -> float:
+    """Structural similarity over five scales (Wang, Simoncelli and Bovik, "Multi-scale structural
+    similarity for image quality assessment", 2003), windows inside the image; NaN below 176 pixels
+    a side."""
+    x, y = _double(image)[None], _double(target)[None]
+    scales = len(_SCALE_WEIGHTS)
+    if min(x.shape[1:3]) >> (scales - 1) <= 2 * WINDOW_RADIUS:
+        return math.nan
+    product = torch.ones((), dtype=torch.float64)
+    for scale, weight in enumerate(_SCALE_WEIGHTS):
+        luminance, structure = ssim_parts(x, y, valid=True)
+        if scale == scales - 1:
+            structure = luminance * structure
+        # per channel; what is below 0 has no root
+        product = product * structure.mean((2, 3)).clamp_min(0) ** weight
+        x, y = (_halved(values) for values in (x, y))
+    return float(product.mean())
+
+
+def _halved(images: Tensor) -> Tensor:
+    """[B, H, W, C] at half the resolution."""
+    return torch.nn.functional.avg_pool2d(images.movedim(-1, 1), 2).movedim(1, -1)
 
 
 def _double(image: Tensor) -> Tensor:

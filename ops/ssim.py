@@ -75,6 +75,13 @@ def choose_package(device: torch.device | str) -> ssim_cuda.Choice | None:
 
 def ssim_reference(image: Tensor, target: Tensor, *, valid: bool = False) -> Tensor:
     """`ssim` of batches [B, H, W, C] in plain PyTorch operations, on any device."""
+    luminance, structure = ssim_parts(image, target, valid=valid)
+    return (luminance * structure).mean()
+
+
+def ssim_parts(image: Tensor, target: Tensor, *, valid: bool = False) -> tuple[Tensor, Tensor]:
+    """Luminance and structure [B, C, H', W'] of the windows in two batches [B, H, W, C], whose
+    product is SSIM: one window a pixel, or ``valid`` ones alone, 10 fewer a side."""
     x, y = image.movedim(-1, 1), target.movedim(-1, 1)
     channels = x.shape[1]
     taps = window(x.dtype, x.device)
@@ -90,7 +97,7 @@ def ssim_reference(image: Tensor, target: Tensor, *, valid: bool = False) -> Ten
     covariance = blur(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
     structure = (2 * covariance + C2) / (variances + C2)
-    return (luminance * structure).mean()
+    return luminance, structure
 
 
 @lru_cache(maxsize=16)

@@ -93,12 +93,13 @@ def make_person(root: Path, seed: int, config: PeopleConfig) -> Path:
 
 
 def write_capture(folder: Path, subject, states: HeadState, camera: Camera, source: str) -> Capture:
-    """Draws a ``SyntheticSubject`` in states [T] seen by one camera into a folder, as a capture of
-    training frames alone."""
+    """Draws a ``SyntheticSubject`` in states [T] seen by one camera, or by one each [T], into a
+    folder, as a capture of training frames alone."""
     model = subject.model
+    cameras = camera if camera.batch_shape else Camera.stack([camera] * len(states))
     frames = []
     for index in range(len(states)):
-        state = states[index]
+        state, camera = states[index], cameras[index]
         rgb, alpha = subject.render(state, camera)
         paths = folder / "images" / f"{index:06d}.png", folder / "mattes" / f"{index:06d}.png"
         straight = np.where(alpha[..., None] > 0, rgb / np.maximum(alpha[..., None], 1e-3), 0)

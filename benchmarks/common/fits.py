@@ -13,7 +13,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 from likeness.scene.files import write_json
 
 if TYPE_CHECKING:
+    from likeness.fitting.bundle import AvatarBundle
     from likeness.fitting.loop import Budget
+    from likeness.scene.capture import Capture
 
 # What sets the threads of PyTorch, of the libraries under it, and of the CPU renderer.
 THREADS = (
@@ -99,10 +101,17 @@ def kept(fits: Sequence[tuple[str, Fit]], out: Path) -> dict[str, dict[str, Any]
 
 
 def run_all(
-    fits: Sequence[tuple[str, Fit]], out: Path, jobs: int, threads: int
+    fits: Sequence[tuple[str, Fit]],
+    out: Path,
+    jobs: int,
+    threads: int,
+    measure: Callable[[Any], dict[str, Any]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The figures of fits by name: those kept in ``out``, and the others, ``jobs`` at a time on
     ``threads`` each.
+
+    measure: a function of a module that takes a fit and gives its figures, "psnr" among them; of
+    None ``figures``.
 
     They are begun in the order given. A fit that fails does not keep the others from going on; the
     program ends with its name after the last. Ends the program where a kept figure is of a fit with
@@ -115,7 +124,7 @@ def run_all(
     bar = tqdm(total=len(missing), desc="fits", unit="fit", disable=not missing)
     # A process per fit: its peak memory is its own, and no fit finds another's caches warm.
     with _threads(threads), bar, _pool(jobs) as pool:
-        running = {pool.submit(figures, fit): (name, fit) for name, fit in missing}
+        running = {pool.submit(measure or figures, fit): (name, fit) for name, fit in missing}
         for future in as_completed(running):
             name, fit = running[future]
             bar.update()
@@ -185,29 +194,58 @@ def figures(fit: Fit) -> dict[str, Any]:
     The figures of held-out frames are the headline's (``likeness.fitting.evaluation.headline``);
     ``with_sway`` stands beside.
     """
+    from likeness.fitting.evaluation import finite
+    from likeness.fitting.perceptual import LPIPS
+    from likeness.playback.evaluation import evaluate_bundle, evaluate_frames, train_sample
+    from likeness.scene.capture import Capture
+
+    capture = Capture.load(fit.capture)
+    bundle, cost = fitted(fit, capture)
+    device = fitting_device()
+    lpips = LPIPS.create(folder=fit.weights, download=False)
+    heldout = evaluate_frames(bundle, capture, capture.test, device=device, lpips=lpips)
+    train = evaluate_bundle(bundle, capture, train_sample(capture), device=device)
+    return finite(
+        {
+            **heldout["headline"],
+            "with_sway": heldout["heldout"]["psnr"],
+            "train": train.heldout["psnr"],
+            "error_share": heldout["unswayed"]["error_share"],
+            **cost,
+            "peak_memory_gb": _peak_memory(),
+        }
+    )
+
+
+def fitting_device() -> str:
+    """Where fits of this process run."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def fitted(fit: Fit, capture: Capture) -> tuple[AvatarBundle, dict[str, Any]]:
+    """The avatar of a fit to the training frames of a capture (its own, or a part of it), and what
+    it cost."""
     import torch
 
     from likeness.fitting import memory
     from likeness.fitting.bundle import AvatarBundle
     from likeness.fitting.config import FitConfig
-    from likeness.fitting.evaluation import finite
     from likeness.fitting.loop import fit as fit_avatar
-    from likeness.fitting.perceptual import LPIPS, make_vgg_loss
+    from likeness.fitting.perceptual import make_vgg_loss
     from likeness.fitting.run_directory import code_version
     from likeness.ops import adam, image_loss
-    from likeness.playback.evaluation import evaluate_bundle, evaluate_frames, train_sample
     from likeness.renderers import create
-    from likeness.scene.capture import Capture
     from likeness.scene.config_files import load_preset
     from likeness.scene.machine import machine
 
     memory.keep_pages()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device, last = fitting_device(), _Last()
     if device == "cpu":
         image_loss.compile_kernels()
         adam.compile_kernels()
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    capture, last = Capture.load(fit.capture), _Last()
     config = load_preset(fit.preset, FitConfig, fit.settings)
     perceptual = make_vgg_loss(fit.weights, False, device) if config.objective.perceptual else None
     avatar = fit_avatar(
@@ -221,25 +259,20 @@ def figures(fit: Fit) -> dict[str, Any]:
         listeners=[last],
     )
     bundle = AvatarBundle.from_fit(avatar.eval(), capture, {})
-    lpips = LPIPS.create(folder=fit.weights, download=False)
-    heldout = evaluate_frames(bundle, capture, capture.test, device=device, lpips=lpips)
-    train = evaluate_bundle(bundle, capture, train_sample(capture), device=device)
-    return finite(
-        {
-            **heldout["headline"],
-            "with_sway": heldout["heldout"]["psnr"],
-            "train": train.heldout["psnr"],
-            "error_share": heldout["unswayed"]["error_share"],
-            "steps": last.info.step,
-            "num_gaussians": avatar.num_gaussians,
-            "steps_per_s": round(last.info.step / last.info.seconds, 2),
-            "bundle_mb": _megabytes(bundle),
-            "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-            "perceptual": perceptual is not None,
-            "code": code_version(),
-            "machine": machine(),
-        }
-    )
+    return bundle, {
+        "steps": last.info.step,
+        "num_gaussians": avatar.num_gaussians,
+        "steps_per_s": round(last.info.step / last.info.seconds, 2),
+        "bundle_mb": _megabytes(bundle),
+        "peak_memory_gb": _peak_memory(),
+        "perceptual": perceptual is not None,
+        "code": code_version(),
+        "machine": machine(),
+    }
+
+
+def _peak_memory() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
 
 
 class _Last:
