@@ -36,11 +36,11 @@ from likeness.synthetic.subject import SyntheticSubject
 
 FPS = 25.0
 CLIP_S = 8.0
-_EVERY = 4  # frames of the clip for each of a capture of the truth
+EVERY = 4  # frames of the clip for each of a capture of the truth
 _FIRST_SEED = 7_000_000  # people that no network was trained on
 _NECK = (0.0, -0.105, -0.085)  # the point about which the head turns, in the head frame
 _LABELS = "labels.json"
-_VERSION = 1
+_VERSION = 2  # of what the clip and the truth show: another one is drawn anew
 
 # Coefficients by name; one without Left or Right means both sides.
 MOUTH: dict[str, dict[str, float]] = {
@@ -233,7 +233,7 @@ def make(root: Path, number: int, size: int) -> Path:
     if (folder / MANIFEST).is_file():
         return folder
     subject, camera, rest = _scene(number, size)
-    clip = calm_states(model, rest, round(CLIP_S * FPS), seed)[::_EVERY]
+    clip = calm_states(model, rest, round(CLIP_S * FPS), seed)[::EVERY]
     labels, states, views = truth_states(model, rest)
     held_out = len(clip) // 10
     labels = [Label(f"calm {k + 1}", CALM) for k in range(held_out)] + labels
@@ -326,7 +326,7 @@ def _key(model: HeadModel) -> str:
     """Of what decides the images: the programs that draw, and the head model."""
     import likeness.synthetic as synthetic
 
-    digest = hashlib.sha256(str(_VERSION).encode() + Path(__file__).read_bytes())
+    digest = hashlib.sha256(str(_VERSION).encode())
     for path in sorted(Path(next(iter(synthetic.__path__))).glob("*.py")):
         digest.update(path.read_bytes())
     for tensor in (model.template, model.identity_basis, model.expression_basis, model.uvs):
