@@ -46,11 +46,12 @@ def ssim(image: Tensor, target: Tensor) -> float:
 
 def ssim_map(image: Tensor, target: Tensor) -> Tensor:
     """Structural similarity [H, W] of the window around each pixel, mean over channels; NaN where
-    the window reaches over the border. Its mean over the others is ``ssim``."""
+    the window reaches over the border. Its mean over the others is ``ssim``; in float32, which is
+    ten times as fast."""
     r = WINDOW_RADIUS
-    result = torch.full(image.shape[:2], math.nan, dtype=torch.float64)
+    result = torch.full(image.shape[:2], math.nan)
     if min(image.shape[0], image.shape[1]) > 2 * r:
-        luminance, structure = ssim_parts(_double(image)[None], _double(target)[None], valid=True)
+        luminance, structure = ssim_parts(_single(image), _single(target), valid=True)
         result[r:-r, r:-r] = (luminance * structure)[0].mean(0)
     return result
 
@@ -62,12 +63,12 @@ _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 def ms_ssim(image: Tensor, target: Tensor) -> float:
     """Structural similarity over five scales (Wang, Simoncelli and Bovik, "Multi-scale structural
     similarity for image quality assessment", 2003), windows inside the image; NaN below 176 pixels
-    a side."""
-    x, y = _double(image)[None], _double(target)[None]
+    a side. In float32."""
+    x, y = _single(image), _single(target)
     scales = len(_SCALE_WEIGHTS)
     if min(x.shape[1:3]) >> (scales - 1) <= 2 * WINDOW_RADIUS:
         return math.nan
-    product = torch.ones((), dtype=torch.float64)
+    product = torch.ones(())
     for scale, weight in enumerate(_SCALE_WEIGHTS):
         luminance, structure = ssim_parts(x, y, valid=True)
         if scale == scales - 1:
@@ -81,6 +82,10 @@ def ms_ssim(image: Tensor, target: Tensor) -> float:
 def _halved(images: Tensor) -> Tensor:
     """[B, H, W, C] at half the resolution."""
     return torch.nn.functional.avg_pool2d(images.movedim(-1, 1), 2).movedim(1, -1)
+
+
+def _single(image: Tensor) -> Tensor:
+    return image.detach().to("cpu").float()[None]
 
 
 def _double(image: Tensor) -> Tensor:

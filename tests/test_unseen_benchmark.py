@@ -171,7 +171,7 @@ def test_the_map_of_similarity_has_its_mean():
     x, y = torch.rand(2, 30, 40, 3, generator=g)
     values = metrics.ssim_map(x, y)
     assert values.shape == (30, 40) and int(values.isnan().sum()) == 30 * 40 - 20 * 30
-    assert float(values.nanmean()) == pytest.approx(metrics.ssim(x, y), abs=1e-9)
+    assert float(values.nanmean()) == pytest.approx(metrics.ssim(x, y), abs=1e-5)
 
 
 def test_a_person_is_drawn_fitted_and_measured(tmp_path, monkeypatch, capsys):
