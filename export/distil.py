@@ -113,6 +113,8 @@ def distil(
         time.perf_counter() - started,
     )
     facts = {**bundle.facts, "distilled": {"from": bundle.avatar.kind, **report.to_json()}}
+    if bundle.shows_unseen:
+        facts["shows_unseen"] = True
     return dataclasses.replace(distilled, facts=facts), report
 
 

@@ -34,7 +34,7 @@ def teaching_states(
     """At most ``most`` states, ``whole`` of them whole, the same for the same bundle and seed.
 
     Recorded frames (evenly thinned), the neutral face, each expression alone at the ends of its
-    range in training, and mixtures of recorded frames, coefficient by coefficient, which part what
+    plausible range, and mixtures of recorded frames, coefficient by coefficient, which part what
     the recording only shows together.
     """
     recording = bundle.recording
@@ -64,7 +64,7 @@ def _alone(bundle: AvatarBundle) -> HeadState:
     [A]."""
     ends = [torch.zeros_like(bundle.expression_range[0])]
     for index in range(len(bundle.expression_names)):
-        for end in bundle.expression_range[:, index]:
+        for end in bundle.plausible_range[:, index]:
             if abs(float(end)) > _MIN_COEFFICIENT:
                 ends.append(torch.zeros_like(ends[0]))
                 ends[-1][index] = end

@@ -8,9 +8,9 @@ file) and two files:
 
 ``avatar.json`` format "likeness-web-avatar", format_version; num_gaussians; codes, sh_degree,
     layers (of the network that gives the codes); flags two_frames, rigged, pose_correction, motion;
-    expression_names, expression_range [2][E], tuning (neutral [E], gains [E]), groups (for the
-    sliders), joint_names; camera (K, T_cam_world, width, height); state (T_world_head,
-    T_world_body; the face at rest); sway (the control points of
+    expression_names, expression_range [2][E] (the plausible one), tuning (neutral [E], gains [E]),
+    groups (for the sliders), joint_names; camera (K, T_cam_world, width, height); state
+    (T_world_head, T_world_body; the face at rest); sway (the control points of
     ``likeness.ops.deform``, or null); limits (of log-scales) and units (of motion
     modes); eye_full_rad (how far an eye turns at a coefficient of 1); seen (from where the
     recording saw the avatar: head and body, each low and high [2] of yaw and pitch in radians about
@@ -208,7 +208,7 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "pose_correction": anchoring.pose_correction,
         "sway": lattice_description() if anchoring.swaying else None,
         "expression_names": list(bundle.expression_names),
-        "expression_range": bundle.expression_range.tolist(),
+        "expression_range": bundle.plausible_range.tolist(),
         "tuning": {"neutral": tuning.neutral.tolist(), "gains": tuning.gains.tolist()},
         "groups": [
             {

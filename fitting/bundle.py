@@ -132,6 +132,21 @@ class AvatarBundle:
         chance by a fit."""
         return self.facts.get("extrapolates") is True
 
+    @property
+    def shows_unseen(self) -> bool:
+        """Whether expressions that no training frame had are those of the head model; also what was
+        distilled from such an avatar."""
+        return self.avatar.shows_unseen or self.facts.get("shows_unseen") is True
+
+    @property
+    def plausible_range(self) -> Tensor:
+        """[2, E] smallest and largest coefficient at which the avatar is plausible: a face's whole
+        range where it ``shows_unseen``, else what was seen in training."""
+        low, high = self.expression_range
+        if not self.shows_unseen:
+            return self.expression_range
+        return torch.stack([low.clamp_max(0.0), high.clamp_min(1.0)])
+
     def tensors(self) -> dict[str, Tensor]:
         """All its tensors by the names that they have on disk."""
         tensors = {f"avatar.{name}": value for name, value in self.avatar.state_dict().items()}

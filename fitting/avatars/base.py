@@ -147,6 +147,12 @@ class AvatarModel(nn.Module):
         return len(self.per_gaussian["means"])
 
     @property
+    def shows_unseen(self) -> bool:
+        """Whether expressions that no training frame had are those of the head model, and not what
+        a network makes of them."""
+        return False
+
+    @property
     def rig(self) -> RigBinding | None:
         """What ties its Gaussians to the head model; None where nothing does."""
         p = self.per_gaussian

@@ -136,6 +136,11 @@ class HeadGaS(AvatarModel):
                 inputs += codes
             self.mlp = _make_mlp(inputs, config.hidden_size, config.hidden_layers, outputs)
 
+    @property
+    def shows_unseen(self) -> bool:
+        config = self.config
+        return config.anchoring.rigged and (config.limited or config.expression_codes > 0)
+
     def _output_sizes(self, coefficients: int) -> dict[str, int]:
         sizes: dict[str, int] = {}
         if self.config.changes in ("appearance", "all", "everything"):

@@ -62,6 +62,10 @@ class Rigged(AvatarModel):
         p["colors"] = nn.Parameter(torch.zeros(count, coefficients, 3))
         p["opacity_logits"] = nn.Parameter(torch.zeros(count))
 
+    @property
+    def shows_unseen(self) -> bool:
+        return self.config.anchoring.rigged
+
     @torch.no_grad()
     def initialize(self, seeds: Seeds, states: TrainingStates) -> None:
         super().initialize(seeds, states)

@@ -1,5 +1,10 @@
 """From the states of one person to those of another: the driver's changes from rest, on the
-avatar's own rest.
+avatar's own rest, at full strength.
+
+A coefficient moves every face by the same amount, so changes are taken over as they are. What is
+not the same are the ends that touch: lips meet and lids close at coefficients of each person's own,
+and there both people's are brought together. Limits are those of a face; of avatars that move by
+nothing but what they were fitted to, those of their recording.
 
 All functions are pure and work on batches of states [T].
 """
@@ -12,6 +17,7 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
+from likeness.playback.transfer.lips import has_lips, meeting, opening, with_opening
 from likeness.scene.errors import UserError
 from likeness.scene.gaze import EYES, eye_look_axes, gaze_expression, gaze_quats, quats_to_gaze
 from likeness.scene.head_state import HeadState
@@ -29,10 +35,22 @@ POSES = ("relative", "absolute", "none")
 BODIES = ("follow", "rest")
 BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 _WIDE = ("eyeWideLeft", "eyeWideRight")
-_CLOSED_MIN = 0.4  # smallest blink coefficient of a closed eye, for recordings without blinks
-_CLOSED_LIVE, _GAZE_LIVE = 0.45, 0.6  # closed eye and gaze (radians) of a live driver
+_CLOSED_MIN = 0.4  # smallest blink coefficient of a closed eye
+_BLINK_RISE = 0.2  # over the median: smallest one that shows the eye closed
+_CLOSED_UNSEEN = 1.0  # closed eye of a recording without blinks: the head model's
+_CLOSED_LIVE = 0.45  # closed eye of a live driver
+_GAZE_WHOLE = 0.6  # radians to each side
+# Expressions that are an opposite's, too, a little below zero: a face at rest may hold its brows or
+# corners of the mouth where another one's never are.
+_TWO_WAY = (
+    *("brow", "nose", "cheek", "mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch"),
+    *("mouthPress", "mouthPucker", "mouthLeft", "mouthRight"),
+)
+_BELOW_ZERO = -0.3
 _SHUTTING = 0.6  # part of a blink from which on nothing may hold the eye open
-_CLOSED_LIPS = 0.25  # of a clip's frames, the part that is taken to have the lips closed
+# At rest lips are closed: frames whose lips are up to so many mm farther apart than where they
+# meet, but no fewer and no more than these parts of a clip.
+_AJAR_MM, _CLOSED_LIPS = 1.5, (0.03, 0.25)
 # the range of a person: this quantile and a part more, but never beyond what was seen
 _QUANTILE, _BEYOND = 0.99, 0.25
 
@@ -76,6 +94,7 @@ class MotionProfile:
     gaze_low: Tensor
     gaze_high: Tensor
     look_high: Tensor
+    lips_meet: Tensor
 
     @classmethod
     def of_states(
@@ -100,50 +119,68 @@ class MotionProfile:
             rest,
             low=torch.minimum(torch.maximum(reach[0], limits[0]), rest.expression),
             high=torch.maximum(torch.minimum(reach[1], limits[1]), rest.expression),
-            closed=_closed(expression.amax(0), names),
+            closed=_closed(expression, names),
             gaze_low=angles.amin(0),
             gaze_high=angles.amax(0),
             look_high=limits[1],
+            lips_meet=meeting(expression, names) if has_lips(names) else expression.new_zeros(()),
         )
 
     @classmethod
     def of_avatar(cls, bundle: AvatarBundle) -> MotionProfile:
-        """The avatar's, by its recording; expressions never leave the bundle's
-        ``expression_range``."""
-        names, limits = (bundle.expression_names, bundle.joint_names), bundle.expression_range.cpu()
-        return cls.of_states(bundle.recording.to("cpu"), *names, limits=limits)
+        """The avatar's, by its recording.
 
-    def unlimited(self) -> MotionProfile:
-        """The same with the whole range of coefficients and eyes: for live drivers."""
+        One that shows what was never seen has a face's whole range. Expressions of others never
+        leave the bundle's ``expression_range``.
+        """
+        names, limits = (bundle.expression_names, bundle.joint_names), bundle.expression_range.cpu()
+        profile = cls.of_states(bundle.recording.to("cpu"), *names, limits=limits)
+        if bundle.shows_unseen:
+            return profile.whole()
+        seen = [float(limits[1, names[0].index(name)]) for name in BLINKS if name in names[0]]
+        closed = profile.closed.clamp_max(max([_CLOSED_MIN, *seen]))
+        return dataclasses.replace(profile, closed=closed)
+
+    def whole(self) -> MotionProfile:
+        """The same with the whole range of coefficients and eyes that is plausible in a face."""
+        two_way = torch.tensor([name.startswith(_TWO_WAY) for name in self.names])
         return dataclasses.replace(
             self,
-            low=torch.zeros_like(self.low),
-            high=torch.ones_like(self.high),
-            closed=torch.full_like(self.closed, _CLOSED_LIVE),
-            gaze_low=torch.full_like(self.gaze_low, -_GAZE_LIVE),
-            gaze_high=torch.full_like(self.gaze_high, _GAZE_LIVE),
+            low=torch.minimum(self.low, _BELOW_ZERO * two_way),
+            high=self.high.clamp_min(1.0),
+            gaze_low=self.gaze_low.clamp_max(-_GAZE_WHOLE),
+            gaze_high=self.gaze_high.clamp_min(_GAZE_WHOLE),
+            look_high=self.look_high.clamp_min(1.0),
         )
+
+    def unlimited(self) -> MotionProfile:
+        """The same with the whole range, and eyes that close as usual: for live drivers, whose
+        calibration shows a still face."""
+        closed = torch.full_like(self.closed, _CLOSED_LIVE)
+        return dataclasses.replace(self.whole(), closed=closed)
 
 
 def rest_state(states: HeadState, names: tuple[str, ...], frame: int | None = None) -> HeadState:
     """The state [] of a person at rest, from states [T].
 
-    Expression: the median over the frames at rest: of those with the lips most closed (people who
-    are filmed mostly talk, and parted lips are no expression's rest) the half that is least
-    expressive. Lids: the median over all frames. Eyeballs, head and body: their means over all
-    frames. ``frame``: all of that frame instead.
+    Expression: the median over the frames at rest: of those with closed lips (people who are filmed
+    mostly talk, and parted lips are no expression's rest) the half that is least expressive. Lids
+    and brows, which have nothing to do with lips: the median over all frames. Eyeballs, head and
+    body: their means over all frames. ``frame``: all of that frame instead.
     """
     if frame is not None:
         if not 0 <= frame < len(states):
             raise UserError(f"neutral: the driver has frames 0 to {len(states) - 1}, got {frame}")
         return states[frame]
     all_frames = states.expression
-    face = torch.tensor([not name.startswith("eye") for name in names])
+    face = torch.tensor([not name.startswith(("eye", "brow")) for name in names])
     activity = all_frames[:, face].square().sum(-1)
     closed = torch.arange(len(states))
-    if "jawOpen" in names and "mouthClose" in names:
-        parted = all_frames[:, names.index("jawOpen")] - all_frames[:, names.index("mouthClose")]
-        closed = parted.argsort(stable=True)[: max(1, round(_CLOSED_LIPS * len(states)))]
+    if has_lips(names):
+        parted = opening(all_frames, names)
+        met = int((parted <= meeting(all_frames, names) + _AJAR_MM).sum())
+        few, many = (max(1, round(part * len(states))) for part in _CLOSED_LIPS)
+        closed = parted.argsort(stable=True)[: min(max(met, few), many)]
     quiet = closed[activity[closed].argsort(stable=True)[: max(1, len(closed) // 2)]]
     return HeadState(
         torch.where(face, all_frames[quiet].median(0).values, all_frames.median(0).values),
@@ -178,6 +215,7 @@ def retarget(
             "retarget: expected driver and avatar with the same names of expressions and joints"
         )
     expression = _expressions(states.expression, driver, avatar, config.strength)
+    expression = _lips(states.expression, expression, driver, avatar, config.strength)
     expression = _blinks(states.expression, expression, driver, avatar)
     expression, joints = _eyes(states, expression, driver, avatar)
     return HeadState(
@@ -208,11 +246,30 @@ def _limited(
     return up - soft_limit((-change).clamp_min(0), (-low).clamp_min(0), (-reach_low).clamp_min(0))
 
 
-def _closed(highest: Tensor, names: tuple[str, ...]) -> Tensor:
-    """[2] blink coefficients of closed eyes. Both eyes close together, so the one better seen
-    speaks for the other."""
-    blinks = [float(highest[names.index(name)]) for name in BLINKS if name in names]
-    return highest.new_full((2,), max([_CLOSED_MIN, *blinks]))
+def _lips(
+    source: Tensor,
+    expression: Tensor,
+    driver: MotionProfile,
+    avatar: MotionProfile,
+    strength: float,
+) -> Tensor:
+    """Lips as far apart as the driver's, each counted from where the own ones meet: closed for
+    closed, also where limits or another rest would leave them ajar."""
+    names = driver.names
+    if not has_lips(names):
+        return expression
+    wanted = strength * (opening(source, names) - driver.lips_meet) + avatar.lips_meet
+    return with_opening(expression, wanted, names, avatar.low, avatar.high)
+
+
+def _closed(expression: Tensor, names: tuple[str, ...]) -> Tensor:
+    """[2] blink coefficients of closed eyes, from a recording [T, E]. Both eyes close together, so
+    the one better seen speaks for the other."""
+    columns = [names.index(name) for name in BLINKS if name in names]
+    blinks = expression[:, columns]
+    highest = float(blinks.amax()) if columns else 0.0
+    seen = bool(columns) and bool((blinks.amax(0) - blinks.median(0).values).max() >= _BLINK_RISE)
+    return expression.new_full((2,), max(_CLOSED_MIN, highest) if seen else _CLOSED_UNSEEN)
 
 
 def _blinks(

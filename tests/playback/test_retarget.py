@@ -1,5 +1,5 @@
-"""Transfer: rest for rest, amplitudes within what the avatar has shown, blinks whole, poses by
-mode."""
+"""Transfer: rest for rest, amplitudes whole and within limits, lips and lids closed for closed,
+poses by mode."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 import torch
 
+from likeness.playback.transfer.lips import OPENING_MM, effects, meeting, opening, with_opening
 from likeness.playback.transfer.retarget import (
     MotionProfile,
     RetargetConfig,
@@ -25,6 +26,7 @@ from likeness.scene.transforms import (
     rotvecs_to_quats,
 )
 from tests import toys
+from tests.contract.test_avatars import EXTENDED, make
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,13 @@ def test_rest_goes_to_rest(bundle, avatar):
     states, _ = toys.performance(rest=0.2, amount=0.4)
     driver = person(bundle, states)
     result = retarget(driver.rest.map(lambda tensor: tensor[None]), driver, avatar)[0]
-    torch.testing.assert_close(result.expression, avatar.rest.expression, atol=1e-5, rtol=0)
+    # lips as far from where they meet as the driver's, all else at rest
+    apart, own = (opening(person.rest.expression, avatar.names) for person in (driver, avatar))
+    moved = float(apart - driver.lips_meet + avatar.lips_meet - own)
+    assert float(opening(result.expression, avatar.names) - own) == pytest.approx(moved, abs=1e-3)
+    still = effects(avatar.names) == 0
+    change = (result.expression - avatar.rest.expression).abs()
+    assert float(change[still].max()) < 1e-5 and float(change.max()) < 0.05
     torch.testing.assert_close(result.T_world_head, avatar.rest.T_world_head, atol=1e-5, rtol=0)
     torch.testing.assert_close(result.joints, avatar.rest.joints, atol=1e-3, rtol=0)
 
@@ -85,6 +93,115 @@ def test_limits_hold(bundle, avatar, strength):
     angles = quats_to_gaze(result.joints)
     own = quats_to_gaze(bundle.recording.joints)
     assert (angles <= own.amax((0, 1)) + 1e-4).all() and (angles >= own.amin((0, 1)) - 1e-4).all()
+
+
+def whole(bundle) -> MotionProfile:
+    """Of an avatar that shows expressions that its recording did not have."""
+    return person(bundle, bundle.recording).whole()
+
+
+def test_amplitudes_arrive_whole_where_the_face_can(bundle):
+    """The avatar's recording has half of the driver's range."""
+    states, _ = toys.performance(amount=0.9)
+    driver, avatar = (
+        dataclasses.replace(p, rest=dataclasses.replace(p.rest, expression=torch.full((52,), 0.05)))
+        for p in (person(bundle, states), whole(bundle))
+    )
+    result = retarget(states, driver, avatar).expression
+    mouth = effects(avatar.names) != 0
+    lids = torch.tensor([name.startswith("eye") for name in avatar.names])
+    for column in (~mouth & ~lids).nonzero()[:, 0].tolist():
+        arrived, sent = (torch.aminmax(x[:, column]) for x in (result, states.expression))
+        assert float(arrived.max - arrived.min) >= 0.93 * float(sent.max - sent.min)
+    assert float(result.max()) > 0.9 and (result <= 1).all() and (result >= avatar.low).all()
+    apart = [
+        opening(x, avatar.names) - profile.lips_meet
+        for x, profile in ((states.expression, driver), (result, avatar))
+    ]
+    torch.testing.assert_close(apart[1], apart[0], atol=0.05, rtol=0)
+
+
+def test_only_avatars_that_show_the_unseen_leave_their_recording(bundle, avatar):
+    assert not bundle.avatar.shows_unseen
+    assert (avatar.high <= bundle.expression_range[1]).all()
+    rigged = toys.bundle(make("rigged", EXTENDED), 32)
+    assert rigged.avatar.shows_unseen
+    profile = MotionProfile.of_avatar(rigged)
+    assert (profile.low <= 0).all() and (profile.high >= 1).all()
+
+
+def test_an_eye_that_never_closed_closes_as_the_head_models(bundle):
+    states, _ = toys.performance(blink=0.1)
+    ajar = dataclasses.replace(bundle, recording=states)
+    assert float(whole(ajar).closed[0]) == 1
+    blinking, _ = toys.performance(blink=0.45)
+    driver = person(bundle, blinking)
+    column = bundle.expression_names.index("eyeBlinkLeft")
+    result = retarget(blinking, driver, whole(ajar)).expression[:, column]
+    assert float(result[10]) == pytest.approx(1, abs=1e-5)  # half a range reaches the whole one
+    assert (result <= 1).all()
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_lips_meet_where_the_drivers_do(bundle, unseen):
+    """Also where the avatar's person was at rest with parted lips."""
+    names = bundle.expression_names
+    states, _ = toys.performance(rest=0.0, amount=0.3)
+    states.expression[15:18, :] = 0
+    own = bundle.recording.map(torch.clone)
+    own.expression[:, names.index("jawOpen")] += 0.15
+    own.expression[-2:, names.index("jawOpen")] = 0.02
+    own.expression[-2:, names.index("mouthFunnel")] = 0
+    other = dataclasses.replace(bundle, recording=own)
+    avatar = whole(other) if unseen else MotionProfile.of_avatar(other)
+    driver = person(bundle, states)
+    result = opening(retarget(states, driver, avatar).expression, names) - avatar.lips_meet
+    speaking = opening(states.expression, names) - driver.lips_meet
+    torch.testing.assert_close(result[15:18], speaking[15:18], atol=0.05, rtol=0)
+    assert float(torch.corrcoef(torch.stack([result, speaking]))[0, 1]) > 0.95
+
+
+def test_the_opening_is_the_head_models(bundle):
+    from likeness.head_models import HEAD_MODELS
+    from likeness.head_models.landmarks import LIP_PAIRS
+
+    model = HEAD_MODELS["anny"]()
+    upper, lower = (list(side) for side in zip(*LIP_PAIRS[:3]))
+    height = model.landmark_vertices(model.expression_basis)[..., 1] * 1000
+    measured = (height[:, upper] - height[:, lower]).mean(-1)
+    torch.testing.assert_close(effects(model.expression_names), measured, atol=0.3, rtol=0)
+    assert set(OPENING_MM) <= set(model.expression_names)
+
+
+def test_an_opening_is_reached_by_the_smallest_change(bundle):
+    names = bundle.expression_names
+    low, high = torch.zeros(len(names)), torch.ones(len(names))
+    generator = torch.Generator().manual_seed(0)
+    start = torch.rand(64, len(names), generator=generator) * 0.4
+    start[:, names.index("mouthClose")] *= 0.2
+    wanted = torch.linspace(-6, 20, 64)
+    result = with_opening(start, wanted, names, low, high)
+    torch.testing.assert_close(opening(result, names), wanted, atol=0.02, rtol=0)
+    assert (result >= 0).all() and (result <= 1).all()
+    assert (result == start)[:, effects(names) == 0].all()
+    assert (with_opening(result, opening(result, names), names, low, high) - result).abs().max() < (
+        1e-6
+    )
+    # what cannot be reached is approached, and a jaw at its limit opens no other shape
+    high[names.index("jawOpen")] = 0.1
+    closed = torch.zeros(1, len(names))
+    result = with_opening(closed, torch.tensor([30.0]), names, low, high)
+    assert float(result.sum()) == pytest.approx(0.1)
+
+
+def test_lips_of_a_recording_meet_where_they_are_closed(bundle):
+    names = bundle.expression_names
+    expression = torch.zeros(100, len(names))
+    expression[:, names.index("jawOpen")] = 0.3
+    assert float(meeting(expression, names)) == 0  # never closed: as the neutral face at most
+    expression[:5] = 0
+    expression[:5, names.index("mouthRollLower")] = 0.5
+    assert float(meeting(expression, names)) == pytest.approx(0.5 * OPENING_MM["mouthRollLower"])
 
 
 def test_larger_expressions_are_compressed_not_cut(bundle, avatar):

@@ -50,6 +50,20 @@ def test_zero_phase_calms_noise_and_keeps_blinks():
     torch.testing.assert_close(smooth.joints.norm(dim=-1), torch.ones(60, 2))
 
 
+def test_zero_phase_keeps_what_is_sudden():
+    """Lips that meet for two frames meet afterwards, too."""
+    _, rough, times = noisy()
+    jaw = NAMES.index("jawOpen")
+    generator = torch.Generator().manual_seed(1)
+    rough.expression[:, jaw] = 0.4 + 0.01 * torch.randn(60, generator=generator)
+    rough.expression[30:32, jaw] = 0.0
+    smooth = zero_phase(rough, times, NAMES, 0.3).expression[:, jaw]
+    assert float(smooth[30:32].max()) < 0.03
+    quiet = torch.cat([smooth[:20], smooth[40:]]).diff(n=2).square().mean()
+    before = torch.cat([rough.expression[:20, jaw], rough.expression[40:, jaw]]).diff(n=2)
+    assert float(quiet) < 0.5 * float(before.square().mean())
+
+
 def test_zero_phase_has_no_lag():
     """Backwards in time it does the very same, and a symmetric peak stays where it is."""
     _, rough, times = noisy()

@@ -40,11 +40,11 @@ export function turnEyes(facts, state) {
   return state;
 }
 
-/** Coefficients kept to what the avatar has seen, by a soft limit at 1.4 times the largest; 0.25 at least. */
+/** Coefficients as they are within the avatar's range (0.18 at least), and bent to stay within 1.4 times it beyond. */
 export function limited(facts, expression) {
   return expression.map((value, e) => {
-    const limit = Math.max(1.4 * facts.expression_range[1][e], 0.25);
-    return value <= 0 ? 0 : limit * Math.tanh(value / limit);
+    const high = Math.max(facts.expression_range[1][e], 0.18), room = 0.4 * high;
+    return value <= high ? Math.max(value, 0) : high + room * Math.tanh((value - high) / room);
   });
 }
 
