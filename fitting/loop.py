@@ -16,6 +16,7 @@ from torch import Tensor
 
 from likeness.fitting import checkpoint, memory, objective
 from likeness.fitting.avatars import AVATARS, AvatarModel, AvatarShape, TrainingStates
+from likeness.fitting.binding import Binder
 from likeness.fitting.checkpoint import Progress
 from likeness.fitting.config import FitConfig
 from likeness.fitting.densify import DENSIFIERS
@@ -159,11 +160,14 @@ def fit(
     optimizer = make_optimizer(avatar, config.optimizer)
     densifier = DENSIFIERS[config.densifier](config.densify)
     batches = _Batches(capture, frames, config, device, seed)
+    binder = None if avatar.rig is None else Binder(capture)
     progress, unread, last_save = Progress(), Unread(), time.monotonic()
     read_every = 1 if torch.device(device).type == "cpu" else _READ_EVERY
     if checkpoint_path is not None and checkpoint_path.exists():
         progress = checkpoint.load(checkpoint_path, avatar, optimizer, densifier)
         log.info("resuming at iteration %d", progress.step)
+    elif binder is not None:
+        binder.bind(avatar)
 
     def save() -> None:
         unread.read()
@@ -203,6 +207,8 @@ def fit(
         if (surgery := densifier.plan(nominal, avatar, batch.generator)) is not None:
             operate(avatar, optimizer, surgery)
             memory.release_pages()
+        if binder is not None:
+            binder.after_step(avatar, progress.step, surgery is not None)
 
         progress.step += 1
         progress.seconds += budget.clock() - started
@@ -221,6 +227,8 @@ def fit(
             save()
             last_save = time.monotonic()
     save()
+    if binder is not None:
+        binder.bind(avatar)
     for listener in listeners:
         listener.on_end(avatar)
     return avatar

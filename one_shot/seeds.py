@@ -9,6 +9,7 @@ from torch import Tensor
 
 from likeness.head_models import shaped_head
 from likeness.head_models.base import ShapedHead
+from likeness.head_models.surface import bind_to_skin
 from likeness.one_shot import weights
 from likeness.one_shot.infer import predict
 from likeness.one_shot.inputs import SourceImage
@@ -20,7 +21,6 @@ from likeness.scene.frame_images import FrameStore
 from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.seeding.config import SeedingConfig
-from likeness.seeding.off_mesh import bind_to_nearest_vertices
 
 _MIN_OPACITY = 0.05
 _YAW_QUANTILES = (0.05, 0.95)  # of the training frames, that sources are spread between
@@ -114,7 +114,7 @@ def _unprojected(
         growth = float((cover.sum() / cover[drawn].sum()).sqrt())
         chosen = chosen[drawn].sort().values
     chosen = chosen[:most]
-    rig = bind_to_nearest_vertices(head, cloud.means[chosen], shapes)
+    rig = bind_to_skin(head, cloud.means[chosen], shapes)
     return _part(prediction, chosen, rig, growth)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likeness.fitting.binding import bound_distances
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.evaluation import Evaluation, evaluate, headline
 from likeness.fitting.images import error_map, to_uint8
@@ -179,6 +180,7 @@ def measure_run(
             **{key: baseline[key] for key in figures},
         },
         "seconds": {"preprocess": capture.report.get("seconds", {}).get("total"), **result.seconds},
+        "mm_from_bound_place": bound_distances(bundle.avatar, capture),
         **facts(run, bundle, result.notes, device),
         **(extra or {}),
     }

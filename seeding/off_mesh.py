@@ -9,11 +9,11 @@ from torch import Tensor
 
 from likeness.head_models import shaped_head
 from likeness.head_models.base import ShapedHead
+from likeness.head_models.surface import bind_to_skin
 from likeness.renderers.mesh import rasterize_camera
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
-from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.scene.transforms import invert_transform, transform_points
 from likeness.seeding.config import SeedingConfig
@@ -21,7 +21,6 @@ from likeness.seeding.mesh import evenly_spread, mesh_seeds, round_cloud
 
 # metres, head frame: the depth that hair outlines lie at
 _SKULL_CENTRE = torch.tensor([0.0, 0.0, -0.09])
-_RIG_REACH_M = 0.015  # how far off the mesh expressions still move things
 _GRID = 4  # pixels between candidates
 
 
@@ -43,7 +42,7 @@ def matte_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, see
     # Candidates are dense; the ones drawn must cover the same area.
     sizes = sizes[drawn] * (len(points) / count) ** 0.5
     cloud = round_cloud(points[drawn], colours[drawn], sizes, config.opacity)
-    rig = bind_to_nearest_vertices(head, points[drawn], first.rig.shapes)
+    rig = bind_to_skin(head, points[drawn], first.rig.shapes)
     return Seeds.cat([first, Seeds(cloud, weights[drawn], rig)])
 
 
@@ -79,22 +78,6 @@ def sample_off_mesh(
         weights = torch.where(below, 0.03, 0.95)
         parts.append((points, image[ys, xs], size.expand(len(points)), weights))
     return tuple(torch.cat(column) for column in zip(*parts))
-
-
-def bind_to_nearest_vertices(
-    head: ShapedHead, points: Tensor, shapes: Tensor | None = None
-) -> RigBinding:
-    """Points [N, 3] beside the mesh bound to its three nearest vertices, the weaker the further off
-    they are. shapes: those of the rig, unless they are the head's own."""
-    from scipy.spatial import KDTree
-
-    distances, vertices = KDTree(head.vertices.numpy()).query(points.numpy(), k=3)
-    distances = torch.from_numpy(distances).float()
-    weights = 1 / distances.clamp_min(1e-4)
-    reach = torch.exp(-((distances[:, :1] / _RIG_REACH_M) ** 2))
-    weights = weights / weights.sum(-1, keepdim=True) * reach
-    shapes = head.expression_shapes() if shapes is None else shapes
-    return RigBinding(shapes, torch.from_numpy(vertices).long(), weights)
 
 
 def _depth_of(camera: Camera, point: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from likeness.head_models.base import HeadMesh, ShapedHead
+from likeness.head_models.surface import bind_to_skin
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.seeds import Seeds
 from likeness.scene.transforms import invert_transform, transform_points
-from likeness.seeding.off_mesh import bind_to_nearest_vertices
 from likeness.seeding.source_view import SourceView
 from likeness.seeding.unprojection.cells import cell_means, divide
 from likeness.seeding.unprojection.patches import OPACITY, SPREAD, flat_cloud
@@ -42,7 +42,7 @@ def shell_seeds(view: SourceView, head: ShapedHead, shapes: torch.Tensor, count:
             thick = thickness[y, x] > 0.004
             x, y, sides = x[thick], y[thick], sides[thick]
         cloud = _patches(view, x, y, sides, depth + sign * thickness)
-        rig = bind_to_nearest_vertices(head, cloud.means, shapes)
+        rig = bind_to_skin(head, cloud.means, shapes)
         parts.append(Seeds(cloud, 1 - torch.from_numpy(body[y, x]).float(), rig))
     return Seeds.cat(parts)
 

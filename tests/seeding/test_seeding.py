@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from likeness.head_models import HEAD_MODELS, shaped_head
+from likeness.head_models.surface import bind_to_skin
 from likeness.ops.harmonics import C0
 from likeness.scene.frame_images import FrameStore
 from likeness.seeding.config import SeedingConfig
 from likeness.seeding.mesh import mesh_seeds
-from likeness.seeding.off_mesh import bind_to_nearest_vertices
 from tests import toys
 
 
@@ -21,7 +21,7 @@ def test_what_is_far_from_the_mesh_does_not_move(tmp_path):
     capture = toys.make_capture(tmp_path, frames=4, size=32, test=1)
     surface = HEAD_MODELS["anny"]().template[:1]
     points = torch.cat([surface, surface + torch.tensor([0.0, 0.5, 0.5])])
-    sums = bind_to_nearest_vertices(shaped_head(capture), points).weights.sum(-1)
+    sums = bind_to_skin(shaped_head(capture), points).weights.sum(-1)
     assert sums[0] > 0.99 and sums[1] < 1e-3
 
 
