@@ -150,8 +150,8 @@ def text(rows: Sequence[dict[str, Any]], parts: bool) -> str:
                 mean = {column: _mean(row[column] for row in group) for column in columns}
                 cells.append(_cells("mean", mean, columns))
             lines += ["", f"{title}.", "", table(head, cells)]
-            distances = [(row["name"], row["bound_mm"]) for row in group if row.get("bound_mm")]
-            if distances:
+            distances = [(row["name"], row["mm_from_bound_place"]) for row in group]
+            if any(found for _, found in distances):
                 lines += ["", _bound(distances)]
         if group and parts:
             lines += ["", _parts(group)]
@@ -176,13 +176,14 @@ def _parts(rows: Sequence[dict[str, Any]]) -> str:
     return table(["group", *regions, "lips"], cells)
 
 
-def _bound(distances: Sequence[tuple[str, dict[str, list[float]]]]) -> str:
+def _bound(distances: Sequence[tuple[str, dict[str, dict[str, float]]]]) -> str:
     """Millimetres between Gaussians and where they are bound, median/95th percentile."""
     parts = list(dict.fromkeys(part for _, found in distances for part in found))
-    cells = [
-        [name, *("/".join(f"{v:.1f}" for v in found[p]) if p in found else "–" for p in parts)]
-        for name, found in distances
-    ]
+
+    def cell(found: dict[str, float] | None) -> str:
+        return "–" if found is None else f"{found['median']:.1f}/{found['p95']:.1f}"
+
+    cells = [[name, *(cell(found.get(part)) for part in parts)] for name, found in distances]
     return "Gaussians from where they are bound, mm, median/95th percentile.\n\n" + table(
         ["fit", *parts], cells
     )

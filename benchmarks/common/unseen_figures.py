@@ -18,6 +18,7 @@ from benchmarks.common import openings
 from benchmarks.common.fits import Fit, fitted, fitting_device
 from benchmarks.common.unseen_people import CALM, Label, in_tracked_frames, load_person
 from likeness.fitting import metrics
+from likeness.fitting.binding import bound_distances
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.evaluation import MAX_PSNR, finite
 from likeness.fitting.flip import flip
@@ -100,7 +101,8 @@ def figures(fit: UnseenFit) -> dict[str, Any]:
     bundle, cost = fitted(fit, capture)
     if fit.pictures is not None:
         bundle.save(fit.pictures / "bundle")
-    return {**measured(bundle, test, fit.pictures), **binding_distances(bundle, capture), **cost}
+    distances = bound_distances(bundle.avatar, capture)
+    return {**measured(bundle, test, fit.pictures), "mm_from_bound_place": distances, **cost}
 
 
 def measured(bundle: AvatarBundle, test: Test, pictures: Path | None = None) -> dict[str, Any]:
@@ -205,38 +207,6 @@ def headline(found: Mapping[str, Any]) -> dict[str, float | None]:
     for group in (CALM, "view20", "view30", "view45"):
         line[group] = groups[group]["full"]["psnr"] if group in groups else None
     return line | {name: ratios[name] for name in ("lips", "width", "gap", "lids", "missed")}
-
-
-def binding_distances(bundle: AvatarBundle, capture: Capture) -> dict[str, Any]:
-    """``bound_mm``: median and 95th percentile of how far Gaussians on the mesh are from the place
-    on it that moves them, by its part; skin near the mouth is ``lips``. Nothing where none are
-    bound."""
-    from likeness.head_models import HEAD_MODELS
-    from likeness.head_models.landmarks import LIPS
-
-    rig = bundle.avatar.rig
-    if rig is None:
-        return {}
-    model = HEAD_MODELS[bundle.head_model]()
-    head = model.shaped(capture.identity)
-    weights, vertices = rig.weights.cpu(), rig.vertices.cpu()
-    means = dict(bundle.avatar.per_gaussian)["means"].detach().cpu()
-    on_mesh = weights.sum(1) > 0.99
-    place = (head.vertices[vertices] * weights[..., None]).sum(1)
-    nearest = vertices.gather(1, weights.argmax(1, keepdim=True))[:, 0]
-    part = model.vertex_part[nearest]
-    mm = 1000 * (means - place).norm(dim=1)
-    lips = model.landmark_vertices(head.vertices)[list(LIPS)]
-    near = torch.cdist(place, lips).amin(1) < 0.01
-    skin = part == model.part_names.index("skin")
-    masks = {name: part == k for k, name in enumerate(model.part_names)}
-    masks |= {"skin": skin & ~near, "lips": skin & near}
-    found = {}
-    for name, mask in masks.items():
-        values = mm[mask & on_mesh]
-        if len(values):
-            found[name] = [round(float(values.quantile(q)), 2) for q in (0.5, 0.95)]
-    return {"bound_mm": found}
 
 
 # ---- sheets
