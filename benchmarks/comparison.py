@@ -72,6 +72,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "full resolution throughout": ("schedule.half_resolution_until=0",),
     "without base appearance": ("headgas.base_appearance=false",),
     "coefficients without limits": ("headgas.limited=false",),
+    "a basis for every coefficient": ("headgas.expression_codes=0",),
     "step sizes of a long fit": ("schedule.short_fit_exponent=0",),
 }
 NO_PERCEPTUAL = "without perceptual loss"

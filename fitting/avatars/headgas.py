@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ from likeness.scene.cloud import GaussianCloud
 from likeness.scene.extent import SCENE_RADIUS_M
 from likeness.scene.head_state import HeadState
 from likeness.scene.seeds import Seeds
+from likeness.scene.tensor_files import Array
 from likeness.scene.transforms import multiply_quats, rotvecs_to_quats
 
 # what outputs of 1 of the network stand for
@@ -84,12 +85,12 @@ class HeadGaSConfig(AvatarConfig):
     instead ("w/ Δ(μ, R)"). everything: colour, opacity, μ, R and scale ("change all"). Bundles of
     earlier versions may say all: everything but scales."""
     expression_codes: CountOrZero = 0
-    """Blend by so many principal components of the training expressions instead of all
-    coefficients; 0: all."""
+    """Blend by so many principal components of the training expressions, each kept to the range
+    seen, instead of all coefficients; 0: all."""
     limited: bool = False
-    """Bases and network see coefficients only as far as the training frames had them: what was
-    never seen moves Gaussians by the rig alone, and invents no colours. (``expression_codes`` are
-    always kept to the range seen.)"""
+    """Bases and network (and ``expression_codes``) see coefficients only as far as the training
+    frames had them: what was never seen moves Gaussians by the rig alone, and invents no
+    colours."""
     base_appearance: bool = False
     """Each Gaussian has its own colour and opacity, to which the MLP's output is added; starts from
     the seeds."""
@@ -107,6 +108,7 @@ class HeadGaS(AvatarModel):
     code_mean: Tensor
     code_projection: Tensor
     code_limits: Tensor
+    expression_limits: Tensor
 
     def __init__(self, config: HeadGaSConfig, shape: AvatarShape) -> None:
         super().__init__(config, shape)
@@ -118,6 +120,9 @@ class HeadGaS(AvatarModel):
         if config.expression_codes or config.limited:
             limits = torch.tensor([[0.0], [1.0]]).repeat(1, codes)
             self.register_buffer("code_limits", limits)
+        if config.expression_codes and config.limited:
+            self.register_buffer("expression_limits", _unlimited(expressions))
+            self.register_load_state_dict_pre_hook(_unlimited_where_missing)
         coefficients = spherical_harmonics.num_coefficients(config.sh_degree)
         self._sizes = self._output_sizes(coefficients)
         outputs = sum(self._sizes.values())
@@ -173,8 +178,9 @@ class HeadGaS(AvatarModel):
         expressions = states.expressions
         if config.expression_codes:
             self._fit_codes(expressions)
-        elif config.limited:
-            self.code_limits.copy_(torch.stack([expressions.amin(0), expressions.amax(0)]))
+        if config.limited:
+            limits = self.expression_limits if config.expression_codes else self.code_limits
+            limits.copy_(torch.stack([expressions.amin(0), expressions.amax(0)]))
 
     def _fit_codes(self, expressions: Tensor) -> None:
         """Principal components of the training expressions, each of unit deviation at the largest
@@ -193,12 +199,20 @@ class HeadGaS(AvatarModel):
     def codes(self, state: HeadState) -> Tensor:
         """What the features are blended by, [*b, B]: expression coefficients, or their codes,
         clamped to those seen."""
-        codes = state.expression
-        if self.config.expression_codes:
+        codes, config = state.expression, self.config
+        if config.expression_codes:
+            if config.limited:
+                codes = codes.clamp(self.expression_limits[0], self.expression_limits[1])
             codes = (codes - self.code_mean) @ self.code_projection
-        elif not self.config.limited:
+        elif not config.limited:
             return codes
         return codes.clamp(self.code_limits[0], self.code_limits[1])
+
+    def declared(self, prefix: str = "") -> dict[str, Array]:
+        declared, name = super().declared(prefix), f"{prefix}expression_limits"
+        if name in declared:
+            declared[name] = dataclasses.replace(declared[name], optional=True)
+        return declared
 
     def constants(self) -> dict[str, Tensor]:
         constants = super().constants()
@@ -278,6 +292,16 @@ class HeadGaS(AvatarModel):
         if "basis" in p:
             penalties["basis"] = p["basis"].square().mean()
         return penalties
+
+
+def _unlimited(expressions: int) -> Tensor:
+    """Limits [2, E] that no coefficient reaches."""
+    return torch.tensor([[-1e3], [1e3]]).repeat(1, expressions)
+
+
+def _unlimited_where_missing(avatar: HeadGaS, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Before a state is loaded: earlier versions limited codes alone, not what they are made of."""
+    state.setdefault(f"{prefix}expression_limits", _unlimited(avatar.num_expressions))
 
 
 def _make_mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:

@@ -56,6 +56,7 @@ SWITCHES = [
     {"changes": "everything", "blending": "parameters"},
     {"expression_codes": 6},
     {"limited": True},
+    {"expression_codes": 6, "limited": True},
     {"base_appearance": True},
     {"sh_degree": 0},
 ]
@@ -123,6 +124,27 @@ def test_codes_are_clamped_to_what_training_showed():
     inside = avatar.codes(seen)
     raw = (seen.expression - avatar.code_mean) @ avatar.code_projection
     torch.testing.assert_close(inside, raw)  # the training frames themselves are not clamped
+
+
+def test_codes_of_limited_coefficients_are_those_of_the_nearest_expression_seen():
+    avatar = make("headgas", expression_codes=6, limited=True)
+    seen, beyond = toys.random_states((30,)), toys.random_states(())
+    most = beyond.map(torch.clone)
+    most.expression.copy_(seen.expression.amax(0))
+    beyond.expression.fill_(40.0)
+    torch.testing.assert_close(avatar.codes(beyond), avatar.codes(most))
+    raw = (seen.expression - avatar.code_mean) @ avatar.code_projection
+    torch.testing.assert_close(avatar.codes(seen), raw)
+
+
+def test_avatars_of_versions_that_limited_codes_alone_still_load():
+    old = make("headgas", expression_codes=6)
+    new = make("headgas", expression_codes=6, limited=True)
+    assert new.declared("avatar.")["avatar.expression_limits"].optional
+    new.load_state_dict(old.state_dict())
+    state = toys.random_states(())
+    state.expression.mul_(30)
+    torch.testing.assert_close(new.codes(state), old.codes(state))
 
 
 @pytest.mark.parametrize("frequencies", [0, 1, 4])
