@@ -9,8 +9,8 @@ images and at the avatar's. Of lips (opening), mouth (width), lids, brows and ga
 the face's own size: the range between two percentiles, the avatar's over the driver's (1: it
 arrives whole), and the correlation; – where the driver hardly moves. closed: of the frames in which
 the driver's lips are closed, those in which the avatar's are. flicker: trembling of landmarks, and
-of the pixels of the face, over the driver's own. identity: 0 where the driven face at rest has its
-own person's shape, 1 where it is as far from it as the driver's.
+of the pixels of the face, over the driver's own, while the driver's face is calm. identity: 0 where
+the driven face at rest has its own person's shape, 1 where it is as far from it as the driver's.
 
 "self" drives each avatar by its own capture, measured on the frames that no fit has seen: the upper
 bound. Finished pairs are kept in --out, so that the same command resumes.
@@ -180,13 +180,15 @@ def measure(
         face_motion.stabilised(clip.points[mask]) for clip, mask in ((ours, both), (own, own.found))
     )
     face_driver, maps_driver = face_motion.stabilised(theirs.points[both])
+    calm = face_motion.calm(face_driver)
     row |= {
         "features": face_motion.transferred(face_driver, face),
         "closed": face_motion.lips_closed(face_driver, face),
-        "flicker": face_motion.flicker(face_driver, face),
+        "flicker": face_motion.flicker(face_driver, face, calm),
         "pixel_flicker": face_motion.flicker(
             face_motion.crops([theirs.images[i] for i in index], maps_driver),
             face_motion.crops([ours.images[i] for i in index], maps),
+            calm,
         ),
         "identity": None if itself else face_motion.identity_distance(face_own, face_driver, face),
     }

@@ -79,8 +79,21 @@ def test_lips_are_closed_where_the_drivers_are():
 
 def test_flicker_is_what_trembles_beyond_the_driver():
     driver = seen(performance(1.0, 0.002))
-    assert face_motion.flicker(driver, driver) == 1
-    assert face_motion.flicker(driver, seen(performance(1.0, 0.006))) == pytest.approx(3, rel=0.2)
+    calm = face_motion.calm(driver)
+    assert len(calm) == T - 2 and abs(calm.mean() - 0.5) < 0.02
+    assert face_motion.flicker(driver, driver, calm) == 1
+    trembling = face_motion.flicker(driver, seen(performance(1.0, 0.006)), calm)
+    assert trembling == pytest.approx(3, rel=0.2)
+
+
+def test_sudden_expressions_are_no_flicker():
+    clean = performance(1.0, 0.002)
+    sudden = clean.copy()
+    sudden[40:42, 14, 1] += 3.0
+    driver = seen(sudden)
+    assert face_motion.flicker(driver, seen(clean), face_motion.calm(driver)) == pytest.approx(
+        1, abs=0.05
+    )
 
 
 def test_identity_is_the_shape_at_rest():

@@ -102,10 +102,18 @@ def lips_closed(driver: np.ndarray, avatar: np.ndarray) -> float | None:
     return None if closed.sum() < 3 else float((ours[closed] < AJAR_LIPS).mean())
 
 
-def flicker(driver: np.ndarray, avatar: np.ndarray) -> float:
+def calm(driver: np.ndarray) -> np.ndarray:
+    """[T - 2] whether the face [T, 478, 2] moves less around a moment than in half of the others:
+    what trembles there is no expression."""
+    steps = np.pad(np.abs(np.diff(driver, axis=0)).mean((1, 2)), 1, mode="edge")
+    moved = np.lib.stride_tricks.sliding_window_view(steps, 4).mean(-1)
+    return moved <= np.median(moved)
+
+
+def flicker(driver: np.ndarray, avatar: np.ndarray, when: np.ndarray) -> float:
     """Root mean square of the second difference in time of the avatar's sequence [T, ...] over that
-    of the driver's: what trembles from frame to frame."""
-    energy = [float((np.diff(x, 2, axis=0) ** 2).mean()) for x in (driver, avatar)]
+    of the driver's: what trembles from frame to frame, at the moments ``when`` [T - 2]."""
+    energy = [float((np.diff(x, 2, axis=0)[when] ** 2).mean()) for x in (driver, avatar)]
     return (energy[1] / max(energy[0], 1e-20)) ** 0.5
 
 

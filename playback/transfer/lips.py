@@ -4,6 +4,8 @@ meet."""
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,7 @@ OPENING_MM = {
 }
 JAW, CLOSE = "jawOpen", "mouthClose"
 _MET = 0.02  # of a clip's frames, the part in which the lips meet at least
+_ENOUGH_MM = 1e-3
 _ROUNDS = 4  # of the correction: each round stops at most some coefficients at their limits
 
 
@@ -42,6 +45,7 @@ def has_lips(names: tuple[str, ...]) -> bool:
     return JAW in names and CLOSE in names
 
 
+@functools.cache
 def effects(names: tuple[str, ...]) -> Tensor:
     """[E] millimetres for each of some expressions."""
     return torch.tensor([OPENING_MM.get(name, 0.0) for name in names])
@@ -85,6 +89,8 @@ def with_opening(
     of_jaw[[jaw, close]] = True
     for _ in range(_ROUNDS):
         missing = (wanted - opening(expression, names))[..., None]
+        if float(missing.abs().max()) < _ENOUGH_MM:
+            break
         free = torch.where(by * missing > 0, expression < high, expression > low)
         # a jaw that is wholly undone closes nothing more
         undone = (expression[..., close] >= expression[..., jaw])[..., None] & of_jaw

@@ -1,6 +1,6 @@
 """Smoothing of states in time: without lag for recordings, causal for live use. Blinks are left as
-they are: they last a few frames, and a filter would leave the eye ajar. What else is sudden in a
-recording, such as lips that meet, is left by how far it stands out of the noise."""
+they are: they last a few frames, and a filter would leave the eye ajar. What else is sudden, such
+as lips that meet, is left by how far it stands out of the noise."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from likeness.playback.transfer.lips import has_lips, opening, with_opening
 from likeness.playback.transfer.retarget import BLINKS
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import (
@@ -23,7 +24,7 @@ from likeness.scene.transforms import (
     rotvecs_to_quats,
 )
 
-_NOISE = 2.0  # times the usual energy of what smoothing takes away: all of that is noise
+_NOISE = 10.0  # times the usual energy of what smoothing takes away: so much is noise
 _GAP = 2.5  # steps between frames from which on they do not belong together
 
 
@@ -99,6 +100,8 @@ class OneEuroConfig:
     translation_cutoff: float = 1.2
     translation_slope: float = 60.0
     speed_cutoff: float = 1.0
+    lips_noise_mm: float = 1.0
+    """Changes of the lips' opening that are well above this pass as they are."""
 
 
 class CausalSmoother:
@@ -106,8 +109,9 @@ class CausalSmoother:
     weak in fast motion. Its output depends on the past alone."""
 
     def __init__(self, names: tuple[str, ...], config: OneEuroConfig = OneEuroConfig()) -> None:
+        self._names, self._config = names, config
         self._blink = torch.tensor([name in BLINKS for name in names])
-        self._config = config
+        self._opening: Tensor | None = None
         self._last: HeadState | None = None
         self._time_s = 0.0
         self._speeds: dict[str, Tensor] = {}
@@ -122,7 +126,7 @@ class CausalSmoother:
         c = self._config
         faces = last.expression, state.expression
         rates = c.expression_cutoff, c.expression_slope
-        expression = self._vector("expression", *faces, step, *rates)
+        expression = self._lips(self._vector("expression", *faces, step, *rates), state, step)
         self._last = HeadState(
             torch.where(self._blink, state.expression, expression),
             self._rotation("joints", last.joints, state.joints, step),
@@ -133,6 +137,19 @@ class CausalSmoother:
             ),
         )
         return self._last
+
+    def _lips(self, smooth: Tensor, state: HeadState, step: float) -> Tensor:
+        """Coefficients [E] whose lips follow the state's, sudden changes at once."""
+        names = self._names
+        if not has_lips(names):
+            return smooth
+        new = opening(state.expression, names)
+        last = new if self._opening is None else self._opening
+        sudden = 1 - (self._config.lips_noise_mm / (new - last).abs().clamp_min(1e-6)).square()
+        share = _share(torch.full_like(new, self._config.expression_cutoff), step)
+        self._opening = last + torch.maximum(share, sudden) * (new - last)
+        low, high = torch.zeros_like(smooth), torch.ones_like(smooth)
+        return with_opening(smooth[None], self._opening[None], names, low, high)[0]
 
     def _vector(
         self, name: str, last: Tensor, new: Tensor, step: float, cutoff: float, slope: float

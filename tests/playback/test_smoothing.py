@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 import torch
 
+from likeness.playback.transfer.lips import opening
 from likeness.playback.transfer.smoothing import CausalSmoother, zero_phase
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import make_transform, rotation_angles, rotvecs_to_matrices
@@ -62,6 +63,21 @@ def test_zero_phase_keeps_what_is_sudden():
     quiet = torch.cat([smooth[:20], smooth[40:]]).diff(n=2).square().mean()
     before = torch.cat([rough.expression[:20, jaw], rough.expression[40:, jaw]]).diff(n=2)
     assert float(quiet) < 0.5 * float(before.square().mean())
+
+
+def test_live_lips_meet_at_once():
+    states, times = toys.performance()
+    speaking = torch.full_like(states.expression, 0.0)
+    jaw = NAMES.index("jawOpen")
+    generator = torch.Generator().manual_seed(1)
+    speaking[:, jaw] = 0.3 + 0.004 * torch.randn(40, generator=generator)
+    speaking[20:22, jaw] = 0.0
+    smoother = CausalSmoother(NAMES)
+    states = dataclasses.replace(states, expression=speaking)
+    smooth = torch.stack([smoother(states[i], float(times[i])).expression for i in range(40)])
+    lips, raw = opening(smooth, NAMES), opening(speaking, NAMES)
+    assert float(lips[20:22].max()) < 0.5 and float((lips - raw)[22:].abs().max()) < 0.7
+    assert float(lips[5:20].diff(n=2).std()) < 0.5 * float(raw[5:20].diff(n=2).std())
 
 
 def test_zero_phase_has_no_lag():
