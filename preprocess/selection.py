@@ -12,6 +12,10 @@ from likeness.preprocess.landmarks import eye_distances, face_widths
 from likeness.preprocess.scan import Scan
 from likeness.preprocess.shots import ShotConfig, Shots, find_shots, moved
 
+_REFERENCES = 800  # frames that all others are compared with
+_ALIKE = 0.01  # of these: as many are alike
+_LEAST_RARE = 0.25  # what is most common keeps at least this part of its share
+
 
 @dataclasses.dataclass(frozen=True)
 class SelectionConfig:
@@ -98,17 +102,37 @@ def select(
     return _make(scan, chosen[keep], dropped, shots, width, height, int(frames[0]))
 
 
-def thin(selection: Selection, min_frames: int, max_frames: int) -> Selection:
-    """Every n-th frame, so that at most ``max_frames`` remain; where that leaves fewer than
-    ``min_frames``, as many as may remain, as evenly as can be. Nothing is left out of fewer than
-    ``max_frames``."""
+def thin(selection: Selection, max_frames: int) -> Selection:
+    """At most ``max_frames`` frames, chosen for variety: closer in time where views and expressions
+    are rare, further apart where many frames are alike (``rarity``)."""
     count = len(selection.frames)
     if count <= max_frames:
         return selection
-    taken = np.arange(0, count, -(-count // max_frames))
-    if len(taken) < min_frames:
-        taken = np.linspace(0, count - 1, max_frames).round().astype(np.int64)
+    wanted = rarity(selection.points)
+    low, high = 0.0, 1.0 / wanted.min()
+    for _ in range(60):  # by how much: shares of at most 1 that sum up to max_frames
+        scale = 0.5 * (low + high)
+        low, high = (
+            (scale, high) if np.minimum(scale * wanted, 1).sum() < max_frames else (low, scale)
+        )
+    passed = np.floor(np.cumsum(np.minimum(high * wanted, 1)) + 0.5 - 1e-6)
+    taken = np.flatnonzero(np.diff(passed, prepend=0.0) > 0)[:max_frames]
     return selection.take(taken, "sampled down")
+
+
+def rarity(points: np.ndarray) -> np.ndarray:
+    """How far frames [T] with landmarks [T, L, 2] are from others like them: the distance to the
+    nearest _ALIKE of some hundred frames spread over the clip, of faces brought to one place and
+    size. 1 on average, nowhere below _LEAST_RARE."""
+    faces = points.astype(np.float32) - points.mean(1, keepdims=True, dtype=np.float32)
+    faces = (faces / np.sqrt(np.square(faces).sum((1, 2), keepdims=True))).reshape(len(faces), -1)
+    spread = np.linspace(0, len(faces) - 1, min(len(faces), _REFERENCES)).round().astype(np.int64)
+    others = faces[spread]
+    squares = np.square(faces).sum(1)[:, None] + np.square(others).sum(1) - 2 * faces @ others.T
+    nearest = min(1 + round(_ALIKE * len(spread)), len(spread) - 1)
+    distance = np.sqrt(np.partition(squares, nearest, 1)[:, nearest].clip(0))
+    mean = float(distance.mean())
+    return np.maximum(distance / mean, _LEAST_RARE) if mean > 1e-6 else np.ones(len(faces))
 
 
 def crowded(scan: Scan) -> float:

@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     text = "folder of the capture; unfinished work in it is resumed"
     option(parser, "--out", **DIR, required=True, help=text)
     command_line.add_preprocessing(parser)
-    text = "sample longer videos down evenly to this number of frames"
+    text = "use at most this number of frames of longer videos, chosen for variety"
     option(parser, "--max-frames", **COUNT, default=2000, help=text)
     text = "refuse videos with a smaller number of usable frames"
     option(parser, "--min-frames", **COUNT, default=30, help=text)

@@ -131,20 +131,32 @@ def test_no_face_at_all_gives_an_empty_selection():
     )
 
 
-def test_thinning_is_even():
-    chosen = thin(select(make_scan([[face(300, 200)]] * 50), WIDTH, HEIGHT), 10, 20)
-    assert chosen.frames.tolist() == list(range(0, 50, 3)) and chosen.dropped == {
-        "sampled down": 33
-    }
-    assert len(chosen.points) == len(chosen.confidence) == len(chosen.sharpness) == 17
-
-
-def test_thinning_leaves_as_many_as_are_needed():
+def test_thinning_is_even_where_nothing_happens():
     selected = select(make_scan([[face(300, 200)]] * 75), WIDTH, HEIGHT)
-    chosen = thin(selected, 30, 30)
-    assert len(chosen.frames) == 30 and chosen.dropped == {"sampled down": 45}
-    assert set(np.diff(chosen.frames).tolist()) == {2, 3}
-    assert len(thin(selected, 30, 60).frames) == 38 and len(thin(selected, 30, 75).frames) == 75
+    for count in (20, 30, 74):
+        chosen = thin(selected, count)
+        assert len(chosen.frames) == len(chosen.points) == len(chosen.sharpness) == count
+        assert chosen.dropped == {"sampled down": 75 - count}
+        steps = set(np.diff(chosen.frames).tolist())
+        assert steps <= {75 // count, 75 // count + 1}
+    assert len(thin(selected, 75).frames) == 75
+
+
+def test_thinning_keeps_what_is_rare():
+    """A face that stands still but for a short grimace, wherever and how large it is seen."""
+    rng = np.random.default_rng(1)
+    faces, grimace = [], range(400, 420)
+    for frame in range(600):
+        shape = SHAPE + 0.004 * rng.standard_normal(SHAPE.shape).astype(np.float32)
+        if frame in grimace:
+            shape[:40, 1] += 0.3 * np.sin(np.pi * (frame - 399.5) / 20)
+        place = np.array([300 + 0.05 * frame, 200], np.float32)
+        faces.append([shape * (100 + 0.02 * frame) + place])
+    chosen = thin(select(make_scan(faces), WIDTH, HEIGHT), 150)
+    kept = np.isin(list(grimace), chosen.frames)
+    assert len(chosen.frames) == 150 and kept.sum() >= 9  # evenly 5
+    # The rest is still there, without long gaps.
+    assert np.diff(chosen.frames).max() <= 9
 
 
 def test_scan_of_a_video_with_gaps_a_blur_and_a_cut(tmp_path):
