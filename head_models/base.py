@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from likeness.head_models.landmarks import CHIN
+from likeness.head_models.lids import LidClosure, lid_closure
 from likeness.head_models.sampling import face_normals, interpolate
 from likeness.scene.capture import Identity
 from likeness.scene.checks import check_shape
@@ -148,6 +149,13 @@ class HeadModel(TensorRecord):
         per_part = torch.tensor([values.get(name, other) for name in self.part_names])
         return per_part[self.face_part]
 
+    @cached_property
+    def lid_closure(self) -> LidClosure:
+        """How the blinks adapt to a person."""
+        return lid_closure(
+            self.expression_names, self.expression_basis, self.template, self.landmark_vertices
+        )
+
     def landmark_vertices(self, field: Tensor) -> Tensor:
         """The landmarks' rows [*b, L, C] of a field over the vertices [*b, V, C]: positions, or any
         basis."""
@@ -201,6 +209,20 @@ class ShapedHead:
     vertices: Tensor
     joint_centers: Tensor
 
+    @cached_property
+    def blink_changes(self) -> Tensor:
+        """[*b, E', V, 3] metres by which this person's blinks differ from the model's (at
+        ``model.lid_closure.rows``), so that they close."""
+        model = self.model
+        return model.lid_closure.of_person(model.landmark_vertices(self.vertices))
+
+    @property
+    def expression_basis(self) -> Tensor:
+        """[E, V, 3] the model's with this person's blinks."""
+        basis = self.model.expression_basis.clone()
+        basis[list(self.model.lid_closure.rows)] += self.blink_changes
+        return basis
+
     @property
     def chin(self) -> Tensor:
         """The tip of the chin [*b, 3]."""
@@ -214,11 +236,10 @@ class ShapedHead:
         return torch.sigmoid((points[:, 1] - (self.chin[1] - 0.03)) / _NECK_BLEND_M)
 
     def expression_shapes(self) -> Tensor:
-        """[E, V, 3] metres at coefficient 1: the model's expressions, and eyeballs that rotate, to
+        """[E, V, 3] metres at coefficient 1: ``expression_basis``, and eyeballs that rotate, to
         first order, with the coefficients of gaze (which in the model itself move the lids alone).
         What Gaussians are bound to."""
-        model = self.model
-        shapes = model.expression_basis.clone()
+        model, shapes = self.model, self.expression_basis
         axes = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # yaw to the left, pitch up
         for eye in EYES:
             if f"eye_{eye}" not in model.joint_names:
@@ -242,9 +263,10 @@ class ShapedHead:
         model = self.model
         check_shape("HeadState", "expression", state.expression, (len(model.expression_names),))
         check_shape("HeadState", "joints", state.joints, (len(model.joint_names), 4))
-        shape = (model.capped(state.expression) @ model.expression_basis.flatten(1)).unflatten(
-            -1, (-1, 3)
-        )
+        expression = model.capped(state.expression)
+        shape = (expression @ model.expression_basis.flatten(1)).unflatten(-1, (-1, 3))
+        blinks = expression[..., list(model.lid_closure.rows)]
+        shape = shape + torch.einsum("...e,...evd->...vd", blinks, self.blink_changes)
         vertices = self.vertices + shape
         rotations = quats_to_matrices(normalize_quats(state.joints))
         for joint, index in enumerate(model.joint_vertices):

@@ -251,7 +251,8 @@ def _key(config: DemoConfig, model: HeadModel) -> str:
     images."""
     digest = hashlib.sha256(repr((_FORMAT_VERSION, dataclasses.asdict(config))).encode())
     here = Path(__file__).parent
-    for path in (*sorted(here.glob("*.py")), here.parent / "renderers" / "mesh_kernels.py"):
+    others = ("head_models/lids.py", "renderers/mesh_kernels.py")
+    for path in (*sorted(here.glob("*.py")), *(here.parent / name for name in others)):
         digest.update(path.read_bytes())
     for tensor in (model.template, model.identity_basis, model.expression_basis, model.uvs):
         digest.update(tensor.numpy().tobytes())

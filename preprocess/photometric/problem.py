@@ -84,7 +84,8 @@ class Problem:
             moving,
             lambda expression: model.capped(expression.clamp(0, 1)),
         )
-        at_landmarks = model.landmark_vertices(model.expression_basis)
+        shapes = model.shaped(capture.identity).expression_shapes()
+        at_landmarks = model.landmark_vertices(shapes)
         one, other = torch.tensor([*LID_PAIRS["left"], *LID_PAIRS["right"], *LIP_PAIRS]).T
         gaps_mm = 1000 * (at_landmarks[:, one] - at_landmarks[:, other]).flatten(1)
         # Costs that are squares, summed up as x^T C x: the mean over pairs of a gap's squared

@@ -52,7 +52,10 @@ def track_images(
         config = dataclasses.replace(
             CONFIG, identity_prior=_HELD, offset_prior=_HELD, offset_depth_prior=_HELD, snap_steps=0
         )
-        shaped = dataclasses.replace(model, template=model.shaped(identity).vertices)
+        head = model.shaped(identity)
+        shaped = dataclasses.replace(
+            model, template=head.vertices, expression_basis=head.expression_basis
+        )
     tracking = track(
         points, torch.ones(points.shape[:2]), K, shaped, 1 / _APART_S, config, times=times
     )

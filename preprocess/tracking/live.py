@@ -92,7 +92,8 @@ class LiveTracker:
 
     def __init__(self, model: HeadModel, K: Tensor, face: Face, config: TrackerConfig) -> None:
         landmarks = model.landmark_faces.shape[0]
-        self._rig: LandmarkRig = build_rig(model, torch.zeros(0, landmarks, 3), config)
+        rig = build_rig(model, torch.zeros(0, landmarks, 3), config)
+        self._rig: LandmarkRig = rig.of_person(face.neutral)
         self._names = tuple(model.expression_names)
         self._K, self.face, self._config = K.double(), face, config
         self._belongs = (face.neutral[list(IRISES), None] - face.centers).norm(dim=-1).argmin(-1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from likeness.head_models.base import HeadModel
 from likeness.head_models.landmarks import EYE_CORNERS, FEATURES, IRISES, NUM_LANDMARKS, OVAL
+from likeness.head_models.lids import LidClosure
 from likeness.preprocess.tracking.config import TrackerConfig
 
 # Expressions that landmarks do not show (tongueOut), or that follow the gaze (eyeLook*).
@@ -32,6 +33,7 @@ class LandmarkRig:
     control_names: [C]. jaw, close: positions of these two controls, or None.
     weights: [L] of the landmarks in pose and expression, summing to 1; zero at the irises, which
         tell of gaze alone.
+    lids: how the blinks adapt to a person, read at the landmarks.
     eye_distance: metres between the outer eye corners of the mean head.
     """
 
@@ -43,7 +45,15 @@ class LandmarkRig:
     jaw: int | None
     close: int | None
     weights: Tensor
+    lids: LidClosure
     eye_distance: float
+
+    def of_person(self, neutral: Tensor) -> LandmarkRig:
+        """From the template's rig that of a person with the landmarks [L, 3] at rest: with blinks
+        that close."""
+        expression = self.expression.clone()
+        expression[list(self.lids.rows)] += self.lids.of_person(neutral)
+        return dataclasses.replace(self, expression=expression)
 
     def neutral(self, coefficients: Tensor) -> Tensor:
         """The landmarks [L, 3] of the person with the shape coefficients [S], without
@@ -88,6 +98,9 @@ def build_rig(model: HeadModel, shape: Tensor, config: TrackerConfig) -> Landmar
         jaw=jaw,
         close=close,
         weights=_landmark_weights(expression, config),
+        lids=dataclasses.replace(
+            model.lid_closure, shapes=at_landmarks(model, model.lid_closure.shapes.double())
+        ),
         eye_distance=float((rest[EYE_CORNERS[0]] - rest[EYE_CORNERS[1]]).norm()),
     )
 

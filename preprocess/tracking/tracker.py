@@ -253,15 +253,17 @@ def _alternate(
     bar = tqdm(range(config.iterations), desc="tracking", unit="iteration", disable=not progress)
     for iteration in bar:
         full = iteration >= config.pose_iterations
+        neutral = rig.neutral(coefficients)
+        personal = rig.of_person(neutral)
         motion, energy, losses = step(
-            motion, rig.neutral(coefficients), rig, observed, config, move_expression=full
+            motion, neutral, personal, observed, config, move_expression=full
         )
         energies.append(energy + 0.5 * float((basis.prior * coefficients**2).sum()))
         bar.set_postfix_str(f"residual {float((2 * losses.median()).sqrt()):.2f} %")
         if not full:
             continue
         trust = frame_weights(losses, config)
-        coefficients = shape_step(coefficients, basis, motion, rig, observed, trust, config)
+        coefficients = shape_step(coefficients, basis, motion, personal, observed, trust, config)
         centers = model.shaped(_identity(coefficients, basis)).joint_centers.double()
         angles = gaze.gaze_step(
             angles, rig.neutral(coefficients), centers, motion, observed, config
@@ -290,7 +292,8 @@ def _snapped(
     eased = dataclasses.replace(basis, prior=prior)
     trust = torch.ones(len(observed), dtype=torch.float64)
     for _ in range(config.snap_steps):
-        coefficients = shape_step(coefficients, eased, motion, rig, observed, trust, config)
+        personal = rig.of_person(rig.neutral(coefficients))
+        coefficients = shape_step(coefficients, eased, motion, personal, observed, trust, config)
     return coefficients
 
 
