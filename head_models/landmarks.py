@@ -37,10 +37,11 @@ LID_PAIRS = {
 }
 """Points of the upper and lower lid that face each other; the middle pair first."""
 
-LIP_PAIRS = (
-    (13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (80, 88), (310, 318),  # height
-    (61, 291), (78, 308),  # width
-)
+LIP_HEIGHTS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (80, 88), (310, 318))
+"""Points of the inner borders of upper and lower lip that face each other; the middle pair
+first."""
+
+LIP_PAIRS = (*LIP_HEIGHTS, (61, 291), (78, 308))
 """Points of the lips whose distances say how wide the mouth is open and how broad it is."""
 
 EYE_WIDTHS = {"left": (263, 362), "right": (33, 133)}

@@ -49,7 +49,7 @@ class TrackerConfig:
     translation_smoothness: float = 3.0
     """The same for the position, in centimetres per frame."""
 
-    gap_weight: float = 6.0
+    gap_weight: float = 24.0
     """Weight of one lid or lip gap against one landmark: blinks and speech are small, but people
     see them first."""
 
@@ -82,6 +82,10 @@ class TrackerConfig:
 
     offset_modes: int = 200
     """Smooth modes of the offset field per axis."""
+
+    closed_lips_weight: float = 0.1
+    """Cost of the squared millimetres between the lips at rest. A mouth that is open in most frames
+    else becomes a part of the shape, which no expression can close."""
 
     snap_steps: int = 0
     """Last steps of the shape alone, with offsets that cost ``snap_relief`` of their prior: the

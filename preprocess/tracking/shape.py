@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from likeness.head_models.base import HeadModel
-from likeness.head_models.landmarks import IRISES
+from likeness.head_models.landmarks import IRISES, LIP_HEIGHTS
 from likeness.preprocess.tracking.config import TrackerConfig
 from likeness.preprocess.tracking.motion import Motion, Observations, robust_weights
 from likeness.preprocess.tracking.projection import project
@@ -90,6 +90,12 @@ def shape_step(
     flat = rows.reshape(-1, rows.shape[-1])
     matrix = flat.T @ (normal @ rows).reshape(flat.shape) + torch.diag(basis.prior)
     right = -(flat.T @ gradient.reshape(-1) + basis.prior * coefficients)
+    # At rest lips are closed; what opens them in most frames is an expression.
+    upper, lower = torch.tensor(LIP_HEIGHTS).T
+    heights = 1000 * (rows[upper, 1] - rows[lower, 1])  # [P, S] per unit
+    gaps = 1000 * (neutral[upper, 1] - neutral[lower, 1])
+    matrix += config.closed_lips_weight * heights.T @ heights
+    right -= config.closed_lips_weight * heights.T @ gaps
     return coefficients + torch.linalg.solve(matrix, right)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from likeness.head_models import HEAD_MODELS
+from likeness.head_models.landmarks import LIP_HEIGHTS
 from likeness.preprocess.tracking.config import TrackerConfig
 from likeness.preprocess.tracking.tracker import track
 from likeness.scene.capture import Identity
@@ -124,6 +125,31 @@ def test_coefficients_stay_in_bounds(model, tracked):
 def test_energy_goes_down(tracked):
     energy = np.array(tracked.energy[CONFIG.pose_iterations + 1 :])  # from where everything moves
     assert (np.diff(energy) < 0.02 * energy[:-1]).all() and energy[-1] < 0.9 * energy[0]
+
+
+def test_a_mouth_that_is_mostly_open_is_closed_at_rest(model, scene):
+    """Lips meet at coefficient 0, and part as far as the landmarks do."""
+    mostly_open = scene.states.expression.clone()
+    jaw = model.expression_names.index("jawOpen")
+    mostly_open[:, jaw] = 0.2 + 0.5 * mostly_open[:, jaw]
+    states = dataclasses.replace(scene.states, expression=mostly_open)
+    identity = Identity(torch.zeros(model.num_identity), 0 * model.template)
+    shown = model.shaped(identity).posed(states).landmarks()
+    K, pose = scene.K, states.T_world_head
+    tracking = track(project(shown, pose, K), torch.ones(FRAMES, 478), K, model, FPS)
+    person = model.shaped(tracking.identity)
+    upper, lower = torch.tensor(LIP_HEIGHTS).T
+    rest = model.landmark_vertices(person.vertices)
+    assert (rest[upper, 1] - rest[lower, 1]).abs().max() < 0.3e-3
+
+    def opening(points):
+        return (points[:, upper] - points[:, lower]).norm(dim=-1).mean(-1)
+
+    of_mesh = opening(person.posed(tracking.states).landmarks())
+    ratio = of_mesh / opening(shown) * (shown[:, 33] - shown[:, 263]).norm(dim=-1)
+    found = person.posed(tracking.states).landmarks()
+    ratio = ratio / (found[:, 33] - found[:, 263]).norm(dim=-1)
+    assert 0.95 < float(ratio.median()) < 1.05
 
 
 def test_the_reported_residual_is_that_of_the_model(model, scene, tracked):
