@@ -53,7 +53,7 @@ def culled(bundle: AvatarBundle, progress: bool = False, seed: int = 0) -> Avata
     ) as bar:
         errors = removal_errors(bundle, sample.taught, seed, bar.update)
     order, count = errors.argsort(), len(errors)
-    front, acted = some(sample.test), _acted(sample.taught)
+    front, acted = some(sample.test), _acted(bundle, sample.taught)
     shots = {"front": front, "acted": acted if len(acted) else front}
     expected = _images(bundle, shots)
     for share in SHARES:
@@ -93,10 +93,14 @@ def removal_errors(bundle: AvatarBundle, states: HeadState, seed: int = 0, progr
     return total / _PROBES
 
 
-def _acted(states: HeadState) -> HeadState:
-    """The strongest of the states at which one expression is alone."""
+def _acted(bundle: AvatarBundle, states: HeadState) -> HeadState:
+    """The strongest of the states at which one expression is alone: those that move most, where
+    there is a rig."""
     alone = torch.nonzero((states.expression != 0).sum(-1) == 1)[:, 0]
-    strength = states.expression[alone].abs().sum(-1)
+    strength = states.expression[alone].abs()
+    if (rig := bundle.avatar.rig) is not None:
+        strength = strength * rig.shapes.norm(dim=-1).sum(-1)
+    strength = strength.sum(-1)
     return states[alone[strength.argsort(descending=True)[:_ACTED]]]
 
 
