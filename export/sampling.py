@@ -14,7 +14,7 @@ from likeness.scene.head_state import HeadState
 KEEP_EVERY = 8  # one recorded frame in so many is held_out out, to measure on
 _MIN_COEFFICIENT = 0.02  # coefficients below this do not show
 _RECORDED, _KEPT = 300, 24  # at most
-_FRESH = 3  # expressions of any strength in a mixture of an avatar with a rig
+_FRESH = 3  # expressions of any strength in a mixture, where they were never seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,8 @@ def teaching_states(
 
     Recorded frames (evenly thinned), the neutral face, each expression alone at the ends of its
     plausible range, and mixtures of recorded frames, coefficient by coefficient, which part what
-    the recording only shows together; of an avatar with a rig, every other mixture has a few
-    expressions of any strength.
+    the recording only shows together; of an avatar that shows what it has not seen, every other
+    mixture has a few expressions of any strength.
     """
     recording = bundle.recording
     frames = torch.arange(len(recording))
@@ -49,7 +49,7 @@ def teaching_states(
     alone = _alone(bundle)
     alone = alone[: max(1, most - len(used))]
     count = max(0, most - len(used) - len(alone))
-    mixed = _mixed(recording[used], count, seed, bundle.avatar.rig is not None)
+    mixed = _mixed(recording[used], count, seed, bundle.shows_unseen)
     taught = HeadState.cat([recording[used], alone, mixed])
     weights = torch.cat(
         [torch.ones(len(used)), torch.full((len(alone),), 0.5), torch.full((len(mixed),), 0.5)]
@@ -76,9 +76,9 @@ def _alone(bundle: AvatarBundle) -> HeadState:
     return dataclasses.replace(repeated, expression=torch.stack(ends))
 
 
-def _mixed(recorded: HeadState, count: int, seed: int, rigged: bool) -> HeadState:
+def _mixed(recorded: HeadState, count: int, seed: int, unseen: bool) -> HeadState:
     """[count] states: each coefficient from one of two recorded frames, times a strength; poses
-    from a third. rigged: in every other one a few coefficients are anything up to 1."""
+    from a third. unseen: in every other one a few coefficients are anything up to 1."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw() -> Tensor:
@@ -88,7 +88,7 @@ def _mixed(recorded: HeadState, count: int, seed: int, rigged: bool) -> HeadStat
     # Beyond what the recording shows, too: who drives the avatar will go there.
     strength = 1.5 * torch.rand(count, 1, generator=generator)
     expression = torch.where(torch.rand(a.shape, generator=generator) < 0.5, a, b) * strength
-    if rigged:
+    if unseen:
         fresh = torch.rand(a.shape, generator=generator) < _FRESH / a.shape[1]
         fresh[1::2] = False
         expression = torch.where(fresh, torch.rand(a.shape, generator=generator), expression)

@@ -12,10 +12,9 @@ from likeness.fitting import networks
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
 from likeness.fitting.finetune import FREEDOM, can_finetune, finetune
-from likeness.fitting.loop import avatar_of
+from likeness.fitting.loop import avatar_of, make_seeds
 from likeness.fitting.recolouring import check_recolourable, recolour
 from likeness.fitting.run_directory import RunDirectory, versions
-from likeness.fitting.seedings import SEEDINGS
 from likeness.renderers import create
 from likeness.renderers.screen_refiner import Refinement
 from likeness.scene.capture import Capture
@@ -126,7 +125,7 @@ def fit_pictures(
     networks.require(config.networks, device)
     frames, seconds = FrameStore(capture, capture.train, device), {}
     start_s = time.perf_counter()
-    seeds = SEEDINGS[config.initializer](capture, frames, config.seeds, seed)
+    seeds = make_seeds(config, capture, frames, seed)
     avatar = avatar_of(seeds, config, capture, seed).to(device)
     seconds["seeds"] = round(time.perf_counter() - start_s, 3)
     notes = {"held_out": _NOTHING_HELD}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 import time
@@ -22,6 +23,7 @@ from likeness.fitting.config import FitConfig
 from likeness.fitting.densify import DENSIFIERS
 from likeness.fitting.figures import Figures, FitDivergedError, Unread
 from likeness.fitting.image_regions import head_box
+from likeness.fitting.inside import Inside, silence
 from likeness.fitting.objective import Perceptual
 from likeness.fitting.optimizers import make_optimizer, operate, set_rates
 from likeness.fitting.seedings import SEEDINGS
@@ -33,8 +35,10 @@ from likeness.scene.cloud import GaussianCloud
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import FrameStore
 from likeness.scene.head_state import HeadState
+from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.scene.to_device import to_device
+from likeness.seeding.inside import with_inside
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +112,15 @@ def create_avatar(
     config: FitConfig, capture: Capture, frames: FrameStore, seed: int
 ) -> AvatarModel:
     """A fresh avatar for a capture, started by the configured initializer."""
-    return avatar_of(
-        SEEDINGS[config.initializer](capture, frames, config.seeds, seed), config, capture, seed
-    )
+    return avatar_of(make_seeds(config, capture, frames, seed), config, capture, seed)
+
+
+def make_seeds(config: FitConfig, capture: Capture, frames: FrameStore, seed: int) -> Seeds:
+    """The configured initializer's seeds; those of a rigged avatar with the mouth's inside made
+    anew."""
+    seeds = SEEDINGS[config.initializer](capture, frames, config.seeds, seed)
+    rigged = config.avatar_config().anchoring.rigged
+    return with_inside(seeds, capture, frames, seed) if rigged else seeds
 
 
 def avatar_of(seeds: Seeds, config: FitConfig, capture: Capture, seed: int) -> AvatarModel:
@@ -161,6 +171,7 @@ def fit(
     densifier = DENSIFIERS[config.densifier](config.densify)
     batches = _Batches(capture, frames, config, device, seed)
     binder = None if avatar.rig is None else Binder(capture)
+    inside = None if avatar.rig is None else Inside(capture, frames, device)
     progress, unread, last_save = Progress(), Unread(), time.monotonic()
     read_every = 1 if torch.device(device).type == "cpu" else _READ_EVERY
     if checkpoint_path is not None and checkpoint_path.exists():
@@ -183,7 +194,12 @@ def fit(
         set_rates(optimizer, fraction, _stride(config, nominal, progress.step))
         avatar.advance(nominal)
         screen = densifier.wants_screen(nominal)
-        output, cloud = render(avatar, renderer, batch.state, batch.camera, config, screen=screen)
+        drawn = inside and functools.partial(
+            inside.drawn, frames=batch.frames, suited=progress.step % 2 == 0
+        )
+        output, cloud = render(
+            avatar, renderer, batch.state, batch.camera, config, screen=screen, drawn=drawn
+        )
         compare = perceptual if nominal >= config.objective.perceptual_from else None
         loss, terms, squared_error = objective.compute(
             config.objective,
@@ -202,6 +218,8 @@ def fit(
             unread.read()
         if progress.step % _FINITE_EVERY == 0:
             _check_gradients(avatar, progress.step)
+        if inside is not None and avatar.rig is not None and output.screen is not None:
+            silence(output.screen, inside.learns(cloud, avatar.rig, batch.frames))
         densifier.observe(output, cloud, max(batch.camera.width, batch.camera.height))
         optimizer.step()
         if (surgery := densifier.plan(nominal, avatar, batch.generator)) is not None:
@@ -209,6 +227,8 @@ def fit(
             memory.release_pages()
         if binder is not None:
             binder.after_step(avatar, progress.step, surgery is not None)
+        if inside is not None:
+            inside.limit(avatar)
 
         progress.step += 1
         progress.seconds += budget.clock() - started
@@ -229,6 +249,8 @@ def fit(
     save()
     if binder is not None:
         binder.bind(avatar)
+    if inside is not None:
+        inside.complete(avatar)
     for listener in listeners:
         listener.on_end(avatar)
     return avatar
@@ -300,13 +322,16 @@ def render(
     config: FitConfig,
     *,
     screen: ScreenRequest = False,
+    drawn: Callable[[GaussianCloud, RigBinding], GaussianCloud] | None = None,
 ) -> tuple[RenderOutput, GaussianCloud]:
-    """The renderings of states [*b] by cameras [*b] of the world, and the clouds that they show."""
+    """The renderings of states [*b] by cameras [*b] of the world, and the clouds that the avatar
+    gives. drawn: those of a rigged avatar as they are rendered; None: as they are."""
     if not config.schedule.expressions:
         state = state.expressionless()
     in_head = camera.in_frame(state.T_world_head)
     cloud = avatar(state, in_head.center)
-    return renderer.render(cloud, in_head, screen=screen), cloud
+    visible = cloud if drawn is None or avatar.rig is None else drawn(cloud, avatar.rig)
+    return renderer.render(visible, in_head, screen=screen), cloud
 
 
 def _stride(config: FitConfig, nominal: float, step: int) -> float:

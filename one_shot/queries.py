@@ -140,7 +140,7 @@ def _densities(model: HeadModel) -> Tensor:
 @functools.lru_cache(maxsize=2)
 def _ordered(head_model: str, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Faces [count], barycentrics [count, 3] and densities [count] in farthest-first order."""
-    from likeness.one_shot.farthest_first import farthest_first
+    from likeness.head_models.farthest_first import farthest_first
 
     model = HEAD_MODELS[head_model]()
     density, generator = _densities(model), torch.Generator().manual_seed(0)

@@ -32,12 +32,14 @@ _RIM_DEGREES = np.arange(0, 91, 6)
 class VertexColours:
     """rgb: [V, 3]. weight: [V] how surely it was seen, 0 where guessed. best: [V] the image that
     sees it best, or -1.
-    gains: [K, 3] what the images' colours are multiplied by, so that they agree."""
+    gains: [K, 3] what the images' colours are multiplied by, so that they agree. light: [3] the
+    light's colour over the usual one."""
 
     rgb: np.ndarray
     weight: np.ndarray
     best: np.ndarray
     gains: np.ndarray
+    light: np.ndarray
 
 
 def vertex_colours(head: ShapedHead, views: list[SourceView], front: int = 0) -> VertexColours:
@@ -53,9 +55,10 @@ def vertex_colours(head: ShapedHead, views: list[SourceView], front: int = 0) ->
     best = np.where(weight.max(0) > 0, weight.argmax(0), _nearest_view(head, views))
     seen = weight.max(0) > _MIN_WEIGHT
     rgb = np.take_along_axis(single * gains[:, None], weight.argmax(0)[None, :, None], 0)[0]
-    rgb = _guess(head, rgb, seen)
+    light = _light(head, rgb, seen)
+    rgb = _guess(head, rgb, seen, light)
     return VertexColours(
-        rgb.clip(0, 1).astype(np.float32), np.where(seen, weight.max(0), 0), best, gains
+        rgb.clip(0, 1).astype(np.float32), np.where(seen, weight.max(0), 0), best, gains, light
     )
 
 
@@ -94,7 +97,7 @@ def _nearest_view(head: ShapedHead, views: list[SourceView]) -> np.ndarray:
     return np.stack([(normals * t).sum(-1) / np.linalg.norm(t, axis=-1) for t in toward]).argmax(0)
 
 
-def _guess(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _guess(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray, light: np.ndarray) -> np.ndarray:
     """Colours [V, 3] of all vertices: by mirror image and diffusion on skin, by what is known of
     other parts."""
     from scipy.spatial import KDTree
@@ -104,7 +107,6 @@ def _guess(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
     skin, out = parts == "skin", rgb.copy()
     if not (seen & skin).any():
         return np.full_like(rgb, 0.5)
-    light = _light(rgb, seen & skin, seen & np.isin(parts, model.joint_names))
     for part in sorted(set(parts) - {"skin"}):
         here = parts == part
         if part in model.joint_names:
@@ -124,9 +126,13 @@ def _guess(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return out
 
 
-def _light(rgb: np.ndarray, skin: np.ndarray, eyes: np.ndarray) -> np.ndarray:
+def _light(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """[3] the light's colour over the usual one: by the whites of the eyes where they are seen,
     else by the skin."""
+    parts = np.array(head.model.part_names)[head.model.vertex_part.numpy()]
+    skin, eyes = seen & (parts == "skin"), seen & np.isin(parts, head.model.joint_names)
+    if not skin.any():
+        return np.ones(3)
     by_skin = np.median(rgb[skin], 0) / _USUAL_SKIN
     if eyes.sum() < 8:
         return by_skin.clip(*_LIGHT)

@@ -305,6 +305,10 @@ class AvatarModel(nn.Module):
         view of a parameter: what an edit may change. None where a network alone gives colours."""
         return None
 
+    def base_opacities(self) -> Tensor | None:
+        """The logits of opacity [N] likewise."""
+        return None
+
     def images(self) -> dict[str, Tensor]:
         """What it has learned that can be looked at, for reports: images [H, W, 3] in [0, 1] by
         name."""

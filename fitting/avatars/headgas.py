@@ -266,6 +266,9 @@ class HeadGaS(AvatarModel):
         colours = self.per_gaussian.get("base_colors")
         return None if colours is None else colours[:, 0]
 
+    def base_opacities(self) -> Tensor | None:
+        return self.per_gaussian.get("base_opacities")
+
     def fused_parts(
         self, constants: dict[str, Tensor]
     ) -> tuple[CanonicalGaussians, NetworkOffsets] | None:

@@ -99,6 +99,9 @@ class Linear(AvatarModel):
     def base_colours(self) -> Tensor:
         return self.per_gaussian["base_looks"][:, 1:4]
 
+    def base_opacities(self) -> Tensor:
+        return self.per_gaussian["base_looks"][:, 0]
+
     def codes(self, state: HeadState) -> Tensor:
         """The codes [*b, R] of states [*b]."""
         inputs = state.expression

@@ -91,3 +91,6 @@ class Rigged(AvatarModel):
 
     def base_colours(self) -> Tensor:
         return self.per_gaussian["colors"][:, 0]
+
+    def base_opacities(self) -> Tensor:
+        return self.per_gaussian["opacity_logits"]

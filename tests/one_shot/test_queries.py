@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from likeness.one_shot.farthest_first import farthest_first
+from likeness.head_models.farthest_first import farthest_first
 from likeness.one_shot.queries import make_queries
 
 

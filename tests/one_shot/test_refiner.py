@@ -13,8 +13,7 @@ import torch
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
 from likeness.fitting.image_fit import fit_pictures
-from likeness.fitting.loop import Budget, create_avatar
-from likeness.fitting.seedings import SEEDINGS
+from likeness.fitting.loop import Budget, create_avatar, make_seeds
 from likeness.one_shot import weights
 from likeness.one_shot.infer import merged
 from likeness.one_shot.network import is_of_refiner
@@ -25,7 +24,6 @@ from likeness.scene.config_files import load_preset
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import FrameStore
 from likeness.scene.rig_binding import RigBinding
-from likeness.seeding.config import SeedingConfig
 from likeness.training.processes import Processes
 from likeness.training.run import set_up, write_weights
 from likeness.training.trainer import Trainer, TrainingStopped
@@ -211,9 +209,7 @@ def picture_config(path) -> FitConfig:
 def test_avatars_of_pictures_have_it_and_fits_do_not(capture, files, tmp_path):
     run = SimpleNamespace(bundle=tmp_path / "bundle")
     result = fit_pictures(run, capture, picture_config(files[1]))
-    seeds = SEEDINGS["one_shot"](
-        capture, FrameStore(capture, capture.train), SeedingConfig(300, weights=files[1]), 0
-    )
+    seeds = make_seeds(picture_config(files[1]), capture, FrameStore(capture, capture.train), 0)
     found = AvatarBundle.load(run.bundle).refinement
     assert torch.equal(found.features, seeds.features) and found.network.config == REFINER
     assert torch.equal(found.network.exit.weight, weights.load(files[1])[0].refiner.exit.weight)

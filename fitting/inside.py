@@ -1,0 +1,159 @@
+"""The mouth's inside in a fit: learned from what frames show of it, and from nothing else.
+
+What closed lips hide must not be painted by what is seen of the lips. So Gaussians of the inside
+that the tracked head hides in a frame learn nothing there: they are drawn in the colours that suit
+the person, or left out, by turns, so that lips come to be opaque without them. At the end of the
+fit, what no frame has shown has those colours, moved as far as frames have moved its part's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from likeness.fitting.avatars import AvatarModel
+from likeness.fitting.occlusion import Occlusion
+from likeness.head_models import shaped_head
+from likeness.head_models.inside import inside_mouth
+from likeness.ops import harmonics
+from likeness.renderers.output import ScreenStats
+from likeness.scene.capture import Capture
+from likeness.scene.cloud import GaussianCloud
+from likeness.scene.frame_images import FrameStore
+from likeness.scene.rig_binding import RigBinding
+from likeness.seeding.inside import LARGEST_M, OPACITY, inside_colours, person_colours
+
+_GROWTH = 1.3  # over the largest seeds of a part
+_FRAMES = 20.0  # that show a Gaussian, after which it is believed as much as its part
+_MEMBERS = 10.0  # Gaussians of a part that were seen, likewise
+_AT_MOST = 200  # frames that are looked at for that
+_LOGIT = 12.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Members:
+    """The M Gaussians of an avatar that are bound to the inside alone: their indices, numbers of
+    parts, the harmonics [M, 3] of the colours that suit the person, and the logarithms [M] of the
+    largest deviations."""
+
+    index: Tensor
+    parts: Tensor
+    harmonics: Tensor
+    largest: Tensor
+
+
+class Inside:
+    """The mouth's inside in the fit of a rigged avatar to a capture."""
+
+    def __init__(self, capture: Capture, frames: FrameStore, device: torch.device | str) -> None:
+        self._capture, self._device, self._head = capture, device, shaped_head(capture)
+        self._occlusion = Occlusion(capture, self._head, device)
+        self._colours = person_colours(capture, frames, self._head)
+        model = self._head.model
+        self._vertices, self._parts = inside_mouth(model).to(device), model.vertex_part.to(device)
+        largest = torch.tensor([LARGEST_M.get(name, 1.0) for name in model.part_names])
+        self._largest = (_GROWTH * largest).log().to(device)
+        self._known: tuple[tuple[int, int], _Members] | None = None
+
+    def members(self, rig: RigBinding) -> _Members:
+        """Those of an avatar with this binding; looked up again when that has changed."""
+        key = id(rig.vertices), rig.vertices._version
+        if self._known is None or self._known[0] != key:
+            index = self._vertices[rig.vertices].all(-1).nonzero()[:, 0]
+            corners, weights = rig.vertices[index], rig.weights[index]
+            rgb = inside_colours(self._head, self._colours, corners.cpu(), weights.cpu())
+            parts = self._parts[corners[:, 0]]
+            suited = harmonics.from_rgb(rgb).to(self._device)
+            self._known = key, _Members(index, parts, suited, self._largest[parts])
+        return self._known[1]
+
+    def learns(self, cloud: GaussianCloud, rig: RigBinding, frames: Sequence[int]) -> Tensor:
+        """Which of the Gaussians [*b, N] of frames' clouds learn from these: all but what they
+        hide of the inside."""
+        index = self.members(rig).index
+        means = cloud.means.detach()[..., index, :].reshape(len(frames), -1, 3)
+        hidden = [self._occlusion.hidden(frame, points) for frame, points in zip(frames, means)]
+        learns = torch.ones_like(cloud.opacities, dtype=torch.bool)
+        learns[..., index] = ~torch.stack(hidden).view(*learns.shape[:-1], -1)
+        return learns
+
+    def drawn(
+        self, cloud: GaussianCloud, rig: RigBinding, frames: Sequence[int], suited: bool
+    ) -> GaussianCloud:
+        """The clouds [*b, N] of frames as they are rendered: what does not learn is without
+        gradients, and either in the colours that suit or left out."""
+        members, learns = self.members(rig), self.learns(cloud, rig, frames)
+        opacities = torch.full_like(cloud.opacities, OPACITY if suited else 0.0)
+        sh = torch.zeros_like(cloud.sh)
+        sh[..., members.index, 0, :] = members.harmonics.to(sh)
+        fixed = dataclasses.replace(cloud.detach(), opacities=opacities, sh=sh).fields()
+        fields = {}
+        for name, value in cloud.fields().items():
+            mask = learns.view(*learns.shape, *[1] * (value.ndim - learns.ndim))
+            fields[name] = torch.where(mask, value, fixed[name])
+        return dataclasses.replace(cloud, **fields)
+
+    @torch.no_grad()
+    def limit(self, avatar: AvatarModel) -> None:
+        """Keeps the inside's Gaussians small, so that none reaches through the lips."""
+        if (rig := avatar.rig) is not None:
+            members, log_scales = self.members(rig), avatar.per_gaussian["log_scales"].data
+            log_scales[members.index] = torch.minimum(
+                log_scales[members.index], members.largest[:, None]
+            )
+
+    @torch.no_grad()
+    def complete(self, avatar: AvatarModel) -> None:
+        """Changes the constant colours and opacities of what the training frames did not show, as
+        far as they did not. Nothing happens where a network alone gives these."""
+        rig, colours, logits = avatar.rig, avatar.base_colours(), avatar.base_opacities()
+        if rig is None or colours is None or logits is None:
+            return
+        members = self.members(rig)
+        if len(members.index) == 0:
+            return
+        evidence, colour, logit = self._observed(avatar.subset(members.index))
+        seen = evidence / (evidence + _FRAMES)
+        wanted = members.harmonics.clone()
+        for part in members.parts.unique():
+            here = members.parts == part
+            known, change = seen[here, None], (colour - members.harmonics)[here]
+            wanted[here] += (known * change).sum(0) / (known.sum() + _MEMBERS)
+        colours[members.index] += (1 - seen)[:, None] * (wanted - colour)
+        opaque = math.log(OPACITY / (1 - OPACITY))
+        logits[members.index] += (1 - seen) * (opaque - logit)
+
+    def _observed(self, inside: AvatarModel) -> tuple[Tensor, Tensor, Tensor]:
+        """Of an avatar of M Gaussians of the inside alone: how many training frames show each [M],
+        and its mean harmonics [M, 3] and logit of opacity [M] there, or over all frames where none
+        does."""
+        train = list(self._capture.train)
+        chosen = train[:: -(-len(train) // _AT_MOST)]
+        states = self._capture.states.to(self._device)
+        cameras = self._capture.cameras.to(self._device)
+        shown, colours, logits = [], [], []
+        for frame in chosen:
+            state = states[frame]
+            cloud = inside(state, cameras[frame].in_frame(state.T_world_head).center)
+            shown.append(~self._occlusion.hidden(frame, cloud.means))
+            colours.append(cloud.sh[:, 0])
+            logits.append(torch.logit(cloud.opacities).clamp(-_LOGIT, _LOGIT))
+        weight = torch.stack(shown).to(colours[0])
+        evidence = weight.sum(0)
+        weight = torch.where(evidence > 0, weight, 1.0)
+        weight = weight / weight.sum(0)
+        colour = (weight[..., None] * torch.stack(colours)).sum(0)
+        logit = (weight * torch.stack(logits)).sum(0)
+        return evidence * (len(train) / len(chosen)), colour, logit
+
+
+def silence(screen: ScreenStats, learns: Tensor) -> None:
+    """Takes the gradients of screen positions from Gaussians [*b, N] that do not learn: a densifier
+    must not grow them for it."""
+    for gradient in (screen.means2d.grad, screen.absgrad):
+        if gradient is not None:
+            gradient.mul_(learns.view(*gradient.shape[:-1], 1))

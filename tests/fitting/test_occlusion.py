@@ -1,0 +1,128 @@
+"""What closed lips hide gets no gradient, and what an open mouth shows does."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import pytest
+import torch
+
+from likeness.fitting import loop
+from likeness.fitting.config import FitConfig
+from likeness.fitting.inside import Inside, silence
+from likeness.fitting.occlusion import Occlusion, lips_closed
+from likeness.head_models import shaped_head
+from likeness.head_models.inside import inside_mouth
+from likeness.head_models.landmarks import LIP_PAIRS
+from likeness.renderers import create
+from likeness.scene.capture import Capture
+from likeness.scene.frame_images import FrameStore
+from tests.fitting.synthetic_run import make_capture
+
+CONFIG = FitConfig(avatar="rigged", initializer="mesh")
+CLOSED, OPEN = 0, 5  # frames; the jaw opens from one to the next
+
+
+def with_landmarks_of_the_mesh(capture: Capture) -> Capture:
+    """The same with landmarks where the posed head has them."""
+    posed = shaped_head(capture).posed(capture.states).landmarks()
+    landmarks, _ = capture.cameras.in_frame(capture.states.T_world_head).project(posed)
+    return dataclasses.replace(
+        capture, frames=dataclasses.replace(capture.frames, landmarks=landmarks)
+    )
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory) -> Capture:
+    return with_landmarks_of_the_mesh(make_capture(tmp_path_factory.mktemp("capture")))
+
+
+@pytest.fixture(scope="module")
+def avatar(capture):
+    return loop.create_avatar(CONFIG, capture, FrameStore(capture, capture.train, "cpu"), 0)
+
+
+def inside_of(capture) -> Inside:
+    return Inside(capture, FrameStore(capture, capture.train, "cpu"), "cpu")
+
+
+def gradients(avatar, capture, *frames: int, suited: bool) -> dict[str, torch.Tensor]:
+    """What the Gaussians get of a loss over all pixels of frames."""
+    chosen = frames[0] if len(frames) == 1 else list(frames)
+    state, camera = capture.states[chosen], capture.cameras[chosen]
+    drawn = functools.partial(inside_of(capture).drawn, frames=frames, suited=suited)
+    output, _ = loop.render(avatar, create("cpu", "cpu"), state, camera, CONFIG, drawn=drawn)
+    avatar.zero_grad()
+    (output.rgb.square().sum() + output.alpha.square().sum()).backward()
+    return {
+        name: p.grad.flatten(1).abs().sum(1) if p.grad.ndim > 1 else p.grad.abs()
+        for name, p in avatar.per_gaussian.items()
+        if p.grad is not None
+    }
+
+
+@pytest.mark.parametrize("suited", [True, False])
+def test_closed_lips_give_no_gradient_to_the_inside(avatar, capture, suited):
+    inside = inside_mouth(shaped_head(capture).model)[avatar.rig.vertices].all(-1)
+    assert inside.sum() > 100
+    closed = gradients(avatar, capture, CLOSED, suited=suited)
+    opened = gradients(avatar, capture, OPEN, suited=suited)
+    for name in ("means", "colors", "opacity_logits", "log_scales"):
+        assert (closed[name][inside] == 0).all(), name
+        assert (closed[name][~inside] > 0).any(), name
+        assert (opened[name][inside] > 0).sum() > 10, name
+
+
+def test_a_batch_is_as_its_frames(avatar, capture):
+    both = gradients(avatar, capture, CLOSED, OPEN, suited=False)["colors"]
+    inside = inside_mouth(shaped_head(capture).model)[avatar.rig.vertices].all(-1)
+    alone = gradients(avatar, capture, OPEN, suited=False)["colors"]
+    torch.testing.assert_close(both[inside], alone[inside], rtol=1e-4, atol=1e-5)
+
+
+def test_landmarks_of_closed_lips_hide_all(capture):
+    head, pairs = shaped_head(capture), torch.tensor(LIP_PAIRS)
+    points = head.posed(capture.states[OPEN]).vertices[inside_mouth(head.model)]
+    assert not Occlusion(capture, head, "cpu").hidden(OPEN, points).all()
+    landmarks = capture.frames.landmarks.clone()
+    landmarks[:, pairs[:-2, 0]] = landmarks[:, pairs[:-2, 1]]
+    shut = dataclasses.replace(
+        capture, frames=dataclasses.replace(capture.frames, landmarks=landmarks)
+    )
+    assert lips_closed(shut, OPEN)
+    assert Occlusion(shut, head, "cpu").hidden(OPEN, points).all()
+    unknown = dataclasses.replace(shut.frames, confidence=torch.zeros_like(shut.frames.confidence))
+    blind = Occlusion(dataclasses.replace(shut, frames=unknown), head, "cpu")
+    assert not blind.hidden(OPEN, points).all()
+
+
+def test_members_follow_the_binding(avatar, capture):
+    inside = inside_of(capture)
+    members = inside.members(avatar.rig).index
+    fewer = avatar.subset(members[:7])
+    assert inside.members(fewer.rig).index.tolist() == list(range(7))
+    skin = shaped_head(capture).model.skin_faces[0]
+    with torch.no_grad():
+        fewer.per_gaussian["rig_vertices"][3] = skin
+    assert inside.members(fewer.rig).index.tolist() == [0, 1, 2, 4, 5, 6]
+
+
+def test_what_does_not_learn_does_not_grow(avatar, capture):
+    """Neither by densification nor in size."""
+    inside, state = inside_of(capture), capture.states[CLOSED]
+    camera = capture.cameras[CLOSED].in_frame(state.T_world_head)
+    cloud = avatar(state, camera.center)
+    drawn = inside.drawn(cloud, avatar.rig, (CLOSED,), suited=True)
+    output = create("cpu", "cpu").render(drawn, camera, screen="absolute")
+    (output.rgb.square().sum() + output.alpha.sum()).backward()
+    learns = inside.learns(cloud, avatar.rig, (CLOSED,))
+    members = inside.members(avatar.rig).index
+    assert not learns[members].any()
+    silence(output.screen, learns)
+    for gradient in (output.screen.means2d.grad, output.screen.absgrad):
+        assert (gradient[members] == 0).all() and (gradient != 0).any()
+    large = avatar.duplicate(lambda tensor: tensor.clone())
+    large.per_gaussian["log_scales"].data[members] = -2.0
+    inside.limit(large)
+    assert large.per_gaussian["log_scales"][members].exp().max() < 0.01
