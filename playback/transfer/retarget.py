@@ -19,7 +19,14 @@ from torch import Tensor
 from likeness.fitting.bundle import AvatarBundle
 from likeness.playback.transfer.lips import has_lips, meeting, opening, with_opening
 from likeness.scene.errors import UserError
-from likeness.scene.gaze import EYES, eye_look_axes, gaze_expression, gaze_quats, quats_to_gaze
+from likeness.scene.gaze import (
+    EYES,
+    GAZE_FULL_RAD,
+    eye_look_axes,
+    gaze_expression,
+    gaze_quats,
+    quats_to_gaze,
+)
 from likeness.scene.head_state import HeadState
 from likeness.scene.transforms import (
     conjugate_quats,
@@ -39,7 +46,6 @@ _CLOSED_MIN = 0.4  # smallest blink coefficient of a closed eye
 _BLINK_RISE = 0.2  # over the median: smallest one that shows the eye closed
 _CLOSED_UNSEEN = 1.0  # closed eye of a recording without blinks: the head model's
 _CLOSED_LIVE = 0.45  # closed eye of a live driver
-_GAZE_WHOLE = 0.6  # radians to each side
 # Expressions that are an opposite's, too, a little below zero: a face at rest may hold its brows or
 # corners of the mouth where another one's never are.
 _TWO_WAY = (
@@ -148,8 +154,8 @@ class MotionProfile:
             self,
             low=torch.minimum(self.low, _BELOW_ZERO * two_way),
             high=self.high.clamp_min(1.0),
-            gaze_low=self.gaze_low.clamp_max(-_GAZE_WHOLE),
-            gaze_high=self.gaze_high.clamp_min(_GAZE_WHOLE),
+            gaze_low=self.gaze_low.clamp_max(-GAZE_FULL_RAD),
+            gaze_high=self.gaze_high.clamp_min(GAZE_FULL_RAD),
             look_high=self.look_high.clamp_min(1.0),
         )
 
