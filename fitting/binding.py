@@ -4,7 +4,7 @@ A Gaussian moves with the place on the head model's mesh that it is bound to. Wh
 it away from there, a new expression moves it by the wrong shape, and the face tears. So Gaussians
 are bound anew now and then to the nearest place of their own part and their own side of mouth and
 eyes; those of lips, lids and all that lies behind them are also held near that place after every
-step, and kept from reaching over the rim of their lip or lid.
+step, and those of lips are kept from reaching over the rim.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class BindingConfig:
     inner_leash_m: float = 0.001
     """Metres for those of eyes, teeth, tongue and cavities; 0: any number."""
     rim_slack_m: float = 0.0005
-    """Metres that Gaussians of lips and lids may reach over the rim; 0: any number."""
+    """Metres that Gaussians of lips may reach over the rim; 0: any number."""
 
 
+_LIPS = SIDES[:2]
 _REACH = 2.0  # standard deviations to which a Gaussian is seen
 _RIM_EVERY = 5  # steps
 
@@ -53,7 +54,7 @@ class Binder:
         self.config = config
         self.surface = RestSurface(shaped_head(capture))
         self._rims = [
-            _densified(self.surface.vertices[self.surface.sides.arcs[name]]) for name in SIDES
+            _densified(self.surface.vertices[self.surface.sides.arcs[name]]) for name in _LIPS
         ]
         self._held: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -96,7 +97,8 @@ class Binder:
         radius = torch.where(skin, radius, config.inner_leash_m or torch.inf)
         held = torch.isfinite(radius).nonzero()[:, 0]
         self._held = held.to(device), place[held].to(device), radius[held, None].to(device)
-        near = (sided & skin).nonzero()[:, 0]
+        # lids stretch as they shut: what is held back from their rim opens a gap there
+        near = (sided & skin & (member.side < len(_LIPS))).nonzero()[:, 0]
         toward = torch.zeros(len(near), 3)
         for side, rim in enumerate(self._rims):
             mine = (member.side[near] == side).nonzero()[:, 0]
