@@ -38,6 +38,9 @@ class BindingConfig:
     """Metres for those of lids, which have lashes."""
     inner_leash_m: float = 0.001
     """Metres for those of eyes, teeth, tongue and cavities; 0: any number."""
+    inner_size_m: float = 0.0025
+    """Metres: largest deviation of the same; 0: any. Cavities, seen from afar, may have twice
+    that."""
     rim_slack_m: float = 0.0005
     """Metres that Gaussians of lips may reach over the rim; 0: any number."""
 
@@ -95,6 +98,11 @@ class Binder:
         radius = torch.where(sided & (radius > 0), radius, torch.inf)
         skin = member.part == self.surface.model.part_names.index("skin")
         radius = torch.where(skin, radius, config.inner_leash_m or torch.inf)
+        inner = (~skin).nonzero()[:, 0]
+        names = self.surface.model.part_names
+        cavities = torch.tensor([name.endswith("cavity") for name in names])
+        largest = (config.inner_size_m or torch.inf) * (1.0 + cavities[member.part[inner]])
+        self._inner = inner.to(device), largest.log()[:, None].to(device)
         held = torch.isfinite(radius).nonzero()[:, 0]
         self._held = held.to(device), place[held].to(device), radius[held, None].to(device)
         # lids stretch as they shut: what is held back from their rim opens a gap there
@@ -119,6 +127,8 @@ class Binder:
         away = means[index] - place
         distance = away.norm(dim=-1, keepdim=True)
         means[index] = place + away * (radius / distance.clamp_min(1e-9)).clamp_max(1)
+        log_scales, (inner, largest) = avatar.per_gaussian["log_scales"].data, self._inner
+        log_scales[inner] = torch.minimum(log_scales[inner], largest)
 
     def _shrink(self, avatar: AvatarModel) -> None:
         """Makes smaller, along the axes that point there, what reaches over its rim."""

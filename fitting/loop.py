@@ -38,6 +38,7 @@ from likeness.scene.head_state import HeadState
 from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.scene.to_device import to_device
+from likeness.seeding.eyes import with_eyes
 from likeness.seeding.inside import with_inside
 
 log = logging.getLogger(__name__)
@@ -117,10 +118,11 @@ def create_avatar(
 
 def make_seeds(config: FitConfig, capture: Capture, frames: FrameStore, seed: int) -> Seeds:
     """The configured initializer's seeds; those of a rigged avatar with the mouth's inside made
-    anew."""
+    anew, with whole eyes and with lids that shut."""
     seeds = SEEDINGS[config.initializer](capture, frames, config.seeds, seed)
-    rigged = config.avatar_config().anchoring.rigged
-    return with_inside(seeds, capture, frames, seed) if rigged else seeds
+    if not config.avatar_config().anchoring.rigged:
+        return seeds
+    return with_inside(with_eyes(seeds, capture, frames, seed), capture, frames, seed)
 
 
 def avatar_of(seeds: Seeds, config: FitConfig, capture: Capture, seed: int) -> AvatarModel:
