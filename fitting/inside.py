@@ -72,14 +72,13 @@ class Inside:
         return self._known[1]
 
     def learns(self, cloud: GaussianCloud, rig: RigBinding, frames: Sequence[int]) -> Tensor:
-        """Which of the Gaussians [*b, N] of frames' clouds learn from these: all but what they
-        hide of the inside."""
+        """Which of the inside's Gaussians (``members``) learn from frames with these clouds
+        [*b, N]: those that they do not hide, [*b, M] bool."""
         index = self.members(rig).index
-        means = cloud.means.detach()[..., index, :].reshape(len(frames), -1, 3)
-        hidden = [self._occlusion.hidden(frame, points) for frame, points in zip(frames, means)]
-        learns = torch.ones_like(cloud.opacities, dtype=torch.bool)
-        learns[..., index] = ~torch.stack(hidden).view(*learns.shape[:-1], -1)
-        return learns
+        means = cloud.means.detach()[..., index, :]
+        frames_of = means.reshape(len(frames), -1, 3)
+        hidden = [self._occlusion.hidden(frame, points) for frame, points in zip(frames, frames_of)]
+        return ~torch.stack(hidden).view(means.shape[:-1])
 
     def drawn(
         self, cloud: GaussianCloud, rig: RigBinding, frames: Sequence[int], suited: bool
@@ -87,15 +86,25 @@ class Inside:
         """The clouds [*b, N] of frames as they are rendered: what does not learn is without
         gradients, and either in the colours that suit or left out."""
         members, learns = self.members(rig), self.learns(cloud, rig, frames)
-        opacities = torch.full_like(cloud.opacities, OPACITY if suited else 0.0)
-        sh = torch.zeros_like(cloud.sh)
-        sh[..., members.index, 0, :] = members.harmonics.to(sh)
-        fixed = dataclasses.replace(cloud.detach(), opacities=opacities, sh=sh).fields()
-        fields = {}
-        for name, value in cloud.fields().items():
-            mask = learns.view(*learns.shape, *[1] * (value.ndim - learns.ndim))
-            fields[name] = torch.where(mask, value, fixed[name])
+        opacities = torch.full_like(learns, OPACITY if suited else 0.0, dtype=cloud.opacities.dtype)
+        sh = cloud.sh.new_zeros(*learns.shape, *cloud.sh.shape[-2:])
+        sh[..., 0, :] = members.harmonics.to(sh)
+        instead = {"opacities": opacities, "sh": sh}
+        fields = {
+            name: _Learned.apply(value, members.index, learns, instead.get(name))
+            for name, value in cloud.fields().items()
+        }
         return dataclasses.replace(cloud, **fields)
+
+    def silence(
+        self, screen: ScreenStats, cloud: GaussianCloud, rig: RigBinding, frames: Sequence[int]
+    ) -> None:
+        """Takes the gradients of screen positions from what does not learn: a densifier must not
+        grow it for them."""
+        index, learns = self.members(rig).index, self.learns(cloud, rig, frames)
+        for gradient in (screen.means2d.grad, screen.absgrad):
+            if gradient is not None:
+                gradient.copy_(_masked(gradient, index, learns))
 
     @torch.no_grad()
     def limit(self, avatar: AvatarModel) -> None:
@@ -151,9 +160,24 @@ class Inside:
         return evidence * (len(train) / len(chosen)), colour, logit
 
 
-def silence(screen: ScreenStats, learns: Tensor) -> None:
-    """Takes the gradients of screen positions from Gaussians [*b, N] that do not learn: a densifier
-    must not grow them for it."""
-    for gradient in (screen.means2d.grad, screen.absgrad):
-        if gradient is not None:
-            gradient.mul_(learns.view(*gradient.shape[:-1], 1))
+class _Learned(torch.autograd.Function):
+    """Values [*b, N, ...] in which those of Gaussians that do not learn are replaced, and get no
+    gradient. index: [M]; learns: [*b, M]; instead: [*b, M, ...], None: the values stay."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, index: Tensor, learns: Tensor, instead: Tensor | None):  # type: ignore[override]
+        ctx.save_for_backward(index, learns)
+        return value.view_as(value) if instead is None else _masked(value, index, learns, instead)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        return _masked(gradient, *ctx.saved_tensors), None, None, None
+
+
+def _masked(value: Tensor, index: Tensor, learns: Tensor, instead: Tensor | float = 0.0) -> Tensor:
+    """The values [*b, N, ...], ``instead`` [*b, M, ...] where those of ``index`` [M] do not learn
+    ([*b, M])."""
+    dim = learns.ndim - 1
+    mask = learns.view(*learns.shape, *[1] * (value.ndim - learns.ndim))
+    rows = torch.where(mask, value.index_select(dim, index), instead)
+    return value.index_copy(dim, index, rows)

@@ -23,7 +23,7 @@ from likeness.fitting.config import FitConfig
 from likeness.fitting.densify import DENSIFIERS
 from likeness.fitting.figures import Figures, FitDivergedError, Unread
 from likeness.fitting.image_regions import head_box
-from likeness.fitting.inside import Inside, silence
+from likeness.fitting.inside import Inside
 from likeness.fitting.objective import Perceptual
 from likeness.fitting.optimizers import make_optimizer, operate, set_rates
 from likeness.fitting.seedings import SEEDINGS
@@ -221,7 +221,7 @@ def fit(
         if progress.step % _FINITE_EVERY == 0:
             _check_gradients(avatar, progress.step)
         if inside is not None and avatar.rig is not None and output.screen is not None:
-            silence(output.screen, inside.learns(cloud, avatar.rig, batch.frames))
+            inside.silence(output.screen, cloud, avatar.rig, batch.frames)
         densifier.observe(output, cloud, max(batch.camera.width, batch.camera.height))
         optimizer.step()
         if (surgery := densifier.plan(nominal, avatar, batch.generator)) is not None:

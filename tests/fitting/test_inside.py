@@ -40,7 +40,7 @@ def test_hidden_parts_get_their_colours_back(tmp_path, kind):
     for frame in capture.train:
         state, camera = capture.states[frame], capture.cameras[frame]
         cloud = avatar(state, camera.in_frame(state.T_world_head).center)
-        shown += inside.learns(cloud, avatar.rig, (frame,))[members]
+        shown += inside.learns(cloud, avatar.rig, (frame,))
     teeth = head.model.part_names.index("teeth_upper")
     upper = head.model.vertex_part[avatar.rig.vertices[members, 0]] == teeth
     never = (shown == 0) & upper
