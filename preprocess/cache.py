@@ -15,7 +15,7 @@ from likeness.scene.capture import MANIFEST, Capture
 from likeness.scene.errors import UserError
 from likeness.scene.files import atomic_path, held, storage_error
 
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 """Raise it with every change after which preprocessing would make a better or another capture of
 the same video with
 the same settings, or could not read the work files of before: everybody's captures are then made

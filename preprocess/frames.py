@@ -87,9 +87,15 @@ def write_frames(
     """
     from tqdm import tqdm
 
+    from likeness.preprocess.matting.base import SURVEYED, SurveyingModel
+
     missing = [position for position in range(len(indices)) if not files.done(position)]
     if not missing:
         return 0
+    if isinstance(matting, SurveyingModel):
+        shown = np.linspace(0, len(indices) - 1, min(SURVEYED, len(indices))).astype(int)
+        survey = VideoReader(info, only=[indices[position] for position in shown])
+        matting.survey(framing.apply(frame.image) for frame in prefetch(iter(survey)))
     first = max(0, missing[0] - _WARM_UP)
     reader = VideoReader(info, only=indices[first:])
     waiting: collections.deque[np.ndarray] = collections.deque()

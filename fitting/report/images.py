@@ -18,8 +18,7 @@ from likeness.scene.image_files import load_image
 WIDTH = 384  # pixels of an image in the page
 _QUALITY = 86
 _HEAD_WIDTH = 560  # pixels of a head with its mesh, before it is reduced for the page
-_MAGENTA = np.array([255, 0, 200], np.float32)
-_LIGHT, _DARK, _SQUARE = 235.0, 190.0, 16
+_GREEN = np.array([0, 200, 0], np.float32)
 
 
 def data_uri(image: np.ndarray, width: int = WIDTH) -> str:
@@ -45,22 +44,11 @@ def read_image(path: Path) -> np.ndarray:
     return image[..., ::-1]
 
 
-def on_checkerboard(rgba: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 4] over a grey checkerboard."""
-    rows, columns = (np.arange(size) // _SQUARE for size in rgba.shape[:2])
-    board = np.where((rows[:, None] + columns) % 2 == 0, _LIGHT, _DARK)[..., None]
-    return _over(rgba, board)
-
-
-def on_magenta(rgba: np.ndarray) -> np.ndarray:
+def on_green(rgba: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 4] over a colour that no skin, hair or wall has: shows what the matte wrongly
     keeps or cuts."""
-    return _over(rgba, _MAGENTA)
-
-
-def _over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
     alpha = rgba[..., 3:].astype(np.float32) / 255
-    return (rgba[..., :3] * alpha + background * (1 - alpha) + 0.5).astype(np.uint8)
+    return (rgba[..., :3] * alpha + _GREEN * (1 - alpha) + 0.5).astype(np.uint8)
 
 
 class MeshOverlay:

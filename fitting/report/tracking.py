@@ -15,7 +15,7 @@ from likeness.scene.capture import Capture
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import load_rgba
 
-_MATTES = 4
+_MATTES = 6
 _CURVES = {
     "blink": ("eyeBlinkLeft", "eyeBlinkRight"),
     "jaw open": ("jawOpen",),
@@ -133,16 +133,13 @@ def _mesh(
 
 
 def _mattes(capture: Capture) -> list[dict[str, str]]:
-    """Some frames cut out, over a checkerboard and over magenta."""
+    """Some frames cut out, over green."""
     chosen = np.unique(np.linspace(0, len(capture.frames) - 1, _MATTES).round().astype(int))
     figures = []
     for index in chosen:
         frame = capture.frames[index]
-        rgba = load_rgba(frame)
-        grounds = {"checkerboard": images.on_checkerboard, "magenta": images.on_magenta}
-        for name, over in grounds.items():
-            caption = f"{frame.time_s:.1f} s, on {name}"
-            figures.append({"uri": images.data_uri(over(rgba)), "caption": caption})
+        uri = images.data_uri(images.on_green(load_rgba(frame)))
+        figures.append({"uri": uri, "caption": f"{frame.time_s:.1f} s, on green"})
     return figures
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+SURVEYED = 40
+"""Frames, spread evenly over a clip, that a SurveyingModel is shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,4 +38,14 @@ class MattingModel(Protocol):
     def mattes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Alpha uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3]: one each, in order, as they
         are read."""
+        ...
+
+
+@runtime_checkable
+class SurveyingModel(MattingModel, Protocol):
+    """A model that wants to see the clip before its mattes are asked for."""
+
+    def survey(self, frames: Iterable[np.ndarray]) -> None:
+        """Looks at frames uint8 RGB [H, W, 3] that are spread over the clip whose mattes come
+        next."""
         ...

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from likeness.ops.compilation import kernel
+from likeness.ops.compilation import FINITE, helper, kernel
 
 
 @kernel()
@@ -51,11 +51,13 @@ class Knowns(NamedTuple):
 
 
 class OddsLimits(NamedTuple):
-    """Largest log odds: of the person and of the background by the mask, and by the colour."""
+    """Largest log odds: of the person and of the background by the mask, and by the colour; and how
+    far off the line between both colours their mixtures may be, in parts of its length."""
 
     inside: np.float32
     outside: np.float32
     colour: np.float32
+    ringing: np.float32
 
 
 @kernel()
@@ -67,7 +69,7 @@ def unmix_kernel(knowns, limits, mixed, trust, odds):
     log odds of the person by colour and mask.
     """
     image, mask, band, core, behind, sigma, near = knowns
-    inside, outside, limit = limits
+    inside, outside, limit, ringing = limits
     height, width = mask.shape
     one, least = np.float32(1), np.float32(1e-4)
     for row in range(height):
@@ -93,7 +95,8 @@ def unmix_kernel(knowns, limits, mixed, trust, odds):
             alpha = min(max(alpha, np.float32(0)), one)
             square = distance * distance
             worth = square / (square + np.float32(36) * noise * noise + f[3] * f[3])
-            other = (off - np.float32(3) * noise) / (np.float32(5) * noise)
+            slack = ringing * distance
+            other = (off - np.float32(3) * noise - slack) / (np.float32(5) * noise + slack)
             other = min(max(other, np.float32(0)), one)
             alpha += other * (one - alpha)
             worth = max(worth, other)
@@ -117,3 +120,137 @@ def share_kernel(change, falloff, values, other_values, total, other_total, weig
             other_total[row, column] += share * values[row, column]
             weight[row, column] += share
             other_weight[row, column] += share
+
+
+class SurveyLimits(NamedTuple):
+    """When a pixel counts as background; see ``survey.SurveyConfig``."""
+
+    near: np.float32
+    clear: np.float32
+    motion: np.float32
+    same: np.float32
+    support: np.float32
+
+
+@helper(FINITE)
+def _square_distance(samples, j, k):
+    """Of two colours of ``samples`` [T, 3]."""
+    red, green = samples[j, 0] - samples[k, 0], samples[j, 1] - samples[k, 1]
+    blue = samples[j, 2] - samples[k, 2]
+    return red * red + green * green + blue * blue
+
+
+@kernel()
+def survey_kernel(frames, places, light, limits, colours, deviation, known, person):
+    """Finds the colour that each pixel keeps while it is outside the person's mask.
+
+    frames: [T, H, W, 3] uint8. places: [T, H, W] uint8, see ``survey.Survey``. light: [T, 3] what
+    each frame is brighter by. Writes ``colours`` [H, W, 3], the mean about the one of the frames'
+    that most others agree with, each by its distance from the mask; its mean absolute ``deviation``
+    [H, W]; ``known`` [H, W], where it can be trusted: seen from far, or kept while the distance
+    changed; ``person`` [H, W], the mask's mean probability in the frames of this colour.
+    """
+    near, clear, motion, same, support = limits
+    count, height, width = places.shape
+    zero, one, scale = np.float32(0), np.float32(1), np.float32(1) / (clear - near)
+    limit = same * same
+    weights, samples = np.empty(count, np.float32), np.empty((count, 3), np.float32)
+    for row in range(height):
+        for column in range(width):
+            known[row, column] = False
+            deviation[row, column] = person[row, column] = zero
+            for channel in range(3):
+                colours[row, column, channel] = zero
+            total, seen = zero, 0
+            for t in range(count):
+                away = np.float32(places[t, row, column]) - np.float32(128)
+                weights[t] = min(max((away - near) * scale, zero), one)
+                total += weights[t]
+                seen += weights[t] > zero
+                for channel in range(3):
+                    samples[t, channel] = (
+                        np.float32(frames[t, row, column, channel]) - light[t, channel]
+                    )
+            if seen < 3:
+                continue
+            best, centre = zero, 0
+            for j in range(count):
+                if weights[j] == zero:
+                    continue
+                score = zero
+                for k in range(count):
+                    if _square_distance(samples, j, k) < limit:
+                        score += weights[k]
+                if score > best:
+                    best, centre = score, j
+                    if best > np.float32(0.95) * total:
+                        break
+            red = green = blue = agreed = likely = zero
+            nearest, farthest, votes, shown = clear, zero, 0, 0
+            for t in range(count):
+                if _square_distance(samples, centre, t) >= limit:
+                    weights[t] = zero
+                    continue
+                shown += 1
+                place, weight = np.float32(places[t, row, column]), weights[t]
+                away = max(place - np.float32(128), zero)
+                nearest, farthest = min(nearest, away), max(farthest, away)
+                likely += max(one - place / np.float32(127), zero)
+                votes += weight > zero
+                red += weight * samples[t, 0]
+                green += weight * samples[t, 1]
+                blue += weight * samples[t, 2]
+                agreed += weight
+            red, green, blue = red / agreed, green / agreed, blue / agreed
+            spread = zero
+            for t in range(count):
+                change = abs(samples[t, 0] - red) + abs(samples[t, 1] - green)
+                spread += weights[t] * (change + abs(samples[t, 2] - blue))
+            colours[row, column, 0] = red
+            colours[row, column, 1] = green
+            colours[row, column, 2] = blue
+            deviation[row, column] = spread / (np.float32(3) * agreed)
+            person[row, column] = likely / np.float32(shown)
+            enough = agreed >= support * total and votes >= 3
+            known[row, column] = enough and (farthest >= clear or farthest - nearest >= motion)
+
+
+@kernel()
+def still_kernel(frames, places, light, clear, medians, spread):
+    """Writes median colours ``medians`` [H, W, 3] over frames [T, H, W, 3] uint8, and the median of
+    the mean absolute difference from them, ``spread`` [H, W], of the pixels that some frame shows
+    at less than ``clear`` from the mask; -1 elsewhere."""
+    count, height, width = places.shape
+    least = np.float32(128) + clear
+    samples, ordered = np.empty((count, 3), np.float32), np.empty(count, np.float32)
+    off = np.empty(count, np.float32)
+    for row in range(height):
+        for column in range(width):
+            spread[row, column] = np.float32(-1)
+            near = False
+            for t in range(count):
+                near = near or np.float32(places[t, row, column]) < least
+            if not near:
+                continue
+            off[:] = np.float32(0)
+            for channel in range(3):
+                for t in range(count):
+                    shown = np.float32(frames[t, row, column, channel]) - light[t, channel]
+                    samples[t, channel] = ordered[t] = shown
+                middle = _median(ordered)
+                medians[row, column, channel] = middle
+                for t in range(count):
+                    off[t] += abs(samples[t, channel] - middle) / np.float32(3)
+            spread[row, column] = _median(off)
+
+
+@helper(FINITE)
+def _median(values):
+    """The middle one of the values, which it sorts."""
+    for i in range(1, len(values)):
+        value, j = values[i], i - 1
+        while j >= 0 and values[j] > value:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = value
+    return values[len(values) // 2]

@@ -16,6 +16,7 @@ from likeness.preprocess.matting.grid import (
     shrink,
     smooth_field,
 )
+from likeness.preprocess.matting.survey import StaticLayer
 
 _LIGHT_CELLS = 8
 """Cells of the grid over which a change counts as one of light, not of things."""
@@ -47,25 +48,36 @@ class Background:
     """The background of one frame, in 8-bit levels.
 
     colours: [H, W, 3] at every pixel, with standard deviations sigma [H, W]. guess: [h, w, 4]
-    colours and deviations on the grid, as filled in where the background was never seen.
+    colours and deviations on the grid, as filled in where the background was never seen. person:
+    [H, W] the mean probability of the person in the frames of the clip that showed these colours,
+    1 where it is not known; None where nothing is.
     """
 
     colours: np.ndarray
     sigma: np.ndarray
     guess: np.ndarray
+    person: np.ndarray | None = None
 
 
 class BackgroundPlate:
     """The running mean of the background of a camera that stands still, corrected for the light of
     each frame.
 
-    Where the camera moves, the plate is dropped and each frame's background is guessed from its own
-    visible part.
+    static: what is known beforehand. Where the camera moves, the plate is dropped and each frame's
+    background is guessed from its own visible part.
     """
 
-    def __init__(self, config: PlateConfig = PlateConfig()) -> None:
+    def __init__(
+        self, config: PlateConfig = PlateConfig(), static: StaticLayer | None = None
+    ) -> None:
         self.config = config
-        self._mean = np.zeros((0, 0, 3), np.float32)
+        self._reset((0, 0, 3))
+        if static is not None:
+            self._mean, self._deviation, self._seen = (
+                part.copy() for part in (static.colours, static.deviation, static.known)
+            )
+            self._scratch = np.empty_like(self._mean)
+            self._person = np.where(static.known, static.person, np.float32(1))
 
     def look(self, image: np.ndarray, away: np.ndarray) -> Background | None:
         """Background behind a frame, which then joins the plate; None where no background was ever
@@ -107,7 +119,7 @@ class BackgroundPlate:
         # 1.25 turns a mean absolute deviation into a standard one
         deviation = np.maximum(1.25 * self._deviation, config.sensor_noise)
         cv2.copyTo(deviation, seen_before, sigma)
-        return Background(colours, sigma, guess)
+        return Background(colours, sigma, guess, self._person)
 
     def _learn(self, image: np.ndarray, clear: np.ndarray) -> None:
         """Joins the pixels ``clear`` [H, W] of an image [H, W, 3], in the light of when the plate
@@ -144,3 +156,4 @@ class BackgroundPlate:
         self._scratch = np.empty(shape, np.float32)
         self._deviation = np.zeros(shape[:2], np.float32)
         self._seen = np.zeros(shape[:2], bool)
+        self._person: np.ndarray | None = None

@@ -12,6 +12,8 @@ from likeness.preprocess.matting.grid import distances, enlarge, masked_means, p
 from likeness.preprocess.matting.kernels import Knowns, OddsLimits, unmix_kernel
 from likeness.preprocess.matting.plate import Background
 
+_PATCH = (7, 7)  # pixels that must look like the background together
+
 
 @dataclasses.dataclass(frozen=True)
 class RefineConfig:
@@ -23,6 +25,9 @@ class RefineConfig:
     """How far inside the mask background is looked for."""
     solid: float = 6.0
     """Depth inside the person from which on everything is opaque."""
+    doubt: float = 12.0
+    """Log odds of the background, at most, where the image shows what stands still behind the
+    person."""
     gap: float = 3.5
     """Half the width from which on a gap in the person, with background in it, stays open; narrower
     ones (an earring the colour of the wall) are closed."""
@@ -36,6 +41,9 @@ class RefineConfig:
     """Area in pixels below which a lone part of the matte is dropped."""
     evidence_limit: float = 6.0
     """Largest log odds of colour."""
+    ringing: float = 0.15
+    """How far sharpening and compression bring a pixel off the mixtures of two colours, in parts of
+    their difference."""
     foreground_noise: float = 8.0
     """Least spread of foreground colours in 8-bit levels."""
     calm_contrast: float = 30.0
@@ -53,12 +61,13 @@ def refine(
     different the two colours are.
     """
     unit = max(mask.shape) / 512
+    mask = _doubted(image, mask, background, config)
     core = distances(mask < 0.9) > config.reach_in * unit
     band = (distances(mask > 0.5) < config.reach_out * unit) & ~core
     if not core.any() or not band.any():
         return mask.copy()
     mixed, trust, odds = (np.empty(mask.shape, np.float32) for _ in range(3))
-    largest = (config.prior_inside, config.prior_outside, config.evidence_limit)
+    largest = (config.prior_inside, config.prior_outside, config.evidence_limit, config.ringing)
     limits = OddsLimits(*map(np.float32, largest))
     # Foreground colours first from deep inside, then from all that the first round takes for the
     # person.
@@ -90,6 +99,25 @@ def refine(
     alpha = core.astype(np.float32)
     alpha.reshape(-1)[here] = np.maximum(soft + trust * (mixed - soft), inner) * outer
     return _without_specks(alpha, config.speck * unit**2)
+
+
+def _doubted(
+    image: np.ndarray, mask: np.ndarray, background: Background, config: RefineConfig
+) -> np.ndarray:
+    """The mask where it does not take for the person what it took for the background in other
+    frames, though it looks the same."""
+    if background.person is None:
+        return mask
+    off = cv2.absdiff(image.astype(np.float32), background.colours)
+    off = cv2.transform(off, np.full((1, 3), 1 / 3)) / background.sigma
+    here = np.flatnonzero((mask > 0.02) & (background.person < 0.95))
+    match = np.clip(2 - cv2.blur(off, _PATCH).take(here), 0, 1)
+    likely = np.clip(mask.take(here), 0.01, 0.99)
+    doubt = config.doubt * (1 - background.person.take(here)) * match
+    odds = np.log(likely / (1 - likely)) - doubt
+    mask = mask.copy()
+    mask.reshape(-1)[here] = np.where(match > 0, 1 / (1 + np.exp(-odds)), mask.take(here))
+    return mask
 
 
 def _connected(person: np.ndarray, core: np.ndarray, gap: float) -> np.ndarray:

@@ -22,6 +22,7 @@ from likeness.preprocess.matting.base import MattingChoice
 from likeness.preprocess.matting.grid import CELL, distances, shrink
 from likeness.preprocess.matting.plate import Background, BackgroundPlate, PlateConfig
 from likeness.preprocess.matting.refine import RefineConfig, refine
+from likeness.preprocess.matting.survey import StaticLayer, Survey, SurveyConfig
 from likeness.preprocess.matting.temporal import motion_aware_mean
 from likeness.preprocess.silence import silent_stderr
 from likeness.preprocess.video import prefetch
@@ -47,6 +48,8 @@ class SelfieConfig:
     alpha_tolerance: float = 3.0
     """Change of colour in 8-bit levels from which on a frame no longer counts in the matte's
     average."""
+    survey: SurveyConfig = SurveyConfig()
+    """What stands still over the clip."""
     plate: PlateConfig = PlateConfig()
     """The background."""
     refine: RefineConfig = RefineConfig()
@@ -65,10 +68,21 @@ class SelfieMatting:
 
     def __init__(self, config: SelfieConfig = SelfieConfig(), threads: int = 1) -> None:
         self.config, self.threads = config, min(threads, _MAX_THREADS)
+        self._static: StaticLayer | None = None
         self.look_ahead = config.mask_radius + config.alpha_radius
         if self.threads > 1:
             # one in the network's hands, one handed over
             self.look_ahead += self.threads + _AHEAD + 2
+
+    def survey(self, frames: Iterable[np.ndarray]) -> None:
+        """Looks at frames [H, W, 3] of the whole clip whose mattes come next: what stands still in
+        them is known as background from its first frame on."""
+        survey = Survey(self.config.survey)
+        for _, mask, frame in _segment(frames):
+            height, width = frame.shape[:2]
+            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
+            survey.add(frame, mask)
+        self._static = survey.static_layer()
 
     def mattes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Mattes uint8 [H, W] of consecutive frames uint8 RGB [H, W, 3], in order."""
@@ -83,7 +97,7 @@ class SelfieMatting:
     def _refine(
         self, masks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
     ) -> Iterator[tuple[np.ndarray, np.ndarray, None]]:
-        plate = BackgroundPlate(self.config.plate)
+        plate = BackgroundPlate(self.config.plate, self._static)
         if self.threads == 1:
             for _, small, frame in masks:
                 yield frame, self._alpha(frame, *self._seen(plate, frame, small)), None

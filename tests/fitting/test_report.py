@@ -66,7 +66,7 @@ def test_report_of_a_whole_run(run):
         "look left & right while filming",
         "worst frame",
         "mouth open widest",
-        "on magenta",
+        "on green",
         "preprocessing: matting",
         "l1: 0.8",
         "jawOpen",

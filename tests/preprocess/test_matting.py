@@ -16,6 +16,7 @@ from likeness.preprocess.matting.grid import distances, enlarge, shrink
 from likeness.preprocess.matting.plate import BackgroundPlate
 from likeness.preprocess.matting.refine import RefineConfig, refine
 from likeness.preprocess.matting.selfie import SelfieMatting, _main_part
+from likeness.preprocess.matting.survey import Survey
 from likeness.preprocess.matting.temporal import motion_aware_mean
 from likeness.scene.errors import UserError
 from tests.documentation import code_under
@@ -155,6 +156,109 @@ def test_colours_of_the_plate_are_right_at_the_border_of_what_was_seen(
     covered[:, 6:9] = 0
     background = plate.look(image, covered)
     assert background.guess[:, 6:9, :3].min() > 198
+
+
+def room(rng: np.random.Generator) -> np.ndarray:
+    """A wall with the lines of furniture and, behind the head, a chair's back."""
+    image = wall(rng)
+    image[:, 20:24] = image[:, 200:203] = (90, 60, 40)
+    image[60:63] = (240, 240, 235)
+    for row in range(100, SIZE, 12):
+        image[row : row + 6, 50:206] = (150, 70, 60)
+        image[row + 6 : row + 12, 50:206] = (95, 45, 40)
+    return image
+
+
+def filmed(rng: np.random.Generator, count: int = 20, light: float = 0.0):
+    """Frames of a person who sways before a room, with their alphas, and the room."""
+    behind = room(rng)
+    shifts = [round(14 * np.sin(0.7 * t)) for t in range(count)]
+    alphas = [np.roll(hairy_head(), shift, 1) for shift in shifts]
+    cloth = cv2.GaussianBlur(rng.normal(60, 120, (SIZE, SIZE, 3)), (0, 0), 2)
+    frames = []
+    for t, (alpha, shift) in enumerate(zip(alphas, shifts)):
+        noise = rng.normal(light * (-1) ** t, 1.5, behind.shape)
+        cover = alpha[..., None]
+        mixed = cover * np.roll(cloth, shift, 1) + (1 - cover) * (behind + noise)
+        frames.append(np.clip(mixed + 0.5, 0, 255).astype(np.uint8))
+    return frames, alphas, behind
+
+
+@pytest.mark.parametrize("light", [0.0, 6.0])
+def test_what_stands_still_is_known_however_near_the_person(light, rng=np.random.default_rng(12)):
+    frames, alphas, behind = filmed(rng, light=light)
+    survey = Survey()
+    for frame, alpha in zip(frames, alphas):
+        survey.add(frame, coarse_mask(alpha))
+    layer = survey.static_layer()
+    uncovered = np.min(alphas, 0) == 0
+    always = np.min(alphas, 0) == 1
+    assert layer.known[uncovered].mean() > 0.9 and layer.known[always].mean() < 0.01
+    seen = uncovered & layer.known
+    assert np.abs(layer.colours - behind).mean(-1)[seen].mean() < 2 + light / 3
+    assert layer.person[seen].mean() < 0.2
+
+
+def test_a_chair_that_the_network_takes_for_the_person_is_told_by_its_stillness(
+    rng=np.random.default_rng(13),
+):
+    frames, alphas, behind = filmed(rng)
+    chair = np.zeros((SIZE, SIZE), np.float32)
+    chair[100:, 50:206] = 1
+    masks = [np.maximum(coarse_mask(alpha), chair) for alpha in alphas]
+    survey = Survey()
+    for frame, mask in zip(frames, masks):
+        survey.add(frame, mask)
+    layer = survey.static_layer()
+    beside = (cv2.dilate(np.max(alphas, 0), np.ones((9, 9))) == 0) & (chair > 0)
+    assert beside.sum() > 500 and layer.known[beside].mean() > 0.9
+    assert layer.known[np.min(alphas, 0) == 1].mean() < 0.02
+    plate = BackgroundPlate(static=layer)
+    background = plate.look(frames[3], away_from(masks[3]))
+    refined = refine(frames[3], masks[3], background, RefineConfig())
+    assert refined[beside].mean() < 0.1 and masks[3][beside].mean() == 1
+    assert refined[cv2.erode(alphas[3], np.ones((9, 9))) == 1].mean() > 0.97
+
+
+@pytest.mark.parametrize("moves", ["nothing", "the head"])
+def test_a_person_who_keeps_still_is_not_taken_for_furniture(moves, rng=np.random.default_rng(14)):
+    cloth = cv2.GaussianBlur(rng.normal(60, 120, (SIZE, SIZE, 3)), (0, 0), 2)
+    behind, alphas, survey = room(rng), [], Survey()
+    for t in range(12):
+        shift = 0 if moves == "nothing" else round(14 * np.sin(0.7 * t))
+        alphas.append(hairy_head(shift))
+        person = cloth.copy()
+        person[:210] = np.roll(cloth[:210], shift, 1)
+        mixed = alphas[-1][..., None] * person + (1 - alphas[-1][..., None]) * behind
+        frame = np.clip(mixed + rng.normal(0, 1.5, mixed.shape), 0, 255).astype(np.uint8)
+        survey.add(frame, coarse_mask(alphas[-1]))
+    known = survey.static_layer().known
+    assert known[cv2.erode(np.min(alphas, 0), np.ones((5, 5))) == 1].mean() == 0
+    assert known[:40].mean() > 0.9
+
+
+def test_a_camera_that_moves_leaves_nothing_known(rng=np.random.default_rng(15)):
+    texture = cv2.GaussianBlur(rng.normal(128, 300, (SIZE, 2 * SIZE, 3)), (0, 0), 2)
+    mask, survey = coarse_mask(hairy_head()), Survey()
+    for t in range(12):
+        frame = np.clip(texture[:, 9 * t : 9 * t + SIZE], 0, 255).astype(np.uint8)
+        survey.add(frame, mask)
+    assert survey.static_layer().known.mean() < 0.02
+    assert Survey().static_layer() is None
+
+
+def test_the_plate_starts_from_what_stands_still(rng=np.random.default_rng(16)):
+    frames, alphas, behind = filmed(rng)
+    survey = Survey()
+    for frame, alpha in zip(frames, alphas):
+        survey.add(frame, coarse_mask(alpha))
+    layer, away = survey.static_layer(), away_from(coarse_mask(alphas[0]))
+    hidden = (alphas[0] == 1) & layer.known
+    told, guessed = (
+        np.abs(BackgroundPlate(static=given).look(frames[0], away).colours - behind)[hidden].mean()
+        for given in (layer, None)
+    )
+    assert hidden.sum() > 200 and told < 3 and told < 0.3 * guessed
 
 
 def test_no_background_and_no_person():
