@@ -50,7 +50,7 @@ class PreprocessConfig:
     end: float | None = None
     """Second of the video at which to stop."""
     max_frames: int = 2000
-    """Of longer videos at most this many frames are used, chosen for variety."""
+    """Of longer videos at most this many frames are used."""
     min_frames: int = 30
     """Fewer usable frames than this cannot be fitted."""
     matting: str = "auto"
@@ -299,7 +299,7 @@ def _usable(info: VideoInfo, scanned: Scan, options: PreprocessConfig) -> Select
             f"({quality.describe(selection.dropped)}); at least {least} are needed: film one head, "
             "in focus, uncut",
         )
-    return thin(selection, options.max_frames)
+    return thin(selection, options.max_frames, options.selection.variety)
 
 
 def _track(

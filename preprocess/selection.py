@@ -33,6 +33,9 @@ class SelectionConfig:
     """Largest fraction of a face's landmarks that may lie outside the image."""
     min_eye_distance: float = 10.0
     """Outer eye corners must be this many pixels apart."""
+    variety: bool = True
+    """Of too many frames those of rare views and expressions are kept rather; False: evenly, as a
+    film of them needs it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +105,13 @@ def select(
     return _make(scan, chosen[keep], dropped, shots, width, height, int(frames[0]))
 
 
-def thin(selection: Selection, max_frames: int) -> Selection:
-    """At most ``max_frames`` frames, chosen for variety: closer in time where views and expressions
-    are rare, further apart where many frames are alike (``rarity``)."""
+def thin(selection: Selection, max_frames: int, variety: bool = True) -> Selection:
+    """At most ``max_frames`` frames; for ``variety`` closer in time where views and expressions are
+    rare, further apart where many frames are alike (``rarity``), else evenly."""
     count = len(selection.frames)
     if count <= max_frames:
         return selection
-    wanted = rarity(selection.points)
+    wanted = rarity(selection.points) if variety else np.ones(count)
     low, high = 0.0, 1.0 / wanted.min()
     for _ in range(60):  # by how much: shares of at most 1 that sum up to max_frames
         scale = 0.5 * (low + high)

@@ -49,6 +49,7 @@ def load(source: str, bundle: AvatarBundle, options: DriverOptions = DriverOptio
     """
     from likeness.head_models import HEAD_MODELS
     from likeness.preprocess.pipeline import PreprocessConfig, find_or_build
+    from likeness.preprocess.selection import SelectionConfig
 
     if bundle.head_model not in HEAD_MODELS:
         raise UserError(
@@ -57,7 +58,11 @@ def load(source: str, bundle: AvatarBundle, options: DriverOptions = DriverOptio
         )
     # The selfie segmentation: the images are only shown beside the avatar's.
     settings = PreprocessConfig(
-        size=_SIZE, matting="selfie", head_model=bundle.head_model, tracking="landmarks"
+        size=_SIZE,
+        matting="selfie",
+        head_model=bundle.head_model,
+        tracking="landmarks",
+        selection=SelectionConfig(variety=False),
     )
     capture = find_or_build(
         Path(source),

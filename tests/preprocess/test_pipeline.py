@@ -272,9 +272,9 @@ def test_long_videos_are_sampled_down_and_the_rate_follows(face_video, tmp_path)
     options = dataclasses.replace(OPTIONS, max_frames=12, min_frames=10)
     capture = build(face_video, tmp_path / "capture", options)
     assert len(capture.frames) == 12 and capture.fps == pytest.approx(25 / 3, rel=1e-3)
-    np.testing.assert_allclose(
-        [frame.time_s for frame in capture.frames], np.arange(12) * 3 / 25, atol=1e-3
-    )
+    frames = 25 * capture.frames.times_s.numpy()
+    np.testing.assert_allclose(frames, frames.round(), atol=0.02)
+    assert frames[0] < 3 and frames[-1] > 31 and np.diff(frames).min() > 0.9
 
 
 def test_start_and_end(face_video, tmp_path):

@@ -154,6 +154,8 @@ def test_thinning_keeps_what_is_rare():
         faces.append([shape * (100 + 0.02 * frame) + place])
     chosen = thin(select(make_scan(faces), WIDTH, HEIGHT), 150)
     kept = np.isin(list(grimace), chosen.frames)
+    evenly = thin(select(make_scan(faces), WIDTH, HEIGHT), 150, variety=False)
+    assert set(np.diff(evenly.frames).tolist()) == {4}
     assert len(chosen.frames) == 150 and kept.sum() >= 9  # evenly 5
     # The rest is still there, without long gaps.
     assert np.diff(chosen.frames).max() <= 9
