@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from likeness.fitting import networks
 from likeness.fitting.bundle import AvatarBundle
 from likeness.fitting.config import FitConfig
+from likeness.fitting.fade import fade_border
 from likeness.fitting.finetune import FREEDOM, can_finetune, finetune
 from likeness.fitting.loop import avatar_of, make_seeds
 from likeness.fitting.recolouring import check_recolourable, recolour
@@ -145,6 +146,7 @@ def fit_pictures(
         steps = finetune(avatar, capture, frames, renderer, refine_s, seed)
         seconds["refine"] = round(time.perf_counter() - start_s, 3)
         notes["refinement"] = f"{steps} steps on the images themselves in {refine_s:g} s"
+    fade_border(avatar, capture)
     facts = {
         "seed": seed,
         "capture_hash": capture.source_hash,

@@ -21,6 +21,7 @@ from likeness.fitting.binding import Binder
 from likeness.fitting.checkpoint import Progress
 from likeness.fitting.config import FitConfig
 from likeness.fitting.densify import DENSIFIERS
+from likeness.fitting.fade import fade_border
 from likeness.fitting.figures import Figures, FitDivergedError, Unread
 from likeness.fitting.image_regions import head_box
 from likeness.fitting.inside import Inside
@@ -253,6 +254,7 @@ def fit(
         binder.bind(avatar)
     if inside is not None:
         inside.complete(avatar)
+    fade_border(avatar, capture)
     for listener in listeners:
         listener.on_end(avatar)
     return avatar
