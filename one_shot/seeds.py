@@ -21,7 +21,10 @@ from likeness.scene.frame_images import FrameStore
 from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.seeding.config import SeedingConfig
+from likeness.seeding.source_view import SourceView
+from likeness.seeding.unprojection.curtain import curtain_seeds
 
+_HAIR_SHARE = 0.2  # of what is beside the mesh, that hangs behind it
 _MIN_OPACITY = 0.05
 _YAW_QUANTILES = (0.05, 0.95)  # of the training frames, that sources are spread between
 # radians of yaw that a whole coefficient of expression is worth when sources are chosen
@@ -56,12 +59,28 @@ def one_shot_seeds(capture: Capture, frames: FrameStore, config: SeedingConfig, 
     # many queries as expected.
     beside = round(count * (1 - config.mesh_share)) if network.config.lifting.enabled else 0
     queries, prediction = predicted(count - beside)
-    unprojected = _unprojected(prediction, head, shapes, beside, generator)
+    hair = _hanging_hair(capture, frames, head, shapes, round(_HAIR_SHARE * beside))
+    rest = beside if hair is None else max(beside - len(hair.head_weights), 0)
+    unprojected = _unprojected(prediction, head, shapes, rest, generator)
+    if hair is not None:
+        if prediction.features is not None:  # as of what the network puts there
+            features = prediction.features[prediction.num_queries :].mean(0)
+            hair = dataclasses.replace(hair, features=features.expand(len(hair.head_weights), -1))
+        unprojected = Seeds.cat([unprojected, hair])
     num_queries = count - len(unprojected.head_weights)
     if num_queries != count - beside:
         queries, prediction = predicted(num_queries)
     on_mesh = RigBinding(shapes, queries.corners, queries.barycentrics).select(slice(num_queries))
     return Seeds.cat([_of_queries(prediction, on_mesh), unprojected])
+
+
+def _hanging_hair(
+    capture: Capture, frames: FrameStore, head: ShapedHead, shapes: Tensor, most: int
+) -> Seeds | None:
+    """How long hair goes on behind head and neck, where the network puts nothing."""
+    (front,) = chosen_frames(capture, 1)
+    view = SourceView.of(capture.frames[front], frames.get(front), head)
+    return curtain_seeds(view, head, shapes, most)
 
 
 def chosen_frames(capture: Capture, count: int) -> list[int]:

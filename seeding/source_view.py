@@ -36,6 +36,7 @@ class SourceView:
     normals: np.ndarray
     faces: np.ndarray
     raster: Raster
+    T_head_body: Tensor = dataclasses.field(default_factory=lambda: torch.eye(4))
 
     @classmethod
     def of(
@@ -53,6 +54,22 @@ class SourceView:
             normals=vertex_normals(posed, faces),
             faces=faces.numpy(),
             raster=rasterize_camera(posed, faces, camera),
+            T_head_body=frame.state.T_head_body,
+        )
+
+    def continued(self, metres: float) -> SourceView:
+        """The same with the image continued beyond its borders by what lies at them, as far as
+        ``metres`` at the depth of the head: a person who is cut off there goes on."""
+        camera = self.camera
+        pad = max(round(metres * float(camera.K[0, 0] / camera.center.norm())), 1)
+        wider = camera.cropped(-pad, -pad, camera.width + 2 * pad, camera.height + 2 * pad)
+        sides = (pad, pad), (pad, pad)
+        return dataclasses.replace(
+            self,
+            camera=wider,
+            rgb=np.pad(self.rgb, (*sides, (0, 0)), mode="edge"),
+            matte=np.pad(self.matte, sides, mode="edge"),
+            raster=rasterize_camera(self.posed, torch.from_numpy(self.faces), wider),
         )
 
     def adjusted(self, gain: np.ndarray) -> SourceView:

@@ -23,6 +23,7 @@ _USUAL_SKIN = (0.72, 0.54, 0.46)  # in the light that the colours above are of
 _LIGHT = (0.35, 1.15)  # times it: the least and the most that is believed
 _MIN_WEIGHT = 0.02
 _PREFERRED = 3.0
+_HAIR_MM = 12.0  # above the hairline, where no skin shines through
 _FAR_M = 0.045  # from what is seen: there the scalp has its median colour
 _MIRRORED = 0.5  # of a mirrored vertex' weight
 _RIM_DEGREES = np.arange(0, 91, 6)
@@ -156,12 +157,14 @@ def _skin(head: ShapedHead, rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
         difference = _diffused(laplacian, rgb - rgb[mirror], both)
         out[mirrored] = rgb[mirror][mirrored] + _MIRRORED * difference[mirrored]
         known |= mirrored
-    scalp = scalp_score(regions_of(model), model.template.numpy() * 1000) > 0
+    score = scalp_score(regions_of(model), model.template.numpy() * 1000)
+    scalp, hair = score > 0, seen & (score > _HAIR_MM)
     if (scalp & known).any():
         vertices = head.vertices.numpy()
         far, _ = KDTree(vertices[known]).query(vertices)
         back = scalp & ~known & (far > _FAR_M)
-        out[back] = np.median(rgb[scalp & seen] if (scalp & seen).any() else out[scalp & known], 0)
+        hair = hair if hair.any() else scalp & known
+        out[back] = np.median(out[hair], 0)
         known |= back
     return np.where(known[:, None], out, _diffused(laplacian, out, known))
 

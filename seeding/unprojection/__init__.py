@@ -14,12 +14,14 @@ import dataclasses
 import torch
 
 from likeness.head_models import shaped_head
+from likeness.head_models.base import ShapedHead
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
 from likeness.scene.seeds import Seeds
 from likeness.seeding.config import SeedingConfig
 from likeness.seeding.mesh import evenly_spread
 from likeness.seeding.source_view import SourceView
+from likeness.seeding.unprojection.curtain import curtain_seeds
 from likeness.seeding.unprojection.lids import lid_seeds
 from likeness.seeding.unprojection.outline import pulled_in, raised
 from likeness.seeding.unprojection.seen import seen_seeds
@@ -30,6 +32,7 @@ from likeness.seeding.vertex_colours import vertex_colours
 _MAX_VIEWS = 8
 _BLINKS = ("eyeBlinkLeft", "eyeBlinkRight", "eyeSquintLeft", "eyeSquintRight")
 _CLOSED = 0.5  # radians of yaw that one shut eye counts for
+_CONTINUED_M = 0.04  # beyond the image
 _SHELL_SHARE, _UNSEEN_SHARE = 0.25, 0.25  # of all seeds
 
 
@@ -60,12 +63,21 @@ def unprojected_seeds(
     seeds = Seeds.cat(
         [
             seen_seeds(views, head, shapes, colours, count - num_unseen - num_shells),
-            shell_seeds(views[front], subject, shapes, num_shells),
+            beside_seeds(views[front], subject, shapes, num_shells),
             unseen_seeds(views, views[front], head, shapes, colours, num_unseen, generator()),
             lid_seeds(head, shapes, torch.from_numpy(colours.rgb), generator()),
         ]
     )
     return dataclasses.replace(seeds, head_weights=seeds.head_weights.clamp(0.02, 0.98))
+
+
+def beside_seeds(view: SourceView, head: ShapedHead, shapes: torch.Tensor, count: int) -> Seeds:
+    """About ``count`` seeds of what the matte of an image shows beside the mesh, and of what goes
+    on behind it and beyond the image. shapes: of the rig."""
+    hair = curtain_seeds(view, head, shapes, count // 4)
+    rest = count - (0 if hair is None else len(hair.head_weights))
+    shells = shell_seeds(view.continued(_CONTINUED_M), head, shapes, rest)
+    return shells if hair is None else Seeds.cat([shells, hair])
 
 
 def _reference(capture: Capture, chosen: list[int], views: list[SourceView]) -> int:

@@ -1,8 +1,9 @@
-"""What the matte shows beside the mesh: hair, shoulders, clothes, as a near and a far shell. And
-the mesh's own rim."""
+"""What the matte shows beside the mesh, as a near and a far shell: hair about the mesh's own rim,
+neck and clothes on a closed trunk."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,13 @@ from likeness.scene.transforms import invert_transform, transform_points
 from likeness.seeding.source_view import SourceView
 from likeness.seeding.unprojection.cells import cell_means, divide
 from likeness.seeding.unprojection.patches import OPACITY, SPREAD, flat_cloud
+from likeness.seeding.unprojection.trunk import trunk_depths
 
 _MIN_MATTE = 0.25
 # metres, head frame: the depth towards which what is far beside the mesh goes
 _SKULL = (0.0, 0.0, -0.075)
 _RIM_M = 0.03  # distance over which it goes there from the mesh's own rim
-_HAIR_M, _BODY_M = 0.035, 0.10  # half the thickness of hair and of the trunk, at most
-_BODY_EDGE_M = 0.16  # from the outline to where the trunk is thickest
+_HAIR_M = 0.035  # half the thickness of hair, at most
 _BELOW_CHIN_M, _SOFT_M = 0.035, 0.012
 _STEEPEST = 3.0  # metres of depth per metre across
 _FAR_SHARE = 0.3  # of the patches: the far shell, which is coarser
@@ -33,25 +34,34 @@ def shell_seeds(view: SourceView, head: ShapedHead, shapes: torch.Tensor, count:
     the rig."""
     free = (view.matte > _MIN_MATTE) & ~view.usable
     depth, thickness, body = _depths(view, head, free)
+    in_body = dataclasses.replace(view, camera=view.camera.in_frame(view.T_head_body))
+    enters, leaves = trunk_depths(in_body, float(head.vertices[:, 1].min()))
+    of_body = body > 0.5
     busy = np.concatenate([view.rgb, view.matte[..., None]], -1)
     parts = []
     for share, sign in ((1 - _FAR_SHARE, -1.0), (_FAR_SHARE, 1.0)):
         corners, sides = divide(busy, free, round(share * count))
         x, y = (corners + (sides[:, None] - 1) // 2).T
         if sign > 0:
-            thick = thickness[y, x] > 0.004
+            thick = np.where(of_body, leaves - enters, thickness)[y, x] > 0.004
             x, y, sides = x[thick], y[thick], sides[thick]
-        cloud = _patches(view, x, y, sides, depth + sign * thickness)
-        rig = bind_to_skin(head, cloud.means, shapes)
-        parts.append(Seeds(cloud, 1 - torch.from_numpy(body[y, x]).float(), rig))
+        trunk = enters if sign < 0 else leaves
+        for own, surface, here in (
+            (view, depth + sign * thickness, ~of_body),
+            (in_body, trunk, of_body),
+        ):
+            chosen = here[y, x]
+            cloud = _patches(own, x[chosen], y[chosen], sides[chosen], surface)
+            weights = 1 - torch.from_numpy(body[y, x][chosen]).float()
+            parts.append(Seeds(cloud, weights, bind_to_skin(head, cloud.means, shapes)))
     return Seeds.cat(parts)
 
 
 def _depths(
     view: SourceView, head: ShapedHead, free: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[H, W] each: depth of the middle of what is beside the mesh, half its thickness (metres),
-    share of the body."""
+    """[H, W] each: depth of the middle of hair beside the mesh, half its thickness (metres), share
+    of the body."""
     import cv2
     from scipy.ndimage import distance_transform_edt
 
@@ -73,8 +83,7 @@ def _depths(
     body = 1 / (1 + np.exp(-(below - _BELOW_CHIN_M) / _SOFT_M))
     # At the mesh's rim a shell is as thin as the mesh is there: nothing.
     hair = np.minimum(_round(edge, _HAIR_M), 0.5 * distance * metres)
-    trunk = _BODY_M / _BODY_EDGE_M * _round(np.minimum(edge, distance * metres), _BODY_EDGE_M)
-    return depth.astype(np.float32), ((1 - body) * hair + body * trunk).astype(np.float32), body
+    return depth.astype(np.float32), hair.astype(np.float32), body
 
 
 def _round(distance: np.ndarray, radius: float) -> np.ndarray:
@@ -110,7 +119,9 @@ def _patches(
     normals = torch.from_numpy(np.concatenate([slope, -np.ones((len(x), 1))], -1)).float()
     normals = torch.nn.functional.normalize(normals @ T_head_cam[:3, :3].T, dim=-1)
     stretch = torch.from_numpy(np.sqrt(1 + (slope**2).sum(-1))).float()
-    spacing = torch.from_numpy(sides * here).float() / view.camera.K[0, 0]
+    # None may hang over the outline.
+    reach = np.minimum(sides, view.depth_inside[y, x] + 0.5)
+    spacing = torch.from_numpy(reach * here).float() / view.camera.K[0, 0]
     return flat_cloud(
         points,
         normals,

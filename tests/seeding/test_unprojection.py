@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -16,8 +18,10 @@ from likeness.seeding.config import SeedingConfig
 from likeness.seeding.source_view import SourceView
 from likeness.seeding.unprojection import unprojected_seeds
 from likeness.seeding.unprojection.cells import divide
+from likeness.seeding.unprojection.curtain import curtain_seeds
 from likeness.seeding.unprojection.lids import lid_seeds
 from likeness.seeding.unprojection.outline import pulled_in, raised
+from likeness.seeding.unprojection.trunk import trunk_depths
 from likeness.seeding.vertex_colours import vertex_colours
 from tests import synthetic_images
 
@@ -163,3 +167,70 @@ class TestGuesses:
         rig = lid_seeds(shaped, shaped.expression_shapes(), grey, generator).rig
         assert len(rig.weights) > 200
         assert lid_vertices(shaped.model)[rig.vertices].any(-1).all()
+
+
+class TestLongHair:
+    """A matte as wide as long hair beside the jaw."""
+
+    @pytest.fixture
+    def view(self, capture, frames):
+        return SourceView.of(capture.frames[0], frames.get(0), shaped_head(capture))
+
+    def haired(self, view: SourceView, width_m: float) -> SourceView:
+        rows, columns = np.mgrid[: view.camera.height, : view.camera.width]
+        depth = float(view.camera.center[2])
+        x = (columns + 0.5 - float(view.camera.K[0, 2])) * depth / float(view.camera.K[0, 0])
+        hair = (np.abs(x) < width_m) & (rows > 0.2 * view.camera.height)
+        return dataclasses.replace(
+            view, matte=np.maximum(hair, view.raster.mask).astype(np.float32)
+        )
+
+    def test_goes_round_behind_the_neck(self, capture, view):
+        head = shaped_head(capture)
+        hair = curtain_seeds(self.haired(view, 0.105), head, head.expression_shapes(), 1000)
+        assert hair is not None and 300 < len(hair.head_weights) < 1500
+        means = hair.cloud.means
+        behind = head.vertices[head.vertices[:, 1] > -0.08, 2].min()
+        assert means[:, 2].min() < behind and means[:, 0].abs().max() < 0.115
+        # all round the back, as low as the neck
+        angles = torch.rad2deg(torch.atan2(means[:, 0], means[:, 2] + 0.083))
+        counts = torch.histc(angles[angles.abs() > 90].abs(), 9, 90, 180)
+        assert (counts > 10).all() and means[:, 1].min() < -0.11
+        # nothing of it is before the face
+        assert (means[:, 2] < 0).all()
+
+    def test_is_none_where_hair_is_short(self, capture, view):
+        head = shaped_head(capture)
+        bare = dataclasses.replace(view, matte=view.raster.mask.astype(np.float32))
+        assert curtain_seeds(bare, head, head.expression_shapes(), 1000) is None
+
+
+class TestTrunk:
+    def test_is_closed_and_as_deep_as_people_are(self, capture, frames):
+        view = SourceView.of(capture.frames[0], frames.get(0), shaped_head(capture))
+        depth = float(view.camera.center[2])
+        rows, columns = np.mgrid[: view.camera.height, : view.camera.width]
+        x = (columns + 0.5 - float(view.camera.K[0, 2])) * depth / float(view.camera.K[0, 0])
+        wide = dataclasses.replace(view, matte=(np.abs(x) < 0.15).astype(np.float32))
+        enters, leaves = trunk_depths(wide, float(shaped_head(capture).vertices[:, 1].min()))
+        bottom = view.camera.height - 3
+        thickness = (leaves - enters)[bottom]
+        middle = thickness[np.abs(x[bottom]) < 0.02]
+        assert (np.abs(middle - 0.17) < 0.03).all()  # 15 cm to either side
+        assert thickness[np.abs(x[bottom]) > 0.19].max() < 1e-3
+        assert (thickness >= 0).all()
+
+
+class TestContinued:
+    def test_shows_the_same_and_goes_on(self, capture, frames):
+        view = SourceView.of(capture.frames[0], frames.get(0), shaped_head(capture))
+        wider = view.continued(0.03)
+        pad = (wider.camera.width - view.camera.width) // 2
+        assert pad > 0 and wider.rgb.shape[:2] == (wider.camera.height, wider.camera.width)
+        inner = (slice(pad, -pad), slice(pad, -pad))
+        assert np.array_equal(wider.rgb[inner], view.rgb)
+        assert np.array_equal(wider.matte[-1, pad:-pad], view.matte[-1])
+        assert (wider.raster.mask[inner] == view.raster.mask).mean() > 0.999
+        point = torch.tensor([[0.02, -0.03, 0.0]])
+        shift = wider.camera.project(point)[0] - view.camera.project(point)[0]
+        torch.testing.assert_close(shift, torch.full((1, 2), float(pad)), atol=1e-3, rtol=0)
