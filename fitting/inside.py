@@ -24,10 +24,11 @@ from likeness.renderers.output import ScreenStats
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.frame_images import FrameStore
-from likeness.scene.rig_binding import RigBinding
 from likeness.seeding.inside import LARGEST_M, OPACITY, inside_colours, person_colours
 
 _GROWTH = 1.3  # over the largest seeds of a part
+_LARGEST_EYE_M = 3e-3
+_BEHIND_M = 4e-3  # the skin, and nearer to the mouth's inside than to it: astray
 _FRAMES = 20.0  # that show a Gaussian, after which it is believed as much as its part
 _MEMBERS = 10.0  # Gaussians of a part that were seen, likewise
 _AT_MOST = 200  # frames that are looked at for that
@@ -37,13 +38,13 @@ _LOGIT = 12.0
 @dataclasses.dataclass(frozen=True)
 class _Members:
     """The M Gaussians of an avatar that are bound to the inside alone: their indices, numbers of
-    parts, the harmonics [M, 3] of the colours that suit the person, and the logarithms [M] of the
-    largest deviations."""
+    parts, and the harmonics [M, 3] of the colours that suit the person. strays: indices [S] of
+    others that have strayed into the mouth, behind its skin."""
 
     index: Tensor
     parts: Tensor
     harmonics: Tensor
-    largest: Tensor
+    strays: Tensor
 
 
 class Inside:
@@ -55,12 +56,17 @@ class Inside:
         self._colours = person_colours(capture, frames, self._head)
         model = self._head.model
         self._vertices, self._parts = inside_mouth(model).to(device), model.vertex_part.to(device)
-        largest = torch.tensor([LARGEST_M.get(name, 1.0) for name in model.part_names])
+        limits = LARGEST_M | {name: _LARGEST_EYE_M for name in model.joint_names}
+        largest = torch.tensor([limits.get(name, torch.inf) for name in model.part_names])
         self._largest = (_GROWTH * largest).log().to(device)
+        self._near = _tree(self._head.vertices[self._vertices.cpu()])
+        self._skin = _tree(self._head.vertices[model.skin_faces.unique()])
         self._known: tuple[tuple[int, int], _Members] | None = None
 
-    def members(self, rig: RigBinding) -> _Members:
-        """Those of an avatar with this binding; looked up again when that has changed."""
+    @torch.no_grad()
+    def members(self, avatar: AvatarModel) -> _Members:
+        """Those of an avatar; looked up again when its binding has changed."""
+        assert (rig := avatar.rig) is not None
         key = id(rig.vertices), rig.vertices._version
         if self._known is None or self._known[0] != key:
             index = self._vertices[rig.vertices].all(-1).nonzero()[:, 0]
@@ -68,24 +74,35 @@ class Inside:
             rgb = inside_colours(self._head, self._colours, corners.cpu(), weights.cpu())
             parts = self._parts[corners[:, 0]]
             suited = harmonics.from_rgb(rgb).to(self._device)
-            self._known = key, _Members(index, parts, suited, self._largest[parts])
+            means = avatar.per_gaussian["means"].detach().cpu()
+            strays = self._strays(means, index.cpu()).to(self._device)
+            self._known = key, _Members(index, parts, suited, strays)
         return self._known[1]
 
-    def learns(self, cloud: GaussianCloud, rig: RigBinding, frames: Sequence[int]) -> Tensor:
+    def _strays(self, means: Tensor, members: Tensor) -> Tensor:
+        others = torch.ones(len(means), dtype=torch.bool)
+        others[members] = False
+        behind = torch.from_numpy(self._skin.query(means.numpy())[0])
+        others &= behind > _BEHIND_M
+        index = others.nonzero()[:, 0]
+        inner = torch.from_numpy(self._near.query(means[index].numpy())[0])
+        return index[inner < behind[index]]
+
+    def learns(self, cloud: GaussianCloud, avatar: AvatarModel, frames: Sequence[int]) -> Tensor:
         """Which of the inside's Gaussians (``members``) learn from frames with these clouds
         [*b, N]: those that they do not hide, [*b, M] bool."""
-        index = self.members(rig).index
+        index = self.members(avatar).index
         means = cloud.means.detach()[..., index, :]
         frames_of = means.reshape(len(frames), -1, 3)
         hidden = [self._occlusion.hidden(frame, points) for frame, points in zip(frames, frames_of)]
         return ~torch.stack(hidden).view(means.shape[:-1])
 
     def drawn(
-        self, cloud: GaussianCloud, rig: RigBinding, frames: Sequence[int], suited: bool
+        self, cloud: GaussianCloud, avatar: AvatarModel, frames: Sequence[int], suited: bool
     ) -> GaussianCloud:
         """The clouds [*b, N] of frames as they are rendered: what does not learn is without
-        gradients, and either in the colours that suit or left out."""
-        members, learns = self.members(rig), self.learns(cloud, rig, frames)
+        gradients, and either in the colours that suit or left out; strays are left out."""
+        members, learns = self.members(avatar), self.learns(cloud, avatar, frames)
         opacities = torch.full_like(learns, OPACITY if suited else 0.0, dtype=cloud.opacities.dtype)
         sh = cloud.sh.new_zeros(*learns.shape, *cloud.sh.shape[-2:])
         sh[..., 0, :] = members.harmonics.to(sh)
@@ -94,26 +111,28 @@ class Inside:
             name: _Learned.apply(value, members.index, learns, instead.get(name))
             for name, value in cloud.fields().items()
         }
+        fields["opacities"] = fields["opacities"].index_fill(-1, members.strays, 0.0)
         return dataclasses.replace(cloud, **fields)
 
     def silence(
-        self, screen: ScreenStats, cloud: GaussianCloud, rig: RigBinding, frames: Sequence[int]
+        self, screen: ScreenStats, cloud: GaussianCloud, avatar: AvatarModel, frames: Sequence[int]
     ) -> None:
         """Takes the gradients of screen positions from what does not learn: a densifier must not
         grow it for them."""
-        index, learns = self.members(rig).index, self.learns(cloud, rig, frames)
+        index, learns = self.members(avatar).index, self.learns(cloud, avatar, frames)
         for gradient in (screen.means2d.grad, screen.absgrad):
             if gradient is not None:
                 gradient.copy_(_masked(gradient, index, learns))
 
     @torch.no_grad()
-    def limit(self, avatar: AvatarModel) -> None:
-        """Keeps the inside's Gaussians small, so that none reaches through the lips."""
+    def after_step(self, avatar: AvatarModel) -> None:
+        """Looks up the members where the step has bound Gaussians anew, and keeps those of the
+        inside and of the eyes small, so that none fills the head or reaches through the lips."""
+        self.members(avatar)
         if (rig := avatar.rig) is not None:
-            members, log_scales = self.members(rig), avatar.per_gaussian["log_scales"].data
-            log_scales[members.index] = torch.minimum(
-                log_scales[members.index], members.largest[:, None]
-            )
+            largest = self._largest[self._parts[rig.vertices[:, 0]]]
+            log_scales = avatar.per_gaussian["log_scales"].data
+            torch.minimum(log_scales, largest[:, None], out=log_scales)
 
     @torch.no_grad()
     def complete(self, avatar: AvatarModel) -> None:
@@ -122,7 +141,8 @@ class Inside:
         rig, colours, logits = avatar.rig, avatar.base_colours(), avatar.base_opacities()
         if rig is None or colours is None or logits is None:
             return
-        members = self.members(rig)
+        members = self.members(avatar)
+        logits[members.strays] = -_LOGIT
         if len(members.index) == 0:
             return
         evidence, colour, logit = self._observed(avatar.subset(members.index))
@@ -172,6 +192,12 @@ class _Learned(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
         return _masked(gradient, *ctx.saved_tensors), None, None, None
+
+
+def _tree(points: Tensor):
+    from scipy.spatial import KDTree
+
+    return KDTree(points.numpy())
 
 
 def _masked(value: Tensor, index: Tensor, learns: Tensor, instead: Tensor | float = 0.0) -> Tensor:

@@ -36,7 +36,6 @@ from likeness.scene.cloud import GaussianCloud
 from likeness.scene.errors import UserError
 from likeness.scene.frame_images import FrameStore
 from likeness.scene.head_state import HeadState
-from likeness.scene.rig_binding import RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.scene.to_device import to_device
 from likeness.seeding.eyes import with_eyes
@@ -221,8 +220,8 @@ def fit(
             unread.read()
         if progress.step % _FINITE_EVERY == 0:
             _check_gradients(avatar, progress.step)
-        if inside is not None and avatar.rig is not None and output.screen is not None:
-            inside.silence(output.screen, cloud, avatar.rig, batch.frames)
+        if inside is not None and output.screen is not None:
+            inside.silence(output.screen, cloud, avatar, batch.frames)
         densifier.observe(output, cloud, max(batch.camera.width, batch.camera.height))
         optimizer.step()
         if (surgery := densifier.plan(nominal, avatar, batch.generator)) is not None:
@@ -231,7 +230,7 @@ def fit(
         if binder is not None:
             binder.after_step(avatar, progress.step, surgery is not None)
         if inside is not None:
-            inside.limit(avatar)
+            inside.after_step(avatar)
 
         progress.step += 1
         progress.seconds += budget.clock() - started
@@ -326,15 +325,15 @@ def render(
     config: FitConfig,
     *,
     screen: ScreenRequest = False,
-    drawn: Callable[[GaussianCloud, RigBinding], GaussianCloud] | None = None,
+    drawn: Callable[[GaussianCloud, AvatarModel], GaussianCloud] | None = None,
 ) -> tuple[RenderOutput, GaussianCloud]:
     """The renderings of states [*b] by cameras [*b] of the world, and the clouds that the avatar
-    gives. drawn: those of a rigged avatar as they are rendered; None: as they are."""
+    gives. drawn: those as they are rendered; None: as they are."""
     if not config.schedule.expressions:
         state = state.expressionless()
     in_head = camera.in_frame(state.T_world_head)
     cloud = avatar(state, in_head.center)
-    visible = cloud if drawn is None or avatar.rig is None else drawn(cloud, avatar.rig)
+    visible = cloud if drawn is None else drawn(cloud, avatar)
     return renderer.render(visible, in_head, screen=screen), cloud
 
 

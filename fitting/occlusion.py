@@ -14,6 +14,7 @@ from likeness.head_models.landmarks import LIP_PAIRS
 from likeness.renderers.mesh import rasterize_camera
 from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
+from likeness.scene.to_device import to_device
 
 _CELL_M, _CELLS = 1e-3, 112
 """Size of a map's cells on the face, and cells along a side."""
@@ -37,7 +38,7 @@ class _Map:
     def hides(self, points: Tensor) -> Tensor:
         """[M] bool for points [M, 3] of the head frame."""
         pixels, depth = self.camera.project(points)
-        column, row = pixels.floor().clamp(0, _CELLS - 1).long().unbind(-1)
+        column, row = pixels.nan_to_num().floor().clamp(0, _CELLS - 1).long().unbind(-1)
         return depth > self.depth[row, column] + _TOLERANCE_M
 
 
@@ -71,7 +72,10 @@ class Occlusion:
         camera = _around(self._cameras[frame], centre)
         depth = rasterize_camera(vertices, self._skin, camera).depth
         depth = _nearest(np.minimum(depth, _FAR_M), round(_ROOM_M / _CELL_M))
-        return _Map(camera.to(self._device), torch.from_numpy(depth).to(self._device))
+        K, T_cam_world, depths = to_device(
+            (camera.K, camera.T_cam_world, torch.from_numpy(depth)), self._device
+        )
+        return _Map(Camera(K, T_cam_world, _CELLS, _CELLS), depths)
 
 
 def lips_closed(capture: Capture, frame: int) -> bool:

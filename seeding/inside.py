@@ -33,6 +33,7 @@ LARGEST_M = {"teeth_upper": 1e-3, "teeth_lower": 1e-3, "tongue": 3.5e-3, "mouth_
 _SPREAD = 0.75  # deviation over spacing
 _OF_DEPTH, _LEAST_M = 0.35, 1.2e-3  # deviation over the distance from the skin, at most; at least
 OPACITY = 0.97
+_RIM_M, _RIM_GAIN = 0.008, 5.0  # from the skin: there the cavity has so many more
 _CANDIDATES = 4  # per seed
 _VIEWS = 4
 
@@ -81,6 +82,10 @@ def inside_seeds(
     model, generator = head.model, torch.Generator().manual_seed(seed)
     shown = torch.where(exposed_faces(model), 1.0, _HIDDEN)
     density = model.values_by_part(_DENSITY, 0.0) * shown * inside_faces(model)
+    # What shows of the cavity first is the inner side of the lips.
+    cavity = model.values_by_part({"mouth_cavity": 1.0}, 0.0) > 0
+    rim = _skin_distance(head, head.vertices[model.faces].mean(1)) < _RIM_M
+    density = torch.where(cavity & rim, density * _RIM_GAIN, density)
     # The cavity stretches: evenly spread, and closed, it must be in the open mouth.
     wide = head.posed(wide_open(model)).vertices
     weights = face_areas(wide, model.faces) * density
@@ -93,7 +98,7 @@ def inside_seeds(
     spacing = (weights.sum() / count / density[triangles]).sqrt()
     largest = model.values_by_part(LARGEST_M, 0.0)[triangles]
     # None of the cavity's may stand over the rim of a lip, before the teeth.
-    near = (_OF_DEPTH * _skin_distance(head, points)[0]).clamp_min(_LEAST_M)
+    near = (_OF_DEPTH * _skin_distance(head, points)).clamp_min(_LEAST_M)
     sizes = (_SPREAD * spacing).minimum(largest).minimum(near)[:, None].repeat(1, 2)
     rig = RigBinding(shapes, model.faces[triangles], barycentrics)
     rgb = inside_colours(head, colours, rig.vertices, rig.weights)
@@ -126,26 +131,22 @@ def inside_colours(
             gum = y > upper if name == "teeth_upper" else y < lower
             rgb[here & gum] = torch.tensor(_GUM) * light * hue
         if name == "mouth_cavity":
-            # lips and cheeks go on inside
+            # the lips go on inside
             points = interpolate(head.vertices, corners, barycentrics)[here]
-            distance, nearest = _skin_distance(head, points)
-            near = (1.8 - distance / _LIP_DEPTH_M).clamp(0, 1)[:, None]
-            own = torch.from_numpy(colours.rgb)[nearest]
-            rgb[here] = rgb[here] + near * (own - rgb[here])
+            near = (1.8 - _skin_distance(head, points) / _LIP_DEPTH_M).clamp(0, 1)[:, None]
+            rgb[here] = rgb[here] + near * (lips - rgb[here])
     front = _front(model)
     depth = ((front - place[:, 2]) / _SHADE_M).clamp(0, 1)[:, None]
     return (rgb * (1 - _SHADE * depth)).clamp(0, 1)
 
 
-def _skin_distance(head: ShapedHead, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances [N] in metres of points [N, 3] from the nearest vertices of the skin, and these
-    [N]."""
+def _skin_distance(head: ShapedHead, points: Tensor) -> Tensor:
+    """Distances [N] in metres of points [N, 3] from the nearest vertices of the skin."""
     from scipy.spatial import KDTree
 
     model = head.model
-    skin = (model.vertex_part == model.part_names.index("skin")).nonzero()[:, 0]
-    distances, nearest = KDTree(head.vertices[skin].numpy()).query(points.numpy())
-    return torch.from_numpy(distances).float(), skin[torch.from_numpy(nearest)]
+    skin = model.vertex_part == model.part_names.index("skin")
+    return torch.from_numpy(KDTree(head.vertices[skin].numpy()).query(points.numpy())[0]).float()
 
 
 def lip_colour(head: ShapedHead, colours: VertexColours) -> Tensor:

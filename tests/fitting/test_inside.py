@@ -29,7 +29,7 @@ def test_hidden_parts_get_their_colours_back(tmp_path, kind):
     config = dataclasses.replace(config, **{kind: own})
     avatar = loop.create_avatar(config, capture, frames, 0)
     inside = Inside(capture, frames, "cpu")
-    members = inside.members(avatar.rig).index
+    members = inside.members(avatar).index
     start = _looks(avatar, capture)[members]
     with torch.no_grad():  # as a fit does with all
         avatar.base_colours()[:] += 0.3 / C0
@@ -40,7 +40,7 @@ def test_hidden_parts_get_their_colours_back(tmp_path, kind):
     for frame in capture.train:
         state, camera = capture.states[frame], capture.cameras[frame]
         cloud = avatar(state, camera.in_frame(state.T_world_head).center)
-        shown += inside.learns(cloud, avatar.rig, (frame,))
+        shown += inside.learns(cloud, avatar, (frame,))
     teeth = head.model.part_names.index("teeth_upper")
     upper = head.model.vertex_part[avatar.rig.vertices[members, 0]] == teeth
     never = (shown == 0) & upper

@@ -14,7 +14,7 @@ from likeness.fitting.inside import Inside
 from likeness.fitting.occlusion import Occlusion, lips_closed
 from likeness.head_models import shaped_head
 from likeness.head_models.inside import inside_mouth
-from likeness.head_models.landmarks import LIP_PAIRS
+from likeness.head_models.landmarks import LIP_PAIRS, LIPS
 from likeness.renderers import create
 from likeness.scene.capture import Capture
 from likeness.scene.frame_images import FrameStore
@@ -99,13 +99,13 @@ def test_landmarks_of_closed_lips_hide_all(capture):
 
 def test_members_follow_the_binding(avatar, capture):
     inside = inside_of(capture)
-    members = inside.members(avatar.rig).index
+    members = inside.members(avatar).index
     fewer = avatar.subset(members[:7])
-    assert inside.members(fewer.rig).index.tolist() == list(range(7))
+    assert inside.members(fewer).index.tolist() == list(range(7))
     skin = shaped_head(capture).model.skin_faces[0]
     with torch.no_grad():
         fewer.per_gaussian["rig_vertices"][3] = skin
-    assert inside.members(fewer.rig).index.tolist() == [0, 1, 2, 4, 5, 6]
+    assert inside.members(fewer).index.tolist() == [0, 1, 2, 4, 5, 6]
 
 
 def test_what_does_not_learn_does_not_grow(avatar, capture):
@@ -113,15 +113,43 @@ def test_what_does_not_learn_does_not_grow(avatar, capture):
     inside, state = inside_of(capture), capture.states[CLOSED]
     camera = capture.cameras[CLOSED].in_frame(state.T_world_head)
     cloud = avatar(state, camera.center)
-    drawn = inside.drawn(cloud, avatar.rig, (CLOSED,), suited=True)
+    drawn = inside.drawn(cloud, avatar, (CLOSED,), suited=True)
     output = create("cpu", "cpu").render(drawn, camera, screen="absolute")
     (output.rgb.square().sum() + output.alpha.sum()).backward()
-    members = inside.members(avatar.rig).index
-    assert not inside.learns(cloud, avatar.rig, (CLOSED,)).any()
-    inside.silence(output.screen, cloud, avatar.rig, (CLOSED,))
+    members = inside.members(avatar).index
+    assert not inside.learns(cloud, avatar, (CLOSED,)).any()
+    inside.silence(output.screen, cloud, avatar, (CLOSED,))
     for gradient in (output.screen.means2d.grad, output.screen.absgrad):
         assert (gradient[members] == 0).all() and (gradient != 0).any()
     large = avatar.duplicate(lambda tensor: tensor.clone())
-    large.per_gaussian["log_scales"].data[members] = -2.0
-    inside.limit(large)
-    assert large.per_gaussian["log_scales"][members].exp().max() < 0.01
+    large.per_gaussian["log_scales"].data[:] = -2.0
+    inside.after_step(large)
+    parts = shaped_head(capture).model.vertex_part[avatar.rig.vertices[:, 0]]
+    names = shaped_head(capture).model.part_names
+    sizes = large.per_gaussian["log_scales"].exp()
+    assert sizes[members].max() < 0.01 and sizes[parts == names.index("eye_left")].max() < 0.005
+    assert (sizes[parts == names.index("skin")] > 0.1).all()
+
+
+def test_what_strays_into_the_mouth_is_left_out(avatar, capture):
+    """Skin's Gaussians in the mouth are neither drawn nor kept; those before the lips are."""
+    head = shaped_head(capture)
+    skin = head.model.vertex_part == head.model.part_names.index("skin")
+    of_skin = skin[avatar.rig.vertices].all(-1).nonzero()[:, 0]
+    inner, outer = of_skin[:2].tolist()
+    astray = avatar.duplicate(lambda tensor: tensor.clone())
+    tongue = head.model.vertex_part == head.model.part_names.index("tongue")
+    lips = head.posed(head.model.neutral_state()).landmarks()[list(LIPS)].mean(0)
+    with torch.no_grad():
+        astray.per_gaussian["means"][inner] = head.vertices[tongue].mean(0)
+        astray.per_gaussian["means"][outer] = lips + torch.tensor([0.0, 0.0, 0.01])
+    inside, state = inside_of(capture), capture.states[OPEN]
+    strays = inside.members(astray).strays
+    assert inner in strays and outer not in strays
+    assert len(strays) < 0.01 * len(of_skin)
+    cloud = astray(state, torch.tensor([0.0, 0.0, 1.0]))
+    drawn = inside.drawn(cloud, astray, (OPEN,), suited=True)
+    assert drawn.opacities[inner] == 0 < drawn.opacities[outer] == cloud.opacities[outer]
+    inside.complete(astray)
+    logits = astray.base_opacities()
+    assert logits[inner] < -9 and logits[outer] == avatar.base_opacities()[outer]
