@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -185,13 +186,16 @@ class _Learned(torch.autograd.Function):
     gradient. index: [M]; learns: [*b, M]; instead: [*b, M, ...], None: the values stay."""
 
     @staticmethod
-    def forward(ctx, value: Tensor, index: Tensor, learns: Tensor, instead: Tensor | None):  # type: ignore[override]
+    def forward(
+        ctx: Any, value: Tensor, index: Tensor, learns: Tensor, instead: Tensor | None
+    ) -> Tensor:
         ctx.save_for_backward(index, learns)
         return value.view_as(value) if instead is None else _masked(value, index, learns, instead)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[override]
-        return _masked(gradient, *ctx.saved_tensors), None, None, None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        index, learns = ctx.saved_tensors
+        return _masked(grad_outputs[0], index, learns), None, None, None
 
 
 def _tree(points: Tensor):
