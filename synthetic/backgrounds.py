@@ -187,7 +187,8 @@ def _picture_frame(canvas: _Canvas) -> None:
         canvas.box(x + 24, y + 24, x + wide - 24, y + tall - 24, canvas.colour())
         for _ in range(5):
             u, v = x + rng.uniform(40, wide - 40), y + rng.uniform(40, tall - 40)
-            canvas.ellipse(u, v, *rng.uniform(4, 16, 2), rng.uniform(0, 3), canvas.colour())
+            a, b = rng.uniform(4, 16, 2)
+            canvas.ellipse(u, v, a, b, rng.uniform(0, 3), canvas.colour())
 
 
 def _flowers(canvas: _Canvas) -> None:

@@ -111,7 +111,7 @@ class Survey:
         filled = np.where(near[..., None], medians, colours)
         grey = cv2.transform(filled, np.full((1, 3), 1 / 3))
         slopes = [cv2.Sobel(grey, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1))]
-        pattern = cv2.blur(np.square(slopes[0]) + np.square(slopes[1]), patch)
+        pattern = cv2.blur(slopes[0] ** 2 + slopes[1] ** 2, patch)
         change = cv2.blur(np.square(np.maximum(spread - 1.3 * noise, 0)), patch)
         told = near & (pattern > config.pattern**2)
         motion = np.sqrt(np.maximum(change, 0) / np.maximum(pattern, 1))
@@ -141,7 +141,8 @@ def _reaching(region: np.ndarray, outside: np.ndarray) -> np.ndarray:
     wide = cv2.morphologyEx(
         (region | outside).view(np.uint8), cv2.MORPH_OPEN, np.ones((side, side))
     )
-    count, labels = cv2.connectedComponents(wide)
+    count, found = cv2.connectedComponents(wide)
+    labels = np.asarray(found, np.int32)
     reaches = np.zeros(count, bool)
     reaches[labels[outside]] = True
     reaches[0] = False
