@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.bundle import AvatarBundle
+from likeness.scene.expression_caps import capped_state
 from likeness.scene.head_state import HeadState
 
 KEEP_EVERY = 8  # one recorded frame in so many is held_out out, to measure on
@@ -51,6 +52,7 @@ def teaching_states(
     count = max(0, most - len(used) - len(alone))
     mixed = _mixed(recording[used], count, seed, bundle.shows_unseen)
     taught = HeadState.cat([recording[used], alone, mixed])
+    taught = capped_state(taught, bundle.expression_names)
     weights = torch.cat(
         [torch.ones(len(used)), torch.full((len(alone),), 0.5), torch.full((len(mixed),), 0.5)]
     )

@@ -9,15 +9,16 @@ file) and two files:
 ``avatar.json`` format "likeness-web-avatar", format_version; num_gaussians; codes, sh_degree,
     layers (of the network that gives the codes); flags two_frames, rigged, pose_correction, motion;
     expression_names, expression_range [2][E] (the plausible one), tuning (neutral [E], gains [E]),
-    groups (for the sliders), joint_names; camera (K, T_cam_world, width, height); state
-    (T_world_head, T_world_body; the face at rest); sway (the control points of
-    ``likeness.ops.deform``, or null); limits (of log-scales) and units (of motion
-    modes); eye_full_rad (how far an eye turns at a coefficient of 1); seen (from where the
-    recording saw the avatar: head and body, each low and high [2] of yaw and pitch in radians about
-    centre in its own frame; fade_rad beyond these what was not seen is filled in full, its standard
-    deviations then longest_m at most; see ``likeness.playback.view_clamp.avatar``); ``arrays``:
-    where each array stands in avatar.bin and how it is quantised, see
-    ``likeness.export.quantized``; refiner "left out" where the avatar has a screen refiner.
+    caps ([a, b]: expression a acts at most as strongly as b), groups (for the sliders),
+    joint_names; camera (K, T_cam_world, width, height); state (T_world_head, T_world_body; the face
+    at rest); sway (the control points of ``likeness.ops.deform``, or null); limits (of log-scales)
+    and units (of motion modes); eye_full_rad (how far an eye turns at a coefficient of 1); seen
+    (from where the recording saw the avatar: head and body, each low and high [2] of yaw and pitch
+    in radians about centre in its own frame; fade_rad beyond these what was not seen is filled in
+    full, its standard deviations then longest_m at most; see
+    ``likeness.playback.view_clamp.avatar``); ``arrays``: where each array stands in avatar.bin and
+    how it is quantised, see ``likeness.export.quantized``; refiner "left out" where the avatar has
+    a screen refiner.
 ``avatar.bin`` gzip. Arrays [rows, columns], little-endian, each at a multiple of 4 bytes. N
     Gaussians, R codes, L = 1 + 3 K looks (opacity logit, K harmonics of 3 channels), E expressions,
     J joints, V vertices, T recorded frames:
@@ -62,6 +63,7 @@ from likeness.playback.player import Player
 from likeness.playback.view_clamp.gaussians import MAX_HIDDEN_M, ClampedGaussians
 from likeness.playback.view_clamp.views import FADE, Cone, RecordedViews
 from likeness.playback.views.trajectories import HEAD_CENTRE
+from likeness.scene.expression_caps import CAPS
 from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.files import atomic_path, check_absent, new_folder, write_bytes
 from likeness.scene.gaze import GAZE_FULL_RAD
@@ -195,6 +197,7 @@ def _add_recording(arrays: ArrayFile, bundle: AvatarBundle) -> None:
 def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
     tuning = bundle.tuning or ExpressionTuning.identity(len(bundle.expression_names))
     camera, state, anchoring = bundle.default_camera, bundle.default_state, avatar.anchoring.config
+    names = bundle.expression_names
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -210,6 +213,7 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
         "expression_names": list(bundle.expression_names),
         "expression_range": bundle.plausible_range.tolist(),
         "tuning": {"neutral": tuning.neutral.tolist(), "gains": tuning.gains.tolist()},
+        "caps": [[names.index(a), names.index(b)] for a, b in CAPS if {a, b} <= {*names}],
         "groups": [
             {
                 "name": part,

@@ -20,6 +20,7 @@ from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.config_files import apply, to_dict
 from likeness.scene.errors import UserError
+from likeness.scene.expression_caps import capped_state
 from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.files import write_json
 from likeness.scene.head_state import HeadState
@@ -99,9 +100,11 @@ class AvatarBundle:
     refinement: Refinement | None = None
 
     def tuned(self, state: HeadState) -> HeadState:
-        """The states [*b] that the avatar is to be given to show ``state``: what plays or exports
-        it asks this."""
-        return state if self.tuning is None else self.tuning.to(state.expression.device)(state)
+        """The states [*b] that the avatar is to be given to show ``state``, tuned and capped: what
+        plays or exports it asks this."""
+        if self.tuning is not None:
+            state = self.tuning.to(state.expression.device)(state)
+        return capped_state(state, self.expression_names)
 
     def coarse(self) -> AvatarBundle:
         """The same without its screen refiner."""

@@ -34,6 +34,7 @@ from likeness.scene.camera import Camera
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.errors import UserError
+from likeness.scene.expression_caps import capped_state
 from likeness.scene.frame_images import FrameStore
 from likeness.scene.head_state import HeadState
 from likeness.scene.seeds import Seeds
@@ -166,6 +167,7 @@ def fit(
     is larger than the training frames are many.
     """
     check_batch(config, capture)
+    capture = capture.with_states(capped_state(capture.states, capture.expression_names))
     frames = frames or FrameStore(capture, capture.train, device)
     avatar = create_avatar(config, capture, frames, seed).to(device)
     avatar.warm_up()

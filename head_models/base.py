@@ -22,6 +22,7 @@ from likeness.head_models.sampling import face_normals, interpolate
 from likeness.scene.capture import Identity
 from likeness.scene.checks import check_shape
 from likeness.scene.errors import UserError
+from likeness.scene.expression_caps import capped
 from likeness.scene.gaze import EYES, GAZE_FULL_RAD, eye_look_axes
 from likeness.scene.head_state import HeadState
 from likeness.scene.records import TensorRecord
@@ -168,12 +169,7 @@ class HeadModel(TensorRecord):
     def capped(self, expression: Tensor) -> Tensor:
         """Coefficients [*b, E] as they act: with the ``caps`` applied. Differentiable almost
         everywhere."""
-        for capped, by in self.caps:
-            index, limit = self.expression_names.index(capped), self.expression_names.index(by)
-            column = torch.minimum(expression[..., index], expression[..., limit].clamp_min(0))
-            here = torch.arange(expression.shape[-1], device=expression.device) == index
-            expression = torch.where(here, column[..., None], expression)
-        return expression
+        return capped(expression, self.expression_names, self.caps)
 
     def neutral_identity(self) -> Identity:
         """The person of the template."""

@@ -26,6 +26,7 @@ from likeness.renderers import create
 from likeness.renderers.output import RenderOutput
 from likeness.scene.camera import Camera
 from likeness.scene.cloud import GaussianCloud
+from likeness.scene.expression_caps import capped_state
 from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.head_state import HeadState
 from likeness.scene.to_device import to_device
@@ -165,7 +166,8 @@ class Player:
         return HeadState(*to_device(_tensors(state), self.device))
 
     def _tuned(self, local: HeadState) -> HeadState:
-        return local if self._tuning is None else self._tuning(local)
+        tuned = local if self._tuning is None else self._tuning(local)
+        return capped_state(tuned, self.bundle.expression_names)
 
     def _cloud(self, state: HeadState, local: HeadState | None, eye: Tensor) -> GaussianCloud:
         """``cloud`` of a state as it was given, by which it is recognised, and as it is on the

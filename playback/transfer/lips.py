@@ -9,6 +9,8 @@ import functools
 import torch
 from torch import Tensor
 
+from likeness.scene.expression_caps import capped
+
 # Millimetres that each expression of ARKit at coefficient 1 parts the middle of the lips (the mean
 # of three pairs of landmarks), measured on the head model anny; a test holds it to it. Others that
 # have these expressions differ by their own sizes.
@@ -49,16 +51,6 @@ def has_lips(names: tuple[str, ...]) -> bool:
 def effects(names: tuple[str, ...]) -> Tensor:
     """[E] millimetres for each of some expressions."""
     return torch.tensor([OPENING_MM.get(name, 0.0) for name in names])
-
-
-def capped(expression: Tensor, names: tuple[str, ...]) -> Tensor:
-    """Coefficients [*b, E] whose ``mouthClose`` undoes no more than ``jawOpen`` does."""
-    jaw, close = names.index(JAW), names.index(CLOSE)
-    expression = expression.clone()
-    expression[..., close] = torch.minimum(
-        expression[..., close], expression[..., jaw].clamp_min(0)
-    )
-    return expression
 
 
 def opening(expression: Tensor, names: tuple[str, ...]) -> Tensor:

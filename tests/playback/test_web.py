@@ -187,7 +187,7 @@ def test_the_pages_maths_is_the_avatars(tmp_path, changes):
     )
     for i, cloud in enumerate(found):
         with torch.no_grad():
-            expected = avatar(tuning(states[i]), views[i].center)
+            expected = avatar(bundle.tuned(states[i]), views[i].center)
         directions = torch.nn.functional.normalize(expected.means - views[i].center, dim=-1)
         pairs = {
             "means": expected.means,

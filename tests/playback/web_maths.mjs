@@ -31,7 +31,7 @@ function deformed(Avatar, { samples, solve }, given) {
   const avatar = new Avatar({
     num_gaussians: n, sh_degree: Math.sqrt(K) - 1, layers: 1, motion: false, rigged: true, two_frames: true,
     pose_correction: false, sway: given.lattice, limits: [-20, 20], units: { shift_m: 1, turn_rad: 1 },
-    tuning: { neutral: given.expression.map(() => 0), gains: given.expression.map(() => 1) },
+    tuning: { neutral: given.expression.map(() => 0), gains: given.expression.map(() => 1) }, caps: [],
   }, arrays);
   avatar.evaluate({ ...given, joints: given.joints.flat(), sway: given.secondary_motion.flat() });
   return { moved_means: columns(avatar.means, n), moved_quats: columns(avatar.quats, n),

@@ -46,7 +46,7 @@ export class Avatar {
   evaluate(state) {
     const { arrays, facts } = this;
     this.state = state;
-    state = { ...state, expression: tuned(facts.tuning, state.expression) };
+    state = { ...state, expression: tuned(facts, state.expression) };
     const codes = codesOf(arrays, facts.layers, state);
     addModes(this.looks, arrays.base_looks.values, arrays.look_modes.values, codes, this.looks.length);
     if (this.motion) addModes(this.motion, null, arrays.motion_modes.values, codes, this.motion.length);
@@ -192,10 +192,13 @@ export class Avatar {
   }
 }
 
-/** neutral + gain * expression, as it is within 1.5 and bent to stay within 2 (scene/expression_tuning.py). */
-function tuned({ neutral, gains }, expression) {
-  return Array.from(expression, (given, e) => {
+/** neutral + gain * expression, as it is within 1.5 and bent to stay within 2 (scene/expression_tuning.py), then capped
+ * (scene/expression_caps.py). */
+function tuned({ tuning: { neutral, gains }, caps }, expression) {
+  const values = Array.from(expression, (given, e) => {
     const value = neutral[e] + gains[e] * given, beyond = Math.abs(value) - 1.5;
     return beyond > 0 ? Math.sign(value) * (1.5 + 0.5 * Math.tanh(beyond / 0.5)) : value;
   });
+  for (const [capped, by] of caps) values[capped] = Math.min(values[capped], Math.max(values[by], 0));
+  return values;
 }
