@@ -148,7 +148,7 @@ def test_moving_the_jaw_slider_changes_the_mouth_alone(opened):
             shown(opened.browser),
             Player(opened.bundle).step(state, toys.camera(SIZE), WHITE).rgb.clamp(0, 1),
         )
-        > 45
+        > 43  # eight bits a channel, and a mouth that is wide open
     )
     # What is above the mouth changes less: there are the rig's own displacements only.
     assert change[: SIZE // 3].mean() < 0.5 * change[SIZE // 2 :].mean()
