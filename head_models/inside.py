@@ -56,12 +56,7 @@ def exposed_faces(model: HeadModel) -> Tensor:
         [[_DISTANCE_M / _CELL_M, 0, _CELLS / 2], [0, _DISTANCE_M / _CELL_M, _CELLS / 2], [0, 0, 1]]
     )
     for opening in _OPEN:
-        state = model.neutral_state()
-        for number, name in enumerate(model.expression_names):
-            state.expression[number] = opening.get(
-                name.removesuffix("Left").removesuffix("Right"), 0
-            )
-        mesh = head.posed(state)
+        mesh = head.posed(_state(model, opening))
         lips = mesh.landmarks()[list(LIPS)].mean(0)
         for yaw in map(math.radians, _YAWS_DEG):
             for pitch in map(math.radians, _PITCHES_DEG):
