@@ -10,17 +10,20 @@ step, and those of lips are kept from reaching over the rim.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
 
 from likeness.fitting.avatars import AvatarModel
 from likeness.head_models import shaped_head
+from likeness.head_models.inside import TEETH
 from likeness.head_models.sides import NO_SIDE, SIDES
 from likeness.head_models.surface import RestSurface, reach_weight
 from likeness.scene.capture import Capture
 from likeness.scene.rig_binding import RigBinding
 from likeness.scene.transforms import normalize_quats, quats_to_matrices
+from likeness.seeding.inside import LARGEST_M
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +43,13 @@ class BindingConfig:
     """Metres for those of eyes, teeth, tongue and cavities; 0: any number."""
     inner_size_m: float = 0.0025
     """Metres: largest deviation of the same; 0: any. Cavities, seen from afar, may have twice
-    that."""
+    that; teeth are as small as their seeds were, so that none reaches through the lips."""
     rim_slack_m: float = 0.0005
     """Metres that Gaussians of lips may reach over the rim; 0: any number."""
 
 
 _LIPS = SIDES[:2]
+_GROWTH = 1.3  # of teeth, over their largest seeds
 _REACH = 2.0  # standard deviations to which a Gaussian is seen
 _RIM_EVERY = 5  # steps
 
@@ -59,7 +63,15 @@ class Binder:
         self._rims = [
             _densified(self.surface.vertices[self.surface.sides.arcs[name]]) for name in _LIPS
         ]
+        self._largest = torch.tensor([self._largest_of(n) for n in self.surface.model.part_names])
         self._held: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def _largest_of(self, part: str) -> float:
+        """Metres: the largest deviation of what is not skin."""
+        limit = self.config.inner_size_m or math.inf
+        if part in TEETH:
+            return min(limit, _GROWTH * LARGEST_M[part])
+        return 2 * limit if part.endswith("cavity") else limit
 
     @torch.no_grad()
     def after_step(self, avatar: AvatarModel, step: int, operated: bool) -> None:
@@ -99,9 +111,7 @@ class Binder:
         skin = member.part == self.surface.model.part_names.index("skin")
         radius = torch.where(skin, radius, config.inner_leash_m or torch.inf)
         inner = (~skin).nonzero()[:, 0]
-        names = self.surface.model.part_names
-        cavities = torch.tensor([name.endswith("cavity") for name in names])
-        largest = (config.inner_size_m or torch.inf) * (1.0 + cavities[member.part[inner]])
+        largest = self._largest[member.part[inner]]
         self._inner = inner.to(device), largest.log()[:, None].to(device)
         held = torch.isfinite(radius).nonzero()[:, 0]
         self._held = held.to(device), place[held].to(device), radius[held, None].to(device)

@@ -25,10 +25,8 @@ from likeness.renderers.output import ScreenStats
 from likeness.scene.capture import Capture
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.frame_images import FrameStore
-from likeness.seeding.inside import LARGEST_M, OPACITY, inside_colours, person_colours
+from likeness.seeding.inside import OPACITY, inside_colours, person_colours
 
-_GROWTH = 1.3  # over the largest seeds of a part
-_LARGEST_EYE_M = 3e-3
 _BEHIND_M = 4e-3  # the skin, and nearer to the mouth's inside than to it: astray
 _FRAMES = 20.0  # that show a Gaussian, after which it is believed as much as its part
 _MEMBERS = 10.0  # Gaussians of a part that were seen, likewise
@@ -57,9 +55,6 @@ class Inside:
         self._colours = person_colours(capture, frames, self._head)
         model = self._head.model
         self._vertices, self._parts = inside_mouth(model).to(device), model.vertex_part.to(device)
-        limits = LARGEST_M | {name: _LARGEST_EYE_M for name in model.joint_names}
-        largest = torch.tensor([limits.get(name, torch.inf) for name in model.part_names])
-        self._largest = (_GROWTH * largest).log().to(device)
         self._near = _tree(self._head.vertices[self._vertices.cpu()])
         self._skin = _tree(self._head.vertices[model.skin_faces.unique()])
         self._known: tuple[tuple[int, int], _Members] | None = None
@@ -124,16 +119,6 @@ class Inside:
         for gradient in (screen.means2d.grad, screen.absgrad):
             if gradient is not None:
                 gradient.copy_(_masked(gradient, index, learns))
-
-    @torch.no_grad()
-    def after_step(self, avatar: AvatarModel) -> None:
-        """Looks up the members where the step has bound Gaussians anew, and keeps those of the
-        inside and of the eyes small, so that none fills the head or reaches through the lips."""
-        self.members(avatar)
-        if (rig := avatar.rig) is not None:
-            largest = self._largest[self._parts[rig.vertices[:, 0]]]
-            log_scales = avatar.per_gaussian["log_scales"].data
-            torch.minimum(log_scales, largest[:, None], out=log_scales)
 
     @torch.no_grad()
     def complete(self, avatar: AvatarModel) -> None:

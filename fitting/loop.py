@@ -231,8 +231,6 @@ def fit(
             memory.release_pages()
         if binder is not None:
             binder.after_step(avatar, progress.step, surgery is not None)
-        if inside is not None:
-            inside.after_step(avatar)
 
         progress.step += 1
         progress.seconds += budget.clock() - started

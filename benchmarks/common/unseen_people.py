@@ -30,7 +30,7 @@ from likeness.scene.transforms import (
     rotvecs_to_matrices,
 )
 from likeness.synthetic.moments import random_person
-from likeness.synthetic.motion import VISEMES
+from likeness.synthetic.motion import GRIMACES, VISEMES
 from likeness.synthetic.people import write_capture
 from likeness.synthetic.subject import SyntheticSubject
 
@@ -83,21 +83,7 @@ MIXTURES: dict[str, dict[str, float]] = {
         "cheekSquint": 0.8,
         "eyeBlink": 0.9,
     },
-    "fright": {
-        "eyeWide": 0.9,
-        "browInnerUp": 0.9,
-        "browOuterUp": 0.7,
-        "mouthStretch": 0.8,
-        "jawOpen": 0.5,
-    },
-    "roar": {
-        "jawOpen": 0.9,
-        "mouthLowerDown": 0.7,
-        "mouthUpperUp": 0.6,
-        "noseSneer": 0.6,
-        "browDown": 0.6,
-    },
-    "disgust": {"noseSneer": 0.9, "browDown": 0.8, "mouthUpperUp": 0.6, "eyeSquint": 0.6},
+    **{name: GRIMACES[name] for name in ("fright", "roar", "disgust")},
 }
 _TALKING = {"jawOpen": 0.45, "mouthLowerDown": 0.25, "mouthUpperUp": 0.15}
 VIEWS = (20, 30, 45)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from likeness.fitting import loop
+from likeness.fitting.binding import Binder
 from likeness.fitting.config import FitConfig
 from likeness.fitting.inside import Inside
 from likeness.fitting.occlusion import Occlusion, lips_closed
@@ -123,8 +124,8 @@ def test_what_does_not_learn_does_not_grow(avatar, capture):
         assert (gradient[members] == 0).all() and (gradient != 0).any()
     large = avatar.duplicate(lambda tensor: tensor.clone())
     large.per_gaussian["log_scales"].data[:] = -2.0
-    inside.after_step(large)
-    parts = shaped_head(capture).model.vertex_part[avatar.rig.vertices[:, 0]]
+    Binder(capture).after_step(large, 1, False)
+    parts = Binder(capture).surface.membership(avatar.rig).part
     names = shaped_head(capture).model.part_names
     sizes = large.per_gaussian["log_scales"].exp()
     assert sizes[members].max() < 0.01 and sizes[parts == names.index("eye_left")].max() < 0.005
