@@ -74,15 +74,18 @@ class Binder:
         return 2 * limit if part.endswith("cavity") else limit
 
     @torch.no_grad()
-    def after_step(self, avatar: AvatarModel, step: int, operated: bool) -> None:
-        """To be called when step number ``step`` has been taken; ``operated``: surgery was done."""
+    def after_step(self, avatar: AvatarModel, step: int, operated: bool) -> bool:
+        """To be called when step number ``step`` has been taken; ``operated``: surgery was done.
+        Returns whether all Gaussians were bound anew."""
         if operated or self._held is None:
             self._look_up(avatar)
         self._hold(avatar)
-        if self.config.every and (operated or step % self.config.every == 0):
+        due = bool(self.config.every) and (operated or (step + 1) % self.config.every == 0)
+        if due:
             self.bind(avatar)
         if self.config.rim_slack_m and step % _RIM_EVERY == 0:
             self._shrink(avatar)
+        return due
 
     @torch.no_grad()
     def bind(self, avatar: AvatarModel) -> None:

@@ -37,13 +37,11 @@ _LOGIT = 12.0
 @dataclasses.dataclass(frozen=True)
 class _Members:
     """The M Gaussians of an avatar that are bound to the inside alone: their indices, numbers of
-    parts, and the harmonics [M, 3] of the colours that suit the person. strays: indices [S] of
-    others that have strayed into the mouth, behind its skin."""
+    parts, and the harmonics [M, 3] of the colours that suit the person."""
 
     index: Tensor
     parts: Tensor
     harmonics: Tensor
-    strays: Tensor
 
 
 class Inside:
@@ -57,32 +55,36 @@ class Inside:
         self._vertices, self._parts = inside_mouth(model).to(device), model.vertex_part.to(device)
         self._near = _tree(self._head.vertices[self._vertices.cpu()])
         self._skin = _tree(self._head.vertices[model.skin_faces.unique()])
-        self._known: tuple[tuple[int, int], _Members] | None = None
+        self._known: tuple[Tensor, int, _Members] | None = None
 
     @torch.no_grad()
     def members(self, avatar: AvatarModel) -> _Members:
         """Those of an avatar; looked up again when its binding has changed."""
         assert (rig := avatar.rig) is not None
-        key = id(rig.vertices), rig.vertices._version
-        if self._known is None or self._known[0] != key:
+        bound, version = rig.vertices, rig.vertices._version
+        if self._known is None or self._known[0] is not bound or self._known[1] != version:
             index = self._vertices[rig.vertices].all(-1).nonzero()[:, 0]
             corners, weights = rig.vertices[index], rig.weights[index]
             rgb = inside_colours(self._head, self._colours, corners.cpu(), weights.cpu())
             parts = self._parts[corners[:, 0]]
             suited = harmonics.from_rgb(rgb).to(self._device)
-            means = avatar.per_gaussian["means"].detach().cpu()
-            strays = self._strays(means, index.cpu()).to(self._device)
-            self._known = key, _Members(index, parts, suited, strays)
-        return self._known[1]
+            self._known = bound, version, _Members(index, parts, suited)
+        return self._known[2]
 
-    def _strays(self, means: Tensor, members: Tensor) -> Tensor:
+    @torch.no_grad()
+    def remove_strays(self, avatar: AvatarModel) -> None:
+        """Makes transparent what has strayed into the mouth, behind its skin, without being bound
+        to the inside. Nothing happens where a network alone gives opacities."""
+        if (logits := avatar.base_opacities()) is None:
+            return
+        means = avatar.per_gaussian["means"].detach().cpu()
         others = torch.ones(len(means), dtype=torch.bool)
-        others[members] = False
+        others[self.members(avatar).index.cpu()] = False
         behind = torch.from_numpy(self._skin.query(means.numpy())[0])
         others &= behind > _BEHIND_M
         index = others.nonzero()[:, 0]
         inner = torch.from_numpy(self._near.query(means[index].numpy())[0])
-        return index[inner < behind[index]]
+        logits[index[inner < behind[index]].to(logits.device)] = -_LOGIT
 
     def learns(self, cloud: GaussianCloud, avatar: AvatarModel, frames: Sequence[int]) -> Tensor:
         """Which of the inside's Gaussians (``members``) learn from frames with these clouds
@@ -97,7 +99,7 @@ class Inside:
         self, cloud: GaussianCloud, avatar: AvatarModel, frames: Sequence[int], suited: bool
     ) -> GaussianCloud:
         """The clouds [*b, N] of frames as they are rendered: what does not learn is without
-        gradients, and either in the colours that suit or left out; strays are left out."""
+        gradients, and either in the colours that suit or left out."""
         members, learns = self.members(avatar), self.learns(cloud, avatar, frames)
         opacities = torch.full_like(learns, OPACITY if suited else 0.0, dtype=cloud.opacities.dtype)
         sh = cloud.sh.new_zeros(*learns.shape, *cloud.sh.shape[-2:])
@@ -107,7 +109,6 @@ class Inside:
             name: _Learned.apply(value, members.index, learns, instead.get(name))
             for name, value in cloud.fields().items()
         }
-        fields["opacities"] = fields["opacities"].index_fill(-1, members.strays, 0.0)
         return dataclasses.replace(cloud, **fields)
 
     def silence(
@@ -128,7 +129,6 @@ class Inside:
         if rig is None or colours is None or logits is None:
             return
         members = self.members(avatar)
-        logits[members.strays] = -_LOGIT
         if len(members.index) == 0:
             return
         evidence, colour, logit = self._observed(avatar.subset(members.index))

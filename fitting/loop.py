@@ -229,8 +229,8 @@ def fit(
         if (surgery := densifier.plan(nominal, avatar, batch.generator)) is not None:
             operate(avatar, optimizer, surgery)
             memory.release_pages()
-        if binder is not None:
-            binder.after_step(avatar, progress.step, surgery is not None)
+        if binder and inside and binder.after_step(avatar, progress.step, surgery is not None):
+            inside.remove_strays(avatar)
 
         progress.step += 1
         progress.seconds += budget.clock() - started
@@ -249,9 +249,9 @@ def fit(
             save()
             last_save = time.monotonic()
     save()
-    if binder is not None:
+    if binder and inside:
         binder.bind(avatar)
-    if inside is not None:
+        inside.remove_strays(avatar)
         inside.complete(avatar)
     fade_border(avatar, capture)
     for listener in listeners:
