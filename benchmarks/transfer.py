@@ -6,11 +6,12 @@
 Avatars of all captures are fitted into --out, unless they are given, and each is driven by each
 other capture as `likeness drive` does it. The same detector of landmarks looks at the driver's
 images and at the avatar's. Of lips (opening), mouth (width), lids, brows and gaze, each in units of
-the face's own size: the range between two percentiles, the avatar's over the driver's (1: it
-arrives whole), and the correlation; – where the driver hardly moves. closed: of the frames in which
-the driver's lips are closed, those in which the avatar's are. flicker: trembling of landmarks, and
-of the pixels of the face, over the driver's own, while the driver's face is calm. identity: 0 where
-the driven face at rest has its own person's shape, 1 where it is as far from it as the driver's.
+the face's own size (lids: of its open eyes): the range between two percentiles, the avatar's over
+the driver's (1: it arrives whole), and the correlation; – where the driver hardly moves. closed: of
+the frames in which the driver's lips are closed, those in which the avatar's are. flicker:
+trembling of landmarks, and of the pixels of the face, over the driver's own, while the driver's
+face is calm. identity: 0 where the driven face at rest has its own person's shape, 1 where it is as
+far from it as the driver's.
 
 "self" drives each avatar by its own capture, measured on the frames that no fit has seen: the upper
 bound. Finished pairs are kept in --out, so that the same command resumes.
@@ -29,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import face_motion
-from benchmarks.common.face_motion import FEATURES
+from benchmarks.common import face_measures
+from benchmarks.common.face_measures import FEATURES
 from benchmarks.common.figures import announced, table
 from benchmarks.common.figures import parser as new_parser
 from likeness.cli.command_line import positive_int
@@ -177,22 +178,24 @@ def measure(
         return row
     index = np.flatnonzero(both)
     (face, maps), (face_own, _) = (
-        face_motion.stabilised(clip.points[mask]) for clip, mask in ((ours, both), (own, own.found))
+        face_measures.stabilised(clip.points[mask])
+        for clip, mask in ((ours, both), (own, own.found))
     )
-    face_driver, maps_driver = face_motion.stabilised(theirs.points[both])
-    calm = face_motion.calm(face_driver)
+    face_driver, maps_driver = face_measures.stabilised(theirs.points[both])
+    calm = face_measures.calm(face_driver)
+    shape = face_measures.identity_distance(face_own, face_driver, face)
     row |= {
-        "features": face_motion.transferred(face_driver, face),
-        "closed": face_motion.lips_closed(face_driver, face),
-        "flicker": face_motion.flicker(face_driver, face, calm),
-        "pixel_flicker": face_motion.flicker(
-            face_motion.crops([theirs.images[i] for i in index], maps_driver),
-            face_motion.crops([ours.images[i] for i in index], maps),
+        "features": face_measures.transferred(face_driver, face, face_own),
+        "closed": face_measures.lips_closed(face_driver, face),
+        "flicker": face_measures.flicker(face_driver, face, calm),
+        "pixel_flicker": face_measures.flicker(
+            face_measures.crops([theirs.images[i] for i in index], maps_driver),
+            face_measures.crops([ours.images[i] for i in index], maps),
             calm,
         ),
-        "identity": None if itself else face_motion.identity_distance(face_own, face_driver, face),
+        "identity": None if itself else shape,
     }
-    order = index[np.argsort(face_motion.features(face_driver)["lips"])]
+    order = index[np.argsort(face_measures.features(face_driver)["lips"])]
     chosen = order[np.linspace(0, len(order) - 1, _SHEET_FRAMES).round().astype(int)]
     _write_sheet(sheet, [[clip.images[i] for i in chosen] for clip in (theirs, ours)])
     return row

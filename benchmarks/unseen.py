@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.face_measures import SPLITS
 from benchmarks.common.figures import parser as new_parser
 from benchmarks.common.figures import table
 from benchmarks.common.fits import file_name, run_all
-from benchmarks.common.openings import SPLITS
 from likeness.cli import command_line
 from likeness.cli.command_line import positive_int, positive_number
 from likeness.scene.files import check_writable, write_json

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import transfer
-from benchmarks.common import face_motion
+from benchmarks.common import face_measures
+from likeness.head_models.landmarks import LID_PAIRS
 
 T = 120
 
@@ -28,7 +29,7 @@ def performance(amount: float = 1.0, tremble: float = 0.0, seed: int = 0) -> np.
     t = np.arange(T)
     points = np.repeat(face(seed)[None], T, 0)
     points[:, 14, 1] += amount * 0.2 * np.clip(np.sin(t / 6), 0, None)
-    for iris in (face_motion.LEFT_IRIS, face_motion.RIGHT_IRIS):
+    for iris in (face_measures.LEFT_IRIS, face_measures.RIGHT_IRIS):
         points[:, iris, 0] += amount * 0.05 * np.sin(t / 9)
     return points + tremble * np.random.default_rng(1).normal(size=points.shape)
 
@@ -46,43 +47,60 @@ def in_image(points: np.ndarray) -> np.ndarray:
 
 
 def seen(points: np.ndarray) -> np.ndarray:
-    return face_motion.stabilised(in_image(points))[0]
+    return face_measures.stabilised(in_image(points))[0]
 
 
 def test_the_heads_motion_is_not_the_faces():
     # (up to the mean turn, which is the shape of this face)
     still = seen(performance(0.0))
     assert np.ptp(still, axis=0).max() < 1e-6
-    lips = face_motion.features(seen(performance()))["lips"]
+    lips = face_measures.features(seen(performance()))["lips"]
     assert np.ptp(lips) == pytest.approx(0.2 / 0.9, rel=0.05)
 
 
 def test_range_and_correlation_of_what_arrives():
     driver = seen(performance())
-    half = face_motion.transferred(driver, seen(performance(0.5)))
+    half = face_measures.transferred(driver, seen(performance(0.5)), driver)
     for name in ("lips", "gaze"):
         result = half[name]
         assert result is not None
         assert result["range"] == pytest.approx(0.5, abs=0.01) and result["correlation"] > 0.999
     assert half["brows"] is None  # the driver's do not move
-    noisy = face_motion.transferred(driver, seen(performance(1.0, 0.03)))["lips"]
+    noisy = face_measures.transferred(driver, seen(performance(1.0, 0.03)), driver)["lips"]
     assert noisy is not None and noisy["correlation"] < 0.95
+
+
+def test_lids_are_counted_in_open_eyes():
+    """Narrow eyes that close are closed."""
+
+    def blinking(height: float) -> np.ndarray:
+        points = performance()
+        closed = np.clip(3 * np.sin(np.arange(T) / 5) - 2, 0, 1)
+        for (high, low), *_ in LID_PAIRS.values():
+            points[:, high] = points[:, low] = (0, 0)
+            points[:, low, 1] += height * (1 - closed)
+        return seen(points)
+
+    wide, narrow = blinking(0.1), blinking(0.06)
+    lids = face_measures.transferred(wide, narrow, narrow)["lids"]
+    assert lids is not None and lids["range"] == pytest.approx(1, abs=0.02)
+    assert lids["correlation"] > 0.99
 
 
 def test_lips_are_closed_where_the_drivers_are():
     driver, ajar = performance(), performance()
     ajar[:, 14, 1] += 0.06
-    assert face_motion.lips_closed(seen(driver), seen(driver)) == 1
-    assert face_motion.lips_closed(seen(driver), seen(ajar)) == 0
-    assert face_motion.lips_closed(seen(ajar), seen(driver)) is None
+    assert face_measures.lips_closed(seen(driver), seen(driver)) == 1
+    assert face_measures.lips_closed(seen(driver), seen(ajar)) == 0
+    assert face_measures.lips_closed(seen(ajar), seen(driver)) is None
 
 
 def test_flicker_is_what_trembles_beyond_the_driver():
     driver = seen(performance(1.0, 0.002))
-    calm = face_motion.calm(driver)
+    calm = face_measures.calm(driver)
     assert len(calm) == T - 2 and abs(calm.mean() - 0.5) < 0.02
-    assert face_motion.flicker(driver, driver, calm) == 1
-    trembling = face_motion.flicker(driver, seen(performance(1.0, 0.006)), calm)
+    assert face_measures.flicker(driver, driver, calm) == 1
+    trembling = face_measures.flicker(driver, seen(performance(1.0, 0.006)), calm)
     assert trembling == pytest.approx(3, rel=0.2)
 
 
@@ -91,17 +109,17 @@ def test_sudden_expressions_are_no_flicker():
     sudden = clean.copy()
     sudden[40:42, 14, 1] += 3.0
     driver = seen(sudden)
-    assert face_motion.flicker(driver, seen(clean), face_motion.calm(driver)) == pytest.approx(
+    assert face_measures.flicker(driver, seen(clean), face_measures.calm(driver)) == pytest.approx(
         1, abs=0.05
     )
 
 
 def test_identity_is_the_shape_at_rest():
     own, driver = seen(performance(seed=0)), seen(performance(0.7, seed=1))
-    assert face_motion.identity_distance(own, driver, seen(performance(0.5))) < 0.05
-    assert face_motion.identity_distance(own, driver, driver) == 1
+    assert face_measures.identity_distance(own, driver, seen(performance(0.5))) < 0.05
+    assert face_measures.identity_distance(own, driver, driver) == 1
     between = (own + driver) / 2
-    assert face_motion.identity_distance(own, driver, between) == pytest.approx(0.5, abs=0.1)
+    assert face_measures.identity_distance(own, driver, between) == pytest.approx(0.5, abs=0.1)
 
 
 def test_faces_stand_still_in_their_crops():
@@ -112,7 +130,7 @@ def test_faces_stand_still_in_their_crops():
         x, y = frame[2].round().astype(int)
         image[y - 8 : y + 9, x - 8 : x + 9] = 255
         images.append(image)
-    crops = face_motion.crops(images, face_motion.stabilised(points)[1])
+    crops = face_measures.crops(images, face_measures.stabilised(points)[1])
     centres = [np.argwhere(crop > 0.5).mean(0) for crop in crops]
     assert np.ptp(centres, axis=0).max() < 1.5
 
@@ -120,7 +138,7 @@ def test_faces_stand_still_in_their_crops():
 def test_the_table_has_means_of_what_was_measured():
     def row(driver: str, avatar: str, lips: float | None) -> dict:
         known = None if lips is None else {"range": lips, "correlation": 0.9}
-        features = dict.fromkeys(face_motion.FEATURES) | {"lips": known}
+        features = dict.fromkeys(face_measures.FEATURES) | {"lips": known}
         figures = {"closed": None, "flicker": 1.0, "pixel_flicker": 0.5, "identity": 0.25}
         return figures | {
             "driver": driver,

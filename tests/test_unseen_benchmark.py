@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from benchmarks import unseen
-from benchmarks.common import openings, unseen_figures, unseen_people
-from benchmarks.common.openings import Openings
+from benchmarks.common import face_measures, unseen_figures, unseen_people
+from benchmarks.common.face_measures import Openings
 from likeness.fitting import metrics
 from likeness.fitting.flip import flip
 from likeness.head_models import HEAD_MODELS
@@ -74,8 +74,8 @@ def _face(lips: float, width: float, lids: float) -> np.ndarray:
     """Landmarks of a face with eye corners 100 pixels apart."""
     points = np.zeros((478, 2))
     points[list(EYE_CORNERS)] = [[-50, 0], [50, 0]]
-    points[list(openings.LIPS)] = [[0, 60], [0, 60 + 100 * lips]]
-    points[list(openings.CORNERS)] = [[-50 * width, 62], [50 * width, 62]]
+    points[list(face_measures.LIPS)] = [[0, 60], [0, 60 + 100 * lips]]
+    points[list(face_measures.CORNERS)] = [[-50 * width, 62], [50 * width, 62]]
     for eye, (outer, inner) in EYE_WIDTHS.items():
         points[inner] = points[outer] + [30 if eye == "right" else -30, 0]
         upper, lower = LID_PAIRS[eye][0]
@@ -86,21 +86,21 @@ def _face(lips: float, width: float, lids: float) -> np.ndarray:
 
 def test_openings_are_in_units_of_the_face():
     for scale in (1.0, 3.0):
-        found = openings.openings(scale * _face(0.2, 0.5, 0.3))
+        found = face_measures.openings(scale * _face(0.2, 0.5, 0.3))
         assert dataclasses.astuple(found) == pytest.approx((0.2, 0.5, 0.3))
 
 
 def test_ratios_are_of_what_is_open_and_found():
     truth = [Openings(0.3, 0.5, 0.3), Openings(0.1, 0.5, 0.3), Openings(0.01, 0.6, 0.0), None]
     avatar = [Openings(0.2, 0.4, 0.3), None, Openings(0.04, 0.6, 0.2), Openings(9, 9, 9)]
-    found = openings.ratios(truth, avatar)
+    found = face_measures.ratios(truth, avatar)
     assert found["lips"] == pytest.approx(2 / 3) and found["gap"] == pytest.approx(0.04)
     assert found["width"] == pytest.approx(1.0 / 1.1) and found["lids"] == pytest.approx(0.1)
     assert found["missed"] == pytest.approx(1 / 3)
-    assert set(openings.ratios([None], [None]).values()) == {None}
+    assert set(face_measures.ratios([None], [None]).values()) == {None}
 
 
-@pytest.mark.parametrize("split", openings.SPLITS)
+@pytest.mark.parametrize("split", face_measures.SPLITS)
 def test_splits_are_of_the_calm_half_against_the_most_extreme_tenth(split):
     rng = np.random.default_rng(0)
     extent = rng.permutation(40) / 40
@@ -117,9 +117,9 @@ def test_splits_are_of_the_calm_half_against_the_most_extreme_tenth(split):
         torch.from_numpy(np.stack([0 * yaw, 0.5 * yaw, 0 * yaw], 1)).float()
     )
     facing = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-    scores = openings.split_scores(split, np.stack(faces), (facing @ turned).numpy())
+    scores = face_measures.split_scores(split, np.stack(faces), (facing @ turned).numpy())
     frames = [3 * k for k in range(40)]
-    train, test = openings.split_by(scores, frames)
+    train, test = face_measures.split_by(scores, frames)
     assert list(train) == sorted(train) and set(train) | set(test) <= set(frames)
     assert {extent[t // 3] for t in train} == set(np.sort(extent)[:20])
     assert {extent[t // 3] for t in test} == set(np.sort(extent)[-4:])
@@ -127,7 +127,7 @@ def test_splits_are_of_the_calm_half_against_the_most_extreme_tenth(split):
 
 def test_a_split_by_expression_leaves_held_out_frames_alone(tmp_path):
     capture = toys.make_capture(tmp_path / "clip", frames=24, test=4)
-    for split in openings.SPLITS:
+    for split in face_measures.SPLITS:
         train, test = unseen_figures.of_split(capture, split)
         assert not set(train) & set(test) and set(train) | set(test) <= set(capture.train)
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.common import openings
+from benchmarks.common import face_measures
 from benchmarks.common.fits import Fit, fitted, fitting_device
 from benchmarks.common.unseen_people import CALM, Label, in_tracked_frames, load_person
 from likeness.fitting import metrics
@@ -44,9 +44,10 @@ _Image = NDArray[Any]
 class UnseenFit(Fit):
     """A fit that is measured on what its clip did not show.
 
-    split: of a clip, a name of ``openings.SPLITS`` or "time". truth: of a synthetic person, the
-    folder of the capture with the truth; number: which one. pictures: a folder for the bundle and
-    for sheets of pictures. max_train: of a clip, at most so many training frames, evenly spread.
+    split: of a clip, a name of ``face_measures.SPLITS`` or "time". truth: of a synthetic person,
+    the folder of the capture with the truth; number: which one. pictures: a folder for the bundle
+    and for sheets of pictures. max_train: of a clip, at most so many training frames, evenly
+    spread.
     """
 
     split: str | None = None
@@ -92,7 +93,9 @@ def of_split(capture: Capture, split: str) -> tuple[tuple[int, ...], tuple[int, 
     rows = list(capture.train)
     landmarks = capture.frames.landmarks[rows].numpy()
     rotations = capture.states.T_world_head[rows, :3, :3].numpy()
-    return openings.split_by(openings.split_scores(split, landmarks, rotations), capture.train)
+    return face_measures.split_by(
+        face_measures.split_scores(split, landmarks, rotations), capture.train
+    )
 
 
 def figures(fit: UnseenFit) -> dict[str, Any]:
@@ -117,7 +120,7 @@ def measured(bundle: AvatarBundle, test: Test, pictures: Path | None = None) -> 
         image = player.step(frame.state, frame.camera, white).rgb.clamp(0, 1).cpu()
         rows.append({**dataclasses.asdict(label), **frame_figures(image, truth, frame)})
         truths.append(to_uint8(truth)), avatars.append(to_uint8(image))
-    seen, shown = openings.detected(truths), openings.detected(avatars)
+    seen, shown = face_measures.detected(truths), face_measures.detected(avatars)
     for row, t, a in zip(rows, seen, shown, strict=True):
         row["openings"] = [None if o is None else dataclasses.asdict(o) for o in (t, a)]
     if pictures is not None:
@@ -127,7 +130,7 @@ def measured(bundle: AvatarBundle, test: Test, pictures: Path | None = None) -> 
     found = {"frames": rows, "groups": by_group(rows)}
     wanted = [name for name in dict.fromkeys(groups) if not name.startswith(("view", CALM))]
     found["ratios"] = {
-        name: openings.ratios(*_of_groups(groups, chosen, seen, shown))
+        name: face_measures.ratios(*_of_groups(groups, chosen, seen, shown))
         for name, chosen in [("all", wanted), *((name, [name]) for name in dict.fromkeys(groups))]
     }
     return finite({**headline(found), **found})
@@ -181,7 +184,7 @@ def headline(found: Mapping[str, Any]) -> dict[str, float | None]:
 
     Of a clip, its split's. Of a synthetic person: psnr, face, flip, ms_ssim over all expressions;
     mouth over those of the mouth, mixtures and speech; eyes over those of eyes and mixtures; calm,
-    view20 ... of the whole frame. lips, width, gap, lids: ``openings.ratios``.
+    view20 ... of the whole frame. lips, width, gap, lids: ``face_measures.ratios``.
     """
     rows, ratios = found["frames"], found["ratios"]["all"]
 
