@@ -46,6 +46,8 @@ _CLOSED_MIN = 0.4  # smallest blink coefficient of a closed eye
 _BLINK_RISE = 0.2  # over the median: smallest one that shows the eye closed
 _CLOSED_UNSEEN = 1.0  # closed eye of a recording without blinks: the head model's
 _CLOSED_LIVE = 0.45  # closed eye of a live driver
+# Avatars that show what was never seen: what blinks were tracked at may leave their lids ajar.
+_CLOSED_WHOLE = 0.9
 # Expressions that are an opposite's, too, a little below zero: a face at rest may hold its brows or
 # corners of the mouth where another one's never are.
 _TWO_WAY = (
@@ -54,9 +56,9 @@ _TWO_WAY = (
 )
 _BELOW_ZERO = -0.3
 _SHUTTING = 0.6  # part of a blink from which on nothing may hold the eye open
-# At rest lips are closed: frames whose lips are up to so many mm farther apart than where they
-# meet, but no fewer and no more than these parts of a clip.
-_AJAR_MM, _CLOSED_LIPS = 1.5, (0.03, 0.25)
+# At rest lips are closed, up to so many mm farther apart than where they meet, and the rest of the
+# face is quiet: this part of those frames. Of clips whose lips hardly meet, the most closed frames.
+_AJAR_MM, _QUIET, _CLOSED_MIN_PART = 1.5, 0.25, 0.03
 # the range of a person: this quantile and a part more, but never beyond what was seen
 _QUANTILE, _BEYOND = 0.99, 0.25
 
@@ -148,12 +150,14 @@ class MotionProfile:
         return dataclasses.replace(profile, closed=closed)
 
     def whole(self) -> MotionProfile:
-        """The same with the whole range of coefficients and eyes that is plausible in a face."""
+        """The same with the whole range of coefficients and eyes that is plausible in a face, and
+        lids that close."""
         two_way = torch.tensor([name.startswith(_TWO_WAY) for name in self.names])
         return dataclasses.replace(
             self,
             low=torch.minimum(self.low, _BELOW_ZERO * two_way),
             high=self.high.clamp_min(1.0),
+            closed=self.closed.clamp_min(_CLOSED_WHOLE),
             gaze_low=self.gaze_low.clamp_max(-GAZE_FULL_RAD),
             gaze_high=self.gaze_high.clamp_min(GAZE_FULL_RAD),
             look_high=self.look_high.clamp_min(1.0),
@@ -170,9 +174,9 @@ def rest_state(states: HeadState, names: tuple[str, ...], frame: int | None = No
     """The state [] of a person at rest, from states [T].
 
     Expression: the median over the frames at rest: of those with closed lips (people who are filmed
-    mostly talk, and parted lips are no expression's rest) the half that is least expressive. Lids
-    and brows, which have nothing to do with lips: the median over all frames. Eyeballs, head and
-    body: their means over all frames. ``frame``: all of that frame instead.
+    mostly talk, and parted lips are no expression's rest) the least expressive quarter. Lids and
+    brows, which have nothing to do with lips: the median over all frames. Eyeballs, head and body:
+    their means over all frames. ``frame``: all of that frame instead.
     """
     if frame is not None:
         if not 0 <= frame < len(states):
@@ -185,9 +189,8 @@ def rest_state(states: HeadState, names: tuple[str, ...], frame: int | None = No
     if has_lips(names):
         parted = opening(all_frames, names)
         met = int((parted <= meeting(all_frames, names) + _AJAR_MM).sum())
-        few, many = (max(1, round(part * len(states))) for part in _CLOSED_LIPS)
-        closed = parted.argsort(stable=True)[: min(max(met, few), many)]
-    quiet = closed[activity[closed].argsort(stable=True)[: max(1, len(closed) // 2)]]
+        closed = parted.argsort(stable=True)[: max(met, round(_CLOSED_MIN_PART * len(states)), 1)]
+    quiet = closed[activity[closed].argsort(stable=True)[: max(1, round(_QUIET * len(closed)))]]
     return HeadState(
         torch.where(face, all_frames[quiet].median(0).values, all_frames.median(0).values),
         mean_quats(states.joints),

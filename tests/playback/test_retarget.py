@@ -84,6 +84,17 @@ def test_parted_lips_are_not_rest(bundle):
     assert float(rest.expression[names.index("jawOpen")]) == 0
 
 
+def test_rest_is_the_quietest_of_the_frames_with_closed_lips(bundle):
+    """Most are pulled aside, and pressed more tightly."""
+    names = bundle.expression_names
+    states, _ = toys.performance()
+    expression = torch.zeros_like(states.expression)
+    expression[:25, names.index("mouthLeft")] = 0.5
+    expression[:25, names.index("mouthPressLeft")] = 0.3
+    rest = rest_state(dataclasses.replace(states, expression=expression), names)
+    assert float(rest.expression[names.index("mouthLeft")]) == 0
+
+
 @pytest.mark.parametrize("strength", [0.5, 1.0, 3.0])
 def test_limits_hold(bundle, avatar, strength):
     states, _ = toys.performance(amount=0.95)
@@ -134,6 +145,8 @@ def test_an_eye_that_never_closed_closes_as_the_head_models(bundle):
     states, _ = toys.performance(blink=0.1)
     ajar = dataclasses.replace(bundle, recording=states)
     assert float(whole(ajar).closed[0]) == 1
+    half, _ = toys.performance(blink=0.5)
+    assert float(whole(dataclasses.replace(bundle, recording=half)).closed[0]) > 0.85
     blinking, _ = toys.performance(blink=0.45)
     driver = person(bundle, blinking)
     column = bundle.expression_names.index("eyeBlinkLeft")
