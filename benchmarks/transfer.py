@@ -13,6 +13,9 @@ trembling of landmarks, and of the pixels of the face, over the driver's own, wh
 face is calm. identity: 0 where the driven face at rest has its own person's shape, 1 where it is as
 far from it as the driver's.
 
+A second table has the same features of the avatar's tracked mesh instead of its images: what is
+missing there was lost by the driver's tracking or the transfer, the rest by the avatar.
+
 "self" drives each avatar by its own capture, measured on the frames that no fit has seen: the upper
 bound. Finished pairs are kept in --out, so that the same command resumes.
 """
@@ -24,9 +27,9 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +39,11 @@ from benchmarks.common.figures import announced, table
 from benchmarks.common.figures import parser as new_parser
 from likeness.cli.command_line import positive_int
 from likeness.scene.files import write_json
+
+if TYPE_CHECKING:
+    from likeness.scene.camera import Camera
+    from likeness.scene.capture import Capture
+    from likeness.scene.head_state import HeadState
 
 _SHEET, _SHEET_FRAMES = 224, 10  # pixels of a picture in the sheets, columns
 _MIN_FRAMES = 8
@@ -146,6 +154,7 @@ def measure(
     from likeness.fitting.images import to_uint8
     from likeness.scene.capture import Capture
 
+    capture = Capture.load(avatar.capture)
     figure = Avatar.load(avatar.avatar, "cpu")
     driven = figure.drive(driver.capture)
     for person in {driver.capture: driver, avatar.capture: avatar}.values():
@@ -158,7 +167,7 @@ def measure(
     itself = driver.capture == avatar.capture
     frames = list(range(len(theirs.images)))
     if itself:
-        frames = list(Capture.load(avatar.capture).test)
+        frames = list(capture.test)
         assert driven.images is not None
         theirs = Seen.of([to_uint8(driven.images(index)) for index in frames])
     white, camera = torch.ones(3), figure.bundle.default_camera
@@ -183,9 +192,12 @@ def measure(
     )
     face_driver, maps_driver = face_measures.stabilised(theirs.points[both])
     calm = face_measures.calm(face_driver)
+    recorded = _on_mesh(capture, capture.states, capture.cameras[0])
+    mesh = _on_mesh(capture, driven.states[[frames[i] for i in index]], camera)
     shape = face_measures.identity_distance(face_own, face_driver, face)
     row |= {
         "features": face_measures.transferred(face_driver, face, face_own),
+        "mesh": face_measures.transferred(face_driver, mesh, recorded),
         "closed": face_measures.lips_closed(face_driver, face),
         "flicker": face_measures.flicker(face_driver, face, calm),
         "pixel_flicker": face_measures.flicker(
@@ -201,6 +213,15 @@ def measure(
     return row
 
 
+def _on_mesh(capture: Capture, states: HeadState, camera: Camera) -> np.ndarray:
+    """Landmarks [T, 478, 2] of the capture's head model at states [T], stabilised."""
+    from likeness.head_models import shaped_head
+
+    posed = shaped_head(capture).posed(states)
+    pixels, _ = camera.in_frame(states.T_world_head).project(posed.landmarks())
+    return face_measures.stabilised(pixels.double().numpy())[0]
+
+
 def _write_sheet(path: Path, rows: list[list[np.ndarray]]) -> None:
     import cv2
 
@@ -212,21 +233,32 @@ def _write_sheet(path: Path, rows: list[list[np.ndarray]]) -> None:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each pair, range/correlation of each feature, and one of means over the pairs."""
+    """A line for each pair, range/correlation of each feature, and one of means over the pairs: of
+    the images, and of the tracked meshes."""
+    titles = ["driver → avatar", *FEATURES, "closed", "flicker", "of pixels", "identity"]
+    images = table(
+        [*titles, "frames", "no face"], _lines(rows, lambda row: _cells(row, "features"))
+    )
+    count = len(FEATURES)
+    meshes = table(titles[: count + 1], _lines(rows, lambda row: _cells(row, "mesh")[:count]))
+    return f"{images}\n\nOn the tracked mesh:\n\n{meshes}"
+
+
+def _lines(
+    rows: Sequence[dict[str, Any]], cells: Callable[[dict[str, Any]], list[str]]
+) -> list[list[str]]:
     pairs = [row for row in rows if row["driver"] != row["avatar"]]
     own = [row for row in rows if row["driver"] == row["avatar"]]
-    lines = [_line(f"{row['driver']} → {row['avatar']}", row) for row in pairs]
-    lines += [_line("**pairs, mean**", _mean(pairs))] if len(pairs) > 1 else []
-    lines += [_line(f"{row['avatar']} itself, held out", row) for row in own]
-    lines += [_line("**itself, mean**", _mean(own))] if len(own) > 1 else []
-    titles = ["driver → avatar", *FEATURES, "closed", "flicker", "of pixels", "identity"]
-    return table([*titles, "frames", "no face"], lines)
+    lines = [[f"{row['driver']} → {row['avatar']}", *cells(row)] for row in pairs]
+    lines += [["**pairs, mean**", *cells(_mean(pairs))]] if len(pairs) > 1 else []
+    lines += [[f"{row['avatar']} itself, held out", *cells(row)] for row in own]
+    return lines + ([["**itself, mean**", *cells(_mean(own))]] if len(own) > 1 else [])
 
 
-def _line(title: str, row: dict[str, Any]) -> list[str]:
-    cells = [title]
+def _cells(row: dict[str, Any], of: str) -> list[str]:
+    cells = []
     for name in FEATURES:
-        value = row.get("features", {}).get(name)
+        value = row.get(of, {}).get(name)
         cells.append("–" if value is None else f"{value['range']:.2f} / {value['correlation']:.2f}")
     for name in ("closed", "flicker", "pixel_flicker", "identity"):
         value = row.get(name)
@@ -241,15 +273,14 @@ def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else None
 
-    features: dict[str, Any] = {}
-    for name in FEATURES:
-        known = [row["features"][name] for row in rows if row.get("features", {}).get(name)]
-        features[name] = (
-            {key: mean([value[key] for value in known]) for key in ("range", "correlation")}
-            if known
-            else None
-        )
-    result: dict[str, Any] = {"features": features}
+    result: dict[str, Any] = {}
+    for of in ("features", "mesh"):
+        result[of] = {}
+        for name in FEATURES:
+            known = [value for row in rows if (value := row.get(of, {}).get(name))]
+            if known:
+                keys = ("range", "correlation")
+                result[of][name] = {key: mean([value[key] for value in known]) for key in keys}
     for name in ("closed", "flicker", "pixel_flicker", "identity"):
         result[name] = mean([row.get(name) for row in rows])
     return result | {key: sum(row[key] for row in rows) for key in ("frames", "without_face")}

@@ -139,6 +139,7 @@ def test_the_table_has_means_of_what_was_measured():
     def row(driver: str, avatar: str, lips: float | None) -> dict:
         known = None if lips is None else {"range": lips, "correlation": 0.9}
         features = dict.fromkeys(face_measures.FEATURES) | {"lips": known}
+        mesh = features | {"lips": None if known is None else known | {"range": 2 * known["range"]}}
         figures = {"closed": None, "flicker": 1.0, "pixel_flicker": 0.5, "identity": 0.25}
         return figures | {
             "driver": driver,
@@ -146,9 +147,11 @@ def test_the_table_has_means_of_what_was_measured():
             "frames": 10,
             "without_face": 1,
             "features": features,
+            "mesh": mesh,
         }
 
     lines = transfer.markdown([row("a", "b", 0.6), row("b", "a", 1.0), row("a", "a", None)])
-    mean = next(line for line in lines.splitlines() if "pairs, mean" in line)
+    mean, on_mesh = (line for line in lines.splitlines() if "pairs, mean" in line)
+    assert "| 1.60 / 0.90 | – |" in on_mesh
     assert "| 0.80 / 0.90 | – |" in mean and mean.endswith("| 20 | 2 |")
     assert "| a itself, held out | – |" in lines
