@@ -12,6 +12,9 @@ EYE_CORNERS = (33, 263)
 IRISES = tuple(range(468, 478))
 """Centre and four points of the rim of the right iris, then of the left one."""
 
+IRIS_PAIRS = ((468, 33), (468, 133), (473, 263), (473, 362))
+"""Centres of the irises and the corners of their eyes."""
+
 # fmt: off
 OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,

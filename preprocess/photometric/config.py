@@ -35,8 +35,8 @@ class PhotometricConfig:
     expressions."""
 
     gap_weight: float = 1e-3
-    """Cost per squared millimetre by which the gaps of lids and lips leave what landmarks say: at
-    128 pixels these see speech and blinks better than images do."""
+    """Cost per squared millimetre by which the gaps of lids and lips, and irises, leave what
+    landmarks say: at 128 pixels these see speech, blinks and gaze better than images do."""
 
     steadiness: float = 0.2
     """How much poses are kept from shaking in the end (``steadied``); 0 leaves them."""

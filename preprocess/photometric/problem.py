@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from likeness.head_models import HEAD_MODELS
-from likeness.head_models.landmarks import LID_PAIRS, LIP_PAIRS
+from likeness.head_models.landmarks import IRIS_PAIRS, LID_PAIRS, LIP_PAIRS
 from likeness.ops.adam import Adam, RowAdam
 from likeness.preprocess.photometric.cloud import RATES, TrackingCloud, transforms
 from likeness.preprocess.photometric.config import PhotometricConfig
@@ -85,12 +86,12 @@ class Problem:
             lambda expression: model.capped(expression.clamp(0, 1)),
         )
         shapes = model.shaped(capture.identity).expression_shapes()
+        # Costs that are squares, summed up as x^T C x: what the gaps change by, and secondary
+        # motion.
+        gaps = ([*LID_PAIRS["left"], *LID_PAIRS["right"], *LIP_PAIRS], IRIS_PAIRS)
         at_landmarks = model.landmark_vertices(shapes)
-        one, other = torch.tensor([*LID_PAIRS["left"], *LID_PAIRS["right"], *LIP_PAIRS]).T
-        gaps_mm = 1000 * (at_landmarks[:, one] - at_landmarks[:, other]).flatten(1)
-        # Costs that are squares, summed up as x^T C x: the mean over pairs of a gap's squared
-        # change, and secondary motion.
-        self._gap_cost = (gaps_mm @ gaps_mm.T / len(one)).to(device)
+        costs = (_gap_cost(at_landmarks, pairs) for pairs in gaps)
+        self._gap_cost = sum(costs, torch.zeros(())).to(device)
         self._bend_cost = _bend_cost().to(device)
 
     @property
@@ -240,6 +241,14 @@ def _sheet(rows: Tensor) -> Tensor:
 def _quadratic(rows: Tensor, cost: Tensor) -> Tensor:
     """The mean over rows x [B, n] of x^T C x."""
     return (rows @ cost * rows).sum() / len(rows)
+
+
+def _gap_cost(shapes: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """[E, E], what changes of pairs of landmarks cost, from shapes [E, L, 3] in metres: the mean
+    square of how far, in millimetres, one moves against the other."""
+    one, other = torch.tensor(pairs).T
+    gaps_mm = 1000 * (shapes[:, one] - shapes[:, other]).flatten(1)
+    return gaps_mm @ gaps_mm.T / len(pairs)
 
 
 def _bend_cost() -> Tensor:

@@ -19,7 +19,7 @@ from likeness.preprocess.photometric.steadying import steadied
 from likeness.renderers import create
 from likeness.scene.capture import Capture, TrackedFrame, TrackedFrames
 from likeness.scene.errors import UserError
-from likeness.scene.gaze import gaze_angles, gaze_expression, gaze_quats
+from likeness.scene.gaze import gaze_angles, gaze_expression, gaze_quats, quats_to_gaze
 from likeness.scene.head_state import HeadState
 from likeness.scene.lattice import COLUMNS, NUM_POINTS, ROWS
 from likeness.scene.transforms import (
@@ -225,9 +225,15 @@ def test_frames_that_all_fall_back_leave_the_capture_as_it_was(truth, monkeypatc
     assert found.states.expression.equal(truth.states.expression)
 
 
-def test_expressions_are_found_again(tmp_path):
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    """Pictures of a painted person that speaks and looks about."""
+    return synthetic_subject(tmp_path_factory.mktemp("painted"))
+
+
+def test_expressions_are_found_again(painted):
     """Painted people whose mouths were taken for shut."""
-    capture = synthetic_subject(tmp_path)
+    capture = painted
     jaw = capture.expression_names.index("jawOpen")
     states = capture.states
     shut = capture.with_states(dataclasses.replace(states, expression=0 * states.expression))
@@ -235,6 +241,13 @@ def test_expressions_are_found_again(tmp_path):
     found = refine(shut, config, progress=False)
     truth = capture.states.expression[:, jaw]
     assert torch.corrcoef(torch.stack([truth, found.states.expression[:, jaw]]))[0, 1] > 0.5
+
+
+def test_eyes_go_on_looking_where_the_landmarks_say(painted):
+    """Small pictures do not show it."""
+    refined = refine(painted, QUICK, progress=False)
+    change = quats_to_gaze(refined.states.joints) - quats_to_gaze(painted.states.joints)
+    assert float(torch.rad2deg(change.std(0)).max()) < 1.0
 
 
 def test_every_frame_is_visited_once_per_epoch(truth):
