@@ -157,6 +157,7 @@ def _linear(bundle: AvatarBundle, lesson: Lesson, config: LinearConfig, seed: in
     with torch.no_grad():
         if rig is not None:
             student.get_buffer("rig_shapes").copy_(rig)
+            student.get_buffer("rig_changes").copy_(teacher.rig_changes)
         for name in ("head_logits", "rig_vertices", "rig_weights"):
             if name in teacher.per_gaussian:
                 student.per_gaussian[name].copy_(teacher.per_gaussian[name])

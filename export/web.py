@@ -25,7 +25,8 @@ file) and two files:
 
     means, log_scales [3, N], quats [4, N] (wxyz), head_weights [1, N]: 16 bits. base_looks [L, N]:
     16 bits. look_modes [R L, N], motion_modes [R 9, N] (shift, turn, growth): 8 bits, squared.
-    rig_vertices [3, N]: which of the V vertices; rig_weights [3, N], rig_shapes [E, 3 V]: 16 bits.
+    rig_vertices [3, N]: which of the V vertices; rig_weights [3, N], rig_shapes [E, 3 V]: 16 bits;
+    rig_changes [E, 12 V] (if there are any; see ``RigBinding``): 8 bits, squared.
     seen.confidence [1, N]: 8 bits, squared; from 0, no frame showed it, to 1. seen.neighbours [8 or
     fewer, N]: those of confidence 1 whose mean colour fills it, 0 where its own is 1; 16 bits, 32
     from 65537 Gaussians on. harmonics.directions [3, S], harmonics.solve [K, S]: samples that
@@ -68,6 +69,7 @@ from likeness.scene.expression_tuning import ExpressionTuning
 from likeness.scene.files import atomic_path, check_absent, new_folder, write_bytes
 from likeness.scene.gaze import GAZE_FULL_RAD
 from likeness.scene.head_state import HeadState
+from likeness.scene.rig_binding import LARGEST_GROWTH
 from likeness.scene.transforms import matrices_to_quats, normalize_quats
 
 FORMAT, FORMAT_VERSION = "likeness-web-avatar", 1
@@ -155,9 +157,13 @@ def _add_gaussians(arrays: ArrayFile, avatar: Linear) -> None:
         used, places = p["rig_vertices"].unique(return_inverse=True)
         arrays.exact("rig_vertices", places.T, "uint16")
         arrays.even("rig_weights", p["rig_weights"].T)
-        arrays.even(
-            "rig_shapes", avatar.get_buffer("rig_shapes")[:, used].transpose(1, 2).flatten(1)
+        shapes, changes = (
+            avatar.get_buffer(name)[:, used].transpose(1, 2).flatten(1)
+            for name in ("rig_shapes", "rig_changes")
         )
+        arrays.even("rig_shapes", shapes)
+        if changes.any():
+            arrays.squared("rig_changes", changes)
 
 
 def _add_seen(arrays: ArrayFile, seen: ClampedGaussians) -> None:
@@ -233,6 +239,7 @@ def _description(bundle: AvatarBundle, avatar: Linear) -> dict[str, Any]:
             "T_world_body": state.T_world_body.tolist(),
         },
         "limits": list(LOG_SCALE_LIMITS),
+        "largest_growth": LARGEST_GROWTH,
         "units": {"shift_m": TRANSLATION_M, "turn_rad": ROTATION_RAD},
         "eye_full_rad": GAZE_FULL_RAD,
         "seen": _seen(RecordedViews(bundle)),

@@ -41,6 +41,7 @@ from likeness.scene.seeds import Seeds
 from likeness.scene.to_device import to_device
 from likeness.seeding.eyes import with_eyes
 from likeness.seeding.inside import with_inside
+from likeness.seeding.light import with_changes
 
 log = logging.getLogger(__name__)
 
@@ -119,11 +120,12 @@ def create_avatar(
 
 def make_seeds(config: FitConfig, capture: Capture, frames: FrameStore, seed: int) -> Seeds:
     """The configured initializer's seeds; those of a rigged avatar with the mouth's inside made
-    anew, with whole eyes and with lids that shut."""
+    anew, with whole eyes, with lids that shut, and with a rig that turns, stretches and lights."""
     seeds = SEEDINGS[config.initializer](capture, frames, config.seeds, seed)
     if not config.avatar_config().anchoring.rigged:
         return seeds
-    return with_inside(with_eyes(seeds, capture, frames, seed), capture, frames, seed)
+    seeds = with_inside(with_eyes(seeds, capture, frames, seed), capture, frames, seed)
+    return with_changes(seeds, capture, frames)
 
 
 def avatar_of(seeds: Seeds, config: FitConfig, capture: Capture, seed: int) -> AvatarModel:

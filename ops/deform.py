@@ -163,14 +163,21 @@ def displacement(expression: Tensor, rig: RigBinding) -> Tensor:
 
     On a CPU, RuntimeError where Gaussians are bound to vertices that the rig has not.
     """
-    count = rig.shapes.shape[1]
+    return of_gaussians(expression, rig.shapes, rig)
+
+
+def of_gaussians(expression: Tensor, shapes: Tensor, rig: RigBinding) -> Tensor:
+    """What expressions [*b, E] make of shapes [E, V, C] of a rig's vertices, at each Gaussian:
+    [*b, N, C], the weighed mean over its three vertices."""
+    count, channels = shapes.shape[1:]
     flat = expression.reshape(-1, expression.shape[-1])
-    moved = (flat @ rig.shapes.flatten(1)).view(len(flat), count, 3)
+    moved = (flat @ shapes.flatten(1)).view(len(flat), count, channels)
     table = moved.transpose(0, 1).reshape(count, -1)
     result = torch.nn.functional.embedding_bag(
         rig.vertices, table, per_sample_weights=rig.weights, mode="sum"
     )
-    return result.view(-1, len(flat), 3).transpose(0, 1).reshape(*expression.shape[:-1], -1, 3)
+    result = result.view(-1, len(flat), channels).transpose(0, 1)
+    return result.reshape(*expression.shape[:-1], -1, channels)
 
 
 def shapes_of_gaussians(rig: RigBinding) -> Tensor:

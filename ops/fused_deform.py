@@ -18,6 +18,7 @@ from torch import Tensor
 from likeness.ops import harmonics
 from likeness.ops.deform import displacement
 from likeness.ops.mlp import BlockedNetwork
+from likeness.ops.rig_changes import compact, of_vertices
 from likeness.ops.threads import run_rows
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
@@ -75,6 +76,9 @@ class FusedDeformer:
         self._coefficients = (looks - 1) // 3 if colours is None else colours.shape[1]
         self._network = None if offsets is None else offsets.network
         self._rig, self._swaying, self._scales = rig, swaying, canonical.scales.detach()
+        self._changing = None
+        if rig is not None and rig.changes is not None and rig.changes.any():
+            self._changing = compact(rig)
         log_scales, limits = means[:0], (0.0, 0.0)
         self._grows = offsets is not None and offsets.grown is not None
         if offsets is not None and offsets.grown is not None:
@@ -91,6 +95,7 @@ class FusedDeformer:
         self._scaling = looks, np.array(units, np.float32), np.array(limits, np.float32)
         weights = means.new_ones(self._count) if head_weights is None else head_weights
         self._weights = weights.detach().contiguous().numpy()[:, None]
+        self._start = self._scales.contiguous().numpy()
 
     @torch.no_grad()
     def __call__(
@@ -98,7 +103,7 @@ class FusedDeformer:
     ) -> GaussianCloud:
         """The cloud [N] of one state and the codes [B] that the network wants; T_head [4, 4] moves
         the head, None: it stays."""
-        from likeness.ops import deform_cpu, fused_deform_cpu
+        from likeness.ops import deform_cpu, fused_deform_cpu, rig_changes_cpu
         from likeness.ops.mlp_cpu import LANES
 
         count, coefficients = self._count, self._coefficients
@@ -110,7 +115,7 @@ class FusedDeformer:
         cloud = GaussianCloud(
             torch.empty(count, 3),
             torch.empty(count, 4),
-            torch.empty(count, 3) if self._grows else self._scales,
+            torch.empty(count, 3) if self._grows or self._changing is not None else self._scales,
             torch.empty(count),
             torch.empty(count, coefficients, 3),
         )
@@ -126,15 +131,23 @@ class FusedDeformer:
         sh = (
             arrays.sh.reshape(1, count, -1) if coefficients > 1 else np.empty((0, 0, 0), np.float32)
         )
-        moved = deform_cpu.Deformed(arrays.means[None], arrays.quats[None], sh)
-        canonical = deform_cpu.Canonical(*moved, self._weights)
+        placed = deform_cpu.Deformed(arrays.means[None], arrays.quats[None], sh)
+        canonical = deform_cpu.Canonical(*placed, self._weights)
+
+        bound, start = None, arrays.scales if self._grows else self._start
+        if (changing := self._changing) is not None:
+            bound = rig_changes_cpu.bound_of(of_vertices(state.expression, changing), changing)
+        none = np.empty((0, 7), np.float32)
 
         def write(first: int, last: int) -> None:
             if fill is not None:
                 fill(first, last)
             rows = first * LANES, min(last * LANES, count)
             fused_deform_cpu.activate(*rows, self._canonical, offsets, arrays)
-            deform_cpu.deform_rows(*rows, canonical, motion, moved)
+            if bound is not None:
+                before, after = (arrays.quats, start), (arrays.quats, arrays.scales)
+                rig_changes_cpu.change_rows(*rows, bound, *before, *after, arrays.sh, none)
+            deform_cpu.deform_rows(*rows, canonical, motion, placed)
 
         run_rows(write, -(-count // LANES))
         return cloud

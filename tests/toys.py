@@ -16,7 +16,7 @@ from likeness.scene.capture import Capture, TrackedFrame, TrackedFrames
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 from likeness.scene.lattice import NUM_POINTS
-from likeness.scene.rig_binding import RigBinding
+from likeness.scene.rig_binding import CHANGES, RigBinding
 from likeness.scene.transforms import make_transform, rotvecs_to_matrices
 
 # The head looks into the camera: +y of the head is -y of the image.
@@ -75,6 +75,7 @@ def rig(count: int, expressions: int = 52, seed: int = 0) -> RigBinding:
         torch.randn(expressions, RIG_VERTICES, 3, generator=generator) * 0.003,
         torch.randint(RIG_VERTICES, (count, 3), generator=generator),
         weights / weights.sum(-1, keepdim=True) * torch.linspace(0, 1, count)[:, None],
+        torch.randn(expressions, RIG_VERTICES, CHANGES, generator=generator) * 0.05,
     )
 
 

@@ -17,12 +17,13 @@ from likeness.fitting.avatars.anchoring import Anchoring, AnchoringConfig
 from likeness.ops.blend import BlendBasis, blend_by_code
 from likeness.ops.deform import displacement
 from likeness.ops.fused_deform import CanonicalGaussians, FusedDeformer, NetworkOffsets
+from likeness.ops.rig_changes import changed
 from likeness.ops.threads import suit_kernels
 from likeness.ops.unit_quaternions import unit_quats
 from likeness.scene.bounds import RatePair
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
-from likeness.scene.rig_binding import RigBinding
+from likeness.scene.rig_binding import CHANGES, RigBinding
 from likeness.scene.seeds import Seeds
 from likeness.scene.tensor_files import Array
 
@@ -118,6 +119,7 @@ class AvatarModel(nn.Module):
     view_dependent: ClassVar[bool] = False
     config: AvatarConfig
     rig_shapes: Tensor
+    rig_changes: Tensor
 
     def __init__(self, config: Any, shape: AvatarShape) -> None:
         super().__init__()
@@ -130,6 +132,8 @@ class AvatarModel(nn.Module):
         if config.anchoring.rigged:
             binding = RigBinding.empty(count, shape.num_expressions, shape.num_rig_vertices)
             self.register_buffer("rig_shapes", binding.shapes)
+            self.register_buffer("rig_changes", _unchanged(binding.shapes))
+            self.register_load_state_dict_pre_hook(_unchanged_where_missing)
             p["rig_vertices"] = nn.Parameter(binding.vertices, requires_grad=False)
             p["rig_weights"] = nn.Parameter(binding.weights, requires_grad=False)
         p["means"] = nn.Parameter(torch.zeros(count, 3))
@@ -158,7 +162,7 @@ class AvatarModel(nn.Module):
         p = self.per_gaussian
         if not self.config.anchoring.rigged:
             return None
-        return RigBinding(self.rig_shapes, p["rig_vertices"], p["rig_weights"])
+        return RigBinding(self.rig_shapes, p["rig_vertices"], p["rig_weights"], self.rig_changes)
 
     def resize(self, num_gaussians: int) -> None:
         """Gives every per-Gaussian parameter so many rows; their values are to be loaded next."""
@@ -175,6 +179,8 @@ class AvatarModel(nn.Module):
                 array = dataclasses.replace(array, shape=("N", *array.shape[1:]))
             if name == "per_gaussian.rig_vertices":
                 array = dataclasses.replace(array, low=0, high=self.rig_shapes.shape[1] - 1)
+            if name == "rig_changes":  # earlier versions had none
+                array = dataclasses.replace(array, optional=True)
             arrays[prefix + name] = array
         return arrays
 
@@ -200,6 +206,8 @@ class AvatarModel(nn.Module):
                 self.per_gaussian[name].copy_(value)
         if self.config.anchoring.rigged:
             self.rig_shapes.copy_(seeds.rig.shapes)
+            if seeds.rig.changes is not None:
+                self.rig_changes.copy_(seeds.rig.changes)
         self.anchoring.observe(states.expressions, states.T_head_body)
 
     def constants(self) -> dict[str, Tensor]:
@@ -250,10 +258,12 @@ class AvatarModel(nn.Module):
         return self.placed(self.canonical(state, eye, backend), state, backend)
 
     def placed(self, cloud: GaussianCloud, state: HeadState, backend: Backend) -> GaussianCloud:
-        """A canonical cloud [*b, N] of states [*b], moved by the rig, secondary motion, the two
-        frames and the pose correction."""
-        rig = self.rig
-        moved = None if rig is None else displacement(state.expression, rig)
+        """A canonical cloud [*b, N] of states [*b], changed and moved by the rig, then moved by
+        secondary motion, the two frames and the pose correction."""
+        rig, moved = self.rig, None
+        if rig is not None:
+            moved = displacement(state.expression, rig)
+            cloud = changed(cloud, state.expression, rig)
         return self.anchoring(cloud, state, backend.constants.get("head_weights"), moved)
 
     def head_weights(self) -> Tensor | None:
@@ -391,6 +401,18 @@ class FrozenAvatar:
         if means.device.type == "cpu":
             state = HeadState.neutral(self.model.num_expressions, self.model.num_joints)
             self(state.to(means.dtype), means.new_zeros(3))
+
+
+def _unchanged(shapes: Tensor) -> Tensor:
+    """Changes of a rig with these shapes [E, V, 3] that do nothing."""
+    return shapes.new_zeros(*shapes.shape[:2], CHANGES)
+
+
+def _unchanged_where_missing(
+    avatar: AvatarModel, state: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """Before a state is loaded: rigs of earlier versions only move."""
+    state.setdefault(f"{prefix}rig_changes", _unchanged(avatar.rig_shapes))
 
 
 def _in_pytorch(network: nn.Module) -> Network:

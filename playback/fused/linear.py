@@ -59,7 +59,12 @@ class FusedLinear:
         fields = [self._rest.new_empty(size) for size in sizes]
         moved = shared.read(state)
         blended = torch.mv(self._modes.T, self._codes)
-        shared.place(place_linear, moved, blended, self._rest, *fields, MOTION=self._motion)
+        changes = shared.changes(state)
+        given = blended, self._rest, self._rest if changes is None else changes
+        options = {"MOTION": self._motion, "CHANGING": changes is not None}
+        shared.place(place_linear, moved, *given, *fields, **options)
+        if changes is not None:
+            fields[-1][:, 0] += changes[9:, :count].T  # what no frame rotates
         return GaussianCloud(*fields)
 
 

@@ -29,7 +29,7 @@ class FusedPlacing:
         avatar's parameters."""
         from likeness.playback.fused.kernels.place import place_cloud
 
-        cloud = self._avatar.canonical(state, eye)
+        cloud = self._shared.changed(self._avatar.canonical(state, eye), state)
         given = {name: getattr(cloud, name).contiguous() for name in ("means", "quats", "sh")}
         # with one frame only means change
         moving = given if self._avatar.head_weights is not None else ("means",)

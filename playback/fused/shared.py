@@ -11,6 +11,9 @@ from torch.nn.functional import pad
 
 from likeness.fitting.avatars import FrozenAvatar
 from likeness.ops import harmonics as spherical_harmonics
+from likeness.ops.deform import of_gaussians
+from likeness.ops.rig_changes import changed
+from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 from likeness.scene.lattice import NUM_POINTS
 
@@ -44,8 +47,11 @@ class Shared:
         self.bound = self.rows(torch.cat([weights, corners], -1).T)
         self.vertices = self.rows((nothing if rig is None else rig.vertices).T.to(torch.int32))
         self._shapes = nothing.new_zeros(self._expressions, 3)
+        self._changing = None
         if rig is not None:
             self._shapes = rig.shapes.flatten(1)
+            if rig.changes is not None and rig.changes.any():
+                self._changing = rig
 
         directions, solve = (t.to(nothing) for t in spherical_harmonics.rotation_samples(degree))
         spare = SAMPLES - len(directions)
@@ -107,6 +113,18 @@ class Shared:
                 BLOCK=BLOCK,
                 **options,
             )
+
+    def changed(self, cloud: GaussianCloud, state: HeadState) -> GaussianCloud:
+        """A canonical cloud [N] as the expression turns, stretches and lights it."""
+        return cloud if self._changing is None else changed(cloud, state.expression, self._changing)
+
+    def changes(self, state: HeadState) -> Tensor | None:
+        """What the rig does to each Gaussian beside moving it: rows [CHANGES, stride]; None:
+        nothing."""
+        rig = self._changing
+        if rig is None or rig.changes is None:
+            return None
+        return self.rows(of_gaussians(state.expression, rig.changes, rig).T)
 
     def rows(self, rows: Tensor) -> Tensor:
         """[*, N] as [*, stride], filled up with zeros."""

@@ -66,6 +66,7 @@ def test_a_linear_avatar_is_found_again(motion):
     # The parts that all avatars share are the teacher's own.
     for name in (
         "rig_shapes",
+        "rig_changes",
         "per_gaussian.rig_vertices",
         "per_gaussian.head_logits",
         "anchoring.correction",

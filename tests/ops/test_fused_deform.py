@@ -6,6 +6,7 @@ import torch
 from likeness.ops.deform import deform, displacement
 from likeness.ops.fused_deform import CanonicalGaussians, FusedDeformer, NetworkOffsets
 from likeness.ops.mlp import BlockedNetwork
+from likeness.ops.rig_changes import changed
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.head_state import HeadState
 from likeness.scene.lattice import NUM_POINTS
@@ -35,7 +36,10 @@ STATE = HeadState(
     random(6).abs(), torch.empty(0, 4), pose(3), pose(5), 0.01 * random(NUM_POINTS, 2)
 )
 RIG = RigBinding(
-    0.02 * random(6, 40, 3), torch.arange(3 * COUNT).view(COUNT, 3) % 40, random(COUNT, 3).abs() / 3
+    0.02 * random(6, 40, 3),
+    torch.arange(3 * COUNT).view(COUNT, 3) % 40,
+    random(COUNT, 3).abs() / 3,
+    0.2 * random(6, 40, 12, seed=12),
 )
 
 
@@ -67,7 +71,10 @@ def expected(
         STATE.to(torch.float64),
     )
     if rig is not None:
-        rig = RigBinding(rig.shapes.double(), rig.vertices, rig.weights.double())
+        assert rig.changes is not None
+        shapes, changes = rig.shapes.double(), rig.changes.double()
+        rig = RigBinding(shapes, rig.vertices, rig.weights.double(), changes)
+        cloud = changed(cloud, state.expression, rig)
     return deform(
         cloud,
         displacement=None if rig is None else displacement(state.expression, rig),

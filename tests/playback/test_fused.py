@@ -80,7 +80,7 @@ def test_they_compile(monkeypatch, tmp_path):
     )
     kernels = [
         (read_state, {"EXPRESSIONS": 52, "JOINTS": 2, "LAYERS": 3, "WIDTH": 128, "DEGREE": 1}, 8),
-        (place_linear, placing | {"MOTION": True}, 4),
+        (place_linear, placing | {"MOTION": True, "CHANGING": True}, 4),
         (place_cloud, placing, 4),
     ]
     for kernel, constants, warps in kernels:

@@ -14,6 +14,7 @@ from likeness.fitting.avatars import AVATARS, AvatarShape, TrainingStates
 from likeness.fitting.avatars.anchoring import AnchoringConfig
 from likeness.fitting.bundle import AvatarBundle
 from likeness.head_models.arkit import ARKIT_EXPRESSIONS
+from likeness.scene.rig_binding import CHANGES
 from likeness.scene.seeds import Seeds
 from tests import toys
 
@@ -84,7 +85,8 @@ def read_back(bundle: AvatarBundle, folder: Path) -> AvatarBundle:
     if "rig_shapes" in arrays:
         weights["per_gaussian.rig_vertices"] = arrays["rig_vertices"].T.long()
         weights["per_gaussian.rig_weights"] = arrays["rig_weights"].T
-        weights["rig_shapes"] = arrays["rig_shapes"].unflatten(1, (3, -1)).transpose(1, 2)
+        for name, rows in (("rig_shapes", 3), ("rig_changes", CHANGES)):
+            weights[name] = arrays[name].unflatten(1, (rows, -1)).transpose(1, 2)
     avatar.load_state_dict({name: value.contiguous() for name, value in weights.items()})
     return dataclasses.replace(bundle, avatar=avatar.eval())
 

@@ -22,6 +22,16 @@ function addModes(sums, base, modes, codes, length) {
   }
 }
 
+/** Sets sums to those over expressions of ``shapes``, as many numbers each. */
+function blendShapes(sums, shapes, expression) {
+  const size = sums.length;
+  sums.fill(0);
+  expression.forEach((value, e) => {
+    if (value === 0) return;
+    for (let i = 0, s = e * size; i < size; i++) sums[i] += value * shapes[s + i];
+  });
+}
+
 export class Avatar {
   /** description: avatar.json. arrays: of avatar.bin, see arrays.js. */
   constructor(description, arrays) {
@@ -36,6 +46,7 @@ export class Avatar {
     this.logScales = new Float32Array(n * 3);
     this.opacities = new Float32Array(n);
     this.moved = description.rigged ? new Float32Array(arrays.rig_shapes.columns) : null;
+    this.changed = arrays.rig_changes ? new Float32Array(arrays.rig_changes.columns) : null;
     this.colors = new Float32Array(n * 3);
     this.shares = new Float32Array(n); // of what is filled of each Gaussian
     this.bounded = new Float32Array(n * 3);
@@ -52,6 +63,7 @@ export class Avatar {
     if (this.motion) addModes(this.motion, null, arrays.motion_modes.values, codes, this.motion.length);
     this._shapes();
     if (facts.rigged) this._displace(state.expression);
+    if (this.changed) this._change(state.expression);
     if (facts.sway && state.sway) sway(this.means, this.count, facts.sway, state.sway);
     if (facts.two_frames || facts.pose_correction) this._anchor(state);
     for (let i = 0; i < this.count; i++) this.opacities[i] = 1 / (1 + Math.exp(-this.looks[i]));
@@ -93,12 +105,8 @@ export class Avatar {
   /** Moves the means with the head model's expression shapes. */
   _displace(expression) {
     const { arrays, count: n, means, moved } = this;
-    const shapes = arrays.rig_shapes.values, size = moved.length, vertices = size / 3;
-    moved.fill(0);
-    expression.forEach((value, e) => {
-      if (value === 0) return;
-      for (let i = 0, s = e * size; i < size; i++) moved[i] += value * shapes[s + i];
-    });
+    const vertices = moved.length / 3;
+    blendShapes(moved, arrays.rig_shapes.values, expression);
     const corner = arrays.rig_vertices.values, weight = arrays.rig_weights.values;
     for (let k = 0; k < 3; k++) {
       for (let i = 0; i < n; i++) {
@@ -107,6 +115,36 @@ export class Avatar {
         means[n + i] += w * moved[vertices + v];
         means[2 * n + i] += w * moved[2 * vertices + v];
       }
+    }
+  }
+
+  /** Turns, stretches and lights the Gaussians as the expression does it there: rows of rotation vector (3), logarithmic
+   * strain (6) and constant harmonics (3). */
+  _change(expression) {
+    const { arrays, count: n, looks, quats: q, logScales, changed } = this, vertices = changed.length / 12;
+    blendShapes(changed, arrays.rig_changes.values, expression);
+    const corner = arrays.rig_vertices.values, weight = arrays.rig_weights.values, limit = this.facts.largest_growth;
+    const c = new Float64Array(12);
+    for (let i = 0; i < n; i++) {
+      for (let row = 0; row < 12; row++) {
+        c[row] = 0;
+        for (let k = 0; k < 3; k++) c[row] += weight[k * n + i] * changed[row * vertices + corner[k * n + i]];
+      }
+      const length = Math.hypot(q[i], q[n + i], q[2 * n + i], q[3 * n + i]);
+      const w = q[i] / length, x = q[n + i] / length, y = q[2 * n + i] / length, z = q[3 * n + i] / length;
+      const axes = [
+        1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y),
+        2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x),
+        2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y),
+      ];
+      for (let a = 0; a < 3; a++) {
+        const X = axes[3 * a], Y = axes[3 * a + 1], Z = axes[3 * a + 2];
+        const growth = c[3] * X * X + c[4] * Y * Y + c[5] * Z * Z + 2 * (c[6] * X * Y + c[7] * X * Z + c[8] * Y * Z);
+        logScales[a * n + i] += Math.min(Math.max(growth, -limit), limit);
+      }
+      const half = Math.hypot(c[0], c[1], c[2]) / 2, s = half < 1e-6 ? 0.5 : Math.sin(half) / (2 * half);
+      this._turn(i, Math.cos(half), c[0] * s, c[1] * s, c[2] * s);
+      for (let channel = 0; channel < 3; channel++) looks[(1 + channel) * n + i] += c[9 + channel];
     }
   }
 

@@ -15,10 +15,12 @@ from likeness.fitting.avatars.linear import ROTATION_RAD, TRANSLATION_M
 from likeness.playback.fused.kernels import state as shared
 from likeness.playback.fused.kernels.rotations import product, turned_by
 from likeness.scene.lattice import COLUMNS, FACE_EDGE, FACE_M, FACE_RADII_M, HIGH_M, LOW_M, ROWS
+from likeness.scene.rig_binding import LARGEST_GROWTH
 
 _FRAMES, _HARMONICS = tl.constexpr(shared.FRAMES), tl.constexpr(shared.HARMONICS)
 _TRANSLATION_M, _ROTATION_RAD = tl.constexpr(TRANSLATION_M), tl.constexpr(ROTATION_RAD)
 _SMALLEST, _LARGEST = (tl.constexpr(limit) for limit in LOG_SCALE_LIMITS)
+_LARGEST_GROWTH = tl.constexpr(LARGEST_GROWTH)
 _COLUMNS, _ROWS = tl.constexpr(COLUMNS), tl.constexpr(ROWS)
 _LOW_X, _LOW_Y = (tl.constexpr(value) for value in LOW_M)
 _PER_METRE_X, _PER_METRE_Y = (
@@ -39,6 +41,7 @@ def place_linear(
     vertices,
     blended,
     rest,
+    changes,
     means,
     quats,
     scales,
@@ -47,6 +50,7 @@ def place_linear(
     count,
     stride,
     MOTION: tl.constexpr,
+    CHANGING: tl.constexpr,
     DEGREE: tl.constexpr,
     SWAY: tl.constexpr,
     RIGGED: tl.constexpr,
@@ -62,8 +66,9 @@ def place_linear(
     Of Gaussians there is a row of ``stride`` numbers for each value: bound (head weight, rig
     weights 3), vertices (3, int32), blended (opacity logits, harmonics and, with MOTION,
     translation, rotation and log-scales, as the codes say), rest (mean 3, unit quaternion 4,
-    log-scales 3). means [N, 3], quats [N, 4], scales [N, 3], opacities [N], harmonics [N, K, 3]:
-    the results; N is ``count``.
+    log-scales 3) and, with CHANGING, changes (``RigBinding``; those of colour are the caller's).
+    means [N, 3], quats [N, 4], scales [N, 3], opacities [N], harmonics [N, K, 3]: the results; N is
+    ``count``.
     """
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = n < count
@@ -94,6 +99,33 @@ def place_linear(
         s0 += tl.load(motion + 6 * stride)
         s1 += tl.load(motion + 7 * stride)
         s2 += tl.load(motion + 8 * stride)
+    g0 = tl.zeros((BLOCK,), tl.float32)
+    g1 = g0
+    g2 = g0
+    if CHANGING:
+        change = changes + n
+        xx = tl.load(change + 3 * stride)
+        yy = tl.load(change + 4 * stride)
+        zz = tl.load(change + 5 * stride)
+        xy = tl.load(change + 6 * stride)
+        xz = tl.load(change + 7 * stride)
+        yz = tl.load(change + 8 * stride)
+        a = 1 - 2 * (qy * qy + qz * qz)
+        b = 2 * (qx * qy + qw * qz)
+        c = 2 * (qx * qz - qw * qy)
+        g0 = _growth(a, b, c, xx, yy, zz, xy, xz, yz)
+        a = 2 * (qx * qy - qw * qz)
+        b = 1 - 2 * (qx * qx + qz * qz)
+        c = 2 * (qy * qz + qw * qx)
+        g1 = _growth(a, b, c, xx, yy, zz, xy, xz, yz)
+        a = 2 * (qx * qz + qw * qy)
+        b = 2 * (qy * qz - qw * qx)
+        c = 1 - 2 * (qx * qx + qy * qy)
+        g2 = _growth(a, b, c, xx, yy, zz, xy, xz, yz)
+        tw, tx, ty, tz = turned_by(
+            tl.load(change), tl.load(change + stride), tl.load(change + 2 * stride)
+        )
+        qw, qx, qy, qz = product(tw, tx, ty, tz, qw, qx, qy, qz)
     x, y, z, qw, qx, qy, qz = _placed(
         x,
         y,
@@ -116,7 +148,8 @@ def place_linear(
     )
     _store_triples(means, n, there, x, y, z)
     _store_quats(quats, n, there, qw, qx, qy, qz)
-    _store_triples(scales, n, there, _bounded(s0), _bounded(s1), _bounded(s2))
+    s0, s1, s2 = _bounded(s0) * tl.exp(g0), _bounded(s1) * tl.exp(g1), _bounded(s2) * tl.exp(g2)
+    _store_triples(scales, n, there, s0, s1, s2)
     tl.store(opacities + n, tl.sigmoid(tl.load(blended)), mask=there)
     _store_harmonics(
         harmonics, blended + stride, stride, n, there, frames, bound, DEGREE, TWO_FRAMES, BLOCK
@@ -319,6 +352,13 @@ def _store_quats(out, n, there, w, x, y, z):
     tl.store(out + 4 * n + 1, x, mask=there)
     tl.store(out + 4 * n + 2, y, mask=there)
     tl.store(out + 4 * n + 3, z, mask=there)
+
+
+@triton.jit
+def _growth(a, b, c, xx, yy, zz, xy, xz, yz):
+    """``likeness.ops.rig_changes``' logarithm of growth along a unit axis (a, b, c)."""
+    along = xx * a * a + yy * b * b + zz * c * c + 2 * (xy * a * b + xz * a * c + yz * b * c)
+    return tl.minimum(tl.maximum(along, -_LARGEST_GROWTH), _LARGEST_GROWTH)
 
 
 @triton.jit
