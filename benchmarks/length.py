@@ -3,14 +3,19 @@ same person is worth.
 
     python -m benchmarks.length [--video FILE] [--seconds 15 45 180] [--max-frames 2000]
     python -m benchmarks.length --seconds --capture DIR --shares 0.125 0.25 0.5 1 --iterations 300
+    python -m benchmarks.length --seconds --joined A.json B.json [--plot FILE]
 
 A video that is shorter than a length is played to its end and back until it is as long; without
 one, a synthetic subject of 20 seconds. Each length is a process of its own, on a fresh folder. A
-capture's share is the last of its training frames; the held-out frames are always the same.
+capture's share is the last of its training frames; the held-out frames are always the same. With
+OMP_NUM_THREADS=1 the stages' seconds are the processor's, which other programs cannot lengthen.
+With --keep an interrupted length is resumed by the same command; its times are those of all parts.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import tempfile
 import time
@@ -35,25 +40,34 @@ def main() -> None:
     add("--capture", type=Path, metavar="DIR", help="capture to fit avatars to")
     add("--shares", type=float, nargs="*", default=[0.125, 0.25, 0.5, 1.0], help="parts of it")
     add("--iterations", type=int, default=600, help="of each fit [600]")
-    add("--plot", type=Path, metavar="FILE", help="also draw time and memory here")
+    add("--joined", type=Path, nargs="*", default=[], metavar="FILE", help="earlier runs' --json")
+    add("--keep", type=Path, metavar="DIR", help="where videos and captures stay [nowhere]")
+    add("--plot", type=Path, metavar="FILE", help="also draw time, memory and quality here")
     args = options.parse_args()
     conditions = announced(size=args.size, max_frames=args.max_frames)
-    lengths: list[dict[str, Any]] = []
+    earlier = [json.loads(path.read_text()) for path in args.joined]
+    lengths: list[dict[str, Any]] = [row for file in earlier for row in file["lengths"]]
+    fits: list[dict[str, Any]] = [row for file in earlier for row in file["fits"]]
     with tempfile.TemporaryDirectory(prefix="length-") as folder:
         for seconds in args.seconds:
-            lengths.append(_of_length(args, seconds, Path(folder)))
+            lengths.append(_of_length(args, seconds, args.keep or Path(folder)))
             print(_line(lengths[-1]), file=sys.stderr, flush=True)
-    fits = [_of_share(args, share) for share in args.shares] if args.capture else []
+    if args.capture:
+        fits += [_of_share(args, share) for share in args.shares]
+    lengths.sort(key=lambda row: row["seconds"])
+    fits.sort(key=lambda row: row["seconds"])
     print(markdown(lengths, fits))
     if args.plot:
-        plot(lengths, args.plot)
+        plot(lengths, fits, args.plot)
     if args.json:
         write_json(args.json, conditions | {"lengths": lengths, "fits": fits})
 
 
 def _of_length(args: Any, seconds: float, folder: Path) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
     video = folder / f"{seconds:g}.mp4"
-    prolonged(args.video or _synthetic(folder), seconds, video)
+    if not video.exists():
+        prolonged(args.video or _synthetic(folder), seconds, video)
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(preprocessed, (video, folder / video.stem, args.size, args.max_frames))
 
@@ -63,9 +77,12 @@ def preprocessed(video: Path, root: Path, size: int, max_frames: int) -> dict[st
     import resource
 
     from likeness.cli import command_line
+    from likeness.preprocess import work
     from likeness.preprocess.pipeline import PreprocessConfig, build_capture
 
     command_line.set_up_environment()
+    if os.environ.get("OMP_NUM_THREADS") == "1":
+        work.clock = time.process_time
     begun = time.process_time()
     config = PreprocessConfig(size=size, max_frames=max_frames)
     report = build_capture(video, root, config, download=False).report
@@ -117,7 +134,9 @@ def _of_share(args: Any, share: float) -> dict[str, Any]:
     config = load_preset("default", FitConfig, ())
     avatar = fit(capture, create("auto", "cpu"), config, budget, device="cpu", perceptual=None)
     player, white = Player(AvatarBundle.from_fit(avatar.eval(), capture, {})), torch.ones(3)
-    frames, count = capture.frames, max(1, len(capture.test) // 16)
+    # as a driver can reach them: held-out frames' own secondary motion is not known to any
+    frames = whole.without_secondary_motion().frames
+    count = max(1, len(capture.test) // 16)
 
     def render(index: int) -> torch.Tensor:
         return player.step(frames[index].state, frames[index].camera).over(white)
@@ -158,24 +177,32 @@ def markdown(lengths: Sequence[dict[str, Any]], fits: Sequence[dict[str, Any]]) 
     return "\n\n".join(tables)
 
 
-def plot(lengths: Sequence[dict[str, Any]], path: Path) -> None:
-    """Stacked seconds of the stages, and memory, against the length."""
+def plot(lengths: Sequence[dict[str, Any]], fits: Sequence[dict[str, Any]], path: Path) -> None:
+    """Seconds of the stages and memory by length, and PSNR of fits against theirs."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    seconds = [row["seconds"] for row in lengths]
-    stacks = [[row["stages"][stage] for row in lengths] for stage in STAGES]
-    left.stackplot(seconds, stacks, labels=STAGES, alpha=0.8)
-    left.legend(loc="upper left", fontsize=8)
-    left.set(xlabel="length of the video, s", ylabel="preprocessing, s")
-    right.plot(seconds, [row["peak_mb"] for row in lengths], "o-")
-    right.set(xlabel="length of the video, s", ylabel="peak memory, MB", ylim=(0, None))
-    for axes in (left, right):
-        axes.set_xlim(0, None)
-        axes.grid(alpha=0.3)
+    shape = (1, 3 if fits else 2)
+    figure, axes = pyplot.subplots(*shape, figsize=(4.5 * shape[1], 3.4), layout="constrained")
+    names = [f"{row['seconds']:.0f} s,\n{row['used']} frames" for row in lengths]
+    below = [0.0] * len(lengths)
+    for stage in STAGES:
+        heights = [row["stages"][stage] for row in lengths]
+        axes[0].bar(names, heights, bottom=below, label=stage)
+        below = [low + height for low, height in zip(below, heights)]
+    axes[0].set(ylabel="preprocessing, s")
+    axes[1].bar(names, [row["peak_mb"] for row in lengths], color="gray")
+    axes[1].set(ylabel="peak memory, MB")
+    for name in ("psnr", "face", "mouth", "eyes") if fits else ():
+        values = [row[name] for row in fits]
+        axes[2].plot([row["seconds"] for row in fits], values, "o-", label=name)
+        axes[2].set(ylabel="held-out PSNR, dB", xlabel="training frames, s", xlim=(0, None))
+    for axis in axes:
+        axis.grid(axis="y", alpha=0.3)
+    for axis in (axes[0], *axes[2:]):
+        axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
