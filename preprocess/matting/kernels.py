@@ -48,6 +48,7 @@ class Knowns(NamedTuple):
     behind: np.ndarray  # [H, W, 3] colour of the background
     sigma: np.ndarray  # [H, W] its standard deviation
     near: np.ndarray  # [H, W, 4] colour and standard deviation of the nearest sure foreground
+    alike: np.ndarray  # [H, W] distance from the background of the sure foreground most like it
 
 
 class OddsLimits(NamedTuple):
@@ -65,10 +66,11 @@ def unmix_kernel(knowns, limits, mixed, trust, odds):
     """Solves I = alpha F + (1 - alpha) B at the pixels of the band: alpha into ``mixed`` [H, W].
 
     ``trust`` [H, W]: how much alpha is worth in [0, 1]: little where F and B are alike for their
-    noise. A colour far off the line from B to F is another foreground colour. ``odds`` [H, W]: the
-    log odds of the person by colour and mask.
+    noise, and inside the mask where the person has such colours, too. A colour far off the line
+    from B to F is another foreground colour. ``odds`` [H, W]: the log odds of the person by colour
+    and mask.
     """
-    image, mask, band, core, behind, sigma, near = knowns
+    image, mask, band, core, behind, sigma, near, alike = knowns
     inside, outside, limit, ringing = limits
     height, width = mask.shape
     one, least = np.float32(1), np.float32(1e-4)
@@ -89,7 +91,13 @@ def unmix_kernel(knowns, limits, mixed, trust, odds):
                 off += i * i
             distance = math.sqrt(square) + np.float32(1e-3)
             along /= distance
-            off = math.sqrt(max(off - along * along, np.float32(0)))
+            # what the person has, too, is no evidence of the background; there, colours vary more
+            apart = (alike[row, column] - math.sqrt(off)) / noise
+            apart = max(apart, np.float32(-0.2) * apart) - one
+            apart = min(max(apart, np.float32(0)), one)
+            # beyond the background's end of the line nothing is a mixture, either
+            ahead = max(along, np.float32(0))
+            off = math.sqrt(max(off - ahead * ahead, np.float32(0)))
             floor = np.float32(2) * noise
             alpha = (along - floor) / max(distance - floor, floor)
             alpha = min(max(alpha, np.float32(0)), one)
@@ -102,6 +110,9 @@ def unmix_kernel(knowns, limits, mixed, trust, odds):
             worth = max(worth, other)
             likely = min(max(mask[row, column], least), one - least)
             prior = min(max(np.float32(math.log(likely / (one - likely))), -outside), inside)
+            fade = min(max(np.float32(3) - np.float32(4) * alpha, np.float32(0)), one)
+            fade *= min(max(np.float32(2) * mask[row, column] - one, np.float32(0)), one)
+            worth *= one - fade * (one - apart)
             mixed[row, column], trust[row, column] = alpha, worth
             odds[row, column] = prior + np.float32(2) * limit * worth * (alpha - np.float32(0.5))
 

@@ -8,11 +8,19 @@ import dataclasses
 import cv2
 import numpy as np
 
-from likeness.preprocess.matting.grid import distances, enlarge, masked_means, push_pull
+from likeness.preprocess.matting.grid import (
+    CELL,
+    distances,
+    enlarge,
+    masked_means,
+    push_pull,
+    shrink,
+)
 from likeness.preprocess.matting.kernels import Knowns, OddsLimits, unmix_kernel
 from likeness.preprocess.matting.plate import Background
 
 _PATCH = (7, 7)  # pixels that must look like the background together
+_HALF_PATCH, _SHADE = (3, 3), (7, 7)  # the same, and those of one shade, of the image's half
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +36,11 @@ class RefineConfig:
     doubt: float = 12.0
     """Log odds of the background, at most, where the image shows what stands still behind the
     person."""
+    darkest: float = 0.6
+    """Least factor of the background in the person's shadow."""
     gap: float = 3.5
     """Half the width from which on a gap in the person, with background in it, stays open; narrower
-    ones (an earring the colour of the wall) are closed."""
+    ones are closed, unless nothing of the person around has such a colour."""
     prior_inside: float = 6.0
     """Largest log odds that the coarse mask gives for the person: as much as colour can give
     against it."""
@@ -61,6 +71,7 @@ def refine(
     different the two colours are.
     """
     unit = max(mask.shape) / 512
+    background = _shaded(image, mask, background, config)
     mask = _doubted(image, mask, background, config)
     core = distances(mask < 0.9) > config.reach_in * unit
     band = (distances(mask > 0.5) < config.reach_out * unit) & ~core
@@ -69,6 +80,7 @@ def refine(
     mixed, trust, odds = (np.empty(mask.shape, np.float32) for _ in range(3))
     largest = (config.prior_inside, config.prior_outside, config.evidence_limit, config.ringing)
     limits = OddsLimits(*map(np.float32, largest))
+    alike = _least_distance(image, mask, background.colours, config)
     # Foreground colours first from deep inside, then from all that the first round takes for the
     # person.
     for first in (True, False):
@@ -76,7 +88,7 @@ def refine(
         nearest = push_pull(*masked_means(image, sure))
         nearest[..., 3] += config.foreground_noise
         near = enlarge(nearest, mask.shape)
-        knowns = Knowns(image, mask, band, core, background.colours, background.sigma, near)
+        knowns = Knowns(image, mask, band, core, background.colours, background.sigma, near, alike)
         unmix_kernel(knowns, limits, mixed, trust, odds)
     # Where the person is hardly told from the background, odds are smoothed more and mixtures
     # count for less.
@@ -97,8 +109,64 @@ def refine(
     inner = np.clip((depth / unit - 1) / (config.solid - 1), 0, 1)
     outer = np.clip((config.reach_out - away / unit) / (0.5 * config.reach_out), 0, 1)
     alpha = core.astype(np.float32)
+    # between strands the background shows though they are solid around
+    inner *= 1 - trust * np.clip(2 - 3 * mixed, 0, 1)
     alpha.reshape(-1)[here] = np.maximum(soft + trust * (mixed - soft), inner) * outer
     return _without_specks(alpha, config.speck * unit**2)
+
+
+def _least_distance(
+    image: np.ndarray, mask: np.ndarray, behind: np.ndarray, config: RefineConfig
+) -> np.ndarray:
+    """How far the colours of the sure foreground around are from those behind it, at least.
+
+    [H, W] in 8-bit levels, huge where no sure foreground is near. Taken from deep inside, where
+    there are no gaps between strands.
+    """
+    cell = CELL * 512 / max(mask.shape)
+    outside = shrink((mask < 0.9).astype(np.float32)) > 0
+    # stripes of a shirt are as wide as a cell: two samples of each
+    height, width = outside.shape
+    fine = (2 * width, 2 * height)
+    small, wall = (cv2.resize(part, fine, interpolation=cv2.INTER_AREA) for part in (image, behind))
+    off = np.square(small.astype(np.float32) - wall).sum(-1)
+    off = off.reshape(height, 2, width, 2).min((1, 3))
+    off[distances(outside) * cell < 1.5 * config.reach_in] = 1e6
+    side = 2 * round(config.reach_out / cell) + 1
+    return enlarge(np.sqrt(cv2.erode(off, np.ones((side, side)))), mask.shape)
+
+
+def _shaded(
+    image: np.ndarray, mask: np.ndarray, background: Background, config: RefineConfig
+) -> Background:
+    """The background in the person's shadow: darker by a smooth factor, told where its pattern
+    shows through, on half of the pixels per side."""
+    if background.person is None:
+        return background
+    half = (mask.shape[1] // 2, mask.shape[0] // 2)
+    parts = image, background.colours, background.sigma, background.person, mask
+    shown, behind, sigma, person, inside = (
+        cv2.resize(part, half, interpolation=cv2.INTER_AREA) for part in parts
+    )
+    shown = shown.astype(np.float32)
+    channels = np.ones((1, 3))
+    both, alone = (cv2.transform(part * behind, channels) for part in (shown, behind))
+    shade = cv2.blur(both, _SHADE) / np.maximum(cv2.blur(alone, _SHADE), 1)
+    shade = np.clip(shade, config.darkest, 1.1)
+    off = cv2.blur(cv2.absdiff(shown, behind * shade[..., None]), _HALF_PATCH)
+    pattern = cv2.blur(cv2.absdiff(behind, cv2.blur(behind, _SHADE)), _HALF_PATCH)
+    off, pattern = (cv2.transform(part, channels / 3) / sigma for part in (off, pattern))
+    match = np.clip(2 - 1.5 * off, 0, 1) * np.clip(pattern - 1, 0, 1)
+    clear = distances(inside > 0.3) > 10 * max(mask.shape) / 512
+    weights = np.where(person < 0.95, np.maximum(match, clear), 0).astype(np.float32)
+    size = shrink(mask).shape[::-1]
+    total, shaded = (
+        cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (weights, shade * weights)
+    )
+    shaded /= np.maximum(total, 1e-6)
+    field = push_pull(cv2.merge([shaded] * 3), total)
+    factor = enlarge(np.ascontiguousarray(field[..., 0]), mask.shape)
+    return dataclasses.replace(background, colours=background.colours * factor[..., None])
 
 
 def _doubted(

@@ -11,7 +11,7 @@ import numpy as np
 from likeness.preprocess.matting.grid import distances, enlarge, push_pull, shrink
 from likeness.preprocess.matting.kernels import SurveyLimits, still_kernel, survey_kernel
 
-_PATTERN, _BRIDGE = 15, 9  # widths of a patch that moves, and of what is no bridge, at 512
+_PATTERN, _BRIDGE = 5, 5  # widths of a patch that moves, and of what is no bridge, at 512
 _INSIDE = 0.3  # probability from which on a pixel is inside the mask
 
 
