@@ -45,7 +45,7 @@ class SelfieConfig:
     average."""
     alpha_radius: int = 2
     """Frames before and after over which the matte is averaged."""
-    alpha_tolerance: float = 3.0
+    alpha_tolerance: float = 6.0
     """Change of colour in 8-bit levels from which on a frame no longer counts in the matte's
     average."""
     survey: SurveyConfig = SurveyConfig()
