@@ -23,7 +23,8 @@ class TrackerConfig:
     right."""
 
     tolerance: float = 5e-4
-    """Stops early when an iteration lowers the energy by less than this share of it."""
+    """Stops early when an iteration changes the energy by less than this share of it. Shape and
+    motion take turns, so that it rises now and then on its way down."""
 
     huber_percent: float = 3.0
     """Residual, in per cent of the eye distance, beyond which a landmark's pull no longer grows."""
@@ -38,6 +39,11 @@ class TrackerConfig:
     expression_l2: float = 1.5
     """Quadratic cost of each expression coefficient: keeps curves meaningful (without it two thirds
     saturate)."""
+
+    expression_effort: float = 0.7
+    """Power of the distance by which a coefficient moves the landmarks, in its costs. At 0 the
+    cheapest way to part the lips is always the jaw, closed teeth or not: it moves them ten times as
+    far as the lips' own shapes. At 1 no jaw opens as far as it does."""
 
     expression_smoothness: float = 0.1
     """Cost of a coefficient's squared change between frames, at 30 frames per second."""

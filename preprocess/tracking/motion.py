@@ -193,8 +193,11 @@ def _data_terms(
 def _expression_prior(rig: LandmarkRig, config: TrackerConfig) -> tuple[np.ndarray, np.ndarray]:
     """Linear [C] and quadratic [C, C] cost of the controls: the prior on coefficients, which are
     linear in them."""
-    controls = rig.controls.numpy()
-    return config.expression_l1 * controls.sum(1), config.expression_l2 * controls @ controls.T
+    controls, effort = rig.controls.numpy(), rig.effort.numpy()
+    return (
+        config.expression_l1 * (controls @ effort**0.5),
+        config.expression_l2 * (controls * effort) @ controls.T,
+    )
 
 
 def _add_time_priors(

@@ -19,6 +19,9 @@ _GAZE_PREFIX = "eyeLook"
 # The model's rigid points move less than this per unit expression (root mean square over
 # expressions).
 _RIGID_METRES = 4e-4
+# How far a coefficient of 1 moves the landmarks (root mean square): that of usual effort, and the
+# least of others against it.
+_USUAL_REACH, _LEAST_REACH = 2e-3, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,8 @@ class LandmarkRig:
     control_names: [C]. jaw, close: positions of these two controls, or None.
     weights: [L] of the landmarks in pose and expression, summing to 1; zero at the irises, which
         tell of gaze alone.
+    effort: [E] what a coefficient's square costs against others': more where its shape moves
+        landmarks further.
     lids: how the blinks adapt to a person, read at the landmarks.
     eye_distance: metres between the outer eye corners of the mean head.
     """
@@ -45,6 +50,7 @@ class LandmarkRig:
     jaw: int | None
     close: int | None
     weights: Tensor
+    effort: Tensor
     lids: LidClosure
     eye_distance: float
 
@@ -89,6 +95,8 @@ def build_rig(model: HeadModel, shape: Tensor, config: TrackerConfig) -> Landmar
     if "jawOpen" in moved and "mouthClose" in moved:
         jaw, close = moved.index("jawOpen"), moved.index("mouthClose")
         controls[close, names.index("jawOpen")] = 1.0
+    weights = _landmark_weights(expression, config)
+    reach = torch.einsum("l,eld->e", weights, expression.square()).sqrt()
     return LandmarkRig(
         rest=rest,
         shape=shape.double(),
@@ -97,7 +105,8 @@ def build_rig(model: HeadModel, shape: Tensor, config: TrackerConfig) -> Landmar
         control_names=tuple(moved),
         jaw=jaw,
         close=close,
-        weights=_landmark_weights(expression, config),
+        weights=weights,
+        effort=(reach / _USUAL_REACH).clamp_min(_LEAST_REACH) ** config.expression_effort,
         lids=dataclasses.replace(
             model.lid_closure, shapes=at_landmarks(model, model.lid_closure.shapes.double())
         ),

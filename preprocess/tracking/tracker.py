@@ -271,7 +271,7 @@ def _alternate(
         motion = dataclasses.replace(motion, gaze_expression=gaze_expression(angles, names))
         if (
             iteration > config.pose_iterations + 2
-            and energies[-2] - energies[-1] < config.tolerance * energies[-1]
+            and abs(energies[-2] - energies[-1]) < config.tolerance * energies[-1]
         ):
             break
     bar.close()
