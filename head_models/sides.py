@@ -17,6 +17,7 @@ from torch import Tensor
 from likeness.head_models import HEAD_MODELS
 from likeness.head_models.base import HeadModel
 from likeness.head_models.landmarks import EYE_WIDTHS, LIP_PAIRS
+from likeness.head_models.regions import REGIONS, regions_of
 
 SIDES = (
     "lip_upper",
@@ -44,12 +45,16 @@ class Sides:
     or part of neither skin nor what lines mouth and eye sockets. No triangle has corners of two
     sides. distance: [V] metres along the template's surface to the arc of the vertex's side;
         infinite for NO_SIDE. arcs: the vertices of the rim by side, from corner to corner without
-        the corners.
+        the corners. edges: where what is seen of a side ends: the arc of a lip, and of a lid the
+        edge over whose thickness the skin goes on to the rim. lining: [V] bool, the skin from
+        there to the rim, which nobody sees.
     """
 
     side: Tensor
     distance: Tensor
     arcs: dict[str, Tensor]
+    edges: dict[str, Tensor]
+    lining: Tensor
 
 
 @functools.lru_cache(maxsize=4)
@@ -81,7 +86,44 @@ def find_sides(model: HeadModel) -> Sides:
     known = torch.where(of_faces == NO_SIDE, of_faces.amax(-1, keepdim=True), of_faces)
     mixed = model.faces[(known != known[:, :1]).any(-1)].flatten()
     side[mixed], distance[mixed] = NO_SIDE, torch.inf
-    return Sides(side, distance, arcs)
+    edges, lining = dict(arcs), torch.zeros_like(side, dtype=torch.bool)
+    if model.name in REGIONS:
+        lining[lid_rings(model)[1]] = True
+        for eye, sign in (("left", 1), ("right", -1)):
+            for which, edge in zip(("upper", "lower"), lid_margins(model, sign), strict=True):
+                edges[f"lid_{eye}_{which}"] = torch.from_numpy(edge)
+    return Sides(side, distance, arcs, edges, lining)
+
+
+def lid_margins(model: HeadModel, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices along the upper and the lower lid's edge from the nose outwards, of the left (1) or
+    right (-1) eye."""
+    template, (ring, _) = model.template.numpy(), lid_rings(model)
+    edge = ring[np.sign(template[ring, 0]) == sign]
+    edge = edge[np.argsort(np.abs(template[edge, 0]))]
+    rim = template[edge]
+    share = (rim[:, 0] - rim[0, 0]) / (rim[-1, 0] - rim[0, 0])
+    upper = rim[:, 1] > rim[0, 1] + share * (rim[-1, 1] - rim[0, 1])
+    return edge[upper], edge[~upper]
+
+
+def edge_distances(model: HeadModel, edge: np.ndarray) -> Tensor:
+    """[V] metres along the skin of the template from the nearest of some vertices; infinite where
+    none leads."""
+    return _geodesic(_edge_lengths(model, model.skin_faces.numpy()), edge.tolist())
+
+
+def lid_rings(model: HeadModel) -> tuple[np.ndarray, np.ndarray]:
+    """Skin vertices on the edges of the lids, and those within, to the eye sockets' border."""
+    parts, faces = model.face_part.numpy(), model.faces.numpy()
+    skin = faces[parts == model.part_names.index("skin")]
+    ring = np.intersect1d(skin, faces[parts == model.part_names.index("eye_cavity")])
+    known = ring
+    # from the socket's border outwards over the thickness of the lid
+    for _ in range(regions_of(model).lid_rings):
+        around = np.unique(skin[np.isin(skin, ring).any(1)])
+        ring, known = np.setdiff1d(around, known), np.union1d(around, known)
+    return ring, np.setdiff1d(known, ring)
 
 
 def _boundary_loops(faces: np.ndarray) -> list[list[int]]:

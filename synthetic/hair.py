@@ -8,7 +8,8 @@ import dataclasses
 import numpy as np
 from scipy.spatial import KDTree
 
-from likeness.head_models.regions import FaceRegions, regions_of, scalp_score
+from likeness.head_models.regions import FaceRegions, scalp_score
+from likeness.head_models.sides import lid_margins
 from likeness.renderers.mesh import vertex_normals
 from likeness.synthetic.appearance import Look, to_linear
 from likeness.synthetic.noise import lattice_noise, octave_noise, smoothstep
@@ -303,22 +304,3 @@ def build_lashes(model, seed: int, per_eye: tuple[int, int] = (24, 9)) -> Lashes
                 )
             )
     return Lashes(*(np.concatenate(field) for field in zip(*lashes, strict=True)))
-
-
-def lid_margins(model, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices along the upper and the lower lid's edge from the nose outwards, of the left (1) or
-    right (-1) eye."""
-    parts, faces, template = model.face_part.numpy(), model.faces.numpy(), model.template.numpy()
-    skin = faces[parts == model.part_names.index("skin")]
-    ring = np.intersect1d(skin, faces[parts == model.part_names.index("eye_cavity")])
-    known = ring
-    # from the socket's border outwards over the thickness of the lid
-    for _ in range(regions_of(model).lid_rings):
-        around = np.unique(skin[np.isin(skin, ring).any(1)])
-        ring, known = np.setdiff1d(around, known), np.union1d(around, known)
-    edge = ring[np.sign(template[ring, 0]) == sign]
-    edge = edge[np.argsort(np.abs(template[edge, 0]))]
-    rim = template[edge]
-    share = (rim[:, 0] - rim[0, 0]) / (rim[-1, 0] - rim[0, 0])
-    upper = rim[:, 1] > rim[0, 1] + share * (rim[-1, 1] - rim[0, 1])
-    return edge[upper], edge[~upper]

@@ -14,9 +14,9 @@ from scipy.spatial import KDTree
 
 from likeness.head_models.base import HeadModel
 from likeness.head_models.regions import FaceRegions, lip_outline, regions_of, scalp_score
+from likeness.head_models.sides import lid_margins
 from likeness.renderers.mesh import rasterize
 from likeness.synthetic.appearance import Look, to_linear
-from likeness.synthetic.hair import lid_margins
 from likeness.synthetic.noise import lattice_noise, octave_noise, smoothstep
 
 _PLAN = 0.1  # mm per pixel of the frontal plans of lips and brows

