@@ -4,7 +4,7 @@ A Gaussian moves with the place on the head model's mesh that it is bound to. Wh
 it away from there, a new expression moves it by the wrong shape, and the face tears. So Gaussians
 are bound anew now and then to the nearest place of their own part and their own side of mouth and
 eyes; those of lips, lids and all that lies behind them are also held near that place after every
-step, and those of lips are kept from reaching over the rim.
+step, and those of lips and lids are kept from reaching over their edge.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ class BindingConfig:
     that; teeth are as small as their seeds were, so that none reaches through the lips."""
     rim_slack_m: float = 0.0005
     """Metres that Gaussians of lips may reach over the rim; 0: any number."""
+    lid_slack_m: float = 0.0015
+    """Metres that those of lids may reach over the edge, which has lashes, and which the tracked
+    mesh has as much beside the picture's; 0: any number."""
 
 
 _LIPS = SIDES[:2]
@@ -60,11 +63,19 @@ class Binder:
     def __init__(self, capture: Capture, config: BindingConfig = BindingConfig()) -> None:
         self.config = config
         self.surface = RestSurface(shaped_head(capture))
-        self._rims = [
-            _densified(self.surface.vertices[self.surface.sides.arcs[name]]) for name in _LIPS
-        ]
+        self._edges = [self._edge(name) for name in SIDES]
         self._largest = torch.tensor([self._largest_of(n) for n in self.surface.model.part_names])
         self._held: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def _edge(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """Points [M, 3] along the edge of a lip or lid, and of a lid the ways from there to the
+        other one. (Lips at rest touch.)"""
+        of = {side: self.surface.vertices[e] for side, e in self.surface.sides.edges.items()}
+        edge = _densified(of[name])
+        if name in _LIPS:
+            return edge, None
+        other = _densified(of[SIDES[SIDES.index(name) ^ 1]])  # the two are one after the other
+        return edge, other[torch.cdist(edge, other).argmin(-1)] - edge
 
     def _largest_of(self, part: str) -> float:
         """Metres: the largest deviation of what is not skin."""
@@ -83,8 +94,8 @@ class Binder:
         due = bool(self.config.every) and (operated or (step + 1) % self.config.every == 0)
         if due:
             self.bind(avatar)
-        if self.config.rim_slack_m and step % _RIM_EVERY == 0:
-            self._shrink(avatar)
+        if step % _RIM_EVERY == 0:
+            self._keep_within(avatar)
         return due
 
     @torch.no_grad()
@@ -118,20 +129,20 @@ class Binder:
         self._inner = inner.to(device), largest.log()[:, None].to(device)
         held = torch.isfinite(radius).nonzero()[:, 0]
         self._held = held.to(device), place[held].to(device), radius[held, None].to(device)
-        # lids stretch as they shut: what is held back from their rim opens a gap there
-        near = (sided & skin & (member.side < len(_LIPS))).nonzero()[:, 0]
-        toward = torch.zeros(len(near), 3)
-        for side, rim in enumerate(self._rims):
-            mine = (member.side[near] == side).nonzero()[:, 0]
-            if len(mine):
-                points = place[near[mine]]
-                toward[mine] = rim[torch.cdist(points, rim).argmin(-1)] - points
-        distance = toward.norm(dim=-1, keepdim=True)
-        self._near = (
-            near.to(device),
-            (toward / distance.clamp_min(1e-6)).to(device),
-            distance[:, 0].to(device),
-        )
+        near = (sided & skin).nonzero()[:, 0]
+        side, points = member.side[near], place[near]
+        toward, distance = torch.zeros(len(near), 3), torch.zeros(len(near))
+        for number, (edge, across) in enumerate(self._edges):
+            mine = side == number
+            if mine.any():
+                nearest = torch.cdist(points[mine], edge).argmin(-1)
+                away = edge[nearest] - points[mine]
+                direction = away if across is None else across[nearest]
+                toward[mine] = torch.nn.functional.normalize(direction, dim=-1)
+                distance[mine] = (away * toward[mine]).sum(-1)
+        lid = side >= len(_LIPS)
+        slack = torch.where(lid, config.lid_slack_m or torch.inf, config.rim_slack_m or torch.inf)
+        self._near = tuple(t.to(device) for t in (near, toward, distance, points, lid, slack))
 
     def _hold(self, avatar: AvatarModel) -> None:
         means = avatar.per_gaussian["means"].data
@@ -143,15 +154,20 @@ class Binder:
         log_scales, (inner, largest) = avatar.per_gaussian["log_scales"].data, self._inner
         log_scales[inner] = torch.minimum(log_scales[inner], largest)
 
-    def _shrink(self, avatar: AvatarModel) -> None:
-        """Makes smaller, along the axes that point there, what reaches over its rim."""
+    def _keep_within(self, avatar: AvatarModel) -> None:
+        """Makes smaller, along the axes that point there, what reaches over its edge, and moves
+        back what of lids stands in the eye's opening."""
         p = avatar.per_gaussian
-        index, toward, distance = self._near
+        index, toward, distance, place, lid, slack = self._near
+        moved = ((p["means"][index] - place) * toward).sum(-1)
+        over = torch.where(lid, moved - distance - slack, 0.0).clamp_min(0)
+        p["means"].data[index] -= over[:, None] * toward
+        distance = torch.where(lid, (distance - moved).clamp_min(0), distance)
         axes = quats_to_matrices(normalize_quats(p["quats"][index]))
         along = (toward[:, None] @ axes)[:, 0].square()  # of each axis
         log_scales = p["log_scales"][index]
         sigma = (along * (2 * log_scales).exp()).sum(-1).sqrt()
-        limit = (distance + self.config.rim_slack_m) / _REACH
+        limit = (distance + slack) / _REACH
         excess = (sigma / limit).log().clamp_min(0)
         p["log_scales"].data[index] = log_scales - along * excess[:, None]
 

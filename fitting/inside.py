@@ -1,9 +1,10 @@
-"""The mouth's inside in a fit: learned from what frames show of it, and from nothing else.
+"""The mouth's inside and the eyes in a fit: learned from what frames show of them, and from nothing
+else.
 
-What closed lips hide must not be painted by what is seen of the lips. So Gaussians of the inside
+What lips and lids hide must not be painted by what is seen of these. So Gaussians of the inside
 that the tracked head hides in a frame learn nothing there: they are drawn in the colours that suit
-the person, or left out, by turns, so that lips come to be opaque without them. At the end of the
-fit, what no frame has shown has those colours, moved as far as frames have moved its part's.
+the person, or left out, by turns, so that lips and lids come to be opaque without them. At the end
+of the fit, what no frame has shown has those colours, moved as far as frames have moved its part's.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import torch
 from torch import Tensor
 
 from likeness.fitting.avatars import AvatarModel
-from likeness.fitting.occlusion import Occlusion
+from likeness.fitting.occlusion import EYES_BEHIND_LIDS, MOUTH, Occlusion
 from likeness.head_models import shaped_head
 from likeness.head_models.inside import inside_mouth
+from likeness.head_models.sampling import interpolate
 from likeness.ops import harmonics
 from likeness.renderers.output import ScreenStats
 from likeness.scene.capture import Capture
@@ -28,32 +30,39 @@ from likeness.scene.frame_images import FrameStore
 from likeness.seeding.inside import OPACITY, inside_colours, person_colours
 
 _BEHIND_M = 4e-3  # the skin, and nearer to the mouth's inside than to it: astray
-_FRAMES = 20.0  # that show a Gaussian, after which it is believed as much as its part
+# Frames that show a Gaussian, after which it is believed as much as its part. Eyes look about.
+_FRAMES, _FRAMES_EYES = 20.0, 1.0
 _MEMBERS = 10.0  # Gaussians of a part that were seen, likewise
 _AT_MOST = 200  # frames that are looked at for that
 _LOGIT = 12.0
+_OPENINGS, _NONE = (MOUTH, *EYES_BEHIND_LIDS), -1
 
 
 @dataclasses.dataclass(frozen=True)
 class _Members:
     """The M Gaussians of an avatar that are bound to the inside alone: their indices, numbers of
-    parts, and the harmonics [M, 3] of the colours that suit the person."""
+    parts, numbers of the openings that they lie behind, and the harmonics [M, 3] of the colours
+    that suit the person."""
 
     index: Tensor
     parts: Tensor
+    openings: Tensor
     harmonics: Tensor
 
 
 class Inside:
-    """The mouth's inside in the fit of a rigged avatar to a capture."""
+    """The mouth's inside and the eyes in the fit of a rigged avatar to a capture."""
 
     def __init__(self, capture: Capture, frames: FrameStore, device: torch.device | str) -> None:
         self._capture, self._device, self._head = capture, device, shaped_head(capture)
-        self._occlusion = Occlusion(capture, self._head, device)
+        self._occlusion = Occlusion(capture, self._head, device, _OPENINGS)
         self._colours = person_colours(capture, frames, self._head)
         model = self._head.model
-        self._vertices, self._parts = inside_mouth(model).to(device), model.vertex_part.to(device)
-        self._near = _tree(self._head.vertices[self._vertices.cpu()])
+        opening = torch.full((len(model.template),), _NONE)
+        for number, each in enumerate(_OPENINGS):
+            opening[each.behind(model)] = number
+        self._opening, self._parts = opening.to(device), model.vertex_part.to(device)
+        self._near = _tree(self._head.vertices[inside_mouth(model)])
         self._skin = _tree(self._head.vertices[model.skin_faces.unique()])
         self._known: tuple[Tensor, int, _Members] | None = None
 
@@ -63,13 +72,20 @@ class Inside:
         assert (rig := avatar.rig) is not None
         bound, version = rig.vertices, rig.vertices._version
         if self._known is None or self._known[0] is not bound or self._known[1] != version:
-            index = self._vertices[rig.vertices].all(-1).nonzero()[:, 0]
+            index = (self._opening[rig.vertices] != _NONE).all(-1).nonzero()[:, 0]
             corners, weights = rig.vertices[index], rig.weights[index]
-            rgb = inside_colours(self._head, self._colours, corners.cpu(), weights.cpu())
-            parts = self._parts[corners[:, 0]]
-            suited = harmonics.from_rgb(rgb).to(self._device)
-            self._known = bound, version, _Members(index, parts, suited)
+            openings, parts = self._opening[corners[:, 0]], self._parts[corners[:, 0]]
+            suited = harmonics.from_rgb(self._suited(corners.cpu(), weights.cpu(), openings.cpu()))
+            members = _Members(index, parts, openings, suited.to(self._device))
+            self._known = bound, version, members
         return self._known[2]
+
+    def _suited(self, corners: Tensor, weights: Tensor, openings: Tensor) -> Tensor:
+        """Colours [M, 3] that suit the person at places on the inside."""
+        rgb = interpolate(torch.from_numpy(self._colours.rgb), corners, weights)
+        mouth = openings == _OPENINGS.index(MOUTH)
+        rgb[mouth] = inside_colours(self._head, self._colours, corners[mouth], weights[mouth])
+        return rgb
 
     @torch.no_grad()
     def remove_strays(self, avatar: AvatarModel) -> None:
@@ -79,7 +95,8 @@ class Inside:
             return
         means = avatar.per_gaussian["means"].detach().cpu()
         others = torch.ones(len(means), dtype=torch.bool)
-        others[self.members(avatar).index.cpu()] = False
+        members = self.members(avatar)
+        others[members.index[members.openings == _OPENINGS.index(MOUTH)].cpu()] = False
         behind = torch.from_numpy(self._skin.query(means.numpy())[0])
         others &= behind > _BEHIND_M
         index = others.nonzero()[:, 0]
@@ -89,11 +106,18 @@ class Inside:
     def learns(self, cloud: GaussianCloud, avatar: AvatarModel, frames: Sequence[int]) -> Tensor:
         """Which of the inside's Gaussians (``members``) learn from frames with these clouds
         [*b, N]: those that they do not hide, [*b, M] bool."""
-        index = self.members(avatar).index
-        means = cloud.means.detach()[..., index, :]
+        members = self.members(avatar)
+        means = cloud.means.detach()[..., members.index, :]
         frames_of = means.reshape(len(frames), -1, 3)
-        hidden = [self._occlusion.hidden(frame, points) for frame, points in zip(frames, frames_of)]
+        hidden = [self._hidden(members, frame, points) for frame, points in zip(frames, frames_of)]
         return ~torch.stack(hidden).view(means.shape[:-1])
+
+    def _hidden(self, members: _Members, frame: int, points: Tensor) -> Tensor:
+        """Whether a frame hides members at points [M, 3] of its head frame, [M] bool."""
+        hidden = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+        for number in range(len(_OPENINGS)):
+            hidden |= (members.openings == number) & self._occlusion.hidden(frame, points, number)
+        return hidden
 
     def drawn(
         self, cloud: GaussianCloud, avatar: AvatarModel, frames: Sequence[int], suited: bool
@@ -131,8 +155,9 @@ class Inside:
         members = self.members(avatar)
         if len(members.index) == 0:
             return
-        evidence, colour, logit = self._observed(avatar.subset(members.index))
-        seen = evidence / (evidence + _FRAMES)
+        evidence, colour, logit = self._observed(avatar.subset(members.index), members)
+        mouth = members.openings == _OPENINGS.index(MOUTH)
+        seen = evidence / (evidence + torch.where(mouth, _FRAMES, _FRAMES_EYES))
         wanted = members.harmonics.clone()
         for part in members.parts.unique():
             here = members.parts == part
@@ -142,8 +167,8 @@ class Inside:
         opaque = math.log(OPACITY / (1 - OPACITY))
         logits[members.index] += (1 - seen) * (opaque - logit)
 
-    def _observed(self, inside: AvatarModel) -> tuple[Tensor, Tensor, Tensor]:
-        """Of an avatar of M Gaussians of the inside alone: how many training frames show each [M],
+    def _observed(self, inside: AvatarModel, members: _Members) -> tuple[Tensor, Tensor, Tensor]:
+        """Of an avatar of the M members alone: how many training frames show each [M],
         and its mean harmonics [M, 3] and logit of opacity [M] there, or over all frames where none
         does."""
         train = list(self._capture.train)
@@ -154,7 +179,7 @@ class Inside:
         for frame in chosen:
             state = states[frame]
             cloud = inside(state, cameras[frame].in_frame(state.T_world_head).center)
-            shown.append(~self._occlusion.hidden(frame, cloud.means))
+            shown.append(~self._hidden(members, frame, cloud.means))
             colours.append(cloud.sh[:, 0])
             logits.append(torch.logit(cloud.opacities).clamp(-_LOGIT, _LOGIT))
         weight = torch.stack(shown).to(colours[0])

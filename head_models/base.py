@@ -23,10 +23,10 @@ from likeness.scene.capture import Identity
 from likeness.scene.checks import check_shape
 from likeness.scene.errors import UserError
 from likeness.scene.expression_caps import capped
-from likeness.scene.gaze import EYES, GAZE_FULL_RAD, eye_look_axes
+from likeness.scene.gaze import EYES, GAZE_EXACT_RAD, GAZE_FULL_RAD, eye_look_axes
 from likeness.scene.head_state import HeadState
 from likeness.scene.records import TensorRecord
-from likeness.scene.transforms import normalize_quats, quats_to_matrices
+from likeness.scene.transforms import normalize_quats, quats_to_matrices, rotvecs_to_matrices
 
 _NECK_BLEND_M = 0.012
 
@@ -232,8 +232,9 @@ class ShapedHead:
         return torch.sigmoid((points[:, 1] - (self.chin[1] - 0.03)) / _NECK_BLEND_M)
 
     def expression_shapes(self) -> Tensor:
-        """[E, V, 3] metres at coefficient 1: ``expression_basis``, and eyeballs that rotate, to
-        first order, with the coefficients of gaze (which in the model itself move the lids alone).
+        """[E, V, 3] metres at coefficient 1: ``expression_basis``, and eyeballs that rotate with
+        the coefficients of gaze (which in the model itself move the lids alone) along chords: as
+        they should at 0 and ``GAZE_EXACT_RAD``, within a millimetre of it up to ``GAZE_FULL_RAD``.
         What Gaussians are bound to."""
         model, shapes = self.model, self.expression_basis
         axes = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # yaw to the left, pitch up
@@ -245,9 +246,10 @@ class ShapedHead:
             arms = self.vertices[vertices] - self.joint_centers[joint]
             for name, (axis, sign) in eye_look_axes(eye).items():
                 if name in model.expression_names:
-                    motion = torch.linalg.cross(axes[axis].to(arms).expand_as(arms), arms)
+                    rotation = rotvecs_to_matrices(sign * GAZE_EXACT_RAD * axes[axis].to(arms))
                     row = model.expression_names.index(name)
-                    shapes[row, vertices] += sign * GAZE_FULL_RAD * motion
+                    motion = arms @ rotation.transpose(-1, -2) - arms
+                    shapes[row, vertices] += GAZE_FULL_RAD / GAZE_EXACT_RAD * motion
         return shapes
 
     def posed(self, state: HeadState) -> HeadMesh:

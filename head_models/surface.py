@@ -57,8 +57,8 @@ class RestSurface:
 
     def bind(self, points: Tensor, member: Membership) -> RigBinding:
         """Points [N, 3] at rest bound to the nearest triangle of their own part that has no corner
-        on the other lip or lid; skin moves things the less, the further off they are. The shapes
-        are those of ``ShapedHead.expression_shapes``."""
+        on the other lip or lid, nor on the inner side of a lid; skin moves things the less, the
+        further off they are. The shapes are those of ``ShapedHead.expression_shapes``."""
         vertices = torch.zeros(len(points), 3, dtype=torch.long)
         weights = torch.zeros(len(points), 3)
         keys = member.part * (len(SIDES) + 1) + member.side + 1
@@ -95,6 +95,7 @@ class RestSurface:
             # entirely of the part: what its border moves is the neighbour's
             allowed = (self.model.vertex_part[self.model.faces] == part).all(-1)
             allowed &= self.model.face_part == part
+            allowed &= ~self.sides.lining[self.model.faces].any(-1)
             if side != NO_SIDE:
                 other = side ^ 1  # SIDES lists the two of an opening one after the other
                 allowed &= ~(self.sides.side[self.model.faces] == other).any(-1)

@@ -12,6 +12,8 @@ from likeness.scene.transforms import multiply_quats, quats_to_matrices, rotvecs
 EYES = ("left", "right")
 GAZE_FULL_RAD = math.radians(30.0)
 """Angle of the eye at which an eyeLook coefficient is 1."""
+GAZE_EXACT_RAD = math.radians(25.0)
+"""Angle at which an eye that moves along straight lines is where it should be."""
 GAZE_MAX = 0.98
 """Largest eyeLook coefficient that is written."""
 

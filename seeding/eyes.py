@@ -11,7 +11,7 @@ from torch import Tensor
 from likeness.head_models import shaped_head
 from likeness.head_models.base import ShapedHead
 from likeness.head_models.sampling import face_areas, interpolate, sample_triangles
-from likeness.head_models.sides import SIDES, sides_of
+from likeness.head_models.sides import sides_of
 from likeness.head_models.surface import RestSurface
 from likeness.ops import harmonics
 from likeness.renderers.mesh import rasterize_camera
@@ -38,9 +38,9 @@ def with_eyes(seeds: Seeds, capture: Capture, frames: FrameStore, seed: int) -> 
     eyes.
 
     Seeds of eyes are made no larger than they should be; those that a few training frames do not
-    show lie on the eyeball, opaque, in the colour that is guessed there. On the upper lids come
-    more: evenly spread over them when they are shut, where their skin has far more area than it
-    shows at rest.
+    show lie on the eyeball, opaque, in the colour that is guessed there. Those on the inner side of
+    the lids, which nobody sees, go. On the upper lids come more: evenly spread over them when they
+    are shut, where their skin has far more area than it shows at rest.
     """
     head = shaped_head(capture)
     names = head.model.part_names
@@ -54,6 +54,8 @@ def with_eyes(seeds: Seeds, capture: Capture, frames: FrameStore, seed: int) -> 
     shown = ~eyes
     shown[eyes] = _shown(seeds.rig.select(eyes), capture, chosen, head)
     whole = _with_whites(seeds, head, eyes, shown, rgb)
+    lining = sides_of(head.model.name).lining[seeds.rig.vertices].any(-1)
+    whole = whole.select(~lining)
     return Seeds.cat([whole, *_lid_seeds(whole, head, rgb, seed)])
 
 
@@ -95,8 +97,7 @@ def _lid_seeds(seeds: Seeds, head: ShapedHead, rgb: Tensor, seed: int) -> list[S
     names = [f"eyeBlink{eye.capitalize()}" for eye in EYES]
     blinks = [model.expression_names.index(n) for n in names if n in model.expression_names]
     shut = shapes[blinks].sum(0)
-    upper = torch.tensor([SIDES.index(f"lid_{eye}_upper") for eye in EYES])
-    lids = torch.isin(sides_of(model.name).side, upper) & (shut.norm(dim=-1) > _MIN_MOTION_M)
+    lids = (shut.norm(dim=-1) > _MIN_MOTION_M) & ~sides_of(model.name).lining
     skin = model.face_part == model.part_names.index("skin")
     areas = face_areas(head.vertices + shut, model.faces) * (skin & lids[model.faces].all(-1))
     wanted = round(float(areas.sum()) * _PER_M2)

@@ -12,7 +12,7 @@ from likeness.fitting.avatars.rigged import RiggedConfig
 from likeness.fitting.binding import Binder, BindingConfig, bound_distances
 from likeness.fitting.config import FitConfig
 from likeness.fitting.optimizers import OptimizerConfig, Surgery, make_optimizer, operate
-from likeness.head_models.sides import NO_SIDE
+from likeness.head_models.sides import NO_SIDE, SIDES
 from likeness.scene.frame_images import FrameStore
 from likeness.scene.transforms import normalize_quats, quats_to_matrices
 from likeness.seeding.config import SeedingConfig
@@ -107,10 +107,34 @@ def test_nothing_of_a_lip_reaches_over_its_rim(capture, seeds):
         assert (2 * spread <= 1.1 * distance + 1.5 * BINDING.rim_slack_m)[seen].all()
         checked += len(mine)
     assert checked > 50
-    elsewhere = ((member.part == 0) & ~torch.isin(member.side, torch.tensor([0, 1]))).nonzero()[
-        :, 0
-    ]
+    elsewhere = ((member.part == 0) & (member.side == NO_SIDE)).nonzero()[:, 0]
     torch.testing.assert_close(p["log_scales"][elsewhere], scales[elsewhere])
+
+
+def test_nothing_of_a_lid_stands_in_the_eye(capture, seeds):
+    """Between the lids, 1.5 mm from either edge, nothing that is bound to these is seen."""
+    avatar = strayed(capture, seeds)
+    binder = Binder(capture, BINDING)
+    for step in range(1, 4):
+        binder.after_step(avatar, step * 5, False)
+    surface, p = binder.surface, avatar.per_gaussian
+    side = binder.surface.membership(avatar.rig).side
+    axes = quats_to_matrices(normalize_quats(p["quats"]))
+    for eye in ("left", "right"):
+        upper, lower = (
+            surface.vertices[surface.sides.edges[f"lid_{eye}_{which}"]]
+            for which in ("upper", "lower")
+        )
+        middle = upper[len(upper) // 2]
+        across = lower[torch.cdist(middle[None], lower).argmin()] - middle
+        across = across / across.norm()
+        mine = (side == SIDES.index(f"lid_{eye}_upper")) & (
+            (p["means"][:, 0] - middle[0]).abs() < 3e-3
+        )
+        reach = ((p["means"][mine] - middle) * across).sum(-1)
+        spread = ((across @ axes[mine]) * p["log_scales"][mine].exp()).norm(dim=-1)
+        assert mine.any()
+        assert (reach < 1.5e-3).all() and (reach + 2 * spread < 2.5e-3).all()
 
 
 def test_children_inherit_what_they_belong_to(capture, seeds):

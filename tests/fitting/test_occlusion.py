@@ -12,7 +12,7 @@ from likeness.fitting import loop
 from likeness.fitting.binding import Binder
 from likeness.fitting.config import FitConfig
 from likeness.fitting.inside import Inside
-from likeness.fitting.occlusion import Occlusion, lips_closed
+from likeness.fitting.occlusion import EYES_BEHIND_LIDS, MOUTH, Occlusion
 from likeness.head_models import shaped_head
 from likeness.head_models.inside import inside_mouth
 from likeness.head_models.landmarks import LIP_PAIRS, LIPS
@@ -75,6 +75,29 @@ def test_closed_lips_give_no_gradient_to_the_inside(avatar, capture, suited):
         assert (opened[name][inside] > 0).sum() > 10, name
 
 
+def test_lids_give_no_gradient_to_what_they_hide_of_an_eye(avatar, capture):
+    """Of an open eye the front learns and the top does not, and nothing of a shut one."""
+    head = shaped_head(capture)
+    for opening in EYES_BEHIND_LIDS:
+        eye = opening.behind(head.model)
+        points = head.posed(capture.states[CLOSED]).vertices[eye]
+        arms = points - points.mean(0)
+        hidden = Occlusion(capture, head, "cpu", [opening]).hidden(CLOSED, points)
+        front = arms[:, 2].argmax()[None]
+        assert not hidden[front].any() and hidden[arms[:, 1] > 0.01].all()
+        pairs = torch.tensor(opening.gaps)
+        landmarks = capture.frames.landmarks.clone()
+        landmarks[:, pairs[:, 0]] = landmarks[:, pairs[:, 1]]
+        shut = dataclasses.replace(
+            capture, frames=dataclasses.replace(capture.frames, landmarks=landmarks)
+        )
+        assert Occlusion(shut, head, "cpu", [opening]).hidden(CLOSED, points).all()
+    part = head.model.vertex_part[avatar.rig.vertices].amax(-1)
+    eyes = (part == 1) | (part == 2)
+    got = gradients(avatar, capture, CLOSED, suited=True)["colors"][eyes]
+    assert (got > 0).any() and (got == 0).float().mean() > 0.5
+
+
 def test_a_batch_is_as_its_frames(avatar, capture):
     both = gradients(avatar, capture, CLOSED, OPEN, suited=False)["colors"]
     inside = inside_mouth(shaped_head(capture).model)[avatar.rig.vertices].all(-1)
@@ -91,7 +114,7 @@ def test_landmarks_of_closed_lips_hide_all(capture):
     shut = dataclasses.replace(
         capture, frames=dataclasses.replace(capture.frames, landmarks=landmarks)
     )
-    assert lips_closed(shut, OPEN)
+    assert MOUTH.is_closed(shut, OPEN)
     assert Occlusion(shut, head, "cpu").hidden(OPEN, points).all()
     unknown = dataclasses.replace(shut.frames, confidence=torch.zeros_like(shut.frames.confidence))
     blind = Occlusion(dataclasses.replace(shut, frames=unknown), head, "cpu")
@@ -117,8 +140,9 @@ def test_what_does_not_learn_does_not_grow(avatar, capture):
     drawn = inside.drawn(cloud, avatar, (CLOSED,), suited=True)
     output = create("cpu", "cpu").render(drawn, camera, screen="absolute")
     (output.rgb.square().sum() + output.alpha.sum()).backward()
-    members = inside.members(avatar).index
-    assert not inside.learns(cloud, avatar, (CLOSED,)).any()
+    members, learns = inside.members(avatar), inside.learns(cloud, avatar, (CLOSED,))
+    assert learns.any() and not learns[members.openings == 0].any()  # eyes are open
+    members = members.index[~learns]
     inside.silence(output.screen, cloud, avatar, (CLOSED,))
     for gradient in (output.screen.means2d.grad, output.screen.absgrad):
         assert (gradient[members] == 0).all() and (gradient != 0).any()

@@ -16,6 +16,7 @@ from likeness.head_models.landmarks import LID_PAIRS
 from likeness.renderers.mesh import rasterize
 from likeness.scene.capture import Identity
 from likeness.scene.errors import UserError
+from likeness.scene.gaze import gaze_expression, gaze_quats
 from likeness.scene.head_state import HeadState
 from tests.documentation import code_under
 from tools.head_model.identity_basis import similarity_generators
@@ -120,6 +121,22 @@ def test_gaze_shapes_leave_the_eyeballs(model):
     for name in ("eyeLookUpLeft", "eyeLookDownRight"):
         # the lids do move
         assert model.expression_basis[model.expression_names.index(name)].norm(dim=-1).max() > 1e-3
+
+
+def test_bound_gaussians_follow_the_eyes(model):
+    """Within a millimetre of where the joints turn them, as far as 30 degrees."""
+    head = model.shaped(model.neutral_identity())
+    shapes, eyes = head.expression_shapes(), torch.cat(model.joint_vertices)
+    for degrees in ((8.0, 0.0), (25.0, 0.0), (-30.0, 0.0), (0.0, 25.0), (15.0, -12.0)):
+        angles = torch.tensor(degrees).deg2rad().expand(1, 2, 2)
+        expression = gaze_expression(angles, model.expression_names)[0]
+        state = dataclasses.replace(
+            model.neutral_state(), expression=expression, joints=gaze_quats(angles)[0]
+        )
+        turned = head.posed(state).vertices[eyes]
+        moved = (head.vertices + torch.einsum("e,evd->vd", expression, shapes))[eyes]
+        assert (turned - moved).norm(dim=-1).max() < 1e-3, degrees
+    assert (turned - head.vertices[eyes]).norm(dim=-1).max() > 3e-3
 
 
 def test_mouth_close_undoes_the_open_jaw(model):
