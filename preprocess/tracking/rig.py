@@ -19,9 +19,9 @@ _GAZE_PREFIX = "eyeLook"
 # The model's rigid points move less than this per unit expression (root mean square over
 # expressions).
 _RIGID_METRES = 4e-4
-# How far a coefficient of 1 moves the landmarks (root mean square): that of usual effort, and the
-# least of others against it.
-_USUAL_REACH, _LEAST_REACH = 2e-3, 0.5
+# How far a coefficient of 1 moves the landmarks (root mean square) at the least, to cost more than
+# others. Were those of less reach cheaper, lids would explain what is noise.
+_USUAL_REACH = 2e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ def build_rig(model: HeadModel, shape: Tensor, config: TrackerConfig) -> Landmar
         jaw=jaw,
         close=close,
         weights=weights,
-        effort=(reach / _USUAL_REACH).clamp_min(_LEAST_REACH) ** config.expression_effort,
+        effort=(reach / _USUAL_REACH).clamp_min(1) ** config.expression_effort,
         lids=dataclasses.replace(
             model.lid_closure, shapes=at_landmarks(model, model.lid_closure.shapes.double())
         ),

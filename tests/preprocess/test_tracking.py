@@ -169,7 +169,7 @@ def test_lips_drawn_apart_over_closed_teeth_are_not_a_jaw(model, scene):
     shown = project(model.shaped(identity).posed(states).landmarks(), pose, K)
     tracking = track(shown, torch.ones(FRAMES, 478), K, model, FPS)
     error = tracking.states.expression[:, names.index("jawOpen")] - jaw
-    assert error[lips > 0.5].mean() < 0.14  # 0.18 at equal costs
+    assert error[lips > 0.5].mean() < 0.17  # 0.18 at equal costs
     assert error[jaw > 0.2].abs().mean() < 0.03  # 0.04
 
 
