@@ -8,6 +8,7 @@ import math
 from collections.abc import MutableMapping
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from likeness.fitting.avatars import AvatarModel
@@ -59,6 +60,37 @@ class JointOptimizer:
             part.step()
 
 
+class SlowHarmonics:
+    """An optimizer, of whose steps the view-dependent harmonics of Gaussians' own colours take a
+    share: as if they had a learning rate of their own, which Adam's steps are proportional to.
+
+    A clip shows each Gaussian from a few directions: what makes it another colour in each frame
+    makes it a wrong one from elsewhere. Kerbl et al. (2023) take a twentieth, too.
+    """
+
+    def __init__(self, inner: Optimizer, share: float) -> None:
+        self._inner, self._share = inner, share
+
+    @property
+    def state(self) -> MutableMapping[Tensor, dict[str, Any]]:
+        return self._inner.state
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self._inner.param_groups
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self._inner.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        groups = [group for group in self.param_groups if group["kind"] == "base_colors"]
+        harmonics = [p.detach()[:, 1:] for group in groups for p in group["params"]]
+        before = [values.clone() for values in harmonics]
+        self._inner.step()
+        for values, old in zip(harmonics, before):
+            values.copy_(torch.lerp(old, values, self._share))
+
+
 def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> Optimizer:
     """Adam with one named group per kind of parameter: a per-Gaussian one's name, or the first part
     of a shared one's.
@@ -83,6 +115,9 @@ def make_optimizer(avatar: AvatarModel, config: OptimizerConfig) -> Optimizer:
         (curved if kind in avatar.spherical else flat).append({"params": parameters, **settings})
     means = avatar.per_gaussian["means"]
     adam = make_adam(flat, means.device, means.dtype, config.epsilon)
+    share = getattr(avatar.config.rates, "harmonics", 1.0)
+    if share < 1 and "base_colors" in kinds:
+        return SlowHarmonics(adam, share)
     if not curved:
         return adam
     from geoopt.optim import RiemannianAdam

@@ -32,7 +32,15 @@ from likeness.ops import harmonics as spherical_harmonics
 from likeness.ops.encoding import encode, encoded_size
 from likeness.ops.fused_deform import CanonicalGaussians, NetworkOffsets
 from likeness.ops.mlp import BlockedNetwork
-from likeness.scene.bounds import CountOrZero, Degree, Frequencies, RatePair, Size, SmallCount
+from likeness.scene.bounds import (
+    CountOrZero,
+    Degree,
+    Frequencies,
+    RatePair,
+    Share,
+    Size,
+    SmallCount,
+)
 from likeness.scene.cloud import GaussianCloud
 from likeness.scene.extent import SCENE_RADIUS_M
 from likeness.scene.head_state import HeadState
@@ -54,6 +62,8 @@ class HeadGaSRates(Rates):
     """Expression bases F."""
     base_colors: RatePair = (2.5e-3, 2.5e-3)
     """Gaussians' own colours, where they have them."""
+    harmonics: Share = 1.0
+    """Of that rate, for what changes with the direction that these colours are seen from."""
     base_opacities: RatePair = (2.5e-2, 2.5e-2)
     """Gaussians' own opacity logits, where they have them."""
     mlp: RatePair = (1e-3, 1e-4)

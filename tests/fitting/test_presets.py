@@ -104,6 +104,7 @@ HEADGAS = {
     "headgas.rates.features": Silent((2.5e-3, 2.5e-3), "as Kerbl's of colours"),
     "headgas.rates.basis": Silent((2.5e-3, 2.5e-3), "as Kerbl's of colours"),
     "headgas.rates.base_colors": Silent((2.5e-3, 2.5e-3), UNUSED),
+    "headgas.rates.harmonics": Silent(1.0, UNUSED),
     "headgas.rates.base_opacities": Silent((2.5e-2, 2.5e-2), UNUSED),
     "headgas.rates.mlp": Silent((1e-3, 1e-4), "ours"),
     "initializer": Said("mesh", "Initialization: subsampled from 3DMM mesh vertices, F = 0"),

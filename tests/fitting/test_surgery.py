@@ -97,6 +97,26 @@ def test_rates_fall_log_linearly():
     assert group["lr"] == pytest.approx(3 * start)
 
 
+def test_view_dependent_harmonics_of_own_colours_take_a_share_of_the_step():
+    avatars, moves = [make("headgas", base_appearance=True) for _ in range(2)], []
+    slow = dataclasses.replace(avatars[1].config.rates, harmonics=0.05)
+    avatars[1].config = dataclasses.replace(avatars[1].config, rates=slow)
+    avatars[1].load_state_dict(avatars[0].state_dict())
+    for avatar in avatars:
+        before = {name: p.detach().clone() for name, p in avatar.per_gaussian.items()}
+        optimizer = make_optimizer(avatar, OptimizerConfig())
+        optimizer.zero_grad()
+        cloud = avatar(toys.random_states(()), EYE)
+        sum(value.square().sum() for value in cloud.fields().values()).backward()
+        optimizer.step()
+        moves.append({name: p.detach() - before[name] for name, p in avatar.per_gaussian.items()})
+    plain, shared = moves
+    assert plain["base_colors"][:, 1:].abs().max() > 1e-4
+    plain["base_colors"][:, 1:] *= 0.05
+    for name, move in plain.items():
+        torch.testing.assert_close(shared[name], move, rtol=1e-3, atol=1e-6, msg=name)
+
+
 def observed(densifier, avatar, gradient, opacity=None):
     """Lets a densifier see renderings with a given screen gradient [N, 2] in pixels."""
     cloud = avatar(toys.random_states(()), EYE)
