@@ -195,7 +195,7 @@ def _expression_prior(rig: LandmarkRig, config: TrackerConfig) -> tuple[np.ndarr
     linear in them."""
     controls, effort = rig.controls.numpy(), rig.effort.numpy()
     return (
-        config.expression_l1 * (controls @ effort**0.5),
+        config.expression_l1 * (controls * np.sqrt(effort)).sum(1),
         config.expression_l2 * (controls * effort) @ controls.T,
     )
 

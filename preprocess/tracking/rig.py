@@ -96,7 +96,8 @@ def build_rig(model: HeadModel, shape: Tensor, config: TrackerConfig) -> Landmar
         jaw, close = moved.index("jawOpen"), moved.index("mouthClose")
         controls[close, names.index("jawOpen")] = 1.0
     weights = _landmark_weights(expression, config)
-    reach = torch.einsum("l,eld->e", weights, expression.square()).sqrt()
+    # no matrix product: these round by where tensors lie, and resumed work must find the same
+    reach = (weights[:, None] * expression.square()).sum((1, 2)).sqrt()
     return LandmarkRig(
         rest=rest,
         shape=shape.double(),

@@ -417,9 +417,8 @@ def test_eyeballs_of_the_shapes_turn_as_the_joints_do():
     linear = torch.einsum("e,evd->vd", expression, shapes)
     eyes = torch.cat(model.joint_vertices)
     assert float(expected[eyes].norm(dim=-1).max()) > 1e-3
-    assert float((linear - expected)[eyes].norm(dim=-1).max()) < 0.1 * float(
-        expected[eyes].norm(dim=-1).max()
-    )
+    # along chords of 25 degrees: at most that far within the sphere
+    assert float((linear - expected)[eyes].norm(dim=-1).max()) < 5e-4
     others = torch.ones(len(head.vertices), dtype=torch.bool).index_fill(0, eyes, False)
     torch.testing.assert_close(linear[others], expected[others], atol=1e-6, rtol=0)
 
